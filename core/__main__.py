@@ -1,0 +1,288 @@
+"""The command line: the same workbench without a browser.
+
+With `--json` exactly one JSON object is printed on standard output; progress goes to standard error. The exit status
+is 0 when it did what was asked.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from core.config import RECIPES, CompressionConfig, ConfigError, LayerConfig
+from core.files import write_atomically
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    from core.artifact import FormatError
+    from core.data import DataError
+    from core.models import BaselineError
+    from core.training import Diverged, Stopped
+    from core.workbench import UnknownBaseline
+
+    try:
+        status: int = options.run(options)
+        return status
+    except (ConfigError, BaselineError, UnknownBaseline, FormatError, DataError, Diverged, Stopped, OSError) as error:
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("Stopped.")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m core", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        added.add_argument("--json", action="store_true", help="print one JSON object")
+        return added
+
+    train = command("train", _train, "train a baseline from scratch, by its recipe")
+    train.add_argument("--baseline", choices=sorted(RECIPES), required=True)
+    train.add_argument("--epochs", type=int)
+    train.add_argument("--seed", type=int)
+    train.add_argument("--out", type=Path, metavar="DIR", help="write NAME.safetensors and NAME.json there")
+
+    evaluate = command("evaluate", _evaluate, "accuracy and size of a configuration")
+    _compression_options(evaluate)
+    evaluate.add_argument("--split", choices=["validation", "test"], default="validation")
+
+    spectrum = command("spectrum", _spectrum, "singular values per layer, and the rank that keeps an energy")
+    spectrum.add_argument("--baseline", default="cnn", metavar="NAME")
+    spectrum.add_argument("--energy", type=float, default=0.95, help="in (0, 1]")
+
+    export = command("export", _export, "write a configuration as files, and verify them in a fresh process")
+    _compression_options(export)
+    export.add_argument("--out", type=Path, required=True, metavar="DIR")
+
+    verify = command("verify", _verify, "read an export, run it over the test images, compare with its verdict")
+    verify.add_argument("directory", type=Path, metavar="DIR")
+
+    bring = command("import", _import, "turn a state dict of one's own into a baseline file")
+    bring.add_argument("file", type=Path, metavar="FILE.pt")
+    bring.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
+
+    pack = command("pack-data", _pack_data, "make the file of validation, calibration and test images that ships")
+    pack.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
+
+    job = command("job", _job, "the process of a job (started by the app)")
+    job.add_argument("folder", type=Path)
+    return parser
+
+
+def _compression_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--baseline", default="cnn", metavar="NAME|FILE", help="mlp, mlp-course, cnn, an id, or a file")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="JSON; the options below change it further")
+    parser.add_argument("--rank", action="append", default=[], metavar="LAYER=K", help="0: not factored")
+    parser.add_argument("--rank-share", type=float, metavar="P", help="share of singular values kept, all layers")
+    parser.add_argument("--above-break-even", action="store_true", help="factor also where it saves nothing")
+    parser.add_argument("--sparsity", action="append", default=[], metavar="S|LAYER=S")
+    parser.add_argument("--scope", choices=["network", "layer"])
+    parser.add_argument("--bits", action="append", default=[], metavar="B|LAYER=B", help="2 to 8; LAYER=32: float32")
+    parser.add_argument("--activation-bits", type=int, metavar="B")
+    parser.add_argument("--granularity", choices=["channel", "tensor"])
+
+
+def configuration(options: argparse.Namespace) -> CompressionConfig:
+    """The options as one configuration. Raises ConfigError."""
+    config = CompressionConfig.from_json(options.config.read_text()) if options.config else CompressionConfig()
+    layers: dict[str, LayerConfig] = dict(config.layers)
+    changes: dict[str, Any] = {}
+    number: Any
+    for setting, parse in (("rank", int), ("sparsity", float), ("bits", int)):
+        for text in getattr(options, setting):
+            layer, equals, value = text.rpartition("=")
+            try:
+                number = parse(value)
+            except ValueError:
+                raise ConfigError(
+                    f"--{setting} must be {parse.__name__} or LAYER=value. Got {text!r} instead."
+                ) from None
+            if equals:
+                layers[layer] = replace(layers.get(layer, LayerConfig()), **{setting: number})
+            elif setting == "rank":
+                raise ConfigError(f"--rank must be LAYER=K; --rank-share is for all layers. Got {text!r} instead.")
+            else:
+                changes[setting] = number
+    for setting in ("rank_share", "scope", "activation_bits", "granularity"):
+        if getattr(options, setting) is not None:
+            changes[setting] = getattr(options, setting)
+    if options.above_break_even:
+        changes["above_break_even"] = True
+    return replace(config, layers=tuple(layers.items()), **changes)
+
+
+def _print(payload: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(payload, allow_nan=False))
+        return
+    width = max(map(len, payload))
+    for key, value in payload.items():
+        if isinstance(value, list):
+            print(f"{key}:")
+            for row in value:
+                print("  " + "  ".join(f"{k} {_text(v)}" for k, v in row.items() if not isinstance(v, list)))
+        else:
+            print(f"{key:<{width}}  {_text(value)}")
+
+
+def _text(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _workbench() -> Any:
+    from core.workbench import Workbench
+
+    return Workbench()
+
+
+def _train(options: argparse.Namespace) -> int:
+    from core import models
+
+    recipe = RECIPES[options.baseline]
+    chosen = {name: getattr(options, name) for name in ("epochs", "seed") if getattr(options, name) is not None}
+    recipe = replace(recipe, **chosen)
+    bench = _workbench()
+    baseline = bench.train(recipe, _show_progress)
+    info = {"name": options.baseline, **baseline.info}
+    answer = {"sha256": baseline.sha256, "parameters": baseline.parameters}
+    answer |= {key: info[key] for key in ("best_epoch", "validation_accuracy", "test_accuracy", "seconds", "device")}
+    if options.out:
+        write_atomically(options.out / f"{options.baseline}.safetensors", models.to_bytes(baseline))
+        text = json.dumps({**info, "sha256": baseline.sha256}, indent=1)
+        write_atomically(options.out / f"{options.baseline}.json", f"{text}\n".encode())
+        answer["path"] = str(options.out / f"{options.baseline}.safetensors")
+    else:
+        answer["baseline"] = bench.add_baseline(baseline, f"{options.baseline}, {recipe.epochs} epochs", "trained")
+    _print(answer, options.json)
+    return 0
+
+
+def _show_progress(event: dict[str, Any]) -> None:
+    if "message" in event:
+        say(event["message"])
+    elif "figures" in event:
+        figures = event["figures"]
+        say(
+            f"epoch {event['epoch']:>3} of {event['epochs']}: training loss {figures['training_loss']:.4f}, validation "
+            f"loss {figures['validation_loss']:.4f}, accuracy {figures['validation_accuracy']:.4f}, "
+            f"{figures['seconds']:.1f} s"
+        )
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    result = _workbench().evaluate(options.baseline, configuration(options), options.split)
+    _print(summary(result, options.split), options.json)
+    return 0
+
+
+def summary(result: Any, split: str) -> dict[str, Any]:
+    """A result as the command line prints it: fractions, bytes, seconds."""
+    return {
+        "baseline": result.baseline_id,
+        "split": split,
+        "images": result.evaluation.images,
+        "accuracy": result.evaluation.accuracy,
+        "baseline_accuracy": result.baseline.accuracy,
+        "difference": result.comparison.difference,
+        "interval": list(result.comparison.interval),
+        "lost": result.comparison.lost,
+        "gained": result.comparison.gained,
+        "parameters": result.parameters,
+        "nonzero": result.nonzero,
+        "baseline_parameters": result.baseline_parameters,
+        "sparsity": result.sparsity,
+        "bytes": result.bytes,
+        "baseline_bytes": result.baseline_bytes,
+        "compression_ratio": result.compression_ratio,
+        "layers": [asdict(layer) for layer in result.layers],
+        "seconds": result.seconds,
+        "cached": result.cached,
+    }
+
+
+def _spectrum(options: argparse.Namespace) -> int:
+    if not 0 < options.energy <= 1:
+        raise ConfigError(f"--energy must be in (0, 1]. Got {options.energy} instead.")
+    layers = []
+    for layer in _workbench().spectrum(options.baseline, options.energy):
+        row = {"name": layer.name, "shape": list(layer.shape), "singular_values": list(layer.singular_values)}
+        keys = ("rank", "share", "break_even_rank", "condition_number", "stable_rank", "effective_rank")
+        layers.append(row | {key: getattr(layer, key) for key in keys})
+    _print({"baseline": options.baseline, "energy": options.energy, "layers": layers}, options.json)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    bench, config = _workbench(), configuration(options)
+    say(f"Writing {options.out}, then verifying it in a fresh process on the test images ...")
+    verdict = bench.export(options.baseline, config, options.out)
+    verdict["config"] = json.loads(config.to_json())
+    _print(verdict, options.json)
+    return 0 if verdict["ok"] else 1
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from core import artifact
+
+    verdict = artifact.verify(options.directory)
+    _print(verdict, options.json)
+    return 0 if verdict["ok"] else 1
+
+
+def _import(options: argparse.Namespace) -> int:
+    import torch
+
+    from core import models
+
+    try:
+        state = torch.load(options.file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise models.BaselineError(f"{options.file} holds no plain state dict ({reason}).") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise models.BaselineError(f"{options.file} must hold a state dict: names and tensors, nothing else.")
+    baseline = models.Baseline(options.out.stem, models.fold(state))
+    write_atomically(options.out, models.to_bytes(baseline))
+    layers = [{"name": layer.name, "shape": list(layer.shape)} for layer in baseline.layers]
+    answer = {"path": str(options.out), "model": baseline.model, "parameters": baseline.parameters, "layers": layers}
+    _print(answer, options.json)
+    return 0
+
+
+def _pack_data(options: argparse.Namespace) -> int:
+    from core import data
+    from core.workbench import DEFAULT_CACHE
+
+    data.write_evaluation_images(options.out, DEFAULT_CACHE / "data", say)
+    _print({"path": str(options.out), "bytes": options.out.stat().st_size}, options.json)
+    return 0
+
+
+def _job(options: argparse.Namespace) -> int:
+    from core import jobs
+
+    def work() -> jobs.Work:
+        from core.workbench import Workbench
+
+        method: jobs.Work = Workbench(options.folder.parent.parent).work
+        return method
+
+    return jobs.run(options.folder, work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

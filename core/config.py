@@ -1,0 +1,266 @@
+"""What a person chose: frozen records, validated when they are made. Standard library only.
+
+A `CompressionConfig` is at once the sliders' state, the link's query, the cache key's payload and the export's
+metadata. It never does work, and what works never holds settings.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+Scope = Literal["network", "layer"]
+Granularity = Literal["channel", "tensor"]
+Model = Literal["mlp", "cnn"]
+Optimizer = Literal["sgd", "adam"]
+
+FLOAT_BITS = 32
+"""Bits of a weight that is not quantized (IEEE single precision)."""
+
+DENSE = 0
+"""The rank that says: this layer is not factored, whatever the whole network does."""
+
+
+class ConfigError(ValueError):
+    """A setting outside its range; the message names the setting, the range and the value received."""
+
+
+def _check_int(name: str, value: object, low: int, high: int | None = None, also: tuple[int, ...] = ()) -> None:
+    ok = isinstance(value, int) and not isinstance(value, bool)
+    if ok and (value in also or (value >= low and (high is None or value <= high))):  # type: ignore[operator]
+        return
+    span = f"at least {low}" if high is None else f"in [{low}, {high}]"
+    extra = f" or {' or '.join(map(str, also))}" if also else ""
+    raise ConfigError(f"{name} must be an integer {span}{extra}. Got {value!r} instead.")
+
+
+def _check_share(name: str, value: object, low_open: bool = False, high_open: bool = False) -> None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        above, below = (value > 0 if low_open else value >= 0), (value < 1 if high_open else value <= 1)
+        if above and below:
+            return
+    span = f"{'(' if low_open else '['}0, 1{')' if high_open else ']'}"
+    raise ConfigError(f"{name} must be a number in {span}. Got {value!r} instead.")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}. Got {value!r} instead.")
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """What one layer does differently from the whole network; `None` means "as the network does".
+
+    rank : int >= 1 factors of that rank, or 0 (`DENSE`): not factored, whatever the network's `rank_share`
+    sparsity : share of this layer's stored weights that are zero, in [0, 1]
+    bits : 2 to 8 per weight, or 32 (`FLOAT_BITS`): not quantized
+    """
+
+    rank: int | None = None
+    sparsity: float | None = None
+    bits: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank is not None:
+            _check_int("rank", self.rank, 0)
+        if self.sparsity is not None:
+            _check_share("sparsity", self.sparsity)
+            object.__setattr__(self, "sparsity", float(self.sparsity))
+        if self.bits is not None:
+            _check_int("bits", self.bits, 2, 8, also=(FLOAT_BITS,))
+
+
+@dataclass(frozen=True)
+class CompressionConfig:
+    """Everything that turns a baseline into a compressed network. Nothing set: the baseline, bit for bit.
+
+    layers : LayerConfig by layer name, as a mapping or as pairs (kept as sorted pairs)
+    rank_share : share of each layer's singular values that is kept, in (0, 1]; `None`: no layer is factored
+    above_break_even : also factor layers that get larger by it, as the course report does
+    sparsity : share of zeros over all layers that have none of their own, in [0, 1]
+    scope : "network", one threshold over those layers, or "layer", the same share in each
+    bits : bits per weight, 2 to 8; `None`: float32
+    activation_bits : bits per activation, 2 to 8; `None`: float32. The input image stays at its own 8 bits
+    granularity : one scale per output "channel" or per "tensor"
+    """
+
+    layers: tuple[tuple[str, LayerConfig], ...] = ()
+    rank_share: float | None = None
+    above_break_even: bool = False
+    sparsity: float | None = None
+    scope: Scope = "network"
+    bits: int | None = None
+    activation_bits: int | None = None
+    granularity: Granularity = "channel"
+
+    def __post_init__(self) -> None:
+        pairs = self.layers.items() if isinstance(self.layers, Mapping) else self.layers
+        named = dict(pairs)
+        for name, layer in named.items():
+            if not (isinstance(name, str) and name.isidentifier() and isinstance(layer, LayerConfig)):
+                raise ConfigError(f"layers must map layer names to LayerConfig. Got {name!r}: {layer!r} instead.")
+        object.__setattr__(self, "layers", tuple(sorted((n, c) for n, c in named.items() if c != LayerConfig())))
+        if self.rank_share is not None:
+            _check_share("rank_share", self.rank_share, low_open=True)
+        if not isinstance(self.above_break_even, bool):
+            raise ConfigError(f"above_break_even must be true or false. Got {self.above_break_even!r} instead.")
+        if self.sparsity is not None:
+            _check_share("sparsity", self.sparsity)
+        for name in ("rank_share", "sparsity"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, float(getattr(self, name)))
+        for name in ("bits", "activation_bits"):
+            if getattr(self, name) is not None:
+                _check_int(name, getattr(self, name), 2, 8)
+        _check_choice("scope", self.scope, get_args(Scope))
+        _check_choice("granularity", self.granularity, get_args(Granularity))
+
+    def layer(self, name: str) -> LayerConfig:
+        """The layer's own settings; all `None` where it has none."""
+        return dict(self.layers).get(name, LayerConfig())
+
+    def with_layer(self, name: str, **changes: Any) -> "CompressionConfig":
+        """The same configuration with some settings of one layer replaced."""
+        return replace(self, layers=tuple({**dict(self.layers), name: replace(self.layer(name), **changes)}.items()))
+
+    def bits_of(self, name: str) -> int:
+        """Bits per weight of a layer: its own, else the network's, else 32."""
+        own = self.layer(name).bits
+        return own if own is not None else self.bits if self.bits is not None else FLOAT_BITS
+
+    def to_json(self) -> str:
+        """Canonical text: every setting, defaults included, keys sorted. Equal configurations give equal text."""
+        payload = {f.name: getattr(self, f.name) for f in fields(self)}
+        payload["layers"] = {name: asdict(layer) for name, layer in self.layers}
+        return json.dumps(payload, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "CompressionConfig":
+        """The inverse of `to_json`; settings that are missing take their defaults. Raises ConfigError."""
+        try:
+            payload = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"A configuration must be JSON. {error}.") from None
+        known = {f.name for f in fields(cls)}
+        if not isinstance(payload, dict) or not set(payload) <= known:
+            unknown = sorted(set(payload) - known) if isinstance(payload, dict) else [text[:40]]
+            raise ConfigError(f"A configuration's settings are {', '.join(sorted(known))}. Got {unknown} instead.")
+        layers = payload.pop("layers", {})
+        if not isinstance(layers, dict) or not all(isinstance(own, dict) for own in layers.values()):
+            raise ConfigError(f"layers must be an object of objects. Got {layers!r} instead.")
+        try:
+            return cls(layers={name: LayerConfig(**own) for name, own in layers.items()}, **payload)  # type: ignore[arg-type]
+        except TypeError:
+            raise ConfigError(f"A layer's settings are rank, sparsity, bits. Got {layers!r} instead.") from None
+
+
+# The same settings as short text, for a link (`?sparsity=0.8&fc1.rank=16`) and for the command line.
+_TEXT: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "rank": ("rank_share", float),
+    "course": ("above_break_even", lambda text: {"1": True, "0": False}[text]),
+    "sparsity": ("sparsity", float),
+    "scope": ("scope", str),
+    "bits": ("bits", int),
+    "activations": ("activation_bits", int),
+    "granularity": ("granularity", str),
+}
+_LAYER_TEXT: dict[str, Callable[[str], Any]] = {"rank": int, "sparsity": float, "bits": int}
+
+
+def _short(value: object) -> str:
+    return str(int(value)) if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def to_query(config: CompressionConfig) -> dict[str, str]:
+    """Only what differs from the default, as `name: text` and `layer.name: text`."""
+    default = CompressionConfig()
+    query = {
+        text: _short(getattr(config, name))
+        for text, (name, _) in _TEXT.items()
+        if getattr(config, name) != getattr(default, name)
+    }
+    for layer, own in config.layers:
+        query |= {f"{layer}.{name}": _short(v) for name in _LAYER_TEXT if (v := getattr(own, name)) is not None}
+    return query
+
+
+def from_query(query: Mapping[str, str], layers: Iterable[str]) -> tuple[CompressionConfig, list[str]]:
+    """The configuration that a link describes, and a sentence for each value that fell back to its default."""
+    config, problems = CompressionConfig(), []
+    for key, text in query.items():
+        layer, _, name = key.rpartition(".")
+        try:
+            if not layer and key in _TEXT:
+                setting, parse = _TEXT[key]
+                config = replace(config, **{setting: parse(text)})
+            elif layer in layers and name in _LAYER_TEXT:
+                config = config.with_layer(layer, **{name: _LAYER_TEXT[name](text)})
+            elif name in _LAYER_TEXT:
+                problems.append(f"This network has no layer {layer!r}; {key}={text} was left out.")
+        except (ValueError, KeyError) as error:
+            reason = error if isinstance(error, ConfigError) else f"Got {text!r} instead of a number."
+            problems.append(f"{key}={text} was left out. {reason}")
+    return config, problems
+
+
+def to_arguments(config: CompressionConfig) -> list[str]:
+    """The command line options that mean this configuration."""
+    arguments = []
+    flags = {"rank": "--rank-share", "activations": "--activation-bits"}
+    for key, text in to_query(config).items():
+        layer, _, name = key.rpartition(".")
+        if key == "course":
+            arguments.append("--above-break-even")
+        elif layer:
+            arguments += [f"--{name}", f"{layer}={text}"]
+        else:
+            arguments += [flags.get(key, f"--{key}"), text]
+    return arguments
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A recipe of the one training loop (`core.training.fit`).
+
+    learning_rate is the peak of a one-cycle schedule for "sgd" (Nesterov momentum 0.9), and constant for "adam".
+    flips : mirror half of the images left to right, drawn anew each epoch
+    dropout : share of the hidden activations dropped while training
+    """
+
+    model: Model
+    epochs: int
+    seed: int = 0
+    batch_size: int = 128
+    optimizer: Optimizer = "sgd"
+    learning_rate: float = 0.1
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    dropout: float = 0.0
+    flips: bool = False
+
+    def __post_init__(self) -> None:
+        _check_choice("model", self.model, get_args(Model))
+        _check_choice("optimizer", self.optimizer, get_args(Optimizer))
+        _check_int("epochs", self.epochs, 1, 200)
+        _check_int("seed", self.seed, 0, 2**31 - 1)
+        _check_int("batch_size", self.batch_size, 2, 4096)
+        _check_share("dropout", self.dropout, high_open=True)
+        _check_share("label_smoothing", self.label_smoothing, high_open=True)
+        for name in ("learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and 0 <= value <= 10):
+                raise ConfigError(f"{name} must be a number in [0, 10]. Got {value!r} instead.")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+RECIPES = {
+    "cnn": TrainingConfig("cnn", epochs=24, dropout=0.3, flips=True),
+    "mlp": TrainingConfig("mlp", epochs=24, dropout=0.1),
+    "mlp-course": TrainingConfig(
+        "mlp", epochs=4, optimizer="adam", learning_rate=1e-3, weight_decay=0.0, label_smoothing=0.0
+    ),
+}
+"""How the shipped baselines were trained (`python -m core train --baseline NAME`); `mlp-course` as the report did."""

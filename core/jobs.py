@@ -1,0 +1,236 @@
+"""Long work in its own process: progress, cancel, survive a refresh. One heavy job at a time, the others queue.
+
+A job is a folder `cache/jobs/ID/`, ID the hash of its request, so the same request is the same job for everybody:
+`request.json` what to do, `progress.jsonl` one event per line, and at the end `result.json` or `error.json`. While its
+process lives it holds `lock`; a job without an end whose lock is free was interrupted, and can be started again.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from core.files import sha256, write_atomically
+
+State = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
+Report = Callable[[dict[str, Any]], None]
+Work = Callable[[dict[str, Any], Report, Callable[[], bool]], dict[str, Any]]
+
+GRACE_SECONDS = 10.0
+"""How long a process that was just started may take to hold its lock."""
+PROJECT = Path(__file__).resolve().parent.parent
+_ENDS = ("result.json", "error.json", "progress.jsonl", "cancel")
+
+
+class Cancelled(Exception):
+    """A person stopped the job."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """events : what the job reported so far; done : share of the work, in [0, 1]; remaining : seconds, once known."""
+
+    id: str
+    request: dict[str, Any]
+    state: State
+    submitted: float
+    events: list[dict[str, Any]] = field(default_factory=list)
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    ahead: int = 0
+
+    @property
+    def done(self) -> float:
+        shares = [event["done"] for event in self.events if "done" in event]
+        return 1.0 if self.state == "done" else shares[-1] if shares else 0.0
+
+    @property
+    def remaining(self) -> float | None:
+        timed = [event for event in self.events if event.get("done")]
+        if not timed or self.state != "running":
+            return None
+        elapsed = timed[-1]["time"] - self.events[0]["time"]
+        return elapsed * (1 - self.done) / self.done
+
+    @property
+    def active(self) -> bool:
+        return self.state in ("queued", "running")
+
+    @property
+    def message(self) -> str:
+        """The last thing that the job said in words."""
+        said = [event["message"] for event in self.events if "message" in event]
+        return said[-1] if said else ""
+
+
+class Jobs:
+    """The jobs under `root` (`cache/jobs`)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._checking = threading.Lock()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def submit(self, request: dict[str, Any]) -> str:
+        """Start the job, unless the same request is under way or done; an interrupted or failed one starts again."""
+        text = json.dumps(request, sort_keys=True)
+        job = sha256(text.encode())[:16]
+        folder = self.root / job
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / "submit.lock", timeout=30):
+            if (folder / "request.json").exists() and self.status(job).state in ("queued", "running", "done"):
+                return job
+            for name in _ENDS:
+                (folder / name).unlink(missing_ok=True)
+            write_atomically(folder / "request.json", json.dumps({**request, "submitted": time.time()}).encode())
+            with open(folder / "log.txt", "ab") as log:
+                self._processes[job] = subprocess.Popen(
+                    [sys.executable, "-m", "core", "job", str(folder.resolve())],
+                    cwd=PROJECT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+        return job
+
+    def status(self, job: str) -> Status:
+        """Raises KeyError where there is no such job."""
+        folder = self.root / job
+        request = _read_json(folder / "request.json")
+        if request is None or not job.isalnum():
+            raise KeyError(f"There is no job {job!r}.")
+        submitted = request.pop("submitted", 0.0)
+        events = _read_lines(folder / "progress.jsonl")
+        result, error = _read_json(folder / "result.json"), _read_json(folder / "error.json")
+        message = error["message"] if error else None
+        if result is not None:
+            state: State = "done"
+        elif error is not None:
+            state = error["state"]
+        elif self._alive(folder):
+            state = "running" if events else "queued"
+        else:
+            state = "queued" if time.time() - submitted < GRACE_SECONDS and not self._ended(job) else "interrupted"
+        return Status(job, request, state, submitted, events, result, message, self._ahead(job, submitted, state))
+
+    def all(self) -> list[Status]:
+        """Every job, the newest first."""
+        names = [path.parent.name for path in self.root.glob("*/request.json")]
+        return sorted((self.status(name) for name in names), key=lambda status: -status.submitted)
+
+    def cancel(self, job: str) -> None:
+        """Ask the job to stop; it does so within a step, and keeps nothing."""
+        write_atomically(self.root / job / "cancel", b"")
+
+    def _ahead(self, job: str, submitted: float, state: State) -> int:
+        if state != "queued":
+            return 0
+        return sum(other.name != job and when < submitted for other, when in unfinished(self.root))
+
+    def _ended(self, job: str) -> bool:
+        """Whether a process that this one started is gone; asking also lets the system forget it."""
+        process = self._processes.get(job)
+        return process is not None and process.poll() is not None
+
+    def _alive(self, folder: Path) -> bool:
+        with self._checking:
+            return is_held(folder / "lock")
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock; the system frees the locks of a process that dies."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def unfinished(root: Path) -> list[tuple[Path, float]]:
+    """Folders of jobs whose process is alive, with the time of their submission."""
+    jobs = []
+    for path in root.glob("*/request.json"):
+        request = _read_json(path)
+        ended = any((path.parent / name).exists() for name in ("result.json", "error.json"))
+        if request is not None and not ended and is_held(path.parent / "lock"):
+            jobs.append((path.parent, float(request.get("submitted", 0.0))))
+    return jobs
+
+
+def run(folder: Path, work: Callable[[], Work]) -> int:
+    """The job's process: wait for its turn, work, leave a result or an error. Returns an exit status.
+
+    work : called when it is this job's turn, so that a waiting process has not loaded anything heavy
+    """
+    if hasattr(os, "nice"):
+        os.nice(10)
+    request = json.loads((folder / "request.json").read_text())
+    submitted = float(request.pop("submitted", 0.0))
+
+    def report(event: dict[str, Any]) -> None:
+        with open(folder / "progress.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": time.time(), **event}) + "\n")
+
+    def should_stop() -> bool:
+        return (folder / "cancel").exists()
+
+    with FileLock(folder / "lock", timeout=GRACE_SECONDS):
+        try:
+            with _turn(folder, submitted, should_stop):
+                report({"message": "Starting."})
+                result = work()(request, report, should_stop)
+            write_atomically(folder / "result.json", json.dumps(result).encode())
+            return 0
+        except Cancelled:
+            error = {"state": "cancelled", "message": "Cancelled. Nothing was kept."}
+        except Exception as failure:
+            error = {"state": "failed", "message": str(failure) or type(failure).__name__}
+            print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
+        write_atomically(folder / "error.json", json.dumps(error).encode())
+        return 1
+
+
+@contextmanager
+def _turn(folder: Path, submitted: float, should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Wait until no earlier job waits, then hold the lock of the one heavy job."""
+    heavy = FileLock(folder.parent / "heavy.lock")
+    while not heavy.is_locked:
+        if should_stop():
+            raise Cancelled
+        if all(when >= submitted or other == folder for other, when in unfinished(folder.parent)):
+            with suppress(Timeout):
+                heavy.acquire(timeout=0.2)
+        else:
+            time.sleep(0.3)
+    try:
+        yield
+    finally:
+        heavy.release()
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Whole lines only: the last one may still be being written."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return []
+    return [json.loads(line) for line in text.split("\n")[:-1] if line]

@@ -1,0 +1,272 @@
+"""The two families, `mlp` (a chain of linear layers) and `cnn` (conv, conv, linear, linear), and their layers by name.
+
+`build` makes the module that is trained; `fold` turns it into plain weights and biases, batch normalization folded
+into the layer before it. Everything after that - compression, evaluation, export - sees the folded tensors as a
+`Baseline`, whose layer widths are read from the tensors themselves.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from math import prod
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.config import Model
+
+IMAGE_SIDE, CLASS_COUNT = 28, 10
+MLP_WIDTHS = (784, 512, 512, 512, 10)
+CNN_WIDTHS = (32, 64, 128)
+Tensors = Mapping[str, Tensor]
+
+
+class BaselineError(ValueError):
+    """Tensors that are not a network of either family; the message says which and what was expected."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A compressible layer: conv (k x k, "same" padding) or linear; then 2x2 max pooling; then ReLU, where it has them.
+
+    shape : of its weight, (out, in) or (out, in, k, k)
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    pool: bool = False
+    relu: bool = True
+
+    @property
+    def kind(self) -> Literal["conv", "linear"]:
+        return "conv" if len(self.shape) == 4 else "linear"
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """(m, n) of the weight as a matrix; a convolution is taken as out x (in * k * k)."""
+        return self.shape[0], prod(self.shape[1:])
+
+    @property
+    def full_rank(self) -> int:
+        return min(self.matrix_shape)
+
+
+def propagate(
+    layer: Layer, x: Tensor, weights: Sequence[Tensor], bias: Tensor, between: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """One layer's output: relu(pool(W x + b)), with W = weights[-1] ... weights[0] where the layer is factored.
+
+    Pooling comes before the ReLU: max and ReLU commute, and it leaves a quarter of the work.
+
+    x : (n, in, h, w) or (n, in); a linear layer flattens images
+    weights : one weight, or two factors: (r, in, k, k) and (out, r, 1, 1), or (r, in) and (out, r)
+    between : applied to the signal between two factors (its quantizer)
+    """
+    if layer.kind == "linear" and x.dim() > 2:
+        x = x.flatten(1)
+    for position, weight in enumerate(weights):
+        last = position == len(weights) - 1
+        b = bias if last else None
+        x = F.linear(x, weight, b) if layer.kind == "linear" else F.conv2d(x, weight, b, padding=weight.shape[-1] // 2)
+        if between is not None and not last:
+            x = between(x)
+    if layer.pool:
+        x = F.max_pool2d(x, 2)
+    return torch.relu_(x) if layer.relu and not x.requires_grad else x.relu() if layer.relu else x
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """A trained network as plain tensors, `NAME.weight` and `NAME.bias` per layer, and what is known of its making.
+
+    info : recipe, seed, history, versions and figures of the training, as in the JSON beside the weights
+    """
+
+    name: str
+    tensors: Tensors
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        return layers_of(self.tensors)
+
+    @property
+    def model(self) -> Model:
+        return "cnn" if self.layers[0].kind == "conv" else "mlp"
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
+
+    @property
+    def bytes(self) -> int:
+        """4 bytes a parameter (float32)."""
+        return 4 * self.parameters
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of names, shapes and values: the same weights have the same hash, whatever they are called."""
+        digest = hashlib.sha256()
+        for name in sorted(self.tensors):
+            tensor = self.tensors[name].contiguous()
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def layers_of(tensors: Tensors) -> tuple[Layer, ...]:
+    """The layers, in order, with their widths read from the tensors. Raises BaselineError.
+
+    `mlp`: fc1 .. fcN, from 784 inputs to 10 classes. `cnn`: conv1, conv2 (odd square kernels), fc1, fc2.
+    """
+    convolutional = any(name.startswith("conv") for name in tensors)
+    if convolutional:
+        names = ["conv1", "conv2", "fc1", "fc2"]
+    else:
+        names = [f"fc{i}" for i in range(1, max(2, len(tensors) // 2) + 1)]
+    expected = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
+    if set(tensors) != expected:
+        missing, extra = sorted(expected - set(tensors)), sorted(set(tensors) - expected)
+        raise BaselineError(
+            f"The tensors must be named {', '.join(sorted(expected))}. "
+            + (f"Missing: {', '.join(missing[:6])}. " if missing else "")
+            + (f"Not expected: {', '.join(extra[:6])}. " if extra else "")
+            + "Weights under other names: `python -m core import FILE.pt --out FILE.safetensors` renames them."
+        )
+    layers = tuple(
+        Layer(
+            name,
+            tuple(tensors[f"{name}.weight"].shape),
+            pool=name.startswith("conv"),
+            relu=name != names[-1],
+        )
+        for name in names
+    )
+    _check(layers, tensors)
+    return layers
+
+
+def _check(layers: tuple[Layer, ...], tensors: Tensors) -> None:
+    """Types, finite values, and shapes that follow from one another."""
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32:
+            raise BaselineError(f"{name} must hold float32 values. Got {tensor.dtype} instead.")
+        if not torch.isfinite(tensor).all():
+            raise BaselineError(f"{name} must hold finite values. It holds NaN or infinity.")
+    width = 1 if layers[0].kind == "conv" else IMAGE_SIDE**2
+    side = IMAGE_SIDE
+    for layer in layers:
+        if layer.name.startswith("conv"):
+            if len(layer.shape) != 4 or layer.shape[2] != layer.shape[3] or layer.shape[2] % 2 == 0:
+                raise BaselineError(
+                    f"{layer.name}.weight must have shape (out, in, k, k) with odd k. Got {layer.shape} instead."
+                )
+        elif len(layer.shape) != 2:
+            raise BaselineError(f"{layer.name}.weight must have shape (out, in). Got {layer.shape} instead.")
+        if layer.shape[1] != width or 0 in layer.shape:
+            raise BaselineError(f"{layer.name}.weight must have {width} inputs. Got shape {layer.shape} instead.")
+        bias_shape = tuple(tensors[f"{layer.name}.bias"].shape)
+        if bias_shape != layer.shape[:1]:
+            raise BaselineError(f"{layer.name}.bias must have shape {layer.shape[:1]}. Got {bias_shape} instead.")
+        side //= 2 if layer.pool else 1
+        width = layer.shape[0] * (side**2 if layer.name == "conv2" else 1)
+    if layers[-1].shape[0] != CLASS_COUNT:
+        outputs = layers[-1].shape[0]
+        raise BaselineError(f"{layers[-1].name} must have {CLASS_COUNT} outputs, a class each. Got {outputs} instead.")
+
+
+def build(model: Model, dropout: float = 0.0) -> nn.Sequential:
+    """The module that is trained, with batch normalization (cnn) and dropout. Its layers carry the names of `Layer`."""
+    parts: list[tuple[str, nn.Module]] = []
+    if model == "cnn":
+        first, second, hidden = CNN_WIDTHS
+        for i, ins, outs in ((1, 1, first), (2, first, second)):
+            parts += [
+                (f"conv{i}", nn.Conv2d(ins, outs, 3, padding=1, bias=False)),
+                (f"bn{i}", nn.BatchNorm2d(outs)),
+                (f"pool{i}", nn.MaxPool2d(2)),
+                (f"relu{i}", nn.ReLU(inplace=True)),
+            ]
+        widths: tuple[int, ...] = (second * (IMAGE_SIDE // 4) ** 2, hidden, CLASS_COUNT)
+    else:
+        widths = MLP_WIDTHS
+    parts.append(("flatten", nn.Flatten()))
+    for i, (inputs, outputs) in enumerate(pairwise(widths), 1):
+        parts.append((f"fc{i}", nn.Linear(inputs, outputs)))
+        if i < len(widths) - 1:
+            parts += [(f"fc{i}_relu", nn.ReLU(inplace=True)), (f"fc{i}_dropout", nn.Dropout(dropout))]
+    return nn.Sequential(OrderedDict(parts))
+
+
+def fold_batch_norm(
+    weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float = 1e-5
+) -> tuple[Tensor, Tensor]:
+    """gamma * (W x + b - mean) / sqrt(var + eps) + beta = W' x + b' (Jacob et al. 2018, section 3.2).
+
+    weight : (out, in, k, k) or (out, in); everything else (out,). Returns W' and b', computed in float64.
+    """
+    factor = gamma.double() / torch.sqrt(var.double() + eps)
+    folded = weight.double() * factor.reshape(-1, *[1] * (weight.dim() - 1))
+    return folded.float(), ((bias.double() - mean.double()) * factor + beta.double()).float()
+
+
+def fold(state: Tensors) -> dict[str, Tensor]:
+    """A state dict of either family -> plain `NAME.weight` and `NAME.bias`, batch normalization folded.
+
+    Layers are taken in the order of the state dict, whatever they are called: 4-dimensional weights are conv1, conv2,
+    2-dimensional ones fc1, fc2, ...; a group with `running_mean` is folded into the layer before it; a missing bias is
+    zero. Raises BaselineError where that does not give a network of either family.
+    """
+    groups: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        prefix, _, part = key.rpartition(".")
+        groups.setdefault(prefix, {})[part] = tensor.detach().cpu()
+    folded: dict[str, Tensor] = {}
+    counts, last = {"conv": 0, "fc": 0}, ""
+    for prefix, group in groups.items():
+        if "running_mean" in group:
+            if not last:
+                raise BaselineError(f"{prefix} is a batch normalization with no layer before it.")
+            mean, var = group["running_mean"], group["running_var"]
+            gamma, beta = group.get("weight", torch.ones_like(mean)), group.get("bias", torch.zeros_like(mean))
+            weight, bias = folded[f"{last}.weight"], folded[f"{last}.bias"]
+            if mean.shape != bias.shape:
+                raise BaselineError(f"{prefix} must have {len(bias)} channels, as {last}. Got {len(mean)} instead.")
+            folded[f"{last}.weight"], folded[f"{last}.bias"] = fold_batch_norm(weight, bias, gamma, beta, mean, var)
+            continue
+        if "weight" not in group or group["weight"].dim() not in (2, 4):
+            raise BaselineError(f"{prefix or 'The state dict'} is neither linear, convolution nor batch normalization.")
+        weight = group["weight"].float()
+        kind = "conv" if weight.dim() == 4 else "fc"
+        counts[kind] += 1
+        last = f"{kind}{counts[kind]}"
+        folded[f"{last}.weight"] = weight.contiguous()
+        folded[f"{last}.bias"] = group.get("bias", torch.zeros(weight.shape[0])).float().contiguous()
+    layers_of(folded)
+    return folded
+
+
+def to_bytes(baseline: Baseline) -> bytes:
+    """The baseline's tensors as one safetensors file."""
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in baseline.tensors.items()})
+
+
+def from_bytes(content: bytes, name: str, info: Mapping[str, Any] | None = None) -> Baseline:
+    """A baseline from a safetensors file. Raises BaselineError with what is wrong; nothing in the file is executed."""
+    try:
+        tensors = safetensors.torch.load(content)
+    except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BaselineError(f"This is not a safetensors file that can be read ({reason}).") from None
+    if not tensors:
+        raise BaselineError("This safetensors file holds no tensors.")
+    layers_of(tensors)
+    return Baseline(name, tensors, info or {})

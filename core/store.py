@@ -1,0 +1,171 @@
+"""Everything under `cache/` that is a result: looked up by key, safe to delete at any time, never unpickled.
+
+Results are rows of one SQLite file (write-ahead log); larger tensors are safetensors files named by their content.
+Each row and file carries its SHA-256 sum: what does not match is set aside, counted as a miss, and made again. A disk
+that is full or read-only loses the cache's help and nothing else; `Store.problem` then says so.
+"""
+
+import contextlib
+import json
+import sqlite3
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.files import sha256, write_atomically
+
+SCHEMA = 1
+"""Part of every key. Raise it when the meaning of a stored result changes."""
+
+DEFAULT_LIMIT = 2 * 1024**3
+_TOUCH_SECONDS = 60.0
+_TABLE = """CREATE TABLE IF NOT EXISTS entries (
+    key TEXT PRIMARY KEY, kind TEXT NOT NULL, payload BLOB NOT NULL, sha256 TEXT NOT NULL,
+    weights TEXT, bytes INTEGER NOT NULL, used REAL NOT NULL, kept INTEGER NOT NULL)"""
+
+
+def key_of(kind: str, **parts: Any) -> str:
+    """SHA-256 of everything that the result depends on: values only, defaults included, and the schema number."""
+    return sha256(json.dumps({"schema": SCHEMA, "kind": kind, **parts}, sort_keys=True).encode())
+
+
+@dataclass(frozen=True)
+class Found:
+    payload: bytes
+    weights: bytes | None
+
+
+class Store:
+    """Results under `root`. Threads and processes may share one."""
+
+    def __init__(self, root: Path, limit: int = DEFAULT_LIMIT) -> None:
+        self.root, self.limit = root, limit
+        self.problem: str | None = None
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+
+    def get(self, key: str) -> Found | None:
+        """The entry, or None: never made, evicted, or damaged (and then set aside)."""
+        row = self._run("SELECT payload, sha256, weights, used FROM entries WHERE key = ?", key)
+        if not row:
+            return None
+        payload, digest, name, used = row[0]
+        weights = self._read_weights(name) if name else None
+        if sha256(payload) != digest or (name and weights is None):
+            self._set_aside(f"{key}.payload", payload)
+            self.delete(key)
+            return None
+        if time.time() - used > _TOUCH_SECONDS:
+            self._run("UPDATE entries SET used = ? WHERE key = ?", time.time(), key)
+        return Found(payload, weights)
+
+    def put(self, key: str, kind: str, payload: bytes, weights: bytes | None = None, kept: bool = False) -> bool:
+        """Store an entry; `kept` ones are never evicted. Returns False, with `problem` set, where the disk refuses."""
+        name = sha256(weights) if weights is not None else None
+        try:
+            if weights is not None:
+                write_atomically(self._weights_path(sha256(weights)), weights)
+        except OSError as error:
+            self.problem = f"Results cannot be kept in {self.root}: {error.strerror or error}."
+            return False
+        size = len(payload) + len(weights or b"")
+        row = (key, kind, payload, sha256(payload), name, size, time.time(), int(kept))
+        stored = self._run("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)
+        if stored is None:
+            return False
+        self.problem = None
+        self._evict()
+        return True
+
+    def delete(self, key: str) -> None:
+        self._run("DELETE FROM entries WHERE key = ?", key)
+
+    def keys(self, kind: str) -> list[str]:
+        """All entries of a kind, the oldest use last."""
+        rows = self._run("SELECT key FROM entries WHERE kind = ? ORDER BY used DESC", kind)
+        return [key for (key,) in rows or []]
+
+    def size(self) -> int:
+        rows = self._run("SELECT COALESCE(SUM(bytes), 0) FROM entries")
+        return int(rows[0][0]) if rows else 0
+
+    def _evict(self) -> None:
+        """Above the limit: what was used longest ago goes, except what is kept, down to nine tenths of it."""
+        excess = self.size() - self.limit
+        if excess <= 0:
+            return
+        excess += self.limit // 10
+        for key, size in self._run("SELECT key, bytes FROM entries WHERE kept = 0 ORDER BY used") or []:
+            if excess <= 0:
+                break
+            self.delete(key)
+            excess -= size
+        used = {name for (name,) in self._run("SELECT weights FROM entries WHERE weights IS NOT NULL") or []}
+        for path in (self.root / "weights").glob("*.safetensors"):
+            if path.stem not in used and time.time() - path.stat().st_mtime > _TOUCH_SECONDS:
+                path.unlink(missing_ok=True)
+
+    def _weights_path(self, name: str) -> Path:
+        return self.root / "weights" / f"{name}.safetensors"
+
+    def _read_weights(self, name: str) -> bytes | None:
+        path = self._weights_path(name)
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        if sha256(content) == name:
+            return content
+        with contextlib.suppress(OSError):
+            (self.root / "damaged").mkdir(exist_ok=True)
+            path.replace(self.root / "damaged" / f"{time.time_ns()}-{path.name}")
+        return None
+
+    def _set_aside(self, name: str, content: bytes) -> None:
+        with contextlib.suppress(OSError):
+            write_atomically(self.root / "damaged" / f"{time.time_ns()}-{name}", content)
+
+    def _run(self, statement: str, *values: Any) -> list[Any] | None:
+        """One short transaction. None where the database cannot be used; a damaged one is set aside and begun anew."""
+        with self._lock:
+            for _ in range(2):
+                try:
+                    with self._open() as connection:
+                        return connection.execute(statement, values).fetchall()
+                except sqlite3.Error as error:
+                    if getattr(error, "sqlite_errorname", "") not in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+                        self.problem = f"Results cannot be kept in {self.root}: {error}."
+                        return None
+                    self._begin_anew()
+                except OSError as error:
+                    self.problem = f"Results cannot be kept in {self.root}: {error.strerror or error}."
+                    return None
+        return None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.root.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.root / "results.sqlite", timeout=20, check_same_thread=False)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(_TABLE)
+            self._connection = connection
+        return self._connection
+
+    def _begin_anew(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        (self.root / "damaged").mkdir(exist_ok=True)
+        for suffix in ("", "-wal", "-shm"):
+            path = self.root / f"results.sqlite{suffix}"
+            if path.exists():
+                path.replace(self.root / "damaged" / f"{time.time_ns()}-{path.name}")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None

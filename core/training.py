@@ -1,0 +1,186 @@
+"""The one training loop: baselines now, and whatever else is trained.
+
+Images stay uint8 on the device and are normalized and flipped batch by batch, as tensors. On a processor that
+multiplies bfloat16 in hardware, and on CUDA, the forward pass runs under bfloat16 autocast.
+"""
+
+import copy
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core import models
+from core.config import TrainingConfig
+from core.data import Split, normalize
+
+Progress = Callable[[dict[str, Any]], None]
+REPORT_SECONDS = 0.5
+
+
+class Stopped(Exception):
+    """Training was asked to stop; nothing half-done is kept."""
+
+
+class Diverged(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The network with the best validation accuracy of all epochs, and how it came about.
+
+    history : per epoch `epoch, training_loss, training_accuracy, validation_loss, validation_accuracy, seconds`.
+        Both losses are the one that was minimised (with its label smoothing). The training figures are taken while
+        learning, with dropout and flips on, so they may lie below the validation figures.
+    """
+
+    module: nn.Module
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+
+
+def best_device() -> torch.device:
+    """CUDA where there is one, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def train_baseline(
+    config: TrainingConfig,
+    training: Split,
+    validation: Split,
+    progress: Progress = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    device: torch.device | None = None,
+) -> models.Baseline:
+    """Train a network of `config.model` from scratch and fold it. Seeded: the same machine repeats it exactly.
+
+    Raises Stopped when `should_stop()` says so, Diverged when the loss is no longer finite.
+    """
+    device = device or best_device()
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        module = models.build(config.model, config.dropout)
+        trained = fit(module, config, training, validation, progress, should_stop, device)
+    best = trained.history[trained.best_epoch - 1]
+    info = {
+        "recipe": config.to_dict(),
+        "history": trained.history,
+        "best_epoch": trained.best_epoch,
+        "validation_accuracy": best["validation_accuracy"],
+        "training_images": len(training),
+        "seconds": round(sum(epoch["seconds"] for epoch in trained.history), 1),
+        "device": device.type,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
+    }
+    return models.Baseline(config.model, models.fold(trained.module.cpu().state_dict()), info)
+
+
+def fit(
+    module: nn.Module,
+    config: TrainingConfig,
+    training: Split,
+    validation: Split,
+    progress: Progress,
+    should_stop: Callable[[], bool],
+    device: torch.device,
+) -> Trained:
+    """Minimise the cross entropy of `module` for `config.epochs`; keep the epoch with the best validation accuracy."""
+    module = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    steps = len(training) // config.batch_size
+    optimizer, schedule = _optimizer(module, config, steps * config.epochs)
+    generator = torch.Generator().manual_seed(config.seed)
+    images, labels = training.images.to(device), training.labels.to(device)
+    watched = validation.images.to(device), validation.labels.to(device)
+    history: list[dict[str, float]] = []
+    best_epoch, best_state = 0, module.state_dict()
+    for epoch in range(1, config.epochs + 1):
+        start, seen = time.perf_counter(), torch.zeros(2, device=device)
+        reported = start
+        module.train()
+        for step, (x, y) in enumerate(_batches(images, labels, config, generator), 1):
+            if should_stop():
+                raise Stopped(f"Training was stopped in epoch {epoch} of {config.epochs}.")
+            seen += _step(module, x, y, config, optimizer, device)
+            schedule.step()
+            if time.perf_counter() - reported > REPORT_SECONDS:
+                reported = time.perf_counter()
+                progress({"epoch": epoch, "epochs": config.epochs, "done": (epoch - 1 + step / steps) / config.epochs})
+        loss, accuracy = (seen / (steps * config.batch_size)).tolist()
+        if not torch.isfinite(seen).all():
+            raise Diverged(f"The loss became {loss} in epoch {epoch}. A smaller learning rate may help.")
+        held_out = _measure(module, *watched, config)
+        figures = dict(zip(("validation_loss", "validation_accuracy"), held_out, strict=True))
+        history.append({"epoch": epoch, "training_loss": loss, "training_accuracy": accuracy, **figures})
+        history[-1]["seconds"] = time.perf_counter() - start
+        if held_out[1] > max((past["validation_accuracy"] for past in history[:-1]), default=-1.0):
+            best_epoch, best_state = epoch, copy.deepcopy(module.state_dict())
+        progress({"epoch": epoch, "epochs": config.epochs, "done": epoch / config.epochs, "figures": history[-1]})
+    module.load_state_dict(best_state)
+    return Trained(module.eval(), history, best_epoch)
+
+
+def _optimizer(module: nn.Module, config: TrainingConfig, steps: int) -> tuple[Any, Any]:
+    if config.optimizer == "adam":
+        adam = torch.optim.Adam(module.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        return adam, torch.optim.lr_scheduler.ConstantLR(adam, factor=1.0)
+    sgd = torch.optim.SGD(
+        module.parameters(), config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
+    )
+    one_cycle = torch.optim.lr_scheduler.OneCycleLR(
+        sgd, config.learning_rate, total_steps=steps + 1, pct_start=0.25, div_factor=10, cycle_momentum=False
+    )
+    return sgd, one_cycle
+
+
+def _batches(
+    images: Tensor, labels: Tensor, config: TrainingConfig, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Shuffled batches of one epoch; the last, shorter one is left out."""
+    order = torch.randperm(len(labels), generator=generator).to(images.device)
+    mirrored = torch.rand(len(labels), generator=generator).to(images.device) < 0.5
+    for start in range(0, len(labels) - config.batch_size + 1, config.batch_size):
+        index = order[start : start + config.batch_size]
+        x = normalize(images[index])
+        if config.flips:
+            x = torch.where(mirrored[index, None, None, None], x.flip(3), x)
+        yield x, labels[index]
+
+
+def _step(
+    module: nn.Module, x: Tensor, y: Tensor, config: TrainingConfig, optimizer: Any, device: torch.device
+) -> Tensor:
+    """One gradient step; returns (summed loss, number right) of the batch, left on the device."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=_fast_bfloat16(device)):
+        logits = module(x)
+    loss = F.cross_entropy(logits.float(), y, label_smoothing=config.label_smoothing)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return torch.stack([loss.detach() * len(y), (logits.detach().argmax(1) == y).sum().float()])
+
+
+@torch.inference_mode()
+def _measure(module: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig) -> tuple[float, float]:
+    """Mean loss and accuracy over all images, in float32."""
+    module.eval()
+    loss, right = 0.0, 0
+    for x, y in zip(images.split(250), labels.split(250), strict=True):
+        logits = module(normalize(x).contiguous(memory_format=torch.channels_last))
+        loss += F.cross_entropy(logits, y, label_smoothing=config.label_smoothing, reduction="sum").item()
+        right += int((logits.argmax(1) == y).sum())
+    return loss / len(labels), right / len(labels)

@@ -1,0 +1,479 @@
+"""What pages and the command line ask for; the one place where results meet the cache.
+
+A configuration that was evaluated once is never evaluated again, in any session, after any restart.
+"""
+
+import importlib
+import inspect
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core import artifact, compression, data, evaluation, footprint, jobs, low_rank, models, training
+from core.config import CompressionConfig, TrainingConfig
+from core.data import SplitName
+from core.evaluation import Comparison, Evaluation, Latency
+from core.footprint import Entry, Footprint
+from core.models import Baseline
+from core.store import Store, key_of
+from core.stored import StoredNetwork
+
+SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
+PRETRAINED = Path(__file__).parent / "pretrained"
+DEFAULT_CACHE = Path(os.environ.get("COMPRESSION_CACHE", Path(__file__).resolve().parent.parent / "cache"))
+_REMEMBERED = 256
+
+
+class UnknownBaseline(KeyError):
+    """No baseline of that name, neither shipped nor in the cache nor a file."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class Card:
+    """A baseline as a page lists it. origin : "shipped", "trained" or "loaded"."""
+
+    id: str
+    title: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """A layer of a compressed network, in figures. note : why it stays dense where a rank was asked for, or ""."""
+
+    name: str
+    shape: tuple[int, ...]
+    rank: int | None
+    full_rank: int
+    break_even_rank: int
+    parameters: int
+    sparsity: float
+    rounded_to_zero: int
+    bits: int
+    bytes: int
+    note: str
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A configuration, measured. seconds : of this call; cached : whether it was read instead of computed."""
+
+    baseline_id: str
+    config: CompressionConfig
+    evaluation: Evaluation
+    baseline: Evaluation
+    comparison: Comparison
+    footprint: Footprint
+    layers: tuple[LayerRow, ...]
+    parameters: int
+    nonzero: int
+    baseline_parameters: int
+    sparsity: float
+    theoretical_kb: float
+    seconds: float
+    cached: bool
+
+    @property
+    def bytes(self) -> int:
+        return self.footprint.total
+
+    @property
+    def baseline_bytes(self) -> int:
+        return 4 * self.baseline_parameters
+
+    @property
+    def compression_ratio(self) -> float:
+        """Baseline bytes over compressed bytes."""
+        return self.baseline_bytes / self.bytes
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """A layer's singular values and what follows from them. rank : the smallest that keeps `energy`."""
+
+    name: str
+    shape: tuple[int, ...]
+    matrix_shape: tuple[int, int]
+    singular_values: tuple[float, ...]
+    cumulative_energy: tuple[float, ...]
+    energy: float
+    rank: int
+    share: float
+    break_even_rank: int
+    condition_number: float | None
+    stable_rank: float
+    effective_rank: float
+
+    @property
+    def full_rank(self) -> int:
+        return min(self.matrix_shape)
+
+    @property
+    def saves(self) -> bool:
+        """Whether two factors of this rank hold fewer numbers than the matrix."""
+        return self.rank <= self.break_even_rank
+
+    def numbers(self, rank: int) -> int:
+        """r (m + n): what two factors of rank r hold."""
+        return rank * sum(self.matrix_shape)
+
+
+class Workbench:
+    """One per process. `cache` may be shared with other processes, and deleted at any time."""
+
+    def __init__(self, cache: Path = DEFAULT_CACHE) -> None:
+        self.cache = Path(cache)
+        self.store = Store(self.cache)
+        self.jobs = jobs.Jobs(self.cache / "jobs")
+        self._lock = threading.RLock()
+        self._baselines: dict[str, Baseline] = {}
+        self._statistics: dict[str, compression.Statistics] = {}
+        self._results: OrderedDict[str, Result] = OrderedDict()
+        self._latencies: dict[object, Latency] = {}
+
+    # Baselines
+
+    def cards(self) -> list[Card]:
+        """All baselines: the shipped ones, then what was trained or loaded here, the newest use first."""
+        cards = [Card(name, title, "shipped") for name, title in SHIPPED.items()]
+        for key in self.store.keys("baseline"):
+            found = self.store.get(key)
+            if found is not None:
+                about = json.loads(found.payload)
+                cards.append(Card(about["id"], about["title"], about["origin"]))
+        return cards
+
+    def baseline(self, name: str) -> Baseline:
+        """By shipped name, by id, or by the path of a safetensors file. Raises UnknownBaseline, BaselineError."""
+        with self._lock:
+            if name not in self._baselines:
+                self._baselines[name] = self._load_baseline(name)
+            return self._baselines[name]
+
+    def _load_baseline(self, name: str) -> Baseline:
+        if name in SHIPPED:
+            info = json.loads((PRETRAINED / f"{name}.json").read_text())
+            return models.from_bytes((PRETRAINED / f"{name}.safetensors").read_bytes(), name, info)
+        found = self.store.get(f"baseline/{name}")
+        if found is not None and found.weights is not None:
+            return models.from_bytes(found.weights, name, json.loads(found.payload)["info"])
+        if name.endswith(".safetensors") and Path(name).is_file():
+            return models.from_bytes(Path(name).read_bytes(), Path(name).stem)
+        known = ", ".join(card.id for card in self.cards())
+        raise UnknownBaseline(f"baseline must be one of {known}, or a .safetensors file. Got {name!r} instead.")
+
+    def add_baseline(self, baseline: Baseline, title: str, origin: str) -> str:
+        """Keep a baseline; returns its id, which names its content."""
+        name = f"{baseline.model}-{baseline.sha256[:8]}"
+        about = {"id": name, "title": title, "origin": origin, "info": dict(baseline.info)}
+        payload = json.dumps(about).encode()
+        if not self.store.put(f"baseline/{name}", "baseline", payload, models.to_bytes(baseline), kept=True):
+            raise OSError(self.store.problem or "The cache cannot be written.")
+        self._baselines.pop(name, None)
+        return name
+
+    def load_file(self, content: bytes, file_name: str) -> str:
+        """Keep a person's safetensors file as a baseline. Raises BaselineError, and then nothing has changed."""
+        title = Path(file_name).stem[:40] or "loaded"
+        return self.add_baseline(models.from_bytes(content, title), title, "loaded")
+
+    def delete_baseline(self, name: str) -> None:
+        self.store.delete(f"baseline/{name}")
+        self._baselines.pop(name, None)
+
+    # Evaluation
+
+    def evaluate(self, name: str, config: CompressionConfig, split: SplitName = "validation") -> Result:
+        """Compress, freeze, evaluate every image of the split; from the cache where it was done before.
+
+        Raises UnknownBaseline, ConfigError.
+        """
+        start = time.perf_counter()
+        baseline = self.baseline(name)
+        compression.check(config, baseline.layers)
+        key = key_of(
+            "evaluation",
+            baseline=baseline.sha256,
+            config=json.loads(config.to_json()),
+            data=data.fingerprint(),
+            split=split,
+        )
+        result = self._remembered(key, name, config, split)
+        if result is None:
+            with self._lock:
+                result = self._remembered(key, name, config, split) or self._measure(key, baseline, name, config, split)
+        return replace(result, seconds=time.perf_counter() - start)
+
+    def _remembered(self, key: str, name: str, config: CompressionConfig, split: SplitName) -> Result | None:
+        with self._lock:
+            if key in self._results:
+                self._results.move_to_end(key)
+                return replace(self._results[key], baseline_id=name, cached=True)
+            found = self.store.get(key)
+            if found is None:
+                return None
+            with_figures = _unpack(found.payload)
+            if with_figures is None:
+                self.store.delete(key)
+                return None
+            return self._remember(key, self._result(name, config, data.load(split), *with_figures, cached=True))
+
+    def _measure(self, key: str, baseline: Baseline, name: str, config: CompressionConfig, split: SplitName) -> Result:
+        stored = self.network(name, config)
+        measured = evaluation.evaluate(stored, data.load(split))
+        figures = {
+            "loss": measured.loss,
+            "ledger": [asdict(entry) for entry in footprint.footprint(stored).entries],
+            "parameters": stored.parameters,
+            "nonzero": stored.nonzero,
+            "sparsity": stored.sparsity,
+            "theoretical_kb": footprint.theoretical_kb(stored),
+            "layers": _layer_rows(baseline, stored),
+        }
+        arrays = evaluation.to_arrays(measured)
+        payload = safetensors.numpy.save(arrays, metadata={"figures": json.dumps(figures)})
+        self.store.put(key, "evaluation", payload)
+        return self._remember(key, self._result(name, config, data.load(split), arrays, figures, cached=False))
+
+    def _result(
+        self,
+        name: str,
+        config: CompressionConfig,
+        split: data.Split,
+        arrays: dict[str, Any],
+        figures: dict[str, Any],
+        cached: bool,
+    ) -> Result:
+        own = evaluation.from_arrays(arrays, split, figures["loss"])
+        nothing = CompressionConfig()
+        before = own if config == nothing else self.evaluate(name, nothing, split.name).evaluation  # type: ignore[arg-type]
+        return Result(
+            baseline_id=name,
+            config=config,
+            evaluation=own,
+            baseline=before,
+            comparison=evaluation.compare(before, own),
+            footprint=Footprint(tuple(Entry(**entry) for entry in figures["ledger"])),
+            layers=tuple(LayerRow(**{**row, "shape": tuple(row["shape"])}) for row in figures["layers"]),
+            parameters=figures["parameters"],
+            nonzero=figures["nonzero"],
+            baseline_parameters=self.baseline(name).parameters,
+            sparsity=figures["sparsity"],
+            theoretical_kb=figures["theoretical_kb"],
+            seconds=0.0,
+            cached=cached,
+        )
+
+    def _remember(self, key: str, result: Result) -> Result:
+        self._results[key] = result
+        while len(self._results) > _REMEMBERED:
+            self._results.popitem(last=False)
+        return result
+
+    def network(self, name: str, config: CompressionConfig) -> StoredNetwork:
+        """The stored network of a configuration: what evaluation measures and export writes."""
+        baseline = self.baseline(name)
+        return compression.compress(baseline, config, self.statistics(baseline)).freeze()
+
+    def statistics(self, baseline: Baseline) -> compression.Statistics:
+        """Decompositions of all layers, computed once per baseline, ever."""
+        with self._lock:
+            if baseline.sha256 not in self._statistics:
+                images = data.load("calibration").inputs
+                self._statistics[baseline.sha256] = compression.Statistics(self._decompositions(baseline), images)
+            return self._statistics[baseline.sha256]
+
+    def _decompositions(self, baseline: Baseline) -> dict[str, low_rank.Decomposition]:
+        key = key_of("decompositions", baseline=baseline.sha256)
+        found = self.store.get(key)
+        if found is not None and found.weights is not None:
+            tensors = safetensors.torch.load(found.weights)
+        else:
+            tensors = {}
+            for layer in baseline.layers:
+                parts = low_rank.decompose(baseline.tensors[f"{layer.name}.weight"])
+                tensors |= {f"{layer.name}.{part}": tensor for part, tensor in parts._asdict().items()}
+            tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            self.store.put(key, "decompositions", b"{}", safetensors.torch.save(tensors))
+        fields = low_rank.Decomposition._fields
+        return {
+            layer.name: low_rank.Decomposition(*(tensors[f"{layer.name}.{part}"] for part in fields))
+            for layer in baseline.layers
+        }
+
+    def latency(self, name: str, config: CompressionConfig, batch: int = 1) -> Latency:
+        """Time per image on this machine, measured once per structure: bits and scattered zeros do not change it."""
+        baseline = self.baseline(name)
+        ranks = tuple(compression.rank_of(layer, config) for layer in baseline.layers)
+        structure = (tuple(layer.shape for layer in baseline.layers), ranks, batch)
+        with self._lock:
+            if structure not in self._latencies:
+                float_config = replace(config, bits=None, activation_bits=None, sparsity=None)
+                only_ranks = {layer: replace(own, bits=None, sparsity=None) for layer, own in config.layers}
+                network = self.network(name, replace(float_config, layers=tuple(only_ranks.items())))
+                inputs = data.load("validation").inputs
+                self._latencies[structure] = evaluation.latency(network, inputs, batch)
+            return self._latencies[structure]
+
+    def images(self, split: SplitName, indices: list[int]) -> NDArray[np.uint8]:
+        """Pictures of a split, uint8 (n, 28, 28)."""
+        picked: NDArray[np.uint8] = data.load(split).images[torch.tensor(indices, dtype=torch.long)].numpy()
+        return picked
+
+    # Spectra
+
+    def spectrum(self, name: str, energy: float = 0.95) -> list[Spectrum]:
+        """Each layer's singular values, and the rank that keeps `energy` of the sum of their squares."""
+        baseline = self.baseline(name)
+        found = self.statistics(baseline).decompositions
+        return [_spectrum(layer, found[layer.name].singular_values, energy) for layer in baseline.layers]
+
+    # Training and other long work
+
+    def train(
+        self,
+        config: TrainingConfig,
+        progress: training.Progress = lambda event: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Baseline:
+        """Train a baseline, then evaluate it once on the test images. Raises DataError, training.Stopped, Diverged."""
+        validation = data.load("validation")
+        images = data.load("train", self.cache / "data", lambda text: progress({"message": text}))
+        progress({"message": f"Training on {training.best_device().type}."})
+        baseline = training.train_baseline(config, images, validation, progress, should_stop)
+        stored = compression.compress(baseline, CompressionConfig(), self.statistics(baseline)).freeze()
+        test = evaluation.evaluate(stored, data.load("test"))
+        figures = {"test_accuracy": test.accuracy, "test_loss": test.loss, "test_images": test.images}
+        return replace(baseline, info={**baseline.info, **figures, "machine": platform.machine()})
+
+    def submit_training(self, config: TrainingConfig) -> str:
+        """Train in a process of its own; returns the job's id. The same recipe is the same job."""
+        return self.jobs.submit({"kind": "train", "config": config.to_dict()})
+
+    def work(self, request: dict[str, Any], report: jobs.Report, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        """What a job's process does."""
+        config = TrainingConfig(**request["config"])
+        try:
+            baseline = self.train(config, report, should_stop)
+        except training.Stopped:
+            raise jobs.Cancelled from None
+        title = f"{config.model.upper()}, {config.epochs} epochs, seed {config.seed}"
+        return {
+            "baseline": self.add_baseline(baseline, title, "trained"),
+            "test_accuracy": baseline.info["test_accuracy"],
+        }
+
+    # Export
+
+    def export(self, name: str, config: CompressionConfig, directory: Path) -> dict[str, Any]:
+        """Write the network, read it back in a fresh process, run it over the test images: the verdict of `verify`.
+
+        Raises OSError where the disk refuses.
+        """
+        validation, test = self.evaluate(name, config), self.evaluate(name, config, "test")
+        artifact.write(self.network(name, config), directory, validation.evaluation, test.evaluation, test.baseline)
+        return self.verify_elsewhere(directory)
+
+    def verify_elsewhere(self, directory: Path) -> dict[str, Any]:
+        """`python -m core verify`, in a process that knows nothing of this one."""
+        done = subprocess.run(
+            [sys.executable, "-m", "core", "verify", str(directory.resolve()), "--json"],
+            cwd=jobs.PROJECT,
+            capture_output=True,
+            text=True,
+        )
+        try:
+            verdict: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            reason = (done.stderr.strip() or "no answer").splitlines()[-1]
+            raise artifact.FormatError(f"The verification did not finish: {reason}") from None
+        return verdict
+
+    def export_folder(self, name: str, config: CompressionConfig) -> Path:
+        """Where the page keeps the export of a configuration."""
+        key = key_of("export", baseline=self.baseline(name).sha256, config=json.loads(config.to_json()))
+        return self.cache / "exports" / key[:16]
+
+
+def source(path: str) -> str:
+    """The source text of a function or class of core, by its dotted name: "core.low_rank.factorize"."""
+    module, _, name = path.rpartition(".")
+    return inspect.getsource(getattr(importlib.import_module(module), name))
+
+
+def _layer_rows(baseline: Baseline, stored: StoredNetwork) -> list[dict[str, Any]]:
+    ledger = footprint.footprint(stored).entries
+    rows = []
+    for layer, own in zip(baseline.layers, stored.layers, strict=True):
+        break_even = low_rank.break_even_rank(*layer.matrix_shape)
+        row = LayerRow(
+            name=layer.name,
+            shape=layer.shape,
+            rank=own.rank,
+            full_rank=layer.full_rank,
+            break_even_rank=break_even,
+            parameters=own.weights + own.bias.numel(),
+            sparsity=own.sparsity,
+            rounded_to_zero=sum(tensor.zeros - tensor.masked for tensor in own.tensors),
+            bits=own.tensors[0].bits,
+            bytes=sum(entry.bytes for entry in ledger if entry.layer == layer.name),
+            note=_dense_note(layer, own.rank, stored.config, break_even),
+        )
+        rows.append(asdict(row))
+    return rows
+
+
+def _dense_note(layer: models.Layer, rank: int | None, config: CompressionConfig, break_even: int) -> str:
+    if rank is not None or config.rank_share is None or config.layer(layer.name).rank is not None:
+        return ""
+    wanted = low_rank.rank_from_share(config.rank_share, layer.full_rank)
+    return f"stays dense: rank {wanted} is above break-even, {break_even}"
+
+
+def _spectrum(layer: models.Layer, values: Tensor, energy: float) -> Spectrum:
+    rank = low_rank.rank_for_energy(values, energy)
+    condition = low_rank.condition_number(values)
+    return Spectrum(
+        name=layer.name,
+        shape=layer.shape,
+        matrix_shape=layer.matrix_shape,
+        singular_values=tuple(values.tolist()),
+        cumulative_energy=tuple(low_rank.cumulative_energy(values).tolist()),
+        energy=energy,
+        rank=rank,
+        share=rank / layer.full_rank,
+        break_even_rank=low_rank.break_even_rank(*layer.matrix_shape),
+        condition_number=condition if condition < float("inf") else None,
+        stable_rank=low_rank.stable_rank(values),
+        effective_rank=low_rank.effective_rank(values),
+    )
+
+
+def _unpack(payload: bytes) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Arrays and figures of a stored evaluation; None where the entry is not one of this version's."""
+    try:
+        arrays = safetensors.numpy.load(payload)
+        length = int.from_bytes(payload[:8], "little")
+        figures = json.loads(json.loads(payload[8 : 8 + length])["__metadata__"]["figures"])
+        return arrays, figures
+    except (ValueError, KeyError, safetensors.SafetensorError):
+        return None
