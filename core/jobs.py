@@ -7,6 +7,7 @@ process lives it holds `lock`; a job without an end whose lock is free was inter
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -96,6 +97,7 @@ class Jobs:
                 self._processes[job] = subprocess.Popen(
                     [sys.executable, "-m", "core", "job", str(folder.resolve())],
                     cwd=PROJECT,
+                    env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # waiting threads leave the cores to the app
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -131,6 +133,11 @@ class Jobs:
     def cancel(self, job: str) -> None:
         """Ask the job to stop; it does so within a step, and keeps nothing."""
         write_atomically(self.root / job / "cancel", b"")
+
+    def dismiss(self, job: str) -> None:
+        """Forget a job that is not under way; what it made stays in the store."""
+        if not self.status(job).active:
+            shutil.rmtree(self.root / job, ignore_errors=True)
 
     def _ahead(self, job: str, submitted: float, state: State) -> int:
         if state != "queued":

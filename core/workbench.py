@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import safetensors.numpy
 import safetensors.torch
 import torch
@@ -29,6 +30,7 @@ from core import artifact, compression, data, evaluation, footprint, jobs, low_r
 from core.config import CompressionConfig, TrainingConfig
 from core.data import SplitName
 from core.evaluation import Comparison, Evaluation, Latency
+from core.files import sha256, write_atomically
 from core.footprint import Entry, Footprint
 from core.models import Baseline
 from core.store import Store, key_of
@@ -137,6 +139,16 @@ class Spectrum:
         return rank * sum(self.matrix_shape)
 
 
+@dataclass(frozen=True)
+class Export:
+    """What was exported, byte for byte, and what a fresh process found. verdict : as `artifact.verify` returns it."""
+
+    verdict: dict[str, Any]
+    baseline_test_accuracy: float
+    network_bytes: bytes
+    verdict_bytes: bytes
+
+
 class Workbench:
     """One per process. `cache` may be shared with other processes, and deleted at any time."""
 
@@ -161,6 +173,13 @@ class Workbench:
                 about = json.loads(found.payload)
                 cards.append(Card(about["id"], about["title"], about["origin"]))
         return cards
+
+    def title(self, name: str) -> str:
+        return next((card.title for card in self.cards() if card.id == name), name)
+
+    def is_own(self, name: str) -> bool:
+        """Whether it was trained or loaded here, and so can be deleted."""
+        return name not in SHIPPED
 
     def baseline(self, name: str) -> Baseline:
         """By shipped name, by id, or by the path of a safetensors file. Raises UnknownBaseline, BaselineError."""
@@ -334,6 +353,32 @@ class Workbench:
                 self._latencies[structure] = evaluation.latency(network, inputs, batch)
             return self._latencies[structure]
 
+    def class_changes(self, result: Result) -> pd.DataFrame:
+        """Per class: images, lost, gained, recall before and after, against the baseline."""
+        return evaluation.class_changes(result.baseline, result.evaluation)
+
+    def flips(self, result: Result) -> pd.DataFrame:
+        """Every image whose prediction the configuration changed."""
+        return evaluation.flips(result.baseline, result.evaluation)
+
+    def confusion(self, result: Result) -> pd.DataFrame:
+        """Counts: true classes down, predicted ones across."""
+        return pd.DataFrame(result.evaluation.confusion().numpy(), index=data.CLASSES, columns=data.CLASSES)
+
+    def most_confused(self, result: Result) -> tuple[str, str, int]:
+        """The most frequent mistake: true class, predicted class, how many."""
+        counts = self.confusion(result).stack()
+        true, predicted = counts[[a != b for a, b in counts.index]].idxmax()
+        return true, predicted, int(counts[true, predicted])
+
+    def confident_mistakes(self, result: Result, count: int) -> pd.DataFrame:
+        """The wrong predictions that the network is surest of: index, true, predicted, confidence."""
+        own = result.evaluation
+        index = own.confident_mistakes(count)
+        names = np.array(data.CLASSES)
+        columns = {"true": names[own.labels[index]], "predicted": names[own.predictions[index].long()]}
+        return pd.DataFrame({"index": index, **columns, "confidence": own.confidences[index]})
+
     def images(self, split: SplitName, indices: list[int]) -> NDArray[np.uint8]:
         """Pictures of a split, uint8 (n, 28, 28)."""
         picked: NDArray[np.uint8] = data.load(split).images[torch.tensor(indices, dtype=torch.long)].numpy()
@@ -367,7 +412,13 @@ class Workbench:
 
     def submit_training(self, config: TrainingConfig) -> str:
         """Train in a process of its own; returns the job's id. The same recipe is the same job."""
-        return self.jobs.submit({"kind": "train", "config": config.to_dict()})
+        request = {"kind": "train", "config": config.to_dict()}
+        job = self.jobs.submit(request)
+        result = self.jobs.status(job).result
+        if result is not None and self.store.get(f"baseline/{result['baseline']}") is None:
+            self.jobs.dismiss(job)
+            job = self.jobs.submit(request)
+        return job
 
     def work(self, request: dict[str, Any], report: jobs.Report, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """What a job's process does."""
@@ -391,7 +442,9 @@ class Workbench:
         """
         validation, test = self.evaluate(name, config), self.evaluate(name, config, "test")
         artifact.write(self.network(name, config), directory, validation.evaluation, test.evaluation, test.baseline)
-        return self.verify_elsewhere(directory)
+        verdict = self.verify_elsewhere(directory)
+        write_atomically(directory / "verified.json", json.dumps(verdict).encode())
+        return verdict
 
     def verify_elsewhere(self, directory: Path) -> dict[str, Any]:
         """`python -m core verify`, in a process that knows nothing of this one."""
@@ -407,6 +460,26 @@ class Workbench:
             reason = (done.stderr.strip() or "no answer").splitlines()[-1]
             raise artifact.FormatError(f"The verification did not finish: {reason}") from None
         return verdict
+
+    def exported(self, name: str, config: CompressionConfig) -> "Export | None":
+        """The export of a configuration with its verdict, if it was made here and its files are still the same."""
+        folder = self.export_folder(name, config)
+        try:
+            verdict = json.loads((folder / "verified.json").read_text())
+            network, promise = (
+                (folder / artifact.NETWORK_FILE).read_bytes(),
+                (folder / artifact.VERDICT_FILE).read_bytes(),
+            )
+        except (OSError, ValueError):
+            return None
+        if sha256(network) != verdict["files"][0]["sha256"]:
+            return None
+        return Export(verdict, float(json.loads(promise)["baseline_test_accuracy"]), network, promise)
+
+    def sizes(self, result: Result) -> dict[str, float]:
+        """Bytes in all the ways that people count them."""
+        theory = result.theoretical_kb * footprint.KB
+        return {"float32 baseline": result.baseline_bytes, "bits × weights": theory, "this file": result.bytes}
 
     def export_folder(self, name: str, config: CompressionConfig) -> Path:
         """Where the page keeps the export of a configuration."""

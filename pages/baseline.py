@@ -1,0 +1,62 @@
+"""The network before compression: shipped, trained here, or loaded from a file; what it gets right and wrong."""
+
+import pandas as pd
+import streamlit as st
+
+from core.config import RECIPES, CompressionConfig
+from pages.parts import charts, controls, figures, jobs, state
+
+with st.sidebar:
+    controls.baseline_picker()
+    st.caption("Everything on the other pages is about this network.")
+    controls.training_form(RECIPES)
+    controls.file_loader()
+
+bench = state.workbench()
+name = state.current().baseline
+baseline = bench.baseline(name)
+validation = bench.evaluate(name, CompressionConfig())
+test = bench.evaluate(name, CompressionConfig(), "test")
+
+st.title("Baseline")
+figures.headline(validation)
+jobs.panel()
+layers = ", ".join(f"{layer.name} {' × '.join(map(str, layer.shape))}" for layer in baseline.layers)
+confused = bench.most_confused(test)
+st.markdown(
+    f"**{bench.title(name)}**: {layers}. On the 10,000 test images, opened for this report only, it is right in "
+    f"**{test.evaluation.accuracy:.2%}**. Its most frequent mistake: {confused[2]} times it calls a **{confused[0]}** a "
+    f"**{confused[1]}**. Everything that sliders and training look at is the 5,000 validation images."
+)
+
+history = pd.DataFrame(baseline.info.get("history", []))
+if len(history):
+    st.subheader("How it was trained")
+    for cell, chart in zip(st.columns(2, gap="large"), charts.training_curves(history), strict=True):
+        with cell:
+            charts.draw(chart, f"Training and validation curves over {len(history)} epochs")
+    st.caption(figures.recipe_sentence(baseline.info))
+
+left, right = st.columns(2, gap="large")
+report = test.evaluation.report()
+with left:
+    st.subheader("Precision, recall and F1, test")
+    by_class = report[report["images"] < test.evaluation.images]
+    charts.draw(charts.class_report(by_class), "Precision, recall and F1 of each class on the test images")
+with right:
+    st.subheader("What it takes for what, test")
+    charts.draw(charts.confusion(bench.confusion(test)), "Confusion matrix on the test images")
+with st.expander("Classification report as a table", icon=":material/table:"):
+    st.dataframe(report.style.format("{:.2%}", subset=["precision", "recall", "f1"]), alt="Classification report")
+
+st.subheader("The surest mistakes, test")
+mistakes = bench.confident_mistakes(test, 16)
+captions = [f"**{row.true}**  \ntaken for {row.predicted}, {row.confidence:.1%}" for row in mistakes.itertuples()]
+figures.gallery(mistakes, "test", captions)
+
+if bench.is_own(name) and st.button("Delete this baseline", icon=":material/delete:"):
+    bench.delete_baseline(name)
+    state.choose(baseline=state.FIRST_BASELINE)
+    st.rerun()
+
+figures.show_code(validation, "core.models.build", "core.training.fit", "core.models.fold_batch_norm")

@@ -1,0 +1,56 @@
+"""Move rank, sparsity and bits; see the measured accuracy and the size of the real file at once."""
+
+import streamlit as st
+
+from pages.parts import charts, controls, figures, state
+
+with st.sidebar:
+    controls.baseline_picker()
+    controls.network_controls()
+    with st.expander("Layer by layer", icon=":material/layers:"):
+        controls.layer_controls()
+    with st.expander("Finer settings", icon=":material/settings:"):
+        controls.finer_controls()
+
+choice = state.current()
+bench = state.workbench()
+result = bench.evaluate(choice.baseline, choice.config)
+changes = bench.class_changes(result)
+flips = bench.flips(result)
+
+st.title("Explore")
+figures.headline(result)
+st.markdown(figures.verdict_sentence(result, changes))
+
+left, right = st.columns(2, gap="large")
+with left:
+    st.subheader("Which classes pay")
+    if len(flips):
+        worst = changes.loc[(changes["lost"] - changes["gained"]).idxmax()]
+        about = f"Images lost and gained per class; the largest net loss is {worst['class']}"
+        charts.draw(charts.class_changes(changes), about)
+    else:
+        st.info("No prediction changed: nothing lost, nothing gained.", icon=":material/balance:")
+with right:
+    st.subheader("Where the bytes are")
+    entries = figures.ledger_frame(result)
+    charts.draw(
+        charts.ledger(entries), f"Bytes of the file by layer and kind, {figures.kilobytes(result.bytes)} in all"
+    )
+
+st.subheader("Layer by layer")
+figures.layer_table(result)
+
+st.subheader("The images that flipped")
+figures.flip_browser(flips)
+
+figures.show_code(
+    result,
+    "core.compression.compress",
+    "core.compression.apply_pruning",
+    "core.pruning.keep_mask",
+    "core.compression.quantize_model",
+    "core.quantization.linear_quantize",
+    "core.evaluation.evaluate",
+    "core.evaluation.Comparison",
+)

@@ -1,0 +1,205 @@
+"""Pictures of figures, all in one hand: the same colour for the same thing on every page, axes with names and units."""
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+BASELINE, CURRENT, PINNED = "#8a94a0", "#0072B2", "#E69F00"
+LOST, GAINED, NEUTRAL = "#D55E00", "#009E73", "#8a94a0"
+KIND_COLOURS = {
+    "float32 values": "#8a94a0",
+    "integer codes": "#0072B2",
+    "map of zeros": "#56B4E9",
+    "scales": "#E69F00",
+    "biases": "#CC79A7",
+    "container": "#5b6470",
+}
+FONT = 14
+
+
+def draw(chart: alt.Chart | alt.LayerChart | alt.HConcatChart | alt.FacetChart, alt_text: str, key: str = "") -> None:
+    """Show a chart with letters that reach the back row."""
+    sized = chart.configure_axis(labelFontSize=FONT - 1, titleFontSize=FONT, titleFontWeight="normal").configure_legend(
+        labelFontSize=FONT - 1, titleFontSize=FONT - 1, orient="top", title=None
+    )
+    st.altair_chart(sized, alt=alt_text, width="stretch", key=key or None)
+
+
+def class_changes(changes: pd.DataFrame) -> alt.LayerChart:
+    """Per class: images lost to the left, gained to the right."""
+    rows = pd.concat(
+        [
+            pd.DataFrame({"class": changes["class"], "count": -changes["lost"], "what": "lost"}),
+            pd.DataFrame({"class": changes["class"], "count": changes["gained"], "what": "gained"}),
+        ]
+    ).merge(changes, on="class")
+    reach = max(5, int(rows["count"].abs().max() * 1.15))
+    base = alt.Chart(rows).encode(
+        y=alt.Y("class:N", sort=list(changes["class"]), title=None, axis=alt.Axis(labelOverlap=False)),
+        tooltip=[
+            "class",
+            "lost",
+            "gained",
+            alt.Tooltip("before:Q", format=".1%", title="recall before"),
+            alt.Tooltip("after:Q", format=".1%", title="recall after"),
+        ],
+    )
+    x = alt.X("count:Q", title="images lost (left) and gained (right)", scale=alt.Scale(domain=[-reach, reach]))
+    bars = base.mark_bar(cornerRadius=2).encode(
+        x=x.axis(labelExpr="abs(datum.value)"),
+        color=alt.Color("what:N", scale=alt.Scale(domain=["lost", "gained"], range=[LOST, GAINED])),
+    )
+    shown = base.transform_filter("datum.count != 0").transform_calculate(label="abs(datum.count)")
+    left = shown.transform_filter("datum.count < 0").mark_text(align="right", dx=-4, fontSize=FONT - 2, color=LOST)
+    right = shown.transform_filter("datum.count > 0").mark_text(align="left", dx=4, fontSize=FONT - 2, color=GAINED)
+    return alt.layer(bars, *(side.encode(x=x, text="label:Q") for side in (left, right))).properties(
+        height=alt.Step(26)
+    )
+
+
+def ledger(entries: pd.DataFrame) -> alt.Chart:
+    """The file's bytes: a bar per layer, its kinds of bytes side by side in it."""
+    order = list(dict.fromkeys(entries["layer"]))
+    return (
+        alt.Chart(entries)
+        .mark_bar(cornerRadius=2)
+        .encode(
+            y=alt.Y("layer:N", sort=order, title=None, axis=alt.Axis(labelOverlap=False)),
+            x=alt.X("sum(KB):Q", title="KB in the file"),
+            color=alt.Color(
+                "kind:N", scale=alt.Scale(domain=list(KIND_COLOURS), range=list(KIND_COLOURS.values()))
+            ).legend(columns=3, symbolLimit=0),
+            tooltip=["layer", "kind", alt.Tooltip("bytes:Q", format=","), alt.Tooltip("KB:Q", format=",.2f")],
+        )
+        .properties(height=alt.Step(260 / max(4, len(order))))
+    )
+
+
+def singular_values(values: pd.DataFrame, rank: int, break_even: int) -> alt.LayerChart:
+    """sigma_i on a logarithmic axis, with the chosen rank and break-even."""
+    positive = values[values["sigma"] > 0]
+    line = (
+        alt.Chart(positive)
+        .mark_line(color=CURRENT, strokeWidth=2.5, point=len(positive) < 80)
+        .encode(
+            x=alt.X("i:Q", title="index i", scale=alt.Scale(domain=[0, len(values)])),
+            y=alt.Y("sigma:Q", title="singular value σᵢ (log)", scale=alt.Scale(type="log", nice=False, padding=12)),
+            tooltip=["i", alt.Tooltip("sigma:Q", format=".4g", title="σ")],
+        )
+    )
+    return alt.layer(line, *_rank_rules(rank, break_even, len(values), 14)).properties(height=340)
+
+
+def cumulative_energy(values: pd.DataFrame, energy: float, rank: int, break_even: int) -> alt.LayerChart:
+    """Energy of rank r, on the ground where r saves (left, plain) and where it does not (right, hatched in red)."""
+    zones = pd.DataFrame(
+        {
+            "start": [0, min(break_even, len(values))],
+            "end": [min(break_even, len(values)), len(values)],
+            "zone": ["saves", "does not save"],
+        }
+    )
+    names = alt.Scale(domain=list(zones["zone"]), range=[GAINED, LOST])
+    ground = (
+        alt.Chart(zones).mark_rect(opacity=0.16).encode(x="start:Q", x2="end:Q", color=alt.Color("zone:N", scale=names))
+    )
+    line = (
+        alt.Chart(values)
+        .mark_line(color=CURRENT, strokeWidth=2.5, point=len(values) < 80)
+        .encode(
+            x=alt.X("i:Q", title="rank r", scale=alt.Scale(domain=[0, len(values)])),
+            y=alt.Y("energy:Q", title="energy kept", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
+            tooltip=[alt.Tooltip("i:Q", title="rank"), alt.Tooltip("energy:Q", format=".2%")],
+        )
+    )
+    level = alt.Chart(pd.DataFrame({"energy": [energy]})).mark_rule(color=PINNED, strokeWidth=2).encode(y="energy:Q")
+    return alt.layer(ground, line, level, *_rank_rules(rank, break_even, len(values), 150)).properties(height=340)
+
+
+def _rank_rules(rank: int, break_even: int, full: int, top: int) -> tuple[alt.Chart, ...]:
+    """Two dashed lines with their names, written towards the middle of the chart."""
+    marks = pd.DataFrame({"i": [rank, break_even], "mark": [f"rank {rank}", f"break-even {break_even}"]})
+    dash = {f"rank {rank}": PINNED, f"break-even {break_even}": NEUTRAL}
+    rules = []
+    for row, (label, colour) in enumerate(dash.items()):
+        own = marks.iloc[[row]]
+        rules.append(alt.Chart(own).mark_rule(color=colour, strokeDash=[5, 4], strokeWidth=2).encode(x="i:Q"))
+        late = own["i"].iloc[0] > full / 2
+        rules.append(
+            alt.Chart(own)
+            .mark_text(
+                color=colour,
+                align="right" if late else "left",
+                dx=-6 if late else 6,
+                fontSize=FONT - 1,
+                fontWeight="bold",
+            )
+            .encode(x="i:Q", y=alt.value(top + 18 * row), text=alt.value(label))
+        )
+    return tuple(rules)
+
+
+def training_curves(history: pd.DataFrame) -> list[alt.Chart]:
+    """Two charts, loss and accuracy by epoch, training and validation."""
+    charts = []
+    for figure, title, form in (("loss", "cross entropy (nats)", ".3f"), ("accuracy", "accuracy", ".1%")):
+        columns = {f"training_{figure}": "training", f"validation_{figure}": "validation"}
+        rows = history.rename(columns=columns).melt("epoch", list(columns.values()), "images", "value")
+        axis = alt.Axis(format=form if figure == "accuracy" else "~g")
+        charts.append(
+            alt.Chart(rows)
+            .mark_line(point=True, strokeWidth=2.5)
+            .encode(
+                x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="epoch"),
+                y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=axis),
+                color=alt.Color("images:N", scale=alt.Scale(domain=list(columns.values()), range=[BASELINE, CURRENT])),
+                strokeDash=alt.StrokeDash(
+                    "images:N", scale=alt.Scale(domain=list(columns.values()), range=[[5, 3], [1, 0]])
+                ),
+                tooltip=["epoch", "images", alt.Tooltip("value:Q", format=form, title=figure)],
+            )
+            .properties(height=260)
+        )
+    return charts
+
+
+def class_report(report: pd.DataFrame) -> alt.Chart:
+    """Precision, recall and F1 of each class, as dots on one line."""
+    rows = report.rename_axis("class").reset_index().melt(["class", "images"], ["precision", "recall", "f1"], "figure")
+    return (
+        alt.Chart(rows)
+        .mark_point(filled=True, size=90, opacity=0.9)
+        .encode(
+            y=alt.Y("class:N", sort=list(report.index), title=None, axis=alt.Axis(labelOverlap=False)),
+            x=alt.X("value:Q", title=None, axis=alt.Axis(format="%"), scale=alt.Scale(zero=False, padding=10)),
+            color=alt.Color("figure:N", scale=alt.Scale(range=[CURRENT, PINNED, BASELINE])),
+            shape="figure:N",
+            tooltip=["class", "figure", alt.Tooltip("value:Q", format=".1%"), "images"],
+        )
+        .properties(height=alt.Step(26))
+    )
+
+
+def confusion(counts: pd.DataFrame) -> alt.LayerChart:
+    """True class down, predicted class across; the diagonal is left out of the colours so that mistakes show."""
+    rows = counts.rename_axis("true").reset_index().melt("true", var_name="predicted", value_name="images")
+    names = list(counts.columns)
+    base = alt.Chart(rows).encode(
+        x=alt.X("predicted:N", sort=names, title="predicted", axis=alt.Axis(labelAngle=-40, labelOverlap=False)),
+        y=alt.Y("true:N", sort=names, title="true", axis=alt.Axis(labelOverlap=False)),
+        tooltip=["true", "predicted", "images"],
+    )
+    mistakes = (
+        base.transform_filter("datum.true != datum.predicted")
+        .mark_rect()
+        .encode(color=alt.Color("images:Q", scale=alt.Scale(scheme="oranges"), legend=None))
+    )
+    numbers = (
+        base.transform_filter("datum.images > 0")
+        .mark_text(fontSize=FONT - 3)
+        .encode(
+            text="images:Q",
+            color=alt.condition("datum.true == datum.predicted", alt.value(NEUTRAL), alt.value("#1b2733")),
+        )
+    )
+    return alt.layer(mistakes, numbers).properties(height=alt.Step(26))

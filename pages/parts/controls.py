@@ -1,0 +1,244 @@
+"""The controls: each shows the current choice, checks what it is told, and writes the choice. Nothing else does."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, TrainingConfig
+from pages.parts import state
+
+ALL = 100
+FLOAT = "float32"
+BIT_CHOICES = [2, 3, 4, 5, 6, 7, 8, FLOAT]
+
+HELP_RANK = """The share of each layer's singular values that is kept: W ≈ U_r Σ_r V_rᵀ, stored as two thin
+factors. A layer where that would not save anything (its rank is above break-even, m·n / (m+n)) stays dense, and the
+table says so. Expect little loss down to about a third."""
+HELP_COURSE = """Factor a layer also where its two factors are larger than the layer itself, as the course report does.
+In the report's network "50 %" saves exactly nothing."""
+HELP_SPARSITY = """The share of weights set to zero, the smallest first: exactly round(s · n) of them. Biases are never
+pruned. Expect almost no loss up to about 80 %, then a cliff."""
+HELP_BITS = """Every weight becomes an integer of so many bits: w ≈ scale · q. 8 bits are practically free; below 4 it
+matters how the scale is chosen."""
+HELP_ACTIVATIONS = """Round the signals between the layers to the same number of bits, with ranges measured on 2,048
+calibration images. The input image keeps its own 8 bits."""
+
+
+def baseline_picker() -> None:
+    """Which network everything is about."""
+    titles = {card.id: card.title for card in state.workbench().cards()}
+    key = state.keep_widget("w_baseline", state.current().baseline)
+    st.selectbox(
+        "Baseline",
+        list(titles),
+        format_func=lambda name: titles.get(name, name),
+        key=key,
+        on_change=lambda: state.choose(baseline=st.session_state[key]),
+        help="The trained network that is compressed: shipped with the project, trained here, or loaded from a file.",
+    )
+
+
+def network_controls() -> None:
+    """Rank, sparsity and bits for the whole network."""
+    config = state.current().config
+    share = ALL if config.rank_share is None else round(config.rank_share * 100)
+    _slider("Rank kept", "w_rank", share, 1, ALL, HELP_RANK, lambda v: {"rank_share": None if v == ALL else v / 100})
+    _slider(
+        "Sparsity",
+        "w_sparsity",
+        (config.sparsity or 0.0) * 100,
+        0.0,
+        100.0,
+        HELP_SPARSITY,
+        lambda v: {"sparsity": v / 100 if v else None},
+        step=0.5,
+    )
+    key = state.keep_widget("w_bits", config.bits or FLOAT)
+    st.select_slider("Bits per weight", BIT_CHOICES, key=key, help=HELP_BITS, on_change=_write_bits)
+    key = state.keep_widget("w_activations", _activations_follow(config))
+    st.toggle("Activations at the same bits", key=key, help=HELP_ACTIVATIONS, on_change=_write_bits)
+
+
+def finer_controls() -> None:
+    """Scope, granularity, and the course's way with ranks."""
+    config = state.current().config
+    _choice("Sparsity threshold", "w_scope", config.scope, {"network": "One for all", "layer": "Per layer"}, "scope")
+    names = {"channel": "Per channel", "tensor": "Per tensor"}
+    _choice("Scale of the weights", "w_granularity", config.granularity, names, "granularity")
+    key = state.keep_widget("w_course", config.above_break_even)
+    st.toggle(
+        "Factor above break-even too",
+        key=key,
+        help=HELP_COURSE,
+        on_change=lambda: _write({"above_break_even": bool(st.session_state[key])}),
+    )
+
+
+def layer_controls() -> None:
+    """One layer on its own: each control follows the whole network until it is touched."""
+    spectra = {layer.name: layer for layer in state.workbench().spectrum(state.current().baseline)}
+    name = st.pills("Layer", list(spectra), default=next(iter(spectra)), key="w_layer", required=True)
+    if name not in spectra:
+        return
+    layer, config = spectra[name], state.current().config
+    own = config.layer(name)
+    follows = f"{DENSE} leaves the layer dense. Break-even is {layer.break_even_rank}: at most that saves anything."
+    _layer_slider(name, "rank", "Rank", own.rank, DENSE, layer.full_rank, _network_rank(name), 1, follows, int)
+    sparsity = (config.sparsity or 0.0) * 100
+    percent = None if own.sparsity is None else own.sparsity * 100
+    _layer_slider(name, "sparsity", "Sparsity", percent, 0.0, 100.0, sparsity, 0.5, HELP_SPARSITY, lambda v: v / 100)
+    key = state.keep_widget(f"w_{name}_bits", _bits_label(config.bits_of(name)))
+    mark = "" if own.bits is None else " · own"
+    st.select_slider(
+        f"Bits of {name}{mark}",
+        BIT_CHOICES,
+        key=key,
+        help=HELP_BITS,
+        on_change=lambda: _write_layer(name, "bits", _bits_value(st.session_state[key])),
+    )
+    if own != type(own)():
+        st.button("Follow the network again", icon=":material/undo:", on_click=_reset, args=(name,), width="stretch")
+
+
+def _network_rank(name: str) -> int:
+    """What the layer does by the network's control alone: its rank, or 0 where it stays dense."""
+    choice = state.current()
+    rows = state.workbench().evaluate(*choice).layers
+    return next((row.rank or DENSE for row in rows if row.name == name), DENSE)
+
+
+def _layer_slider(
+    layer: str,
+    setting: str,
+    label: str,
+    own: float | None,
+    low: float,
+    high: float,
+    follows: float,
+    step: float,
+    text: str,
+    to_config: Callable[[float], float],
+) -> None:
+    mark = "" if own is None else " · own"
+    key = state.keep_widget(f"w_{layer}_{setting}", type(low)(follows if own is None else own))
+    st.slider(
+        f"{label} of {layer}{mark}",
+        low,
+        high,
+        step=type(low)(step),
+        key=key,
+        help=text,
+        format="%g %%" if setting == "sparsity" else "%d",
+        on_change=lambda: _write_layer(layer, setting, to_config(st.session_state[key])),
+    )
+
+
+def _slider(
+    label: str,
+    key: str,
+    value: float,
+    low: float,
+    high: float,
+    text: str,
+    change: Callable[[float], dict[str, Any]],
+    step: float = 1,
+) -> None:
+    key = state.keep_widget(key, type(low)(value))
+    st.slider(
+        label,
+        low,
+        high,
+        step=type(low)(step),
+        key=key,
+        help=text,
+        format="%g %%",
+        on_change=lambda: _write(change(st.session_state[key])),
+    )
+
+
+def _choice(label: str, key: str, value: str, names: dict[str, str], setting: str) -> None:
+    key = state.keep_widget(key, value)
+    st.segmented_control(
+        label,
+        list(names),
+        format_func=lambda option: names.get(option, option),
+        key=key,
+        required=True,
+        on_change=lambda: _write({setting: st.session_state[key]}),
+    )
+
+
+def _bits_label(bits: int) -> int | str:
+    return FLOAT if bits == FLOAT_BITS else bits
+
+
+def _bits_value(label: int | str) -> int:
+    return FLOAT_BITS if label == FLOAT else int(label)
+
+
+def _activations_follow(config: CompressionConfig) -> bool:
+    return config.bits is None or config.activation_bits is not None
+
+
+def _write_bits() -> None:
+    label, alike = st.session_state["w_bits"], st.session_state["w_activations"]
+    bits = None if label == FLOAT else label
+    _write({"bits": bits, "activation_bits": bits if alike else None})
+
+
+def _write(changes: dict[str, Any]) -> None:
+    """Check and write; a value outside its range (a widget's bounds are the browser's courtesy) changes nothing."""
+    try:
+        state.choose(config=replace(state.current().config, **changes))
+    except (ConfigError, TypeError) as error:
+        st.session_state["problems"] = [str(error)]
+
+
+def _write_layer(name: str, setting: str, value: Any) -> None:
+    try:
+        state.choose(config=state.current().config.with_layer(name, **{setting: value}))
+    except (ConfigError, TypeError) as error:
+        st.session_state["problems"] = [str(error)]
+
+
+def _reset(name: str) -> None:
+    config = state.current().config
+    state.choose(config=replace(config, layers=tuple(pair for pair in config.layers if pair[0] != name)))
+
+
+def training_form(recipes: dict[str, TrainingConfig]) -> None:
+    """Train a network of one's own, as a job."""
+    with st.expander("Train one here", icon=":material/model_training:"):
+        kind = st.selectbox("Recipe", list(recipes), key="train_recipe", help="Optimizer and schedule of a baseline.")
+        recipe = recipes[kind if kind in recipes else "cnn"]
+        default = min(8, recipe.epochs)
+        epochs = st.number_input("Epochs", 1, 200, default, key="train_epochs", help="Passes over 55,000 images.")
+        seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="train_seed", help="The same seed repeats the same run.")
+        if st.button("Start training", type="primary", icon=":material/play_arrow:", width="stretch"):
+            try:
+                state.workbench().submit_training(replace(recipe, epochs=int(epochs), seed=int(seed)))
+            except (ConfigError, OSError) as error:
+                st.error(f"The training was not started. {error}")
+        st.caption("It runs in a process of its own: go on exploring, close the tab, come back.")
+
+
+def file_loader() -> None:
+    """A person's own network from a safetensors file; a file that does not fit changes nothing."""
+    with st.expander("Load a file", icon=":material/upload:"):
+        file = st.file_uploader("Baseline as safetensors", type=["safetensors"], key="upload")
+        st.caption(
+            "Tensors fc1.weight, fc1.bias, … (an MLP, any widths) or conv1, conv2, fc1, fc2 (a CNN), float32. A state "
+            "dict of your own: `python -m core import FILE.pt --out FILE.safetensors`."
+        )
+        if file is None or st.session_state.get("loaded_file") == file.file_id:
+            return
+        try:
+            name = state.workbench().load_file(file.getvalue(), file.name)
+        except (ValueError, OSError) as error:
+            st.error(f"{file.name} was not loaded, and nothing has changed. {error}")
+            return
+        st.session_state["loaded_file"] = file.file_id
+        state.choose(baseline=name)
+        st.rerun()

@@ -1,0 +1,297 @@
+"""The headline row, sentences, tables, pictures of garments and the code behind a number."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core.config import to_arguments
+from pages.parts import state
+
+if TYPE_CHECKING:
+    from core.workbench import Result, Spectrum
+
+
+def points(fraction: float) -> str:
+    """A difference of accuracies in percentage points, signed with an ASCII minus, which `st.metric` needs."""
+    return f"{fraction * 100:+.2f} pp" if round(fraction * 1e4) else "0.00 pp"
+
+
+def kilobytes(size: float) -> str:
+    """1 KB is 1,024 bytes."""
+    kb = size / 1024
+    return f"{kb:,.0f} KB" if kb >= 1000 else f"{kb:.1f} KB"
+
+
+def headline(result: Result, split: str = "validation") -> None:
+    """The five figures, always in this order and place."""
+    low, high = (100 * end for end in result.comparison.interval)
+    latency = state.workbench().latency(result.baseline_id, result.config)
+    accuracy, size, ratio, parameters, seconds = st.columns([1.75, 1.05, 1, 1.1, 1.1])
+    unchanged = result.comparison.lost == result.comparison.gained == 0
+    accuracy.metric(
+        f"Accuracy, {split}",
+        f"{result.evaluation.accuracy:.2%}",
+        "same as the baseline" if unchanged else f"{points(result.comparison.difference)} ({low:+.2f} to {high:+.2f})",
+        delta_color="off" if unchanged else "normal",
+        delta_arrow="off" if unchanged else "auto",
+        border=True,
+        help=f"Measured on all {result.evaluation.images:,} {split} images. The change is against the baseline on the "
+        "same images, in percentage points, with its 95 % interval (paired).",
+    )
+    size.metric(
+        "File",
+        kilobytes(result.bytes),
+        f"of {kilobytes(result.baseline_bytes)}",
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        help="The size of the file that Export writes, to the byte (1 KB = 1,024 bytes).",
+    )
+    ratio.metric(
+        "Ratio",
+        f"{result.compression_ratio:.1f}×",
+        f"theory {result.baseline_bytes / 1024 / result.theoretical_kb:.1f}×",
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        help="Compression ratio: float32 bytes of the baseline over bytes of the file. Theory: bits × weights alone, zeros stored like "
+        "any other weight.",
+    )
+    parameters.metric(
+        "Parameters",
+        f"{result.parameters:,}",
+        f"{result.nonzero:,} not zero",
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        help="Stored weights and biases, zeros included; below, without the zeros among the weights.",
+    )
+    seconds.metric(
+        "Time/image",
+        f"{latency.median * 1000:.2f} ms",
+        f"{latency.lower * 1000:.2f} to {latency.upper * 1000:.2f}",
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        help=f"One image at a time on this machine's CPU: median and quartiles of {latency.repeats} runs. The "
+        "arithmetic is float32 whatever the bits, and zeros are multiplied like other numbers: only a lower rank "
+        "makes this shorter.",
+    )
+
+
+def gallery(table: pd.DataFrame, split: str, captions: list[str], columns: int = 8) -> None:
+    """Pictures of a split by the column `index`, with a caption each."""
+    dark = st.context.theme.type == "dark"
+    pictures = state.workbench().images(split, table["index"].tolist())  # type: ignore[arg-type]
+    for start in range(0, len(table), columns):
+        for cell, offset in zip(st.columns(columns), range(start, min(start + columns, len(table))), strict=False):
+            picture = np.kron(pictures[offset], np.ones((4, 4), dtype=np.uint8))
+            name = f"Test image of a {table['true'].iloc[offset]}".replace("Test", split.capitalize())
+            cell.image(picture if dark else 255 - picture, alt=name, width="stretch")
+            cell.caption(captions[offset])
+
+
+def layer_table(result: Result) -> None:
+    """Every layer: what it was, what it became, what it weighs."""
+    rows = [
+        {
+            "layer": row.name,
+            "weight": " × ".join(map(str, row.shape)),
+            "rank": f"{row.rank} of {row.full_rank}" if row.rank else "dense",
+            "break-even": row.break_even_rank,
+            "parameters": row.parameters,
+            "sparsity": row.sparsity * 100,
+            "rounded to 0": row.rounded_to_zero,
+            "bits": "float32" if row.bits == 32 else str(row.bits),
+            "KB": row.bytes / 1024,
+            "note": row.note,
+        }
+        for row in result.layers
+    ]
+    table = pd.DataFrame(rows)
+    if not table["note"].any():
+        table = table.drop(columns="note")
+    st.dataframe(
+        table,
+        hide_index=True,
+        alt="Layers of the compressed network",
+        column_config={
+            "sparsity": st.column_config.ProgressColumn("sparsity", format="%.1f %%", min_value=0, max_value=100),
+            "KB": st.column_config.NumberColumn("KB in the file", format="%.2f"),
+            "parameters": st.column_config.NumberColumn(format="localized"),
+            "break-even": st.column_config.NumberColumn(
+                help="The largest rank whose two factors hold fewer numbers than the layer: r (m + n) < m n."
+            ),
+            "rounded to 0": st.column_config.NumberColumn(
+                help="Weights that are zero because they were rounded, not because they were pruned."
+            ),
+        },
+    )
+
+
+def ledger_frame(result: Result) -> pd.DataFrame:
+    """The ledger as a table; the file's own overhead is the layer "file"."""
+    rows = [
+        {"layer": e.layer or "file", "tensor": e.tensor, "kind": e.kind, "bytes": e.bytes, "KB": e.bytes / 1024}
+        for e in result.footprint.entries
+    ]
+    return pd.DataFrame(rows)
+
+
+def show_code(result: Result | None, *names: str) -> None:
+    """An expander with the functions of core that computed the numbers, and the command line that repeats them."""
+    from core.workbench import source
+
+    with st.expander("Show the code", icon=":material/code:"):
+        if result is not None:
+            arguments = shlex.join(["--baseline", result.baseline_id, *to_arguments(result.config)])
+            st.markdown("The same from the command line:")
+            st.code(f"python -m core evaluate {arguments}", language="bash")
+        for name in names:
+            st.markdown(f"`{name}`")
+            st.code(source(name), language="python")
+
+
+def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
+    """What to look at, with this run's numbers."""
+    flips, n = result.comparison, result.evaluation.images
+    if result.baseline_bytes <= result.bytes and not flips.lost and not flips.gained:
+        return (
+            f"This is the baseline itself: {result.evaluation.accuracy:.2%} of {n:,} validation images. Move a slider."
+        )
+    text = f"The file is **{result.compression_ratio:.1f} times smaller** than the float32 weights. "
+    if not flips.lost and not flips.gained:
+        return text + f"Every one of the {n:,} validation images is predicted as before."
+    low, high = flips.interval
+    sure = "a real loss" if high < 0 else "a real gain" if low > 0 else "too small to tell from chance on these images"
+    text += f"Of {n:,} validation images it loses **{flips.lost}** and gains **{flips.gained}**: {sure} "
+    text += f"(McNemar p = {flips.p_value:.2g}). "
+    worst = changes.loc[(changes["lost"] - changes["gained"]).idxmax()]
+    if worst["lost"] > worst["gained"]:
+        text += (
+            f"Most of it falls on **{worst['class']}**: recall {worst['before']:.1%} before, {worst['after']:.1%} now."
+        )
+    dense = [row.name for row in result.layers if row.note]
+    if dense:
+        text += f" Rank: {', '.join(dense)} stay{'s' if len(dense) == 1 else ''} dense, above break-even."
+    return text
+
+
+def flip_browser(flips: pd.DataFrame, page_size: int = 16) -> None:
+    """The images whose prediction changed, by outcome, in the order that a person picks."""
+    counts = flips["outcome"].value_counts()
+    outcomes = [name for name in ("lost", "gained", "still wrong") if name in counts]
+    if not outcomes:
+        st.caption("No image changed its prediction.")
+        return
+    left, right = st.columns([2, 1], vertical_alignment="bottom")
+    outcome = left.segmented_control(
+        "Outcome",
+        outcomes,
+        default=outcomes[0],
+        required=True,
+        format_func=lambda name: f"{name} ({counts.get(name, 0)})",
+        label_visibility="collapsed",
+    )
+    orders = {"surest first": ("both", False), "least sure first": ("both", True), "by class": ("true", True)}
+    order = right.selectbox("Order", list(orders), label_visibility="collapsed")
+    column, ascending = orders[order]
+    shown = flips[flips["outcome"] == outcome].assign(both=flips["before_confidence"] + flips["after_confidence"])
+    shown = shown.sort_values(column, ascending=ascending, kind="stable")
+    captions = [
+        f"**{row.true}**  \n{row.before} {row.before_confidence:.0%}  \n→ {row.after} {row.after_confidence:.0%}"
+        for row in shown.head(page_size).itertuples()
+    ]
+    gallery(shown.head(page_size), "validation", captions)
+    if len(shown) > page_size:
+        st.caption(f"{page_size} of {len(shown)}. The table has them all.")
+    with st.expander("All flips as a table", icon=":material/table:"):
+        st.dataframe(flips, hide_index=True, alt="Every image whose prediction changed")
+
+
+def recipe_sentence(info: Mapping[str, Any]) -> str:
+    """How a baseline was trained, in a line."""
+    recipe, versions = info["recipe"], info["versions"]
+    epochs = f"{recipe['epochs']} {'epoch' if recipe['epochs'] == 1 else 'epochs'}"
+    return (
+        f"{epochs} of {recipe['optimizer'].upper()} on {info['training_images']:,} images, batch "
+        f"{recipe['batch_size']}, learning rate {recipe['learning_rate']:g}, weight decay {recipe['weight_decay']:g}, "
+        f"label smoothing {recipe['label_smoothing']:g}, dropout {recipe['dropout']:g}, "
+        f"{'horizontal flips, ' if recipe['flips'] else ''}seed {recipe['seed']}; epoch {info['best_epoch']} was best on "
+        f"validation and is kept. {info['seconds']:.0f} s on {info['device']}, torch {versions['torch']}. The training "
+        "figures are taken while learning, with dropout on."
+    )
+
+
+def spectrum_sentence(layer: Spectrum) -> str:
+    """Whether the layer is worth factoring, with its numbers."""
+    m, n = layer.matrix_shape
+    text = (
+        f"**{layer.name}** is a {m} × {n} matrix with {m * n:,} numbers. Keeping **{layer.energy:.1%}** of its energy "
+        f"needs **rank {layer.rank}** of {layer.full_rank} ({layer.share:.1%} of the singular values): two factors "
+        f"with {layer.numbers(layer.rank):,} numbers. "
+    )
+    if layer.saves:
+        return text + f"That is **{1 - layer.numbers(layer.rank) / (m * n):.0%} fewer**: worth trying."
+    more = layer.numbers(layer.rank) / (m * n) - 1
+    return text + (
+        f"That is **{more:.0%} more than before**: only ranks up to **{layer.break_even_rank}** save anything here. "
+        f"The rank that saves keeps {layer.cumulative_energy[max(layer.break_even_rank, 1) - 1]:.1%}."
+    )
+
+
+def spectrum_figures(layer: Spectrum) -> list[tuple[str, str, str]]:
+    """Label, value and explanation of a layer's figures."""
+    condition = "∞" if layer.condition_number is None else f"{layer.condition_number:,.3g}"
+    return [
+        (f"Rank for {layer.energy:.1%}", f"{layer.rank}", "The smallest rank that keeps this share of the energy."),
+        ("Share kept", f"{layer.share:.1%}", "That rank over the number of singular values."),
+        (
+            "Break-even rank",
+            f"{layer.break_even_rank}",
+            "The largest r with r (m + n) < m n: above it nothing is saved.",
+        ),
+        ("Condition", condition, "σ_max / σ_min: near 1 all directions count alike, and low rank must hurt."),
+        ("Stable rank", f"{layer.stable_rank:.1f}", "‖W‖² / σ_max²: how many directions carry the weight, smoothly."),
+    ]
+
+
+def spectrum_table(layers: list[Spectrum]) -> None:
+    """All layers, sortable."""
+    rows = [
+        {
+            "layer": layer.name,
+            "weight": " × ".join(map(str, layer.shape)),
+            "rank": layer.rank,
+            "of": layer.full_rank,
+            "share": layer.share * 100,
+            "break-even": layer.break_even_rank,
+            "saves": layer.saves,
+            "numbers": layer.numbers(layer.rank),
+            "dense": layer.matrix_shape[0] * layer.matrix_shape[1],
+            "condition number": layer.condition_number,
+            "stable rank": layer.stable_rank,
+            "effective rank": layer.effective_rank,
+        }
+        for layer in layers
+    ]
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        alt="Spectra of all layers",
+        column_config={
+            "rank": st.column_config.NumberColumn(f"rank for {layers[0].energy:.1%}"),
+            "share": st.column_config.ProgressColumn("share", format="%.1f %%", min_value=0, max_value=100),
+            "numbers": st.column_config.NumberColumn("r (m + n)", format="localized", help="Numbers in two factors."),
+            "dense": st.column_config.NumberColumn("m · n", format="localized", help="Numbers in the layer as it is."),
+            "condition number": st.column_config.NumberColumn("condition", format="%.1f", help="σ_max / σ_min"),
+            "stable rank": st.column_config.NumberColumn(format="%.1f"),
+            "effective rank": st.column_config.NumberColumn(format="%.1f", help="exp of the entropy of σ²/Σσ²"),
+        },
+    )

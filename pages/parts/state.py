@@ -1,0 +1,128 @@
+"""What a person chose, in one place: a baseline and a `CompressionConfig`, in the session and in the link.
+
+Only `choose` writes it. Widgets take their values from it before they are drawn, so undo, links and other pages need
+nothing of their own.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import streamlit as st
+
+from core.config import CompressionConfig, from_query, to_query
+
+if TYPE_CHECKING:
+    from core.workbench import Workbench
+
+START = CompressionConfig(sparsity=0.8, bits=4, activation_bits=4)
+"""Where a person without a link begins: something true and worth a second look."""
+
+FIRST_BASELINE = "cnn"
+
+
+class Choice(NamedTuple):
+    baseline: str
+    config: CompressionConfig
+
+
+@st.cache_resource(show_spinner=False)
+def workbench() -> Workbench:
+    """The one workbench of this process; what is loaded by now is left out of later garbage collections."""
+    from core.workbench import Workbench
+
+    bench = Workbench()
+    bench.evaluate(FIRST_BASELINE, CompressionConfig())
+    gc.collect()
+    gc.freeze()
+    return bench
+
+
+def open_page() -> None:
+    """Load what every page needs, with words on the screen while it takes its seconds; read the link, write it."""
+    with st.spinner("Loading PyTorch, the networks and the images", show_time=True):
+        workbench()
+    asked = st.query_params.to_dict()
+    written = st.session_state.get("written_link")
+    if "choice" not in st.session_state or (asked.get("baseline") and _own(asked) != written):
+        _read_link(asked)
+    elif current().baseline not in {card.id for card in workbench().cards()}:
+        st.session_state["problems"] = [f"The baseline {current().baseline} was deleted; this is the shipped CNN."]
+        _read_link({})
+    write_link()
+    for problem in st.session_state.pop("problems", []):
+        st.warning(problem, icon=":material/link_off:")
+    trouble = workbench().store.problem
+    if trouble:
+        st.warning(f"{trouble} Everything works, but nothing is remembered.", icon=":material/save_as:")
+
+
+def current() -> Choice:
+    choice: Choice = st.session_state["choice"]
+    return choice
+
+
+def choose(baseline: str | None = None, config: CompressionConfig | None = None) -> None:
+    """The one writer. A setting that the new baseline's layers do not have is left out, and said."""
+    old = current()
+    new = Choice(baseline or old.baseline, config if config is not None else old.config)
+    if new.baseline != old.baseline:
+        fitted, problems = from_query(to_query(new.config), _layers(new.baseline))
+        new = Choice(new.baseline, _with_possible_ranks(new.baseline, fitted, problems))
+        st.session_state["problems"] = problems
+    st.session_state["choice"] = new
+
+
+def write_link() -> None:
+    """The address bar shows the choice: copied, it opens the same elsewhere."""
+    choice = current()
+    query = {"baseline": choice.baseline, **to_query(choice.config)}
+    if _own(st.query_params.to_dict()) != query:
+        for key in set(_own(st.query_params.to_dict())) - set(query):
+            del st.query_params[key]
+        for key, text in query.items():
+            st.query_params[key] = text
+    st.session_state["written_link"] = query
+
+
+def keep_widget(key: str, value: Any) -> str:
+    """Give a widget its value from the choice, unless it has it already; returns the key."""
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
+    return key
+
+
+def _own(query: dict[str, str]) -> dict[str, str]:
+    """The part of a link that is ours to write; what other widgets bind to it stays theirs."""
+    names = {"baseline", "rank", "course", "sparsity", "scope", "bits", "activations", "granularity"}
+    return {key: text for key, text in query.items() if key in names or "." in key}
+
+
+def _read_link(asked: dict[str, str]) -> None:
+    problems = st.session_state.get("problems", [])
+    baseline = asked.get("baseline", FIRST_BASELINE)
+    if baseline not in {card.id for card in workbench().cards()}:
+        problems.append(f"There is no baseline {baseline!r} here; this is the shipped CNN instead.")
+        baseline = FIRST_BASELINE
+    config = START
+    if _own(asked):
+        config, more = from_query({k: v for k, v in _own(asked).items() if k != "baseline"}, _layers(baseline))
+        config = _with_possible_ranks(baseline, config, more)
+        problems += more
+    st.session_state["choice"] = Choice(baseline, config)
+    st.session_state["problems"] = problems
+
+
+def _layers(baseline: str) -> list[str]:
+    return [layer.name for layer in workbench().baseline(baseline).layers]
+
+
+def _with_possible_ranks(baseline: str, config: CompressionConfig, problems: list[str]) -> CompressionConfig:
+    """Without the ranks that are too large for this baseline's layers; each is named in `problems`."""
+    for layer in workbench().baseline(baseline).layers:
+        rank = config.layer(layer.name).rank
+        if rank is not None and rank > layer.full_rank:
+            problems.append(f"{layer.name} has rank {layer.full_rank} at most; {layer.name}.rank={rank} was left out.")
+            config = config.with_layer(layer.name, rank=None)
+    return config
