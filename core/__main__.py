@@ -265,9 +265,9 @@ def _import(options: argparse.Namespace) -> int:
 
 def _pack_data(options: argparse.Namespace) -> int:
     from core import data
-    from core.workbench import DEFAULT_CACHE
+    from core.workbench import cache_folder
 
-    data.write_evaluation_images(options.out, DEFAULT_CACHE / "data", say)
+    data.write_evaluation_images(options.out, cache_folder() / "data", say)
     _print({"path": str(options.out), "bytes": options.out.stat().st_size}, options.json)
     return 0
 

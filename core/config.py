@@ -260,7 +260,7 @@ RECIPES = {
     "cnn": TrainingConfig("cnn", epochs=24, dropout=0.3, flips=True),
     "mlp": TrainingConfig("mlp", epochs=24, dropout=0.1),
     "mlp-course": TrainingConfig(
-        "mlp", epochs=4, optimizer="adam", learning_rate=1e-3, weight_decay=0.0, label_smoothing=0.0
+        "mlp", epochs=5, batch_size=256, optimizer="adam", learning_rate=1e-3, weight_decay=0.0, label_smoothing=0.0
     ),
 }
 """How the shipped baselines were trained (`python -m core train --baseline NAME`); `mlp-course` as the report did."""

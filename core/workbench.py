@@ -38,7 +38,6 @@ from core.stored import StoredNetwork
 
 SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
 PRETRAINED = Path(__file__).parent / "pretrained"
-DEFAULT_CACHE = Path(os.environ.get("COMPRESSION_CACHE", Path(__file__).resolve().parent.parent / "cache"))
 _REMEMBERED = 256
 
 
@@ -149,11 +148,16 @@ class Export:
     verdict_bytes: bytes
 
 
+def cache_folder() -> Path:
+    """The folder COMPRESSION_CACHE, else `cache/` of the project."""
+    return Path(os.environ.get("COMPRESSION_CACHE") or jobs.PROJECT / "cache")
+
+
 class Workbench:
     """One per process. `cache` may be shared with other processes, and deleted at any time."""
 
-    def __init__(self, cache: Path = DEFAULT_CACHE) -> None:
-        self.cache = Path(cache)
+    def __init__(self, cache: Path | None = None) -> None:
+        self.cache = Path(cache) if cache is not None else cache_folder()
         self.store = Store(self.cache)
         self.jobs = jobs.Jobs(self.cache / "jobs")
         self._lock = threading.RLock()

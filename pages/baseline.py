@@ -6,6 +6,7 @@ import streamlit as st
 from core.config import RECIPES, CompressionConfig
 from pages.parts import charts, controls, figures, jobs, state
 
+name = state.current().baseline
 with st.sidebar:
     controls.baseline_picker()
     st.caption("Everything on the other pages is about this network.")
@@ -13,7 +14,6 @@ with st.sidebar:
     controls.file_loader()
 
 bench = state.workbench()
-name = state.current().baseline
 baseline = bench.baseline(name)
 validation = bench.evaluate(name, CompressionConfig())
 test = bench.evaluate(name, CompressionConfig(), "test")
@@ -25,8 +25,9 @@ layers = ", ".join(f"{layer.name} {' × '.join(map(str, layer.shape))}" for laye
 confused = bench.most_confused(test)
 st.markdown(
     f"**{bench.title(name)}**: {layers}. On the 10,000 test images, opened for this report only, it is right in "
-    f"**{test.evaluation.accuracy:.2%}**. Its most frequent mistake: {confused[2]} times it calls a **{confused[0]}** a "
-    f"**{confused[1]}**. Everything that sliders and training look at is the 5,000 validation images."
+    f"**{test.evaluation.accuracy:.2%}**. Its most frequent mistake: {confused[2]} times it calls a "
+    f"**{confused[0]}** a **{confused[1]}**. Everything that sliders and training look at is the "
+    "5,000 validation images."
 )
 
 history = pd.DataFrame(baseline.info.get("history", []))

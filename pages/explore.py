@@ -4,6 +4,7 @@ import streamlit as st
 
 from pages.parts import charts, controls, figures, state
 
+choice = state.current()
 with st.sidebar:
     controls.baseline_picker()
     controls.network_controls()
@@ -12,7 +13,6 @@ with st.sidebar:
     with st.expander("Finer settings", icon=":material/settings:"):
         controls.finer_controls()
 
-choice = state.current()
 bench = state.workbench()
 result = bench.evaluate(choice.baseline, choice.config)
 changes = bench.class_changes(result)

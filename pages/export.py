@@ -5,12 +5,12 @@ import streamlit as st
 from core.config import to_query
 from pages.parts import charts, controls, figures, state
 
+choice = state.current()
 with st.sidebar:
     controls.baseline_picker()
     st.page_link("pages/explore.py", label="Change the configuration", icon=":material/tune:")
 
 bench = state.workbench()
-choice = state.current()
 result = bench.evaluate(choice.baseline, choice.config)
 
 st.title("Export")

@@ -5,8 +5,8 @@ import streamlit as st
 
 from pages.parts import charts, controls, figures, state
 
-bench = state.workbench()
 choice = state.current()
+bench = state.workbench()
 
 with st.sidebar:
     controls.baseline_picker()

@@ -60,8 +60,8 @@ def headline(result: Result, split: str = "validation") -> None:
         delta_color="off",
         delta_arrow="off",
         border=True,
-        help="Compression ratio: float32 bytes of the baseline over bytes of the file. Theory: bits × weights alone, zeros stored like "
-        "any other weight.",
+        help="Compression ratio: float32 bytes of the baseline over bytes of the file. Theory counts bits × weights "
+        "alone, with zeros stored like any other weight.",
     )
     parameters.metric(
         "Parameters",
@@ -223,9 +223,9 @@ def recipe_sentence(info: Mapping[str, Any]) -> str:
         f"{epochs} of {recipe['optimizer'].upper()} on {info['training_images']:,} images, batch "
         f"{recipe['batch_size']}, learning rate {recipe['learning_rate']:g}, weight decay {recipe['weight_decay']:g}, "
         f"label smoothing {recipe['label_smoothing']:g}, dropout {recipe['dropout']:g}, "
-        f"{'horizontal flips, ' if recipe['flips'] else ''}seed {recipe['seed']}; epoch {info['best_epoch']} was best on "
-        f"validation and is kept. {info['seconds']:.0f} s on {info['device']}, torch {versions['torch']}. The training "
-        "figures are taken while learning, with dropout on."
+        f"{'horizontal flips, ' if recipe['flips'] else ''}seed {recipe['seed']}; epoch {info['best_epoch']} was best "
+        f"on validation and is kept. {info['seconds']:.0f} s on {info['device']}, torch {versions['torch']}. The "
+        "training figures are taken while learning, with dropout on."
     )
 
 

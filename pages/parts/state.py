@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import streamlit as st
 
 from core.config import CompressionConfig, from_query, to_query
+from pages.parts import frame
 
 if TYPE_CHECKING:
     from core.workbench import Workbench
@@ -59,6 +60,12 @@ def open_page() -> None:
 
 
 def current() -> Choice:
+    """The choice. Every page asks for it first: the very first run of a server that opens a page by its link is made
+    by Streamlit's own page discovery, without the frame, and is then begun again with it.
+    """
+    if "choice" not in st.session_state:
+        frame.navigation()
+        st.rerun()
     choice: Choice = st.session_state["choice"]
     return choice
 

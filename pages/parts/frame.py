@@ -1,0 +1,21 @@
+"""The pages and their order."""
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+if TYPE_CHECKING:
+    from streamlit.navigation.page import Page
+
+
+def navigation() -> "Page":
+    """The page that the link asks for; calling it also switches Streamlit's own discovery of `pages/` off."""
+    return st.navigation(
+        [
+            st.Page("pages/baseline.py", title="Baseline", icon=":material/school:"),
+            st.Page("pages/spectrum.py", title="Spectrum", icon=":material/show_chart:"),
+            st.Page("pages/explore.py", title="Explore", icon=":material/tune:", default=True),
+            st.Page("pages/export.py", title="Export", icon=":material/download:"),
+        ],
+        position="top",
+    )

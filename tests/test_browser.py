@@ -1,0 +1,117 @@
+"""The main job in a real browser: move a slider, see the figure change, export, download, and check the file."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import artifact, data, evaluation
+
+pytestmark = pytest.mark.browser
+PROJECT = Path(__file__).resolve().parent.parent
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+WAIT = 60_000
+
+
+def chromium() -> str:
+    names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if name and (path := shutil.which(name))), None)
+    if found is None:
+        assert not os.environ.get("CI"), "The browser tests need Chromium, and a CI run must not skip them."
+        pytest.skip("no Chromium here: install it, or name it in the variable CHROMIUM")
+    return found
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with an empty cache and an empty home folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    environment = {**os.environ, "HOME": str(home), "COMPRESSION_CACHE": str(home / "cache")}
+    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.headless", "true"]
+    command += ["--server.port", str(port)]
+    server = subprocess.Popen(
+        command, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=1)
+                break
+            except OSError:
+                assert server.poll() is None, "the server ended"
+        yield f"http://localhost:{port}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+        page.set_default_timeout(WAIT)
+        yield page
+        browser.close()
+
+
+def metric(page: Any, label: str) -> Any:
+    return page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue")
+
+
+def settled(page: Any) -> None:
+    page.wait_for_function(
+        "document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'"
+    )
+
+
+def test_slide_see_export_download(page: Any, address: str, tmp_path: Path) -> None:
+    page.goto(address)
+    accuracy, size = metric(page, "Accuracy, validation"), metric(page, "File")
+    accuracy.wait_for()
+    settled(page)
+    before = accuracy.inner_text(), size.inner_text()
+    thumb = page.get_by_role("slider", name="Sparsity").first
+    thumb.focus()
+    for _ in range(24):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("location.search.includes('sparsity=0.92')")
+    settled(page)
+    after = accuracy.inner_text(), size.inner_text()
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+    assert not page.get_by_test_id("stException").count()
+
+    page.get_by_role("link", name="Export").click()
+    page.get_by_role("button", name="Export and verify").click()
+    page.get_by_text("Verified: the file predicts all 10,000 test images").wait_for()
+    assert metric(page, "File").inner_text() == after[1]
+    with page.expect_download() as event:
+        page.get_by_role("button", name="Download the network").click()
+    path = tmp_path / "network.safetensors"
+    event.value.save_as(path)
+    assert f"{path.stat().st_size / 1024:.1f} KB" == after[1]
+    measured = evaluation.evaluate(artifact.read(path), data.load("validation"))
+    assert f"{measured.accuracy:.2%}" == after[0]
+
+
+def test_a_link_opened_elsewhere_shows_the_same_figures_and_back_goes_back(page: Any, address: str) -> None:
+    page.goto(f"{address}/?baseline=mlp&fc2.rank=102")
+    assert metric(page, "Parameters").inner_text() == "774,666"
+    settled(page)
+    page.get_by_role("link", name="Spectrum").click()
+    page.get_by_role("heading", name="Singular values").wait_for()
+    settled(page)
+    assert "fc2.rank=102" in page.url
+    assert metric(page, "Parameters").inner_text() == "774,666"

@@ -1,0 +1,220 @@
+"""The pages as a person uses them, without a browser: every figure on them is the workbench's."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+from filelock import FileLock
+from streamlit.testing.v1 import AppTest
+
+from core import models
+from core.config import RECIPES, CompressionConfig, LayerConfig
+from core.workbench import Workbench
+
+PROJECT = Path(__file__).resolve().parent.parent
+PAGES = ["baseline", "spectrum", "explore", "export"]
+
+
+@pytest.fixture(autouse=True)
+def _frame_on_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server runs the frame each time; AppTest switches Streamlit's old discovery of `pages/` on before each run."""
+    monkeypatch.setattr(
+        "streamlit.runtime.scriptrunner.script_runner._mpa_v1",
+        lambda path: exec(compile(Path(path).read_text(), path, "exec"), {"__name__": "__main__"}),
+    )
+
+
+def opened(page: str = "explore", **query: str) -> AppTest:
+    app = AppTest.from_file(str(PROJECT / "streamlit_app.py"), default_timeout=120)
+    for key, text in query.items():
+        app.query_params[key] = text
+    app.run()
+    if page != "explore":
+        app.switch_page(f"pages/{page}.py").run()
+    assert not app.exception
+    return app
+
+
+def metrics(app: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def choice(app: AppTest) -> Any:
+    return app.session_state["choice"]
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own, for tests that leave jobs or baselines behind."""
+    import streamlit as st
+
+    monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path))
+    st.cache_resource.clear()
+    yield tmp_path
+    st.cache_resource.clear()
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("baseline", ["cnn", "mlp", "mlp-course"])
+def test_every_page_opens_with_the_five_figures(page: str, baseline: str) -> None:
+    app = opened(page, baseline=baseline, sparsity="0.5")
+    shown = metrics(app)
+    for label in ("Accuracy, validation", "File", "Ratio", "Parameters", "Time/image"):
+        assert label in shown
+    assert not app.error
+
+
+def test_an_empty_link_opens_the_compressed_cnn() -> None:
+    app = opened()
+    result = Workbench().evaluate("cnn", choice(app).config)
+    assert metrics(app)["Accuracy, validation"] == f"{result.evaluation.accuracy:.2%}"
+    assert metrics(app)["Ratio"] == f"{result.compression_ratio:.1f}×"
+    assert result.compression_ratio > 10
+
+
+def test_a_moved_slider_shows_what_the_workbench_measures() -> None:
+    app = opened(baseline="mlp")
+    before = metrics(app)
+    app.slider(key="w_sparsity").set_value(95.0).run()
+    app.select_slider(key="w_bits").set_value(3).run()
+    config = CompressionConfig(sparsity=0.95, bits=3, activation_bits=3)
+    assert choice(app).config == config
+    result = Workbench().evaluate("mlp", config)
+    assert metrics(app)["Accuracy, validation"] == f"{result.evaluation.accuracy:.2%}"
+    assert metrics(app)["Accuracy, validation"] != before["Accuracy, validation"]
+    assert app.query_params["sparsity"] == "0.95"
+    assert app.query_params["bits"] == "3"
+
+
+def test_a_link_reopens_the_same_state_on_every_page() -> None:
+    for page in PAGES[1:]:
+        app = opened(page, baseline="mlp", **{"fc2.rank": "102"})
+        assert metrics(app)["Parameters"] == "774,666"
+        assert choice(app).config.layer("fc2").rank == 102
+
+
+def test_bad_values_in_a_link_fall_back_and_say_so() -> None:
+    app = opened(baseline="cnn", bits="9", sparsity="much", **{"fc9.rank": "3", "fc1.rank": "100000"})
+    said = " ".join(warning.value for warning in app.warning)
+    for text in ("bits=9", "sparsity=much", "fc9", "fc1.rank=100000"):
+        assert text in said
+    assert choice(app).config == CompressionConfig()
+    unknown = opened(baseline="../../etc/passwd")
+    assert choice(unknown).baseline == "cnn"
+    assert "no baseline" in unknown.warning[0].value
+
+
+def test_a_choice_survives_moving_between_pages() -> None:
+    app = opened()
+    app.slider(key="w_sparsity").set_value(42.5).run()
+    app.switch_page("pages/spectrum.py").run()
+    app.switch_page("pages/export.py").run()
+    app.switch_page("pages/explore.py").run()
+    assert not app.exception
+    assert app.slider(key="w_sparsity").value == 42.5
+
+
+def test_a_layer_follows_the_network_until_it_is_touched_and_again_after_a_reset() -> None:
+    app = opened(baseline="mlp", sparsity="0.5")
+    app.get_by_key("w_layer").set_value("fc2").run()
+    assert app.slider(key="w_fc2_sparsity").value == 50.0
+    app.slider(key="w_sparsity").set_value(60.0).run()
+    assert app.slider(key="w_fc2_sparsity").value == 60.0
+    app.slider(key="w_fc2_sparsity").set_value(90.0).run()
+    app.slider(key="w_sparsity").set_value(20.0).run()
+    assert app.slider(key="w_fc2_sparsity").value == 90.0
+    assert choice(app).config.layer("fc2") == LayerConfig(sparsity=0.9)
+    next(button for button in app.button if "Follow" in button.label).click().run()
+    assert app.slider(key="w_fc2_sparsity").value == 20.0
+
+
+def test_a_rank_that_saves_nothing_leaves_the_layer_dense_unless_asked() -> None:
+    app = opened(baseline="mlp", rank="0.5")
+    assert "fc2" in app.dataframe[0].value.query("rank == 'dense'")["layer"].tolist()
+    app.toggle(key="w_course").set_value(True).run()
+    assert "256 of 512" in app.dataframe[0].value["rank"].tolist()
+
+
+def test_another_baseline_drops_the_settings_that_it_cannot_have() -> None:
+    app = opened(baseline="mlp", sparsity="0.3", **{"fc3.bits": "4"})
+    app.selectbox(key="w_baseline").set_value("cnn").run()
+    assert choice(app).config == CompressionConfig(sparsity=0.3)
+    assert "fc3" in app.warning[0].value
+
+
+def test_the_spectrum_page_sends_its_rank_to_explore() -> None:
+    app = opened("spectrum", baseline="mlp-course")
+    app.get_by_key("spectrum_layer").set_value("fc2").run()
+    rank = next(layer.rank for layer in Workbench().spectrum("mlp-course", 0.95) if layer.name == "fc2")
+    assert metrics(app)["Rank for 95.0%"] == str(rank)
+    next(button for button in app.button if "Use rank" in button.label).click().run()
+    assert choice(app).config.layer("fc2").rank == rank
+
+
+def test_export_writes_the_bytes_that_the_page_showed_and_verifies_them() -> None:
+    app = opened("export", baseline="cnn", sparsity="0.9", bits="5")
+    next(button for button in app.button if "Export" in button.label).click().run()
+    assert not app.exception
+    assert "Verified" in app.success[0].value
+    bench, (name, config) = Workbench(), choice(app)
+    export = bench.exported(name, config)
+    assert export is not None
+    assert len(export.network_bytes) == bench.evaluate(name, config).bytes
+    assert export.verdict["files"][0]["agreement"] == 1.0
+
+
+def test_a_file_that_is_no_network_is_refused_and_changes_nothing(own_cache: Path) -> None:
+    app = opened("baseline")
+    before = choice(app)
+    for content in (b"not safetensors", safetensors.torch.save({"fc1.weight": models.build("mlp").fc1.weight.data})):
+        app.file_uploader(key="upload").upload("mine.safetensors", content).run()
+        assert "nothing has changed" in app.error[0].value
+        assert choice(app) == before
+        assert not app.exception
+
+
+def test_a_loaded_network_becomes_the_baseline_of_every_page(own_cache: Path) -> None:
+    app = opened("baseline")
+    mine = models.Baseline("mine", models.fold(models.build("mlp").state_dict()))
+    app.file_uploader(key="upload").upload("mine.safetensors", models.to_bytes(mine)).run()
+    assert not app.exception
+    assert choice(app).baseline == f"mlp-{mine.sha256[:8]}"
+    app.switch_page("pages/explore.py").run()
+    assert metrics(app)["Parameters"] == "932,362"
+    app.switch_page("pages/baseline.py").run()
+    next(button for button in app.button if "Delete" in button.label).click().run()
+    assert choice(app).baseline == "cnn"
+
+
+def test_a_job_is_shown_while_it_runs_and_after_its_process_died(own_cache: Path) -> None:
+    folder = own_cache / "jobs" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    request = {"kind": "train", "config": RECIPES["cnn"].to_dict(), "submitted": time.time() - 100}
+    (folder / "request.json").write_text(json.dumps(request))
+    figures = {"epoch": 1, "training_loss": 0.9, "training_accuracy": 0.8, "validation_loss": 0.7}
+    figures |= {"validation_accuracy": 0.87654, "seconds": 9.0}
+    events = [{"time": 0.0, "message": "Starting."}, {"time": 10.0, "done": 0.25, "figures": figures}]
+    (folder / "progress.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    with FileLock(folder / "lock"):
+        app = opened("baseline")
+        text = app.get("progress")[0].text
+        assert "87.65%" in text
+        assert "0 min 30 s left" in text
+        assert any(button.label == "Cancel" for button in app.button)
+    app = opened("baseline")
+    assert any("interrupted" in text.value for text in app.markdown)
+    assert any(button.label == "Start again" for button in app.button)
+    next(button for button in app.button if button.label == "Dismiss").click().run()
+    assert not folder.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_everything_works(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (own_cache / "results.sqlite").mkdir()
+    app = opened()
+    assert "cannot be kept" in app.warning[0].value
+    assert "Accuracy, validation" in metrics(app)
