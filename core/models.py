@@ -14,9 +14,9 @@ from itertools import pairwise
 from math import prod
 from typing import Any, Literal
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -256,13 +256,13 @@ def fold(state: Tensors) -> dict[str, Tensor]:
 
 def to_bytes(baseline: Baseline) -> bytes:
     """The baseline's tensors as one safetensors file."""
-    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in baseline.tensors.items()})
+    return save({name: tensor.contiguous() for name, tensor in baseline.tensors.items()})
 
 
 def from_bytes(content: bytes, name: str, info: Mapping[str, Any] | None = None) -> Baseline:
     """A baseline from a safetensors file. Raises BaselineError with what is wrong; nothing in the file is executed."""
     try:
-        tensors = safetensors.torch.load(content)
+        tensors = load(content)
     except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BaselineError(f"This is not a safetensors file that can be read ({reason}).") from None

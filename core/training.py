@@ -55,7 +55,8 @@ def best_device() -> torch.device:
 def _fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    on_cpu = device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return on_cpu and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def train_baseline(

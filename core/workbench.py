@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import safetensors.numpy
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load, save
 from torch import Tensor
 
 from core import artifact, compression, data, evaluation, footprint, jobs, low_rank, models, training
@@ -160,7 +160,8 @@ class Workbench:
         self.cache = Path(cache) if cache is not None else cache_folder()
         self.store = Store(self.cache)
         self.jobs = jobs.Jobs(self.cache / "jobs")
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()  # of the dictionaries below; held briefly, and nothing is computed under it
+        self._computing = threading.RLock()  # one heavy computation at a time
         self._baselines: dict[str, Baseline] = {}
         self._statistics: dict[str, compression.Statistics] = {}
         self._results: OrderedDict[str, Result] = OrderedDict()
@@ -242,7 +243,7 @@ class Workbench:
         )
         result = self._remembered(key, name, config, split)
         if result is None:
-            with self._lock:
+            with self._computing:
                 result = self._remembered(key, name, config, split) or self._measure(key, baseline, name, config, split)
         return replace(result, seconds=time.perf_counter() - start)
 
@@ -251,14 +252,14 @@ class Workbench:
             if key in self._results:
                 self._results.move_to_end(key)
                 return replace(self._results[key], baseline_id=name, cached=True)
-            found = self.store.get(key)
-            if found is None:
-                return None
-            with_figures = _unpack(found.payload)
-            if with_figures is None:
-                self.store.delete(key)
-                return None
-            return self._remember(key, self._result(name, config, data.load(split), *with_figures, cached=True))
+        found = self.store.get(key)
+        if found is None:
+            return None
+        with_figures = _unpack(found.payload)
+        if with_figures is None:
+            self.store.delete(key)
+            return None
+        return self._remember(key, self._result(name, config, data.load(split), *with_figures, cached=True))
 
     def _measure(self, key: str, baseline: Baseline, name: str, config: CompressionConfig, split: SplitName) -> Result:
         stored = self.network(name, config)
@@ -307,9 +308,10 @@ class Workbench:
         )
 
     def _remember(self, key: str, result: Result) -> Result:
-        self._results[key] = result
-        while len(self._results) > _REMEMBERED:
-            self._results.popitem(last=False)
+        with self._lock:
+            self._results[key] = result
+            while len(self._results) > _REMEMBERED:
+                self._results.popitem(last=False)
         return result
 
     def network(self, name: str, config: CompressionConfig) -> StoredNetwork:
@@ -319,7 +321,7 @@ class Workbench:
 
     def statistics(self, baseline: Baseline) -> compression.Statistics:
         """Decompositions of all layers, computed once per baseline, ever."""
-        with self._lock:
+        with self._computing:
             if baseline.sha256 not in self._statistics:
                 images = data.load("calibration").inputs
                 self._statistics[baseline.sha256] = compression.Statistics(self._decompositions(baseline), images)
@@ -329,14 +331,14 @@ class Workbench:
         key = key_of("decompositions", baseline=baseline.sha256)
         found = self.store.get(key)
         if found is not None and found.weights is not None:
-            tensors = safetensors.torch.load(found.weights)
+            tensors = load(found.weights)
         else:
             tensors = {}
             for layer in baseline.layers:
                 parts = low_rank.decompose(baseline.tensors[f"{layer.name}.weight"])
                 tensors |= {f"{layer.name}.{part}": tensor for part, tensor in parts._asdict().items()}
             tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-            self.store.put(key, "decompositions", b"{}", safetensors.torch.save(tensors))
+            self.store.put(key, "decompositions", b"{}", save(tensors))
         fields = low_rank.Decomposition._fields
         return {
             layer.name: low_rank.Decomposition(*(tensors[f"{layer.name}.{part}"] for part in fields))
@@ -348,7 +350,7 @@ class Workbench:
         baseline = self.baseline(name)
         ranks = tuple(compression.rank_of(layer, config) for layer in baseline.layers)
         structure = (tuple(layer.shape for layer in baseline.layers), ranks, batch)
-        with self._lock:
+        with self._computing:
             if structure not in self._latencies:
                 float_config = replace(config, bits=None, activation_bits=None, sparsity=None)
                 only_ranks = {layer: replace(own, bits=None, sparsity=None) for layer, own in config.layers}

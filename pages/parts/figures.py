@@ -30,59 +30,62 @@ def kilobytes(size: float) -> str:
 
 def headline(result: Result, split: str = "validation") -> None:
     """The five figures, always in this order and place."""
+    for cell, (label, value, below, text) in zip(
+        st.columns([1.75, 1.05, 1, 1.1, 1.1]), _figures(result, split), strict=True
+    ):
+        compared = label.startswith("Accuracy") and below[0] in "+-"
+        cell.metric(
+            label,
+            value,
+            below,
+            delta_color="normal" if compared else "off",
+            delta_arrow="auto" if compared else "off",
+            border=True,
+            help=text,
+        )
+
+
+def _figures(result: Result, split: str) -> list[tuple[str, str, str, str]]:
+    """Label, value, what stands below it, explanation."""
     low, high = (100 * end for end in result.comparison.interval)
     latency = state.workbench().latency(result.baseline_id, result.config)
-    accuracy, size, ratio, parameters, seconds = st.columns([1.75, 1.05, 1, 1.1, 1.1])
     unchanged = result.comparison.lost == result.comparison.gained == 0
-    accuracy.metric(
-        f"Accuracy, {split}",
-        f"{result.evaluation.accuracy:.2%}",
-        "same as the baseline" if unchanged else f"{points(result.comparison.difference)} ({low:+.2f} to {high:+.2f})",
-        delta_color="off" if unchanged else "normal",
-        delta_arrow="off" if unchanged else "auto",
-        border=True,
-        help=f"Measured on all {result.evaluation.images:,} {split} images. The change is against the baseline on the "
-        "same images, in percentage points, with its 95 % interval (paired).",
-    )
-    size.metric(
-        "File",
-        kilobytes(result.bytes),
-        f"of {kilobytes(result.baseline_bytes)}",
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        help="The size of the file that Export writes, to the byte (1 KB = 1,024 bytes).",
-    )
-    ratio.metric(
-        "Ratio",
-        f"{result.compression_ratio:.1f}×",
-        f"theory {result.baseline_bytes / 1024 / result.theoretical_kb:.1f}×",
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        help="Compression ratio: float32 bytes of the baseline over bytes of the file. Theory counts bits × weights "
-        "alone, with zeros stored like any other weight.",
-    )
-    parameters.metric(
-        "Parameters",
-        f"{result.parameters:,}",
-        f"{result.nonzero:,} not zero",
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        help="Stored weights and biases, zeros included; below, without the zeros among the weights.",
-    )
-    seconds.metric(
-        "Time/image",
-        f"{latency.median * 1000:.2f} ms",
-        f"{latency.lower * 1000:.2f} to {latency.upper * 1000:.2f}",
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        help=f"One image at a time on this machine's CPU: median and quartiles of {latency.repeats} runs. The "
-        "arithmetic is float32 whatever the bits, and zeros are multiplied like other numbers: only a lower rank "
-        "makes this shorter.",
-    )
+    difference = f"{points(result.comparison.difference)} ({low:+.2f} to {high:+.2f})"
+    return [
+        (
+            f"Accuracy, {split}",
+            f"{result.evaluation.accuracy:.2%}",
+            "same as the baseline" if unchanged else difference,
+            f"Measured on all {result.evaluation.images:,} {split} images. The change is against the baseline on the "
+            "same images, in percentage points, with its 95 % interval (paired).",
+        ),
+        (
+            "File",
+            kilobytes(result.bytes),
+            f"of {kilobytes(result.baseline_bytes)}",
+            "The size of the file that Export writes, to the byte (1 KB = 1,024 bytes); below, the float32 baseline's.",
+        ),
+        (
+            "Ratio",
+            f"{result.compression_ratio:.1f}×",
+            f"theory {result.baseline_bytes / 1024 / result.theoretical_kb:.1f}×",
+            "Compression ratio: float32 bytes of the baseline over bytes of the file. Theory counts bits × weights "
+            "alone, with zeros stored like any other weight.",
+        ),
+        (
+            "Parameters",
+            f"{result.parameters:,}",
+            f"{result.nonzero:,} not zero",
+            "Stored weights and biases, zeros included; below, without the zeros among the weights.",
+        ),
+        (
+            "Time/image",
+            f"{latency.median * 1000:.2f} ms",
+            f"{latency.lower * 1000:.2f} to {latency.upper * 1000:.2f}",
+            f"One image at a time on this machine's CPU: median and quartiles of {latency.repeats} runs. The "
+            "arithmetic is float32 whatever the bits, and zeros are multiplied like other numbers: only a lower rank changes this.",
+        ),
+    ]
 
 
 def gallery(table: pd.DataFrame, split: str, captions: list[str], columns: int = 8) -> None:
