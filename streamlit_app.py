@@ -6,5 +6,6 @@ from pages.parts import frame, state
 
 st.set_page_config(page_title="Compression explorer", page_icon="pages/parts/icon.png", layout="wide")
 page = frame.navigation()
-state.open_page()
-page.run()
+with state.errors_in_words():
+    state.open_page()
+    page.run()

@@ -22,16 +22,12 @@ def say(text: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    from core.artifact import FormatError
-    from core.data import DataError
-    from core.models import BaselineError
-    from core.training import Diverged, Stopped
-    from core.workbench import UnknownBaseline
+    from core.workbench import ERRORS
 
     try:
         status: int = options.run(options)
         return status
-    except (ConfigError, BaselineError, UnknownBaseline, FormatError, DataError, Diverged, Stopped, OSError) as error:
+    except ERRORS as error:
         say(f"error: {error}")
         return 1
     except KeyboardInterrupt:

@@ -39,9 +39,7 @@ def write(
         "config": json.loads(network.config.to_json()),
         "baseline_sha256": network.baseline_sha256,
         **figures,
-        "files": [
-            {"path": NETWORK_FILE, "format": "safetensors", "bytes": len(content), "sha256": sha256(content)},
-        ],
+        "files": [{"path": NETWORK_FILE, "format": "safetensors", "bytes": len(content), "sha256": sha256(content)}],
     }
     write_atomically(directory / NETWORK_FILE, content)
     write_atomically(directory / VERDICT_FILE, json.dumps(verdict, indent=1).encode())

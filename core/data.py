@@ -11,6 +11,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from torch import Tensor
 
 from core.files import sha256, write_atomically
@@ -81,16 +84,21 @@ def load(name: SplitName, folder: Path = Path("cache/data"), say: Say = print) -
 
 
 @cache
+def _shipped_arrays() -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(SHIPPED, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{SHIPPED} is missing or damaged ({error}). Restore it: git checkout {SHIPPED.name}."
+        ) from None
+
+
+@cache
 def _shipped() -> dict[str, Split]:
-    with np.load(SHIPPED, allow_pickle=False) as file:
-        return {
-            name: Split(
-                name,
-                torch.from_numpy(file[f"{name}_images"]),
-                torch.from_numpy(file[f"{name}_labels"].astype(np.int64)),
-            )
-            for name in ("validation", "calibration", "test")
-        }
+    arrays = {name: torch.from_numpy(array) for name, array in _shipped_arrays().items()}
+    names = ("validation", "calibration", "test")
+    return {name: Split(name, arrays[f"{name}_images"], arrays[f"{name}_labels"].long()) for name in names}
 
 
 @cache
@@ -110,9 +118,8 @@ def _train(folder: Path, say: Say) -> Split:
     """The 55,000: all training images but those that the shipped file lists as validation."""
     if folder not in _trained:
         images, labels = full_training_set(folder, say)
-        with np.load(SHIPPED, allow_pickle=False) as file:
-            keep = torch.ones(len(images), dtype=torch.bool)
-            keep[torch.from_numpy(file["validation_index"].astype(np.int64))] = False
+        keep = torch.ones(len(images), dtype=torch.bool)
+        keep[torch.from_numpy(_shipped_arrays()["validation_index"])] = False
         _trained[folder] = Split("train", images[keep], labels[keep])
     return _trained[folder]
 

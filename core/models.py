@@ -142,12 +142,7 @@ def layers_of(tensors: Tensors) -> tuple[Layer, ...]:
             + "Weights under other names: `python -m core import FILE.pt --out FILE.safetensors` renames them."
         )
     layers = tuple(
-        Layer(
-            name,
-            tuple(tensors[f"{name}.weight"].shape),
-            pool=name.startswith("conv"),
-            relu=name != names[-1],
-        )
+        Layer(name, tuple(tensors[f"{name}.weight"].shape), pool=name.startswith("conv"), relu=name != names[-1])
         for name in names
     )
     _check(layers, tensors)

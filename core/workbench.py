@@ -27,7 +27,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from core import artifact, compression, data, evaluation, footprint, jobs, low_rank, models, training
-from core.config import CompressionConfig, TrainingConfig
+from core.config import CompressionConfig, ConfigError, TrainingConfig
 from core.data import SplitName
 from core.evaluation import Comparison, Evaluation, Latency
 from core.files import sha256, write_atomically
@@ -46,6 +46,12 @@ class UnknownBaseline(KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+ERRORS = (
+    ConfigError, models.BaselineError, UnknownBaseline, artifact.FormatError, data.DataError, training.Diverged, OSError
+)  # fmt: skip
+"""What a person's input or machine can cause; the message says what happened and what to do."""
 
 
 @dataclass(frozen=True)

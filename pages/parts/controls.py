@@ -48,7 +48,7 @@ def network_controls() -> None:
     _slider(
         "Sparsity",
         "w_sparsity",
-        (config.sparsity or 0.0) * 100,
+        _percent(config.sparsity),
         0.0,
         100.0,
         HELP_SPARSITY,
@@ -86,8 +86,7 @@ def layer_controls() -> None:
     own = config.layer(name)
     follows = f"{DENSE} leaves the layer dense. Break-even is {layer.break_even_rank}: at most that saves anything."
     _layer_slider(name, "rank", "Rank", own.rank, DENSE, layer.full_rank, _network_rank(name), 1, follows, int)
-    sparsity = (config.sparsity or 0.0) * 100
-    percent = None if own.sparsity is None else own.sparsity * 100
+    sparsity, percent = _percent(config.sparsity), None if own.sparsity is None else _percent(own.sparsity)
     _layer_slider(name, "sparsity", "Sparsity", percent, 0.0, 100.0, sparsity, 0.5, HELP_SPARSITY, lambda v: v / 100)
     key = state.keep_widget(f"w_{name}_bits", _bits_label(config.bits_of(name)))
     mark = "" if own.bits is None else " · own"
@@ -168,6 +167,10 @@ def _choice(label: str, key: str, value: str, names: dict[str, str], setting: st
         required=True,
         on_change=lambda: _write({setting: st.session_state[key]}),
     )
+
+
+def _percent(share: float | None) -> float:
+    return round((share or 0.0) * 100, 6)
 
 
 def _bits_label(bits: int) -> int | str:

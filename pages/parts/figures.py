@@ -83,7 +83,7 @@ def _figures(result: Result, split: str) -> list[tuple[str, str, str, str]]:
             f"{latency.median * 1000:.2f} ms",
             f"{latency.lower * 1000:.2f} to {latency.upper * 1000:.2f}",
             f"One image at a time on this machine's CPU: median and quartiles of {latency.repeats} runs. The "
-            "arithmetic is float32 whatever the bits, and zeros are multiplied like other numbers: only a lower rank changes this.",
+            "arithmetic is float32 whatever the bits, zeros are multiplied like the rest: only a lower rank helps.",
         ),
     ]
 

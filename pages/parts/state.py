@@ -7,6 +7,8 @@ nothing of their own.
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import streamlit as st
@@ -38,6 +40,19 @@ def workbench() -> Workbench:
     gc.collect()
     gc.freeze()
     return bench
+
+
+@contextmanager
+def errors_in_words() -> Iterator[None]:
+    """What input or machine can cause is said, with the way out; the choice and its link stay as they are."""
+    try:
+        yield
+    except Exception as error:
+        from core.workbench import ERRORS
+
+        if not isinstance(error, ERRORS):
+            raise
+        st.error(f"{error}", title="This could not be done", icon=":material/error:")
 
 
 def open_page() -> None:
