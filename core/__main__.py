@@ -22,17 +22,19 @@ def say(text: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    from core.workbench import ERRORS
-
     try:
         status: int = options.run(options)
         return status
-    except ERRORS as error:
-        say(f"error: {error}")
-        return 1
     except KeyboardInterrupt:
         say("Stopped.")
         return 130
+    except Exception as error:
+        from core.workbench import ERRORS  # only now: a job that waits for its turn has not loaded torch
+
+        if not isinstance(error, ERRORS):
+            raise
+        say(f"error: {error}")
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

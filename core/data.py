@@ -90,7 +90,7 @@ def _shipped_arrays() -> dict[str, NDArray[Any]]:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
-            f"{SHIPPED} is missing or damaged ({error}). Restore it: git checkout {SHIPPED.name}."
+            f"{SHIPPED} is missing or damaged ({error}). Restore it: git checkout core/pretrained."
         ) from None
 
 
