@@ -19,7 +19,7 @@ from pages.parts import frame
 if TYPE_CHECKING:
     from core.workbench import Workbench
 
-START = CompressionConfig(sparsity=0.8, bits=4, activation_bits=4)
+START = CompressionConfig(sparsity=0.7, bits=6, activation_bits=6)
 """Where a person without a link begins: something true and worth a second look."""
 
 FIRST_BASELINE = "cnn"
