@@ -1,14 +1,15 @@
 """Pictures of figures, all in one hand: the same colour for the same thing on every page, axes with names and units."""
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import streamlit as st
 
-BASELINE, CURRENT, PINNED = "#8a94a0", "#0072B2", "#E69F00"
+BASELINE, CURRENT, PINNED = "#8a94a0", "#2b83c6", "#E69F00"
 LOST, GAINED, NEUTRAL = "#D55E00", "#009E73", "#8a94a0"
 KIND_COLOURS = {
     "float32 values": "#8a94a0",
-    "integer codes": "#0072B2",
+    "integer codes": "#2b83c6",
     "map of zeros": "#56B4E9",
     "scales": "#E69F00",
     "biases": "#CC79A7",
@@ -139,27 +140,21 @@ def _rank_rules(rank: int, break_even: int, full: int, top: int) -> tuple[alt.Ch
     return tuple(rules)
 
 
-def training_curves(history: pd.DataFrame) -> list[alt.Chart]:
+def training_curves(history: pd.DataFrame) -> list[alt.LayerChart]:
     """Two charts, loss and accuracy by epoch, training and validation."""
     charts = []
     for figure, title, form in (("loss", "cross entropy (nats)", ".3f"), ("accuracy", "accuracy", ".1%")):
         columns = {f"training_{figure}": "training", f"validation_{figure}": "validation"}
         rows = history.rename(columns=columns).melt("epoch", list(columns.values()), "images", "value")
         axis = alt.Axis(format=form if figure == "accuracy" else "~g")
-        charts.append(
-            alt.Chart(rows)
-            .mark_line(point=True, strokeWidth=2.5)
-            .encode(
-                x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="epoch"),
-                y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=axis),
-                color=alt.Color("images:N", scale=alt.Scale(domain=list(columns.values()), range=[BASELINE, CURRENT])),
-                strokeDash=alt.StrokeDash(
-                    "images:N", scale=alt.Scale(domain=list(columns.values()), range=[[5, 3], [1, 0]])
-                ),
-                tooltip=["epoch", "images", alt.Tooltip("value:Q", format=form, title=figure)],
-            )
-            .properties(height=260)
+        base = alt.Chart(rows).encode(
+            x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="epoch"),
+            y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=axis),
+            color=alt.Color("images:N", scale=alt.Scale(domain=list(columns.values()), range=[BASELINE, CURRENT])),
+            tooltip=["epoch", "images", alt.Tooltip("value:Q", format=form, title=figure)],
         )
+        points = base.mark_point(filled=True, size=60).encode(shape="images:N")
+        charts.append(alt.layer(base.mark_line(strokeWidth=2.5), points).properties(height=260))
     return charts
 
 
@@ -184,6 +179,9 @@ def confusion(counts: pd.DataFrame) -> alt.LayerChart:
     """True class down, predicted class across; the diagonal is left out of the colours so that mistakes show."""
     rows = counts.rename_axis("true").reset_index().melt("true", var_name="predicted", value_name="images")
     names = list(counts.columns)
+    wrong = rows["true"] != rows["predicted"]
+    dark = wrong & (rows["images"] > rows["images"][wrong].max() / 2)
+    rows["ink"] = np.where(dark, "white", np.where(wrong, "#1b2733", NEUTRAL))
     base = alt.Chart(rows).encode(
         x=alt.X("predicted:N", sort=names, title="predicted", axis=alt.Axis(labelAngle=-40, labelOverlap=False)),
         y=alt.Y("true:N", sort=names, title="true", axis=alt.Axis(labelOverlap=False)),
@@ -197,9 +195,6 @@ def confusion(counts: pd.DataFrame) -> alt.LayerChart:
     numbers = (
         base.transform_filter("datum.images > 0")
         .mark_text(fontSize=FONT - 3)
-        .encode(
-            text="images:Q",
-            color=alt.condition("datum.true == datum.predicted", alt.value(NEUTRAL), alt.value("#1b2733")),
-        )
+        .encode(text="images:Q", color=alt.Color("ink:N", scale=None))
     )
     return alt.layer(mistakes, numbers).properties(height=alt.Step(26))

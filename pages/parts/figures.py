@@ -75,7 +75,7 @@ def _figures(result: Result, split: str) -> list[tuple[str, str, str, str]]:
         (
             "Parameters",
             f"{result.parameters:,}",
-            f"{result.nonzero:,} not zero",
+            f"{result.nonzero:,} ≠ 0",
             "Stored weights and biases, zeros included; below, without the zeros among the weights.",
         ),
         (

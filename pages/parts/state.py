@@ -7,6 +7,8 @@ nothing of their own.
 from __future__ import annotations
 
 import gc
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +25,9 @@ START = CompressionConfig(sparsity=0.7, bits=6, activation_bits=6)
 """Where a person without a link begins: something true and worth a second look."""
 
 FIRST_BASELINE = "cnn"
+
+FLUSH_SECONDS = 0.3
+"""So long a start waits before it loads: imports hold the interpreter, and what is drawn could not reach the screen."""
 
 
 class Choice(NamedTuple):
@@ -57,8 +62,12 @@ def errors_in_words() -> Iterator[None]:
 
 def open_page() -> None:
     """Load what every page needs, with words on the screen while it takes its seconds; read the link, write it."""
-    with st.spinner("Loading PyTorch, the networks and the images", show_time=True):
-        workbench()
+    if "core.workbench" not in sys.modules:
+        with st.empty():
+            st.info("Loading PyTorch, the networks and the images. This takes a few seconds, once.", icon="spinner")
+            time.sleep(FLUSH_SECONDS)
+            workbench()
+            st.empty()
     asked = st.query_params.to_dict()
     written = st.session_state.get("written_link")
     if "choice" not in st.session_state or (asked.get("baseline") and _own(asked) != written):
