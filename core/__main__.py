@@ -95,7 +95,7 @@ def _compression_options(parser: argparse.ArgumentParser) -> None:
 
 def configuration(options: argparse.Namespace) -> CompressionConfig:
     """The options as one configuration. Raises ConfigError."""
-    config = CompressionConfig.from_json(options.config.read_text()) if options.config else CompressionConfig()
+    config = CompressionConfig.from_json(options.config.read_bytes()) if options.config else CompressionConfig()
     layers: dict[str, LayerConfig] = dict(config.layers)
     changes: dict[str, Any] = {}
     number: Any
@@ -128,15 +128,15 @@ def _print(payload: dict[str, Any], as_json: bool) -> None:
         return
     width = max(map(len, payload))
     for key, value in payload.items():
-        if isinstance(value, list):
-            print(f"{key}:")
-            for row in value:
-                print("  " + "  ".join(f"{k} {_text(v)}" for k, v in row.items() if not isinstance(v, list)))
-        else:
-            print(f"{key:<{width}}  {_text(value)}")
+        rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+        print(f"{key:<{width}}  {'' if rows else _text(value)}")
+        for row in rows:
+            print("  " + "  ".join(f"{k} {_text(v)}" for k, v in row.items() if k != "singular_values"))
 
 
 def _text(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return " to ".join(map(_text, value)) if value and isinstance(value[0], float) else " x ".join(map(str, value))
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 

@@ -67,12 +67,12 @@ def verify(directory: Path) -> dict[str, Any]:
         promise = json.loads((directory / VERDICT_FILE).read_text())
         split = data.load(promise["split"])
         expected = np.frombuffer(promise["predictions"].encode(), np.uint8) - ord("0")
-        promised = {entry["path"]: entry for entry in promise["files"]}
+        promised = [{key: entry[key] + "" for key in ("path", "format", "sha256")} for entry in promise["files"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{directory} holds no {VERDICT_FILE} that can be read ({error}).") from None
     if len(expected) != len(split) or not promised:
         raise FormatError(f"{VERDICT_FILE} must promise {len(split)} predictions. Got {len(expected)} instead.")
-    files = [_verify_file(directory, entry, split, torch.from_numpy(expected)) for entry in promised.values()]
+    files = [_verify_file(directory, entry, split, torch.from_numpy(expected)) for entry in promised]
     ok = all(entry["agreement"] == 1.0 and "problem" not in entry for entry in files)
     return {"ok": ok, "split": split.name, "images": len(split), "files": files}
 

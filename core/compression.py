@@ -82,11 +82,11 @@ class CompressedLayer(nn.Module):
         tensors = []
         for i, (name, weight) in enumerate(zip(self.stored_names(), self.masked_weights(), strict=True)):
             mask, scale = getattr(self, f"mask{i}"), getattr(self, f"scale{i}")
-            values = weight.detach().cpu().contiguous()
+            values = weight.detach().cpu().clone(memory_format=torch.contiguous_format)
             if self.bits != FLOAT_BITS:
                 values = quantization.linear_quantize(values, scale.cpu(), 0, self.bits).to(torch.int8)
             tensors.append(StoredTensor(name, values, self.bits, scale, mask))
-        bias = self.bias.detach().cpu()
+        bias = self.bias.detach().cpu().clone()
         return StoredLayer(self.layer, tuple(tensors), bias, self.input_scale, self.between_scale)
 
 

@@ -66,7 +66,7 @@ class LayerConfig:
             _check_int("rank", self.rank, 0)
         if self.sparsity is not None:
             _check_share("sparsity", self.sparsity)
-            object.__setattr__(self, "sparsity", float(self.sparsity))
+            object.__setattr__(self, "sparsity", self.sparsity + 0.0)  # a float, and never -0.0
         if self.bits is not None:
             _check_int("bits", self.bits, 2, 8, also=(FLOAT_BITS,))
 
@@ -109,7 +109,7 @@ class CompressionConfig:
             _check_share("sparsity", self.sparsity)
         for name in ("rank_share", "sparsity"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, float(getattr(self, name)))
+                object.__setattr__(self, name, getattr(self, name) + 0.0)
         for name in ("bits", "activation_bits"):
             if getattr(self, name) is not None:
                 _check_int(name, getattr(self, name), 2, 8)
@@ -136,15 +136,15 @@ class CompressionConfig:
         return json.dumps(payload, sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> "CompressionConfig":
+    def from_json(cls, text: str | bytes) -> "CompressionConfig":
         """The inverse of `to_json`; settings that are missing take their defaults. Raises ConfigError."""
         try:
             payload = json.loads(text)
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise ConfigError(f"A configuration must be JSON. {error}.") from None
         known = {f.name for f in fields(cls)}
         if not isinstance(payload, dict) or not set(payload) <= known:
-            unknown = sorted(set(payload) - known) if isinstance(payload, dict) else [text[:40]]
+            unknown = sorted(set(payload) - known) if isinstance(payload, dict) else repr(text[:40])
             raise ConfigError(f"A configuration's settings are {', '.join(sorted(known))}. Got {unknown} instead.")
         layers = payload.pop("layers", {})
         if not isinstance(layers, dict) or not all(isinstance(own, dict) for own in layers.values()):
@@ -169,7 +169,7 @@ _LAYER_TEXT: dict[str, Callable[[str], Any]] = {"rank": int, "sparsity": float, 
 
 
 def _short(value: object) -> str:
-    return str(int(value)) if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return str(int(value)) if isinstance(value, bool) else repr(value) if isinstance(value, float) else str(value)
 
 
 def to_query(config: CompressionConfig) -> dict[str, str]:

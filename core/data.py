@@ -148,7 +148,7 @@ def obtain(folder: Path, say: Say = print) -> None:
                     _install(found, folder / RAW)
                 say(f"Fashion-MNIST: training images ready (from {title}).")
                 return
-            except (OSError, RuntimeError, ValueError, EOFError, subprocess.SubprocessError) as error:
+            except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
                 tried.append(
                     f"- {title}: {str(error).strip().splitlines()[-1] if str(error) else type(error).__name__}"
                 )
@@ -182,7 +182,10 @@ def _read(source: Path, name: str) -> bytes:
         if (folder / name).is_file():
             return (folder / name).read_bytes()
         if (folder / f"{name}.gz").is_file():
-            return gzip.decompress((folder / f"{name}.gz").read_bytes())
+            try:
+                return gzip.decompress((folder / f"{name}.gz").read_bytes())
+            except (OSError, EOFError, zlib.error) as error:
+                raise ValueError(f"{name}.gz in {folder} is damaged ({error})") from None
     raise FileNotFoundError(f"no {name} or {name}.gz in {source}")
 
 

@@ -78,7 +78,6 @@ class Jobs:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._checking = threading.Lock()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def submit(self, request: dict[str, Any]) -> str:
@@ -109,26 +108,30 @@ class Jobs:
         """Raises KeyError where there is no such job."""
         folder = self.root / job
         request = _read_json(folder / "request.json")
-        if request is None or not job.isalnum():
+        if not isinstance(request, dict) or not job.isalnum():
             raise KeyError(f"There is no job {job!r}.")
         submitted = request.pop("submitted", 0.0)
         events = _read_lines(folder / "progress.jsonl")
+        ended = self._ended(job)
         result, error = _read_json(folder / "result.json"), _read_json(folder / "error.json")
         message = error["message"] if error else None
         if result is not None:
             state: State = "done"
         elif error is not None:
             state = error["state"]
-        elif self._alive(folder):
+        elif is_held(folder / "lock"):
             state = "running" if events else "queued"
         else:
-            state = "queued" if time.time() - submitted < GRACE_SECONDS and not self._ended(job) else "interrupted"
+            state = "queued" if time.time() - submitted < GRACE_SECONDS and not ended else "interrupted"
         return Status(job, request, state, submitted, events, result, message, self._ahead(job, submitted, state))
 
     def all(self) -> list[Status]:
         """Every job, the newest first."""
-        names = [path.parent.name for path in self.root.glob("*/request.json")]
-        return sorted((self.status(name) for name in names), key=lambda status: -status.submitted)
+        found = []
+        for path in self.root.glob("*/request.json"):
+            with suppress(KeyError):
+                found.append(self.status(path.parent.name))
+        return sorted(found, key=lambda status: -status.submitted)
 
     def cancel(self, job: str) -> None:
         """Ask the job to stop; it does so within a step, and keeps nothing."""
@@ -149,9 +152,8 @@ class Jobs:
         process = self._processes.get(job)
         return process is not None and process.poll() is not None
 
-    def _alive(self, folder: Path) -> bool:
-        with self._checking:
-            return is_held(folder / "lock")
+
+_asking = threading.Lock()  # who asks holds the lock for a moment: one at a time
 
 
 def is_held(path: Path) -> bool:
@@ -159,20 +161,22 @@ def is_held(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with FileLock(path, timeout=0):
+        with _asking, FileLock(path, timeout=0):
             return False
     except Timeout:
         return True
 
 
 def unfinished(root: Path) -> list[tuple[Path, float]]:
-    """Folders of jobs whose process is alive, with the time of their submission."""
+    """Folders of jobs whose process is alive, or about to be, with the time of their submission."""
     jobs = []
     for path in root.glob("*/request.json"):
         request = _read_json(path)
         ended = any((path.parent / name).exists() for name in ("result.json", "error.json"))
-        if request is not None and not ended and is_held(path.parent / "lock"):
-            jobs.append((path.parent, float(request.get("submitted", 0.0))))
+        if isinstance(request, dict) and not ended:
+            submitted = float(request.get("submitted", 0.0))
+            if time.time() - submitted < GRACE_SECONDS or is_held(path.parent / "lock"):
+                jobs.append((path.parent, submitted))
     return jobs
 
 
@@ -235,9 +239,10 @@ def _read_json(path: Path) -> Any:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Whole lines only: the last one may still be being written."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
-        return []
-    return [json.loads(line) for line in text.split("\n")[:-1] if line]
+    """Whole lines that hold an event: the last one may still be being written."""
+    events = []
+    with suppress(OSError):
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            with suppress(ValueError):
+                events.append(json.loads(line))
+    return [event for event in events if isinstance(event, dict)]

@@ -222,6 +222,8 @@ def fold(state: Tensors) -> dict[str, Tensor]:
     """
     groups: dict[str, dict[str, Tensor]] = {}
     for key, tensor in state.items():
+        if not isinstance(key, str) or tensor.layout != torch.strided:
+            raise BaselineError(f"A state dict must map names to dense tensors. {key!r} is something else.")
         prefix, _, part = key.rpartition(".")
         groups.setdefault(prefix, {})[part] = tensor.detach().cpu()
     folded: dict[str, Tensor] = {}
@@ -230,21 +232,24 @@ def fold(state: Tensors) -> dict[str, Tensor]:
         if "running_mean" in group:
             if not last:
                 raise BaselineError(f"{prefix} is a batch normalization with no layer before it.")
-            mean, var = group["running_mean"], group["running_var"]
-            gamma, beta = group.get("weight", torch.ones_like(mean)), group.get("bias", torch.zeros_like(mean))
             weight, bias = folded[f"{last}.weight"], folded[f"{last}.bias"]
-            if mean.shape != bias.shape:
-                raise BaselineError(f"{prefix} must have {len(bias)} channels, as {last}. Got {len(mean)} instead.")
-            folded[f"{last}.weight"], folded[f"{last}.bias"] = fold_batch_norm(weight, bias, gamma, beta, mean, var)
+            plain = {"weight": torch.ones_like(bias), "bias": torch.zeros_like(bias)}
+            parts = [{**plain, **group}.get(part) for part in ("weight", "bias", "running_mean", "running_var")]
+            if any(part is None or part.shape != bias.shape for part in parts):
+                raise BaselineError(f"{prefix} must hold mean and variance of the {len(bias)} channels of {last}.")
+            folded[f"{last}.weight"], folded[f"{last}.bias"] = fold_batch_norm(weight, bias, *parts)  # type: ignore
             continue
         if "weight" not in group or group["weight"].dim() not in (2, 4):
             raise BaselineError(f"{prefix or 'The state dict'} is neither linear, convolution nor batch normalization.")
         weight = group["weight"].float()
+        bias = group.get("bias", torch.zeros(weight.shape[0])).float()
+        if bias.shape != weight.shape[:1]:
+            raise BaselineError(f"{prefix}.bias must have shape {weight.shape[:1]}. Got {bias.shape} instead.")
         kind = "conv" if weight.dim() == 4 else "fc"
         counts[kind] += 1
         last = f"{kind}{counts[kind]}"
         folded[f"{last}.weight"] = weight.contiguous()
-        folded[f"{last}.bias"] = group.get("bias", torch.zeros(weight.shape[0])).float().contiguous()
+        folded[f"{last}.bias"] = bias.contiguous()
     layers_of(folded)
     return folded
 

@@ -31,6 +31,10 @@ def key_of(kind: str, **parts: Any) -> str:
     return sha256(json.dumps({"schema": SCHEMA, "kind": kind, **parts}, sort_keys=True).encode())
 
 
+def _seal(key: str, weights: str | None, payload: bytes) -> str:
+    return sha256(b"\0".join([key.encode(), str(weights or "").encode(), payload]))
+
+
 @dataclass(frozen=True)
 class Found:
     payload: bytes
@@ -48,16 +52,18 @@ class Store:
 
     def get(self, key: str) -> Found | None:
         """The entry, or None: never made, evicted, or damaged (and then set aside)."""
-        row = self._run("SELECT payload, sha256, weights, used FROM entries WHERE key = ?", key)
+        old = time.time() - _TOUCH_SECONDS
+        row = self._run("SELECT payload, sha256, weights, used < ? FROM entries WHERE key = ?", old, key)
         if not row:
             return None
-        payload, digest, name, used = row[0]
+        payload, digest, name, unused = row[0]
         weights = self._read_weights(name) if name else None
-        if sha256(payload) != digest or (name and weights is None):
-            self._set_aside(f"{key}.payload", payload)
+        whole = isinstance(payload, bytes) and _seal(key, name, payload) == digest
+        if not whole or (name and weights is None):
+            self._set_aside(f"{sha256(key.encode())}.payload", payload if isinstance(payload, bytes) else b"")
             self.delete(key)
             return None
-        if time.time() - used > _TOUCH_SECONDS:
+        if unused:
             self._run("UPDATE entries SET used = ? WHERE key = ?", time.time(), key)
         return Found(payload, weights)
 
@@ -71,7 +77,7 @@ class Store:
             self.problem = f"Results cannot be kept in {self.root}: {error.strerror or error}."
             return False
         size = len(payload) + len(weights or b"")
-        row = (key, kind, payload, sha256(payload), name, size, time.time(), int(kept))
+        row = (key, kind, payload, _seal(key, name, payload), name, size, time.time(), int(kept))
         stored = self._run("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)
         if stored is None:
             return False
@@ -134,35 +140,40 @@ class Store:
                 try:
                     with self._open() as connection:
                         return connection.execute(statement, values).fetchall()
-                except sqlite3.Error as error:
-                    if getattr(error, "sqlite_errorname", "") not in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
-                        self.problem = f"Results cannot be kept in {self.root}: {error}."
-                        return None
-                    self._begin_anew()
+                except (sqlite3.Error, UnicodeDecodeError) as error:
+                    name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
+                    problem = self._begin_anew() if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB") else str(error)
                 except OSError as error:
-                    self.problem = f"Results cannot be kept in {self.root}: {error.strerror or error}."
+                    problem = error.strerror or str(error)
+                if problem:
+                    self.problem = f"Results cannot be kept in {self.root}: {problem}."
                     return None
         return None
 
     def _open(self) -> sqlite3.Connection:
+        path = self.root / "results.sqlite"
+        if self._connection is not None and not path.exists():  # the cache was deleted: begin a new one
+            self.close()
         if self._connection is None:
             self.root.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.root / "results.sqlite", timeout=20, check_same_thread=False)
+            connection = sqlite3.connect(path, timeout=20, check_same_thread=False)
+            connection.text_factory = lambda text: text.decode(errors="replace")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(_TABLE)
             self._connection = connection
         return self._connection
 
-    def _begin_anew(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        (self.root / "damaged").mkdir(exist_ok=True)
-        for suffix in ("", "-wal", "-shm"):
-            path = self.root / f"results.sqlite{suffix}"
-            if path.exists():
+    def _begin_anew(self) -> str:
+        """Set the database aside; returns what stood in the way, or ""."""
+        self.close()
+        try:
+            (self.root / "damaged").mkdir(exist_ok=True)
+            for path in self.root.glob("results.sqlite*"):
                 path.replace(self.root / "damaged" / f"{time.time_ns()}-{path.name}")
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
 
     def close(self) -> None:
         with self._lock:

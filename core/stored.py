@@ -192,19 +192,26 @@ def _decode_layer(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
     layer = Layer(entry["name"], tuple(entry["shape"]), entry["pool"], entry["relu"])
     tensors = tuple(_decode(own["name"], tuple(own["shape"]), own["bits"], arrays) for own in entry["weights"])
     bias = torch.from_numpy(np.array(arrays[f"{layer.name}.bias"]))
-    return StoredLayer(layer, tensors, bias, entry["input_scale"], entry["between_scale"])
+    scales = entry["input_scale"], entry["between_scale"]
+    if not all(scale is None or (isinstance(scale, float) and 0 < scale < float("inf")) for scale in scales):
+        raise FormatError(f"{layer.name}: scales of activations must be positive numbers. Got {scales} instead.")
+    return StoredLayer(layer, tensors, bias, *scales)
 
 
 def _decode(name: str, shape: tuple[int, ...], bits: int, arrays: Mapping[str, NDArray[Any]]) -> StoredTensor:
-    count = prod(shape)
-    packed_map = arrays.get(f"{name}.map")
-    nonzero = np.ones(count, bool) if packed_map is None else coding.unpack_bits(packed_map, 1, count).astype(bool)
-    kept = int(nonzero.sum())
+    count, packed_map, scale = prod(shape), arrays.get(f"{name}.map"), None
+    nonzero = None if packed_map is None else coding.unpack_bits(packed_map, 1, count).astype(bool)
+    kept = count if nonzero is None else int(nonzero.sum())
     if bits == FLOAT_BITS:
-        values, scale = np.zeros(count, np.float32), None
-        values[nonzero] = arrays[f"{name}.values"].ravel()
+        values = np.array(arrays[f"{name}.values"]).astype(np.float32, copy=False).ravel()
     else:
-        values, scale = np.zeros(count, np.int8), torch.from_numpy(np.array(arrays[f"{name}.scale"]))
-        values[nonzero] = coding.unpack_bits(arrays[f"{name}.codes"], bits, kept).astype(np.int16) - _offset(bits)
+        scale = torch.from_numpy(np.array(arrays[f"{name}.scale"]))
+        unsigned = coding.unpack_bits(arrays[f"{name}.codes"], bits, kept)
+        values = (unsigned.astype(np.int16) - _offset(bits)).astype(np.int8)
+    if values.size != kept:
+        raise FormatError(f"{name} must hold {kept} values. Got {values.size} instead.")
+    if nonzero is not None:
+        chosen, values = values, np.zeros(count, values.dtype)
+        values[nonzero] = chosen
     tensor = torch.from_numpy(values).reshape(shape)
-    return StoredTensor(name, tensor, bits, scale, None if packed_map is None else tensor != 0)
+    return StoredTensor(name, tensor, bits, scale, None if nonzero is None else tensor != 0)

@@ -41,6 +41,9 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 _REMEMBERED = 256
 
 
+JobStatus = jobs.Status
+
+
 class UnknownBaseline(KeyError):
     """No baseline of that name, neither shipped nor in the cache nor a file."""
 
@@ -194,6 +197,8 @@ class Workbench:
 
     def baseline(self, name: str) -> Baseline:
         """By shipped name, by id, or by the path of a safetensors file. Raises UnknownBaseline, BaselineError."""
+        if name.endswith(".safetensors"):
+            return models.from_bytes(Path(name).read_bytes(), Path(name).stem)
         with self._lock:
             if name not in self._baselines:
                 self._baselines[name] = self._load_baseline(name)
@@ -206,8 +211,6 @@ class Workbench:
         found = self.store.get(f"baseline/{name}")
         if found is not None and found.weights is not None:
             return models.from_bytes(found.weights, name, json.loads(found.payload)["info"])
-        if name.endswith(".safetensors") and Path(name).is_file():
-            return models.from_bytes(Path(name).read_bytes(), Path(name).stem)
         known = ", ".join(card.id for card in self.cards())
         raise UnknownBaseline(f"baseline must be one of {known}, or a .safetensors file. Got {name!r} instead.")
 
@@ -261,11 +264,12 @@ class Workbench:
         found = self.store.get(key)
         if found is None:
             return None
-        with_figures = _unpack(found.payload)
-        if with_figures is None:
-            self.store.delete(key)
+        try:
+            result = self._result(name, config, data.load(split), *_unpack(found.payload), cached=True)
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, safetensors.SafetensorError):
+            self.store.delete(key)  # written by another version
             return None
-        return self._remember(key, self._result(name, config, data.load(split), *with_figures, cached=True))
+        return self._remember(key, result)
 
     def _measure(self, key: str, baseline: Baseline, name: str, config: CompressionConfig, split: SplitName) -> Result:
         stored = self.network(name, config)
@@ -325,6 +329,10 @@ class Workbench:
         baseline = self.baseline(name)
         return compression.compress(baseline, config, self.statistics(baseline)).freeze()
 
+    def ranks(self, name: str, config: CompressionConfig) -> dict[str, int | None]:
+        """What rank the configuration gives each layer; None where it stays dense."""
+        return {layer.name: compression.rank_of(layer, config) for layer in self.baseline(name).layers}
+
     def statistics(self, baseline: Baseline) -> compression.Statistics:
         """Decompositions of all layers, computed once per baseline, ever."""
         with self._computing:
@@ -354,7 +362,7 @@ class Workbench:
     def latency(self, name: str, config: CompressionConfig, batch: int = 1) -> Latency:
         """Time per image on this machine, measured once per structure: bits and scattered zeros do not change it."""
         baseline = self.baseline(name)
-        ranks = tuple(compression.rank_of(layer, config) for layer in baseline.layers)
+        ranks = tuple(self.ranks(name, config).values())
         structure = (tuple(layer.shape for layer in baseline.layers), ranks, batch)
         with self._computing:
             if structure not in self._latencies:
@@ -482,11 +490,14 @@ class Workbench:
                 (folder / artifact.NETWORK_FILE).read_bytes(),
                 (folder / artifact.VERDICT_FILE).read_bytes(),
             )
-        except (OSError, ValueError):
+            same = sha256(network) == verdict["files"][0]["sha256"]
+            return (
+                Export(verdict, float(json.loads(promise)["baseline_test_accuracy"]), network, promise)
+                if same
+                else None
+            )
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        if sha256(network) != verdict["files"][0]["sha256"]:
-            return None
-        return Export(verdict, float(json.loads(promise)["baseline_test_accuracy"]), network, promise)
 
     def sizes(self, result: Result) -> dict[str, float]:
         """Bytes in all the ways that people count them."""
@@ -553,12 +564,8 @@ def _spectrum(layer: models.Layer, values: Tensor, energy: float) -> Spectrum:
     )
 
 
-def _unpack(payload: bytes) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Arrays and figures of a stored evaluation; None where the entry is not one of this version's."""
-    try:
-        arrays = safetensors.numpy.load(payload)
-        length = int.from_bytes(payload[:8], "little")
-        figures = json.loads(json.loads(payload[8 : 8 + length])["__metadata__"]["figures"])
-        return arrays, figures
-    except (ValueError, KeyError, safetensors.SafetensorError):
-        return None
+def _unpack(payload: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arrays and figures of a stored evaluation."""
+    length = int.from_bytes(payload[:8], "little")
+    figures = json.loads(json.loads(payload[8 : 8 + length])["__metadata__"]["figures"])
+    return safetensors.numpy.load(payload), figures

@@ -78,59 +78,68 @@ def finer_controls() -> None:
 
 def layer_controls() -> None:
     """One layer on its own: each control follows the whole network until it is touched."""
-    spectra = {layer.name: layer for layer in state.workbench().spectrum(state.current().baseline)}
+    bench, choice = state.workbench(), state.current()
+    spectra = {layer.name: layer for layer in bench.spectrum(choice.baseline)}
     name = st.pills("Layer", list(spectra), default=next(iter(spectra)), key="w_layer", required=True)
     if name not in spectra:
         return
-    layer, config = spectra[name], state.current().config
-    own = config.layer(name)
-    follows = f"{DENSE} leaves the layer dense. Break-even is {layer.break_even_rank}: at most that saves anything."
-    _layer_slider(name, "rank", "Rank", own.rank, DENSE, layer.full_rank, _network_rank(name), 1, follows, int)
-    sparsity, percent = _percent(config.sparsity), None if own.sparsity is None else _percent(own.sparsity)
-    _layer_slider(name, "sparsity", "Sparsity", percent, 0.0, 100.0, sparsity, 0.5, HELP_SPARSITY, lambda v: v / 100)
-    key = state.keep_widget(f"w_{name}_bits", _bits_label(config.bits_of(name)))
-    mark = "" if own.bits is None else " · own"
+    layer, own = spectra[name], choice.config.layer(name)
+    help_rank = f"{DENSE} leaves the layer dense. Break-even is {layer.break_even_rank}: at most that saves anything."
+    follows = bench.ranks(*choice)[name] or DENSE
+    _layer_slider(name, "rank", own.rank, follows, DENSE, layer.full_rank, 1, "%d", help_rank, int)
+    share = None if own.sparsity is None else _percent(own.sparsity)
+    follows = _percent(choice.config.sparsity)
+    _layer_slider(name, "sparsity", share, follows, 0.0, 100.0, 0.5, "%g %%", HELP_SPARSITY, lambda v: v / 100)
+    bits = _bits_label(choice.config.bits_of(name))
+    key, value = _following(name, "bits", None if own.bits is None else bits, bits)
     st.select_slider(
-        f"Bits of {name}{mark}",
+        _layer_label(name, "bits", own.bits),
         BIT_CHOICES,
+        **value,
         key=key,
         help=HELP_BITS,
-        on_change=lambda: _write_layer(name, "bits", _bits_value(st.session_state[key])),
+        on_change=lambda: _touch(key, value, name, "bits", _bits_value),
     )
     if own != type(own)():
         st.button("Follow the network again", icon=":material/undo:", on_click=_reset, args=(name,), width="stretch")
 
 
-def _network_rank(name: str) -> int:
-    """What the layer does by the network's control alone: its rank, or 0 where it stays dense."""
-    choice = state.current()
-    rows = state.workbench().evaluate(*choice).layers
-    return next((row.rank or DENSE for row in rows if row.name == name), DENSE)
+def _layer_label(layer: str, setting: str, own: object) -> str:
+    return f"{setting.capitalize()} of {layer}{'' if own is None else ' · own'}"
+
+
+def _following(layer: str, setting: str, own: Any, follows: Any) -> tuple[str, dict[str, Any]]:
+    """Key and value of a layer's widget. While it follows the network it is a new widget for each value that it
+    follows: were one widget moved by the program, the browser could send its old value as if a person had chosen it.
+    """
+    if own is None:
+        return f"w_{layer}_{setting}_as_network_{follows}", {"value": follows}
+    return state.keep_widget(f"w_{layer}_{setting}", own), {}
 
 
 def _layer_slider(
     layer: str,
     setting: str,
-    label: str,
     own: float | None,
+    follows: float,
     low: float,
     high: float,
-    follows: float,
     step: float,
+    form: str,
     text: str,
     to_config: Callable[[float], float],
 ) -> None:
-    mark = "" if own is None else " · own"
-    key = state.keep_widget(f"w_{layer}_{setting}", type(low)(follows if own is None else own))
+    key, value = _following(layer, setting, own, follows)
     st.slider(
-        f"{label} of {layer}{mark}",
+        _layer_label(layer, setting, own),
         low,
         high,
-        step=type(low)(step),
+        **value,
+        step=step,
         key=key,
         help=text,
-        format="%g %%" if setting == "sparsity" else "%d",
-        on_change=lambda: _write_layer(layer, setting, to_config(st.session_state[key])),
+        format=form,
+        on_change=lambda: _touch(key, value, layer, setting, to_config),
     )
 
 
@@ -199,9 +208,13 @@ def _write(changes: dict[str, Any]) -> None:
         st.session_state["problems"] = [str(error)]
 
 
-def _write_layer(name: str, setting: str, value: Any) -> None:
+def _touch(key: str, follows: dict[str, Any], layer: str, setting: str, to_config: Callable[[Any], Any]) -> None:
+    """Give a layer a setting of its own. A widget that was only drawn may report the value that it follows."""
+    value = st.session_state[key]
+    if value == follows.get("value"):
+        return
     try:
-        state.choose(config=state.current().config.with_layer(name, **{setting: value}))
+        state.choose(config=state.current().config.with_layer(layer, **{setting: to_config(value)}))
     except (ConfigError, TypeError) as error:
         st.session_state["problems"] = [str(error)]
 

@@ -11,7 +11,7 @@ from core.config import TrainingConfig
 from pages.parts import charts, state
 
 if TYPE_CHECKING:
-    from core.jobs import Status
+    from core.workbench import JobStatus
 
 SHOWN = 3
 
@@ -34,7 +34,7 @@ def _panel(was_active: bool) -> None:
             _card(job)
 
 
-def _card(job: Status) -> None:
+def _card(job: JobStatus) -> None:
     recipe = TrainingConfig(**job.request["config"])
     title = f"{recipe.model.upper()}, {recipe.epochs} epochs, seed {recipe.seed}"
     left, right = st.columns([4, 1], vertical_alignment="center")
@@ -57,7 +57,7 @@ def _card(job: Status) -> None:
                 charts.draw(chart, description)
 
 
-def _pace(job: Status) -> str:
+def _pace(job: JobStatus) -> str:
     figures = [event["figures"] for event in job.events if "figures" in event]
     if not any("done" in event for event in job.events):
         return job.message or "starting"
@@ -74,7 +74,7 @@ def _best(history: pd.DataFrame) -> str:
     return f"{history['validation_accuracy'].max():.2%} on validation" if len(history) else "ready"
 
 
-def _buttons(job: Status, place: st.delta_generator.DeltaGenerator) -> None:
+def _buttons(job: JobStatus, place: st.delta_generator.DeltaGenerator) -> None:
     bench = state.workbench()
     if job.active:
         place.button(

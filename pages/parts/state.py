@@ -69,8 +69,10 @@ def open_page() -> None:
             workbench()
             st.empty()
     asked = st.query_params.to_dict()
-    written = st.session_state.get("written_link")
-    if "choice" not in st.session_state or (asked.get("baseline") and _own(asked) != written):
+    # A link that differs from the one written last was opened by the browser's back and forward; but while a person
+    # slides, the browser still sends the link of a moment ago.
+    moved = not st.session_state.pop("just_chosen", False) and _own(asked) != st.session_state.get("written_link")
+    if "choice" not in st.session_state or (moved and "baseline" in asked):
         _read_link(asked)
     elif current().baseline not in {card.id for card in workbench().cards()}:
         st.session_state["problems"] = [f"The baseline {current().baseline} was deleted; this is the shipped CNN."]
@@ -103,6 +105,7 @@ def choose(baseline: str | None = None, config: CompressionConfig | None = None)
         new = Choice(new.baseline, _with_possible_ranks(new.baseline, fitted, problems))
         st.session_state["problems"] = problems
     st.session_state["choice"] = new
+    st.session_state["just_chosen"] = True
 
 
 def write_link() -> None:

@@ -1,0 +1,171 @@
+"""What the tests share: small random networks of both families, a temporary workbench, and no use of the real cache."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+# Before anything of core is imported: no test reads or writes the cache of the person who runs it.
+os.environ["COMPRESSION_CACHE"] = tempfile.mkdtemp(prefix="compression-tests-")
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # threads that wait for one another make small networks slower, not faster
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from core import data, low_rank
+from core.compression import Statistics
+from core.config import CompressionConfig, LayerConfig
+from core.data import Split
+from core.models import Baseline
+from core.workbench import Workbench
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+# No deadline and no complaint about a slow machine; the same examples at every run where a failure blocks others.
+settings.register_profile(
+    "laws",
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
+settings.load_profile("laws")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(os.environ["COMPRESSION_CACHE"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+def random_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, Tensor]:
+    """Weights as after He initialisation, with biases that are not zero."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, shape in shapes.items():
+        fan_in = int(np.prod(shape[1:]))
+        tensors[f"{name}.weight"] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
+        tensors[f"{name}.bias"] = torch.randn(shape[0], generator=generator) * 0.1
+    return tensors
+
+
+MLP_SHAPES = {"fc1": (24, 784), "fc2": (20, 24), "fc3": (16, 20), "fc4": (10, 16)}
+CNN_SHAPES = {"conv1": (4, 1, 3, 3), "conv2": (6, 4, 3, 3), "fc1": (12, 294), "fc2": (10, 12)}
+
+
+@pytest.fixture(scope="session")
+def mlp() -> Baseline:
+    return Baseline("small-mlp", random_tensors(MLP_SHAPES, 1))
+
+
+@pytest.fixture(scope="session")
+def cnn() -> Baseline:
+    return Baseline("small-cnn", random_tensors(CNN_SHAPES, 2))
+
+
+@pytest.fixture(params=["mlp", "cnn"])
+def baseline(request: pytest.FixtureRequest) -> Baseline:
+    """Each law that asks for it holds for both families."""
+    return request.getfixturevalue(request.param)
+
+
+def statistics_of(baseline: Baseline, images: Tensor) -> Statistics:
+    weights = {layer.name: baseline.tensors[f"{layer.name}.weight"] for layer in baseline.layers}
+    return Statistics({name: low_rank.decompose(weight) for name, weight in weights.items()}, images)
+
+
+@pytest.fixture(scope="session")
+def images() -> Tensor:
+    """A few calibration images, normalized."""
+    return data.load("calibration").inputs[:64]
+
+
+@pytest.fixture
+def statistics(baseline: Baseline, images: Tensor) -> Statistics:
+    return statistics_of(baseline, images)
+
+
+@pytest.fixture(scope="session")
+def split() -> Split:
+    """Six hundred validation images: enough for every class, and quick."""
+    whole = data.load("validation")
+    return Split("validation", whole.images[:600], whole.labels[:600])
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Workbench]:
+    made = Workbench(tmp_path / "cache")
+    yield made
+    made.store.close()
+
+
+SHARES = st.one_of(st.sampled_from([0.0, 0.5, 0.8, 1.0]), st.floats(0, 1))
+
+
+def configurations(baseline: Baseline) -> st.SearchStrategy[CompressionConfig]:
+    """Every kind of configuration that fits the baseline."""
+
+    def own(full_rank: int) -> st.SearchStrategy[LayerConfig]:
+        return st.builds(
+            LayerConfig,
+            rank=st.none() | st.integers(0, full_rank),
+            sparsity=st.none() | SHARES,
+            bits=st.none() | st.integers(2, 8) | st.just(32),
+        )
+
+    layers = st.fixed_dictionaries({}, optional={layer.name: own(layer.full_rank) for layer in baseline.layers})
+    return st.builds(
+        CompressionConfig,
+        layers=layers,
+        rank_share=st.none() | st.floats(0.01, 1),
+        above_break_even=st.booleans(),
+        sparsity=st.none() | SHARES,
+        scope=st.sampled_from(["network", "layer"]),
+        bits=st.none() | st.integers(2, 8),
+        activation_bits=st.none() | st.integers(2, 8),
+        granularity=st.sampled_from(["channel", "tensor"]),
+    )
+
+
+@pytest.fixture(scope="session")
+def training_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four real files of Fashion-MNIST, from whatever source this machine has."""
+    folder = tmp_path_factory.mktemp("fashion-mnist")
+    with pytest.MonkeyPatch.context() as patch:
+        kept = PROJECT / "cache" / "data"
+        if not os.environ.get("FASHION_MNIST_DIR") and (kept / data.RAW).is_dir():
+            patch.setenv("FASHION_MNIST_DIR", str(kept))
+        try:
+            data.obtain(folder)
+        except data.DataError as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(f"needs the training images, which no source has: {error}")
+    return folder
+
+
+@pytest.fixture
+def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run this Python in a fresh process, in the project's folder."""
+
+    def run(*arguments: str | Path, **settings: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *map(str, arguments)]
+        return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300, **settings)
+
+    return run

@@ -1,0 +1,360 @@
+"""The command line: one JSON object on standard output, one line for an error, an exit status that tells."""
+
+import json
+import pickle
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import MLP_SHAPES, random_tensors
+from torch import nn
+
+from core import data, models
+from core.__main__ import main
+from core.config import CompressionConfig, TrainingConfig
+from core.models import Baseline
+
+Run = Callable[..., Any]
+EVALUATE = [
+    "baseline",
+    "split",
+    "images",
+    "accuracy",
+    "baseline_accuracy",
+    "difference",
+    "interval",
+    "lost",
+    "gained",
+    "parameters",
+    "nonzero",
+    "baseline_parameters",
+    "sparsity",
+    "bytes",
+    "baseline_bytes",
+    "compression_ratio",
+    "layers",
+    "seconds",
+    "cached",
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command that must work; returns its JSON object."""
+
+    def command(*arguments: str | Path, status: int = 0) -> Any:
+        capsys.readouterr()
+        assert main([*map(str, arguments), "--json"]) == status
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        assert said.out.count("\n") == 1
+        return json.loads(said.out)
+
+    return command
+
+
+@pytest.fixture
+def complaint(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command that must fail; returns the one line that it says."""
+
+    def command(*arguments: str | Path) -> str:
+        capsys.readouterr()
+        assert main([*map(str, arguments)]) not in (0, None)
+        said = capsys.readouterr()
+        assert said.out == ""
+        lines = said.err.strip().splitlines()
+        assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
+        assert "Traceback" not in said.err
+        return lines[-1]
+
+    return command
+
+
+@pytest.fixture
+def file(tmp_path: Path, mlp: Baseline) -> Path:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(models.to_bytes(mlp))
+    return path
+
+
+def test_evaluate_answers_with_the_keys_and_units_that_were_agreed(run: Run, file: Path, mlp: Baseline) -> None:
+    answer = run("evaluate", "--baseline", file, "--sparsity", 0.5, "--bits", 4)
+    assert list(answer) == EVALUATE
+    assert (answer["split"], answer["images"], answer["cached"]) == ("validation", 5_000, False)
+    assert answer["baseline_parameters"] == answer["parameters"] == mlp.parameters
+    assert answer["nonzero"] < answer["parameters"]
+    assert answer["baseline_bytes"] == 4 * mlp.parameters
+    assert answer["compression_ratio"] == answer["baseline_bytes"] / answer["bytes"]
+    assert answer["difference"] == pytest.approx(answer["accuracy"] - answer["baseline_accuracy"])
+    assert answer["difference"] == (answer["gained"] - answer["lost"]) / answer["images"]
+    assert answer["interval"][0] <= answer["difference"] <= answer["interval"][1]
+    assert answer["sparsity"] == pytest.approx(0.5, abs=1e-3)
+    assert [layer["name"] for layer in answer["layers"]] == [layer.name for layer in mlp.layers]
+
+
+def test_a_second_call_is_answered_from_the_cache(run: Run, file: Path) -> None:
+    first, again = (run("evaluate", "--baseline", file, "--bits", 3) for _ in range(2))
+    assert (first.pop("cached"), again.pop("cached")) == (False, True)
+    assert first | {"seconds": 0} == again | {"seconds": 0}
+
+
+@pytest.mark.parametrize(
+    ("options", "parameters"),
+    [(["--rank", "fc2=256"], 932_362), (["--rank", "fc2=102"], 774_666), (["--sparsity", "0"], 932_362)],
+)
+def test_the_mlp_of_the_course_has_the_parameters_of_the_course(run: Run, options: list[str], parameters: int) -> None:
+    answer = run("evaluate", "--baseline", "mlp", *options)
+    assert answer["parameters"] == parameters
+    assert answer["baseline_parameters"] == 932_362
+    assert "--sparsity" not in options or answer["difference"] == 0
+
+
+OPTIONS = [
+    ([], CompressionConfig()),
+    (["--rank-share", "0.5", "--above-break-even"], CompressionConfig(rank_share=0.5, above_break_even=True)),
+    (["--sparsity", "0.8", "--scope", "layer"], CompressionConfig(sparsity=0.8, scope="layer")),
+    (["--bits", "4", "--granularity", "tensor"], CompressionConfig(bits=4, granularity="tensor")),
+    (
+        ["--bits", "4", "--bits", "fc1=8", "--bits", "fc2=32"],
+        CompressionConfig(bits=4).with_layer("fc1", bits=8).with_layer("fc2", bits=32),
+    ),
+    (["--activation-bits", "6"], CompressionConfig(activation_bits=6)),
+    (["--rank", "fc1=3", "--sparsity", "fc1=0.5"], CompressionConfig().with_layer("fc1", rank=3, sparsity=0.5)),
+]
+
+
+@pytest.mark.parametrize(("options", "config"), OPTIONS)
+def test_options_mean_what_a_file_with_the_same_configuration_means(
+    run: Run, tmp_path: Path, file: Path, options: list[str], config: CompressionConfig
+) -> None:
+    (tmp_path / "config.json").write_text(config.to_json())
+    first = run("evaluate", "--baseline", file, *options)
+    again = run("evaluate", "--baseline", file, "--config", tmp_path / "config.json")
+    assert again["cached"]
+    assert first["bytes"] == again["bytes"]
+
+
+def test_options_change_a_configuration_from_a_file_further(run: Run, tmp_path: Path, file: Path) -> None:
+    (tmp_path / "config.json").write_text(CompressionConfig(sparsity=0.5).with_layer("fc1", bits=8).to_json())
+    run("evaluate", "--baseline", file, "--config", tmp_path / "config.json", "--bits", 4, "--rank", "fc1=2")
+    same = ["--sparsity", 0.5, "--bits", 4, "--bits", "fc1=8", "--rank", "fc1=2"]
+    assert run("evaluate", "--baseline", file, *same)["cached"]
+
+
+def test_the_test_images_are_opened_when_asked_for(run: Run, file: Path) -> None:
+    answer = run("evaluate", "--baseline", file, "--split", "test")
+    assert (answer["split"], answer["images"]) == ("test", 10_000)
+
+
+def test_spectrum_answers_per_layer(run: Run, file: Path, mlp: Baseline) -> None:
+    answer = run("spectrum", "--baseline", file, "--energy", 0.9)
+    keys = {"shape", "singular_values", "rank", "share", "break_even_rank", "condition_number"}
+    for layer, found in zip(mlp.layers, answer["layers"], strict=True):
+        assert keys <= set(found)
+        assert tuple(found["shape"]) == layer.shape
+        values = torch.linalg.svdvals(mlp.tensors[f"{layer.name}.weight"].flatten(1).double())
+        assert found["singular_values"] == pytest.approx(values.tolist(), rel=1e-4)
+        assert found["share"] == found["rank"] / len(values)
+
+
+def test_an_export_verifies_and_a_changed_one_does_not(run: Run, tmp_path: Path, file: Path) -> None:
+    folder = tmp_path / "export"
+    answer = run("export", "--baseline", file, "--sparsity", 0.5, "--bits", 4, "--out", folder)
+    verdict = run("verify", folder)
+    assert {"ok", "split", "images", "files"} <= set(answer)
+    for each in (answer, verdict):
+        assert (each["ok"], each["split"], each["images"]) == (True, "test", 10_000)
+        (entry,) = each["files"]
+        assert set(entry) == {"path", "format", "bytes", "sha256", "accuracy", "agreement"}
+        assert entry["agreement"] == 1
+    network = folder / entry["path"]
+    assert network.stat().st_size == run("evaluate", "--baseline", file, "--sparsity", 0.5, "--bits", 4)["bytes"]
+    content = bytearray(network.read_bytes())
+    content[-1] ^= 1
+    network.write_bytes(content)
+    assert not run("verify", folder, status=1)["ok"]
+
+
+@pytest.mark.parametrize("out", [True, False])
+def test_train_keeps_what_it_trained(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: bool) -> None:
+    whole, load = data.load("calibration"), data.load
+    few = data.Split("train", whole.images, whole.labels)
+    monkeypatch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+    options = ["train", "--baseline", "mlp-course", "--epochs", 1, "--seed", 3]
+    answer = run(*options, "--out", tmp_path / "made") if out else run(*options)
+    assert answer["parameters"] == 932_362
+    name = answer["path"] if out else answer["baseline"]
+    assert run("evaluate", "--baseline", name, "--split", "test")["accuracy"] == answer["test_accuracy"]
+    if out:
+        record = json.loads((tmp_path / "made" / "mlp-course.json").read_text())
+        recipe = TrainingConfig(**record["recipe"])
+        assert (recipe.optimizer, recipe.epochs, recipe.seed) == ("adam", 1, 3)
+        assert {"history", "versions", "test_accuracy", "sha256"} <= set(record)
+        content = (tmp_path / "made" / "mlp-course.safetensors").read_bytes()
+        assert models.from_bytes(content, "made").sha256 == record["sha256"] == answer["sha256"]
+
+
+def test_without_json_a_person_can_read_it(tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str | Path) -> str:
+        capsys.readouterr()
+        assert main([*map(str, arguments)]) == 0
+        return capsys.readouterr().out
+
+    torch.save(theirs().state_dict(), tmp_path / "theirs.pt")
+    assert "fc3" in said("spectrum", "--baseline", file)
+    assert "7165" in said("import", tmp_path / "theirs.pt", "--out", tmp_path / "ours.safetensors")
+    assert "network.safetensors" in said("export", "--baseline", file, "--out", tmp_path / "export")
+    assert "True" in said("verify", tmp_path / "export")
+    assert "fc3" in said("evaluate", "--baseline", file)
+
+
+# Errors.
+
+
+def test_errors_are_one_line_that_names_what_is_wrong(complaint: Run, tmp_path: Path, file: Path) -> None:
+    def evaluate(*options: str | Path) -> str:
+        return complaint("evaluate", "--baseline", file, *options)
+
+    assert "'nothing'" in complaint("evaluate", "--baseline", "nothing")
+    assert "nowhere.safetensors" in complaint("evaluate", "--baseline", tmp_path / "nowhere.safetensors")
+    assert "[0, 1]" in evaluate("--sparsity", "2")
+    assert "[0, 1]" in evaluate("--sparsity", "fc1=nan")
+    assert "'much'" in evaluate("--sparsity", "much")
+    assert "[2, 8]" in evaluate("--bits", "9")
+    assert "fc9" in evaluate("--bits", "fc9=4")
+    assert "LAYER=K" in evaluate("--rank", "3")
+    assert "rank of fc2" in evaluate("--rank", "fc2=9999")
+    assert "'fc2=x'" in evaluate("--rank", "fc2=x")
+    assert "nowhere.json" in evaluate("--config", tmp_path / "nowhere.json")
+    assert "energy" in complaint("spectrum", "--baseline", file, "--energy", "1.5")
+    assert "verdict.json" in complaint("verify", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"colour": "red"}', b"\xff\xfe\x00", b"\x80pickle"])
+def test_a_configuration_file_of_another_kind_is_one_line(
+    complaint: Run, tmp_path: Path, file: Path, content: bytes
+) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    assert complaint("evaluate", "--baseline", file, "--config", tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a network", b"\x80\x04\x95pickle"])
+def test_a_baseline_file_of_another_kind_is_one_line(complaint: Run, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "theirs.safetensors").write_bytes(content)
+    assert "safetensors" in complaint("evaluate", "--baseline", tmp_path / "theirs.safetensors")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["dance"], ["evaluate", "--split", "train"], ["evaluate", "--scope", "world"], ["train"], ["export"]],
+)
+def test_a_command_that_does_not_exist_explains_itself(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert "usage: python -m core" in capsys.readouterr().err
+
+
+def test_an_export_that_cannot_be_written_is_one_line(complaint: Run, tmp_path: Path, file: Path) -> None:
+    (tmp_path / "taken").write_text("a file is in the way")
+    assert "taken" in complaint("export", "--baseline", file, "--out", tmp_path / "taken")
+
+
+# One's own weights.
+
+
+def theirs() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 10)).eval()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_state_dict_of_ones_own_becomes_a_baseline(run: Run, tmp_path: Path, wrapped: bool) -> None:
+    state = theirs().state_dict()
+    torch.save({"state_dict": state, "epoch": 3} if wrapped else state, tmp_path / "theirs.pt")
+    answer = run("import", tmp_path / "theirs.pt", "--out", tmp_path / "ours.safetensors")
+    assert (answer["model"], answer["parameters"]) == ("mlp", 784 * 9 + 9 + 9 * 10 + 10)
+    assert run("evaluate", "--baseline", tmp_path / "ours.safetensors")["parameters"] == answer["parameters"]
+
+
+class Attack:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_pickle_that_would_do_something_is_refused_and_does_nothing(complaint: Run, tmp_path: Path) -> None:
+    torch.save({"fc1.weight": Attack(tmp_path / "executed")}, tmp_path / "attack.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Attack(tmp_path / "executed")))
+    for name in ("attack.pt", "plain.pt"):
+        assert name in complaint("import", tmp_path / name, "--out", tmp_path / "ours.safetensors")
+    assert not (tmp_path / "executed").exists()
+    assert not (tmp_path / "ours.safetensors").exists()
+
+
+NOT_A_STATE = {
+    "a whole module": theirs(),
+    "a tensor": torch.zeros(3),
+    "a list": [torch.zeros(3)],
+    "other things among the tensors": theirs().state_dict() | {"epoch": 3},
+    "numbers for names": dict(enumerate(theirs().state_dict().values())),
+    "nothing": {},
+    "weights of no family": nn.LSTM(28, 10).state_dict(),
+    "sparse weights": {"fc1.weight": torch.eye(10, 784).to_sparse(), "fc1.bias": torch.zeros(10)},
+}
+
+
+@pytest.mark.parametrize("content", NOT_A_STATE.values(), ids=NOT_A_STATE.keys())
+def test_a_file_without_a_state_dict_of_ours_is_one_line(complaint: Run, tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "theirs.pt")
+    assert complaint("import", tmp_path / "theirs.pt", "--out", tmp_path / "ours.safetensors")
+    assert not (tmp_path / "ours.safetensors").exists()
+
+
+def test_a_file_that_is_not_there_or_not_torchs_is_one_line(complaint: Run, tmp_path: Path) -> None:
+    (tmp_path / "text.pt").write_text("hello")
+    for name in ("nowhere.pt", "text.pt"):
+        assert name in complaint("import", tmp_path / name, "--out", tmp_path / "ours.safetensors")
+
+
+# As a process.
+
+
+def test_as_a_process_it_prints_one_json_object_and_nothing_else(
+    python: Callable[..., subprocess.CompletedProcess[str]], file: Path, tmp_path: Path
+) -> None:
+    done = python("-m", "core", "evaluate", "--baseline", file, "--bits", 4, "--json")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) == set(EVALUATE)
+    again = python("-m", "core", "evaluate", "--baseline", file, "--bits", 4, "--json")
+    assert json.loads(again.stdout)["cached"]
+
+
+def test_as_a_process_an_error_is_one_line_and_a_status(
+    python: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = python("-m", "core", "verify", tmp_path, "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_random_network_is_no_better_than_it_says(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "random.safetensors"
+    path.write_bytes(models.to_bytes(Baseline("random", random_tensors(MLP_SHAPES, 5))))
+    answer = run("evaluate", "--baseline", path, "--sparsity", 1)
+    share = torch.bincount(data.load("validation").labels).tolist()
+    assert answer["accuracy"] in [count / 5_000 for count in share]
+    assert answer["nonzero"] == sum(shape[0] for shape in MLP_SHAPES.values())

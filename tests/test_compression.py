@@ -1,0 +1,348 @@
+"""Low rank, then pruning, then quantization, on the stored tensors; nothing set is the baseline, bit for bit."""
+
+import pytest
+import torch
+from conftest import CNN_SHAPES, MLP_SHAPES, configurations, random_tensors, statistics_of
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from core import compression, data, evaluation, low_rank, pruning, quantization
+from core.compression import CompressedNetwork, Statistics, apply_pruning, check_sparsity, compress, quantize_model
+from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig
+from core.models import Baseline, Layer
+from core.stored import StoredNetwork
+
+SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
+
+
+def frozen(baseline: Baseline, config: CompressionConfig, statistics: Statistics) -> StoredNetwork:
+    return compress(baseline, config, statistics).freeze()
+
+
+def logits(network: StoredNetwork, x: Tensor) -> Tensor:
+    return evaluation.forward(network)(x)
+
+
+def weights(network: StoredNetwork) -> dict[str, Tensor]:
+    return {tensor.name: tensor.weight() for stored in network.layers for tensor in stored.tensors}
+
+
+# Endpoints are exact.
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CompressionConfig(),
+        CompressionConfig(sparsity=0),
+        CompressionConfig(sparsity=0, scope="layer", granularity="tensor"),
+    ],
+)
+def test_nothing_set_is_the_baseline_bit_for_bit(
+    baseline: Baseline, statistics: Statistics, config: CompressionConfig
+) -> None:
+    network = frozen(baseline, config, statistics)
+    assert all(torch.equal(weight, baseline.tensors[name]) for name, weight in weights(network).items())
+    assert all(torch.equal(stored.bias, baseline.tensors[f"{stored.layer.name}.bias"]) for stored in network.layers)
+    assert network.parameters == baseline.parameters
+    assert network.sparsity == 0
+
+
+def test_full_rank_is_the_baseline_to_rounding(baseline: Baseline, statistics: Statistics, images: Tensor) -> None:
+    full = CompressionConfig(rank_share=1, above_break_even=True)
+    network = frozen(baseline, full, statistics)
+    assert [stored.rank for stored in network.layers] == [layer.full_rank for layer in baseline.layers]
+    expected = logits(frozen(baseline, CompressionConfig(), statistics), images)
+    torch.testing.assert_close(logits(network, images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_sparsity_one_leaves_the_biases_alone(baseline: Baseline, statistics: Statistics, images: Tensor) -> None:
+    network = frozen(baseline, CompressionConfig(sparsity=1), statistics)
+    assert network.sparsity == 1
+    assert network.nonzero == sum(stored.bias.numel() for stored in network.layers)
+    assert torch.equal(logits(network, images), network.layers[-1].bias.expand(len(images), 10))
+
+
+def test_compressing_leaves_the_baseline_as_it_was(baseline: Baseline, statistics: Statistics) -> None:
+    network = compress(baseline, CompressionConfig(rank_share=0.3, sparsity=0.5, bits=2, activation_bits=4), statistics)
+    train_a_little(network, statistics.images)
+    network = compress(baseline, CompressionConfig(), statistics)
+    train_a_little(network, statistics.images)
+    assert Baseline("again", baseline.tensors).sha256 == baseline.sha256
+
+
+# The order, and what each step does to the stored tensors.
+
+
+def test_the_factors_are_pruned_and_then_the_pruned_factors_are_rounded(
+    baseline: Baseline, statistics: Statistics
+) -> None:
+    name, bits = baseline.layers[1].name, 4
+    config = CompressionConfig().with_layer(name, rank=3, sparsity=0.5, bits=bits)
+    layer = baseline.layers[1]
+    first, second = low_rank.factorize(low_rank.decompose(baseline.tensors[f"{name}.weight"]), 3, layer.shape)
+    masks = pruning.keep_masks({"first": first.abs(), "second": second.abs()}, 0.5)
+    (stored,) = (stored for stored in frozen(baseline, config, statistics).layers if stored.layer.name == name)
+    for tensor, factor, mask in zip(stored.tensors, (first, second), masks.values(), strict=True):
+        pruned = factor * mask
+        scale = quantization.symmetric_scale(pruned, bits, "channel")
+        assert tensor.bits == bits
+        assert torch.equal(tensor.mask, mask)
+        assert torch.equal(tensor.scale, scale)
+        assert torch.equal(tensor.values, quantization.linear_quantize(pruned, scale, 0, bits).to(torch.int8))
+
+
+@pytest.mark.parametrize("family", ["mlp", "cnn"])
+@given(draw=st.data())
+def test_every_configuration_gives_the_ranks_zeros_and_bits_that_it_asks_for(
+    family: str, images: Tensor, draw: st.DataObject
+) -> None:
+    baseline = SMALL[family]
+    config = draw.draw(configurations(baseline))
+    network = frozen(baseline, config, statistics_of(baseline, images))
+    sparsity = check_sparsity(network)
+    free = [stored for stored in network.layers if config.layer(stored.layer.name).sparsity is None]
+    for stored in network.layers:
+        own = config.layer(stored.layer.name)
+        share = own.sparsity if own.sparsity is not None else config.sparsity if config.scope == "layer" else None
+        if own.rank is not None:
+            assert stored.rank == (own.rank if own.rank != DENSE else None)
+        if share is not None:
+            assert sparsity[stored.layer.name] == round(share * stored.weights) / stored.weights
+        high = 2 ** (config.bits_of(stored.layer.name) - 1) - 1
+        for tensor in stored.tensors:
+            assert tensor.bits == config.bits_of(stored.layer.name)
+            assert tensor.mask is None or not tensor.values[~tensor.mask].any()
+            assert tensor.bits == 32 or int(tensor.values.abs().max()) <= high
+        assert torch.equal(stored.bias, baseline.tensors[f"{stored.layer.name}.bias"])
+    count = sum(stored.weights for stored in free)
+    if config.scope == "network" and count:
+        masked = sum(tensor.masked for stored in free for tensor in stored.tensors)
+        assert masked == round((config.sparsity or 0) * count)
+
+
+def test_one_threshold_over_the_network_leaves_the_largest_weights(baseline: Baseline, statistics: Statistics) -> None:
+    network = frozen(baseline, CompressionConfig(sparsity=0.7), statistics)
+    joined = torch.cat([baseline.tensors[f"{layer.name}.weight"].abs().flatten() for layer in baseline.layers])
+    kept = torch.cat([tensor.mask.flatten() for stored in network.layers for tensor in stored.tensors])
+    assert set(kept.nonzero().flatten().tolist()) == set(joined.topk(int(kept.sum())).indices.tolist())
+
+
+def test_a_layers_own_settings_win_and_the_others_take_the_networks(baseline: Baseline, statistics: Statistics) -> None:
+    first, *others = (layer.name for layer in baseline.layers)
+    config = CompressionConfig(rank_share=0.2, sparsity=0.5, scope="layer", bits=4)
+    config = config.with_layer(first, rank=DENSE, sparsity=0, bits=32)
+    network = frozen(baseline, config, statistics)
+    assert torch.equal(weights(network)[f"{first}.weight"], baseline.tensors[f"{first}.weight"])
+    for stored in network.layers[1:]:
+        assert stored.layer.name in others
+        assert stored.sparsity == pytest.approx(0.5, abs=1 / stored.weights)
+        assert {tensor.bits for tensor in stored.tensors} == {4}
+
+
+# Which rank a layer gets.
+
+SHAPES = st.one_of(
+    st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    st.tuples(st.integers(1, 20), st.integers(1, 8), st.just(3), st.just(3)),
+)
+
+
+@given(SHAPES, st.floats(0.01, 1))
+def test_a_share_of_rank_factors_a_layer_only_where_that_saves(shape: tuple[int, ...], share: float) -> None:
+    layer, (m, n) = Layer("it", shape), (shape[0], int(torch.tensor(shape[1:]).prod()))
+    wanted = max(1, int(share * min(m, n) + 1e-9))
+    rank = compression.rank_of(layer, CompressionConfig(rank_share=share))
+    assert rank == (wanted if wanted * (m + n) < m * n else None)
+    assert compression.rank_of(layer, CompressionConfig(rank_share=share, above_break_even=True)) == wanted
+
+
+def test_a_layer_that_stays_dense_stays_so_bit_for_bit(baseline: Baseline, statistics: Statistics) -> None:
+    network = frozen(baseline, CompressionConfig(rank_share=1), statistics)
+    assert all(stored.rank is None for stored in network.layers)
+    assert all(torch.equal(weight, baseline.tensors[name]) for name, weight in weights(network).items())
+
+
+@given(SHAPES, st.data())
+def test_a_rank_of_its_own_holds_above_break_even_and_at_full_rank(shape: tuple[int, ...], draw: st.DataObject) -> None:
+    layer = Layer("it", shape)
+    rank = draw.draw(st.integers(1, layer.full_rank))
+    own = LayerConfig(rank=rank)
+    assert compression.rank_of(layer, CompressionConfig(layers=(("it", own),))) == rank
+    assert compression.rank_of(layer, CompressionConfig(layers=(("it", own),), rank_share=0.01)) == rank
+
+
+@pytest.mark.parametrize(("removed", "rank", "parameters"), [(0.5, 256, 932_362), (0.8, 102, 774_666)])
+def test_the_scenarios_of_the_course_have_the_parameters_of_the_course(
+    removed: float, rank: int, parameters: int
+) -> None:
+    layer = Layer("fc2", (512, 512))
+    config = CompressionConfig(rank_share=1 - removed, above_break_even=True)
+    assert compression.rank_of(layer, config) == rank
+    assert 932_362 - 512 * 512 + rank * (512 + 512) == parameters
+
+
+@pytest.mark.parametrize(
+    ("own", "named"),
+    [
+        ({"nowhere": LayerConfig(bits=4)}, ["nowhere", "fc1"]),
+        ({"fc2": LayerConfig(rank=500)}, ["rank of fc2", "500", "[1, "]),
+    ],
+)
+def test_a_configuration_of_another_network_is_refused(
+    baseline: Baseline, statistics: Statistics, own: dict[str, LayerConfig], named: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        compress(baseline, CompressionConfig(layers=tuple(own.items())), statistics)
+    assert all(part in str(refused.value) for part in named)
+
+
+# The course's functions, one by one.
+
+
+def test_apply_pruning_and_check_sparsity_agree(baseline: Baseline, statistics: Statistics) -> None:
+    network = compress(baseline, CompressionConfig(), statistics)
+    name = baseline.layers[-1].name
+    assert apply_pruning(network, 0.25, "layer", {name: 0.75}) is network
+    shares = check_sparsity(network.freeze())
+    for layer in baseline.layers:
+        count = baseline.tensors[f"{layer.name}.weight"].numel()
+        assert shares[layer.name] == round((0.75 if layer.name == name else 0.25) * count) / count
+
+
+@pytest.mark.parametrize("bits", [2, 4, 6, 8])
+def test_quantize_model_puts_every_layer_on_its_grid(baseline: Baseline, statistics: Statistics, bits: int) -> None:
+    network = compress(baseline, CompressionConfig(), statistics)
+    assert quantize_model(network, bits, bits, images=statistics.images) is network
+    for stored in network.freeze().layers:
+        (tensor,) = stored.tensors
+        assert tensor.bits == bits
+        original = baseline.tensors[tensor.name]
+        assert ((tensor.weight() - original).abs() <= tensor.scale * (0.5 + 1e-5)).all()
+
+
+def test_activations_are_not_rounded_without_images_to_calibrate_on(baseline: Baseline, statistics: Statistics) -> None:
+    network = compress(baseline, CompressionConfig(), statistics)
+    with pytest.raises(ValueError, match="images"):
+        quantize_model(network, 8, 8)
+
+
+# Rounded activations.
+
+
+def by_hand(network: StoredNetwork, exact: StoredNetwork, calibration: Tensor, x: Tensor, bits: int) -> Tensor:
+    """Layer after layer, once to measure the largest signals of the unrounded network, and once to round with them."""
+
+    def run(network: StoredNetwork, x: Tensor, scales: list[float] | None) -> tuple[Tensor, list[float]]:
+        largest: list[float] = []
+
+        def meet(signal: Tensor, signed: bool) -> Tensor:
+            steps = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+            largest.append(signal.abs().max().item() / steps)
+            if scales is None:
+                return signal
+            scale = scales[len(largest) - 1]
+            return torch.clamp(torch.round(signal / scale), -steps if signed else 0, steps) * scale
+
+        for position, stored in enumerate(network.layers):
+            if stored.layer.kind == "linear":
+                x = x.flatten(1)
+            if position > 0:
+                x = meet(x, signed=False)
+            for i, tensor in enumerate(stored.tensors):
+                bias = stored.bias if i == len(stored.tensors) - 1 else None
+                weight = tensor.weight()
+                x = F.conv2d(x, weight, bias, padding="same") if weight.dim() == 4 else F.linear(x, weight, bias)
+                if bias is None:
+                    x = meet(x, signed=True)
+            x = F.max_pool2d(x, 2) if stored.layer.pool else x
+            x = F.relu(x) if stored.layer.relu else x
+        return x, largest
+
+    _, scales = run(exact, calibration, None)
+    return run(network, x, scales)[0]
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("rank_share", [None, 0.3])
+def test_activations_are_rounded_as_a_loop_written_by_hand_does(
+    baseline: Baseline, statistics: Statistics, bits: int, rank_share: float | None
+) -> None:
+    config = CompressionConfig(rank_share=rank_share, sparsity=0.3, bits=6, activation_bits=bits)
+    exact = frozen(baseline, CompressionConfig(rank_share=rank_share, sparsity=0.3), statistics)
+    network = frozen(baseline, config, statistics)
+    x = data.load("validation").inputs[:200]
+    expected = by_hand(network, exact, statistics.images, x, bits)
+    close = torch.isclose(logits(network, x), expected, rtol=1e-3, atol=1e-3).all(1)
+    assert close.float().mean() > 0.9  # a sum that falls on a tie may round either way, and all behind it moves
+    assert not torch.allclose(expected, logits(frozen(baseline, CompressionConfig(), statistics), x), atol=1e-3)
+
+
+def test_the_image_and_the_logits_are_not_rounded(baseline: Baseline, statistics: Statistics, images: Tensor) -> None:
+    network = frozen(baseline, CompressionConfig(activation_bits=2), statistics)
+    assert network.layers[0].input_scale is None
+    assert all(stored.input_scale > 0 for stored in network.layers[1:])
+    assert logits(network, images).unique().numel() > 4 * len(images)
+
+
+# Training a compressed network.
+
+TRAINABLE = [
+    CompressionConfig(sparsity=0.7),
+    CompressionConfig(bits=4),
+    CompressionConfig(sparsity=0.5, bits=4, granularity="tensor"),
+    CompressionConfig(rank_share=0.3, above_break_even=True, sparsity=0.4, bits=3, activation_bits=6),
+]
+
+
+def train_a_little(network: CompressedNetwork, images: Tensor) -> None:
+    optimizer = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=1e-3)
+    labels = torch.arange(len(images)) % 10
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("config", TRAINABLE)
+def test_training_moves_what_is_kept_and_leaves_zeros_zero(
+    baseline: Baseline, statistics: Statistics, config: CompressionConfig
+) -> None:
+    network = compress(baseline, config, statistics)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    train_a_little(network, statistics.images)
+    assert not any(torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
+    for stored in network.freeze().layers:
+        for tensor in stored.tensors:
+            assert (tensor.mask is None) == (config.sparsity is None)
+            assert tensor.mask is None or not tensor.values[~tensor.mask].any()
+
+
+@pytest.mark.parametrize("config", TRAINABLE)
+def test_what_training_ran_is_what_the_frozen_network_runs(
+    baseline: Baseline, statistics: Statistics, config: CompressionConfig
+) -> None:
+    network = compress(baseline, config, statistics)
+    train_a_little(network, statistics.images)
+    after = network.freeze()
+    for stored, own in zip(after.layers, network.named().values(), strict=True):
+        for tensor, acting in zip(stored.tensors, own.effective_weights(), strict=True):
+            assert torch.equal(tensor.weight(), acting.detach())
+    with torch.no_grad():
+        expected = network(statistics.images)
+    torch.testing.assert_close(logits(after, statistics.images), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(network(statistics.images).detach(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("config", [CompressionConfig(), *TRAINABLE])
+def test_what_is_frozen_no_longer_changes(
+    baseline: Baseline, statistics: Statistics, images: Tensor, config: CompressionConfig
+) -> None:
+    network = compress(baseline, config, statistics)
+    stored = network.freeze()
+    before = logits(stored, images)
+    train_a_little(network, images)
+    assert torch.equal(logits(stored, images), before)
+    assert not torch.equal(logits(network.freeze(), images), before)

@@ -1,0 +1,93 @@
+"""Masks: exact counts, ties included, and the same weights as torch.nn.utils.prune takes."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils import prune
+
+from core import pruning
+
+SHARES = st.floats(0, 1)
+TIED = arrays("float32", array_shapes(max_dims=3, max_side=9), elements=st.sampled_from([0.0, 0.5, 1.0, 1.5, math.inf]))
+
+
+@given(TIED, SHARES)
+def test_exactly_the_rounded_share_goes_ties_included(scores: NDArray, sparsity: float) -> None:
+    mask = pruning.keep_mask(torch.from_numpy(scores), sparsity)
+    assert mask.dtype == torch.bool
+    assert mask.shape == scores.shape
+    assert int((~mask).sum()) == round(sparsity * scores.size)
+
+
+@given(TIED, SHARES)
+def test_nothing_that_goes_scores_higher_than_what_stays(scores: NDArray, sparsity: float) -> None:
+    mask = pruning.keep_mask(torch.from_numpy(scores), sparsity).numpy()
+    assert mask.all() or not mask.any() or scores[~mask].max() <= scores[mask].min()
+
+
+@given(st.integers(1, 40), SHARES)
+def test_of_equal_scores_the_first_go(count: int, sparsity: float) -> None:
+    drop = round(sparsity * count)
+    assert pruning.keep_mask(torch.ones(count), sparsity).tolist() == [False] * drop + [True] * (count - drop)
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (7, 5), (3, 2, 3, 3)])
+def test_sparsity_zero_keeps_all_and_sparsity_one_keeps_none(shape: tuple[int, ...]) -> None:
+    scores = torch.randn(shape)
+    assert pruning.keep_mask(scores, 0).all()
+    assert not pruning.keep_mask(scores, 1).any()
+
+
+@pytest.mark.parametrize("sparsity", [-0.01, 1.01, math.nan])
+def test_a_sparsity_outside_0_1_is_refused(sparsity: float) -> None:
+    with pytest.raises(ValueError, match=r"sparsity must be in \[0, 1\]"):
+        pruning.keep_mask(torch.ones(3), sparsity)
+
+
+@pytest.mark.parametrize("sparsity", [0, 0.5, 1])
+def test_scores_that_are_no_numbers_are_refused(sparsity: float) -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        pruning.keep_mask(torch.tensor([1.0, math.nan, 2.0]), sparsity)
+
+
+def distinct(*shape: int, seed: int) -> torch.Tensor:
+    """Weights of either sign, no two of the same magnitude."""
+    generator = torch.Generator().manual_seed(seed)
+    count = math.prod(shape)
+    signs = torch.randint(0, 2, (count,), generator=generator) * 2 - 1
+    return ((torch.randperm(count, generator=generator) + 1) * signs).float().reshape(shape) / count
+
+
+@given(SHARES, st.integers(0, 1000))
+def test_one_layer_loses_the_weights_that_torch_prunes(sparsity: float, seed: int) -> None:
+    module = nn.Linear(9, 7)
+    module.weight.data = distinct(7, 9, seed=seed)
+    mask = pruning.keep_mask(pruning.magnitude(module.weight.detach()), sparsity)
+    prune.l1_unstructured(module, "weight", amount=round(sparsity * 63))
+    assert torch.equal(mask, module.weight_mask.bool())
+
+
+@given(SHARES, st.integers(0, 1000))
+def test_several_layers_share_the_threshold_that_torch_takes(sparsity: float, seed: int) -> None:
+    values = distinct(4 * 1 * 9 + 6 * 8, seed=seed)
+    conv, linear = nn.Conv2d(1, 4, 3), nn.Linear(8, 6)
+    conv.weight.data, linear.weight.data = values[:36].reshape(4, 1, 3, 3), values[36:].reshape(6, 8)
+    masks = pruning.keep_masks(
+        {"conv": pruning.magnitude(conv.weight.detach()), "linear": pruning.magnitude(linear.weight.detach())}, sparsity
+    )
+    parameters = [(conv, "weight"), (linear, "weight")]
+    prune.global_unstructured(parameters, prune.L1Unstructured, amount=round(sparsity * 84))
+    assert torch.equal(masks["conv"], conv.weight_mask.bool())
+    assert torch.equal(masks["linear"], linear.weight_mask.bool())
+
+
+def test_one_threshold_takes_more_where_the_weights_are_small() -> None:
+    masks = pruning.keep_masks({"small": torch.rand(100), "large": torch.rand(100) + 1}, 0.5)
+    assert not masks["small"].any()
+    assert masks["large"].all()

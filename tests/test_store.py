@@ -1,0 +1,348 @@
+"""The cache helps or is quiet: nothing damaged is ever returned, nothing in it ever raises."""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import PROJECT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import store as module
+from core.files import write_atomically
+from core.store import Found, Store, key_of
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def store(root: Path) -> Iterator[Store]:
+    made = Store(root)
+    yield made
+    made.close()
+
+
+def edit(root: Path, statement: str, *values: object) -> None:
+    connection = sqlite3.connect(root / "results.sqlite")
+    with connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+def aside(root: Path) -> list[Path]:
+    return list((root / "damaged").iterdir()) if (root / "damaged").is_dir() else []
+
+
+PARTS = st.dictionaries(
+    st.sampled_from("abc"), st.none() | st.integers() | st.floats(allow_nan=False) | st.text(), min_size=1
+)
+
+
+@given(PARTS, PARTS)
+def test_a_key_is_that_of_its_values(a: dict, b: dict) -> None:
+    same = repr(sorted(a.items())) == repr(sorted(b.items()))
+    assert (key_of("x", **a) == key_of("x", **b)) == same
+    assert key_of("x", **a) == key_of("x", **dict(reversed(a.items())))
+    assert key_of("x", **a) != key_of("y", **a)
+
+
+def test_a_key_changes_with_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key_of("x", a=1)
+    monkeypatch.setattr(module, "SCHEMA", module.SCHEMA + 1)
+    assert key_of("x", a=1) != before
+
+
+@pytest.mark.parametrize("weights", [None, b"", b"weights" * 1000])
+def test_what_is_put_is_found_here_and_by_another_store(store: Store, root: Path, weights: bytes | None) -> None:
+    assert store.get("key") is None
+    assert store.put("key", "kind", b"payload", weights)
+    for reader in (store, Store(root)):
+        assert reader.get("key") == Found(b"payload", weights)
+        assert reader.keys("kind") == ["key"]
+        assert reader.problem is None
+
+
+def test_what_is_put_again_replaces_what_was(store: Store) -> None:
+    store.put("key", "kind", b"one", b"weights one")
+    store.put("key", "kind", b"two", b"weights two")
+    assert store.get("key") == Found(b"two", b"weights two")
+    assert store.keys("kind") == ["key"]
+
+
+def test_what_is_deleted_is_gone(store: Store, root: Path) -> None:
+    store.put("key", "kind", b"payload", b"weights")
+    store.delete("key")
+    assert store.get("key") is None
+    assert Store(root).get("key") is None
+
+
+# The limit.
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The store's own time, moved by hand."""
+    own = SimpleNamespace(now=1_000_000.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: own.now, time_ns=time.time_ns))
+    return own
+
+
+def test_above_the_limit_what_was_used_longest_ago_goes_and_what_is_kept_stays(
+    root: Path, clock: SimpleNamespace
+) -> None:
+    store = Store(root, limit=1_000)
+    store.put("trained", "baseline", b"x" * 300, kept=True)
+    for number in range(6):
+        clock.now += 100
+        store.put(f"result {number}", "evaluation", b"x" * 100)
+    clock.now += 100
+    assert store.get("result 0")  # now the youngest use
+    clock.now += 100
+    store.put("result 6", "evaluation", b"x" * 200)
+    assert store.size() <= 1_000
+    assert store.get("trained")
+    assert store.get("result 0")
+    assert store.get("result 6")
+    assert store.get("result 1") is None
+    assert store.get("result 5")
+
+
+def test_what_is_kept_survives_even_above_the_limit(root: Path) -> None:
+    store = Store(root, limit=100)
+    for number in range(4):
+        store.put(f"trained {number}", "baseline", b"x" * 100, kept=True)
+    store.put("result", "evaluation", b"x")
+    assert all(store.get(f"trained {number}") for number in range(4))
+
+
+def test_the_weights_of_what_was_evicted_are_removed_and_those_in_use_stay(root: Path) -> None:
+    store = Store(root, limit=1_000)
+    store.put("old", "decompositions", b"", b"a" * 900)
+    store.put("kept", "baseline", b"", b"b" * 900, kept=True)
+    for path in (root / "weights").iterdir():
+        os.utime(path, (1, 1))  # what was written in this very moment may be about to be named
+    store.put("new", "decompositions", b"", b"c" * 500)
+    assert store.get("old") is None
+    assert store.get("kept") == Found(b"", b"b" * 900)
+    assert b"a" * 900 not in [path.read_bytes() for path in (root / "weights").iterdir()]
+
+
+# Damage.
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("payload", b"other"),
+        ("payload", "text"),
+        ("payload", 7),
+        ("sha256", "0" * 64),
+        ("weights", "0" * 64),
+        ("weights", "../../elsewhere"),
+        ("weights", 7),
+        ("used", "yesterday"),
+        ("bytes", "many"),
+    ],
+)
+def test_a_row_that_was_changed_is_a_miss_and_can_be_made_again(
+    store: Store, root: Path, column: str, value: object
+) -> None:
+    store.put("key", "kind", b"payload", b"weights")
+    edit(root, f"UPDATE entries SET {column} = ?", value)
+    reader = Store(root)
+    assert reader.get("key") in (None, Found(b"payload", b"weights"))
+    assert reader.put("key", "kind", b"payload", b"weights")
+    assert reader.get("key") == Found(b"payload", b"weights")
+
+
+def test_the_result_of_another_key_is_no_answer(store: Store, root: Path) -> None:
+    store.put("mine", "kind", b"my payload", b"my weights")
+    store.put("theirs", "kind", b"their payload", b"their weights")
+    edit(root, "DELETE FROM entries WHERE key = 'mine'")
+    edit(root, "UPDATE entries SET key = 'mine'")
+    assert Store(root).get("mine") is None
+
+
+@pytest.mark.parametrize("content", [None, b"", b"other weights", b"weightS"])
+def test_weights_that_are_not_what_their_name_says_are_set_aside(
+    store: Store, root: Path, content: bytes | None
+) -> None:
+    store.put("key", "kind", b"payload", b"weights")
+    (path,) = (root / "weights").iterdir()
+    path.unlink() if content is None else path.write_bytes(content)
+    assert store.get("key") is None
+    assert store.keys("kind") == []
+    if content is not None:
+        assert content in [set_aside.read_bytes() for set_aside in aside(root)]
+    store.put("key", "kind", b"payload", b"weights")
+    assert store.get("key") == Found(b"payload", b"weights")
+
+
+@pytest.mark.parametrize("content", [b"garbage " * 1_000, b"SQLite format 3\0" + b"\xff" * 5_000])
+def test_a_database_that_is_none_is_set_aside_and_begun_anew(root: Path, content: bytes) -> None:
+    root.mkdir()
+    (root / "results.sqlite").write_bytes(content)
+    store = Store(root)
+    assert store.get("key") is None
+    assert store.put("key", "kind", b"payload")
+    assert store.get("key") == Found(b"payload", None)
+    assert content in [path.read_bytes() for path in aside(root)]
+
+
+def test_no_damage_to_the_database_gives_a_wrong_answer_or_an_error(root: Path) -> None:
+    whole = Store(root)
+    expected = {f"key {number}": Found(bytes([number]) * 300, None) for number in range(20)}
+    for key, found in expected.items():
+        whole.put(key, "kind", found.payload)
+    whole.close()
+    content = (root / "results.sqlite").read_bytes()
+    for turn in range(300):
+        damaged = bytearray(content)
+        for _ in range(random.choice([1, 5, 100])):
+            damaged[random.randrange(len(damaged))] = random.randrange(256)
+        other = root.parent / f"cache {turn}"
+        other.mkdir()
+        (other / "results.sqlite").write_bytes(damaged[: random.choice([len(damaged), random.randrange(len(damaged))])])
+        store = Store(other)
+        for key, found in expected.items():
+            assert store.get(key) in (None, found)
+        store.keys("kind")
+        store.size()
+        assert store.put("new", "kind", b"new") or store.problem
+        store.close()
+
+
+# A disk that refuses.
+
+
+def test_a_folder_that_cannot_be_made_is_a_problem_and_no_error(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file is in the way")
+    store = Store(tmp_path / "cache")
+    assert store.get("key") is None
+    assert not store.put("key", "kind", b"payload", b"weights")
+    assert str(tmp_path / "cache") in (store.problem or "")
+    assert not store.put("key", "kind", b"payload")
+    assert (store.keys("kind"), store.size()) == ([], 0)
+
+
+def test_a_full_disk_is_a_problem_until_there_is_room_again(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_atomically", full)
+        assert not store.put("key", "kind", b"payload", b"weights")
+        assert "No space left" in (store.problem or "")
+        assert store.get("key") is None
+    assert store.put("key", "kind", b"payload", b"weights")
+    assert store.problem is None
+
+
+def test_a_database_that_cannot_be_set_aside_is_a_problem_and_no_error(root: Path) -> None:
+    root.mkdir()
+    (root / "results.sqlite").write_bytes(b"garbage " * 1_000)
+    (root / "damaged").write_text("a file is in the way")
+    store = Store(root)
+    assert store.get("key") is None
+    assert not store.put("key", "kind", b"payload")
+    assert store.problem
+
+
+def test_a_cache_that_was_deleted_is_made_again(store: Store, root: Path) -> None:
+    store.put("key", "kind", b"payload", b"weights")
+    for path in sorted(root.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    root.rmdir()
+    store.get("key")
+    assert store.put("key", "kind", b"payload", b"weights"), store.problem
+    assert store.get("key") == Found(b"payload", b"weights")
+    assert Store(root).get("key") == Found(b"payload", b"weights")
+
+
+# Several at once, and some of them killed.
+
+WRITER = """
+import sys
+from pathlib import Path
+from core.store import Store
+store, name, count = Store(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+print("ready", flush=True)
+for number in range(count):
+    weights = f"{name} {number} ".encode() * 500
+    assert store.put(f"{name} {number % 50}", "kind", weights[:200], weights), store.problem
+    print(number, flush=True)
+"""
+
+
+def start_writer(root: Path, name: str, count: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", WRITER, str(root), name, str(count)]
+    return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_a_readable_store(root: Path) -> None:
+    for turn in range(6):
+        writer = start_writer(root, "victim", 10**9)
+        assert writer.stdout is not None
+        for _ in range(3 + turn):
+            writer.stdout.readline()
+        time.sleep(random.random() / 20)
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate()
+        store = Store(root)
+        keys = store.keys("kind")
+        assert keys
+        for key in keys:
+            found = store.get(key)
+            assert found is not None
+            assert found.weights is not None
+            assert found.weights.startswith(key.split()[0].encode())
+            assert found.weights[:200] == found.payload
+        assert store.put("after", "other", b"payload")
+        assert store.problem is None
+        assert not aside(root)
+        store.close()
+
+
+def test_processes_and_threads_that_write_at_once_lose_nothing(root: Path) -> None:
+    writers = [start_writer(root, name, 40) for name in ("one", "two")]
+    store = Store(root)
+    threads = [
+        threading.Thread(target=lambda n=n: [store.put(f"thread {n} {i}", "kind", b"x") for i in range(20)])
+        for n in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for writer in writers:
+        _, complaints = writer.communicate(timeout=120)
+        assert writer.returncode == 0, complaints.decode()
+    assert store.problem is None
+    assert len(store.keys("kind")) == 2 * 40 + 3 * 20
+    assert all(store.get(key) for key in store.keys("kind"))
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "folder" / "file"
+    write_atomically(path, b"before")
+    for step in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            with pytest.raises(OSError, match="No space left"):
+                write_atomically(path, b"after")
+        assert path.read_bytes() == b"before"
+        assert list(path.parent.iterdir()) == [path]

@@ -1,0 +1,166 @@
+"""The one training loop: seeded, watched, stopped when asked, and the best epoch kept."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from core import data, models, training
+from core.config import RECIPES, TrainingConfig
+from core.data import Split
+
+CPU = torch.device("cpu")
+QUICK = {
+    "mlp": TrainingConfig("mlp", epochs=2, batch_size=64, dropout=0.1),
+    "cnn": TrainingConfig("cnn", epochs=2, batch_size=64, flips=True, learning_rate=0.05),
+    "mlp-course": replace(RECIPES["mlp-course"], epochs=2, batch_size=64),
+}
+
+
+@pytest.fixture(scope="module")
+def training_images() -> Split:
+    """Calibration images: they come with the project, and this is about the loop, not about the figures."""
+    whole = data.load("calibration")
+    return Split("train", whole.images[:1_000], whole.labels[:1_000])
+
+
+@pytest.fixture(scope="module")
+def held_out() -> Split:
+    whole = data.load("validation")
+    return Split("validation", whole.images[:500], whole.labels[:500])
+
+
+def train(recipe: TrainingConfig, images: Split, held_out: Split, **callbacks: Any) -> models.Baseline:
+    return training.train_baseline(recipe, images, held_out, device=CPU, **callbacks)
+
+
+@pytest.fixture(scope="module", params=QUICK.values(), ids=QUICK.keys())
+def trained(
+    request: pytest.FixtureRequest, training_images: Split, held_out: Split
+) -> tuple[models.Baseline, TrainingConfig, list[dict[str, Any]]]:
+    """Three epochs, and what was said meanwhile."""
+    events: list[dict[str, Any]] = []
+    recipe = replace(request.param, epochs=3)
+    return train(recipe, training_images, held_out, progress=events.append), recipe, events
+
+
+def test_training_learns_and_says_how(trained: tuple[models.Baseline, TrainingConfig, list[dict[str, Any]]]) -> None:
+    baseline, recipe, events = trained
+    history, info = baseline.info["history"], baseline.info
+    assert baseline.model == recipe.model
+    assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
+    figures = {"training_loss", "training_accuracy", "validation_loss", "validation_accuracy"}
+    assert all(figures <= set(epoch) for epoch in history)
+    assert history[-1]["training_loss"] < history[0]["training_loss"]
+    assert max(epoch["validation_accuracy"] for epoch in history) > 0.5
+    assert [event["figures"] for event in events if "figures" in event] == history
+    shares = [event["done"] for event in events]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert TrainingConfig(**info["recipe"]) == recipe
+    assert info["training_images"] == 1_000
+    assert info["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_the_network_that_is_kept_is_that_of_the_best_epoch(
+    trained: tuple[models.Baseline, TrainingConfig, list[dict[str, Any]]], held_out: Split
+) -> None:
+    baseline, _, _ = trained
+    accuracies = [epoch["validation_accuracy"] for epoch in baseline.info["history"]]
+    assert baseline.info["validation_accuracy"] == max(accuracies)
+    assert baseline.info["best_epoch"] == accuracies.index(max(accuracies)) + 1
+    x = held_out.inputs
+    for layer in baseline.layers:
+        weight, bias = (baseline.tensors[f"{layer.name}.{part}"] for part in ("weight", "bias"))
+        x = models.propagate(layer, x, (weight,), bias)
+    right = (x.argmax(1) == held_out.labels).float().mean().item()
+    assert right == pytest.approx(max(accuracies), abs=2 / len(held_out))  # folding may move an image on the edge
+
+
+@pytest.mark.parametrize("recipe", QUICK.values(), ids=QUICK.keys())
+def test_the_same_seed_trains_the_same_network_and_another_seed_another(
+    recipe: TrainingConfig, training_images: Split, held_out: Split
+) -> None:
+    recipe = replace(recipe, epochs=1)
+    once = train(recipe, training_images, held_out)
+    torch.rand(7)  # whatever was drawn before does not matter
+    assert train(recipe, training_images, held_out).sha256 == once.sha256
+    assert train(replace(recipe, seed=1), training_images, held_out).sha256 != once.sha256
+
+
+def test_training_leaves_the_callers_random_numbers_alone(training_images: Split, held_out: Split) -> None:
+    state = torch.get_rng_state()
+    train(replace(QUICK["mlp"], epochs=1), training_images, held_out)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_training_that_is_asked_to_stop_does_so_within_a_step(
+    after: int, training_images: Split, held_out: Split
+) -> None:
+    asked: list[int] = []
+
+    def should_stop() -> bool:
+        asked.append(1)
+        return len(asked) > after
+
+    with pytest.raises(training.Stopped, match="epoch 1 of 2"):
+        train(QUICK["mlp"], training_images, held_out, should_stop=should_stop)
+    assert len(asked) == after + 1
+
+
+def test_a_loss_that_is_no_longer_a_number_is_said(training_images: Split, held_out: Split) -> None:
+    with pytest.raises(training.Diverged, match="learning rate"):
+        train(replace(QUICK["mlp"], epochs=4, learning_rate=10.0, weight_decay=10.0), training_images, held_out)
+
+
+def test_the_best_epoch_is_the_first_of_the_best(
+    training_images: Split, held_out: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = iter([(1.0, 0.5), (0.9, 0.7), (0.8, 0.7), (0.7, 0.6)])
+    states: list[dict[str, torch.Tensor]] = []
+
+    def watch(module: nn.Module, *rest: object) -> tuple[float, float]:
+        states.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
+        return next(measured)
+
+    monkeypatch.setattr(training, "_measure", watch)
+    recipe = replace(QUICK["mlp"], epochs=4)
+    module = models.build("mlp")
+    trained = training.fit(module, recipe, training_images, held_out, lambda event: None, lambda: False, CPU)
+    assert trained.best_epoch == 2
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in trained.module.state_dict().items())
+    assert not trained.module.training
+
+
+def test_an_epoch_shows_every_image_at_most_once_and_flips_half_of_them(training_images: Split) -> None:
+    images = torch.arange(1_000, dtype=torch.uint8).repeat_interleave(784).reshape(1_000, 28, 28).clone()
+    images[:, :, :14] = 0  # the left half is black, so a flip shows
+    labels, generator = torch.arange(1_000), torch.Generator().manual_seed(0)
+    recipe = TrainingConfig("mlp", epochs=1, batch_size=64, flips=True)
+    batches = list(training._batches(images, labels, recipe, generator))
+    seen = torch.cat([y for _, y in batches])
+    assert len(seen) == 1_000 // 64 * 64
+    assert len(seen.unique()) == len(seen)
+    assert not torch.equal(seen, seen.sort().values)
+    x = torch.cat([x for x, _ in batches])
+    flipped = (x == data.normalize(images[seen].flip(2))).flatten(1).all(1)
+    straight = (x == data.normalize(images[seen])).flatten(1).all(1)
+    assert (flipped | straight).all()
+    assert 0.4 < flipped.float().mean() < 0.6
+
+
+def test_the_course_recipe_is_plain_adam() -> None:
+    recipe = RECIPES["mlp-course"]
+    module = models.build("mlp")
+    optimizer, schedule = training._optimizer(module, recipe, 10)
+    assert type(optimizer) is torch.optim.Adam
+    before = [group["lr"] for group in optimizer.param_groups]
+    F.cross_entropy(module(torch.randn(4, 1, 28, 28)), torch.arange(4)).backward()
+    optimizer.step()
+    schedule.step()
+    assert [group["lr"] for group in optimizer.param_groups] == before == [recipe.learning_rate]
+    assert recipe.weight_decay == recipe.label_smoothing == recipe.dropout == 0

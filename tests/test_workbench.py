@@ -1,0 +1,441 @@
+"""Where results meet the cache: what was evaluated once is never evaluated again, and what is damaged is made again."""
+
+import json
+import random
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from conftest import MLP_SHAPES, random_tensors
+
+from core import compression, data, evaluation, jobs, models, training, workbench
+from core.config import CompressionConfig, ConfigError, LayerConfig, TrainingConfig
+from core.files import sha256
+from core.models import Baseline, BaselineError
+from core.workbench import SHIPPED, Result, UnknownBaseline, Workbench
+
+SOME = CompressionConfig(sparsity=0.5, bits=4, activation_bits=6).with_layer("fc2", rank=3)
+
+
+@pytest.fixture
+def baseline(mlp: Baseline) -> Baseline:
+    """The quick family; what is measured of either is the matter of other tests."""
+    return mlp
+
+
+@pytest.fixture
+def small(bench: Workbench, baseline: Baseline) -> str:
+    return bench.add_baseline(baseline, "small", "loaded")
+
+
+def same(a: Result, b: Result) -> bool:
+    """All that was measured; when and how fast does not matter."""
+    figures = (
+        "config",
+        "comparison",
+        "footprint",
+        "layers",
+        "parameters",
+        "nonzero",
+        "sparsity",
+        "theoretical_kb",
+        "bytes",
+    )
+    return all(getattr(a, name) == getattr(b, name) for name in figures) and all(
+        torch.equal(x.predictions, y.predictions) and torch.equal(x.confidences, y.confidences) and x.loss == y.loss
+        for x, y in ((a.evaluation, b.evaluation), (a.baseline, b.baseline))
+    )
+
+
+@pytest.fixture
+def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the call on, nothing may be computed."""
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("something was computed")
+
+    def begin() -> None:
+        monkeypatch.setattr(compression, "compress", forbidden)
+        monkeypatch.setattr(evaluation, "evaluate", forbidden)
+
+    return begin
+
+
+# Evaluation.
+
+
+@pytest.mark.parametrize(("family", "split"), [("mlp", "validation"), ("mlp", "test"), ("cnn", "validation")])
+def test_a_result_is_what_core_measures_without_the_workbench(
+    bench: Workbench, request: pytest.FixtureRequest, family: str, split: data.SplitName
+) -> None:
+    baseline = request.getfixturevalue(family)
+    result = bench.evaluate(bench.add_baseline(baseline, "small", "loaded"), SOME, split)
+    statistics = bench.statistics(baseline)
+    before, after = (
+        evaluation.evaluate(compression.compress(baseline, config, statistics).freeze(), data.load(split))
+        for config in (CompressionConfig(), SOME)
+    )
+    assert torch.equal(result.evaluation.predictions, after.predictions)
+    assert torch.equal(result.baseline.predictions, before.predictions)
+    assert result.comparison == evaluation.compare(before, after)
+    assert result.baseline_bytes == 4 * baseline.parameters
+    assert result.compression_ratio == result.baseline_bytes / result.bytes
+    assert sum(row.parameters for row in result.layers) == result.parameters
+    assert [row.name for row in result.layers] == [layer.name for layer in baseline.layers]
+
+
+def test_a_configuration_is_evaluated_once(bench: Workbench, small: str, forbid: Callable[[], None]) -> None:
+    first = bench.evaluate(small, SOME)
+    forbid()
+    again, elsewhere = bench.evaluate(small, SOME), Workbench(bench.cache).evaluate(small, SOME)
+    assert [result.cached for result in (first, again, elsewhere)] == [False, True, True]
+    assert same(first, again)
+    assert same(first, elsewhere)
+
+
+def test_what_differs_is_evaluated_on_its_own(bench: Workbench, small: str) -> None:
+    other = bench.add_baseline(Baseline("other", random_tensors(MLP_SHAPES, 77)), "other", "loaded")
+    asked = [
+        (small, SOME, "validation"),
+        (small, SOME, "test"),
+        (small, replace(SOME, bits=5), "validation"),
+        (small, SOME.with_layer("fc1", bits=8), "validation"),
+        (other, SOME, "validation"),
+    ]
+    results = [bench.evaluate(*each) for each in asked]  # type: ignore[arg-type]
+    assert not any(result.cached for result in results)
+    assert len({result.evaluation.confidences.numpy().tobytes() for result in results}) == len(results)
+
+
+def test_the_same_weights_under_another_name_are_not_evaluated_again(
+    bench: Workbench, small: str, baseline: Baseline, tmp_path: Path
+) -> None:
+    first = bench.evaluate(small, SOME)
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(models.to_bytes(baseline))
+    again = bench.evaluate(str(path), SOME)
+    assert again.cached
+    assert again.baseline_id == str(path)
+    assert same(first, again)
+
+
+def test_a_file_that_was_changed_is_read_again(bench: Workbench, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    for seed in (1, 2):
+        written = Baseline("mine", random_tensors(MLP_SHAPES, seed))
+        path.write_bytes(models.to_bytes(written))
+        assert bench.baseline(str(path)).sha256 == written.sha256
+
+
+def test_two_who_ask_at_once_are_answered_by_one_evaluation(
+    bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.evaluate(small, CompressionConfig())
+    runs: list[int] = []
+    evaluate = evaluation.evaluate
+    monkeypatch.setattr(evaluation, "evaluate", lambda *rest: runs.append(1) or evaluate(*rest))
+    results: list[Result] = []
+    asking = [threading.Thread(target=lambda: results.append(bench.evaluate(small, SOME))) for _ in range(5)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert len(runs) == 1
+    assert sorted(result.cached for result in results) == [False, True, True, True, True]
+    assert all(same(result, results[0]) for result in results)
+
+
+def edit(bench: Workbench, change: str, *values: object) -> int:
+    bench.store.close()
+    connection = sqlite3.connect(bench.cache / "results.sqlite")
+    with connection:
+        count = connection.execute(f"UPDATE entries SET {change} WHERE kind = 'evaluation'", values).rowcount
+    connection.close()
+    return count
+
+
+def not_of_this_version() -> list[bytes]:
+    arrays = {"predictions": np.zeros(3, np.uint8)}
+    return [
+        b"",
+        b"{}",
+        safetensors.numpy.save(arrays),
+        safetensors.numpy.save(arrays, metadata={"figures": "{"}),
+        safetensors.numpy.save(arrays, metadata={"figures": "[]"}),
+        safetensors.numpy.save(arrays, metadata={"figures": "{}"}),
+    ]
+
+
+def test_a_cached_result_that_was_edited_is_measured_again(bench: Workbench, small: str) -> None:
+    honest = bench.evaluate(small, SOME)
+    forged = safetensors.numpy.save({"predictions": data.load("validation").labels.numpy().astype(np.uint8)})
+    assert edit(bench, "payload = ?", forged) == 2
+    again = Workbench(bench.cache).evaluate(small, SOME)
+    assert not again.cached
+    assert same(honest, again)
+    assert Workbench(bench.cache).evaluate(small, SOME).cached
+
+
+@pytest.mark.parametrize("payload", not_of_this_version())
+def test_a_cached_result_of_another_version_is_measured_again(bench: Workbench, small: str, payload: bytes) -> None:
+    honest = bench.evaluate(small, SOME)
+    edit(bench, "payload = ?, sha256 = ?", payload, sha256(payload))
+    again = Workbench(bench.cache).evaluate(small, SOME)
+    assert not again.cached
+    assert same(honest, again)
+
+
+def test_decompositions_that_were_damaged_are_made_again(bench: Workbench, baseline: Baseline, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(models.to_bytes(baseline))
+    bench.evaluate(str(path), SOME)
+    (decompositions,) = (bench.cache / "weights").iterdir()
+    decompositions.write_bytes(decompositions.read_bytes()[:-1] + b"?")
+    other = replace(SOME, bits=5)
+    honest = Workbench(tmp_path / "empty").evaluate(str(path), other)
+    assert same(honest, Workbench(bench.cache).evaluate(str(path), other))
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        (CompressionConfig(layers=(("fc9", LayerConfig(bits=4)),)), "fc9"),
+        (CompressionConfig(layers=(("fc2", LayerConfig(rank=300)),)), "rank of fc2"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused_and_nothing_is_kept(
+    bench: Workbench, small: str, config: CompressionConfig, named: str
+) -> None:
+    with pytest.raises(ConfigError, match=named):
+        bench.evaluate(small, config)
+    assert bench.store.keys("evaluation") == []
+
+
+def test_on_a_disk_that_refuses_everything_is_still_measured(tmp_path: Path, baseline: Baseline) -> None:
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(models.to_bytes(baseline))
+    (tmp_path / "cache").write_text("a file is in the way")
+    bench = Workbench(tmp_path / "cache")
+    result = bench.evaluate(str(file), SOME)
+    assert result.evaluation.images == 5_000
+    assert bench.store.problem
+    with pytest.raises(OSError, match="cache"):
+        bench.add_baseline(baseline, "small", "loaded")
+
+
+def test_the_tables_of_a_result_agree_with_its_figures(bench: Workbench, small: str) -> None:
+    result = bench.evaluate(small, SOME)
+    flips, changes = bench.flips(result), bench.class_changes(result)
+    assert (flips["outcome"] == "lost").sum() == changes["lost"].sum() == result.comparison.lost
+    assert (flips["outcome"] == "gained").sum() == changes["gained"].sum() == result.comparison.gained
+    confusion = bench.confusion(result)
+    assert np.trace(confusion) == result.evaluation.right.sum()
+    true, predicted, count = bench.most_confused(result)
+    assert true != predicted
+    assert count == confusion.loc[true, predicted] == (confusion.to_numpy() - np.diag(np.diag(confusion))).max()
+    mistakes = bench.confident_mistakes(result, 5)
+    assert len(mistakes) == 5
+    assert (mistakes["true"] != mistakes["predicted"]).all()
+    pictures = bench.images("validation", mistakes["index"].tolist())
+    assert np.array_equal(pictures, data.load("validation").images.numpy()[mistakes["index"]])
+
+
+def test_a_layer_that_stays_dense_says_why(bench: Workbench, small: str) -> None:
+    result = bench.evaluate(small, CompressionConfig(rank_share=1))
+    assert all(row.rank is None and "break-even" in row.note for row in result.layers)
+    factored = bench.evaluate(small, CompressionConfig(rank_share=1, above_break_even=True))
+    assert all(row.rank == row.full_rank and not row.note for row in factored.layers)
+
+
+def test_latency_is_measured_once_per_structure(bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+    latency = evaluation.latency
+    monkeypatch.setattr(evaluation, "latency", lambda *rest: measured.append(1) or latency(*rest, repeats=3))
+    first = bench.latency(small, CompressionConfig())
+    assert bench.latency(small, CompressionConfig(bits=4, sparsity=0.9, activation_bits=8)) == first
+    assert len(measured) == 1
+    bench.latency(small, SOME)
+    assert len(measured) == 2
+
+
+# Baselines.
+
+
+def test_the_shipped_baselines_are_there_with_their_recipes(bench: Workbench) -> None:
+    assert [card.id for card in bench.cards()] == list(SHIPPED) == ["cnn", "mlp", "mlp-course"]
+    for name, parameters in (("cnn", 421_642), ("mlp", 932_362), ("mlp-course", 932_362)):
+        baseline = bench.baseline(name)
+        assert baseline.parameters == parameters
+        assert TrainingConfig(**baseline.info["recipe"]).model == baseline.model
+        assert len(baseline.info["history"]) == baseline.info["recipe"]["epochs"]
+        assert baseline.info["sha256"] == baseline.sha256
+        assert {"torch", "python"} <= set(baseline.info["versions"])
+        assert 0.5 < baseline.info["test_accuracy"] < 1
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_baseline_has_the_test_accuracy_that_its_record_says(bench: Workbench, name: str) -> None:
+    result = bench.evaluate(name, CompressionConfig(), "test")
+    assert result.evaluation.accuracy == pytest.approx(bench.baseline(name).info["test_accuracy"], abs=2e-4)
+    assert result.evaluation.loss == pytest.approx(bench.baseline(name).info["test_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize(("rank", "parameters"), [(256, 932_362), (102, 774_666)])
+def test_the_mlp_has_the_parameters_of_the_course_at_the_courses_ranks(
+    bench: Workbench, rank: int, parameters: int
+) -> None:
+    assert bench.evaluate("mlp", CompressionConfig().with_layer("fc2", rank=rank)).parameters == parameters
+
+
+def test_the_mlp_at_sparsity_zero_is_the_mlp(bench: Workbench) -> None:
+    result = bench.evaluate("mlp", CompressionConfig(sparsity=0))
+    assert (result.parameters, result.comparison.difference, result.sparsity) == (932_362, 0, 0)
+    assert torch.equal(result.evaluation.confidences, result.baseline.confidences)
+
+
+def test_a_file_that_a_person_loads_is_a_baseline_here_and_after_a_restart(
+    bench: Workbench, baseline: Baseline
+) -> None:
+    name = bench.load_file(models.to_bytes(baseline), "Mine, with care.safetensors")
+    for later in (bench, Workbench(bench.cache)):
+        assert later.baseline(name).sha256 == baseline.sha256
+        (card,) = [card for card in later.cards() if card.id == name]
+        assert (card.title, card.origin) == ("Mine, with care", "loaded")
+    assert bench.load_file(models.to_bytes(baseline), "again.safetensors") == name
+    bench.delete_baseline(name)
+    assert [card.id for card in bench.cards()] == list(SHIPPED)
+    with pytest.raises(UnknownBaseline):
+        bench.baseline(name)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a network",
+        b"\x80\x04\x95pickle",
+        safetensors.numpy.save({"x": np.zeros(3, np.float32)}),
+        models.to_bytes(Baseline("bad", random_tensors(MLP_SHAPES) | {"fc1.bias": torch.full((24,), torch.nan)})),
+    ],
+    ids=["empty", "text", "pickle", "other names", "NaN"],
+)
+def test_a_file_that_is_refused_changes_nothing(bench: Workbench, small: str, content: bytes) -> None:
+    before = (bench.cards(), sorted(path.name for path in (bench.cache / "weights").iterdir()))
+    with pytest.raises(BaselineError):
+        bench.load_file(content, "theirs.safetensors")
+    assert (bench.cards(), sorted(path.name for path in (bench.cache / "weights").iterdir())) == before
+
+
+@pytest.mark.parametrize("name", ["", "nothing", "../cnn", "/etc/passwd", "nowhere.safetensors", "baseline/cnn"])
+def test_a_baseline_that_does_not_exist_is_named_with_those_that_do(bench: Workbench, name: str) -> None:
+    with pytest.raises(UnknownBaseline) as refused:
+        bench.evaluate(name, CompressionConfig())
+    message = str(refused.value)
+    assert repr(name) in message
+    assert all(known in message for known in SHIPPED)
+    assert "\n" not in message
+
+
+# Spectra.
+
+
+@pytest.mark.parametrize("energy", [0.5, 0.95, 1.0])
+def test_a_spectrum_is_that_of_numpy(bench: Workbench, small: str, baseline: Baseline, energy: float) -> None:
+    for layer, found in zip(baseline.layers, bench.spectrum(small, energy), strict=True):
+        matrix = baseline.tensors[f"{layer.name}.weight"].flatten(1).double().numpy()
+        values = np.linalg.svd(matrix, compute_uv=False)
+        np.testing.assert_allclose(found.singular_values, values, rtol=1e-4, atol=1e-5)
+        kept = (values**2).cumsum() / (values**2).sum()
+        np.testing.assert_allclose(found.cumulative_energy, kept, rtol=1e-4)
+        assert found.cumulative_energy[found.rank - 1] >= energy - 1e-9
+        assert found.rank == 1 or found.cumulative_energy[found.rank - 2] < energy
+        m, n = matrix.shape
+        assert (found.matrix_shape, found.full_rank) == ((m, n), len(values))
+        assert found.share == found.rank / len(values)
+        assert found.saves == (found.numbers(found.rank) < m * n)
+        assert found.condition_number == pytest.approx(values[0] / values[-1], rel=1e-2)
+
+
+def test_a_layer_of_zeros_has_a_spectrum_without_a_condition_number(bench: Workbench) -> None:
+    tensors = random_tensors(MLP_SHAPES)
+    tensors["fc2.weight"].zero_()
+    name = bench.add_baseline(Baseline("zeros", tensors), "zeros", "loaded")
+    found = bench.spectrum(name)[1]
+    assert found.condition_number is None
+    assert bench.evaluate(name, CompressionConfig(rank_share=0.5, bits=4)).evaluation.images == 5_000
+
+
+# Training and export.
+
+
+@pytest.fixture
+def few_training_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, load = data.load("calibration"), data.load
+    few = data.Split("train", whole.images, whole.labels)
+    monkeypatch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+
+
+QUICK = TrainingConfig("mlp", epochs=1, batch_size=128)
+
+
+@pytest.mark.usefixtures("few_training_images")
+def test_what_a_job_trains_is_a_baseline_with_its_history(bench: Workbench) -> None:
+    said: list[dict[str, Any]] = []
+    answer = bench.work({"kind": "train", "config": QUICK.to_dict()}, said.append, lambda: False)
+    again = Workbench(bench.cache)
+    (card,) = [card for card in again.cards() if card.origin == "trained"]
+    assert card.id == answer["baseline"]
+    trained = again.baseline(card.id)
+    assert trained.info["recipe"] == QUICK.to_dict()
+    assert [event["figures"] for event in said if "figures" in event] == trained.info["history"]
+    measured = again.evaluate(card.id, CompressionConfig(), "test")
+    assert answer["test_accuracy"] == trained.info["test_accuracy"] == measured.evaluation.accuracy
+
+
+@pytest.mark.usefixtures("few_training_images")
+def test_a_job_that_is_stopped_keeps_nothing(bench: Workbench) -> None:
+    with pytest.raises(jobs.Cancelled):
+        bench.work({"kind": "train", "config": QUICK.to_dict()}, lambda event: None, lambda: True)
+    assert [card.id for card in bench.cards()] == list(SHIPPED)
+    with pytest.raises(training.Stopped):
+        bench.train(QUICK, should_stop=lambda: True)
+
+
+def test_an_export_verifies_in_a_fresh_process_and_is_found_again(bench: Workbench, cnn: Baseline) -> None:
+    name = bench.add_baseline(cnn, "small", "loaded")
+    folder = bench.export_folder(name, SOME)
+    assert bench.exported(name, SOME) is None
+    verdict = bench.export(name, SOME, folder)
+    assert (verdict["ok"], verdict["split"], verdict["images"]) == (True, "test", 10_000)
+    (entry,) = verdict["files"]
+    test = bench.evaluate(name, SOME, "test")
+    assert (entry["agreement"], entry["accuracy"]) == (1, test.evaluation.accuracy)
+    assert entry["bytes"] == test.bytes == (folder / entry["path"]).stat().st_size
+    found = bench.exported(name, SOME)
+    assert found is not None
+    assert found.verdict == verdict
+    assert sha256(found.network_bytes) == entry["sha256"]
+    assert found.baseline_test_accuracy == pytest.approx(test.baseline.accuracy, abs=5e-5)
+    assert bench.exported(name, CompressionConfig()) is None
+
+    for damage in ("[]", "{}", "null", "{"):
+        (folder / "verified.json").write_text(damage)
+        assert bench.exported(name, SOME) is None
+    (folder / "verified.json").write_text(json.dumps(verdict))
+    content = bytearray((folder / entry["path"]).read_bytes())
+    content[random.randrange(len(content))] ^= 1
+    (folder / entry["path"]).write_bytes(content)
+    assert bench.exported(name, SOME) is None
+    assert not bench.verify_elsewhere(folder)["ok"]
+
+
+def test_a_page_can_show_the_source_of_what_it_computed() -> None:
+    assert "Eckart" in workbench.source("core.low_rank.factorize")
+    assert workbench.source("core.pruning.keep_mask").startswith("def keep_mask(")
