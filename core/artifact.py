@@ -19,6 +19,7 @@ from core.evaluation import Evaluation
 from core.files import sha256, write_atomically
 from core.stored import FormatError, StoredNetwork
 
+_SPLITS: dict[str, data.SplitName] = {"validation": "validation", "test": "test"}
 NETWORK_FILE, VERDICT_FILE = "network.safetensors", "verdict.json"
 
 
@@ -65,7 +66,7 @@ def verify(directory: Path) -> dict[str, Any]:
     """
     try:
         promise = json.loads((directory / VERDICT_FILE).read_text())
-        split = data.load(promise["split"])
+        split = data.load(_SPLITS[promise["split"]])
         expected = np.frombuffer(promise["predictions"].encode(), np.uint8) - ord("0")
         promised = [{key: entry[key] + "" for key in ("path", "format", "sha256")} for entry in promise["files"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

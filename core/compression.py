@@ -85,7 +85,8 @@ class CompressedLayer(nn.Module):
             values = weight.detach().cpu().clone(memory_format=torch.contiguous_format)
             if self.bits != FLOAT_BITS:
                 values = quantization.linear_quantize(values, scale.cpu(), 0, self.bits).to(torch.int8)
-            tensors.append(StoredTensor(name, values, self.bits, scale, mask))
+            on_cpu = [None if part is None else part.cpu() for part in (scale, mask)]
+            tensors.append(StoredTensor(name, values, self.bits, *on_cpu))
         bias = self.bias.detach().cpu().clone()
         return StoredLayer(self.layer, tuple(tensors), bias, self.input_scale, self.between_scale)
 

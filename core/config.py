@@ -187,7 +187,7 @@ def to_query(config: CompressionConfig) -> dict[str, str]:
 
 def from_query(query: Mapping[str, str], layers: Iterable[str]) -> tuple[CompressionConfig, list[str]]:
     """The configuration that a link describes, and a sentence for each value that fell back to its default."""
-    config, problems = CompressionConfig(), []
+    config, problems, layers = CompressionConfig(), [], set(layers)
     for key, text in query.items():
         layer, _, name = key.rpartition(".")
         try:

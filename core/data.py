@@ -80,7 +80,7 @@ def load(name: SplitName, folder: Path = Path("cache/data"), say: Say = print) -
 
     Raises DataError where no source has the training images.
     """
-    return _train(folder, say) if name == "train" else _shipped()[name]
+    return _train(folder, say) if name == "train" else evaluation_splits()[name]
 
 
 @cache
@@ -95,7 +95,8 @@ def _shipped_arrays() -> dict[str, NDArray[Any]]:
 
 
 @cache
-def _shipped() -> dict[str, Split]:
+def evaluation_splits() -> dict[str, Split]:
+    """Validation, calibration and test: what comes with the project. Raises DataError where it was damaged."""
     arrays = {name: torch.from_numpy(array) for name, array in _shipped_arrays().items()}
     names = ("validation", "calibration", "test")
     return {name: Split(name, arrays[f"{name}_images"], arrays[f"{name}_labels"].long()) for name in names}
@@ -105,7 +106,7 @@ def _shipped() -> dict[str, Split]:
 def fingerprint() -> str:
     """SHA-256 of the shipped images and labels: it names the data in every cache key."""
     digest = hashlib.sha256()
-    for split in _shipped().values():
+    for split in evaluation_splits().values():
         digest.update(split.images.numpy().tobytes())
         digest.update(split.labels.numpy().tobytes())
     return digest.hexdigest()

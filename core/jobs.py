@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +20,11 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from core.files import sha256, write_atomically
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 Report = Callable[[dict[str, Any]], None]
@@ -153,17 +157,21 @@ class Jobs:
         return process is not None and process.poll() is not None
 
 
-_asking = threading.Lock()  # who asks holds the lock for a moment: one at a time
-
-
 def is_held(path: Path) -> bool:
-    """Whether a living process holds the lock; the system frees the locks of a process that dies."""
-    if not path.exists():
-        return False
+    """Whether a living process holds the lock; the system frees the locks of a process that dies.
+
+    Who asks takes a shared lock for a moment, so that many may ask at once.
+    """
     try:
-        with _asking, FileLock(path, timeout=0):
+        if fcntl is None:
+            with FileLock(path, timeout=0.1):
+                return False
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
-    except Timeout:
+    except FileNotFoundError:
+        return False
+    except (Timeout, BlockingIOError):
         return True
 
 

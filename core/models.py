@@ -131,7 +131,7 @@ def layers_of(tensors: Tensors) -> tuple[Layer, ...]:
     if convolutional:
         names = ["conv1", "conv2", "fc1", "fc2"]
     else:
-        names = [f"fc{i}" for i in range(1, max(2, len(tensors) // 2) + 1)]
+        names = [f"fc{i}" for i in range(1, max(1, len(tensors) // 2) + 1)]
     expected = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
     if set(tensors) != expected:
         missing, extra = sorted(expected - set(tensors)), sorted(set(tensors) - expected)
@@ -222,8 +222,10 @@ def fold(state: Tensors) -> dict[str, Tensor]:
     """
     groups: dict[str, dict[str, Tensor]] = {}
     for key, tensor in state.items():
-        if not isinstance(key, str) or tensor.layout != torch.strided:
-            raise BaselineError(f"A state dict must map names to dense tensors. {key!r} is something else.")
+        if not isinstance(key, str) or tensor.layout != torch.strided or tensor.is_complex():
+            raise BaselineError(
+                f"A state dict must map names to dense tensors of real numbers. {key!r} is something else."
+            )
         prefix, _, part = key.rpartition(".")
         groups.setdefault(prefix, {})[part] = tensor.detach().cpu()
     folded: dict[str, Tensor] = {}

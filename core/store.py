@@ -35,6 +35,13 @@ def _seal(key: str, weights: str | None, payload: bytes) -> str:
     return sha256(b"\0".join([key.encode(), str(weights or "").encode(), payload]))
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        return path.stat().st_dev, path.stat().st_ino
+    except OSError:
+        return None
+
+
 @dataclass(frozen=True)
 class Found:
     payload: bytes
@@ -49,6 +56,7 @@ class Store:
         self.problem: str | None = None
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None
 
     def get(self, key: str) -> Found | None:
         """The entry, or None: never made, evicted, or damaged (and then set aside)."""
@@ -61,7 +69,7 @@ class Store:
         whole = isinstance(payload, bytes) and _seal(key, name, payload) == digest
         if not whole or (name and weights is None):
             self._set_aside(f"{sha256(key.encode())}.payload", payload if isinstance(payload, bytes) else b"")
-            self.delete(key)
+            self._run("DELETE FROM entries WHERE key = ?", key)
             return None
         if unused:
             self._run("UPDATE entries SET used = ? WHERE key = ?", time.time(), key)
@@ -86,7 +94,11 @@ class Store:
         return True
 
     def delete(self, key: str) -> None:
-        self._run("DELETE FROM entries WHERE key = ?", key)
+        """Remove an entry, and its weights where no other entry has the same."""
+        rows = self._run("DELETE FROM entries WHERE key = ? RETURNING weights", key)
+        for (name,) in rows or []:
+            if name and not self._run("SELECT 1 FROM entries WHERE weights = ?", name):
+                self._weights_path(name).unlink(missing_ok=True)
 
     def keys(self, kind: str) -> list[str]:
         """All entries of a kind, the oldest use last."""
@@ -108,10 +120,6 @@ class Store:
                 break
             self.delete(key)
             excess -= size
-        used = {name for (name,) in self._run("SELECT weights FROM entries WHERE weights IS NOT NULL") or []}
-        for path in (self.root / "weights").glob("*.safetensors"):
-            if path.stem not in used and time.time() - path.stat().st_mtime > _TOUCH_SECONDS:
-                path.unlink(missing_ok=True)
 
     def _weights_path(self, name: str) -> Path:
         return self.root / "weights" / f"{name}.safetensors"
@@ -140,9 +148,12 @@ class Store:
                 try:
                     with self._open() as connection:
                         return connection.execute(statement, values).fetchall()
+                except UnicodeEncodeError:
+                    return None  # no key of ours
                 except (sqlite3.Error, UnicodeDecodeError) as error:
-                    name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
-                    problem = self._begin_anew() if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB") else str(error)
+                    damaged = getattr(error, "sqlite_errorname", "") in ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+                    damaged = damaged or isinstance(error, UnicodeDecodeError)
+                    problem = self._begin_anew() if damaged else str(error)
                 except OSError as error:
                     problem = error.strerror or str(error)
                 if problem:
@@ -152,7 +163,7 @@ class Store:
 
     def _open(self) -> sqlite3.Connection:
         path = self.root / "results.sqlite"
-        if self._connection is not None and not path.exists():  # the cache was deleted: begin a new one
+        if self._connection is not None and _identity(path) != self._opened:  # the cache was deleted: begin anew
             self.close()
         if self._connection is None:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -161,7 +172,7 @@ class Store:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(_TABLE)
-            self._connection = connection
+            self._connection, self._opened = connection, _identity(path)
         return self._connection
 
     def _begin_anew(self) -> str:

@@ -1,7 +1,9 @@
 """The cache helps or is quiet: nothing damaged is ever returned, nothing in it ever raises."""
 
+import contextlib
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -224,6 +226,14 @@ def test_no_damage_to_the_database_gives_a_wrong_answer_or_an_error(root: Path) 
         store.close()
 
 
+def test_a_question_that_makes_no_sense_costs_no_answer(store: Store, root: Path) -> None:
+    store.put("trained", "baseline", b"payload", b"weights", kept=True)
+    with contextlib.suppress(Exception):
+        store.get(object())  # type: ignore[arg-type]
+    assert store.get("trained") == Found(b"payload", b"weights")
+    assert not aside(root)
+
+
 # A disk that refuses.
 
 
@@ -264,13 +274,21 @@ def test_a_database_that_cannot_be_set_aside_is_a_problem_and_no_error(root: Pat
 
 def test_a_cache_that_was_deleted_is_made_again(store: Store, root: Path) -> None:
     store.put("key", "kind", b"payload", b"weights")
-    for path in sorted(root.rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    root.rmdir()
-    store.get("key")
+    shutil.rmtree(root)
+    assert store.get("key") is None
     assert store.put("key", "kind", b"payload", b"weights"), store.problem
     assert store.get("key") == Found(b"payload", b"weights")
     assert Store(root).get("key") == Found(b"payload", b"weights")
+
+
+def test_a_cache_that_was_deleted_and_made_again_by_another_is_shared_again(store: Store, root: Path) -> None:
+    store.put("old", "kind", b"payload")
+    shutil.rmtree(root)
+    other = Store(root)
+    assert other.put("theirs", "kind", b"payload")
+    assert store.put("mine", "kind", b"payload"), store.problem
+    assert [store.get(key) is not None for key in ("old", "theirs", "mine")] == [False, True, True]
+    assert [other.get(key) is not None for key in ("old", "theirs", "mine")] == [False, True, True]
 
 
 # Several at once, and some of them killed.

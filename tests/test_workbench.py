@@ -134,6 +134,21 @@ def test_a_file_that_was_changed_is_read_again(bench: Workbench, tmp_path: Path)
         assert bench.baseline(str(path)).sha256 == written.sha256
 
 
+def test_a_file_that_changes_meanwhile_spoils_no_cached_result(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, fingerprint = tmp_path / "mine.safetensors", data.fingerprint
+    first, second = (models.to_bytes(Baseline("mine", random_tensors(MLP_SHAPES, seed))) for seed in (1, 2))
+    path.write_bytes(first)
+    honest = Workbench(tmp_path / "elsewhere").evaluate(str(path), SOME)
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "fingerprint", lambda: path.write_bytes(second) and fingerprint())
+        bench.evaluate(str(path), SOME)
+    path.write_bytes(first)
+    for later in (bench, Workbench(bench.cache)):
+        assert same(later.evaluate(str(path), SOME), honest)
+
+
 def test_two_who_ask_at_once_are_answered_by_one_evaluation(
     bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,7 +348,9 @@ def test_a_file_that_is_refused_changes_nothing(bench: Workbench, small: str, co
     assert (bench.cards(), sorted(path.name for path in (bench.cache / "weights").iterdir())) == before
 
 
-@pytest.mark.parametrize("name", ["", "nothing", "../cnn", "/etc/passwd", "nowhere.safetensors", "baseline/cnn"])
+@pytest.mark.parametrize(
+    "name", ["", "nothing", "../cnn", "/etc/passwd", "nowhere.safetensors", "baseline/cnn", "\udcff"]
+)
 def test_a_baseline_that_does_not_exist_is_named_with_those_that_do(bench: Workbench, name: str) -> None:
     with pytest.raises(UnknownBaseline) as refused:
         bench.evaluate(name, CompressionConfig())
