@@ -107,6 +107,23 @@ def test_slide_see_export_download(page: Any, address: str, tmp_path: Path) -> N
     assert f"{measured.accuracy:.2%}" == after[0]
 
 
+def test_every_chart_of_every_page_is_drawn(page: Any, address: str) -> None:
+    """A chart whose description makes no sense is an empty box in the browser, and nothing says so."""
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    for name, charts in (("baseline", 4), ("spectrum", 2), ("", 2), ("export", 1)):
+        page.goto(f"{address}/{name}?baseline=cnn&sparsity=0.5&bits=8")
+        metric(page, "Time/image").wait_for()
+        settled(page)
+        boxes = page.get_by_test_id("stVegaLiteChart")
+        boxes.nth(charts - 1).wait_for()
+        page.wait_for_timeout(1500)
+        assert boxes.count() == charts
+        for box in boxes.all():
+            assert box.locator("canvas, svg").first.bounding_box()["height"] > 150, f"{name}: {box.inner_text()}"
+    assert not [text for text in errors if "404" not in text], errors
+
+
 def test_a_link_opened_elsewhere_shows_the_same_figures_and_back_goes_back(page: Any, address: str) -> None:
     page.goto(f"{address}/?baseline=mlp&fc2.rank=102")
     assert metric(page, "Parameters").inner_text() == "774,666"

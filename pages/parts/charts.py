@@ -197,4 +197,4 @@ def confusion(counts: pd.DataFrame) -> alt.LayerChart:
         .mark_text(fontSize=FONT - 3)
         .encode(text="images:Q", color=alt.Color("ink:N", scale=None))
     )
-    return alt.layer(mistakes, numbers).properties(height=alt.Step(26))
+    return alt.layer(mistakes, numbers).resolve_scale(color="independent").properties(height=alt.Step(26))

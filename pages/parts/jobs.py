@@ -49,7 +49,7 @@ def _card(job: JobStatus) -> None:
     else:
         left.markdown(f":material/error: **{title}** was {job.state}. {job.error or 'Its process is gone.'}")
     _buttons(job, right)
-    if len(history):
+    if len(history) and job.state != "done":
         description = f"Loss and accuracy over {len(history)} epochs of training"
         loss, accuracy = st.columns(2)
         for cell, chart in zip((loss, accuracy), charts.training_curves(history), strict=True):
