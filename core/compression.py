@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from core import low_rank, pruning, quantization
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, Granularity, Scope
-from core.models import Baseline, Layer, propagate
+from core.models import Baseline, Layer, channels_last, propagate
 from core.stored import StoredLayer, StoredNetwork, StoredTensor
 
 CALIBRATION_CHUNK = 256
@@ -235,7 +235,7 @@ def _calibrate_activations(network: CompressedNetwork, bits: int, images: Tensor
     at_input: dict[str, list[Tensor]] = {name: [] for name in network.named()}
     between: dict[str, list[Tensor]] = {name: [] for name in network.named()}
     for x in images.split(CALIBRATION_CHUNK):
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         for name, own in network.named().items():
             at_input[name].append(x.abs().max())
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from core.data import CLASSES, Split
-from core.models import Layer, propagate
+from core.models import Layer, channels_last, propagate
 from core.quantization import fake_quantize
 from core.stored import StoredLayer, StoredNetwork
 
@@ -198,7 +198,7 @@ def forward(network: StoredNetwork) -> Callable[[Tensor], Tensor]:
 
     @torch.inference_mode()
     def run(x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         for step in steps:
             x = step(x)
         return x

@@ -58,6 +58,17 @@ class Layer:
         return min(self.matrix_shape)
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """The same images with the channels innermost in memory, which convolutions are several times faster in.
+
+    With one channel both layouts are the same memory, and only the stride of the channels says which is meant: torch
+    leaves it as it was, and the first convolution would answer in the slow layout.
+    """
+    _, channels, height, width = x.shape
+    x = x.contiguous(memory_format=torch.channels_last)
+    return x.as_strided(x.shape, (channels * height * width, 1, width * channels, channels))
+
+
 def propagate(
     layer: Layer, x: Tensor, weights: Sequence[Tensor], bias: Tensor, between: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:

@@ -165,9 +165,8 @@ def _step(
     module: nn.Module, x: Tensor, y: Tensor, config: TrainingConfig, optimizer: Any, device: torch.device
 ) -> Tensor:
     """One gradient step; returns (summed loss, number right) of the batch, left on the device."""
-    x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=_fast_bfloat16(device)):
-        logits = module(x)
+        logits = module(models.channels_last(x))
     loss = F.cross_entropy(logits.float(), y, label_smoothing=config.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -181,7 +180,7 @@ def _measure(module: nn.Module, images: Tensor, labels: Tensor, config: Training
     module.eval()
     loss, right = 0.0, 0
     for x, y in zip(images.split(250), labels.split(250), strict=True):
-        logits = module(normalize(x).contiguous(memory_format=torch.channels_last))
+        logits = module(models.channels_last(normalize(x)))
         loss += F.cross_entropy(logits, y, label_smoothing=config.label_smoothing, reduction="sum").item()
         right += int((logits.argmax(1) == y).sum())
     return loss / len(labels), right / len(labels)
