@@ -1,5 +1,6 @@
 """Where the bytes go: a ledger whose total is the size of the file, and the size in theory."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,8 +49,13 @@ def placeholder_figures() -> dict[str, str]:
 
 
 def file_bytes(network: StoredNetwork, figures: dict[str, str]) -> bytes:
-    """The exported file: one safetensors file, packed codes and all, with its metadata."""
-    return safetensors.numpy.save(stored.to_tensors(network), metadata=stored.metadata(network, figures))
+    """The exported file: one safetensors file, packed codes and all, with its metadata; the same bytes every time."""
+    content = safetensors.numpy.save(stored.to_tensors(network), metadata=stored.metadata(network, figures))
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))  # safetensors writes them in any order
+    ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return content[:8] + ordered.ljust(end - 8) + content[end:]
 
 
 def footprint(network: StoredNetwork) -> Footprint:

@@ -185,7 +185,7 @@ def from_tensors(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, str]) -
     except ConfigError as error:
         raise FormatError(f"The file's configuration cannot be read. {error}") from None
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise FormatError(f"The file is damaged: {type(error).__name__}: {error}.") from None
+        raise FormatError(f"The file is damaged: {str(error).rstrip('.')}.") from None
 
 
 def _decode_layer(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> StoredLayer:

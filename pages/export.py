@@ -45,12 +45,18 @@ else:
         )
     else:
         st.error(f"Not verified. {file.get('problem', '')} Export it again.", icon=":material/error:")
-    st.dataframe(verdict["files"], hide_index=True, alt="Files of the export with size, hash, accuracy and agreement")
+    order = ("path", "accuracy", "agreement", "bytes", "sha256")
+    st.dataframe(
+        verdict["files"],
+        hide_index=True,
+        column_order=order,
+        alt="Files of the export with size, hash, accuracy and agreement",
+    )
     first, second, _ = st.columns([1.3, 1, 2])
     first.download_button(
         f"Download the network, {figures.kilobytes(file['bytes'])}",
         data=export.network_bytes,
-        file_name=f"{choice.baseline}-compressed.safetensors",
+        file_name="network.safetensors",
         mime="application/octet-stream",
         on_click="ignore",
         type="primary",
@@ -64,7 +70,7 @@ else:
         on_click="ignore",
         icon=":material/download:",
     )
-    st.markdown("Both in one folder (the network named `network.safetensors`) verify again anywhere:")
+    st.markdown("Both in one folder verify again anywhere:")
     st.code("python -m core verify FOLDER", language="bash")
 
 st.subheader("What the file holds")

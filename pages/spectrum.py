@@ -30,12 +30,9 @@ with st.sidebar:
     if st.session_state["spectrum_layer"] not in names:
         st.session_state["spectrum_layer"] = widest
     name = st.pills("Layer", names, key="spectrum_layer", required=True, persist_state="session")
-    st.button(
-        f"Use rank {spectra[name].rank} for {name} on Explore",
-        icon=":material/tune:",
-        width="stretch",
-        on_click=lambda: state.choose(config=state.current().config.with_layer(name, rank=spectra[name].rank)),
-    )
+    if st.button(f"Use rank {spectra[name].rank} for {name} on Explore", icon=":material/tune:", width="stretch"):
+        state.choose(config=choice.config.with_layer(name, rank=spectra[name].rank))
+        st.switch_page("pages/explore.py")
 
 layer = spectra[name]
 m, n = layer.matrix_shape

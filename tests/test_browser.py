@@ -133,3 +133,18 @@ def test_a_link_opened_elsewhere_shows_the_same_figures_and_back_goes_back(page:
     settled(page)
     assert "fc2.rank=102" in page.url
     assert metric(page, "Parameters").inner_text() == "774,666"
+
+
+def test_the_baseline_box_says_what_the_link_says_on_every_page(page: Any, address: str) -> None:
+    """A widget that comes with another page is new in the browser, and must not show its default there."""
+    page.goto(f"{address}/?baseline=mlp-course")
+    metric(page, "Parameters").wait_for()
+    settled(page)
+    for name in ("Spectrum", "Export", "Baseline", "Explore", "Spectrum"):
+        page.get_by_role("link", name=name, exact=True).click()
+        page.get_by_role("heading", name=name, exact=True).wait_for()
+        metric(page, "Time/image").wait_for()
+        settled(page)
+        box = page.get_by_test_id("stSidebar").get_by_test_id("stSelectbox").first
+        assert "MLP as in the course" in f"{box.inner_text()} {box.locator('input').first.input_value()}", name
+        assert "baseline=mlp-course" in page.url

@@ -122,7 +122,7 @@ def layer_slider(app: AppTest, label: str) -> Any:
 
 
 def test_a_layer_follows_the_network_until_it_is_touched_and_again_after_a_reset() -> None:
-    app = opened(baseline="mlp", sparsity="0.5")
+    app = opened(baseline="mlp", sparsity="0.5", scope="layer")
     app.get_by_key("w_layer").set_value("fc2").run()
     assert layer_slider(app, "Sparsity of fc2").value == 50.0
     app.slider(key="w_sparsity").set_value(60.0).run()
@@ -133,7 +133,15 @@ def test_a_layer_follows_the_network_until_it_is_touched_and_again_after_a_reset
     assert choice(app).config.layer("fc2") == LayerConfig(sparsity=0.9)
     next(button for button in app.button if "Follow" in button.label).click().run()
     assert layer_slider(app, "Sparsity of fc2").value == 20.0
-    assert choice(app).config == CompressionConfig(sparsity=0.2)
+    assert choice(app).config == CompressionConfig(sparsity=0.2, scope="layer")
+
+
+def test_under_one_threshold_a_layers_slider_shows_what_the_threshold_does_to_it() -> None:
+    app = opened(baseline="cnn", sparsity="0.7")
+    app.get_by_key("w_layer").set_value("conv1").run()
+    row = next(row for row in Workbench().evaluate("cnn", choice(app).config).layers if row.name == "conv1")
+    assert row.sparsity < 0.3
+    assert layer_slider(app, "Sparsity of conv1").value == pytest.approx(row.sparsity * 100, abs=0.25)
 
 
 def test_a_rank_that_saves_nothing_leaves_the_layer_dense_unless_asked() -> None:

@@ -161,12 +161,13 @@ def training_curves(history: pd.DataFrame) -> list[alt.LayerChart]:
 def class_report(report: pd.DataFrame) -> alt.Chart:
     """Precision, recall and F1 of each class, as dots on one line."""
     rows = report.rename_axis("class").reset_index().melt(["class", "images"], ["precision", "recall", "f1"], "figure")
+    low = max(0.0, rows["value"].min() - 0.03)
     return (
         alt.Chart(rows)
         .mark_point(filled=True, size=90, opacity=0.9)
         .encode(
             y=alt.Y("class:N", sort=list(report.index), title=None, axis=alt.Axis(labelOverlap=False)),
-            x=alt.X("value:Q", title=None, axis=alt.Axis(format="%"), scale=alt.Scale(zero=False, padding=10)),
+            x=alt.X("value:Q", title=None, axis=alt.Axis(format="%"), scale=alt.Scale(domain=[low, 1.005], nice=False)),
             color=alt.Color("figure:N", scale=alt.Scale(range=[CURRENT, PINNED, BASELINE])),
             shape="figure:N",
             tooltip=["class", "figure", alt.Tooltip("value:Q", format=".1%"), "images"],
@@ -181,7 +182,7 @@ def confusion(counts: pd.DataFrame) -> alt.LayerChart:
     names = list(counts.columns)
     wrong = rows["true"] != rows["predicted"]
     dark = wrong & (rows["images"] > rows["images"][wrong].max() / 2)
-    rows["ink"] = np.where(dark, "white", np.where(wrong, "#1b2733", NEUTRAL))
+    rows["ink"] = np.where(dark, "white", np.where(wrong, "#1b2733", CURRENT))
     base = alt.Chart(rows).encode(
         x=alt.X("predicted:N", sort=names, title="predicted", axis=alt.Axis(labelAngle=-40, labelOverlap=False)),
         y=alt.Y("true:N", sort=names, title="true", axis=alt.Axis(labelOverlap=False)),

@@ -15,11 +15,13 @@ BIT_CHOICES = [2, 3, 4, 5, 6, 7, 8, FLOAT]
 
 HELP_RANK = """The share of each layer's singular values that is kept: W ≈ U_r Σ_r V_rᵀ, stored as two thin
 factors. A layer where that would not save anything (its rank is above break-even, m·n / (m+n)) stays dense, and the
-table says so. Expect little loss down to about a third."""
+table says so. Without fine-tuning the loss is small only while most of the energy is kept: see the Spectrum page."""
 HELP_COURSE = """Factor a layer also where its two factors are larger than the layer itself, as the course report does.
 In the report's network "50 %" saves exactly nothing."""
 HELP_SPARSITY = """The share of weights set to zero, the smallest first: exactly round(s · n) of them. Biases are never
-pruned. Expect almost no loss up to about 80 %, then a cliff."""
+pruned. Expect little loss at first, then a cliff; where it lies depends on how the network was trained."""
+HELP_OWN_SPARSITY = """It shows what the whole network's threshold does to this layer. Moving it gives the layer a share
+of its own, and the threshold then counts the other layers only."""
 HELP_BITS = """Every weight becomes an integer of so many bits: w ≈ scale · q. 8 bits are practically free; below 4 it
 matters how the scale is chosen."""
 HELP_ACTIVATIONS = """Round the signals between the layers to the same number of bits, with ranges measured on 2,048
@@ -88,8 +90,9 @@ def layer_controls() -> None:
     follows = bench.ranks(*choice)[name] or DENSE
     _layer_slider(name, "rank", own.rank, follows, DENSE, layer.full_rank, 1, "%d", help_rank, int)
     share = None if own.sparsity is None else _percent(own.sparsity)
-    follows = _percent(choice.config.sparsity)
-    _layer_slider(name, "sparsity", share, follows, 0.0, 100.0, 0.5, "%g %%", HELP_SPARSITY, lambda v: v / 100)
+    actual = next(row.sparsity for row in bench.evaluate(*choice).layers if row.name == name)
+    follows = round(actual * 200) / 2  # what the one threshold does to this layer, on the slider's grid
+    _layer_slider(name, "sparsity", share, follows, 0.0, 100.0, 0.5, "%g %%", HELP_OWN_SPARSITY, lambda v: v / 100)
     bits = _bits_label(choice.config.bits_of(name))
     key, value = _following(name, "bits", None if own.bits is None else bits, bits)
     st.select_slider(

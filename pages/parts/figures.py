@@ -33,7 +33,8 @@ def headline(result: Result, split: str = "validation") -> None:
     for cell, (label, value, below, text) in zip(
         st.columns([1.75, 1.05, 1, 1.1, 1.1]), _figures(result, split), strict=True
     ):
-        compared = label.startswith("Accuracy") and below[0] in "+-"
+        low, high = result.comparison.interval
+        compared = label.startswith("Accuracy") and not low <= 0 <= high  # grey where it may be chance
         cell.metric(
             label,
             value,
@@ -68,8 +69,8 @@ def _figures(result: Result, split: str) -> list[tuple[str, str, str, str]]:
         (
             "Ratio",
             f"{result.compression_ratio:.1f}×",
-            f"theory {result.baseline_bytes / 1024 / result.theoretical_kb:.1f}×",
-            "Compression ratio: float32 bytes of the baseline over bytes of the file. Theory counts bits × weights "
+            f"bits alone {result.baseline_bytes / 1024 / result.theoretical_kb:.1f}×",
+            "Compression ratio: float32 bytes of the baseline over bytes of the file. Bits alone counts bits × weights "
             "alone, with zeros stored like any other weight.",
         ),
         (
@@ -82,22 +83,22 @@ def _figures(result: Result, split: str) -> list[tuple[str, str, str, str]]:
             "Time/image",
             f"{latency.median * 1000:.2f} ms",
             f"{latency.lower * 1000:.2f} to {latency.upper * 1000:.2f}",
-            f"One image at a time on this machine's CPU: median and quartiles of {latency.repeats} runs. The "
+            f"One image at a time on one core of this machine: median and quartiles of {latency.repeats} runs. The "
             "arithmetic is float32 whatever the bits, zeros are multiplied like the rest: only a lower rank helps.",
         ),
     ]
 
 
-def gallery(table: pd.DataFrame, split: str, captions: list[str], columns: int = 8) -> None:
-    """Pictures of a split by the column `index`, with a caption each."""
+def gallery(table: pd.DataFrame, split: str, captions: list[str]) -> None:
+    """Pictures of a split by the column `index`, with a caption each; as many in a row as the screen is wide."""
     dark = st.context.theme.type == "dark"
+    row = st.container(horizontal=True)
     pictures = state.workbench().images(split, table["index"].tolist())  # type: ignore[arg-type]
-    for start in range(0, len(table), columns):
-        for cell, offset in zip(st.columns(columns), range(start, min(start + columns, len(table))), strict=False):
-            picture = np.kron(pictures[offset], np.ones((4, 4), dtype=np.uint8))
-            name = f"Test image of a {table['true'].iloc[offset]}".replace("Test", split.capitalize())
-            cell.image(picture if dark else 255 - picture, alt=name, width="stretch")
-            cell.caption(captions[offset])
+    for picture, true, caption in zip(pictures, table["true"], captions, strict=True):
+        large = np.kron(picture, np.ones((4, 4), dtype=np.uint8))
+        cell = row.container(width=94, gap="small")
+        cell.image(large if dark else 255 - large, alt=f"{split} image of a {true}", width=88)
+        cell.caption(caption)
 
 
 def layer_table(result: Result) -> None:
@@ -173,17 +174,19 @@ def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
         return text + f"Every one of the {n:,} validation images is predicted as before."
     low, high = flips.interval
     sure = "a real loss" if high < 0 else "a real gain" if low > 0 else "too small to tell from chance on these images"
-    text += f"Of {n:,} validation images it loses **{flips.lost}** and gains **{flips.gained}**: {sure} "
-    text += f"(McNemar p = {flips.p_value:.2g}). "
+    chance = "p < 0.001" if flips.p_value < 0.001 else f"p = {flips.p_value:.2g}"
+    text += f"Of {n:,} validation images the network loses **{flips.lost:,}** and gains **{flips.gained:,}**: {sure} "
+    text += f"(McNemar {chance}). "
     worst = changes.loc[(changes["lost"] - changes["gained"]).idxmax()]
-    if worst["lost"] > worst["gained"]:
-        text += (
-            f"Most of it falls on **{worst['class']}**: recall {worst['before']:.1%} before, {worst['after']:.1%} now."
-        )
+    if high < 0:
+        text += f"**{worst['class']}** pays most: recall {worst['before']:.1%} before, {worst['after']:.1%} now."
     dense = [row.name for row in result.layers if row.note]
     if dense:
         text += f" Rank: {', '.join(dense)} stay{'s' if len(dense) == 1 else ''} dense, above break-even."
     return text
+
+
+OUTCOMES = {"lost": "lost", "gained": "gained", "still wrong": "wrong before and after"}
 
 
 def flip_browser(flips: pd.DataFrame, page_size: int = 16) -> None:
@@ -199,7 +202,7 @@ def flip_browser(flips: pd.DataFrame, page_size: int = 16) -> None:
         outcomes,
         default=outcomes[0],
         required=True,
-        format_func=lambda name: f"{name} ({counts.get(name, 0)})",
+        format_func=lambda name: f"{OUTCOMES[name]} ({counts.get(name, 0)})",
         label_visibility="collapsed",
     )
     orders = {"surest first": ("both", False), "least sure first": ("both", True), "by class": ("true", True)}
@@ -222,13 +225,14 @@ def recipe_sentence(info: Mapping[str, Any]) -> str:
     """How a baseline was trained, in a line."""
     recipe, versions = info["recipe"], info["versions"]
     epochs = f"{recipe['epochs']} {'epoch' if recipe['epochs'] == 1 else 'epochs'}"
+    optimizer = "Adam" if recipe["optimizer"] == "adam" else "SGD"
     return (
-        f"{epochs} of {recipe['optimizer'].upper()} on {info['training_images']:,} images, batch "
+        f"{epochs} of {optimizer} on {info['training_images']:,} images, batch "
         f"{recipe['batch_size']}, learning rate {recipe['learning_rate']:g}, weight decay {recipe['weight_decay']:g}, "
         f"label smoothing {recipe['label_smoothing']:g}, dropout {recipe['dropout']:g}, "
         f"{'horizontal flips, ' if recipe['flips'] else ''}seed {recipe['seed']}; epoch {info['best_epoch']} was best "
         f"on validation and is kept. {info['seconds']:.0f} s on {info['device']}, torch {versions['torch']}. The "
-        "training figures are taken while learning, with dropout on."
+        "training figures are taken while learning, batch by batch."
     )
 
 
@@ -240,8 +244,9 @@ def spectrum_sentence(layer: Spectrum) -> str:
         f"needs **rank {layer.rank}** of {layer.full_rank} ({layer.share:.1%} of the singular values): two factors "
         f"with {layer.numbers(layer.rank):,} numbers. "
     )
+    fewer = 1 - layer.numbers(layer.rank) / (m * n)
     if layer.saves:
-        return text + f"That is **{1 - layer.numbers(layer.rank) / (m * n):.0%} fewer**: worth trying."
+        return text + f"That is **{fewer:.0%} fewer**: {'worth trying' if fewer > 0.1 else 'hardly worth its loss'}."
     more = layer.numbers(layer.rank) / (m * n) - 1
     return text + (
         f"That is **{more:.0%} more than before**: only ranks up to **{layer.break_even_rank}** save anything here. "
@@ -276,8 +281,7 @@ def spectrum_table(layers: list[Spectrum]) -> None:
             "share": layer.share * 100,
             "break-even": layer.break_even_rank,
             "saves": layer.saves,
-            "numbers": layer.numbers(layer.rank),
-            "dense": layer.matrix_shape[0] * layer.matrix_shape[1],
+            "fewer": (1 - layer.numbers(layer.rank) / (layer.matrix_shape[0] * layer.matrix_shape[1])) * 100,
             "condition number": layer.condition_number,
             "stable rank": layer.stable_rank,
             "effective rank": layer.effective_rank,
@@ -291,8 +295,9 @@ def spectrum_table(layers: list[Spectrum]) -> None:
         column_config={
             "rank": st.column_config.NumberColumn(f"rank for {layers[0].energy:.1%}"),
             "share": st.column_config.ProgressColumn("share", format="%.1f %%", min_value=0, max_value=100),
-            "numbers": st.column_config.NumberColumn("r (m + n)", format="localized", help="Numbers in two factors."),
-            "dense": st.column_config.NumberColumn("m · n", format="localized", help="Numbers in the layer as it is."),
+            "fewer": st.column_config.NumberColumn(
+                "fewer numbers", format="%.0f %%", help="1 - r (m + n) / (m n); below 0 the factors are larger."
+            ),
             "condition number": st.column_config.NumberColumn("condition", format="%.1f", help="σ_max / σ_min"),
             "stable rank": st.column_config.NumberColumn(format="%.1f"),
             "effective rank": st.column_config.NumberColumn(format="%.1f", help="exp of the entropy of σ²/Σσ²"),

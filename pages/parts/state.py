@@ -60,7 +60,7 @@ def errors_in_words() -> Iterator[None]:
         st.error(f"{error}", title="This could not be done", icon=":material/error:")
 
 
-def open_page() -> None:
+def open_page(page: str) -> None:
     """Load what every page needs, with words on the screen while it takes its seconds; read the link, write it."""
     if "core.workbench" not in sys.modules:
         with st.empty():
@@ -68,6 +68,7 @@ def open_page() -> None:
             time.sleep(FLUSH_SECONDS)
             workbench()
             st.empty()
+    st.session_state["page"] = page
     asked = st.query_params.to_dict()
     # A link that differs from the one written last was opened by the browser's back and forward; but while a person
     # slides, the browser still sends the link of a moment ago.
@@ -121,9 +122,15 @@ def write_link() -> None:
 
 
 def keep_widget(key: str, value: Any) -> str:
-    """Give a widget its value from the choice, unless it has it already; returns the key."""
-    if st.session_state.get(key) != value:
+    """Give a widget its value from the choice, unless this page shows it already; returns the key.
+
+    A widget that comes with another page is new in the browser, which would show it at its default.
+    """
+    drawn = st.session_state.setdefault("drawn_on", {})
+    page = st.session_state.get("page")
+    if drawn.get(key) != page or st.session_state.get(key) != value:
         st.session_state[key] = value
+    drawn[key] = page
     return key
 
 
