@@ -69,9 +69,9 @@ def _figures(result: Result, split: str) -> list[tuple[str, str, str, str]]:
         (
             "Ratio",
             f"{result.compression_ratio:.1f}×",
-            f"bits alone {result.baseline_bytes / 1024 / result.theoretical_kb:.1f}×",
-            "Compression ratio: float32 bytes of the baseline over bytes of the file. Bits alone counts bits × weights "
-            "alone, with zeros stored like any other weight.",
+            f"bits {result.baseline_bytes / 1024 / result.theoretical_kb:.1f}×",
+            "Compression ratio: float32 bytes of the baseline over bytes of the file. Below: what the "
+            "bits alone would give, with zeros stored like any other weight.",
         ),
         (
             "Parameters",
@@ -96,8 +96,8 @@ def gallery(table: pd.DataFrame, split: str, captions: list[str]) -> None:
     pictures = state.workbench().images(split, table["index"].tolist())  # type: ignore[arg-type]
     for picture, true, caption in zip(pictures, table["true"], captions, strict=True):
         large = np.kron(picture, np.ones((4, 4), dtype=np.uint8))
-        cell = row.container(width=94, gap="small")
-        cell.image(large if dark else 255 - large, alt=f"{split} image of a {true}", width=88)
+        cell = row.container(width=84, gap="small")
+        cell.image(large if dark else 255 - large, alt=f"{split} image of a {true}", width=84)
         cell.caption(caption)
 
 
