@@ -2,9 +2,11 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -21,6 +23,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def safetensors_header(content: bytes) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and where it ends: 8 bytes of length, then JSON, padded with spaces."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), end
 
 
 def sha256(content: bytes) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import safetensors.numpy
 
 from core import stored
+from core.files import safetensors_header
 from core.stored import StoredNetwork
 
 KB = 1024
@@ -51,8 +52,7 @@ def placeholder_figures() -> dict[str, str]:
 def file_bytes(network: StoredNetwork, figures: dict[str, str]) -> bytes:
     """The exported file: one safetensors file, packed codes and all, with its metadata; the same bytes every time."""
     content = safetensors.numpy.save(stored.to_tensors(network), metadata=stored.metadata(network, figures))
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
+    header, end = safetensors_header(content)
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))  # safetensors writes them in any order
     ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     return content[:8] + ordered.ljust(end - 8) + content[end:]

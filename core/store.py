@@ -58,16 +58,16 @@ class Store:
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None
 
-    def get(self, key: str) -> Found | None:
-        """The entry, or None: never made, evicted, or damaged (and then set aside)."""
+    def get(self, key: str, with_weights: bool = True) -> Found | None:
+        """The entry, or None: never made, evicted, or damaged (and then set aside). Weights are read when wanted."""
         old = time.time() - _TOUCH_SECONDS
         row = self._run("SELECT payload, sha256, weights, used < ? FROM entries WHERE key = ?", old, key)
         if not row:
             return None
         payload, digest, name, unused = row[0]
-        weights = self._read_weights(name) if name else None
+        weights = self._read_weights(name) if name and with_weights else None
         whole = isinstance(payload, bytes) and _seal(key, name, payload) == digest
-        if not whole or (name and weights is None):
+        if not whole or (name and with_weights and weights is None):
             self._set_aside(f"{sha256(key.encode())}.payload", payload if isinstance(payload, bytes) else b"")
             self._run("DELETE FROM entries WHERE key = ?", key)
             return None

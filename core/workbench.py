@@ -30,7 +30,7 @@ from core import artifact, compression, data, evaluation, footprint, jobs, low_r
 from core.config import CompressionConfig, ConfigError, TrainingConfig
 from core.data import SplitName
 from core.evaluation import Comparison, Evaluation, Latency
-from core.files import sha256, write_atomically
+from core.files import safetensors_header, sha256, write_atomically
 from core.footprint import Entry, Footprint
 from core.models import Baseline
 from core.store import Store, key_of
@@ -144,6 +144,12 @@ class Spectrum:
         """Whether two factors of this rank hold fewer numbers than the matrix."""
         return self.rank <= self.break_even_rank
 
+    @property
+    def saving(self) -> float:
+        """1 - r (m + n) / (m n): share of the layer's numbers that two factors of this rank save; may be negative."""
+        m, n = self.matrix_shape
+        return 1 - self.numbers(self.rank) / (m * n)
+
     def numbers(self, rank: int) -> int:
         """r (m + n): what two factors of rank r hold."""
         return rank * sum(self.matrix_shape)
@@ -184,7 +190,7 @@ class Workbench:
         """All baselines: the shipped ones, then what was trained or loaded here, the newest use first."""
         cards = [Card(name, title, "shipped") for name, title in SHIPPED.items()]
         for key in self.store.keys("baseline"):
-            found = self.store.get(key)
+            found = self.store.get(key, with_weights=False)
             if found is not None:
                 about = json.loads(found.payload)
                 cards.append(Card(about["id"], about["title"], about["origin"]))
@@ -273,15 +279,15 @@ class Workbench:
 
     def _measure(self, key: str, baseline: Baseline, config: CompressionConfig, split: SplitName) -> Result:
         stored = self._compressed(baseline, config)
-        measured = evaluation.evaluate(stored, data.load(split))
+        measured, ledger = evaluation.evaluate(stored, data.load(split)), footprint.footprint(stored)
         figures = {
             "loss": measured.loss,
-            "ledger": [asdict(entry) for entry in footprint.footprint(stored).entries],
+            "ledger": [asdict(entry) for entry in ledger.entries],
             "parameters": stored.parameters,
             "nonzero": stored.nonzero,
             "sparsity": stored.sparsity,
             "theoretical_kb": footprint.theoretical_kb(stored),
-            "layers": _layer_rows(baseline, stored),
+            "layers": _layer_rows(baseline, stored, ledger),
         }
         arrays = evaluation.to_arrays(measured)
         payload = safetensors.numpy.save(arrays, metadata={"figures": json.dumps(figures)})
@@ -331,10 +337,6 @@ class Workbench:
     def _compressed(self, baseline: Baseline, config: CompressionConfig) -> StoredNetwork:
         return compression.compress(baseline, config, self.statistics(baseline)).freeze()
 
-    def ranks(self, name: str, config: CompressionConfig) -> dict[str, int | None]:
-        """What rank the configuration gives each layer; None where it stays dense."""
-        return {layer.name: compression.rank_of(layer, config) for layer in self.baseline(name).layers}
-
     def statistics(self, baseline: Baseline) -> compression.Statistics:
         """Decompositions of all layers, computed once per baseline, ever."""
         with self._computing:
@@ -367,7 +369,7 @@ class Workbench:
         Measured anew after a while; the quietest of the measurements stands, since others may use the machine too.
         """
         baseline = self.baseline(name)
-        ranks = tuple(self.ranks(name, config).values())
+        ranks = tuple(compression.rank_of(layer, config) for layer in baseline.layers)
         structure = (tuple(layer.shape for layer in baseline.layers), ranks, batch)
         with self._computing:
             measured_at, best = self._latencies.get(structure, (0.0, None))
@@ -493,16 +495,10 @@ class Workbench:
         folder = self.export_folder(name, config)
         try:
             verdict = json.loads((folder / "verified.json").read_text())
-            network, promise = (
-                (folder / artifact.NETWORK_FILE).read_bytes(),
-                (folder / artifact.VERDICT_FILE).read_bytes(),
-            )
-            same = sha256(network) == verdict["files"][0]["sha256"]
-            return (
-                Export(verdict, float(json.loads(promise)["baseline_test_accuracy"]), network, promise)
-                if same
-                else None
-            )
+            network = (folder / artifact.NETWORK_FILE).read_bytes()
+            promise = (folder / artifact.VERDICT_FILE).read_bytes()
+            found = Export(verdict, float(json.loads(promise)["baseline_test_accuracy"]), network, promise)
+            return found if sha256(network) == verdict["files"][0]["sha256"] else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -523,8 +519,7 @@ def source(path: str) -> str:
     return inspect.getsource(getattr(importlib.import_module(module), name))
 
 
-def _layer_rows(baseline: Baseline, stored: StoredNetwork) -> list[dict[str, Any]]:
-    ledger = footprint.footprint(stored).entries
+def _layer_rows(baseline: Baseline, stored: StoredNetwork, ledger: Footprint) -> list[dict[str, Any]]:
     rows = []
     for layer, own in zip(baseline.layers, stored.layers, strict=True):
         break_even = low_rank.break_even_rank(*layer.matrix_shape)
@@ -538,7 +533,7 @@ def _layer_rows(baseline: Baseline, stored: StoredNetwork) -> list[dict[str, Any
             sparsity=own.sparsity,
             rounded_to_zero=sum(tensor.zeros - tensor.masked for tensor in own.tensors),
             bits=own.tensors[0].bits,
-            bytes=sum(entry.bytes for entry in ledger if entry.layer == layer.name),
+            bytes=sum(entry.bytes for entry in ledger.entries if entry.layer == layer.name),
             note=_dense_note(layer, own.rank, stored.config, break_even),
         )
         rows.append(asdict(row))
@@ -573,6 +568,5 @@ def _spectrum(layer: models.Layer, values: Tensor, energy: float) -> Spectrum:
 
 def _unpack(payload: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arrays and figures of a stored evaluation."""
-    length = int.from_bytes(payload[:8], "little")
-    figures = json.loads(json.loads(payload[8 : 8 + length])["__metadata__"]["figures"])
-    return safetensors.numpy.load(payload), figures
+    header, _ = safetensors_header(payload)
+    return safetensors.numpy.load(payload), json.loads(header["__metadata__"]["figures"])

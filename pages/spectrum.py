@@ -26,9 +26,8 @@ with st.sidebar:
     spectra = {layer.name: layer for layer in bench.spectrum(choice.baseline, energy)}
     names = list(spectra)
     widest = max(names, key=lambda name: spectra[name].full_rank)
-    state.keep_widget("spectrum_layer", st.session_state.get("spectrum_layer") or widest)
-    if st.session_state["spectrum_layer"] not in names:
-        st.session_state["spectrum_layer"] = widest
+    shown = st.session_state.get("spectrum_layer")
+    state.keep_widget("spectrum_layer", shown if shown in names else widest)
     name = st.pills("Layer", names, key="spectrum_layer", required=True, persist_state="session")
     if st.button(f"Use rank {spectra[name].rank} for {name} on Explore", icon=":material/tune:", width="stretch"):
         state.choose(config=choice.config.with_layer(name, rank=spectra[name].rank))

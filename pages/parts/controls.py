@@ -80,18 +80,16 @@ def finer_controls() -> None:
 
 def layer_controls() -> None:
     """One layer on its own: each control follows the whole network until it is touched."""
-    bench, choice = state.workbench(), state.current()
-    spectra = {layer.name: layer for layer in bench.spectrum(choice.baseline)}
-    name = st.pills("Layer", list(spectra), default=next(iter(spectra)), key="w_layer", required=True)
-    if name not in spectra:
+    choice = state.current()
+    layers = {layer.name: layer for layer in state.workbench().evaluate(*choice).layers}
+    name = st.pills("Layer", list(layers), default=next(iter(layers)), key="w_layer", required=True)
+    if name not in layers:
         return
-    layer, own = spectra[name], choice.config.layer(name)
+    layer, own = layers[name], choice.config.layer(name)
     help_rank = f"{DENSE} leaves the layer dense. Break-even is {layer.break_even_rank}: at most that saves anything."
-    follows = bench.ranks(*choice)[name] or DENSE
-    _layer_slider(name, "rank", own.rank, follows, DENSE, layer.full_rank, 1, "%d", help_rank, int)
+    _layer_slider(name, "rank", own.rank, layer.rank or DENSE, DENSE, layer.full_rank, 1, "%d", help_rank, int)
     share = None if own.sparsity is None else _percent(own.sparsity)
-    actual = next(row.sparsity for row in bench.evaluate(*choice).layers if row.name == name)
-    follows = round(actual * 200) / 2  # what the one threshold does to this layer, on the slider's grid
+    follows = round(layer.sparsity * 200) / 2  # what the one threshold does to this layer, on the slider's grid
     _layer_slider(name, "sparsity", share, follows, 0.0, 100.0, 0.5, "%g %%", HELP_OWN_SPARSITY, lambda v: v / 100)
     bits = _bits_label(choice.config.bits_of(name))
     key, value = _following(name, "bits", None if own.bits is None else bits, bits)
@@ -204,9 +202,13 @@ def _write_bits() -> None:
 
 
 def _write(changes: dict[str, Any]) -> None:
+    _checked(lambda config: replace(config, **changes))
+
+
+def _checked(change: Callable[[CompressionConfig], CompressionConfig]) -> None:
     """Check and write; a value outside its range (a widget's bounds are the browser's courtesy) changes nothing."""
     try:
-        state.choose(config=replace(state.current().config, **changes))
+        state.choose(config=change(state.current().config))
     except (ConfigError, TypeError) as error:
         st.session_state["problems"] = [str(error)]
 
@@ -214,12 +216,8 @@ def _write(changes: dict[str, Any]) -> None:
 def _touch(key: str, follows: dict[str, Any], layer: str, setting: str, to_config: Callable[[Any], Any]) -> None:
     """Give a layer a setting of its own. A widget that was only drawn may report the value that it follows."""
     value = st.session_state[key]
-    if value == follows.get("value"):
-        return
-    try:
-        state.choose(config=state.current().config.with_layer(layer, **{setting: to_config(value)}))
-    except (ConfigError, TypeError) as error:
-        st.session_state["problems"] = [str(error)]
+    if value != follows.get("value"):
+        _checked(lambda config: config.with_layer(layer, **{setting: to_config(value)}))
 
 
 def _reset(name: str) -> None:

@@ -244,13 +244,12 @@ def spectrum_sentence(layer: Spectrum) -> str:
         f"needs **rank {layer.rank}** of {layer.full_rank} ({layer.share:.1%} of the singular values): two factors "
         f"with {layer.numbers(layer.rank):,} numbers. "
     )
-    fewer = 1 - layer.numbers(layer.rank) / (m * n)
     if layer.saves:
-        return text + f"That is **{fewer:.0%} fewer**: {'worth trying' if fewer > 0.1 else 'hardly worth its loss'}."
-    more = layer.numbers(layer.rank) / (m * n) - 1
+        worth = "worth trying" if layer.saving > 0.1 else "hardly worth its loss"
+        return text + f"That is **{layer.saving:.0%} fewer**: {worth}."
     return text + (
-        f"That is **{more:.0%} more than before**: only ranks up to **{layer.break_even_rank}** save anything here. "
-        f"The rank that saves keeps {layer.cumulative_energy[max(layer.break_even_rank, 1) - 1]:.1%}."
+        f"That is **{-layer.saving:.0%} more than before**: only ranks up to **{layer.break_even_rank}** save anything "
+        f"here. The rank that saves keeps {layer.cumulative_energy[max(layer.break_even_rank, 1) - 1]:.1%}."
     )
 
 
@@ -281,7 +280,7 @@ def spectrum_table(layers: list[Spectrum]) -> None:
             "share": layer.share * 100,
             "break-even": layer.break_even_rank,
             "saves": layer.saves,
-            "fewer": (1 - layer.numbers(layer.rank) / (layer.matrix_shape[0] * layer.matrix_shape[1])) * 100,
+            "fewer": layer.saving * 100,
             "condition number": layer.condition_number,
             "stable rank": layer.stable_rank,
             "effective rank": layer.effective_rank,
