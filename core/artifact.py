@@ -14,7 +14,7 @@ import safetensors
 import safetensors.numpy
 import torch
 
-from core import data, evaluation, footprint, stored
+from core import data, evaluation, footprint, inference, stored
 from core.evaluation import Evaluation
 from core.files import sha256, write_atomically
 from core.stored import FormatError, StoredNetwork
@@ -94,7 +94,7 @@ def _verify_file(
         content = path.read_bytes()
         entry |= {"bytes": len(content), "sha256": sha256(content)}
         measured = evaluation.evaluate(read(path), split)
-    except (OSError, FormatError, RuntimeError) as error:
+    except (OSError, FormatError, *inference.ERRORS) as error:
         return entry | {"problem": str(error)}
     agreement = int((measured.predictions == expected).sum()) / len(split)
     entry |= {"accuracy": measured.accuracy, "agreement": agreement}

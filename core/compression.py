@@ -5,17 +5,17 @@ Pruning a rebuilt matrix would destroy its rank and make the size a lie.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from core import low_rank, pruning, quantization
+from core import inference, low_rank, pruning, quantization
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, Granularity, Scope
-from core.models import Baseline, Layer, channels_last, propagate
+from core.models import Baseline, Layer, propagate
 from core.stored import StoredLayer, StoredNetwork, StoredTensor
 
-CALIBRATION_CHUNK = 256
+REMEMBERED_RANGES = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,20 @@ class Statistics:
 
     decompositions: Mapping[str, low_rank.Decomposition]
     images: Tensor
+    _ranges: dict[object, dict[str, float]] = field(default_factory=dict)
+
+    def activation_ranges(self, network: "CompressedNetwork") -> dict[str, float]:
+        """max |x| at the input of each layer but the first, "NAME.input", and between its factors, "NAME.between".
+
+        Min-max calibration with the weights as they are now; remembered, since every number of bits needs the same.
+        """
+        layers = network.freeze().layers
+        key = tuple(layer.content for layer in layers)
+        if key not in self._ranges:
+            if len(self._ranges) >= REMEMBERED_RANGES:
+                self._ranges.clear()
+            self._ranges[key] = inference.ranges(layers, self.images.numpy())
+        return self._ranges[key]
 
 
 class CompressedLayer(nn.Module):
@@ -123,7 +137,8 @@ def compress(baseline: Baseline, config: CompressionConfig, statistics: Statisti
     own = {name: layer.sparsity for name, layer in config.layers if layer.sparsity is not None}
     apply_pruning(network, config.sparsity or 0.0, config.scope, own)
     bits = {layer.name: config.bits_of(layer.name) for layer in baseline.layers}
-    return quantize_model(network, bits, config.activation_bits, config.granularity, statistics.images)
+    ranges = None if config.activation_bits is None else statistics.activation_ranges(network)
+    return quantize_model(network, bits, config.activation_bits, config.granularity, ranges)
 
 
 def check(config: CompressionConfig, layers: tuple[Layer, ...]) -> None:
@@ -203,24 +218,29 @@ def quantize_model(
     bits: int | Mapping[str, int],
     activation_bits: int | None = None,
     granularity: Granularity = "channel",
-    images: Tensor | None = None,
+    ranges: Mapping[str, float] | None = None,
 ) -> CompressedNetwork:
     """Put every weight on a grid of 2^bits - 1 points, and every hidden activation on one of 2^activation_bits.
 
     Each weight tensor gets scale = max |w| / (2^(bits-1) - 1), per output channel or per tensor, and is stored as
-    `linear_quantize(w, scale)`. The range of each activation is measured on `images`, run through the network as it
-    is before quantization: unsigned after a ReLU, signed between two factors. The input image keeps its own 8 bits,
-    the logits stay float32.
+    `linear_quantize(w, scale)`. Activations get scale = range / q_max, unsigned after a ReLU, signed between two
+    factors. The input image keeps its own 8 bits, the logits stay float32.
 
     bits : 2 to 8, or 32 for float32; one number or one per layer name
-    images : calibration inputs (n, 1, 28, 28), needed where activation_bits is set. In place; returns `network`.
+    ranges : what `Statistics.activation_ranges` found before quantization; needed where activation_bits is set
+    Changes `network` in place and returns it.
     """
     named = network.named()
     chosen = dict(bits) if isinstance(bits, Mapping) else dict.fromkeys(named, bits)
     if activation_bits is not None:
-        if images is None:
-            raise ValueError("images must be given where activation_bits is set: activations are calibrated on them.")
-        _calibrate_activations(network, activation_bits, images)
+        if ranges is None:
+            raise ValueError("ranges must be given where activation_bits is set: see `Statistics.activation_ranges`.")
+        for name, own in named.items():
+            own.activation_bits = activation_bits
+            for kind, signed in (("input", False), ("between", True)):
+                if f"{name}.{kind}" in ranges:
+                    scale = quantization.activation_scale(ranges[f"{name}.{kind}"], activation_bits, signed)
+                    setattr(own, f"{kind}_scale", scale)
     for name, own in named.items():
         own.bits = chosen[name]
         if own.bits == FLOAT_BITS:
@@ -228,25 +248,3 @@ def quantize_model(
         for i, weight in enumerate(own.masked_weights()):
             setattr(own, f"scale{i}", quantization.symmetric_scale(weight, own.bits, granularity))
     return network
-
-
-def _calibrate_activations(network: CompressedNetwork, bits: int, images: Tensor) -> None:
-    """Min-max ranges: the largest |x| that reaches each layer, and each pair of factors, over all images."""
-    at_input: dict[str, list[Tensor]] = {name: [] for name in network.named()}
-    between: dict[str, list[Tensor]] = {name: [] for name in network.named()}
-    for x in images.split(CALIBRATION_CHUNK):
-        x = channels_last(x)
-        for name, own in network.named().items():
-            at_input[name].append(x.abs().max())
-
-            def note(signal: Tensor, name: str = name) -> Tensor:
-                between[name].append(signal.abs().max())
-                return signal
-
-            x = propagate(own.layer, x, own.masked_weights(), own.bias, note)
-    for position, (name, own) in enumerate(network.named().items()):
-        own.activation_bits = bits
-        if position > 0:
-            own.input_scale = quantization.activation_scale(torch.stack(at_input[name]), bits, signed=False)
-        if between[name]:
-            own.between_scale = quantization.activation_scale(torch.stack(between[name]), bits, signed=True)

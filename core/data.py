@@ -6,7 +6,6 @@ with the project; the training images are looked for where `SOURCES` says, in th
 """
 
 import gzip
-import hashlib
 import os
 import shutil
 import subprocess
@@ -34,6 +33,9 @@ Say = Callable[[str], None]
 CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 MEAN, DEVIATION = 0.2860, 0.3530
 """Of the training pixels in [0, 1]; a network sees (pixel / 255 - MEAN) / DEVIATION."""
+
+SAMPLE = 500
+"""Images of a split that give the first figure."""
 
 SHIPPED = Path(__file__).parent / "pretrained" / "fashion-mnist-evaluation.npz"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -68,6 +70,20 @@ class Split:
     def inputs(self) -> Tensor:
         """What a network sees: float32 (n, 1, 28, 28), normalized once."""
         return normalize(self.images)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the images and labels."""
+        return sha256(self.images.numpy().tobytes() + self.labels.numpy().tobytes())
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """The order in which images are evaluated: first a fixed sample, `SAMPLE` images with as many of each class,
+        so that a figure with an interval can be given early; then all others."""
+        shuffled = np.random.default_rng(0).permutation(len(self))
+        labels = self.labels.numpy()[shuffled]
+        sample = np.concatenate([shuffled[labels == c][: SAMPLE // len(CLASSES)] for c in range(len(CLASSES))])
+        return np.concatenate([sample, np.setdiff1d(shuffled, sample)])
 
 
 def normalize(images: Tensor) -> Tensor:
@@ -105,11 +121,7 @@ def evaluation_splits() -> dict[str, Split]:
 @cache
 def fingerprint() -> str:
     """SHA-256 of the shipped images and labels: it names the data in every cache key."""
-    digest = hashlib.sha256()
-    for split in evaluation_splits().values():
-        digest.update(split.images.numpy().tobytes())
-        digest.update(split.labels.numpy().tobytes())
-    return digest.hexdigest()
+    return sha256("".join(split.fingerprint for split in evaluation_splits().values()).encode())
 
 
 _trained: dict[Path, Split] = {}

@@ -6,21 +6,19 @@ Evaluation takes a `StoredNetwork` and nothing else; its weights are those that 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from core.data import CLASSES, Split
-from core.models import Layer, channels_last, propagate
-from core.quantization import fake_quantize
-from core.stored import StoredLayer, StoredNetwork
-
-CHUNK = 250
-"""Images at a time: their activations fit the processor's cache, which makes a chunk twice as fast as 1,000 at once."""
+from core.data import CLASSES, SAMPLE, Split
+from core.inference import Array, Runner
+from core.stored import StoredNetwork
 
 Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
@@ -164,58 +162,105 @@ def flips(before: Evaluation, after: Evaluation) -> pd.DataFrame:
     return table.loc[order].reset_index(drop=True)
 
 
-@dataclass(frozen=True, eq=False)
-class _Step:
-    """A layer, ready to run: weights rebuilt once, in the memory layout that convolutions are fast in."""
+@dataclass(frozen=True)
+class Estimate:
+    """Accuracy on all N images of a split, from the n of them that were evaluated so far.
 
-    layer: Layer
-    weights: tuple[Tensor, ...]
-    bias: Tensor
-    at_input: Callable[[Tensor], Tensor] | None
-    between: Callable[[Tensor], Tensor] | None
+    The baseline's predictions are known for all N, so only the paired difference (c - b) / n is estimated
+    (a difference estimator, Cochran 1977, chapter 7): accuracy = baseline's accuracy + (c - b) / n.
+    interval : 95 %, with the finite-population correction sqrt((N - n) / (N - 1)); half a flip is added to b and c,
+        so that a sample without flips is not taken for certainty (Agresti & Min 2005)
+    """
 
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.at_input is not None:
-            x = self.at_input(x)
-        return propagate(self.layer, x, self.weights, self.bias, self.between)
+    images: int
+    of: int
+    accuracy: float
+    half_width: float
 
-
-def _ready(stored: StoredLayer, activation_bits: int | None) -> _Step:
-    layout = torch.channels_last if stored.layer.kind == "conv" else torch.contiguous_format
-    weights = tuple(tensor.weight().contiguous(memory_format=layout) for tensor in stored.tensors)
-
-    def grid(scale: float | None, signed: bool) -> Callable[[Tensor], Tensor] | None:
-        if scale is None or activation_bits is None:
-            return None
-        return partial(fake_quantize, scale=scale, bits=activation_bits, signed=signed)
-
-    return _Step(stored.layer, weights, stored.bias, grid(stored.input_scale, False), grid(stored.between_scale, True))
+    @property
+    def interval(self) -> tuple[float, float]:
+        return max(0.0, self.accuracy - self.half_width), min(1.0, self.accuracy + self.half_width)
 
 
-def forward(network: StoredNetwork) -> Callable[[Tensor], Tensor]:
-    """A function from normalized images (n, 1, 28, 28) to logits (n, 10), float32."""
-    steps = [_ready(stored, network.config.activation_bits) for stored in network.layers]
+def estimate(before: Evaluation, sample: NDArray[np.int64], predictions: NDArray[np.uint8]) -> Estimate:
+    """before : the baseline on the whole split; sample : indices of the images seen; predictions : of these."""
+    index = torch.from_numpy(sample)
+    was, now = before.right[index], torch.from_numpy(predictions) == before.labels[index]
+    n, whole = len(sample), before.images
+    b, c = int((was & ~now).sum()) + 0.5, int((~was & now).sum()) + 0.5
+    error = (b + c - (c - b) ** 2 / (n + 2)) ** 0.5 / n
+    correction = ((whole - n) / max(1, whole - 1)) ** 0.5
+    return Estimate(n, whole, before.accuracy + (c - b) / n, Z95 * error * correction)
 
-    @torch.inference_mode()
-    def run(x: Tensor) -> Tensor:
-        x = channels_last(x)
-        for step in steps:
-            x = step(x)
-        return x
 
-    return run
+class Prefix:
+    """What the leading layers of a network gave for each image, kept from one evaluation to the next.
+
+    Where only layer k changed, everything before it is the same as last time: the next network starts from there. One
+    such place is held, the deepest that the last two networks had in common, where it fits into LIMIT bytes.
+    """
+
+    LIMIT = 64 * 2**20
+
+    def __init__(self) -> None:
+        self._last: tuple[object, ...] = ()
+        self._held: tuple[object, ...] = ()
+        self._outputs: NDArray[np.float32] | None = None
+        self._known = np.zeros(0, dtype=bool)
+
+    def enter(self, network: StoredNetwork, split: Split) -> tuple[Callable[[NDArray[np.int64]], Array], int]:
+        """A function from indices of images to what enters layer k of the network, and k."""
+        bits, images = network.config.activation_bits, split.inputs.numpy()
+        own = ((split.fingerprint, bits), *(layer.content for layer in network.layers[:-1]))
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(own, self._last, strict=False)))
+        self._last = own
+        if len(self._held) < common or own[: len(self._held)] != self._held:
+            self._held, self._outputs, self._known = own[:common], None, np.zeros(len(split), dtype=bool)
+        depth = max(0, len(self._held) - 1)
+        if depth == 0:
+            return images.__getitem__, 0
+        runner = Runner(network.layers[:depth], bits)
+
+        def enter(index: NDArray[np.int64]) -> Array:
+            if self._outputs is not None and self._known[index].all():
+                return self._outputs[index]
+            outputs = runner(images[index])
+            if self._outputs is None and outputs[0].nbytes * len(split) <= self.LIMIT:
+                self._outputs = np.empty((len(split), *outputs.shape[1:]), dtype=np.float32)
+            if self._outputs is not None:
+                self._outputs[index], self._known[index] = outputs, True
+            return outputs
+
+        return enter, depth
 
 
 def evaluate(
-    network: StoredNetwork, split: Split, should_stop: Callable[[], bool] = lambda: False, chunk: int = CHUNK
+    network: StoredNetwork,
+    split: Split,
+    should_stop: Callable[[], bool] = lambda: False,
+    report: Callable[[NDArray[np.int64], NDArray[np.uint8]], None] = lambda sample, predictions: None,
+    prefix: Prefix | None = None,
+    chunk: int = SAMPLE,
 ) -> Evaluation:
-    """Run every image of the split. `should_stop` is asked between chunks; Stopped is raised when it says so."""
-    run, logits = forward(network), []
-    for x in split.inputs.split(chunk):
+    """Run every image of the split, the sample first.
+
+    should_stop : asked between chunks; Stopped is raised when it says so
+    report : told once, when the sample is done and others are not: its indices and predictions
+    prefix : outputs of leading layers, kept from earlier evaluations and for later ones
+    """
+    enter, depth = (prefix or Prefix()).enter(network, split)
+    runner, outputs = None, np.empty((len(split), len(CLASSES)), dtype=np.float32)
+    for start in range(0, len(split), chunk):
         if should_stop():
             raise Stopped
-        logits.append(run(x))
-    scores = torch.cat(logits).log_softmax(1)
+        index = split.order[start : start + chunk]
+        x = enter(index)
+        runner = runner or Runner(network.layers[depth:], network.config.activation_bits, x.shape[1:])
+        outputs[index] = runner(x)
+        if start < SAMPLE <= start + chunk < len(split):
+            seen = split.order[: start + chunk]
+            report(seen, outputs[seen].argmax(1).astype(np.uint8))
+    scores = torch.from_numpy(outputs).log_softmax(1)
     best = scores.max(1)
     loss = torch.nn.functional.nll_loss(scores, split.labels).item()
     return Evaluation(split.name, best.indices.to(torch.uint8), best.values.exp(), split.labels, loss)
@@ -240,17 +285,12 @@ def latency(network: StoredNetwork, images: Tensor, batch: int = 1, repeats: int
     images : normalized (n, 1, 28, 28), n >= batch. Fewer bits and scattered zeros change nothing here: the arithmetic
     stays float32 and dense. Fewer numbers - a lower rank - do.
     """
-    run, x, threads = forward(network), images[:batch], torch.get_num_threads()
-    seconds = []
-    torch.set_num_threads(1)
-    try:
-        for repeat in range(repeats + 10):
-            start = time.perf_counter()
-            run(x)
-            if repeat >= 10:
-                seconds.append((time.perf_counter() - start) / batch)
-    finally:
-        torch.set_num_threads(threads)
+    run, x, seconds = Runner(network.layers, network.config.activation_bits), images[:batch].numpy(), []
+    for repeat in range(repeats + 10):
+        start = time.perf_counter()
+        run(x)
+        if repeat >= 10:
+            seconds.append((time.perf_counter() - start) / batch)
     lower, median, upper = np.quantile(seconds, [0.25, 0.5, 0.75]).tolist()
     return Latency(batch, repeats, median, lower, upper)
 

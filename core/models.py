@@ -57,6 +57,10 @@ class Layer:
     def full_rank(self) -> int:
         return min(self.matrix_shape)
 
+    @property
+    def weights(self) -> int:
+        return prod(self.shape)
+
 
 def channels_last(x: Tensor) -> Tensor:
     """The same images with the channels innermost in memory, which convolutions are several times faster in.

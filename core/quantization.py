@@ -45,9 +45,8 @@ def symmetric_scale(weight: Tensor, bits: int, granularity: Granularity) -> Tens
     return torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
-def activation_scale(x: Tensor, bits: int, signed: bool) -> float:
-    """scale = max |x| / q_max over a sample of the signal (min-max calibration); 1 where it is 0 throughout."""
-    largest = x.abs().max().item()
+def activation_scale(largest: float, bits: int, signed: bool) -> float:
+    """scale = max |x| / q_max, from the largest |x| of a sample (min-max calibration); 1 where it is 0."""
     return largest / integer_range(bits, signed)[1] or 1.0
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from core.files import sha256, write_atomically
 
-SCHEMA = 1
+SCHEMA = 2
 """Part of every key. Raise it when the meaning of a stored result changes."""
 
 DEFAULT_LIMIT = 2 * 1024**3

@@ -4,9 +4,11 @@ A `StoredNetwork` is the only input of evaluation, ledger and export: what is ev
 `to_tensors` and `from_tensors` are the file's content, without the file.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -76,6 +78,17 @@ class StoredLayer:
     bias: Tensor
     input_scale: float | None = None
     between_scale: float | None = None
+
+    @cached_property
+    def content(self) -> str:
+        """SHA-256 of everything that its output depends on: two layers with the same content compute the same."""
+        digest = hashlib.sha256(repr((self.layer, self.input_scale, self.between_scale)).encode())
+        for tensor in self.tensors:
+            digest.update(repr((tuple(tensor.values.shape), tensor.bits)).encode())
+            for part in (tensor.values, tensor.scale):
+                digest.update(b"" if part is None else part.contiguous().numpy().tobytes())
+        digest.update(self.bias.numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def rank(self) -> int | None:

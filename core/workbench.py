@@ -13,8 +13,9 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,15 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from core import artifact, compression, data, evaluation, footprint, jobs, low_rank, models, training
-from core.config import CompressionConfig, ConfigError, TrainingConfig
+from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig, TrainingConfig
 from core.data import SplitName
-from core.evaluation import Comparison, Evaluation, Latency
+from core.evaluation import Comparison, Estimate, Evaluation, Latency
 from core.files import safetensors_header, sha256, write_atomically
 from core.footprint import Entry, Footprint
 from core.models import Baseline
 from core.store import Store, key_of
 from core.stored import StoredNetwork
+from core.turns import Ticket, Turns, Work
 
 SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -119,6 +121,25 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Outline:
+    """What follows from a configuration in closed form. energy : kept, by factored layer, in [0, 1]."""
+
+    parameters: int
+    baseline_bytes: int
+    theoretical_kb: float
+    energy: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Early:
+    """What is known of a configuration before all images were seen. bytes : of the file, exact."""
+
+    estimate: Estimate
+    bytes: int
+    nonzero: int
+
+
+@dataclass(frozen=True)
 class Spectrum:
     """A layer's singular values and what follows from them. rank : the smallest that keeps `energy`."""
 
@@ -178,11 +199,14 @@ class Workbench:
         self.store = Store(self.cache)
         self.jobs = jobs.Jobs(self.cache / "jobs")
         self._lock = threading.Lock()  # of the dictionaries below; held briefly, and nothing is computed under it
-        self._computing = threading.RLock()  # one heavy computation at a time
+        self._decomposing = threading.RLock()  # decompositions are made once
         self._baselines: dict[str, Baseline] = {}
         self._statistics: dict[str, compression.Statistics] = {}
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._latencies: dict[object, tuple[float, Latency]] = {}
+        self._points: dict[str, tuple[float, int]] = {}
+        self._prefix = evaluation.Prefix()
+        self.turns = Turns()
 
     # Baselines
 
@@ -249,18 +273,73 @@ class Workbench:
         Raises UnknownBaseline, ConfigError.
         """
         start = time.perf_counter()
-        result = self._evaluate(self.baseline(name), config, split)
-        return replace(result, seconds=time.perf_counter() - start)
+        ticket = self.ask(f"thread {threading.get_ident()}", name, config, split)
+        while not self.turns.wait(ticket):
+            pass
+        return replace(ticket.result(), seconds=time.perf_counter() - start)
 
-    def _evaluate(self, baseline: Baseline, config: CompressionConfig, split: SplitName) -> Result:
+    def ask(self, session: str, name: str, config: CompressionConfig, split: SplitName = "validation") -> Ticket:
+        """The same without waiting: a ticket that may be done at once, and has an `Early` before its `Result`.
+
+        The session's earlier request, if it has one, is forgotten. Raises UnknownBaseline, ConfigError.
+        """
+        baseline = self.baseline(name)
         compression.check(config, baseline.layers)
+        key = self._key(baseline, config, split)
+        known = self._remembered(key, baseline, config, split)
+        if known is not None:
+            self.turns.leave(session)
+            return Ticket(session, (name, key), value=known, done=True)
+        return self.turns.ask(session, (name, key), partial(self._measure, key, baseline, config, split))
+
+    def wish(self, session: str, name: str, configs: Iterable[CompressionConfig]) -> None:
+        """Evaluate these when nobody waits for anything; replaces the session's earlier wishes."""
+        baseline = self.baseline(name)
+        works: dict[Hashable, Work] = {}
+        for config in configs:
+            key = self._key(baseline, config, "validation")
+            if self.point(name, config) is None:
+                works[name, key] = partial(self._measure, key, baseline, config, "validation")
+        self.turns.wish(session, works)
+
+    def known(self, name: str, config: CompressionConfig, split: SplitName = "validation") -> "Result | None":
+        """What was measured before; nothing is computed."""
+        baseline = self.baseline(name)
+        return self._remembered(self._key(baseline, config, split), baseline, config, split)
+
+    def point(self, name: str, config: CompressionConfig) -> tuple[float, int] | None:
+        """Accuracy and bytes of what was measured before, for a curve; nothing is computed."""
+        key = self._key(self.baseline(name), config, "validation")
+        if key not in self._points:
+            found = self.known(name, config)
+            if found is None:
+                return None
+            self._points[key] = found.evaluation.accuracy, found.bytes
+        return self._points[key]
+
+    def outline(self, name: str, config: CompressionConfig) -> Outline:
+        """What follows from the configuration in closed form, before anything is measured."""
+        baseline = self.baseline(name)
+        compression.check(config, baseline.layers)
+        factored = ((layer, compression.rank_of(layer, config)) for layer in baseline.layers)
+        ranks = {layer.name: rank for layer, rank in factored if rank is not None}
+        sizes = [
+            ranks[layer.name] * sum(layer.matrix_shape) if layer.name in ranks else layer.weights
+            for layer in baseline.layers
+        ]
+        biases = sum(layer.shape[0] for layer in baseline.layers)
+        bits = [config.bits_of(layer.name) for layer in baseline.layers]
+        spectra = self.statistics(baseline).decompositions
+        energy = {
+            name: float(low_rank.cumulative_energy(spectra[name].singular_values)[rank - 1])
+            for name, rank in ranks.items()
+        }
+        return Outline(sum(sizes) + biases, baseline.bytes, footprint.model_size_kb(sizes, bits, biases), energy)
+
+    @staticmethod
+    def _key(baseline: Baseline, config: CompressionConfig, split: SplitName) -> str:
         about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "data": data.fingerprint()}
-        key = key_of("evaluation", split=split, **about)
-        result = self._remembered(key, baseline, config, split)
-        if result is None:
-            with self._computing:
-                result = self._remembered(key, baseline, config, split) or self._measure(key, baseline, config, split)
-        return result
+        return key_of("evaluation", split=split, **about)
 
     def _remembered(self, key: str, baseline: Baseline, config: CompressionConfig, split: SplitName) -> Result | None:
         with self._lock:
@@ -277,9 +356,28 @@ class Workbench:
             return None
         return self._remember(key, result)
 
-    def _measure(self, key: str, baseline: Baseline, config: CompressionConfig, split: SplitName) -> Result:
+    def _measure(
+        self,
+        key: str,
+        baseline: Baseline,
+        config: CompressionConfig,
+        split: SplitName,
+        should_stop: Callable[[], bool] = lambda: False,
+        report: Callable[[Early], None] = lambda early: None,
+    ) -> Result:
+        known = self._remembered(key, baseline, config, split)  # it may have been measured while this was in line
+        if known is not None:
+            return known
+        before = None if config == CompressionConfig() else self._baseline_evaluation(baseline, split)
         stored = self._compressed(baseline, config)
-        measured, ledger = evaluation.evaluate(stored, data.load(split)), footprint.footprint(stored)
+        ledger = footprint.footprint(stored)
+
+        def first(sample: NDArray[np.int64], predictions: NDArray[np.uint8]) -> None:
+            if before is not None:
+                report(Early(evaluation.estimate(before, sample, predictions), ledger.total, stored.nonzero))
+
+        prefix = self._prefix if before is not None else None  # baselines may be measured outside of the worker
+        measured = evaluation.evaluate(stored, data.load(split), should_stop, first, prefix)
         figures = {
             "loss": measured.loss,
             "ledger": [asdict(entry) for entry in ledger.entries],
@@ -294,6 +392,12 @@ class Workbench:
         self.store.put(key, "evaluation", payload)
         return self._remember(key, self._result(baseline, config, split, arrays, figures, cached=False))
 
+    def _baseline_evaluation(self, baseline: Baseline, split: SplitName) -> Evaluation:
+        nothing = CompressionConfig()
+        key = self._key(baseline, nothing, split)
+        found = self._remembered(key, baseline, nothing, split) or self._measure(key, baseline, nothing, split)
+        return found.evaluation
+
     def _result(
         self,
         baseline: Baseline,
@@ -304,8 +408,7 @@ class Workbench:
         cached: bool,
     ) -> Result:
         own = evaluation.from_arrays(arrays, data.load(split), figures["loss"])
-        nothing = CompressionConfig()
-        before = own if config == nothing else self._evaluate(baseline, nothing, split).evaluation
+        before = own if config == CompressionConfig() else self._baseline_evaluation(baseline, split)
         return Result(
             baseline_id=baseline.name,
             config=config,
@@ -339,7 +442,7 @@ class Workbench:
 
     def statistics(self, baseline: Baseline) -> compression.Statistics:
         """Decompositions of all layers, computed once per baseline, ever."""
-        with self._computing:
+        with self._decomposing:
             if baseline.sha256 not in self._statistics:
                 images = data.load("calibration").inputs
                 self._statistics[baseline.sha256] = compression.Statistics(self._decompositions(baseline), images)
@@ -363,33 +466,46 @@ class Workbench:
             for layer in baseline.layers
         }
 
-    def latency(self, name: str, config: CompressionConfig, batch: int = 1) -> Latency:
-        """Time per image on this machine, by structure: bits and scattered zeros do not change it.
+    def latency(self, session: str, name: str, config: CompressionConfig, batch: int = 1) -> Ticket:
+        """A ticket for the time per image on this machine, by structure: bits and scattered zeros do not change it.
 
-        Measured anew after a while; the quietest of the measurements stands, since others may use the machine too.
+        What is known is answered at once, and measured anew when there is time, after a while; the quietest of the
+        measurements stands, since others may use the machine too.
         """
         baseline = self.baseline(name)
-        ranks = tuple(compression.rank_of(layer, config) for layer in baseline.layers)
-        structure = (tuple(layer.shape for layer in baseline.layers), ranks, batch)
-        with self._computing:
-            measured_at, best = self._latencies.get(structure, (0.0, None))
-            if best is None or time.monotonic() - measured_at > LATENCY_SECONDS:
-                float_config = replace(config, bits=None, activation_bits=None, sparsity=None)
-                only_ranks = {layer: replace(own, bits=None, sparsity=None) for layer, own in config.layers}
-                network = self.network(name, replace(float_config, layers=tuple(only_ranks.items())))
-                inputs = data.load("validation").inputs
-                measured = evaluation.latency(network, inputs, batch)
-                best = measured if best is None or measured.median < best.median else best
-                self._latencies[structure] = time.monotonic(), best
-            return best
+        ranks = tuple((layer.name, compression.rank_of(layer, config)) for layer in baseline.layers)
+        key = ("latency", baseline.sha256, ranks, batch)
+        with self._lock:
+            measured_at, best = self._latencies.get(key, (0.0, None))
+        work = partial(self._time, key, baseline, batch)
+        if best is None:
+            return self.turns.ask(session, key, work)
+        if time.monotonic() - measured_at > LATENCY_SECONDS:
+            self.turns.wish(f"{session} latency", {key: work})
+        return Ticket(session, key, value=best, done=True)
 
-    def class_changes(self, result: Result) -> pd.DataFrame:
-        """Per class: images, lost, gained, recall before and after, against the baseline."""
-        return evaluation.class_changes(result.baseline, result.evaluation)
+    def _time(self, key: tuple[Any, ...], baseline: Baseline, batch: int, *unused: object) -> Latency:
+        _, _, ranks, _ = key
+        only_ranks = {name: LayerConfig(rank=DENSE if rank is None else rank) for name, rank in ranks}
+        network = self._compressed(baseline, CompressionConfig(layers=tuple(only_ranks.items())))
+        measured = evaluation.latency(network, data.load("validation").inputs, batch)
+        with self._lock:
+            _, best = self._latencies.get(key, (0.0, None))
+            quietest = measured if best is None or measured.median < best.median else best
+            self._latencies[key] = time.monotonic(), quietest
+        return quietest
 
-    def flips(self, result: Result) -> pd.DataFrame:
-        """Every image whose prediction the configuration changed."""
-        return evaluation.flips(result.baseline, result.evaluation)
+    def class_changes(self, result: Result, against: Result | None = None) -> pd.DataFrame:
+        """Per class: images, lost, gained, recall before and after; against the baseline or another configuration."""
+        return evaluation.class_changes(against.evaluation if against else result.baseline, result.evaluation)
+
+    def flips(self, result: Result, against: Result | None = None) -> pd.DataFrame:
+        """Every image whose prediction the configuration changed; against the baseline or another configuration."""
+        return evaluation.flips(against.evaluation if against else result.baseline, result.evaluation)
+
+    def compare(self, result: Result, against: Result) -> Comparison:
+        """`result` after, `against` before, image by image."""
+        return evaluation.compare(against.evaluation, result.evaluation)
 
     def confusion(self, result: Result) -> pd.DataFrame:
         """Counts: true classes down, predicted ones across."""

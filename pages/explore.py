@@ -2,25 +2,25 @@
 
 import streamlit as st
 
-from pages.parts import charts, controls, figures, state
+from pages.parts import charts, controls, curves, figures, live, pinned, state
 
 choice = state.current()
 with st.sidebar:
+    controls.step_controls()
     controls.baseline_picker()
-    controls.network_controls()
-    with st.expander("Layer by layer", icon=":material/layers:"):
-        controls.layer_controls()
+    below = controls.network_controls()
+    by_layer = st.expander("Layer by layer", icon=":material/layers:", key="w_by_layer", on_change="rerun")
     with st.expander("Finer settings", icon=":material/settings:"):
         controls.finer_controls()
 
-bench = state.workbench()
-result = bench.evaluate(choice.baseline, choice.config)
-changes = bench.class_changes(result)
-flips = bench.flips(result)
-
 st.title("Explore")
-figures.headline(result)
-st.markdown(figures.verdict_sentence(result, changes))
+result = live.measured_headline(choice)
+bench = state.workbench()
+st.markdown(figures.verdict_sentence(result, bench.class_changes(result)))
+
+others = pinned.side_by_side(result)
+against = pinned.choose_reference(others)
+changes, flips = bench.class_changes(result, against), bench.flips(result, against)
 
 left, right = st.columns(2, gap="large")
 with left:
@@ -54,3 +54,5 @@ figures.show_code(
     "core.evaluation.evaluate",
     "core.evaluation.Comparison",
 )
+
+curves.beside_sliders(result, below, by_layer)

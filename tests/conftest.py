@@ -22,12 +22,16 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
 from core import data, low_rank
 from core.compression import Statistics
 from core.config import CompressionConfig, LayerConfig
 from core.data import Split
+from core.inference import Runner
 from core.models import Baseline
+from core.quantization import fake_quantize
+from core.stored import StoredNetwork
 from core.workbench import Workbench
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -90,6 +94,54 @@ def statistics_of(baseline: Baseline, images: Tensor) -> Statistics:
     return Statistics({name: low_rank.decompose(weight) for name, weight in weights.items()}, images)
 
 
+See = Callable[[str, Tensor, float | None], None]
+
+
+@torch.no_grad()
+def plain_forward(network: StoredNetwork, x: Tensor, see: See = lambda name, signal, scale: None) -> Tensor:
+    """The oracle of inference: what the network is on paper, one torch operation after the other, in the type of x.
+
+    see : called with each signal that may be rounded, "NAME.input" and "NAME.between", before it is, and its scale
+    """
+    bits = network.config.activation_bits
+
+    def meet(name: str, signal: Tensor, scale: float | None, signed: bool) -> Tensor:
+        see(name, signal, scale)
+        return signal if scale is None or bits is None else fake_quantize(signal, scale, bits, signed)
+
+    for stored in network.layers:
+        layer = stored.layer
+        x = meet(f"{layer.name}.input", x, stored.input_scale, signed=False)
+        x = x.flatten(1) if layer.kind == "linear" else x
+        for tensor in stored.tensors:
+            last = tensor is stored.tensors[-1]
+            weight, bias = tensor.weight().to(x), stored.bias.to(x) if last else None
+            x = F.conv2d(x, weight, bias, padding="same") if layer.kind == "conv" else F.linear(x, weight, bias)
+            if not last:
+                x = meet(f"{layer.name}.between", x, stored.between_scale, signed=True)
+        x = F.relu(x) if layer.relu else x
+        x = F.max_pool2d(x, 2) if layer.pool else x
+    return x
+
+
+def rounding_margin(network: StoredNetwork, x: Tensor) -> Tensor:
+    """In float64, how near the nearest rounded signal of each image is to a boundary k + 1/2 of its grid; (n,)."""
+    margin = torch.full((len(x),), 0.5, dtype=torch.float64)
+
+    def see(name: str, signal: Tensor, scale: float | None) -> None:
+        if scale is not None:
+            codes = (signal / scale).flatten(1)
+            torch.minimum(margin, (codes - codes.floor() - 0.5).abs().amin(1), out=margin)
+
+    plain_forward(network, x.double(), see)
+    return margin
+
+
+def logits(network: StoredNetwork, x: Tensor) -> Tensor:
+    """What evaluation would see of the images."""
+    return torch.from_numpy(Runner(network.layers, network.config.activation_bits)(x.numpy()))
+
+
 @pytest.fixture(scope="session")
 def images() -> Tensor:
     """A few calibration images, normalized."""
@@ -112,6 +164,7 @@ def split() -> Split:
 def bench(tmp_path: Path) -> Iterator[Workbench]:
     made = Workbench(tmp_path / "cache")
     yield made
+    made.turns.close()
     made.store.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 import torch
-from conftest import statistics_of
+from conftest import logits, statistics_of
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -78,7 +78,7 @@ def test_what_is_read_back_gives_the_same_logits(
 ) -> None:
     write(network, tmp_path, few)
     read = artifact.read(tmp_path / "network.safetensors")
-    assert torch.equal(evaluation.forward(read)(images), evaluation.forward(network)(images))
+    assert torch.equal(logits(read, images), logits(network, images))
     assert read.config == network.config
 
 
@@ -155,7 +155,7 @@ def test_a_reader_written_from_the_metadata_alone_gets_the_same_logits(
 ) -> None:
     measured = write(network, tmp_path, few)
     outputs = decoded(tmp_path / "network.safetensors")(few.images)
-    close = torch.isclose(outputs, evaluation.forward(network)(few.inputs), rtol=1e-3, atol=1e-3).all(1)
+    close = torch.isclose(outputs, logits(network, few.inputs), rtol=1e-3, atol=1e-3).all(1)
     rounded = network.config.activation_bits is not None  # there, a sum that falls on a tie may round either way
     assert close.float().mean() >= (0.9 if rounded else 1)
     assert (outputs.argmax(1) == measured.predictions).float().mean() >= (0.95 if rounded else 1)

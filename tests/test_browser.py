@@ -111,7 +111,7 @@ def test_every_chart_of_every_page_is_drawn(page: Any, address: str) -> None:
     """A chart whose description makes no sense is an empty box in the browser, and nothing says so."""
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    for name, charts in (("baseline", 4), ("spectrum", 2), ("", 2), ("export", 1)):
+    for name, charts in (("baseline", 4), ("spectrum", 2), ("", 5), ("export", 1)):
         page.goto(f"{address}/{name}?baseline=cnn&sparsity=0.5&bits=8")
         metric(page, "Time/image").wait_for()
         settled(page)
@@ -120,7 +120,9 @@ def test_every_chart_of_every_page_is_drawn(page: Any, address: str) -> None:
         page.wait_for_timeout(1500)
         assert boxes.count() == charts
         for box in boxes.all():
-            assert box.locator("canvas, svg").first.bounding_box()["height"] > 150, f"{name}: {box.inner_text()}"
+            drawn = box.locator("canvas, svg").first.bounding_box()
+            assert drawn["height"] > 60, f"{name}: {box.inner_text()}"
+            assert drawn["width"] > 150, f"{name}: {box.inner_text()}"
     assert not [text for text in errors if "404" not in text], errors
 
 
@@ -145,6 +147,66 @@ def test_the_baseline_box_says_what_the_link_says_on_every_page(page: Any, addre
         page.get_by_role("heading", name=name, exact=True).wait_for()
         metric(page, "Time/image").wait_for()
         settled(page)
-        box = page.get_by_test_id("stSidebar").get_by_test_id("stSelectbox").first
+        box = page.get_by_test_id("stSidebar").get_by_test_id("stSelectbox").filter(has_text="Baseline").first
         assert "MLP as in the course" in f"{box.inner_text()} {box.locator('input').first.input_value()}", name
         assert "baseline=mlp-course" in page.url
+
+
+def exact(page: Any, *words: str) -> None:
+    """Wait for the exact figure of these settings."""
+    line = page.get_by_test_id("stCaptionContainer").filter(has_text="Exact")
+    for word in words:
+        line = line.filter(has_text=word)
+    line.wait_for()
+
+
+def test_a_click_on_a_look_ahead_curve_goes_there_and_undo_comes_back(page: Any, address: str) -> None:
+    """The curves fill in while nobody asks for anything; the point at four bits is clicked."""
+    page.goto(f"{address}/?baseline=mlp&sparsity=0.6&bits=8")
+    exact(page, "bits 8")
+    curve = page.get_by_test_id("stSidebar").get_by_test_id("stVegaLiteChart").nth(2)
+    page.wait_for_function(
+        """() => [...document.querySelectorAll('[data-testid=stSidebar] [data-testid=stVegaLiteChart]')]
+        .some(chart => chart.innerHTML.includes('8 of 8') || chart.ariaLabel?.includes('8 of 8'))"""
+    )
+    before = metric(page, "Accuracy, validation").inner_text(), metric(page, "File").inner_text()
+    box = curve.locator("canvas, svg").first.bounding_box()
+    x = box["x"] + 6 + 2 / 7 * (box["width"] - 12)
+    for y in range(int(box["y"]) + 2, int(box["y"] + box["height"]), 4):
+        page.mouse.click(x, y)
+        page.wait_for_timeout(150)
+        if "bits=4" in page.url:
+            break
+    exact(page, "bits 4")
+    assert "bits=4" in page.url
+    page.get_by_role("button", name="Undo").click()
+    exact(page, "bits 8")
+    assert (metric(page, "Accuracy, validation").inner_text(), metric(page, "File").inner_text()) == before
+
+
+def test_a_link_with_pins_shows_the_identical_screen_in_a_private_window(page: Any, address: str) -> None:
+    page.goto(f"{address}/?baseline=mlp&sparsity=0.9")
+    exact(page, "sparsity 0.9")
+    page.get_by_role("button", name="Pin").click()
+    page.get_by_text("Pin 1", exact=True).wait_for()
+    page.get_by_test_id("stSidebar").get_by_test_id("stSelectbox").first.click()
+    page.get_by_text("Assignment: 4 bits").click()
+    exact(page, "bits 4")
+    settled(page)
+    page.wait_for_function("location.search.includes('pins=')")
+    private = page.context.browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+    private.goto(page.url)
+    exact(private, "bits 4")
+    settled(private)
+    private.get_by_text("Pin 1", exact=True).wait_for()
+    time_of_this_machine = ["Time/image", " ms"]
+
+    def screen(window: Any) -> list[str]:
+        window.get_by_role("heading", name="The images that flipped").wait_for()
+        metric(window, "Time/image").wait_for()
+        window.wait_for_timeout(2500)
+        settled(window)
+        lines = window.get_by_test_id("stMain").inner_text().splitlines()
+        return [line for line in lines if not any(word in line for word in time_of_this_machine)]
+
+    assert screen(private) == screen(page)

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from conftest import CNN_SHAPES, MLP_SHAPES, configurations, random_tensors, statistics_of
+from conftest import CNN_SHAPES, MLP_SHAPES, configurations, logits, random_tensors, statistics_of
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import compression, data, evaluation, low_rank, pruning, quantization
+from core import compression, data, inference, low_rank, pruning, quantization
 from core.compression import CompressedNetwork, Statistics, apply_pruning, check_sparsity, compress, quantize_model
 from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig
 from core.models import Baseline, Layer
@@ -19,10 +19,6 @@ SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp
 
 def frozen(baseline: Baseline, config: CompressionConfig, statistics: Statistics) -> StoredNetwork:
     return compress(baseline, config, statistics).freeze()
-
-
-def logits(network: StoredNetwork, x: Tensor) -> Tensor:
-    return evaluation.forward(network)(x)
 
 
 def weights(network: StoredNetwork) -> dict[str, Tensor]:
@@ -215,7 +211,7 @@ def test_apply_pruning_and_check_sparsity_agree(baseline: Baseline, statistics: 
 @pytest.mark.parametrize("bits", [2, 4, 6, 8])
 def test_quantize_model_puts_every_layer_on_its_grid(baseline: Baseline, statistics: Statistics, bits: int) -> None:
     network = compress(baseline, CompressionConfig(), statistics)
-    assert quantize_model(network, bits, bits, images=statistics.images) is network
+    assert quantize_model(network, bits, bits, ranges=statistics.activation_ranges(network)) is network
     for stored in network.freeze().layers:
         (tensor,) = stored.tensors
         assert tensor.bits == bits
@@ -223,13 +219,43 @@ def test_quantize_model_puts_every_layer_on_its_grid(baseline: Baseline, statist
         assert ((tensor.weight() - original).abs() <= tensor.scale * (0.5 + 1e-5)).all()
 
 
-def test_activations_are_not_rounded_without_images_to_calibrate_on(baseline: Baseline, statistics: Statistics) -> None:
+def test_activations_are_not_rounded_without_their_ranges(baseline: Baseline, statistics: Statistics) -> None:
     network = compress(baseline, CompressionConfig(), statistics)
-    with pytest.raises(ValueError, match="images"):
+    with pytest.raises(ValueError, match="ranges"):
         quantize_model(network, 8, 8)
 
 
 # Rounded activations.
+
+
+def test_the_ranges_of_activations_are_remembered_across_bit_widths(
+    baseline: Baseline, statistics: Statistics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[dict[str, float]] = []
+    ranges = inference.ranges
+    monkeypatch.setattr(inference, "ranges", lambda *rest: measured.append(ranges(*rest)) or measured[-1])
+    for bits in (None, 2, 4, 8):
+        for activation_bits in (None, 2, 5, 8):
+            config = CompressionConfig(rank_share=0.3, sparsity=0.5, bits=bits, activation_bits=activation_bits)
+            network = frozen(baseline, config, statistics)
+            for stored in network.layers[1:] if activation_bits else ():
+                steps = 2**activation_bits - 1
+                assert stored.input_scale == pytest.approx(measured[0][f"{stored.layer.name}.input"] / steps)
+    assert len(measured) == 1
+    frozen(baseline, CompressionConfig(rank_share=0.3, sparsity=0.6, activation_bits=4), statistics)
+    frozen(baseline, CompressionConfig(rank_share=0.2, sparsity=0.5, activation_bits=4), statistics)
+    assert len(measured) == 3
+
+
+def test_remembered_ranges_are_those_that_would_be_measured(
+    baseline: Baseline, statistics: Statistics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compression, "REMEMBERED_RANGES", 2)
+    configs = [CompressionConfig(sparsity=share) for share in (0.1, 0.5, 0.9, 0.1, 0.9, 0.9, 0.5)]
+    for config in configs:
+        network = compress(baseline, config, statistics)
+        expected = inference.ranges(network.freeze().layers, statistics.images.numpy())
+        assert statistics.activation_ranges(network) == expected
 
 
 def by_hand(network: StoredNetwork, exact: StoredNetwork, calibration: Tensor, x: Tensor, bits: int) -> Tensor:

@@ -1,23 +1,30 @@
 """Accuracy, reports and paired comparisons, against scikit-learn, scipy and brute force."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import sklearn.metrics
 import torch
-from conftest import statistics_of
-from hypothesis import given
+from conftest import CNN_SHAPES, plain_forward, random_tensors, statistics_of
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import evaluation
+from core import data, evaluation
 from core.compression import Statistics, compress
 from core.config import CompressionConfig
 from core.data import CLASSES, Split
-from core.evaluation import Comparison, Evaluation
+from core.evaluation import Comparison, Estimate, Evaluation, Prefix
+from core.inference import Array, Runner
 from core.models import Baseline
-from core.stored import StoredNetwork
+from core.stored import StoredLayer, StoredNetwork
+from core.workbench import Workbench
 
 
 @pytest.fixture
@@ -49,7 +56,7 @@ def pairs(draw: st.DrawFn) -> tuple[Evaluation, Evaluation]:
 
 def test_an_evaluation_is_the_softmax_of_the_networks_outputs(network: StoredNetwork, split: Split) -> None:
     measured = evaluation.evaluate(network, split)
-    outputs = evaluation.forward(network)(split.inputs)
+    outputs = plain_forward(network, split.inputs)
     assert outputs.shape == (len(split), 10)
     probabilities = outputs.softmax(1)
     assert torch.equal(measured.predictions.long(), outputs.argmax(1))
@@ -111,6 +118,301 @@ def test_an_evaluation_that_is_asked_to_stop_measures_nothing_more(network: Stor
     with pytest.raises(evaluation.Stopped):
         evaluation.evaluate(network, split, after_two_chunks, chunk=100)
     assert len(asked) == 3
+
+
+# The order of the images, and the first figure.
+
+
+@pytest.mark.parametrize("name", ["validation", "calibration", "test"])
+def test_the_order_is_a_permutation_that_begins_with_fifty_images_of_each_class(name: data.SplitName) -> None:
+    split = data.load(name)
+    assert sorted(split.order) == list(range(len(split)))
+    assert np.bincount(split.labels.numpy()[split.order[:500]]).tolist() == [50] * 10
+    assert np.array_equal(Split(name, split.images.clone(), split.labels.clone()).order, split.order)
+    assert abs(np.corrcoef(np.arange(500), split.order[:500])[0, 1]) < 0.2  # from everywhere, not the first ones
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=1200))
+def test_the_order_of_any_split_is_a_permutation(labels: list[int]) -> None:
+    split = Split("any", torch.zeros(len(labels), 28, 28, dtype=torch.uint8), torch.tensor(labels))
+    assert sorted(split.order) == list(range(len(labels)))
+
+
+def test_the_first_five_hundred_images_are_reported_once_as_they_will_stand(network: StoredNetwork) -> None:
+    split, said = data.load("validation"), []
+    measured = evaluation.evaluate(network, split, report=lambda *first: said.append(first))
+    ((seen, predictions),) = said
+    assert np.array_equal(seen, split.order[:500])
+    assert np.array_equal(predictions, measured.predictions.numpy()[seen])
+
+
+@pytest.mark.parametrize("chunk", [64, 500, 4999, 5000])
+def test_whatever_the_chunk_the_report_is_of_the_sample_and_comes_before_the_end(
+    network: StoredNetwork, chunk: int
+) -> None:
+    split, said = data.load("validation"), []
+    measured = evaluation.evaluate(network, split, report=lambda *first: said.append(first), chunk=chunk)
+    assert len(said) == (0 if chunk == 5000 else 1)
+    for seen, predictions in said:
+        assert 500 <= len(seen) < 500 + chunk
+        assert np.array_equal(seen, split.order[: len(seen)])
+        assert np.array_equal(predictions, measured.predictions.numpy()[seen])
+
+
+# What leading layers gave, kept.
+
+SMALL = Baseline("cnn", random_tensors(CNN_SHAPES))
+STEPS = [
+    CompressionConfig(),
+    *(CompressionConfig().with_layer("fc2", bits=bits) for bits in (2, 4)),
+    *(CompressionConfig().with_layer("fc1", rank=rank) for rank in (2, 3)),
+    CompressionConfig().with_layer("conv2", sparsity=0.5),
+    CompressionConfig().with_layer("conv1", bits=3),
+    *(CompressionConfig(activation_bits=4).with_layer("fc2", sparsity=share) for share in (0.2, 0.4)),
+    CompressionConfig(activation_bits=3),
+]
+
+
+@pytest.fixture(scope="module")
+def steps(images: Tensor) -> list[StoredNetwork]:
+    """Networks that differ in later layers, in earlier ones, and in their activations; the last two in bits alone."""
+    made = [compress(SMALL, config, statistics_of(SMALL, images)).freeze() for config in STEPS]
+    return [*made, *(replace(made[-1], config=CompressionConfig(activation_bits=bits)) for bits in (None, 2))]
+
+
+@pytest.fixture(scope="module")
+def splits() -> list[Split]:
+    """Two of the same size, and a smaller one."""
+    whole = data.load("validation")
+    pieces = [slice(0, 300), slice(300, 600), slice(0, 250)]
+    return [Split("validation", whole.images[piece], whole.labels[piece]) for piece in pieces]
+
+
+def same(a: Evaluation, b: Evaluation) -> bool:
+    alike = torch.equal(a.predictions, b.predictions) and torch.equal(a.confidences, b.confidences)
+    return alike and a.loss == b.loss
+
+
+class Runs:
+    """How many images went through the leading layers of a network, and from where its later layers began."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.leading: list[tuple[int, int]] = []
+        patch.setattr(evaluation, "Runner", self.runner)
+
+    def runner(self, layers: Sequence[StoredLayer], *rest: Any) -> Callable[[Array], Array]:
+        runner, ends = Runner(layers, *rest), not layers[-1].layer.relu
+
+        def run(x: Array) -> Array:
+            self.leading += [] if ends else [(len(layers), len(x))]
+            return runner(x)
+
+        return run
+
+    def taken(self) -> list[tuple[int, int]]:
+        taken, self.leading = self.leading, []
+        return taken
+
+
+@settings(max_examples=40)
+@given(
+    moves=st.lists(
+        st.tuples(
+            st.integers(0, len(STEPS) + 1),
+            st.sampled_from([0, 0, 0, 1, 2]),
+            st.none() | st.integers(0, 2),
+            st.sampled_from([100, 64]),
+        ),
+        min_size=2,
+        max_size=10,
+    )
+)
+def test_whatever_was_evaluated_before_a_prefix_changes_no_bit(
+    steps: list[StoredNetwork], splits: list[Split], moves: list[tuple[int, int, int | None, int]]
+) -> None:
+    """Any sequence of networks, splits and chunks; some evaluations are stopped after a few chunks."""
+    prefix = Prefix()
+    for step, which, stop_after, chunk in moves:
+        network, split, left = steps[step], splits[which], [stop_after]
+
+        def should_stop(left: list[int | None] = left) -> bool:
+            left[0] = None if left[0] is None else left[0] - 1
+            return left[0] is not None and left[0] < 0
+
+        if stop_after is not None:
+            with pytest.raises(evaluation.Stopped):
+                evaluation.evaluate(network, split, should_stop, prefix=prefix, chunk=chunk)
+        else:
+            measured = evaluation.evaluate(network, split, prefix=prefix, chunk=chunk)
+            assert same(measured, evaluation.evaluate(network, split))
+
+
+def test_what_did_not_change_is_not_run_again(
+    steps: list[StoredNetwork], splits: list[Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, two, four, *_ = steps
+    runs, prefix, split = Runs(monkeypatch), Prefix(), splits[0]
+    leading = []
+    for network in (plain, two, four, plain):
+        assert evaluation.evaluate(network, split, prefix=prefix, chunk=100).images == 300
+        leading.append(runs.taken())
+    assert leading == [
+        [],
+        [(3, 100)] * 3,
+        [],
+        [],
+    ]  # before fc2, three layers: run once, when they are seen to be shared
+
+
+def test_bits_alone_make_another_signal_and_part_of_a_chunk_is_not_taken_for_all_of_it(
+    steps: list[StoredNetwork], splits: list[Split]
+) -> None:
+    prefix, split, asked = Prefix(), splits[0], iter([False, True])
+    for network in (steps[-3], steps[-3], steps[-2], steps[-2], steps[-1], steps[-1]):
+        measured = evaluation.evaluate(network, split, prefix=prefix)
+        assert same(measured, evaluation.evaluate(network, split))
+    assert not same(measured, evaluation.evaluate(steps[-3], split))
+    prefix = Prefix()
+    evaluation.evaluate(steps[0], split, prefix=prefix)
+    with pytest.raises(evaluation.Stopped):
+        evaluation.evaluate(steps[1], split, lambda: next(asked), prefix=prefix, chunk=100)
+    for chunk in (150, 70):
+        assert same(
+            evaluation.evaluate(steps[2], split, prefix=prefix, chunk=chunk), evaluation.evaluate(steps[2], split)
+        )
+
+
+def test_a_prefix_follows_to_where_networks_are_alike_now(
+    images: Tensor, splits: list[Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = CompressionConfig().with_layer("conv1", bits=3)
+    configs = [CompressionConfig(), first, first.with_layer("fc2", bits=2), first.with_layer("fc2", bits=4)]
+    runs, prefix, leading = Runs(monkeypatch), Prefix(), []
+    for config in configs:
+        network = compress(SMALL, config, statistics_of(SMALL, images)).freeze()
+        evaluation.evaluate(network, splits[0], prefix=prefix, chunk=100)
+        leading.append(runs.taken())
+    assert leading == [[], [], [(3, 100)] * 3, []]
+
+
+def test_what_a_stopped_evaluation_had_computed_is_kept(
+    steps: list[StoredNetwork], splits: list[Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, two, four, *_ = steps
+    runs, prefix, split, asked = Runs(monkeypatch), Prefix(), splits[0], iter([False, False, True])
+    evaluation.evaluate(plain, split, prefix=prefix)
+    with pytest.raises(evaluation.Stopped):
+        evaluation.evaluate(two, split, lambda: next(asked), prefix=prefix, chunk=100)
+    assert runs.taken() == [(3, 100)] * 2
+    measured = evaluation.evaluate(four, split, prefix=prefix, chunk=100)
+    assert runs.taken() == [(3, 100)]
+    assert same(measured, evaluation.evaluate(four, split))
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_prefix_holds_no_more_than_its_limit(
+    steps: list[StoredNetwork], splits: list[Split], monkeypatch: pytest.MonkeyPatch, fits: bool
+) -> None:
+    needed = 300 * CNN_SHAPES["fc1"][0] * 4
+    monkeypatch.setattr(Prefix, "LIMIT", needed if fits else needed - 1)
+    runs, prefix, split = Runs(monkeypatch), Prefix(), splits[0]
+    for network in steps[:3]:
+        runs.taken()
+        measured = evaluation.evaluate(network, split, prefix=prefix, chunk=100)
+        leading = runs.taken()
+        assert same(measured, evaluation.evaluate(network, split))
+    assert leading == ([] if fits else [(3, 100)] * 3)
+
+
+# An estimate from a sample.
+
+
+def a_pair(
+    images: int, lost: float, gained: float, accuracy: float = 0.9, seed: int = 0
+) -> tuple[Evaluation, Evaluation]:
+    """A baseline, and a network that loses and gains about these shares of all images; as many of each class."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(images) % 10
+    right, chance = random.random(images) < accuracy, random.random(images)
+    after = np.where(right, chance >= lost / accuracy, chance < gained / (1 - accuracy))
+    true = torch.from_numpy(labels)
+    was, now = (torch.from_numpy((labels + ~ok) % 10) for ok in (right, after))
+    return made_up(was, true), made_up(now, true)
+
+
+def stratified(labels: Array, per_class: int, random: np.random.Generator) -> NDArray[np.int64]:
+    own = [random.permutation(np.flatnonzero(labels == c))[:per_class] for c in range(10)]
+    return np.concatenate(own)
+
+
+def estimate_from(before: Evaluation, after: Evaluation, sample: NDArray[np.int64]) -> Estimate:
+    return evaluation.estimate(before, sample, after.predictions.numpy()[sample])
+
+
+@given(pairs())
+def test_an_estimate_from_all_images_is_exact(pair: tuple[Evaluation, Evaluation]) -> None:
+    before, after = pair
+    found = estimate_from(before, after, np.random.default_rng(0).permutation(before.images))
+    assert (found.images, found.of, found.half_width) == (before.images, before.images, 0)
+    assert found.accuracy == pytest.approx(after.accuracy, abs=1e-12)
+    assert found.interval == pytest.approx((after.accuracy, after.accuracy), abs=1e-12)
+
+
+@given(pairs(), st.data())
+def test_an_estimate_is_the_baselines_accuracy_and_the_difference_on_the_sample(
+    pair: tuple[Evaluation, Evaluation], draw: st.DataObject
+) -> None:
+    before, after = pair
+    whole = before.images
+    count = draw.draw(st.integers(1, whole))
+    sample = np.random.default_rng(draw.draw(st.integers(0, 99))).permutation(whole)[:count]
+    found = estimate_from(before, after, sample)
+    change = after.right.numpy()[sample].astype(int) - before.right.numpy()[sample].astype(int)
+    assert found.accuracy == pytest.approx(before.accuracy + change.mean(), abs=1e-12)
+    low, high = found.interval
+    assert 0 <= low <= high <= 1
+    # Not narrower than the interval of the paired difference, and wider by no more than two made-up flips.
+    correction = ((whole - count) / max(1, whole - 1)) ** 0.5
+    wald = evaluation.Z95 * change.std() / count**0.5
+    assert wald * correction - 1e-12 <= found.half_width <= (wald + 2 * evaluation.Z95 / count) * correction + 1e-12
+    assert (found.half_width > 0) == (count < whole)
+
+
+def test_the_half_width_shrinks_to_nothing_as_the_sample_grows() -> None:
+    before, after = a_pair(5_000, 0.05, 0.02)
+    order = stratified(before.labels.numpy(), 500, np.random.default_rng(0)).reshape(10, 500).T.ravel()
+    widths = [estimate_from(before, after, order[:count]).half_width for count in range(500, 5_001, 500)]
+    assert widths == sorted(widths, reverse=True)
+    assert len(set(widths)) == len(widths)
+    assert widths[-1] == 0
+    almost = estimate_from(before, after, order[:4_990])
+    assert almost.accuracy == pytest.approx(after.accuracy, abs=2 * 10 / 4_990)
+    assert abs(almost.accuracy - after.accuracy) <= almost.half_width < 0.001
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained"), [(0, 0), (0.0006, 0), (0.002, 0.002), (0.01, 0.005), (0.05, 0.02), (0.3, 0.01), (0.8, 0.05)]
+)
+@pytest.mark.parametrize("per_class", [10, 50, 200])
+def test_the_interval_of_an_estimate_covers_the_exact_accuracy(lost: float, gained: float, per_class: int) -> None:
+    before, after = a_pair(5_000, lost, gained)
+    random, labels = np.random.default_rng(1), before.labels.numpy()
+    found = [estimate_from(before, after, stratified(labels, per_class, random)) for _ in range(400)]
+    covered = [low <= after.accuracy <= high for low, high in (estimate.interval for estimate in found)]
+    assert np.mean(covered) >= 0.9
+
+
+@pytest.mark.parametrize(
+    "config", [CompressionConfig(bits=4), CompressionConfig(sparsity=0.9), CompressionConfig(bits=2)]
+)
+def test_the_interval_covers_the_accuracy_of_a_compressed_shipped_network(config: CompressionConfig) -> None:
+    bench, split, random = Workbench(), data.load("validation"), np.random.default_rng(2)
+    before, after = (evaluation.evaluate(bench.network("mlp", each), split) for each in (CompressionConfig(), config))
+    found = [estimate_from(before, after, stratified(split.labels.numpy(), 50, random)) for _ in range(400)]
+    covered = [low <= after.accuracy <= high for low, high in (estimate.interval for estimate in found)]
+    assert np.mean(covered) >= 0.9
+    low, high = estimate_from(before, after, split.order[:500]).interval
+    assert low <= after.accuracy <= high  # the one sample that a page shows
 
 
 # Two networks on the same images.

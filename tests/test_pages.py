@@ -12,7 +12,10 @@ from streamlit.testing.v1 import AppTest
 
 from core import models
 from core.config import RECIPES, CompressionConfig, LayerConfig
-from core.workbench import Workbench
+from core.evaluation import Estimate
+from core.workbench import Early, Workbench
+from pages.parts import curves, figures
+from pages.parts.presets import PRESETS
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = ["baseline", "spectrum", "explore", "export"]
@@ -123,6 +126,8 @@ def layer_slider(app: AppTest, label: str) -> Any:
 
 def test_a_layer_follows_the_network_until_it_is_touched_and_again_after_a_reset() -> None:
     app = opened(baseline="mlp", sparsity="0.5", scope="layer")
+    app.session_state["w_by_layer"] = True
+    app.run()
     app.get_by_key("w_layer").set_value("fc2").run()
     assert layer_slider(app, "Sparsity of fc2").value == 50.0
     app.slider(key="w_sparsity").set_value(60.0).run()
@@ -138,6 +143,8 @@ def test_a_layer_follows_the_network_until_it_is_touched_and_again_after_a_reset
 
 def test_under_one_threshold_a_layers_slider_shows_what_the_threshold_does_to_it() -> None:
     app = opened(baseline="cnn", sparsity="0.7")
+    app.session_state["w_by_layer"] = True
+    app.run()
     app.get_by_key("w_layer").set_value("conv1").run()
     row = next(row for row in Workbench().evaluate("cnn", choice(app).config).layers if row.name == "conv1")
     assert row.sparsity < 0.3
@@ -231,3 +238,139 @@ def test_a_cache_that_cannot_be_written_is_said_and_everything_works(
     app = opened()
     assert "cannot be kept" in app.warning[0].value
     assert "Accuracy, validation" in metrics(app)
+
+
+# Undo, scenarios, pins, and what is compared with them.
+
+
+def button(app: AppTest, label: str) -> Any:
+    return next(button for button in app.button if button.label == label)
+
+
+def exact_line(app: AppTest) -> str:
+    return next(caption.value for caption in app.caption if "**Exact**" in caption.value)
+
+
+def test_undo_returns_the_identical_figures_and_redo_takes_them_back() -> None:
+    app = opened(baseline="mlp", sparsity="0.5")
+    assert button(app, "Undo").disabled
+    seen = [(choice(app), metrics(app), exact_line(app))]
+    for percent in (80.0, 90.0):
+        app.slider(key="w_sparsity").set_value(percent).run()
+        seen.append((choice(app), metrics(app), exact_line(app)))
+    for expected in (seen[1], seen[0]):
+        button(app, "Undo").click().run()
+        assert (choice(app), metrics(app), exact_line(app)) == expected
+    assert button(app, "Undo").disabled
+    assert app.slider(key="w_sparsity").value == 50.0
+    button(app, "Redo").click().run()
+    assert (choice(app), metrics(app), exact_line(app)) == seen[1]
+    app.slider(key="w_sparsity").set_value(10.0).run()
+    assert button(app, "Redo").disabled
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_scenario_can_be_gone_to_and_left_again(name: str) -> None:
+    app = opened(baseline="mlp", sparsity="0.5")
+    app.selectbox(key="w_preset").set_value(name).run()
+    assert not app.exception
+    assert not app.warning
+    assert choice(app) == PRESETS[name]
+    assert app.selectbox(key="w_preset").value is None
+    button(app, "Undo").click().run()
+    assert choice(app).config == CompressionConfig(sparsity=0.5)
+
+
+def test_the_reports_scenario_has_the_reports_parameters() -> None:
+    app = opened()
+    app.selectbox(key="w_preset").set_value("Report: 80 % of fc2's rank removed").run()
+    assert metrics(app)["Parameters"] == "774,666"
+
+
+def test_what_is_pinned_stands_beside_the_choice_and_comes_back_with_the_link() -> None:
+    app = opened(baseline="mlp", sparsity="0.9", **{"fc1.bits": "3"})
+    pinned = choice(app)
+    button(app, "Pin").click().run()
+    assert button(app, "Pin").disabled
+    app.slider(key="w_sparsity").set_value(30.0).run()
+    app.selectbox(key="w_baseline").set_value("mlp-course").run()
+    other = opened(**dict(app.query_params.items()))
+    assert not other.warning
+    for shown in (app, other):
+        assert shown.session_state["pins"] == (pinned,)
+        card = next(text.value for text in shown.markdown if "Pin 1" in text.value)
+        result = Workbench().evaluate(*pinned)
+        assert f"{result.evaluation.accuracy:.2%}" in card
+        assert "fc1.bits 3" in card
+    assert choice(other) == choice(app)
+    button(other, "Go").click().run()
+    assert choice(other) == pinned
+    button(other, "Remove").click().run()
+    assert other.session_state["pins"] == ()
+    assert "pins" not in other.query_params
+
+
+def test_bad_pins_in_a_link_are_named_and_the_others_stay() -> None:
+    text = "baseline-mlp_sparsity-7*nonsense*baseline-nobody_bits-4*baseline-cnn_bits-4*baseline-cnn_bits-3*rank-1e-05"
+    app = opened(baseline="mlp", sparsity="0.5", pins=text)
+    said = " ".join(warning.value for warning in app.warning)
+    for part in ("sparsity=7", "nobody", "can pin 4"):
+        assert part in said
+    assert choice(app).config == CompressionConfig(sparsity=0.5)
+    assert 0 < len(app.session_state["pins"]) <= 4
+
+
+def test_classes_and_flips_are_against_the_baseline_or_against_a_pin() -> None:
+    app = opened(baseline="mlp", sparsity="0.9", pins="baseline-mlp_sparsity-0.9*baseline-mlp_bits-2")
+    bench, (name, config) = Workbench(), choice(app)
+    result, other = bench.evaluate(name, config), bench.evaluate("mlp", CompressionConfig(bits=2))
+
+    def lost(app: AppTest) -> int:
+        label = app.get_by_key("w_outcome").options[0]
+        return int(label.partition("(")[2].rstrip(")"))
+
+    assert lost(app) == result.comparison.lost
+    app.get_by_key("w_against").set_value("pin 2").run()
+    assert lost(app) == bench.compare(result, other).lost != result.comparison.lost
+    app.get_by_key("w_against").set_value("pin 1").run()
+    assert any("No prediction changed" in info.value for info in app.info)
+
+
+def test_the_exact_line_names_the_settings_that_were_measured() -> None:
+    app = opened(baseline="cnn", bits="5", **{"fc1.sparsity": "0.25"})
+    assert "all 5,000 validation images: bits 5, fc1.sparsity 0.25." in exact_line(app)
+    assert any("In closed form: **421,642** parameters" in caption.value for caption in app.caption)
+
+
+def test_an_estimate_and_a_previous_figure_are_marked_as_such() -> None:
+    bench, config = Workbench(), CompressionConfig(sparsity=0.5, rank_share=0.2)
+    outline, previous = bench.outline("mlp", config), bench.evaluate("mlp", CompressionConfig(sparsity=0.5))
+    early = Early(Estimate(500, 5000, 0.9123, 0.0101), bytes=123_456, nonzero=777)
+    accuracy, size, _, parameters, _ = figures.estimated(early, outline)
+    assert accuracy.value == "≈ 91.2%"
+    assert "± 1.0 pp" in accuracy.below
+    assert (size.value, parameters.below) == ("120.6 KB", "777 ≠ 0")
+    accuracy, size, _, parameters, _ = figures.waiting(previous, outline)
+    assert (accuracy.value, accuracy.below) == (f"{previous.evaluation.accuracy:.2%}", "previous setting")
+    assert parameters.value == f"{outline.parameters:,}"
+    assert (size.value, size.below) == (figures.kilobytes(previous.bytes), "previous")
+    assert figures.waiting(None, outline)[0].value == figures.WAIT
+
+
+def test_curves_hold_the_measured_points_and_the_place_where_one_stands() -> None:
+    bench = Workbench()
+    known = bench.evaluate("mlp", CompressionConfig(sparsity=0.9))
+    app = opened(baseline="mlp", sparsity="0.5")
+    drawn = [chart for chart in app.get("vega_lite_chart") if "w_" not in str(chart)]
+    assert len(drawn) >= 3
+    assert bench.point("mlp", CompressionConfig(sparsity=0.9)) == (known.evaluation.accuracy, known.bytes)
+
+
+def test_every_place_of_every_curve_is_a_configuration_that_its_slider_can_show() -> None:
+    config = CompressionConfig(sparsity=0.7, bits=6, activation_bits=6)
+    for setting, curve in curves.of_network(config).items():
+        for place in curve.positions:
+            assert curve.low <= place.x <= curve.high, setting
+            again = curves.of_network(place.config)
+            assert again[setting].now == pytest.approx(place.x)
+            assert all(again[other].now == curves.of_network(config)[other].now for other in again if other != setting)

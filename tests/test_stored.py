@@ -1,17 +1,18 @@
 """What a file holds: the same network, whatever was set; anything else is a FormatError."""
 
 import json
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
 import pytest
 import torch
-from conftest import CNN_SHAPES, MLP_SHAPES, configurations, random_tensors, statistics_of
+from conftest import CNN_SHAPES, MLP_SHAPES, configurations, logits, random_tensors, statistics_of
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core import evaluation, stored
+from core import stored
 from core.compression import Statistics, compress
 from core.config import CompressionConfig
 from core.models import Baseline
@@ -45,7 +46,34 @@ def test_what_is_read_is_what_was_written(family: str, images: Tensor, draw: st.
             assert (tensor.name, tensor.bits) == (copy.name, copy.bits)
             assert torch.equal(tensor.values, copy.values)
             assert torch.equal(tensor.weight(), copy.weight())
-    assert torch.equal(evaluation.forward(read)(images), evaluation.forward(network)(images))
+    assert torch.equal(logits(read, images), logits(network, images))
+
+
+def test_a_layers_content_names_all_that_its_output_depends_on_and_nothing_else(
+    baseline: Baseline, statistics: Statistics
+) -> None:
+    config = CompressionConfig(rank_share=0.3, above_break_even=True, sparsity=0.5, bits=4, activation_bits=6)
+    network = compress(baseline, config, statistics).freeze()
+    layer = network.layers[1]
+    first, second = layer.tensors
+    assert first.scale is not None
+    assert second.scale is not None
+    others = [
+        replace(layer, layer=replace(layer.layer, relu=not layer.layer.relu)),
+        replace(layer, layer=replace(layer.layer, pool=not layer.layer.pool)),
+        replace(layer, bias=layer.bias + 1e-3),
+        replace(layer, input_scale=None),
+        replace(layer, between_scale=layer.between_scale * 2),
+        replace(layer, tensors=(replace(first, values=-first.values), second)),
+        replace(layer, tensors=(replace(first, scale=first.scale * 2), second)),
+        replace(layer, tensors=(first, replace(second, scale=second.scale * 2))),
+        replace(layer, tensors=(first, replace(second, bits=5))),
+        network.layers[0],
+    ]
+    assert len({layer.content, *(other.content for other in others)}) == len(others) + 1
+    without_masks = replace(layer, tensors=tuple(replace(tensor, mask=None) for tensor in layer.tensors))
+    assert layer.content == without_masks.content
+    assert [own.content for own in again(network).layers] == [own.content for own in network.layers]
 
 
 @pytest.mark.parametrize("family", ["mlp", "cnn"])

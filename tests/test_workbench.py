@@ -13,13 +13,20 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from conftest import MLP_SHAPES, random_tensors
+from conftest import MLP_SHAPES, configurations, random_tensors
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from core import compression, data, evaluation, jobs, models, training, workbench
+from core import compression, data, evaluation, jobs, models, training, turns, workbench
 from core.config import CompressionConfig, ConfigError, LayerConfig, TrainingConfig
+from core.evaluation import Latency
 from core.files import sha256
 from core.models import Baseline, BaselineError
-from core.workbench import SHIPPED, Result, UnknownBaseline, Workbench
+from core.stored import StoredNetwork
+from core.turns import Ticket
+from core.workbench import SHIPPED, Early, Result, UnknownBaseline, Workbench
+
+FIXTURES = HealthCheck.function_scoped_fixture
 
 SOME = CompressionConfig(sparsity=0.5, bits=4, activation_bits=6).with_layer("fc2", rank=3)
 
@@ -149,22 +156,213 @@ def test_a_file_that_changes_meanwhile_spoils_no_cached_result(
         assert same(later.evaluate(str(path), SOME), honest)
 
 
-def test_two_who_ask_at_once_are_answered_by_one_evaluation(
+class Gate:
+    """Evaluations that wait until they are let through; `runs` are the configurations that were evaluated."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, reports: bool = False) -> None:
+        self.runs: list[CompressionConfig] = []
+        self.begun, self.reported, self.open = threading.Event(), threading.Event(), threading.Event()
+        evaluate = evaluation.evaluate
+
+        def gated(
+            network: StoredNetwork, split: data.Split, should_stop: Any, report: Callable[..., None], *rest: Any
+        ) -> evaluation.Evaluation:
+            self.runs.append(network.config)
+            self.begun.set()
+
+            def tell(*first: Any) -> None:
+                report(*first)
+                self.reported.set()
+                assert self.open.wait(60)
+
+            if not reports:
+                assert self.open.wait(60)
+            return evaluate(network, split, should_stop, tell if reports else report, *rest)
+
+        patch.setattr(evaluation, "evaluate", gated)
+
+
+def all_waiting(bench: Workbench, count: int) -> threading.Event:
+    """Set when so many requests are in line."""
+    ask, asked, reached = bench.turns.ask, [], threading.Event()
+
+    def counted(*request: Any) -> Ticket:
+        asked.append(ask(*request))
+        if len(asked) == count:
+            reached.set()
+        return asked[-1]
+
+    bench.turns.ask = counted  # type: ignore[method-assign]
+    return reached
+
+
+def test_those_who_ask_at_once_are_answered_by_one_evaluation_of_each_configuration(
     bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.evaluate(small, CompressionConfig())
-    runs: list[int] = []
-    evaluate = evaluation.evaluate
-    monkeypatch.setattr(evaluation, "evaluate", lambda *rest: runs.append(1) or evaluate(*rest))
-    results: list[Result] = []
-    asking = [threading.Thread(target=lambda: results.append(bench.evaluate(small, SOME))) for _ in range(5)]
+    gate, other = Gate(monkeypatch), replace(SOME, bits=7)
+    waiting, results = all_waiting(bench, 6), []
+    asking = [
+        threading.Thread(target=lambda config=config: results.append(bench.evaluate(small, config)))
+        for config in (SOME, other) * 3
+    ]
     for thread in asking:
         thread.start()
+    assert waiting.wait(60)
+    gate.open.set()
     for thread in asking:
-        thread.join()
-    assert len(runs) == 1
-    assert sorted(result.cached for result in results) == [False, True, True, True, True]
-    assert all(same(result, results[0]) for result in results)
+        thread.join(60)
+    assert len(gate.runs) == 3
+    assert {config.to_json() for config in gate.runs} == {each.to_json() for each in (CompressionConfig(), SOME, other)}
+    for config in (SOME, other):
+        own = [result for result in results if result.config == config]
+        assert len(own) == 3
+        assert all(same(result, own[0]) for result in own)
+    assert bench.turns.counts == {"computed": 2}
+
+
+def test_who_asks_just_as_the_answer_is_written_measures_nothing_again(
+    bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks into the cache, finds nothing, and gets in line when the answer is already there."""
+    ask = bench.turns.ask
+
+    def late(*request: Any) -> Ticket:
+        bench.turns.ask = ask  # type: ignore[method-assign]
+        first = threading.Thread(target=bench.evaluate, args=(small, SOME))
+        first.start()
+        first.join(60)
+        return ask(*request)
+
+    bench.turns.ask = late  # type: ignore[method-assign]
+    gate = Gate(monkeypatch)
+    gate.open.set()
+    assert bench.evaluate(small, SOME).config == SOME
+    assert sorted(config.to_json() for config in gate.runs) == sorted([CompressionConfig().to_json(), SOME.to_json()])
+
+
+def test_those_who_share_a_computation_each_get_their_own_name_of_the_baseline(
+    bench: Workbench, small: str, baseline: Baseline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(models.to_bytes(baseline))
+    gate, waiting, results = Gate(monkeypatch), all_waiting(bench, 2), {}
+    names = (small, str(path))
+    asking = [
+        threading.Thread(target=lambda name=name: results.update({name: bench.evaluate(name, SOME)})) for name in names
+    ]
+    for thread in asking:
+        thread.start()
+    assert waiting.wait(60)
+    gate.open.set()
+    for thread in asking:
+        thread.join(60)
+    assert {name: result.baseline_id for name, result in results.items()} == {name: name for name in names}
+
+
+def answer(bench: Workbench, ticket: Ticket) -> Any:
+    while not bench.turns.wait(ticket, 60):
+        assert ticket.first is not None, "nothing came"
+    return ticket.result()
+
+
+def test_what_is_known_is_answered_at_once(bench: Workbench, small: str, forbid: Callable[[], None]) -> None:
+    asked = bench.ask("a", small, SOME)
+    first = answer(bench, asked)
+    assert not first.cached
+    forbid()
+    for again in (bench, Workbench(bench.cache)):
+        ticket = again.ask("b", small, SOME)
+        assert ticket.done
+        assert ticket.result().cached
+        assert same(ticket.result(), first)
+        assert same(again.known(small, SOME), first)
+        assert again.point(small, SOME) == (first.evaluation.accuracy, first.bytes)
+        assert again.known(small, replace(SOME, bits=5)) is None
+        assert again.point(small, replace(SOME, bits=5)) is None
+
+
+def test_who_is_answered_at_once_waits_no_longer_for_what_was_asked_before(
+    bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.evaluate(small, SOME)
+    gate = Gate(monkeypatch)
+    other = replace(SOME, bits=5)
+    bench.ask("a", small, other)
+    assert gate.begun.wait(60)
+    assert bench.ask("a", small, SOME).done
+    gate.open.set()
+    bench.evaluate(small, replace(SOME, bits=6))  # the next in line
+    assert bench.known(small, other) is None
+    assert bench.turns.counts["stopped"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("mlp", CompressionConfig(bits=4)),
+        ("mlp", CompressionConfig(sparsity=0.5, bits=6, activation_bits=8)),
+        ("cnn", CompressionConfig(bits=5).with_layer("fc1", rank=20)),
+    ],
+)
+def test_an_early_figure_comes_before_the_result_with_exact_bytes_and_an_interval_that_holds_it(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, name: str, config: CompressionConfig
+) -> None:
+    bench.evaluate(name, CompressionConfig())
+    gate = Gate(monkeypatch, reports=True)
+    ticket = bench.ask("a", name, config)
+    assert gate.reported.wait(60)
+    assert not ticket.done
+    early = ticket.first
+    assert isinstance(early, Early)
+    assert (early.estimate.images, early.estimate.of) == (500, 5_000)
+    gate.open.set()
+    result = answer(bench, ticket)
+    assert ticket.first is early
+    assert (early.bytes, early.nonzero) == (result.bytes, result.nonzero)
+    low, high = early.estimate.interval
+    assert low <= result.evaluation.accuracy <= high
+    assert high - low < 0.05
+
+
+@settings(max_examples=25, suppress_health_check=[*settings.default.suppress_health_check, FIXTURES])
+@given(draw=st.data(), family=st.sampled_from(["mlp", "cnn"]))
+def test_an_outline_says_what_the_result_will(
+    bench: Workbench, mlp: Baseline, cnn: Baseline, family: str, draw: st.DataObject
+) -> None:
+    baseline = mlp if family == "mlp" else cnn
+    config = draw.draw(configurations(baseline))
+    name = bench.add_baseline(baseline, "small", "loaded")
+    outline, result = bench.outline(name, config), bench.evaluate(name, config)
+    assert (outline.parameters, outline.baseline_bytes) == (result.parameters, result.baseline_bytes)
+    assert outline.theoretical_kb == pytest.approx(result.theoretical_kb)
+    ranks = {row.name: row.rank for row in result.layers if row.rank is not None}
+    assert set(outline.energy) == set(ranks)
+    for layer, rank in ranks.items():
+        values = np.linalg.svd(baseline.tensors[f"{layer}.weight"].flatten(1).double().numpy(), compute_uv=False)
+        assert outline.energy[layer] == pytest.approx((values[:rank] ** 2).sum() / (values**2).sum(), abs=1e-4)
+
+
+def test_wishes_fill_the_cache(bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.evaluate(small, SOME)
+    wished = [replace(SOME, bits=bits) for bits in (5, 6, 7)]
+    gate, kept = Gate(monkeypatch), threading.Semaphore(0)
+    gate.open.set()
+    monkeypatch.setattr(bench, "_remember", lambda *entry, own=bench._remember: (own(*entry), kept.release())[0])
+    monkeypatch.setattr(turns, "QUIET_SECONDS", 0.0)
+    bench.wish("a", small, [SOME, *wished])
+    for _ in wished:
+        assert kept.acquire(timeout=60)
+    assert gate.runs == wished  # in that order, and not what was known
+    for again in (bench, Workbench(bench.cache)):
+        for config in wished:
+            known = again.known(small, config)
+            assert known is not None
+            assert known.config == config
+            assert again.ask("b", small, config).done
+    assert len(gate.runs) == 3
+    bench.wish("a", small, wished)  # nothing is left to wish for
+    bench.evaluate(small, replace(SOME, bits=8))
+    assert len(gate.runs) == 4
 
 
 def edit(bench: Workbench, change: str, *values: object) -> int:
@@ -269,15 +467,53 @@ def test_a_layer_that_stays_dense_says_why(bench: Workbench, small: str) -> None
     assert all(row.rank == row.full_rank and not row.note for row in factored.layers)
 
 
-def test_latency_is_measured_once_per_structure(bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured: list[int] = []
-    latency = evaluation.latency
-    monkeypatch.setattr(evaluation, "latency", lambda *rest: measured.append(1) or latency(*rest, repeats=3))
-    first = bench.latency(small, CompressionConfig())
-    assert bench.latency(small, CompressionConfig(bits=4, sparsity=0.9, activation_bits=8)) == first
-    assert len(measured) == 1
-    bench.latency(small, SOME)
-    assert len(measured) == 2
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, ...]]]:
+    """Latency measurements that take no time: of which structures, and each a little slower than the one before."""
+    measured: list[list[tuple[int, ...]]] = []
+
+    def latency(network: StoredNetwork, images: torch.Tensor, batch: int) -> Latency:
+        measured.append([tuple(tensor.values.shape) for stored in network.layers for tensor in stored.tensors])
+        return Latency(batch, 1, float(len(measured)), 0.5, 100.0)
+
+    monkeypatch.setattr(evaluation, "latency", latency)
+    monkeypatch.setattr(turns, "QUIET_SECONDS", 0.0)
+    return measured
+
+
+def test_latency_is_measured_once_per_structure(
+    bench: Workbench, small: str, timed: list[list[tuple[int, ...]]]
+) -> None:
+    first = answer(bench, bench.latency("a", small, CompressionConfig()))
+    again = bench.latency("b", small, CompressionConfig(bits=4, sparsity=0.9, activation_bits=8))
+    assert again.done
+    assert again.result() == first
+    assert len(timed) == 1
+    assert answer(bench, bench.latency("a", small, SOME)) != first
+    assert len(timed) == 2
+    for shapes, config in zip(timed, (CompressionConfig(), SOME), strict=True):
+        stored = bench.network(small, config)
+        assert shapes == [tuple(tensor.values.shape) for layer in stored.layers for tensor in layer.tensors]
+    assert answer(bench, bench.latency("a", small, SOME, batch=8)).batch == 8
+    assert len(timed) == 3
+
+
+def test_after_a_while_latency_is_measured_again_and_the_quietest_measurement_stands(
+    bench: Workbench, small: str, timed: list[list[tuple[int, ...]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = answer(bench, bench.latency("a", small, CompressionConfig()))
+    bench.turns.wish = lambda session, works: wished.append(works)  # type: ignore[method-assign]
+    wished: list[Any] = []
+    assert bench.latency("a", small, CompressionConfig()).done
+    assert wished == []
+    monkeypatch.setattr(workbench, "LATENCY_SECONDS", -1.0)
+    known = bench.latency("a", small, CompressionConfig())
+    assert known.done
+    assert known.result() == first
+    ((work,),) = (works.values() for works in wished)
+    work(lambda: False, lambda early: None)
+    assert len(timed) == 2
+    assert bench.latency("a", small, CompressionConfig()).result() == first  # the second was slower
 
 
 # Baselines.

@@ -1,5 +1,7 @@
 """Pictures of figures, all in one hand: the same colour for the same thing on every page, axes with names and units."""
 
+from typing import Any
+
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -74,6 +76,35 @@ def ledger(entries: pd.DataFrame) -> alt.Chart:
         )
         .properties(height=alt.Step(260 / max(4, len(order))))
     )
+
+
+@st.cache_data(show_spinner=False)
+def look_ahead(low: float, high: float) -> dict[str, Any]:
+    """Accuracy (points, blue) and file size (dashed, grey) along a slider, whose ends are those of the chart; without
+    data, which come with each drawing: columns x, setting, accuracy, KB, here. Points can be clicked."""
+    x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[low, high], nice=False, padding=6))
+    tooltip = [
+        "setting:N",
+        alt.Tooltip("accuracy:Q", format=".2%"),
+        alt.Tooltip("KB:Q", format=",.1f", title="KB in the file"),
+    ]
+    inside = {"tickCount": 2, "domain": False, "ticks": False, "grid": False, "title": None, "labelFontSize": FONT - 3}
+    left = alt.Axis(orient="left", format=".3~p", labelAlign="left", labelPadding=-3, labelColor=CURRENT, **inside)
+    right = alt.Axis(orient="right", labelExpr="datum.label + ' KB'", labelAlign="right", labelPadding=-3, **inside)
+    base = alt.Chart().encode(x=x, tooltip=tooltip)
+    accuracy = alt.Y("accuracy:Q", axis=left, scale=alt.Scale(zero=False, nice=True, padding=5))
+    place = alt.selection_point(name="place", fields=["x"], on="click", nearest=False, toggle=False, empty=False)
+    size = base.mark_line(color=BASELINE, strokeWidth=1.5, strokeDash=[4, 3]).encode(
+        y=alt.Y("KB:Q", axis=right, scale=alt.Scale(zero=True, padding=5))
+    )
+    line = base.mark_line(color=CURRENT, strokeWidth=2).encode(y=accuracy)
+    points = base.mark_point(filled=True, color=CURRENT, size=55, opacity=1, cursor="pointer").encode(y=accuracy)
+    here = base.transform_filter("datum.here")
+    mark = here.mark_point(shape="diamond", filled=True, color=PINNED, size=150, opacity=1).encode(y=accuracy)
+    curve = alt.layer(line, points.add_params(place).transform_filter("!datum.here"), mark)
+    chart = alt.layer(size, curve).resolve_scale(y="independent").properties(height=78, padding=0)
+    spec: dict[str, Any] = chart.to_dict(validate=False)
+    return spec
 
 
 def singular_values(values: pd.DataFrame, rank: int, break_even: int) -> alt.LayerChart:

@@ -1,13 +1,21 @@
 """The controls: each shows the current choice, checks what it is told, and writes the choice. Nothing else does."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import streamlit as st
 
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, TrainingConfig
 from pages.parts import state
+from pages.parts.presets import PRESETS
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
+    from core.workbench import Result
 
 ALL = 100
 FLOAT = "float32"
@@ -28,6 +36,41 @@ HELP_ACTIVATIONS = """Round the signals between the layers to the same number of
 calibration images. The input image keeps its own 8 bits."""
 
 
+def step_controls() -> None:
+    """Undo, redo, pin, and the scenarios of the course."""
+    row = st.container(horizontal=True, gap="small")
+    row.button("Undo", icon=":material/undo:", on_click=state.undo, disabled=not state.past(), width="stretch")
+    row.button("Redo", icon=":material/redo:", on_click=state.redo, disabled=not state.future(), width="stretch")
+    choice = state.current()
+    full = len(state.pins()) >= state.PINS
+    row.button(
+        "Pin",
+        icon=":material/push_pin:",
+        on_click=state.pin,
+        args=(choice,),
+        disabled=full or choice in state.pins(),
+        help=f"Keep this configuration beside the next ones, in the link too; {state.PINS} at most.",
+        width="stretch",
+    )
+    st.selectbox(
+        "Scenario",
+        list(PRESETS),
+        index=None,
+        placeholder="Go to a scenario of the course",
+        key="w_preset",
+        on_change=_go_to_preset,
+        label_visibility="collapsed",
+    )
+
+
+def _go_to_preset() -> None:
+    """Choose a scenario; the box is empty again, so that the same one can be chosen twice."""
+    name = st.session_state["w_preset"]
+    st.session_state["w_preset"] = None
+    if name in PRESETS:
+        state.choose(*PRESETS[name])
+
+
 def baseline_picker() -> None:
     """Which network everything is about."""
     titles = {card.id: card.title for card in state.workbench().cards()}
@@ -42,11 +85,13 @@ def baseline_picker() -> None:
     )
 
 
-def network_controls() -> None:
-    """Rank, sparsity and bits for the whole network."""
+def network_controls() -> dict[str, DeltaGenerator]:
+    """Rank, sparsity and bits for the whole network; returns the place below each, for its curve."""
     config = state.current().config
     share = ALL if config.rank_share is None else round(config.rank_share * 100)
-    _slider("Rank kept", "w_rank", share, 1, ALL, HELP_RANK, lambda v: {"rank_share": None if v == ALL else v / 100})
+    slots = {}
+    _slider("Rank kept", "w_rank", share, 1, ALL, HELP_RANK, lambda v: {"rank_share": rank_share(v)})
+    slots["rank"] = st.container()
     _slider(
         "Sparsity",
         "w_sparsity",
@@ -54,13 +99,16 @@ def network_controls() -> None:
         0.0,
         100.0,
         HELP_SPARSITY,
-        lambda v: {"sparsity": v / 100 if v else None},
+        lambda v: {"sparsity": sparsity_share(v)},
         step=0.5,
     )
+    slots["sparsity"] = st.container()
     key = state.keep_widget("w_bits", config.bits or FLOAT)
     st.select_slider("Bits per weight", BIT_CHOICES, key=key, help=HELP_BITS, on_change=_write_bits)
-    key = state.keep_widget("w_activations", _activations_follow(config))
+    slots["bits"] = st.container()
+    key = state.keep_widget("w_activations", activations_follow(config))
     st.toggle("Activations at the same bits", key=key, help=HELP_ACTIVATIONS, on_change=_write_bits)
+    return slots
 
 
 def finer_controls() -> None:
@@ -78,19 +126,31 @@ def finer_controls() -> None:
     )
 
 
-def layer_controls() -> None:
+class LayerPlaces(NamedTuple):
+    """A layer's sliders: where they stand, and the place below each, for its curve."""
+
+    name: str
+    full_rank: int
+    now: dict[str, float]
+    slots: dict[str, DeltaGenerator]
+
+
+def layer_controls(result: Result) -> LayerPlaces | None:
     """One layer on its own: each control follows the whole network until it is touched."""
     choice = state.current()
-    layers = {layer.name: layer for layer in state.workbench().evaluate(*choice).layers}
+    layers = {layer.name: layer for layer in result.layers}
     name = st.pills("Layer", list(layers), default=next(iter(layers)), key="w_layer", required=True)
     if name not in layers:
-        return
+        return None
     layer, own = layers[name], choice.config.layer(name)
     help_rank = f"{DENSE} leaves the layer dense. Break-even is {layer.break_even_rank}: at most that saves anything."
+    slots: dict[str, DeltaGenerator] = {}
     _layer_slider(name, "rank", own.rank, layer.rank or DENSE, DENSE, layer.full_rank, 1, "%d", help_rank, int)
+    slots["rank"] = st.container()
     share = None if own.sparsity is None else _percent(own.sparsity)
     follows = round(layer.sparsity * 200) / 2  # what the one threshold does to this layer, on the slider's grid
     _layer_slider(name, "sparsity", share, follows, 0.0, 100.0, 0.5, "%g %%", HELP_OWN_SPARSITY, lambda v: v / 100)
+    slots["sparsity"] = st.container()
     bits = _bits_label(choice.config.bits_of(name))
     key, value = _following(name, "bits", None if own.bits is None else bits, bits)
     st.select_slider(
@@ -99,10 +159,13 @@ def layer_controls() -> None:
         **value,
         key=key,
         help=HELP_BITS,
-        on_change=lambda: _touch(key, value, name, "bits", _bits_value),
+        on_change=lambda: _touch(key, value, name, "bits", bits_value),
     )
+    slots["bits"] = st.container()
     if own != type(own)():
         st.button("Follow the network again", icon=":material/undo:", on_click=_reset, args=(name,), width="stretch")
+    now = {"rank": layer.rank or DENSE, "sparsity": layer.sparsity * 100, "bits": BIT_CHOICES.index(bits)}
+    return LayerPlaces(name, layer.full_rank, now, slots)
 
 
 def _layer_label(layer: str, setting: str, own: object) -> str:
@@ -187,18 +250,30 @@ def _bits_label(bits: int) -> int | str:
     return FLOAT if bits == FLOAT_BITS else bits
 
 
-def _bits_value(label: int | str) -> int:
+def bits_value(label: int | str) -> int:
     return FLOAT_BITS if label == FLOAT else int(label)
 
 
-def _activations_follow(config: CompressionConfig) -> bool:
+def activations_follow(config: CompressionConfig) -> bool:
     return config.bits is None or config.activation_bits is not None
 
 
 def _write_bits() -> None:
-    label, alike = st.session_state["w_bits"], st.session_state["w_activations"]
+    _write(bits_settings(st.session_state["w_bits"], st.session_state["w_activations"]))
+
+
+def bits_settings(label: int | str, alike: bool) -> dict[str, Any]:
+    """What a place on the slider of bits means. alike : activations at the same bits."""
     bits = None if label == FLOAT else label
-    _write({"bits": bits, "activation_bits": bits if alike else None})
+    return {"bits": bits, "activation_bits": bits if alike else None}
+
+
+def rank_share(percent: float) -> float | None:
+    return None if percent == ALL else percent / 100
+
+
+def sparsity_share(percent: float) -> float | None:
+    return percent / 100 if percent else None
 
 
 def _write(changes: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from core.config import to_arguments
 from pages.parts import state
 
 if TYPE_CHECKING:
-    from core.workbench import Result, Spectrum
+    from core.workbench import Early, Latency, Outline, Result, Spectrum
 
 
 def points(fraction: float) -> str:
@@ -28,77 +28,150 @@ def kilobytes(size: float) -> str:
     return f"{kb:,.0f} KB" if kb >= 1000 else f"{kb:.1f} KB"
 
 
+class Figure(NamedTuple):
+    """label; value; what stands below it; explanation; whether the line below is a change worth a colour."""
+
+    label: str
+    value: str
+    below: str
+    text: str
+    change: bool = False
+
+
+class Board:
+    """The five figures, always in this order and place. Shown again as more is known, they take the place of the last
+    ones, which stay on the screen until then."""
+
+    def __init__(self, row: list[Figure]) -> None:
+        self._cells = list(st.columns([1.75, 1.05, 1, 1.1, 1.1]))
+        self.show(row)
+
+    def show(self, row: list[Figure]) -> None:
+        self._cells = [
+            cell.metric(
+                figure.label,
+                figure.value,
+                figure.below,
+                delta_color="normal" if figure.change else "off",
+                delta_arrow="auto" if figure.change else "off",
+                border=True,
+                help=figure.text,
+            )
+            for cell, figure in zip(self._cells, row, strict=True)
+        ]
+
+
 def headline(result: Result, split: str = "validation") -> None:
-    """The five figures, always in this order and place."""
-    for cell, (label, value, below, text) in zip(
-        st.columns([1.75, 1.05, 1, 1.1, 1.1]), _figures(result, split), strict=True
-    ):
-        low, high = result.comparison.interval
-        compared = label.startswith("Accuracy") and not low <= 0 <= high  # grey where it may be chance
-        cell.metric(
-            label,
-            value,
-            below,
-            delta_color="normal" if compared else "off",
-            delta_arrow="auto" if compared else "off",
-            border=True,
-            help=text,
-        )
+    """The five figures of what is already measured."""
+    ticket = state.workbench().latency("", result.baseline_id, result.config)
+    while not state.workbench().turns.wait(ticket):
+        pass
+    Board(exact(result, ticket.value, split))
 
 
-def _figures(result: Result, split: str) -> list[tuple[str, str, str, str]]:
-    """Label, value, what stands below it, explanation."""
-    low, high = (100 * end for end in result.comparison.interval)
-    latency = state.workbench().latency(result.baseline_id, result.config)
-    unchanged = result.comparison.lost == result.comparison.gained == 0
-    difference = f"{points(result.comparison.difference)} ({low:+.2f} to {high:+.2f})"
+WAIT = "…"
+PICTURE_WIDTH = 92
+
+
+def _row(
+    accuracy: tuple[str, str, bool],
+    size: tuple[str, str],
+    ratio: tuple[str, str],
+    parameters: tuple[str, str],
+    time: tuple[str, str],
+    split: str,
+) -> list[Figure]:
     return [
-        (
+        Figure(
             f"Accuracy, {split}",
-            f"{result.evaluation.accuracy:.2%}",
-            "same as the baseline" if unchanged else difference,
-            f"Measured on all {result.evaluation.images:,} {split} images. The change is against the baseline on the "
-            "same images, in percentage points, with its 95 % interval (paired).",
+            *accuracy[:2],
+            f"Measured on all {split} images; an estimate on 500 of them comes first and is marked with ≈. The change "
+            "is against the baseline on the same images, in percentage points, with its 95 % interval (paired).",
+            accuracy[2],
         ),
-        (
+        Figure(
             "File",
-            kilobytes(result.bytes),
-            f"of {kilobytes(result.baseline_bytes)}",
+            *size,
             "The size of the file that Export writes, to the byte (1 KB = 1,024 bytes); below, the float32 baseline's.",
         ),
-        (
+        Figure(
             "Ratio",
-            f"{result.compression_ratio:.1f}×",
-            f"bits {result.baseline_bytes / 1024 / result.theoretical_kb:.1f}×",
+            *ratio,
             "Compression ratio: float32 bytes of the baseline over bytes of the file. Below: what the "
             "bits alone would give, with zeros stored like any other weight.",
         ),
-        (
+        Figure(
             "Parameters",
-            f"{result.parameters:,}",
-            f"{result.nonzero:,} ≠ 0",
+            *parameters,
             "Stored weights and biases, zeros included; below, without the zeros among the weights.",
         ),
-        (
+        Figure(
             "Time/image",
-            f"{latency.median * 1000:.2f} ms",
-            f"{latency.lower * 1000:.2f} to {latency.upper * 1000:.2f}",
-            f"One image at a time on one core of this machine: median and quartiles of {latency.repeats} runs. The "
+            *time,
+            "One image at a time on one core of this machine: median and quartiles of many runs, in milliseconds. The "
             "arithmetic is float32 whatever the bits, zeros are multiplied like the rest: only a lower rank helps.",
         ),
     ]
 
 
+def exact(result: Result, latency: Latency | None, split: str = "validation") -> list[Figure]:
+    """All figures, measured; the time may still be missing."""
+    low, high = result.comparison.interval
+    unchanged = result.comparison.lost == result.comparison.gained == 0
+    change = f"{points(result.comparison.difference)} ({100 * low:+.2f} to {100 * high:+.2f})"
+    time = (WAIT, "measuring")
+    if latency is not None:
+        time = (f"{latency.median * 1e3:.3g} ms", f"{latency.lower * 1e3:.3g} to {latency.upper * 1e3:.3g} ms")
+    return _row(
+        (
+            f"{result.evaluation.accuracy:.2%}",
+            "same as the baseline" if unchanged else change,
+            not low <= 0 <= high,  # grey where it may be chance
+        ),
+        (kilobytes(result.bytes), f"of {kilobytes(result.baseline_bytes)}"),
+        (f"{result.compression_ratio:.1f}×", f"bits {result.baseline_bytes / 1024 / result.theoretical_kb:.1f}×"),
+        (f"{result.parameters:,}", f"{result.nonzero:,} ≠ 0"),
+        time,
+        split,
+    )
+
+
+def estimated(early: Early, outline: Outline) -> list[Figure]:
+    """The accuracy of the first images with its interval; the bytes are exact already."""
+    half, whole = early.estimate.half_width, outline.baseline_bytes
+    return _row(
+        (f"≈ {early.estimate.accuracy:.1%}", f"± {half * 100:.1f} pp, first {early.estimate.images} images", False),
+        (kilobytes(early.bytes), f"of {kilobytes(whole)}"),
+        (f"{whole / early.bytes:.1f}×", f"bits {whole / 1024 / outline.theoretical_kb:.1f}×"),
+        (f"{outline.parameters:,}", f"{early.nonzero:,} ≠ 0"),
+        (WAIT, "measuring"),
+        "validation",
+    )
+
+
+def waiting(previous: Result | None, outline: Outline) -> list[Figure]:
+    """What follows in closed form, and the measured figures of before, marked as such."""
+    accuracy, size, ratio, nonzero, mark = WAIT, WAIT, WAIT, WAIT, "measuring"
+    if previous is not None:
+        accuracy, size = f"{previous.evaluation.accuracy:.2%}", kilobytes(previous.bytes)
+        ratio, nonzero, mark = f"{previous.compression_ratio:.1f}×", f"{previous.nonzero:,} ≠ 0", "previous"
+    return _row(
+        (accuracy, f"{mark} setting" if previous else mark, False),
+        (size, mark),
+        (ratio, mark),
+        (f"{outline.parameters:,}", f"{nonzero}, {mark}"),
+        (WAIT, "measuring"),
+        "validation",
+    )
+
+
 def gallery(table: pd.DataFrame, split: str, captions: list[str]) -> None:
     """Pictures of a split by the column `index`, with a caption each; as many in a row as the screen is wide."""
     dark = st.context.theme.type == "dark"
-    row = st.container(horizontal=True)
     pictures = state.workbench().images(split, table["index"].tolist())  # type: ignore[arg-type]
-    for picture, true, caption in zip(pictures, table["true"], captions, strict=True):
-        large = np.kron(picture, np.ones((4, 4), dtype=np.uint8))
-        cell = row.container(width=84, gap="small")
-        cell.image(large if dark else 255 - large, alt=f"{split} image of a {true}", width=84)
-        cell.caption(caption)
+    large = [np.kron(picture, np.ones((4, 4), dtype=np.uint8)) for picture in pictures]
+    shown = [picture if dark else 255 - picture for picture in large]
+    st.image(shown, captions, width=PICTURE_WIDTH, alt=[f"{split} image of a {true}" for true in table["true"]])
 
 
 def layer_table(result: Result) -> None:
@@ -152,7 +225,10 @@ def show_code(result: Result | None, *names: str) -> None:
     """An expander with the functions of core that computed the numbers, and the command line that repeats them."""
     from core.workbench import source
 
-    with st.expander("Show the code", icon=":material/code:"):
+    code = st.expander("Show the code", icon=":material/code:", on_change="rerun", key="w_code")
+    if not code.open:
+        return
+    with code:
         if result is not None:
             arguments = shlex.join(["--baseline", result.baseline_id, *to_arguments(result.config)])
             st.markdown("The same from the command line:")
@@ -204,6 +280,7 @@ def flip_browser(flips: pd.DataFrame, page_size: int = 16) -> None:
         required=True,
         format_func=lambda name: f"{OUTCOMES[name]} ({counts.get(name, 0)})",
         label_visibility="collapsed",
+        key="w_outcome",
     )
     orders = {"surest first": ("both", False), "least sure first": ("both", True), "by class": ("true", True)}
     order = right.selectbox("Order", list(orders), label_visibility="collapsed")
@@ -217,8 +294,9 @@ def flip_browser(flips: pd.DataFrame, page_size: int = 16) -> None:
     gallery(shown.head(page_size), "validation", captions)
     if len(shown) > page_size:
         st.caption(f"{page_size} of {len(shown)}. The table has them all.")
-    with st.expander("All flips as a table", icon=":material/table:"):
-        st.dataframe(flips, hide_index=True, alt="Every image whose prediction changed")
+    table = st.expander("All flips as a table", icon=":material/table:", on_change="rerun", key="w_flips_table")
+    if table.open:
+        table.dataframe(flips, hide_index=True, alt="Every image whose prediction changed")
 
 
 def recipe_sentence(info: Mapping[str, Any]) -> str:

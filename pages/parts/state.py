@@ -26,6 +26,12 @@ START = CompressionConfig(sparsity=0.7, bits=6, activation_bits=6)
 
 FIRST_BASELINE = "cnn"
 
+PINS = 4
+"""Configurations that can be pinned side by side."""
+
+STEPS = 200
+"""Choices that undo remembers."""
+
 FLUSH_SECONDS = 0.3
 """So long a start waits before it loads: imports hold the interpreter, and what is drawn could not reach the screen."""
 
@@ -38,10 +44,12 @@ class Choice(NamedTuple):
 @st.cache_resource(show_spinner=False)
 def workbench() -> Workbench:
     """The one workbench of this process; what is loaded by now is left out of later garbage collections."""
+    import altair  # noqa: F401
+
     from core.workbench import Workbench
 
     bench = Workbench()
-    bench.evaluate(FIRST_BASELINE, CompressionConfig())
+    bench.evaluate(FIRST_BASELINE, CompressionConfig()).evaluation.report()  # loads scikit-learn too
     gc.collect()
     gc.freeze()
     return bench
@@ -75,15 +83,23 @@ def open_page(page: str) -> None:
     moved = not st.session_state.pop("just_chosen", False) and _own(asked) != st.session_state.get("written_link")
     if "choice" not in st.session_state or (moved and "baseline" in asked):
         _read_link(asked)
-    elif current().baseline not in {card.id for card in workbench().cards()}:
-        st.session_state["problems"] = [f"The baseline {current().baseline} was deleted; this is the shipped CNN."]
-        _read_link({})
+    _forget_deleted({card.id for card in workbench().cards()})
     write_link()
     for problem in st.session_state.pop("problems", []):
         st.warning(problem, icon=":material/link_off:")
     trouble = workbench().store.problem
     if trouble:
         st.warning(f"{trouble} Everything works, but nothing is remembered.", icon=":material/save_as:")
+
+
+def _forget_deleted(known: set[str]) -> None:
+    """A baseline may be deleted by another session."""
+    for steps in ("past", "future", "pins"):
+        kept = [choice for choice in st.session_state.get(steps, ()) if choice.baseline in known]
+        st.session_state[steps] = tuple(kept) if steps == "pins" else kept
+    if current().baseline not in known:
+        st.session_state["problems"] = [f"The baseline {current().baseline} was deleted; this is the shipped CNN."]
+        st.session_state["choice"] = Choice(FIRST_BASELINE, START)
 
 
 def current() -> Choice:
@@ -105,20 +121,73 @@ def choose(baseline: str | None = None, config: CompressionConfig | None = None)
         fitted, problems = from_query(to_query(new.config), _layers(new.baseline))
         new = Choice(new.baseline, _with_possible_ranks(new.baseline, fitted, problems))
         st.session_state["problems"] = problems
-    st.session_state["choice"] = new
+    if new != old:
+        st.session_state["past"] = [*past(), old][-STEPS:]
+        st.session_state["future"] = []
+    _set(new)
+
+
+def past() -> list[Choice]:
+    """Choices before this one, the last of them last."""
+    steps: list[Choice] = st.session_state.get("past", [])
+    return steps
+
+
+def future() -> list[Choice]:
+    """Choices that were undone, the last of them last."""
+    steps: list[Choice] = st.session_state.get("future", [])
+    return steps
+
+
+def undo() -> None:
+    """Back to the choice before; its figures come from the cache."""
+    if past():
+        st.session_state["future"] = [*future(), current()]
+        _set(st.session_state["past"].pop())
+
+
+def redo() -> None:
+    if future():
+        st.session_state["past"] = [*past(), current()]
+        _set(st.session_state["future"].pop())
+
+
+def pins() -> tuple[Choice, ...]:
+    """Pinned choices, in the order in which they were pinned."""
+    pinned: tuple[Choice, ...] = st.session_state.get("pins", ())
+    return pinned
+
+
+def pin(choice: Choice) -> None:
+    """Keep a choice for comparison, in the session and in the link."""
+    if choice not in pins() and len(pins()) < PINS:
+        st.session_state["pins"] = (*pins(), choice)
+
+
+def unpin(choice: Choice) -> None:
+    st.session_state["pins"] = tuple(other for other in pins() if other != choice)
+
+
+def _set(choice: Choice) -> None:
+    st.session_state["choice"] = choice
     st.session_state["just_chosen"] = True
 
 
 def write_link() -> None:
-    """The address bar shows the choice: copied, it opens the same elsewhere."""
-    choice = current()
-    query = {"baseline": choice.baseline, **to_query(choice.config)}
+    """The address bar shows choice and pins: copied, it opens the same elsewhere."""
+    query = _query(current())
+    if pins():
+        query["pins"] = "*".join("_".join(f"{key}-{text}" for key, text in _query(own).items()) for own in pins())
     if _own(st.query_params.to_dict()) != query:
         for key in set(_own(st.query_params.to_dict())) - set(query):
             del st.query_params[key]
         for key, text in query.items():
             st.query_params[key] = text
     st.session_state["written_link"] = query
+
+
+def _query(choice: Choice) -> dict[str, str]:
+    return {"baseline": choice.baseline, **to_query(choice.config)}
 
 
 def keep_widget(key: str, value: Any) -> str:
@@ -136,23 +205,33 @@ def keep_widget(key: str, value: Any) -> str:
 
 def _own(query: dict[str, str]) -> dict[str, str]:
     """The part of a link that is ours to write; what other widgets bind to it stays theirs."""
-    names = {"baseline", "rank", "course", "sparsity", "scope", "bits", "activations", "granularity"}
+    names = {"baseline", "rank", "course", "sparsity", "scope", "bits", "activations", "granularity", "pins"}
     return {key: text for key, text in query.items() if key in names or "." in key}
 
 
 def _read_link(asked: dict[str, str]) -> None:
     problems = st.session_state.get("problems", [])
-    baseline = asked.get("baseline", FIRST_BASELINE)
+    own = _own(asked)
+    pinned = own.pop("pins", "")
+    choice = _read_choice(own, problems) if own else Choice(FIRST_BASELINE, START)
+    texts = [dict(part.split("-", 1) for part in text.split("_") if "-" in part) for text in pinned.split("*") if text]
+    if len(texts) > PINS:
+        problems.append(f"A link can pin {PINS} configurations; {len(texts) - PINS} more were left out.")
+    st.session_state["pins"] = tuple(dict.fromkeys(_read_choice(text, problems) for text in texts[:PINS]))
+    st.session_state["choice"] = choice
+    st.session_state["problems"] = problems
+
+
+def _read_choice(query: dict[str, str], problems: list[str]) -> Choice:
+    """What a link's settings mean; a bad value falls back to its default, and is named in `problems`."""
+    baseline = query.get("baseline", FIRST_BASELINE)
     if baseline not in {card.id for card in workbench().cards()}:
         problems.append(f"There is no baseline {baseline!r} here; this is the shipped CNN instead.")
         baseline = FIRST_BASELINE
-    config = START
-    if _own(asked):
-        config, more = from_query({k: v for k, v in _own(asked).items() if k != "baseline"}, _layers(baseline))
-        config = _with_possible_ranks(baseline, config, more)
-        problems += more
-    st.session_state["choice"] = Choice(baseline, config)
-    st.session_state["problems"] = problems
+    config, more = from_query({k: v for k, v in query.items() if k != "baseline"}, _layers(baseline))
+    config = _with_possible_ranks(baseline, config, more)
+    problems += more
+    return Choice(baseline, config)
 
 
 def _layers(baseline: str) -> list[str]:

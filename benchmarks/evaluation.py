@@ -1,0 +1,348 @@
+"""A what-if three ways over the same 10,000 images, interleaved in one run.
+
+    python -m benchmarks.evaluation [--repeats 5] [--json]
+
+plain : as it is usually written: torchvision's dataset and transforms through a DataLoader, batches of 1,000, the
+    module as it was trained (batch normalization apart), torch.nn.utils.prune on a copy of it, fake quantization of its
+    weights and, in hooks, of its activations, whose ranges come from a pass over the calibration images; also with
+    batches of 100, which fit the processor's cache better
+ours : compress, freeze, ledger, evaluate: what the workbench does for a configuration that it has not seen
+onnxruntime : the float32 network in ONNX Runtime with its default options, batches of 1,000 or 100, the faster; beside
+    it our evaluation alone, of the same float32 network
+
+Each way has a process of its own, so that none runs with another's threads, and they take turns. The images are those
+of the test split, for their time only: that the ways do the same job is checked by comparing predictions.
+"""
+
+import argparse
+import copy
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils import prune
+from torch.utils.data import DataLoader
+
+from core import compression, data, evaluation, footprint, inference, low_rank, models
+from core.config import CompressionConfig
+from core.data import Split
+from core.models import Baseline
+from core.stored import StoredNetwork
+from core.vision import datasets
+from core.workbench import PRETRAINED
+
+MODELS = ("cnn", "mlp")
+SPARSITY, BITS = 0.7, 6
+BATCHES = (1000, 100)
+AGREEMENT = 0.995
+"""So many predictions are at least the same, or the ways do not do the same job."""
+
+REST_SECONDS = 0.3
+"""Between two measurements: threads that spin while they wait for more have stopped by then."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """first : seconds to the estimate, where there is one."""
+
+    seconds: float
+    predictions: NDArray[np.uint8]
+    first: float | None = None
+
+
+# The plain way
+
+
+class Images(datasets.FashionMNIST):  # type: ignore[misc]
+    """torchvision's dataset, image by image as it gives them, over arrays that are in memory already."""
+
+    def __init__(self, split: Split) -> None:
+        from torchvision import transforms  # only core.vision makes it importable everywhere
+
+        steps = [transforms.ToTensor(), transforms.Normalize((data.MEAN,), (data.DEVIATION,))]
+        datasets.VisionDataset.__init__(self, "", transform=transforms.Compose(steps))
+        self.data, self.targets = split.images, split.labels
+
+
+@cache
+def unfolded(name: str) -> nn.Sequential:
+    """The module that was trained, with batch normalization that does nothing but add the bias: the same network."""
+    baseline = shipped(name)
+    module = models.build(baseline.model).eval()
+    with torch.no_grad():
+        for layer in baseline.layers:
+            weight, bias = (baseline.tensors[f"{layer.name}.{part}"] for part in ("weight", "bias"))
+            own: Any = module.get_submodule(layer.name)
+            own.weight.copy_(weight)
+            if layer.kind == "conv":
+                norm: Any = module.get_submodule(layer.name.replace("conv", "bn"))
+                norm.running_var.fill_(1 - norm.eps)
+                norm.bias.copy_(bias)
+            else:
+                own.bias.copy_(bias)
+    return module
+
+
+@cache
+def loader(split: data.SplitName, batch: int) -> DataLoader[Any]:
+    return DataLoader(Images(data.load(split)), batch_size=batch)
+
+
+@torch.no_grad()
+def plain(name: str, config: CompressionConfig, batch: int = 1000) -> Run:
+    start = time.perf_counter()
+    module = _compressed(unfolded(name), config, batch)
+    found, right = [], 0
+    for images, labels in loader("test", batch):
+        predicted = module(images).argmax(1)
+        right += int((predicted == labels).sum())
+        found.append(predicted)
+    return Run(time.perf_counter() - start, torch.cat(found).numpy().astype(np.uint8))
+
+
+def _compressed(module: nn.Module, config: CompressionConfig, batch: int) -> nn.Module:
+    module = copy.deepcopy(module)
+    layers: list[Any] = [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    if config.sparsity:
+        targets = [(layer, "weight") for layer in layers]
+        prune.global_unstructured(targets, pruning_method=prune.L1Unstructured, amount=config.sparsity)
+        for layer in layers:
+            prune.remove(layer, "weight")
+    largest = _ranges(module, layers, batch) if config.activation_bits else []
+    for layer in layers if config.bits else []:
+        layer.weight.copy_(_fake_quantized(layer.weight, config.bits or 0))
+    for layer, value in zip(layers[1:], largest, strict=False):
+        layer.register_forward_pre_hook(_rounding(value, config.activation_bits or 0))
+    return module
+
+
+def _ranges(module: nn.Module, layers: list[Any], batch: int) -> list[float]:
+    """max |x| at the input of each layer but the first, over the calibration images."""
+    seen: list[list[float]] = [[] for _ in layers[1:]]
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, inputs, own=own: own.append(inputs[0].abs().max().item()))
+        for layer, own in zip(layers[1:], seen, strict=True)
+    ]
+    for images, _ in loader("calibration", batch):
+        module(images)
+    for hook in hooks:
+        hook.remove()
+    return [max(own) for own in seen]
+
+
+def _fake_quantized(weight: Tensor, bits: int) -> Tensor:
+    """Per output channel, symmetric."""
+    top = 2 ** (bits - 1) - 1
+    scale = weight.abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True) / top
+    scale[scale == 0] = 1
+    return (weight / scale).round().clamp(-top, top) * scale
+
+
+def _rounding(largest: float, bits: int) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:
+    """Written out: torch.fake_quantize_per_tensor_affine, the same numbers, takes several times as long."""
+    top = 2**bits - 1
+    scale = largest / top or 1.0
+    return lambda _, inputs: (inputs[0] / scale).round().clamp(0, top) * scale
+
+
+# Ours
+
+
+@cache
+def shipped(name: str) -> Baseline:
+    return models.from_bytes((PRETRAINED / f"{name}.safetensors").read_bytes(), name)
+
+
+@cache
+def about(name: str) -> compression.Statistics:
+    """What is computed once per baseline, ever."""
+    baseline = shipped(name)
+    parts = {layer.name: low_rank.decompose(baseline.tensors[f"{layer.name}.weight"]) for layer in baseline.layers}
+    return compression.Statistics(parts, data.load("calibration").inputs)
+
+
+@cache
+def stored(name: str) -> StoredNetwork:
+    """The float32 network, nothing compressed."""
+    return compression.compress(shipped(name), CompressionConfig(), about(name)).freeze()
+
+
+@cache
+def before(name: str) -> evaluation.Evaluation:
+    return evaluation.evaluate(stored(name), data.load("test"))
+
+
+@cache
+def prefix() -> evaluation.Prefix:
+    """As in the workbench, which has one, too."""
+    return evaluation.Prefix()
+
+
+def ours(name: str, config: CompressionConfig) -> Run:
+    baseline, statistic, known, first = shipped(name), about(name), before(name), []
+    start = time.perf_counter()
+
+    def report(sample: NDArray[np.int64], predictions: NDArray[np.uint8]) -> None:
+        evaluation.estimate(known, sample, predictions)
+        first.append(time.perf_counter() - start)
+
+    network = compression.compress(baseline, config, statistic).freeze()
+    footprint.footprint(network)
+    found = evaluation.evaluate(network, data.load("test"), report=report, prefix=prefix())
+    evaluation.compare(known, found)
+    return Run(time.perf_counter() - start, found.predictions.numpy(), first[0])
+
+
+def evaluate(name: str) -> Run:
+    """Evaluation alone, of the float32 network."""
+    network = stored(name)
+    start = time.perf_counter()
+    found = evaluation.evaluate(network, data.load("test"))
+    return Run(time.perf_counter() - start, found.predictions.numpy())
+
+
+# ONNX Runtime
+
+
+@cache
+def session(name: str) -> onnxruntime.InferenceSession:
+    model = inference.to_onnx(stored(name).layers)
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+
+def yardstick(name: str, batch: int) -> Run:
+    run, x = session(name).run, data.load("test").inputs.numpy()
+    start = time.perf_counter()
+    found = [run(None, {"x": x[at : at + batch]})[0].argmax(1) for at in range(0, len(x), batch)]
+    return Run(time.perf_counter() - start, np.concatenate(found).astype(np.uint8))
+
+
+# Side by side
+
+
+@contextmanager
+def process(wait_policy: str | None) -> Iterator[Callable[..., Run]]:
+    """Call functions in a process that was started with this OMP_WAIT_POLICY.
+
+    `core` asks for threads that do not spin while they wait; the plain way shall have what torch does by itself.
+    """
+    kept = os.environ.pop("OMP_WAIT_POLICY", None)
+    if wait_policy is not None:
+        os.environ["OMP_WAIT_POLICY"] = wait_policy
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        pool.submit(os.getpid).result()
+        os.environ.pop("OMP_WAIT_POLICY", None)
+        if kept is not None:
+            os.environ["OMP_WAIT_POLICY"] = kept
+
+        def call(function: Callable[..., Run], *arguments: Any) -> Run:
+            time.sleep(REST_SECONDS)
+            return pool.submit(function, *arguments).result()
+
+        yield call
+
+
+def what_ifs(repeats: int) -> list[CompressionConfig]:
+    """Nearly the same each time, so that the work is the same and nothing is remembered."""
+    shares = [SPARSITY + 0.001 * (repeat - repeats // 2) for repeat in range(repeats)]
+    return [CompressionConfig(sparsity=share, bits=BITS, activation_bits=BITS) for share in shares]
+
+
+def measure(
+    name: str, repeats: int, usual: Callable[..., Run], own: Callable[..., Run], onnx: Callable[..., Run]
+) -> Any:
+    """Medians in seconds, and their ratios. The three callables are the processes."""
+    agreement = {"float32": _warm_up(name, usual, own, onnx)}
+    rounds = []
+    for config in what_ifs(repeats):
+        row = {"plain": usual(plain, name, config), "plain 100": usual(plain, name, config, 100)}
+        row |= {"ours": own(ours, name, config), "evaluate": own(evaluate, name)}
+        row |= {f"onnxruntime {batch}": onnx(yardstick, name, batch) for batch in BATCHES}
+        rounds.append(row)
+    agreement["what_if"] = min(_agreement(row["plain"], row["ours"]) for row in rounds)
+    seconds = {way: [row[way].seconds for row in rounds] for way in rounds[0]}
+    seconds["first_estimate"] = [row["ours"].first for row in rounds]
+    median = {way: statistics.median(own) for way, own in seconds.items()}
+    fastest = min((way for way in median if way.startswith("onnxruntime")), key=lambda way: median[way])
+    figures = {
+        "plain_s": median["plain"],
+        "ours_s": median["ours"],
+        "onnxruntime_s": median[fastest],
+        "plain_over_ours": median["plain"] / median["ours"],
+        "plain_100_s": median["plain 100"],
+        "plain_100_over_ours": median["plain 100"] / median["ours"],
+        "evaluate_s": median["evaluate"],
+        "ours_over_onnxruntime": median["evaluate"] / median[fastest],
+        "first_estimate_s": median["first_estimate"],
+        "plain_over_first_estimate": median["plain"] / median["first_estimate"],
+    }
+    return {key: round(value, 4) for key, value in figures.items()} | {
+        "onnxruntime_way": fastest,
+        "range_s": {way: [round(min(own), 4), round(max(own), 4)] for way, own in seconds.items()},
+        "agreement": {what: round(share, 4) for what, share in agreement.items()},
+    }
+
+
+def _warm_up(name: str, usual: Callable[..., Run], own: Callable[..., Run], onnx: Callable[..., Run]) -> float:
+    """Each way once, uncounted; how far they agree on the float32 network, and whether that is enough."""
+    nothing, warm = CompressionConfig(), CompressionConfig(sparsity=SPARSITY / 2, bits=BITS, activation_bits=BITS)
+    found = [usual(plain, name, nothing), own(evaluate, name), *(onnx(yardstick, name, batch) for batch in BATCHES)]
+    compressed = usual(plain, name, warm), own(ours, name, warm)
+    agreement = min(_agreement(found[0], other) for other in found[1:])
+    if min(agreement, _agreement(*compressed)) < AGREEMENT:
+        raise AssertionError(f"The ways must agree. Got {agreement}, and {_agreement(*compressed)} when compressed.")
+    return agreement
+
+
+def _agreement(one: Run, other: Run) -> float:
+    """Share of images with the same prediction."""
+    return float((one.predictions == other.predictions).mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with ExitStack() as stack:
+        ways = [stack.enter_context(process(policy)) for policy in (None, "PASSIVE", None)]
+        found = {name: measure(name, arguments.repeats, *ways) for name in MODELS}
+    if arguments.json:
+        print(json.dumps(found))
+        return
+    for name, row in found.items():
+        ranges = row["range_s"]
+        print(f"{name}, 10,000 images, median of {arguments.repeats} in seconds (fastest to slowest)")
+        lines = {
+            "plain": ("plain_s", "plain"),
+            "plain, batches of 100": ("plain_100_s", "plain 100"),
+            "ours": ("ours_s", "ours"),
+            "  first estimate": ("first_estimate_s", "first_estimate"),
+            "evaluation alone, float32": ("evaluate_s", "evaluate"),
+            "ONNX Runtime, float32": ("onnxruntime_s", row["onnxruntime_way"]),
+        }
+        for words, (key, way) in lines.items():
+            print(f"  {words:34}{row[key]:8.3f}  ({ranges[way][0]:.3f} to {ranges[way][1]:.3f})")
+        print(f"  plain / ours                    {row['plain_over_ours']:8.2f}")
+        print(f"  plain, batches of 100 / ours    {row['plain_100_over_ours']:8.2f}")
+        print(f"  plain / first estimate          {row['plain_over_first_estimate']:8.2f}")
+        print(f"  evaluation alone / ONNX Runtime {row['ours_over_onnxruntime']:8.2f}")
+        shares = ", ".join(f"{share:.2%} {what}" for what, share in row["agreement"].items())
+        print(f"  same predictions: {shares}")
+
+
+if __name__ == "__main__":
+    main()

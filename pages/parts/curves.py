@@ -1,0 +1,153 @@
+"""Look-ahead: beside each slider, what its other places would give, measured while nobody waits for anything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+import streamlit as st
+
+from core.config import DENSE, CompressionConfig
+from pages.parts import charts, controls, live, state
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+    from streamlit.elements.lib.mutable_expander_container import ExpanderContainer
+
+    from core.workbench import Result
+
+POLL_SECONDS = 1.5
+BUSY_POLL_SECONDS = 6.0
+"""A server with more to do than look ahead is asked less often."""
+
+RANKS = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
+SPARSITIES = (0, 20, 40, 50, 60, 70, 75, 80, 85, 90, 95)
+
+
+class Position(NamedTuple):
+    """A place on a slider: where, in words, and the configuration that it means."""
+
+    x: float
+    label: str
+    config: CompressionConfig
+
+
+class Curve(NamedTuple):
+    """The places of one slider, its ends, and where it stands. key : unique on the page."""
+
+    key: str
+    title: str
+    positions: list[Position]
+    low: float
+    high: float
+    now: float
+
+
+def of_network(config: CompressionConfig) -> dict[str, Curve]:
+    """The curves of the three whole-network sliders, by setting."""
+    ranks = [Position(r, f"{r} % of the rank", replace(config, rank_share=controls.rank_share(r))) for r in RANKS]
+    sparsities = [
+        Position(s, f"{s} % sparse", replace(config, sparsity=controls.sparsity_share(s))) for s in SPARSITIES
+    ]
+    alike = controls.activations_follow(config)
+    bits = [
+        Position(i, _bits_words(label), replace(config, **controls.bits_settings(label, alike)))
+        for i, label in enumerate(controls.BIT_CHOICES)
+    ]
+    rank_now = controls.ALL if config.rank_share is None else config.rank_share * 100
+    bits_now = controls.BIT_CHOICES.index(config.bits or controls.FLOAT)
+    return {
+        "rank": Curve("rank", "rank kept", ranks, 1, controls.ALL, rank_now),
+        "sparsity": Curve("sparsity", "sparsity", sparsities, 0, 100, (config.sparsity or 0) * 100),
+        "bits": Curve("bits", "bits", bits, 0, len(controls.BIT_CHOICES) - 1, bits_now),
+    }
+
+
+def of_layer(config: CompressionConfig, name: str, full_rank: int, now: dict[str, float]) -> dict[str, Curve]:
+    """The curves of one layer's sliders. now : where they stand."""
+    steps = sorted({DENSE, *(max(1, round(full_rank * share / 100)) for share in RANKS)})
+    ranks = [Position(r, f"rank {r}" if r else "dense", config.with_layer(name, rank=r)) for r in steps]
+    sparsities = [Position(s, f"{s} % sparse", config.with_layer(name, sparsity=s / 100)) for s in SPARSITIES]
+    bits = [
+        Position(i, _bits_words(label), config.with_layer(name, bits=controls.bits_value(label)))
+        for i, label in enumerate(controls.BIT_CHOICES)
+    ]
+    return {
+        "rank": Curve(f"{name}_rank", f"rank of {name}", ranks, DENSE, full_rank, now["rank"]),
+        "sparsity": Curve(f"{name}_sparsity", f"sparsity of {name}", sparsities, 0, 100, now["sparsity"]),
+        "bits": Curve(f"{name}_bits", f"bits of {name}", bits, 0, len(controls.BIT_CHOICES) - 1, now["bits"]),
+    }
+
+
+def beside_sliders(result: Result, below: dict[str, DeltaGenerator], by_layer: ExpanderContainer) -> None:
+    """The curves of the whole network, and those of a layer where its sliders are open."""
+    standing = result.evaluation.accuracy, result.bytes
+    if by_layer.open:
+        with by_layer:
+            places = controls.layer_controls(result)
+        if places is not None:
+            layer_curves = of_layer(result.config, places.name, places.full_rank, places.now)
+            for setting, place in places.slots.items():
+                with place:
+                    draw(layer_curves[setting], standing)
+    for setting, curve in of_network(result.config).items():
+        with below[setting]:
+            draw(curve, standing)
+
+
+def draw(curve: Curve, standing: tuple[float, int]) -> None:
+    """The curve with what is known of it; polls while points are missing. standing : accuracy and bytes here."""
+    bench, choice = state.workbench(), state.current()
+    missing = [own.config for own in curve.positions if bench.point(choice.baseline, own.config) is None]
+    busy = bench.turns.ahead() > 1
+    interval = (BUSY_POLL_SECONDS if busy else POLL_SECONDS) if missing else None
+    st.fragment(_draw, run_every=interval)(curve, standing, bool(missing))
+
+
+def _draw(curve: Curve, standing: tuple[float, int], polling: bool) -> None:
+    if st.session_state.pop("jumped", False):
+        st.rerun()
+    bench, choice = state.workbench(), state.current()
+    rows, missing = [], []
+    for position in curve.positions:
+        point = bench.point(choice.baseline, position.config)
+        if point is None:
+            missing.append(position)
+        else:
+            rows.append(_row(position.x, position.label, *point))
+    missing.sort(key=lambda position: abs(position.x - curve.now))
+    bench.wish(f"{live.session()} {curve.key}", choice.baseline, [position.config for position in missing])
+    if polling and not missing:
+        st.rerun()  # the last point came: polling ends with the next run of the page
+    rows.append(_row(curve.now, "you are here", *standing))
+    jumps = st.session_state.get("jumps", 0)  # a chart that was clicked comes back without its selection
+    key = f"curve_{curve.key}_{jumps}"
+    st.vega_lite_chart(
+        pd.DataFrame(rows).sort_values("x", kind="stable"),
+        charts.look_ahead(curve.low, curve.high),
+        key=key,
+        on_select=lambda: _jump(key, curve),
+        selection_mode="place",
+        alt=f"Accuracy and file size along {curve.title}, {len(rows) - 1} of {len(curve.positions)} points measured",
+    )
+
+
+def _row(x: float, label: str, accuracy: float, size: int) -> dict[str, Any]:
+    here = label == "you are here"
+    return {"x": x, "setting": label, "accuracy": accuracy, "KB": size / 1024, "here": here}
+
+
+def _jump(key: str, curve: Curve) -> None:
+    """Go where a point was clicked."""
+    picked = st.session_state[key]["selection"].get("place", [])
+    x = picked[0].get("x") if picked else None
+    target = next((position for position in curve.positions if position.x == x), None)
+    if target is not None:
+        state.choose(config=target.config)
+        st.session_state["jumps"] = st.session_state.get("jumps", 0) + 1
+        st.session_state["jumped"] = True
+
+
+def _bits_words(label: int | str) -> str:
+    return label if isinstance(label, str) else f"{label} bits"

@@ -1,0 +1,61 @@
+"""What was pinned, beside what is chosen now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from pages.parts import figures, live, state
+
+if TYPE_CHECKING:
+    from core.workbench import Result
+
+BASELINE = "the baseline"
+
+
+def side_by_side(result: Result) -> dict[str, Result]:
+    """A card for each pinned configuration; returns their results by name. Nothing where nothing is pinned."""
+    found: dict[str, Result] = {}
+    if not state.pins():
+        return found
+    st.subheader("Pinned")
+    cells = st.columns(state.PINS)
+    for number, (cell, choice) in enumerate(zip(cells, state.pins(), strict=False), 1):
+        with cell.container(border=True):
+            other = live.measured(choice)
+            found[f"pin {number}"] = other
+            _card(number, choice, other, result)
+    return found
+
+
+def _card(number: int, choice: state.Choice, other: Result, now: Result) -> None:
+    """A pinned configuration in figures, with the change from it to what is chosen now."""
+    change = state.workbench().compare(now, other)
+    low, high = change.interval
+    step = "same predictions" if change.lost == change.gained == 0 else figures.points(change.difference)
+    sure = "" if low <= 0 <= high else " (a real change)"
+    st.markdown(
+        f"**:orange[Pin {number}]** · {state.workbench().title(choice.baseline)}  \n{live.settings(choice)}  \n"
+        f"**{other.evaluation.accuracy:.2%}** · **{figures.kilobytes(other.bytes)}** · "
+        f"{other.compression_ratio:.1f}×  \nFrom here to now: {step}{sure}, file × {now.bytes / other.bytes:.2f}"
+    )
+    row = st.container(horizontal=True, gap="small")
+    row.button("Go", key=f"go_{number}", on_click=state.choose, args=tuple(choice), help="Choose this configuration.")
+    row.button(
+        "Remove",
+        key=f"unpin_{number}",
+        on_click=state.unpin,
+        args=(choice,),
+        help="Take it off the board and the link.",
+    )
+
+
+def choose_reference(others: dict[str, Result]) -> Result | None:
+    """What classes and flips are compared with: the baseline, or a pinned configuration."""
+    if not others:
+        return None
+    picked = st.segmented_control(
+        "Classes and flips: now, compared with", [BASELINE, *others], default=BASELINE, required=True, key="w_against"
+    )
+    return others.get(picked or BASELINE)

@@ -1,0 +1,28 @@
+"""Places worth a visit: the scenarios of the course, one click away."""
+
+from core.config import CompressionConfig, LayerConfig
+from pages.parts.state import START, Choice
+
+
+def _alike(bits: int) -> CompressionConfig:
+    return CompressionConfig(bits=bits, activation_bits=bits)
+
+
+def _middle(rank: int) -> CompressionConfig:
+    """The report factors the middle one of its three hidden layers."""
+    return CompressionConfig(layers={"fc2": LayerConfig(rank=rank)})
+
+
+PRESETS: dict[str, Choice] = {
+    "Where you began: CNN, 70 % sparse, 6 bits": Choice("cnn", START),
+    "CNN as trained": Choice("cnn", CompressionConfig()),
+    "Assignment: one-shot pruning, 80 %": Choice("cnn", CompressionConfig(sparsity=0.8)),
+    "Assignment: 8 bits": Choice("cnn", _alike(8)),
+    "Assignment: 6 bits": Choice("cnn", _alike(6)),
+    "Assignment: 4 bits": Choice("cnn", _alike(4)),
+    "Assignment: 2 bits": Choice("cnn", _alike(2)),
+    "Report: MLP as trained": Choice("mlp-course", CompressionConfig()),
+    "Report: 50 % of fc2's rank removed": Choice("mlp-course", _middle(256)),
+    "Report: 80 % of fc2's rank removed": Choice("mlp-course", _middle(102)),
+}
+"""Name -> baseline and configuration."""
