@@ -37,11 +37,12 @@ class Statistics:
         """
         layers = network.freeze().layers
         key = tuple(layer.content for layer in layers)
-        if key not in self._ranges:
+        found = self._ranges.get(key)
+        if found is None:
             if len(self._ranges) >= REMEMBERED_RANGES:
                 self._ranges.clear()
-            self._ranges[key] = inference.ranges(layers, self.images.numpy())
-        return self._ranges[key]
+            found = self._ranges[key] = inference.ranges(layers, self.images.numpy())
+        return found
 
 
 class CompressedLayer(nn.Module):

@@ -6,6 +6,7 @@ sparsity 1 none.
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +30,7 @@ def keep_mask(scores: Tensor, sparsity: float) -> Tensor:
     drop = round(sparsity * flat.numel())
     if drop == 0:
         return torch.ones_like(scores, dtype=torch.bool)
-    threshold = flat.kthvalue(drop).values
+    threshold = float(np.partition(flat.cpu().numpy(), drop - 1)[drop - 1])
     mask = flat > threshold
     ties = torch.nonzero(flat == threshold).flatten()
     mask[ties[drop - int((flat < threshold).sum()) :]] = True

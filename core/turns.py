@@ -72,17 +72,18 @@ class Turns:
             if old is not None and old.key == self._running != key:
                 del self._waiting[session]
             if old is not None:
-                old.error, old.done = Stopped(), True
+                self._drop(old)
             self._waiting[session], self._work[key] = ticket, work
             if key == self._running:
                 ticket.first = self._first
             self._wake()
             return ticket
 
-    def leave(self, session: str) -> None:
-        """The session waits for nothing any more."""
+    def leave(self, ticket: Ticket) -> None:
+        """Nobody waits for this ticket any more; a newer one of the same session stays in line."""
         with self._changed:
-            self._waiting.pop(session, None)
+            if self._waiting.get(ticket.session) is ticket:
+                self._drop(self._waiting.pop(ticket.session))
 
     def wish(self, session: str, works: Mapping[Hashable, Work]) -> None:
         """What the session would like to know when there is time, the first first; replaces its last wishes."""
@@ -116,11 +117,17 @@ class Turns:
         """
         with self._changed:
             self._closed, thread = True, self._thread
+            for ticket in self._waiting.values():
+                self._drop(ticket)
             self._waiting.clear()
             self._wishes.clear()
             self._changed.notify_all()
         if thread is not None:
             thread.join()
+
+    def _drop(self, ticket: Ticket) -> None:
+        ticket.error, ticket.done = Stopped(), True
+        self._changed.notify_all()
 
     def _wake(self) -> None:
         if self._thread is None:

@@ -281,14 +281,13 @@ class Workbench:
     def ask(self, session: str, name: str, config: CompressionConfig, split: SplitName = "validation") -> Ticket:
         """The same without waiting: a ticket that may be done at once, and has an `Early` before its `Result`.
 
-        The session's earlier request, if it has one, is forgotten. Raises UnknownBaseline, ConfigError.
+        A newer request takes the place of the session's last one. Raises UnknownBaseline, ConfigError.
         """
         baseline = self.baseline(name)
         compression.check(config, baseline.layers)
         key = self._key(baseline, config, split)
         known = self._remembered(key, baseline, config, split)
         if known is not None:
-            self.turns.leave(session)
             return Ticket(session, (name, key), value=known, done=True)
         return self.turns.ask(session, (name, key), partial(self._measure, key, baseline, config, split))
 

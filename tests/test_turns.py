@@ -170,10 +170,11 @@ def test_who_asks_again_for_what_is_running_goes_on_with_it(turns: Turns) -> Non
 
 def test_a_computation_stops_between_chunks_when_nobody_waits_for_it(turns: Turns) -> None:
     work, after = works(2)
-    turns.ask("a", "key", work)
+    ticket = turns.ask("a", "key", work)
     assert work.begins()
     assert not work.stops()
-    turns.leave("a")
+    turns.leave(ticket)
+    assert isinstance(ticket.error, Stopped)
     assert work.stops()
     turns.ask("b", "after", after)
     assert after.begins()
@@ -186,10 +187,11 @@ def test_who_left_before_their_turn_is_not_served(turns: Turns) -> None:
     running, left, last = works(3)
     turns.ask("a", 1, running)
     assert running.begins()
-    turns.ask("b", 2, left)
+    gone = turns.ask("b", 2, left)
     ticket = turns.ask("c", 3, last)
-    turns.leave("b")
-    turns.leave("nobody")
+    turns.leave(gone)
+    turns.leave(gone)
+    assert turns.wait(gone)
     assert not running.stops()
     running.finish()
     assert last.begins()
@@ -200,9 +202,9 @@ def test_who_left_before_their_turn_is_not_served(turns: Turns) -> None:
 
 def test_what_is_asked_for_again_while_it_stops_begins_anew(turns: Turns) -> None:
     (work,) = works(1)
-    turns.ask("a", "key", work)
+    gone = turns.ask("a", "key", work)
     assert work.begins()
-    turns.leave("a")
+    turns.leave(gone)
     assert work.looks()  # it has been told to stop, and has not stopped yet
     ticket = turns.ask("a", "key", work)
     work.fail(Stopped())
@@ -229,13 +231,24 @@ def test_two_sessions_that_ask_for_the_same_share_one_computation(turns: Turns) 
 
 def test_a_shared_computation_goes_on_until_the_last_has_left(turns: Turns) -> None:
     (work,) = works(1)
-    turns.ask("a", "key", work)
-    turns.ask("b", "key", work)
+    one, two = turns.ask("a", "key", work), turns.ask("b", "key", work)
     assert work.begins()
-    turns.leave("a")
+    turns.leave(one)
     assert not work.stops()
-    turns.leave("b")
+    turns.leave(two)
     assert work.stops()
+
+
+def test_leaving_an_old_request_keeps_the_newer_one_of_the_same_session(turns: Turns) -> None:
+    first, second = works(2)
+    old = turns.ask("a", "first", first)
+    assert first.begins()
+    new = turns.ask("a", "second", second)
+    turns.leave(old)  # the page that was superseded says so late
+    assert first.stops()
+    assert second.begins()
+    second.finish("second")
+    assert value_of(turns, new) == "second"
 
 
 def test_sessions_are_served_in_the_order_in_which_they_asked(turns: Turns) -> None:
@@ -297,7 +310,7 @@ def test_as_many_are_ahead_as_computations_come_first(turns: Turns) -> None:
     assert running.stops()
     assert shared.begins()
     assert [turns.ahead(ticket) for ticket in tickets] == [2, 0, 0, 1]
-    turns.leave("d")
+    turns.leave(tickets[3])
     assert turns.ahead(tickets[0]) == 1
     shared.finish()
     assert new.begins()
@@ -625,14 +638,14 @@ def test_what_was_computed_stopped_wished_and_wasted_is_counted(turns: Turns, cl
     value_of(turns, ticket)
     assert turns.counts == {"computed": 1}
 
-    turns.ask("a", "stopped", stopped)
+    ticket = turns.ask("a", "stopped", stopped)
     assert stopped.begins()
-    turns.leave("a")
+    turns.leave(ticket)
     assert stopped.stops()
-    turns.ask("a", "wasted", wasted)
+    ticket = turns.ask("a", "wasted", wasted)
     assert wasted.begins()
     assert turns.counts == {"computed": 1, "stopped": 1}
-    turns.leave("a")
+    turns.leave(ticket)
     wasted.finish()  # it had no time to notice
 
     turns.wish("a", {"wished": wished})
@@ -680,7 +693,7 @@ def test_whatever_many_sessions_do_at_once_each_gets_what_it_asked_for_last(turn
             if own.random() < 0.4:
                 continue
             if own.random() < 0.2:
-                turns.leave(session)
+                turns.leave(ticket)
                 continue
             if value_of(turns, ticket) != -key or (ticket.first is not None and ticket.first[0] != key):
                 wrong.append((ticket, key))

@@ -46,7 +46,7 @@ def measured_headline(choice: state.Choice) -> Result:
         if not bench.turns.wait(ticket, PATIENCE_SECONDS):
             _follow(ticket, board, status, choice)
     finally:
-        bench.turns.leave(session())
+        bench.turns.leave(ticket)
     result: Result = ticket.result()
     latency = bench.latency(session(), *choice)
     row = figures.exact(result, latency.value)
@@ -69,7 +69,7 @@ def measured(choice: state.Choice) -> Result:
             with st.spinner("Measuring what was pinned"):
                 _wait(ticket)
     finally:
-        bench.turns.leave(session())
+        bench.turns.leave(ticket)
     result: Result = ticket.result()
     return result
 
