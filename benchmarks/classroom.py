@@ -42,10 +42,11 @@ CACHED_RUNS = 2
 
 
 class Tab:
-    """A session without a screen. errors : by kind."""
+    """A session without a screen. errors : by kind; polls : reruns of fragments that asked to be run again."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.errors: Counter[str] = Counter()
+        self.polls = 0
         self._socket = socket
         self._query, self._page = "", ""
         self._widgets: dict[str, WidgetState] = {}
@@ -164,6 +165,7 @@ class Tab:
         with suppress(ConnectionClosed):
             while True:
                 await asyncio.sleep(interval)
+                self.polls += 1
                 await self._rerun(fragment)
 
 
@@ -177,7 +179,8 @@ def _state(kind: str, widget: Any) -> WidgetState:
     elif kind == "checkbox":
         state.bool_value = widget.value if given else widget.default
     elif kind == "selectbox":
-        state.string_value = widget.raw_value if given else widget.options[widget.default]
+        if widget.HasField("raw_value" if given else "default"):  # else nothing is selected
+            state.string_value = widget.raw_value if given else widget.options[widget.default]
     else:
         state.string_array_value.data.extend(widget.raw_values if given else _options(widget, widget.default))
     return state
@@ -207,7 +210,7 @@ async def lesson(address: str, log: Any, sessions: int, seconds: float, seed: in
     async with AsyncExitStack() as stack:
         tabs = []
         for _ in range(sessions):
-            socket = connect(url, origin=address, subprotocols=["streamlit"], max_size=None)  # type: ignore[list-item,arg-type]
+            socket = connect(url, origin=address, subprotocols=["streamlit"], max_size=None)
             tabs.append(Tab(await stack.enter_async_context(socket)))
         await tabs[0].open()
         await asyncio.gather(*(tab.open() for tab in tabs[1:]))
@@ -241,6 +244,7 @@ def _figures(
         "memory_mb": {"start": start["memory_mb"], "end": finish["memory_mb"]},
         "threads": {"start": start["threads"], "end": finish["threads"]},
         "counts": dict(counts),
+        "polls": sum(tab.polls for tab in tabs),
     }
 
 

@@ -76,7 +76,7 @@ class Run:
 # The plain way
 
 
-class Images(datasets.FashionMNIST):  # type: ignore[misc]
+class Images(datasets.FashionMNIST):
     """torchvision's dataset, image by image as it gives them, over arrays that are in memory already."""
 
     def __init__(self, split: Split) -> None:

@@ -85,14 +85,22 @@ class Turns:
             if self._waiting.get(ticket.session) is ticket:
                 self._drop(self._waiting.pop(ticket.session))
 
-    def wish(self, session: str, works: Mapping[Hashable, Work]) -> None:
-        """What the session would like to know when there is time, the first first; replaces its last wishes."""
+    def wish(self, session: str, works: Mapping[Hashable, Work], seconds: float | None = None) -> None:
+        """What the session would like to know when there is time, the first first; replaces its last wishes.
+
+        seconds : how long the wishes stand unless they are repeated; WISH_SECONDS where not given
+        """
         with self._changed:
             if works:
-                self._wishes[session] = time.monotonic() + WISH_SECONDS, dict(works)
+                self._wishes[session] = time.monotonic() + (seconds or WISH_SECONDS), dict(works)
                 self._wake()
             else:
                 self._wishes.pop(session, None)
+
+    @property
+    def wishing(self) -> int:
+        """How many have open wishes."""
+        return len(self._wishes)
 
     def wait(self, ticket: Ticket, seconds: float | None = None) -> bool:
         """Wait until the ticket is done, or has a first figure that it had not; whether it is done."""

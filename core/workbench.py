@@ -291,15 +291,15 @@ class Workbench:
             return Ticket(session, (name, key), value=known, done=True)
         return self.turns.ask(session, (name, key), partial(self._measure, key, baseline, config, split))
 
-    def wish(self, session: str, name: str, configs: Iterable[CompressionConfig]) -> None:
-        """Evaluate these when nobody waits for anything; replaces the session's earlier wishes."""
+    def wish(self, session: str, name: str, configs: Iterable[CompressionConfig], seconds: float | None = None) -> None:
+        """Evaluate these when nobody waits for anything; replaces the session's earlier wishes. See `Turns.wish`."""
         baseline = self.baseline(name)
         works: dict[Hashable, Work] = {}
         for config in configs:
             key = self._key(baseline, config, "validation")
             if self.point(name, config) is None:
                 works[name, key] = partial(self._measure, key, baseline, config, "validation")
-        self.turns.wish(session, works)
+        self.turns.wish(session, works, seconds)
 
     def known(self, name: str, config: CompressionConfig, split: SplitName = "validation") -> "Result | None":
         """What was measured before; nothing is computed."""

@@ -28,15 +28,13 @@ with left:
     if len(flips):
         worst = changes.loc[(changes["lost"] - changes["gained"]).idxmax()]
         about = f"Images lost and gained per class; the largest net loss is {worst['class']}"
-        charts.draw(charts.class_changes(changes), about)
+        charts.class_changes(changes, about)
     else:
         st.info("No prediction changed: nothing lost, nothing gained.", icon=":material/balance:")
 with right:
     st.subheader("Where the bytes are")
     entries = figures.ledger_frame(result)
-    charts.draw(
-        charts.ledger(entries), f"Bytes of the file by layer and kind, {figures.kilobytes(result.bytes)} in all"
-    )
+    charts.ledger(entries, f"Bytes of the file by layer and kind, {figures.kilobytes(result.bytes)} in all")
 
 st.subheader("Layer by layer")
 figures.layer_table(result)

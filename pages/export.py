@@ -77,7 +77,7 @@ st.subheader("What the file holds")
 left, right = st.columns([1.2, 1], gap="large")
 with left:
     entries = figures.ledger_frame(result)
-    charts.draw(charts.ledger(entries), f"Bytes of the file by layer and kind, {result.bytes:,} in all")
+    charts.ledger(entries, f"Bytes of the file by layer and kind, {result.bytes:,} in all")
 with right:
     st.dataframe(
         entries[["tensor", "kind", "bytes"]],

@@ -199,7 +199,7 @@ def test_a_link_with_pins_shows_the_identical_screen_in_a_private_window(page: A
     exact(private, "bits 4")
     settled(private)
     private.get_by_text("Pin 1", exact=True).wait_for()
-    time_of_this_machine = ["Time/image", " ms"]
+    time_of_this_machine = ["Time/image", " µs"]
 
     def screen(window: Any) -> list[str]:
         window.get_by_role("heading", name="The images that flipped").wait_for()

@@ -374,3 +374,13 @@ def test_every_place_of_every_curve_is_a_configuration_that_its_slider_can_show(
             again = curves.of_network(place.config)
             assert again[setting].now == pytest.approx(place.x)
             assert all(again[other].now == curves.of_network(config)[other].now for other in again if other != setting)
+
+
+def test_what_a_chart_draws_is_only_what_it_is_given() -> None:
+    """A description with a row of its own would show a bar for something that is called "undefined"."""
+    app = opened(baseline="mlp", sparsity="0.95")
+    specs = [json.loads(chart.proto.spec) for chart in app.get("vega_lite_chart")]
+    assert len(specs) == 5
+    for spec in specs:
+        assert not spec.get("datasets")
+        assert "empty" not in json.dumps(spec)

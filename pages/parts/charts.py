@@ -20,15 +20,37 @@ KIND_COLOURS = {
 FONT = 14
 
 
-def draw(chart: alt.Chart | alt.LayerChart | alt.HConcatChart | alt.FacetChart, alt_text: str, key: str = "") -> None:
+Chart = alt.Chart | alt.LayerChart | alt.HConcatChart | alt.FacetChart
+
+
+def draw(chart: Chart, alt_text: str, key: str = "") -> None:
     """Show a chart with letters that reach the back row."""
-    sized = chart.configure_axis(labelFontSize=FONT - 1, titleFontSize=FONT, titleFontWeight="normal").configure_legend(
+    st.altair_chart(_legible(chart), alt=alt_text, width="stretch", key=key or None)
+
+
+def draw_again(data: pd.DataFrame, spec: dict[str, Any], alt_text: str) -> None:
+    """Show new data in a chart whose description was made before: checking one takes longer than anything else on a
+    page that answers each move of a slider."""
+    st.vega_lite_chart(data, spec, alt=alt_text, width="stretch")
+
+
+def _legible(chart: Chart) -> Chart:
+    return chart.configure_axis(labelFontSize=FONT - 1, titleFontSize=FONT, titleFontWeight="normal").configure_legend(
         labelFontSize=FONT - 1, titleFontSize=FONT - 1, orient="top", title=None
     )
-    st.altair_chart(sized, alt=alt_text, width="stretch", key=key or None)
 
 
-def class_changes(changes: pd.DataFrame) -> alt.LayerChart:
+def _description(chart: Chart) -> dict[str, Any]:
+    return _without_data(_legible(chart).to_dict())
+
+
+def _without_data(spec: dict[str, Any]) -> dict[str, Any]:
+    """Altair gives a chart without data one empty row, which would be drawn."""
+    own = {key: value for key, value in spec.items() if key not in ("data", "datasets")}
+    return own | {"layer": [_without_data(layer) for layer in spec["layer"]]} if "layer" in spec else own
+
+
+def class_changes(changes: pd.DataFrame, about: str) -> None:
     """Per class: images lost to the left, gained to the right."""
     rows = pd.concat(
         [
@@ -36,13 +58,22 @@ def class_changes(changes: pd.DataFrame) -> alt.LayerChart:
             pd.DataFrame({"class": changes["class"], "count": changes["gained"], "what": "gained"}),
         ]
     ).merge(changes, on="class")
-    reach = max(5, int(rows["count"].abs().max() * 1.15))
-    base = alt.Chart(rows).encode(
-        y=alt.Y("class:N", sort=list(changes["class"]), title=None, axis=alt.Axis(labelOverlap=False)),
+    largest = rows["count"].abs().max() * 1.15
+    reach = next((end for end in REACHES if end >= largest), REACHES[-1])
+    draw_again(rows, _class_changes(tuple(changes["class"]), reach), about)
+
+
+REACHES = (5, 10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 600)
+
+
+@st.cache_data(show_spinner=False)
+def _class_changes(classes: tuple[str, ...], reach: int) -> dict[str, Any]:
+    base = alt.Chart().encode(
+        y=alt.Y("class:N", sort=list(classes), title=None, axis=alt.Axis(labelOverlap=False)),
         tooltip=[
-            "class",
-            "lost",
-            "gained",
+            "class:N",
+            "lost:Q",
+            "gained:Q",
             alt.Tooltip("before:Q", format=".1%", title="recall before"),
             alt.Tooltip("after:Q", format=".1%", title="recall after"),
         ],
@@ -55,24 +86,32 @@ def class_changes(changes: pd.DataFrame) -> alt.LayerChart:
     shown = base.transform_filter("datum.count != 0").transform_calculate(label="abs(datum.count)")
     left = shown.transform_filter("datum.count < 0").mark_text(align="right", dx=-4, fontSize=FONT - 2, color=LOST)
     right = shown.transform_filter("datum.count > 0").mark_text(align="left", dx=4, fontSize=FONT - 2, color=GAINED)
-    return alt.layer(bars, *(side.encode(x=x, text="label:Q") for side in (left, right))).properties(
-        height=alt.Step(26)
-    )
+    sides = (side.encode(x=x, text="label:Q") for side in (left, right))
+    return _description(alt.layer(bars, *sides).properties(height=alt.Step(26)))
 
 
-def ledger(entries: pd.DataFrame) -> alt.Chart:
+def ledger(entries: pd.DataFrame, about: str) -> None:
     """The file's bytes: a bar per layer, its kinds of bytes side by side in it."""
-    order = list(dict.fromkeys(entries["layer"]))
-    return (
-        alt.Chart(entries)
+    draw_again(entries, _ledger(tuple(dict.fromkeys(entries["layer"]))), about)
+
+
+@st.cache_data(show_spinner=False)
+def _ledger(order: tuple[str, ...]) -> dict[str, Any]:
+    return _description(
+        alt.Chart()
         .mark_bar(cornerRadius=2)
         .encode(
-            y=alt.Y("layer:N", sort=order, title=None, axis=alt.Axis(labelOverlap=False)),
+            y=alt.Y("layer:N", sort=list(order), title=None, axis=alt.Axis(labelOverlap=False)),
             x=alt.X("sum(KB):Q", title="KB in the file"),
             color=alt.Color(
                 "kind:N", scale=alt.Scale(domain=list(KIND_COLOURS), range=list(KIND_COLOURS.values()))
             ).legend(columns=3, symbolLimit=0),
-            tooltip=["layer", "kind", alt.Tooltip("bytes:Q", format=","), alt.Tooltip("KB:Q", format=",.2f")],
+            tooltip=[
+                "layer:N",
+                "kind:N",
+                alt.Tooltip("bytes:Q", format=","),
+                alt.Tooltip("sum(KB):Q", format=",.2f", title="KB"),
+            ],
         )
         .properties(height=alt.Step(260 / max(4, len(order))))
     )
@@ -103,8 +142,7 @@ def look_ahead(low: float, high: float) -> dict[str, Any]:
     mark = here.mark_point(shape="diamond", filled=True, color=PINNED, size=150, opacity=1).encode(y=accuracy)
     curve = alt.layer(line, points.add_params(place).transform_filter("!datum.here"), mark)
     chart = alt.layer(size, curve).resolve_scale(y="independent").properties(height=78, padding=0)
-    spec: dict[str, Any] = chart.to_dict(validate=False)
-    return spec
+    return _without_data(chart.to_dict(validate=False))
 
 
 def singular_values(values: pd.DataFrame, rank: int, break_even: int) -> alt.LayerChart:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from core.workbench import Result
 
 POLL_SECONDS = 1.5
-BUSY_POLL_SECONDS = 6.0
-"""A server with more to do than look ahead is asked less often."""
+POLLS_PER_SECOND = 4
+"""All curves of all sessions together ask no more often than this whether a point has come."""
 
 RANKS = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 SPARSITIES = (0, 20, 40, 50, 60, 70, 75, 80, 85, 90, 95)
@@ -99,13 +99,12 @@ def beside_sliders(result: Result, below: dict[str, DeltaGenerator], by_layer: E
 def draw(curve: Curve, standing: tuple[float, int]) -> None:
     """The curve with what is known of it; polls while points are missing. standing : accuracy and bytes here."""
     bench, choice = state.workbench(), state.current()
-    missing = [own.config for own in curve.positions if bench.point(choice.baseline, own.config) is None]
-    busy = bench.turns.ahead() > 1
-    interval = (BUSY_POLL_SECONDS if busy else POLL_SECONDS) if missing else None
-    st.fragment(_draw, run_every=interval)(curve, standing, bool(missing))
+    missing = any(bench.point(choice.baseline, own.config) is None for own in curve.positions)
+    interval = max(POLL_SECONDS, bench.turns.wishing / POLLS_PER_SECOND) if missing else None
+    st.fragment(_draw, run_every=interval)(curve, standing, interval)
 
 
-def _draw(curve: Curve, standing: tuple[float, int], polling: bool) -> None:
+def _draw(curve: Curve, standing: tuple[float, int], interval: float | None) -> None:
     if st.session_state.pop("jumped", False):
         st.rerun()
     bench, choice = state.workbench(), state.current()
@@ -117,8 +116,9 @@ def _draw(curve: Curve, standing: tuple[float, int], polling: bool) -> None:
         else:
             rows.append(_row(position.x, position.label, *point))
     missing.sort(key=lambda position: abs(position.x - curve.now))
-    bench.wish(f"{live.session()} {curve.key}", choice.baseline, [position.config for position in missing])
-    if polling and not missing:
+    wished = [position.config for position in missing]
+    bench.wish(f"{live.session()} {curve.key}", choice.baseline, wished, 3 * (interval or POLL_SECONDS))
+    if interval is not None and not missing:
         st.rerun()  # the last point came: polling ends with the next run of the page
     rows.append(_row(curve.now, "you are here", *standing))
     jumps = st.session_state.get("jumps", 0)  # a chart that was clicked comes back without its selection

@@ -108,7 +108,7 @@ def _row(
         Figure(
             "Time/image",
             *time,
-            "One image at a time on one core of this machine: median and quartiles of many runs, in milliseconds. The "
+            "One image at a time on one core of this machine: median and quartiles of many runs. The "
             "arithmetic is float32 whatever the bits, zeros are multiplied like the rest: only a lower rank helps.",
         ),
     ]
@@ -121,7 +121,7 @@ def exact(result: Result, latency: Latency | None, split: str = "validation") ->
     change = f"{points(result.comparison.difference)} ({100 * low:+.2f} to {100 * high:+.2f})"
     time = (WAIT, "measuring")
     if latency is not None:
-        time = (f"{latency.median * 1e3:.3g} ms", f"{latency.lower * 1e3:.3g} to {latency.upper * 1e3:.3g} ms")
+        time = (f"{latency.median * 1e6:,.0f} µs", f"{latency.lower * 1e6:,.0f} to {latency.upper * 1e6:,.0f} µs")
     return _row(
         (
             f"{result.evaluation.accuracy:.2%}",

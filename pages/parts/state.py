@@ -32,6 +32,12 @@ PINS = 4
 STEPS = 200
 """Choices that undo remembers."""
 
+CALM_RUNS = 4
+"""Page runs until everything is imported."""
+
+SWITCH_SECONDS = 0.0005
+"""So soon a thread that has a chunk of images ready gets the interpreter from a page that is being drawn."""
+
 FLUSH_SECONDS = 0.3
 """So long a start waits before it loads: imports hold the interpreter, and what is drawn could not reach the screen."""
 
@@ -43,16 +49,29 @@ class Choice(NamedTuple):
 
 @st.cache_resource(show_spinner=False)
 def workbench() -> Workbench:
-    """The one workbench of this process; what is loaded by now is left out of later garbage collections."""
+    """The one workbench of this process."""
     import altair  # noqa: F401
 
     from core.workbench import Workbench
 
     bench = Workbench()
     bench.evaluate(FIRST_BASELINE, CompressionConfig()).evaluation.report()  # loads scikit-learn too
-    gc.collect()
-    gc.freeze()
+    sys.setswitchinterval(SWITCH_SECONDS)
     return bench
+
+
+@st.cache_resource(show_spinner=False)
+def _runs() -> list[str]:
+    """The first page runs of this process."""
+    return []
+
+
+def _calm() -> None:
+    """Leave what the first runs have loaded out of later garbage collections: Streamlit makes one after every run."""
+    if len(_runs()) < CALM_RUNS:
+        _runs().append(st.session_state["page"])
+        gc.collect()
+        gc.freeze()
 
 
 @contextmanager
@@ -77,6 +96,7 @@ def open_page(page: str) -> None:
             workbench()
             st.empty()
     st.session_state["page"] = page
+    _calm()
     asked = st.query_params.to_dict()
     # A link that differs from the one written last was opened by the browser's back and forward; but while a person
     # slides, the browser still sends the link of a moment ago.
