@@ -60,7 +60,7 @@ QUIET = 0.1
 """Share of the machine's processors that others may have during a measurement. Threads that spin, as torch's do, take
 several times as long where they share a processor."""
 
-TRIES, WAITS = 3, 30
+TRIES, WAITS = 2, 10
 
 
 @dataclass(frozen=True)
