@@ -85,6 +85,12 @@ class Turns:
             if self._waiting.get(ticket.session) is ticket:
                 self._drop(self._waiting.pop(ticket.session))
 
+    def forget(self, session: str) -> None:
+        """The session waits for nothing: its newest question was answered without a computation."""
+        with self._changed:
+            if session in self._waiting:
+                self._drop(self._waiting.pop(session))
+
     def wish(self, session: str, works: Mapping[Hashable, Work], seconds: float | None = None) -> None:
         """What the session would like to know when there is time, the first first; replaces its last wishes.
 

@@ -288,6 +288,7 @@ class Workbench:
         key = self._key(baseline, config, split)
         known = self._remembered(key, baseline, config, split)
         if known is not None:
+            self.turns.forget(session)
             return Ticket(session, (name, key), value=known, done=True)
         return self.turns.ask(session, (name, key), partial(self._measure, key, baseline, config, split))
 
