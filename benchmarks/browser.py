@@ -10,13 +10,13 @@ import argparse
 import json
 import random
 import shutil
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import summary
 from benchmarks.server import running_app
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -108,9 +108,9 @@ def measure(address: str, baseline: str, moves: int, seed: int = 0) -> dict[str,
     first, exact = zip(*unseen, strict=True)
     return {
         "moves": len(unseen),
-        "estimate_s": _summary(first),
-        "exact_s": _summary(exact),
-        "seen_s": _summary(again),
+        "estimate_s": summary(first),
+        "exact_s": summary(exact),
+        "seen_s": summary(again),
         "bare_s": _bare(baseline, rng),
     }
 
@@ -129,13 +129,7 @@ def _bare(baseline: str, rng: random.Random) -> dict[str, float]:
             if repeat >= 2 and not result.cached:
                 seconds.append(result.seconds)
         bench.store.close()
-    return _summary(seconds)
-
-
-def _summary(seconds: Any) -> dict[str, float]:
-    ordered = sorted(seconds)
-    late = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
-    return {"median": round(statistics.median(ordered), 3), "p95": round(late, 3)}
+    return summary(seconds)
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import random
-import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -28,8 +27,10 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from benchmarks import summary
 from benchmarks.server import notes, running_app
 from core.config import CompressionConfig, to_query
+from pages.parts.controls import share_of
 
 PAUSE_SECONDS = (8.0, 12.0)
 PATIENCE_SECONDS = 30.0
@@ -65,7 +66,7 @@ class Tab:
     async def move(self, percent: float) -> float | None:
         """Seconds from the slider's move to the exact figure, or None where it did not come."""
         self._widgets[self._slider].double_array_value.data[:] = [percent]
-        setting = to_query(CompressionConfig(sparsity=percent / 100))["sparsity"]
+        setting = to_query(CompressionConfig(sparsity=share_of(percent)))["sparsity"]
         start = time.perf_counter()
         with suppress(TimeoutError, ConnectionClosed):
             await self._ask(f"sparsity {setting},", PATIENCE_SECONDS)
@@ -236,7 +237,7 @@ def _figures(
         "sessions": len(tabs),
         "seconds": seconds,
         "moves": moves,
-        "exact_s": _summary(answered),
+        "exact_s": summary(answered) if answered else None,
         "from_cache": round(1 - counts["computed"] / moves, 3) if moves else None,
         "wasted": counts["wasted"],
         "errors": errors.total(),
@@ -246,14 +247,6 @@ def _figures(
         "counts": dict(counts),
         "polls": sum(tab.polls for tab in tabs),
     }
-
-
-def _summary(seconds: list[float]) -> dict[str, float] | None:
-    if not seconds:
-        return None
-    ordered = sorted(seconds)
-    late = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
-    return {"median": round(statistics.median(ordered), 3), "p95": round(late, 3)}
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils.data import DataLoader
 
-from core import compression, data, evaluation, footprint, inference, low_rank, models
+from core import compression, data, evaluation, footprint, inference, models
 from core.config import CompressionConfig
 from core.data import Split
 from core.models import Baseline
@@ -180,8 +180,9 @@ def shipped(name: str) -> Baseline:
 def about(name: str) -> compression.Statistics:
     """What is computed once per baseline, ever."""
     baseline = shipped(name)
-    parts = {layer.name: low_rank.decompose(baseline.tensors[f"{layer.name}.weight"]) for layer in baseline.layers}
-    return compression.Statistics(parts, data.load("calibration").inputs)
+    images = data.load("calibration").inputs
+    parts = compression.decompose(baseline, "svd", images)
+    return compression.Statistics(lambda method: parts, images)
 
 
 @cache

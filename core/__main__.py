@@ -9,10 +9,11 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core.config import RECIPES, CompressionConfig, ConfigError, LayerConfig
+from core.config import RECIPES, CompressionConfig, ConfigError, LayerConfig, RecoveryConfig
 from core.files import write_atomically
 
 
@@ -60,11 +61,23 @@ def _parser() -> argparse.ArgumentParser:
     spectrum = command("spectrum", _spectrum, "singular values per layer, and the rank that keeps an energy")
     spectrum.add_argument("--baseline", default="cnn", metavar="NAME")
     spectrum.add_argument("--energy", type=float, default=0.95, help="in (0, 1]")
+    spectrum.add_argument("--low-rank-method", choices=["svd", "whitened"], default="svd")
 
     export = command("export", _export, "write a configuration as files, and verify them in a fresh process")
     _compression_options(export)
     export.add_argument("--out", type=Path, required=True, metavar="DIR")
 
+    again = command("reproduce", _reproduce, "a course document's experiments, with its figures beside ours")
+    again.add_argument("what", choices=["low-rank"])
+    again.add_argument("--seeds", type=int, default=3, help="how many")
+    again.add_argument("--epochs", type=int, default=3, help="of fine-tuning")
+
+    _file_commands(command)
+    return parser
+
+
+def _file_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Commands about files, and those that the app and the project use."""
     verify = command("verify", _verify, "read an export, run it over the test images, compare with its verdict")
     verify.add_argument("directory", type=Path, metavar="DIR")
 
@@ -77,7 +90,6 @@ def _parser() -> argparse.ArgumentParser:
 
     job = command("job", _job, "the process of a job (started by the app)")
     job.add_argument("folder", type=Path)
-    return parser
 
 
 def _compression_options(parser: argparse.ArgumentParser) -> None:
@@ -85,12 +97,17 @@ def _compression_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="JSON; the options below change it further")
     parser.add_argument("--rank", action="append", default=[], metavar="LAYER=K", help="0: not factored")
     parser.add_argument("--rank-share", type=float, metavar="P", help="share of singular values kept, all layers")
+    parser.add_argument("--low-rank-method", choices=["svd", "whitened"], help="whitened: data-aware factors")
     parser.add_argument("--above-break-even", action="store_true", help="factor also where it saves nothing")
     parser.add_argument("--sparsity", action="append", default=[], metavar="S|LAYER=S")
     parser.add_argument("--scope", choices=["network", "layer"])
     parser.add_argument("--bits", action="append", default=[], metavar="B|LAYER=B", help="2 to 8; LAYER=32: float32")
     parser.add_argument("--activation-bits", type=int, metavar="B")
     parser.add_argument("--granularity", choices=["channel", "tensor"])
+    parser.add_argument("--recover", type=int, metavar="EPOCHS", help="train so long after compression")
+    parser.add_argument("--recover-rate", type=float, metavar="RATE", help="peak learning rate of it")
+    parser.add_argument("--recover-seed", type=int, metavar="N")
+    parser.add_argument("--distill", action="store_true", default=None, help="learn from the baseline, too")
 
 
 def configuration(options: argparse.Namespace) -> CompressionConfig:
@@ -114,11 +131,17 @@ def configuration(options: argparse.Namespace) -> CompressionConfig:
                 raise ConfigError(f"--rank must be LAYER=K; --rank-share is for all layers. Got {text!r} instead.")
             else:
                 changes[setting] = number
-    for setting in ("rank_share", "scope", "activation_bits", "granularity"):
+    for setting in ("rank_share", "low_rank_method", "scope", "activation_bits", "granularity"):
         if getattr(options, setting) is not None:
             changes[setting] = getattr(options, setting)
     if options.above_break_even:
         changes["above_break_even"] = True
+    names = {"epochs": "recover", "learning_rate": "recover_rate", "seed": "recover_seed", "distillation": "distill"}
+    training = {name: value for name, option in names.items() if (value := getattr(options, option)) is not None}
+    if training and options.recover is None and config.recovery is None:
+        raise ConfigError("--recover EPOCHS must be given with --recover-rate, --recover-seed and --distill.")
+    if training:
+        changes["recovery"] = replace(config.recovery or RecoveryConfig(), **training)
     return replace(config, layers=tuple(layers.items()), **changes)
 
 
@@ -181,7 +204,10 @@ def _show_progress(event: dict[str, Any]) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    result = _workbench().evaluate(options.baseline, configuration(options), options.split)
+    bench, config = _workbench(), configuration(options)
+    if config.recovery is not None:
+        bench.recover(options.baseline, config, _show_progress)
+    result = bench.evaluate(options.baseline, config, options.split)
     _print(summary(result, options.split), options.json)
     return 0
 
@@ -215,16 +241,26 @@ def _spectrum(options: argparse.Namespace) -> int:
     if not 0 < options.energy <= 1:
         raise ConfigError(f"--energy must be in (0, 1]. Got {options.energy} instead.")
     layers = []
-    for layer in _workbench().spectrum(options.baseline, options.energy):
+    for layer in _workbench().spectrum(options.baseline, options.energy, options.low_rank_method):
         row = {"name": layer.name, "shape": list(layer.shape), "singular_values": list(layer.singular_values)}
         keys = ("rank", "share", "break_even_rank", "condition_number", "stable_rank", "effective_rank")
         layers.append(row | {key: getattr(layer, key) for key in keys})
-    _print({"baseline": options.baseline, "energy": options.energy, "layers": layers}, options.json)
+    about = {"baseline": options.baseline, "energy": options.energy, "low_rank_method": options.low_rank_method}
+    _print({**about, "layers": layers}, options.json)
+    return 0
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from core import reproduce
+
+    _print(reproduce.low_rank(_workbench(), options.seeds, options.epochs, _show_progress), options.json)
     return 0
 
 
 def _export(options: argparse.Namespace) -> int:
     bench, config = _workbench(), configuration(options)
+    if config.recovery is not None:
+        bench.recover(options.baseline, config, _show_progress)
     say(f"Writing {options.out}, then verifying it in a fresh process on the test images ...")
     verdict = bench.export(options.baseline, config, options.out)
     verdict["config"] = json.loads(config.to_json())
@@ -274,10 +310,16 @@ def _job(options: argparse.Namespace) -> int:
     from core import jobs
 
     def work() -> jobs.Work:
+        from core import reproduce, search
         from core.workbench import Workbench
 
-        method: jobs.Work = Workbench(options.folder.parent.parent).work
-        return method
+        bench = Workbench(options.folder.parent.parent)
+        kinds: dict[str, jobs.Work] = {
+            "low-rank report": partial(reproduce.work, bench),
+            "rank allocation": partial(search.work, bench),
+        }
+        request = json.loads((options.folder / "request.json").read_text())
+        return kinds.get(request["kind"], bench.work)
 
     return jobs.run(options.folder, work)
 

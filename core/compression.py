@@ -4,29 +4,30 @@ Low rank first, then pruning, then quantization, each on the *stored* tensors: t
 Pruning a rebuilt matrix would destroy its rank and make the size a lie.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from core import inference, low_rank, pruning, quantization
-from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, Granularity, Scope
+from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, Granularity, LowRankMethod, Scope
 from core.models import Baseline, Layer, propagate
 from core.stored import StoredLayer, StoredNetwork, StoredTensor
 
 REMEMBERED_RANGES = 256
+"""Calibrations of the latest weights that are kept: a few numbers each."""
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
     """What compression needs to know of a baseline besides its weights; computed once per baseline.
 
-    decompositions : the singular value decomposition of each layer's weight
+    decompositions : by low-rank method and layer, made when they are asked for
     images : the calibration inputs, float32 (n, 1, 28, 28), normalized
     """
 
-    decompositions: Mapping[str, low_rank.Decomposition]
+    decompositions: Callable[[LowRankMethod], Mapping[str, low_rank.Decomposition]]
     images: Tensor
     _ranges: dict[object, dict[str, float]] = field(default_factory=dict)
 
@@ -43,6 +44,19 @@ class Statistics:
                 self._ranges.clear()
             found = self._ranges[key] = inference.ranges(layers, self.images.numpy())
         return found
+
+
+def decompose(baseline: Baseline, method: LowRankMethod, images: Tensor) -> dict[str, low_rank.Decomposition]:
+    """The decomposition of each layer's weight, by name; data-aware ones from the baseline's signals for `images`."""
+    found, x = {}, images
+    for layer in baseline.layers:
+        weight, bias = baseline.tensors[f"{layer.name}.weight"], baseline.tensors[f"{layer.name}.bias"]
+        if method == "svd":
+            found[layer.name] = low_rank.decompose(weight)
+            continue
+        found[layer.name] = low_rank.decompose_whitened(weight, *low_rank.moments(x, layer.shape))
+        x = propagate(layer, x, [weight], bias)
+    return found
 
 
 class CompressedLayer(nn.Module):
@@ -174,9 +188,12 @@ def rank_of(layer: Layer, config: CompressionConfig) -> int | None:
 def _factored(baseline: Baseline, layer: Layer, config: CompressionConfig, statistics: Statistics) -> CompressedLayer:
     rank = rank_of(layer, config)
     weights: tuple[Tensor, ...] = (baseline.tensors[f"{layer.name}.weight"],)
+    bias = baseline.tensors[f"{layer.name}.bias"]
     if rank is not None:
-        weights = low_rank.factorize(statistics.decompositions[layer.name], rank, layer.shape)
-    return CompressedLayer(layer, weights, baseline.tensors[f"{layer.name}.bias"])
+        decomposition = statistics.decompositions(config.low_rank_method)[layer.name]
+        weights = low_rank.factorize(decomposition, rank, layer.shape)
+        bias = bias + low_rank.bias_correction(decomposition, rank)
+    return CompressedLayer(layer, weights, bias)
 
 
 @torch.no_grad()

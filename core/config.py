@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 Scope = Literal["network", "layer"]
 Granularity = Literal["channel", "tensor"]
+LowRankMethod = Literal["svd", "whitened"]
 Model = Literal["mlp", "cnn"]
 Optimizer = Literal["sgd", "adam"]
 
@@ -72,27 +73,54 @@ class LayerConfig:
 
 
 @dataclass(frozen=True)
+class RecoveryConfig:
+    """Training after compression: ranks, masks and grids stay as they are, the weights move (`core.training.recover`).
+
+    learning_rate : the peak of a one-cycle schedule
+    distillation : learn from the baseline's predictions as well as from the labels
+    """
+
+    epochs: int = 3
+    learning_rate: float = 0.03
+    seed: int = 0
+    distillation: bool = False
+
+    def __post_init__(self) -> None:
+        _check_int("recovery epochs", self.epochs, 1, 100)
+        _check_int("recovery seed", self.seed, 0, 2**31 - 1)
+        if not (isinstance(self.learning_rate, int | float) and 0 < self.learning_rate <= 1):
+            raise ConfigError(f"recovery learning_rate must be a number in (0, 1]. Got {self.learning_rate!r} instead.")
+        object.__setattr__(self, "learning_rate", self.learning_rate + 0.0)
+        if not isinstance(self.distillation, bool):
+            raise ConfigError(f"distillation must be true or false. Got {self.distillation!r} instead.")
+
+
+@dataclass(frozen=True)
 class CompressionConfig:
     """Everything that turns a baseline into a compressed network. Nothing set: the baseline, bit for bit.
 
     layers : LayerConfig by layer name, as a mapping or as pairs (kept as sorted pairs)
     rank_share : share of each layer's singular values that is kept, in (0, 1]; `None`: no layer is factored
     above_break_even : also factor layers that get larger by it, as the course report does
+    low_rank_method : "svd", the factors nearest to the weight, or "whitened", nearest to its output on real inputs
     sparsity : share of zeros over all layers that have none of their own, in [0, 1]
     scope : "network", one threshold over those layers, or "layer", the same share in each
     bits : bits per weight, 2 to 8; `None`: float32
     activation_bits : bits per activation, 2 to 8; `None`: float32. The input image stays at its own 8 bits
     granularity : one scale per output "channel" or per "tensor"
+    recovery : training after all of that; `None`: none
     """
 
     layers: tuple[tuple[str, LayerConfig], ...] = ()
     rank_share: float | None = None
     above_break_even: bool = False
+    low_rank_method: LowRankMethod = "svd"
     sparsity: float | None = None
     scope: Scope = "network"
     bits: int | None = None
     activation_bits: int | None = None
     granularity: Granularity = "channel"
+    recovery: RecoveryConfig | None = None
 
     def __post_init__(self) -> None:
         pairs = self.layers.items() if isinstance(self.layers, Mapping) else self.layers
@@ -113,6 +141,9 @@ class CompressionConfig:
         for name in ("bits", "activation_bits"):
             if getattr(self, name) is not None:
                 _check_int(name, getattr(self, name), 2, 8)
+        if not isinstance(self.recovery, RecoveryConfig | None):
+            raise ConfigError(f"recovery must be a RecoveryConfig or None. Got {self.recovery!r} instead.")
+        _check_choice("low_rank_method", self.low_rank_method, get_args(LowRankMethod))
         _check_choice("scope", self.scope, get_args(Scope))
         _check_choice("granularity", self.granularity, get_args(Granularity))
 
@@ -133,6 +164,7 @@ class CompressionConfig:
         """Canonical text: every setting, defaults included, keys sorted. Equal configurations give equal text."""
         payload = {f.name: getattr(self, f.name) for f in fields(self)}
         payload["layers"] = {name: asdict(layer) for name, layer in self.layers}
+        payload["recovery"] = None if self.recovery is None else asdict(self.recovery)
         return json.dumps(payload, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -149,16 +181,26 @@ class CompressionConfig:
         layers = payload.pop("layers", {})
         if not isinstance(layers, dict) or not all(isinstance(own, dict) for own in layers.values()):
             raise ConfigError(f"layers must be an object of objects. Got {layers!r} instead.")
+        recovery = payload.pop("recovery", None)
         try:
-            return cls(layers={name: LayerConfig(**own) for name, own in layers.items()}, **payload)  # type: ignore[arg-type]
+            payload["layers"] = {name: LayerConfig(**own) for name, own in layers.items()}
+            return cls(recovery=None if recovery is None else RecoveryConfig(**recovery), **payload)
         except TypeError:
-            raise ConfigError(f"A layer's settings are rank, sparsity, bits. Got {layers!r} instead.") from None
+            raise ConfigError(
+                "A layer's settings are rank, sparsity, bits; those of recovery epochs, learning_rate, seed, "
+                f"distillation. Got {layers!r} and {recovery!r} instead."
+            ) from None
+
+
+def _yes_or_no(text: str) -> bool:
+    return {"1": True, "0": False}[text]
 
 
 # The same settings as short text, for a link (`?sparsity=0.8&fc1.rank=16`) and for the command line.
 _TEXT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "rank": ("rank_share", float),
-    "course": ("above_break_even", lambda text: {"1": True, "0": False}[text]),
+    "course": ("above_break_even", _yes_or_no),
+    "method": ("low_rank_method", str),
     "sparsity": ("sparsity", float),
     "scope": ("scope", str),
     "bits": ("bits", int),
@@ -166,6 +208,14 @@ _TEXT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "granularity": ("granularity", str),
 }
 _LAYER_TEXT: dict[str, Callable[[str], Any]] = {"rank": int, "sparsity": float, "bits": int}
+_RECOVERY_TEXT: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "recover": ("epochs", int),
+    "rate": ("learning_rate", float),
+    "seed": ("seed", int),
+    "distill": ("distillation", _yes_or_no),
+}
+QUERY_NAMES = frozenset(_TEXT) | frozenset(_RECOVERY_TEXT)
+"""What a link may hold of a configuration, besides LAYER.rank, LAYER.sparsity and LAYER.bits."""
 
 
 def _short(value: object) -> str:
@@ -180,6 +230,14 @@ def to_query(config: CompressionConfig) -> dict[str, str]:
         for text, (name, _) in _TEXT.items()
         if getattr(config, name) != getattr(default, name)
     }
+    if config.recovery is not None:
+        usual = RecoveryConfig()
+        query["recover"] = str(config.recovery.epochs)
+        query |= {
+            text: _short(getattr(config.recovery, name))
+            for text, (name, _) in _RECOVERY_TEXT.items()
+            if getattr(config.recovery, name) != getattr(usual, name)
+        }
     for layer, own in config.layers:
         query |= {f"{layer}.{name}": _short(v) for name in _LAYER_TEXT if (v := getattr(own, name)) is not None}
     return query
@@ -194,6 +252,10 @@ def from_query(query: Mapping[str, str], layers: Iterable[str]) -> tuple[Compres
             if not layer and key in _TEXT:
                 setting, parse = _TEXT[key]
                 config = replace(config, **{setting: parse(text)})
+            elif key in _RECOVERY_TEXT and "recover" in query:
+                setting, parse = _RECOVERY_TEXT[key]
+                recovery = replace(config.recovery or RecoveryConfig(), **{setting: parse(text)})
+                config = replace(config, recovery=recovery)
             elif layer in layers and name in _LAYER_TEXT:
                 config = config.with_layer(layer, **{name: _LAYER_TEXT[name](text)})
             elif name in _LAYER_TEXT:
@@ -207,11 +269,13 @@ def from_query(query: Mapping[str, str], layers: Iterable[str]) -> tuple[Compres
 def to_arguments(config: CompressionConfig) -> list[str]:
     """The command line options that mean this configuration."""
     arguments = []
-    flags = {"rank": "--rank-share", "activations": "--activation-bits"}
+    flags = {"rank": "--rank-share", "activations": "--activation-bits", "method": "--low-rank-method"}
+    flags |= {"rate": "--recover-rate", "seed": "--recover-seed"}
+    switches = {"course": "--above-break-even", "distill": "--distill"}
     for key, text in to_query(config).items():
         layer, _, name = key.rpartition(".")
-        if key == "course":
-            arguments.append("--above-break-even")
+        if key in switches:
+            arguments.append(switches[key])
         elif layer:
             arguments += [f"--{name}", f"{layer}={text}"]
         else:

@@ -278,9 +278,10 @@ class Latency:
 
 
 def latency(network: StoredNetwork, images: Tensor, batch: int = 1, repeats: int = 60) -> Latency:
-    """Time of a forward pass on one core of this machine, in float32 arithmetic, per image.
+    """Time of a forward pass on this machine's processor, in float32 arithmetic, per image.
 
-    One core, because two threads that wait for each other on a busy machine measure the waiting.
+    Up to `inference.CHUNK` images run on one core, because two threads that wait for each other on a busy machine
+    measure the waiting; more are cut into chunks, one to a core.
 
     images : normalized (n, 1, 28, 28), n >= batch. Fewer bits and scattered zeros change nothing here: the arithmetic
     stays float32 and dense. Fewer numbers - a lower rank - do.

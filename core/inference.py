@@ -127,7 +127,7 @@ def to_onnx(
 
 
 class Runner:
-    """Consecutive layers, ready to run: `runner(x)` is their output for x, float32 (n, *shape).
+    """Consecutive layers, ready to run: `runner(x)` is their output for x, float32 (n, *shape), n > 0.
 
     Raises one of `ERRORS` where the layers do not fit together, which happens to files that were tampered with.
     """

@@ -61,7 +61,7 @@ class Status:
     @property
     def remaining(self) -> float | None:
         timed = [event for event in self.events if event.get("done")]
-        if not timed or self.state != "running":
+        if not timed or not self.done or self.state != "running":
             return None
         elapsed = timed[-1]["time"] - self.events[0]["time"]
         return elapsed * (1 - self.done) / self.done

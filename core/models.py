@@ -164,6 +164,18 @@ def layers_of(tensors: Tensors) -> tuple[Layer, ...]:
     return layers
 
 
+def weight_uses(layers: Sequence[Layer]) -> list[int]:
+    """How often each weight of a layer is multiplied for one image: at every pixel for a convolution, once elsewhere.
+
+    Times the number of weights it is the number of multiply-accumulates, for two factors as for one weight.
+    """
+    uses, side = [], IMAGE_SIDE
+    for layer in layers:
+        uses.append(side**2 if layer.kind == "conv" else 1)
+        side //= 2 if layer.pool else 1
+    return uses
+
+
 def _check(layers: tuple[Layer, ...], tensors: Tensors) -> None:
     """Types, finite values, and shapes that follow from one another."""
     for name, tensor in tensors.items():

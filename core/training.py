@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import models
-from core.config import TrainingConfig
+from core.config import Model, RecoveryConfig, TrainingConfig
 from core.data import Split, normalize
 
 Progress = Callable[[dict[str, Any]], None]
 REPORT_SECONDS = 0.5
+TEMPERATURE = 2.0
+"""Softens predictions in distillation, so that what the teacher holds for less likely counts, too."""
 
 
 class Stopped(Exception):
@@ -90,6 +92,31 @@ def train_baseline(
     return models.Baseline(config.model, models.fold(trained.module.cpu().state_dict()), info)
 
 
+def recover(
+    network: nn.Module,
+    config: RecoveryConfig,
+    model: Model,
+    training: Split,
+    validation: Split,
+    teacher: nn.Module,
+    progress: Progress = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    device: torch.device | None = None,
+) -> Trained:
+    """Fine-tune a compressed network: pruned weights stay zero, factors stay factors, and weights on a grid are trained
+    through their rounding (`quantization.fake_quantize`). The same recipe for every network, the uncompressed one
+    included. teacher : the baseline, learnt from where `config.distillation` says so.
+
+    Raises Stopped, Diverged.
+    """
+    device = device or best_device()
+    recipe = TrainingConfig(
+        model, config.epochs, config.seed, learning_rate=config.learning_rate, flips=model == "cnn"
+    )  # fmt: skip
+    taught_by = teacher.to(device).eval() if config.distillation else None
+    return fit(network, recipe, training, validation, progress, should_stop, device, taught_by)
+
+
 def fit(
     module: nn.Module,
     config: TrainingConfig,
@@ -98,8 +125,12 @@ def fit(
     progress: Progress,
     should_stop: Callable[[], bool],
     device: torch.device,
+    teacher: nn.Module | None = None,
 ) -> Trained:
-    """Minimise the cross entropy of `module` for `config.epochs`; keep the epoch with the best validation accuracy."""
+    """Minimise the cross entropy of `module` for `config.epochs`; keep the epoch with the best validation accuracy.
+
+    teacher : a network on the same device to learn from, too; see `_loss`
+    """
     module = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = len(training) // config.batch_size
     optimizer, schedule = _optimizer(module, config, steps * config.epochs)
@@ -115,7 +146,7 @@ def fit(
         for step, (x, y) in enumerate(_batches(images, labels, config, generator), 1):
             if should_stop():
                 raise Stopped(f"Training was stopped in epoch {epoch} of {config.epochs}.")
-            seen += _step(module, x, y, config, optimizer, device)
+            seen += _step(module, x, y, config, optimizer, device, teacher)
             schedule.step()
             if time.perf_counter() - reported > REPORT_SECONDS:
                 reported = time.perf_counter()
@@ -161,13 +192,35 @@ def _batches(
         yield x, labels[index]
 
 
+def _loss(logits: Tensor, y: Tensor, label_smoothing: float, taught: Tensor | None = None) -> Tensor:
+    """Cross entropy with the labels; with a teacher half of it is T^2 KL(teacher || network), both softened by T
+    (knowledge distillation, Hinton et al. 2015).
+
+    logits, taught : (n, classes), float32; y : (n,)
+    """
+    hard = F.cross_entropy(logits, y, label_smoothing=label_smoothing)
+    if taught is None:
+        return hard
+    ours, theirs = (F.log_softmax(own / TEMPERATURE, 1) for own in (logits, taught))
+    return (hard + TEMPERATURE**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True)) / 2
+
+
 def _step(
-    module: nn.Module, x: Tensor, y: Tensor, config: TrainingConfig, optimizer: Any, device: torch.device
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    config: TrainingConfig,
+    optimizer: Any,
+    device: torch.device,
+    teacher: nn.Module | None,
 ) -> Tensor:
     """One gradient step; returns (summed loss, number right) of the batch, left on the device."""
+    x = models.channels_last(x)
     with torch.autocast(device.type, torch.bfloat16, enabled=_fast_bfloat16(device)):
-        logits = module(models.channels_last(x))
-    loss = F.cross_entropy(logits.float(), y, label_smoothing=config.label_smoothing)
+        logits = module(x)
+        with torch.no_grad():
+            taught = None if teacher is None else teacher(x).float()
+    loss = _loss(logits.float(), y, config.label_smoothing, taught)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()

@@ -115,6 +115,12 @@ class Turns:
             self._changed.wait_for(lambda: ticket.done or ticket.first is not had, seconds)
             return ticket.done
 
+    def answer(self, ticket: Ticket) -> Any:
+        """Wait for the value, however long; raises what the computation raised."""
+        while not self.wait(ticket):
+            pass
+        return ticket.result()
+
     def ahead(self, ticket: Ticket | None = None) -> int:
         """How many computations come before this one, the running one included; before a new one, without ticket."""
         with self._changed:

@@ -28,7 +28,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from core import artifact, compression, data, evaluation, footprint, jobs, low_rank, models, training
-from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig, TrainingConfig
+from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig, LowRankMethod, TrainingConfig
 from core.data import SplitName
 from core.evaluation import Comparison, Estimate, Evaluation, Latency
 from core.files import safetensors_header, sha256, write_atomically
@@ -41,6 +41,7 @@ from core.turns import Ticket, Turns, Work
 SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
 PRETRAINED = Path(__file__).parent / "pretrained"
 _REMEMBERED = 256
+_REMEMBERED_POINTS = 50_000
 LATENCY_SECONDS = 20.0
 """After so long a latency is measured again."""
 
@@ -55,8 +56,16 @@ class UnknownBaseline(KeyError):
         return str(self.args[0])
 
 
+class NotRecovered(LookupError):
+    """The configuration asks for training after compression, which was not done yet."""
+
+    def __str__(self) -> str:
+        return "This configuration was not trained yet. The button on Explore does it, and `python -m core evaluate`."
+
+
 ERRORS = (
-    ConfigError, models.BaselineError, UnknownBaseline, artifact.FormatError, data.DataError, training.Diverged, OSError
+    ConfigError, models.BaselineError, UnknownBaseline, NotRecovered, artifact.FormatError, data.DataError,
+    training.Diverged, OSError,
 )  # fmt: skip
 """What a person's input or machine can cause; the message says what happened and what to do."""
 
@@ -122,9 +131,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Outline:
-    """What follows from a configuration in closed form. energy : kept, by factored layer, in [0, 1]."""
+    """What follows from a configuration in closed form. energy : kept, by factored layer, in [0, 1].
+
+    multiply_accumulates : for one image; products : matrix products or convolutions in a row
+    """
 
     parameters: int
+    multiply_accumulates: int
+    products: int
     baseline_bytes: int
     theoretical_kb: float
     energy: dict[str, float]
@@ -141,7 +155,11 @@ class Early:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """A layer's singular values and what follows from them. rank : the smallest that keeps `energy`."""
+    """A layer's singular values and what follows from them. rank : the smallest that keeps `energy`.
+
+    random : the singular values of a matrix of random numbers of the same shape and variance, with their cumulative
+        energy and the rank for `energy`
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -155,6 +173,9 @@ class Spectrum:
     condition_number: float | None
     stable_rank: float
     effective_rank: float
+    random: tuple[float, ...]
+    random_energy: tuple[float, ...]
+    random_rank: int
 
     @property
     def full_rank(self) -> int:
@@ -171,9 +192,36 @@ class Spectrum:
         m, n = self.matrix_shape
         return 1 - self.numbers(self.rank) / (m * n)
 
+    @property
+    def numbers_before(self) -> int:
+        """m n."""
+        return self.matrix_shape[0] * self.matrix_shape[1]
+
     def numbers(self, rank: int) -> int:
         """r (m + n): what two factors of rank r hold."""
         return rank * sum(self.matrix_shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Rebuilt:
+    """weight, near : float32, of the layer's shape; error : ||W - W_r|| / ||W||."""
+
+    weight: NDArray[np.float32]
+    near: NDArray[np.float32]
+    error: float
+
+    def pictures(self, count: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        """The first rows or filters of both that see pixels, uint8, grey where 0; nothing where a layer sees none."""
+        shape = self.weight.shape
+        if shape[1] not in (1, models.IMAGE_SIDE**2):
+            return []
+        side = int(self.weight[0].size ** 0.5)
+        pairs = []
+        for own, near in zip(self.weight[:count], self.near[:count], strict=True):
+            largest = float(np.abs(own).max()) or 1.0
+            old, new = (np.clip(127.5 + 127.5 * part / largest, 0, 255).astype(np.uint8) for part in (own, near))
+            pairs.append((old.reshape(side, side), new.reshape(side, side)))
+        return pairs
 
 
 @dataclass(frozen=True)
@@ -202,9 +250,10 @@ class Workbench:
         self._decomposing = threading.RLock()  # decompositions are made once
         self._baselines: dict[str, Baseline] = {}
         self._statistics: dict[str, compression.Statistics] = {}
+        self._decompositions: dict[tuple[str, str], dict[str, low_rank.Decomposition]] = {}
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._latencies: dict[object, tuple[float, Latency]] = {}
-        self._points: dict[str, tuple[float, int]] = {}
+        self._points: dict[tuple[str, CompressionConfig], tuple[float, int] | None] = {}
         self._prefix = evaluation.Prefix()
         self.turns = Turns()
 
@@ -274,9 +323,7 @@ class Workbench:
         """
         start = time.perf_counter()
         ticket = self.ask(f"thread {threading.get_ident()}", name, config, split)
-        while not self.turns.wait(ticket):
-            pass
-        return replace(ticket.result(), seconds=time.perf_counter() - start)
+        return replace(self.turns.answer(ticket), seconds=time.perf_counter() - start)
 
     def ask(self, session: str, name: str, config: CompressionConfig, split: SplitName = "validation") -> Ticket:
         """The same without waiting: a ticket that may be done at once, and has an `Early` before its `Result`.
@@ -297,8 +344,8 @@ class Workbench:
         baseline = self.baseline(name)
         works: dict[Hashable, Work] = {}
         for config in configs:
-            key = self._key(baseline, config, "validation")
             if self.point(name, config) is None:
+                key = self._key(baseline, config, "validation")
                 works[name, key] = partial(self._measure, key, baseline, config, "validation")
         self.turns.wish(session, works, seconds)
 
@@ -308,14 +355,18 @@ class Workbench:
         return self._remembered(self._key(baseline, config, split), baseline, config, split)
 
     def point(self, name: str, config: CompressionConfig) -> tuple[float, int] | None:
-        """Accuracy and bytes of what was measured before, for a curve; nothing is computed."""
-        key = self._key(self.baseline(name), config, "validation")
-        if key not in self._points:
+        """Accuracy and bytes of what was measured before, for a curve; nothing is computed.
+
+        Curves ask again and again: the cache is read once, also for what is not in it.
+        """
+        place = self.baseline(name).sha256, config
+        if place not in self._points:
             found = self.known(name, config)
-            if found is None:
-                return None
-            self._points[key] = found.evaluation.accuracy, found.bytes
-        return self._points[key]
+            if found is not None:
+                return found.evaluation.accuracy, found.bytes
+            with self._lock:
+                self._points.setdefault(place, None)  # unless it came meanwhile
+        return self._points.get(place)
 
     def outline(self, name: str, config: CompressionConfig) -> Outline:
         """What follows from the configuration in closed form, before anything is measured."""
@@ -329,12 +380,14 @@ class Workbench:
         ]
         biases = sum(layer.shape[0] for layer in baseline.layers)
         bits = [config.bits_of(layer.name) for layer in baseline.layers]
-        spectra = self.statistics(baseline).decompositions
+        spectra = self.decompositions(baseline, config.low_rank_method)
         energy = {
             name: float(low_rank.cumulative_energy(spectra[name].singular_values)[rank - 1])
             for name, rank in ranks.items()
         }
-        return Outline(sum(sizes) + biases, baseline.bytes, footprint.model_size_kb(sizes, bits, biases), energy)
+        macs = sum(size * uses for size, uses in zip(sizes, models.weight_uses(baseline.layers), strict=True))
+        kilobytes = footprint.model_size_kb(sizes, bits, biases)
+        return Outline(sum(sizes) + biases, macs, len(sizes) + len(ranks), baseline.bytes, kilobytes, energy)
 
     @staticmethod
     def _key(baseline: Baseline, config: CompressionConfig, split: SplitName) -> str:
@@ -354,7 +407,7 @@ class Workbench:
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, safetensors.SafetensorError):
             self.store.delete(key)  # written by another version
             return None
-        return self._remember(key, result)
+        return self._remember(key, baseline, split, result)
 
     def _measure(
         self,
@@ -367,7 +420,7 @@ class Workbench:
     ) -> Result:
         known = self._remembered(key, baseline, config, split)  # it may have been measured while this was in line
         if known is not None:
-            return known
+            return self._remember(key, baseline, split, known)
         before = None if config == CompressionConfig() else self._baseline_evaluation(baseline, split)
         stored = self._compressed(baseline, config)
         ledger = footprint.footprint(stored)
@@ -390,7 +443,8 @@ class Workbench:
         arrays = evaluation.to_arrays(measured)
         payload = safetensors.numpy.save(arrays, metadata={"figures": json.dumps(figures)})
         self.store.put(key, "evaluation", payload)
-        return self._remember(key, self._result(baseline, config, split, arrays, figures, cached=False))
+        result = self._result(baseline, config, split, arrays, figures, cached=False)
+        return self._remember(key, baseline, split, result)
 
     def _baseline_evaluation(self, baseline: Baseline, split: SplitName) -> Evaluation:
         nothing = CompressionConfig()
@@ -426,8 +480,12 @@ class Workbench:
             cached=cached,
         )
 
-    def _remember(self, key: str, result: Result) -> Result:
+    def _remember(self, key: str, baseline: Baseline, split: SplitName, result: Result) -> Result:
         with self._lock:
+            if split == "validation":
+                if len(self._points) >= _REMEMBERED_POINTS:
+                    self._points.clear()
+                self._points[baseline.sha256, result.config] = result.evaluation.accuracy, result.bytes
             self._results[key] = result
             while len(self._results) > _REMEMBERED:
                 self._results.popitem(last=False)
@@ -438,27 +496,91 @@ class Workbench:
         return self._compressed(self.baseline(name), config)
 
     def _compressed(self, baseline: Baseline, config: CompressionConfig) -> StoredNetwork:
-        return compression.compress(baseline, config, self.statistics(baseline)).freeze()
+        network = compression.compress(baseline, config, self.statistics(baseline))
+        if config.recovery is not None:
+            found = self.store.get(self._recovery_key(baseline, config))
+            if found is None or found.weights is None:
+                raise NotRecovered
+            network.load_state_dict(load(found.weights))
+        return network.freeze()
+
+    # Recovery: training after compression
+
+    @staticmethod
+    def _recovery_key(baseline: Baseline, config: CompressionConfig) -> str:
+        return key_of("recovered", baseline=baseline.sha256, config=json.loads(config.to_json()), data=data.SHA256)
+
+    def history(self, name: str, config: CompressionConfig) -> list[dict[str, float]] | None:
+        """The epochs of a recovery, as `training.Trained` has them; None where it was not trained yet."""
+        found = self.store.get(self._recovery_key(self.baseline(name), config), with_weights=False)
+        return None if found is None else json.loads(found.payload)["history"]
+
+    def recover(
+        self,
+        name: str,
+        config: CompressionConfig,
+        progress: training.Progress = lambda event: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train a compressed network as `config.recovery` says, and keep it. Nothing is done where it was done before.
+
+        Raises ConfigError, DataError, training.Stopped, Diverged.
+        """
+        baseline = self.baseline(name)
+        compression.check(config, baseline.layers)
+        if config.recovery is None:
+            raise ConfigError("recovery must be given. Got None instead.")
+        if self.history(name, config) is not None:
+            return
+        statistics = self.statistics(baseline)
+        network = compression.compress(baseline, config, statistics)
+        teacher = compression.compress(baseline, CompressionConfig(), statistics)
+        images = data.load("train", self.cache / "data", lambda text: progress({"message": text}))
+        trained = training.recover(
+            network, config.recovery, baseline.model, images, data.load("validation"), teacher, progress, should_stop
+        )
+        state = {key: tensor.contiguous() for key, tensor in trained.module.cpu().state_dict().items()}
+        payload = json.dumps({"history": trained.history, "best_epoch": trained.best_epoch}).encode()
+        if not self.store.put(self._recovery_key(baseline, config), "recovered", payload, save(state), kept=True):
+            raise OSError(self.store.problem or "The cache cannot be written.")
+
+    def submit_recovery(self, name: str, config: CompressionConfig) -> str:
+        """Recover in a process of its own; returns the job's id."""
+        request = {"kind": "recover", "baseline": name, "config": json.loads(config.to_json())}
+        job = self.jobs.submit(request)
+        if self.jobs.status(job).result is not None and self.history(name, config) is None:  # the cache was emptied
+            self.jobs.dismiss(job)
+            job = self.jobs.submit(request)
+        return job
 
     def statistics(self, baseline: Baseline) -> compression.Statistics:
-        """Decompositions of all layers, computed once per baseline, ever."""
-        with self._decomposing:
+        """What compression needs of a baseline besides its weights; computed once per baseline, ever."""
+        with self._lock:
             if baseline.sha256 not in self._statistics:
-                images = data.load("calibration").inputs
-                self._statistics[baseline.sha256] = compression.Statistics(self._decompositions(baseline), images)
+                images, made = data.load("calibration").inputs, partial(self.decompositions, baseline)
+                self._statistics[baseline.sha256] = compression.Statistics(made, images)
             return self._statistics[baseline.sha256]
 
-    def _decompositions(self, baseline: Baseline) -> dict[str, low_rank.Decomposition]:
-        key = key_of("decompositions", baseline=baseline.sha256)
+    def decompositions(self, baseline: Baseline, method: LowRankMethod) -> dict[str, low_rank.Decomposition]:
+        """By layer; from memory or the cache where they were made before."""
+        place = baseline.sha256, method
+        with self._decomposing:
+            if place not in self._decompositions:
+                self._decompositions[place] = self._decompose(baseline, method)
+            return self._decompositions[place]
+
+    def _decompose(self, baseline: Baseline, method: LowRankMethod) -> dict[str, low_rank.Decomposition]:
+        images = data.load("calibration")
+        key = key_of("decompositions", baseline=baseline.sha256, method=method, images=images.fingerprint)
         found = self.store.get(key)
         if found is not None and found.weights is not None:
             tensors = load(found.weights)
         else:
-            tensors = {}
-            for layer in baseline.layers:
-                parts = low_rank.decompose(baseline.tensors[f"{layer.name}.weight"])
-                tensors |= {f"{layer.name}.{part}": tensor for part, tensor in parts._asdict().items()}
-            tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            tensors = {
+                f"{name}.{part}": tensor.contiguous()
+                for name, parts in compression.decompose(baseline, method, images.inputs).items()
+                for part, tensor in parts._asdict().items()
+            }
             self.store.put(key, "decompositions", b"{}", save(tensors))
         fields = low_rank.Decomposition._fields
         return {
@@ -532,11 +654,28 @@ class Workbench:
 
     # Spectra
 
-    def spectrum(self, name: str, energy: float = 0.95) -> list[Spectrum]:
+    def spectrum(self, name: str, energy: float = 0.95, method: LowRankMethod = "svd") -> list[Spectrum]:
         """Each layer's singular values, and the rank that keeps `energy` of the sum of their squares."""
         baseline = self.baseline(name)
-        found = self.statistics(baseline).decompositions
+        found = self.decompositions(baseline, method)
         return [_spectrum(layer, found[layer.name].singular_values, energy) for layer in baseline.layers]
+
+    def rebuilt(self, name: str, layer: str, rank: int, method: LowRankMethod = "svd") -> "Rebuilt":
+        """A layer's weight beside what `rank` terms make of it."""
+        baseline = self.baseline(name)
+        weight = baseline.tensors[f"{layer}.weight"]
+        near = low_rank.reconstruct(self.decompositions(baseline, method)[layer], rank, tuple(weight.shape))
+        return Rebuilt(weight.numpy(), near.numpy(), ((weight - near).norm() / weight.norm()).item())
+
+    def config_for_energy(
+        self, name: str, energy: float, method: LowRankMethod = "svd", above_break_even: bool = False
+    ) -> CompressionConfig:
+        """Each layer at the rank that keeps `energy`; one where that saves nothing stays dense, unless asked for."""
+        chosen = {
+            layer.name: LayerConfig(rank=layer.rank if layer.saves or above_break_even else DENSE)
+            for layer in self.spectrum(name, energy, method)
+        }
+        return CompressionConfig(layers=tuple(chosen.items()), low_rank_method=method)
 
     # Training and other long work
 
@@ -567,8 +706,12 @@ class Workbench:
 
     def work(self, request: dict[str, Any], report: jobs.Report, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """What a job's process does."""
-        config = TrainingConfig(**request["config"])
         try:
+            if request["kind"] == "recover":
+                wanted = CompressionConfig.from_json(json.dumps(request["config"]))
+                self.recover(request["baseline"], wanted, report, should_stop)
+                return {"recovered": request["baseline"]}
+            config = TrainingConfig(**request["config"])
             baseline = self.train(config, report, should_stop)
         except training.Stopped:
             raise jobs.Cancelled from None
@@ -666,6 +809,8 @@ def _dense_note(layer: models.Layer, rank: int | None, config: CompressionConfig
 def _spectrum(layer: models.Layer, values: Tensor, energy: float) -> Spectrum:
     rank = low_rank.rank_for_energy(values, energy)
     condition = low_rank.condition_number(values)
+    variance = values.double().square().sum().item() / layer.weights  # ||W||_F^2 / (m n)
+    random = low_rank.random_singular_values(*layer.matrix_shape, variance)
     return Spectrum(
         name=layer.name,
         shape=layer.shape,
@@ -679,6 +824,9 @@ def _spectrum(layer: models.Layer, values: Tensor, energy: float) -> Spectrum:
         condition_number=condition if condition < float("inf") else None,
         stable_rank=low_rank.stable_rank(values),
         effective_rank=low_rank.effective_rank(values),
+        random=tuple(random.tolist()),
+        random_energy=tuple(low_rank.cumulative_energy(random).tolist()),
+        random_rank=low_rank.rank_for_energy(random, energy),
     )
 
 

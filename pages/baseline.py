@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import RECIPES, CompressionConfig
-from pages.parts import charts, controls, figures, jobs, state
+from pages.parts import charts, controls, figures, jobs, live, state
 
 name = state.current().baseline
 with st.sidebar:
@@ -15,12 +15,11 @@ with st.sidebar:
 
 bench = state.workbench()
 baseline = bench.baseline(name)
-validation = bench.evaluate(name, CompressionConfig())
-test = bench.evaluate(name, CompressionConfig(), "test")
-
 st.title("Baseline")
-figures.headline(validation)
-jobs.panel()
+nothing = state.Choice(name, CompressionConfig())
+validation, test = live.measured(nothing), live.measured(nothing, "test")
+live.headline(validation)
+jobs.panel("train")
 layers = ", ".join(f"{layer.name} {' × '.join(map(str, layer.shape))}" for layer in baseline.layers)
 confused = bench.most_confused(test)
 st.markdown(

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.parts import charts, controls, curves, figures, live, pinned, state
+from pages.parts import charts, controls, curves, figures, live, pinned, recovery, state
 
 choice = state.current()
 with st.sidebar:
@@ -12,15 +12,19 @@ with st.sidebar:
     by_layer = st.expander("Layer by layer", icon=":material/layers:", key="w_by_layer", on_change="rerun")
     with st.expander("Finer settings", icon=":material/settings:"):
         controls.finer_controls()
+    with st.expander("Recover by training", icon=":material/fitness_center:"):
+        recovery.controls()
 
 st.title("Explore")
 result = live.measured_headline(choice)
 bench = state.workbench()
-st.markdown(figures.verdict_sentence(result, bench.class_changes(result)))
+changes = bench.class_changes(result)
+st.markdown(figures.verdict_sentence(result, changes))
+recovery.panel(result)
 
 others = pinned.side_by_side(result)
 against = pinned.choose_reference(others)
-changes, flips = bench.class_changes(result, against), bench.flips(result, against)
+changes, flips = bench.class_changes(result, against) if against else changes, bench.flips(result, against)
 
 left, right = st.columns(2, gap="large")
 with left:

@@ -2,26 +2,25 @@
 
 import streamlit as st
 
-from core.config import to_query
-from pages.parts import charts, controls, figures, state
+from pages.parts import charts, controls, figures, live, state
 
-choice = state.current()
+choice = live.available(state.current())
 with st.sidebar:
     controls.baseline_picker()
     st.page_link("pages/explore.py", label="Change the configuration", icon=":material/tune:")
 
 bench = state.workbench()
-result = bench.evaluate(choice.baseline, choice.config)
-
 st.title("Export")
-figures.headline(result)
-settings = ", ".join(f"{key} {text}" for key, text in to_query(choice.config).items()) or "nothing set: the baseline"
+result = live.measured(choice)
+live.headline(result)
 st.markdown(
-    f"**{bench.title(choice.baseline)}** with **{settings}**. Export writes one file of exactly "
+    f"**{bench.title(choice.baseline)}** with **{live.settings(choice)}**. Export writes one file of exactly "
     f"**{result.bytes:,} bytes**, then a fresh process reads it and runs it over all 10,000 test images. "
     "The test images are opened for this verdict only: look once, do not tune on it."
 )
 
+if choice != state.current():
+    st.warning("This is the network **before** recovery: its training was not done yet. Explore has the button.")
 if st.button("Export and verify on the test images", type="primary", icon=":material/verified:"):
     try:
         with st.status("Writing the file, reading it back in a fresh process, running the test images") as status:

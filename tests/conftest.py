@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import data, low_rank
+from core import compression, data
 from core.compression import Statistics
 from core.config import CompressionConfig, LayerConfig
 from core.data import Split
@@ -90,8 +91,7 @@ def baseline(request: pytest.FixtureRequest) -> Baseline:
 
 
 def statistics_of(baseline: Baseline, images: Tensor) -> Statistics:
-    weights = {layer.name: baseline.tensors[f"{layer.name}.weight"] for layer in baseline.layers}
-    return Statistics({name: low_rank.decompose(weight) for name, weight in weights.items()}, images)
+    return Statistics(cache(lambda method: compression.decompose(baseline, method, images)), images)
 
 
 See = Callable[[str, Tensor, float | None], None]
@@ -188,6 +188,7 @@ def configurations(baseline: Baseline) -> st.SearchStrategy[CompressionConfig]:
         layers=layers,
         rank_share=st.none() | st.floats(0.01, 1),
         above_break_even=st.booleans(),
+        low_rank_method=st.sampled_from(["svd", "whitened"]),
         sparsity=st.none() | SHARES,
         scope=st.sampled_from(["network", "layer"]),
         bits=st.none() | st.integers(2, 8),

@@ -18,6 +18,12 @@ pytestmark = pytest.mark.browser
 PROJECT = Path(__file__).resolve().parent.parent
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 WAIT = 60_000
+# Asked in one go: a chart that is drawn anew meanwhile has no canvas for a moment.
+DRAWN = """(expected) => {
+    const boxes = [...document.querySelectorAll('[data-testid=stVegaLiteChart]')]
+    const sizes = boxes.map(box => box.querySelector('canvas, svg')?.getBoundingClientRect())
+    return sizes.length === expected && sizes.every(size => size && size.height > 60 && size.width > 150)
+}"""
 
 
 def chromium() -> str:
@@ -111,18 +117,13 @@ def test_every_chart_of_every_page_is_drawn(page: Any, address: str) -> None:
     """A chart whose description makes no sense is an empty box in the browser, and nothing says so."""
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    for name, charts in (("baseline", 4), ("spectrum", 2), ("", 5), ("export", 1)):
+    for name, charts in (("baseline", 4), ("spectrum", 3), ("", 5), ("export", 1)):
         page.goto(f"{address}/{name}?baseline=cnn&sparsity=0.5&bits=8")
         metric(page, "Time/image").wait_for()
         settled(page)
-        boxes = page.get_by_test_id("stVegaLiteChart")
-        boxes.nth(charts - 1).wait_for()
+        page.wait_for_function(DRAWN, arg=charts)
         page.wait_for_timeout(1500)
-        assert boxes.count() == charts
-        for box in boxes.all():
-            drawn = box.locator("canvas, svg").first.bounding_box()
-            assert drawn["height"] > 60, f"{name}: {box.inner_text()}"
-            assert drawn["width"] > 150, f"{name}: {box.inner_text()}"
+        page.wait_for_function(DRAWN, arg=charts)
     assert not [text for text in errors if "404" not in text], errors
 
 

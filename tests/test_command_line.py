@@ -120,6 +120,10 @@ def test_the_mlp_of_the_course_has_the_parameters_of_the_course(run: Run, option
 OPTIONS = [
     ([], CompressionConfig()),
     (["--rank-share", "0.5", "--above-break-even"], CompressionConfig(rank_share=0.5, above_break_even=True)),
+    (
+        ["--rank", "fc1=3", "--low-rank-method", "whitened"],
+        CompressionConfig(low_rank_method="whitened").with_layer("fc1", rank=3),
+    ),
     (["--sparsity", "0.8", "--scope", "layer"], CompressionConfig(sparsity=0.8, scope="layer")),
     (["--bits", "4", "--granularity", "tensor"], CompressionConfig(bits=4, granularity="tensor")),
     (

@@ -1,5 +1,7 @@
 """Low rank, then pruning, then quantization, on the stored tensors; nothing set is the baseline, bit for bit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import CNN_SHAPES, MLP_SHAPES, configurations, logits, random_tensors, statistics_of
@@ -10,8 +12,8 @@ from torch.nn import functional as F
 
 from core import compression, data, inference, low_rank, pruning, quantization
 from core.compression import CompressedNetwork, Statistics, apply_pruning, check_sparsity, compress, quantize_model
-from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig
-from core.models import Baseline, Layer
+from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig, LowRankMethod
+from core.models import Baseline, Layer, propagate
 from core.stored import StoredNetwork
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
@@ -46,8 +48,11 @@ def test_nothing_set_is_the_baseline_bit_for_bit(
     assert network.sparsity == 0
 
 
-def test_full_rank_is_the_baseline_to_rounding(baseline: Baseline, statistics: Statistics, images: Tensor) -> None:
-    full = CompressionConfig(rank_share=1, above_break_even=True)
+@pytest.mark.parametrize("method", ["svd", "whitened"])
+def test_full_rank_is_the_baseline_to_rounding(
+    baseline: Baseline, statistics: Statistics, images: Tensor, method: LowRankMethod
+) -> None:
+    full = CompressionConfig(rank_share=1, above_break_even=True, low_rank_method=method)
     network = frozen(baseline, full, statistics)
     assert [stored.rank for stored in network.layers] == [layer.full_rank for layer in baseline.layers]
     expected = logits(frozen(baseline, CompressionConfig(), statistics), images)
@@ -112,7 +117,8 @@ def test_every_configuration_gives_the_ranks_zeros_and_bits_that_it_asks_for(
             assert tensor.bits == config.bits_of(stored.layer.name)
             assert tensor.mask is None or not tensor.values[~tensor.mask].any()
             assert tensor.bits == 32 or int(tensor.values.abs().max()) <= high
-        assert torch.equal(stored.bias, baseline.tensors[f"{stored.layer.name}.bias"])
+        if config.low_rank_method == "svd" or stored.rank is None:  # data-aware factors correct it
+            assert torch.equal(stored.bias, baseline.tensors[f"{stored.layer.name}.bias"])
     count = sum(stored.weights for stored in free)
     if config.scope == "network" and count:
         masked = sum(tensor.masked for stored in free for tensor in stored.tensors)
@@ -372,3 +378,22 @@ def test_what_is_frozen_no_longer_changes(
     train_a_little(network, images)
     assert torch.equal(logits(stored, images), before)
     assert not torch.equal(logits(network.freeze(), images), before)
+
+
+@pytest.mark.parametrize("family", ["mlp", "cnn"])
+def test_data_aware_factors_lose_less_of_a_layers_output_and_nothing_of_its_mean(family: str, images: Tensor) -> None:
+    baseline = SMALL[family]
+    statistics, x = statistics_of(baseline, images), images
+    for layer in baseline.layers:
+        weight, bias = baseline.tensors[f"{layer.name}.weight"], baseline.tensors[f"{layer.name}.bias"]
+        linear = replace(layer, relu=False, pool=False)
+        exact, lost = propagate(linear, x, [weight], bias), {}
+        for method in ("svd", "whitened"):
+            config = CompressionConfig(low_rank_method=method).with_layer(layer.name, rank=2)  # type: ignore[arg-type]
+            own = compress(baseline, config, statistics).freeze().layers[baseline.layers.index(layer)]
+            error = propagate(linear, x, [tensor.weight() for tensor in own.tensors], own.bias) - exact
+            lost[method] = error.square().mean().item()
+        assert lost["whitened"] <= lost["svd"] * (1 + 1e-4) + 1e-10
+        if layer.kind == "linear":
+            assert error.mean(0).abs().max() < 1e-4 * exact.abs().max()
+        x = propagate(layer, x, [weight], bias)

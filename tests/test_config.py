@@ -16,6 +16,7 @@ from core.config import (
     CompressionConfig,
     ConfigError,
     LayerConfig,
+    RecoveryConfig,
     TrainingConfig,
     from_query,
     to_arguments,
@@ -25,7 +26,12 @@ from core.models import Baseline
 
 CNN = Baseline("cnn", random_tensors(CNN_SHAPES))
 LAYERS = tuple(CNN_SHAPES)
-CONFIGS = configurations(CNN)
+RECOVERIES = st.builds(
+    RecoveryConfig, st.integers(1, 100), st.floats(1e-6, 1), st.integers(0, 2**31 - 1), st.booleans()
+)
+CONFIGS = st.builds(
+    lambda config, recovery: replace(config, recovery=recovery), configurations(CNN), st.none() | RECOVERIES
+)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, math.inf, "half", True, [0.5]])
@@ -51,6 +57,8 @@ def test_a_sparsity_outside_0_1_is_refused_by_name_range_and_value(record: type,
         ({"bits": True}, ("bits", "[2, 8]", "True")),
         ({"activation_bits": 16}, ("activation_bits", "[2, 8]", "16")),
         ({"scope": "world"}, ("scope", "network, layer", "'world'")),
+        ({"low_rank_method": "magic"}, ("low_rank_method", "svd, whitened", "'magic'")),
+        ({"recovery": 3}, ("recovery", "RecoveryConfig", "3")),
         ({"granularity": "row"}, ("granularity", "channel, tensor", "'row'")),
         ({"above_break_even": 1}, ("above_break_even", "true or false", "1")),
         ({"layers": {"fc1": {"rank": 2}}}, ("layers", "LayerConfig", "'fc1'")),
@@ -216,6 +224,8 @@ def test_a_link_may_carry_other_things() -> None:
         ("fc1.bits", "16"),
         ("fc1.sparsity", "many"),
         ("fc9.rank", "3"),
+        ("recover", "0"),
+        ("recover", "soon"),
     ],
 )
 def test_a_value_that_a_link_gets_wrong_falls_back_and_is_reported(key: str, text: str) -> None:
@@ -230,6 +240,35 @@ def test_a_value_that_a_link_gets_wrong_falls_back_and_is_reported(key: str, tex
 def test_the_command_line_of_a_configuration_means_that_configuration(config: CompressionConfig) -> None:
     options = _parser().parse_args(["evaluate", *to_arguments(config)])
     assert configuration(options) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"epochs": 0}, ("epochs", "[1, 100]", "0")),
+        ({"epochs": 2.5}, ("epochs", "2.5")),
+        ({"learning_rate": 0}, ("learning_rate", "(0, 1]", "0")),
+        ({"learning_rate": float("nan")}, ("learning_rate", "nan")),
+        ({"seed": -1}, ("seed", "-1")),
+        ({"distillation": 1}, ("distillation", "true or false", "1")),
+    ],
+)
+def test_a_recovery_outside_its_ranges_is_refused(settings: dict[str, object], named: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        RecoveryConfig(**settings)  # type: ignore[arg-type]
+    assert all(part in str(refused.value) for part in named), str(refused.value)
+
+
+def test_a_damaged_recovery_is_refused_in_words() -> None:
+    for text in ('{"recovery": {"epoch": 3}}', '{"recovery": 3}', '{"recovery": {"epochs": "3"}}'):
+        with pytest.raises(ConfigError, match="epochs"):
+            CompressionConfig.from_json(text)
+
+
+def test_details_of_a_recovery_that_is_not_asked_for_are_left_out() -> None:
+    assert from_query({"rate": "0.1", "seed": "3"}, LAYERS) == (CompressionConfig(), [])
+    with pytest.raises(ConfigError, match="--recover EPOCHS"):
+        configuration(_parser().parse_args(["evaluate", "--distill"]))
 
 
 def test_a_layer_without_bits_of_its_own_takes_the_networks() -> None:

@@ -340,6 +340,8 @@ def test_without_progress_the_remaining_time_is_not_known() -> None:
     assert Status("a", {}, "running", 0.0).remaining is None
     assert Status("a", {}, "running", 0.0, [{"time": 1.0, "message": "Starting.", "done": 0}]).remaining is None
     assert Status("a", {}, "interrupted", 0.0, [{"time": 1.0, "done": 0.5}]).remaining is None
+    back = [{"time": 1.0, "done": 0.5}, {"time": 2.0, "done": 0.0}]
+    assert Status("a", {}, "running", 0.0, back).remaining is None
 
 
 # The real process.

@@ -163,3 +163,98 @@ def test_the_smooth_ranks_lie_between_one_and_the_number_of_singular_values(valu
     spectrum = torch.tensor(values)
     stable, effective = low_rank.stable_rank(spectrum), low_rank.effective_rank(spectrum)
     assert 1 - 1e-6 <= stable <= effective + 1e-6 <= len(values) + 1e-5
+
+
+def signals(n: int, count: int, seed: int, spread: float = 1.0) -> Tensor:
+    """Correlated inputs with a mean, some of which never vary."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(n, n, generator=generator) * torch.rand(n, generator=generator) ** 4
+    x = torch.randn(count, n, generator=generator) @ mixing + spread * torch.randn(n, generator=generator)
+    x[:, torch.rand(n, generator=generator) < 0.2] = -0.8  # as the black corners of a picture
+    return x
+
+
+def output_error(weight: Tensor, factors: tuple[Tensor, Tensor], x: Tensor) -> float:
+    """E||W x - W_r x||^2, in float64."""
+    first, second = (factor.flatten(1).double() for factor in factors)
+    return (x.double() @ (weight.flatten(1).double() - second @ first).T).square().sum(1).mean().item()
+
+
+@given(SIZES, SIZES, st.integers(1, 60), st.integers(0, 2**31), st.data())
+def test_data_aware_factors_never_lose_more_of_the_output_than_plain_ones(
+    m: int, n: int, count: int, seed: int, draw: st.DataObject
+) -> None:
+    weight, x = weight_of(m, n, seed), signals(n, count, seed)
+    rank = draw.draw(st.integers(1, min(m, n)))
+    mean, second = low_rank.moments(x, (m, n))
+    aware = low_rank.decompose_whitened(weight, mean, second)
+    lost = output_error(weight, low_rank.factorize(aware, rank, (m, n)), x)
+    plain = output_error(weight, low_rank.factorize(low_rank.decompose(weight), rank, (m, n)), x)
+    scale = (x.double() @ weight.double().T).square().sum(1).mean().item()
+    assert lost <= plain + 1e-5 * scale
+    dropped = aware.singular_values[rank:].double().square().sum().item()
+    assert lost == pytest.approx(dropped, rel=1e-3, abs=1e-5 * scale)
+
+
+@given(SIZES, SIZES, st.integers(1, 60), st.integers(0, 2**31))
+def test_data_aware_factors_of_full_rank_rebuild_the_weight_whatever_the_inputs(
+    m: int, n: int, count: int, seed: int
+) -> None:
+    weight, x = weight_of(m, n, seed), signals(n, count, seed)
+    aware = low_rank.decompose_whitened(weight, *low_rank.moments(x, (m, n)))
+    first, second = low_rank.factorize(aware, min(m, n), (m, n))
+    torch.testing.assert_close(second @ first, weight, atol=1e-5, rtol=1e-5)
+    assert not low_rank.bias_correction(aware, min(m, n)).any()
+
+
+def test_inputs_that_are_all_zero_leave_the_plain_factors() -> None:
+    weight = weight_of(6, 9, 0)
+    mean, second = low_rank.moments(torch.zeros(5, 9), (6, 9))
+    aware = low_rank.factorize(low_rank.decompose_whitened(weight, mean, second), 3, (6, 9))
+    plain = low_rank.factorize(low_rank.decompose(weight), 3, (6, 9))
+    torch.testing.assert_close(aware[1] @ aware[0], plain[1] @ plain[0])
+
+
+def test_no_other_factors_of_that_rank_lose_less_of_the_output() -> None:
+    weight, x = weight_of(12, 15, 1), signals(15, 40, 1)
+    aware = low_rank.decompose_whitened(weight, *low_rank.moments(x, (12, 15)))
+    best = output_error(weight, low_rank.factorize(aware, 4, (12, 15)), x)
+    values, vectors = torch.linalg.eigh((x.T @ x / len(x)).double())  # the symmetric root as another way
+    root = vectors @ (values.clamp_min(1e-9).sqrt()[:, None] * vectors.T)
+    left, s, right = torch.linalg.svd(weight.double() @ root, full_matrices=False)
+    other = (left[:, :4] * s[:4]) @ right[:4] @ torch.linalg.inv(root)
+    assert best == pytest.approx((x.double() @ (weight.double() - other).T).square().sum(1).mean().item(), rel=1e-4)
+
+
+def test_the_bias_gets_what_the_dropped_terms_add_on_average() -> None:
+    weight, x = weight_of(10, 12, 2), signals(12, 30, 2, spread=3.0)
+    aware = low_rank.decompose_whitened(weight, *low_rank.moments(x, (10, 12)))
+    first, second = low_rank.factorize(aware, 3, (10, 12))
+    lost = x @ (weight - second @ first).T
+    torch.testing.assert_close(low_rank.bias_correction(aware, 3), lost.mean(0), atol=1e-4, rtol=1e-4)
+    assert not low_rank.bias_correction(low_rank.decompose(weight), 3).any()
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 3, 3), (4, 2, 5, 5)])
+def test_the_moments_of_a_convolution_are_those_of_its_patches(shape: tuple[int, ...]) -> None:
+    x, weight = torch.randn(300, shape[1], 6, 6), torch.randn(shape)
+    mean, second = low_rank.moments(x, shape)
+    y = F.conv2d(x, weight, padding=shape[-1] // 2)
+    matrix = weight.flatten(1).double()
+    torch.testing.assert_close((matrix @ mean).float(), y.mean((0, 2, 3)), atol=1e-4, rtol=1e-4)
+    power = (matrix @ second * matrix).sum(1).float()  # E[y^2], channel by channel
+    torch.testing.assert_close(power, y.square().mean((0, 2, 3)), atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("m", "n"), [(300, 300), (128, 1000), (500, 40)])
+def test_a_random_matrix_has_the_singular_values_of_marchenko_and_pastur(m: int, n: int) -> None:
+    measured = torch.linalg.svdvals(0.3 * weight_of(m, n, 0))
+    law = low_rank.random_singular_values(m, n, 0.09)
+    assert len(law) == min(m, n)
+    assert (law.diff() <= 0).all()
+    assert (law - measured).abs().max() < 0.03 * measured[0]
+    assert law.square().sum().item() == pytest.approx(m * n * 0.09, rel=0.01)
+
+
+def test_a_random_512_x_512_matrix_needs_rank_312_for_95_percent() -> None:
+    assert low_rank.rank_for_energy(low_rank.random_singular_values(512, 512, 1.0), 0.95) == pytest.approx(312, abs=2)

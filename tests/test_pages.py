@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,22 @@ import safetensors.torch
 from filelock import FileLock
 from streamlit.testing.v1 import AppTest
 
-from core import models
-from core.config import RECIPES, CompressionConfig, LayerConfig
+from core import data, jobs, models, reproduce, search
+from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, RecoveryConfig
 from core.evaluation import Estimate
 from core.workbench import Early, Workbench
-from pages.parts import curves, figures
+from pages.parts import curves, figures, state
 from pages.parts.presets import PRESETS
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAGES = ["baseline", "spectrum", "explore", "export"]
+PAGES = ["baseline", "spectrum", "explore", "report", "export"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quiet_afterwards() -> Iterator[None]:
+    """What the last page wished for is not computed in the midst of other tests."""
+    yield
+    state.workbench().turns.close()
 
 
 @pytest.fixture(autouse=True)
@@ -54,9 +63,11 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own, for tests that leave jobs or baselines behind."""
     import streamlit as st
 
-    monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path))
+    state.workbench().turns.close()
     st.cache_resource.clear()
+    monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path))
     yield tmp_path
+    state.workbench().turns.close()
     st.cache_resource.clear()
 
 
@@ -93,7 +104,7 @@ def test_a_moved_slider_shows_what_the_workbench_measures() -> None:
 
 
 def test_a_link_reopens_the_same_state_on_every_page() -> None:
-    for page in PAGES[1:]:
+    for page in ("spectrum", "explore", "export"):
         app = opened(page, baseline="mlp", **{"fc2.rank": "102"})
         assert metrics(app)["Parameters"] == "774,666"
         assert choice(app).config.layer("fc2").rank == 102
@@ -169,9 +180,47 @@ def test_the_spectrum_page_sends_its_rank_to_explore() -> None:
     app = opened("spectrum", baseline="mlp-course")
     app.get_by_key("spectrum_layer").set_value("fc2").run()
     rank = next(layer.rank for layer in Workbench().spectrum("mlp-course", 0.95) if layer.name == "fc2")
-    assert metrics(app)["Rank for 95.0%"] == str(rank)
+    assert metrics(app)["Rank r"] == str(rank)
     next(button for button in app.button if "Use rank" in button.label).click().run()
     assert choice(app).config.layer("fc2").rank == rank
+
+
+def test_the_spectrum_page_says_why_95_percent_saves_nothing_in_the_course_and_much_in_ours() -> None:
+    bench, said = Workbench(), {}
+    for name in ("mlp", "mlp-course"):
+        app = opened("spectrum", baseline=name)
+        app.get_by_key("spectrum_layer").set_value("fc2").run()
+        said[name] = " ".join(text.value for text in app.markdown)
+        layer = next(layer for layer in bench.spectrum(name, 0.95) if layer.name == "fc2")
+        assert f"rank **{layer.random_rank}** for 95.0%" in said[name]
+        assert "The two differ in weight decay" in said[name]
+    assert "more than before**: only ranks up to **255**" in said["mlp-course"]
+    assert "fewer**: worth trying" in said["mlp"]
+
+
+def test_the_layer_is_rebuilt_and_measured_alone_by_both_methods() -> None:
+    app, bench = opened("spectrum", baseline="cnn"), Workbench()
+    app.get_by_key("spectrum_layer").set_value("conv1").run()
+    app.slider(key="rebuild_cnn_conv1").set_value(4).run()
+    shown = metrics(app)
+    for method, title in (("svd", "plain"), ("whitened", "data-aware")):
+        config = CompressionConfig(low_rank_method=method).with_layer("conv1", rank=4)
+        assert shown[f"Accuracy, {title}"] == f"{bench.evaluate('cnn', config).evaluation.accuracy:.2%}"
+    spectrum = next(layer for layer in bench.spectrum("cnn") if layer.name == "conv1")
+    assert shown["Error of the weight"] == f"{(1 - spectrum.cumulative_energy[3]) ** 0.5:.1%}"
+    assert [len(row.captions) for row in app.get("image")] == [8, 8]
+
+
+def test_ranks_by_energy_go_to_all_layers_and_above_break_even_only_when_asked() -> None:
+    for above in (False, True):
+        app = opened("spectrum", baseline="mlp-course")
+        if above:
+            app.toggle(key="spectrum_above").set_value(True).run()
+            assert "more numbers than leaving those layers dense" in app.warning[0].value
+        next(button for button in app.button if "in all layers" in button.label).click().run()
+        config = choice(app).config
+        for layer in Workbench().spectrum("mlp-course", 0.95):
+            assert config.layer(layer.name).rank == (layer.rank if layer.saves or above else DENSE)
 
 
 def test_export_writes_the_bytes_that_the_page_showed_and_verifies_them() -> None:
@@ -384,3 +433,100 @@ def test_what_a_chart_draws_is_only_what_it_is_given() -> None:
     for spec in specs:
         assert not spec.get("datasets")
         assert "empty" not in json.dumps(spec)
+
+
+def test_a_link_shows_what_exists_and_a_button_and_never_starts_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    calibration, load = data.load("calibration"), data.load
+    few = data.Split("train", calibration.images, calibration.labels)
+    monkeypatch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+    link = {"baseline": "mlp", "fc2.rank": "5", "recover": "1", "rate": "0.01"}
+    app, bench = opened(**link), Workbench()
+    config = choice(app).config
+    assert config.recovery == RecoveryConfig(1, 0.01)
+    assert any("**before** recovery" in info.value for info in app.info)
+    assert button(app, "Train it now")
+    assert not [job for job in bench.jobs.all() if job.request["kind"] == "recover"]
+    before = metrics(app)["Accuracy, validation"]
+    assert before == f"{bench.evaluate('mlp', replace(config, recovery=None)).evaluation.accuracy:.2%}"
+    bench.recover("mlp", config)
+    after = opened(**link)
+    assert (
+        metrics(after)["Accuracy, validation"] == f"{bench.evaluate('mlp', config).evaluation.accuracy:.2%}" != before
+    )
+    said = next(text.value for text in after.markdown if "**Recovery**" in text.value)
+    assert before in said
+    assert "would the uncompressed network gain as much" in said
+    bench.recover("mlp", CompressionConfig(recovery=config.recovery))
+    control = bench.evaluate("mlp", CompressionConfig(recovery=config.recovery)).evaluation.accuracy
+    assert any("The **control**" in text.value and f"{control:.2%}" in text.value for text in opened(**link).markdown)
+    assert "recover 1" in next(
+        text.value for text in opened("export", **link).markdown if "Export writes" in text.value
+    )
+    button(after, "Back to before training").click().run()
+    assert choice(after).config == replace(config, recovery=None)
+
+
+def leave_result(cache: Path, request: dict[str, Any], result: dict[str, Any]) -> None:
+    """As a job's process leaves it."""
+    folder = cache / "jobs" / "made"
+    folder.mkdir(parents=True)
+    (folder / "request.json").write_text(json.dumps({**request, "submitted": 1.0}))
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def test_the_course_report_is_run_with_one_click_and_shows_what_the_run_found(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibration, load = data.load("calibration"), data.load
+    few = data.Split("train", calibration.images[:512], calibration.labels[:512])
+    monkeypatch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request: asked.append(request))
+    app = opened("report")
+    assert "not run here yet" in app.info[0].value
+    app.slider(key="report_seeds").set_value(1).run()
+    button(app, "Run the report").click().run()
+    (request,) = asked
+    assert request["seeds"] == 1
+    result = reproduce.work(Workbench(own_cache), request, lambda event: None, lambda: False)
+    leave_result(own_cache, request, result)
+    app.run()
+    assert not app.exception
+    said = " ".join(text.value for text in app.markdown)
+    for part in ("Does compression regularize", "932,362 numbers of 932,362", "347,754", "rank correlation", "GPU"):
+        assert part in said
+    tables = app.dataframe
+    assert list(tables[0].value["published parameters"].dropna()) == [932_362, 932_362, 774_666]
+    assert list(tables[0].value["published after"].dropna()) == pytest.approx([86.91, 88.75, 88.66])
+    assert len(tables[1].value) == 7
+
+
+def test_ranks_within_a_budget_go_to_explore(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request: asked.append(request))
+    app = opened("spectrum", baseline="mlp")
+    button(app, "Find the steps").click().run()
+    (request,) = asked
+    assert request == {"kind": "rank allocation", "baseline": "mlp", "method": "svd"}
+    result = search.work(Workbench(own_cache), request, lambda event: None, lambda: False)
+    leave_result(own_cache, request, result)
+    app.run()
+    app.number_input(key="w_lost").set_value(2.0).run()
+    step = search.within(result["steps"], lost=0.02)
+    assert step is not None
+    assert any(f"**{step['accuracy']:.2%}**" in text.value for text in app.markdown)
+    app.get_by_key("w_budget").set_value("Bytes").run()
+    app.number_input(key="w_size").set_value(1).run()
+    assert "No step is within this budget" in app.warning[0].value
+    app.get_by_key("w_budget").set_value("Accuracy").run()
+    button(app, "Use these ranks on Explore").click().run()
+    assert choice(app).config == CompressionConfig.from_json(step["config"])
+    assert metrics(app)["Accuracy, validation"] == f"{step['accuracy']:.2%}"
+
+
+def test_what_a_poll_reports_of_a_widget_undoes_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The browser polls by itself, with what its widgets showed before the server's last word came."""
+    app = opened(baseline="mlp", bits="4", activations="4")
+    monkeypatch.setattr("pages.parts.controls._polled", lambda: True)
+    app.get_by_key("w_bits").set_value("float32").run()
+    assert choice(app).config == CompressionConfig(bits=4, activation_bits=4)

@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import MLP_SHAPES, random_tensors, statistics_of
 from torch import nn
 from torch.nn import functional as F
 
-from core import data, models, training
-from core.config import RECIPES, TrainingConfig
+from core import data, evaluation, models, training
+from core.compression import compress
+from core.config import RECIPES, CompressionConfig, RecoveryConfig, TrainingConfig
 from core.data import Split
+from core.models import Baseline
 
 CPU = torch.device("cpu")
 QUICK = {
@@ -164,3 +167,62 @@ def test_the_course_recipe_is_plain_adam() -> None:
     schedule.step()
     assert [group["lr"] for group in optimizer.param_groups] == before == [recipe.learning_rate]
     assert recipe.weight_decay == recipe.label_smoothing == recipe.dropout == 0
+
+
+# Recovery.
+
+SMALL = Baseline("small", random_tensors(MLP_SHAPES))
+COMPRESSED = CompressionConfig(sparsity=0.6, bits=3, activation_bits=4).with_layer("fc2", rank=3)
+
+
+def recovered(config: CompressionConfig, images: Split, held_out: Split, **settings: Any) -> tuple[Any, Any, Any]:
+    """A small network before and after, and how it went."""
+    statistics = statistics_of(SMALL, images.inputs[:200])
+    before = compress(SMALL, config, statistics).freeze()
+    network, teacher = compress(SMALL, config, statistics), compress(SMALL, CompressionConfig(), statistics)
+    recipe = RecoveryConfig(**{"epochs": 2, "learning_rate": 0.05, **settings})
+    trained = training.recover(network, recipe, "mlp", images, held_out, teacher, device=CPU)
+    return before, network.freeze(), trained
+
+
+def test_recovery_learns_and_keeps_ranks_masks_bits_and_grids(training_images: Split, held_out: Split) -> None:
+    before, after, trained = recovered(COMPRESSED, training_images, held_out, epochs=8)
+    measured = [evaluation.evaluate(network, held_out).accuracy for network in (before, after)]
+    assert measured[1] > measured[0] + 0.1
+    assert trained.history[trained.best_epoch - 1]["validation_accuracy"] == pytest.approx(measured[1], abs=0.01)
+    for was, now in zip(before.layers, after.layers, strict=True):
+        assert (now.rank, now.input_scale, now.between_scale) == (was.rank, was.input_scale, was.between_scale)
+        assert not torch.equal(now.bias, was.bias)
+        for old, new in zip(was.tensors, now.tensors, strict=True):
+            assert new.bits == old.bits
+            assert torch.equal(new.mask, old.mask)
+            assert torch.equal(new.scale, old.scale)
+            assert not new.values[~new.mask].any()
+            assert int(new.values.abs().max()) <= 3
+            assert not torch.equal(new.values, old.values)
+
+
+def test_the_same_seed_recovers_the_same_network_and_another_another(training_images: Split, held_out: Split) -> None:
+    def contents(**settings: Any) -> list[str]:
+        return [layer.content for layer in recovered(COMPRESSED, training_images, held_out, **settings)[1].layers]
+
+    assert contents() == contents()
+    assert contents(seed=1) != contents()
+    assert contents(distillation=True) != contents()
+
+
+def test_the_uncompressed_network_is_trained_alike(training_images: Split, held_out: Split) -> None:
+    before, after, _ = recovered(CompressionConfig(), training_images, held_out)
+    assert all(
+        torch.equal(layer.tensors[0].values, SMALL.tensors[f"{layer.layer.name}.weight"]) for layer in before.layers
+    )
+    assert evaluation.evaluate(after, held_out).accuracy > evaluation.evaluate(before, held_out).accuracy + 0.2
+
+
+def test_distillation_is_half_the_labels_and_half_the_softened_teacher() -> None:
+    logits, taught, labels = torch.randn(7, 10), torch.randn(7, 10), torch.randint(10, (7,))
+    t = training.TEMPERATURE
+    p, q = torch.softmax(taught / t, 1), torch.softmax(logits / t, 1)
+    expected = (F.cross_entropy(logits, labels) + t * t * (p * (p / q).log()).sum(1).mean()) / 2
+    torch.testing.assert_close(training._loss(logits, labels, 0.0, taught), expected)
+    torch.testing.assert_close(training._loss(taught, labels, 0.0, taught), F.cross_entropy(taught, labels) / 2)

@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core import compression, data, evaluation, jobs, models, training, turns, workbench
-from core.config import CompressionConfig, ConfigError, LayerConfig, TrainingConfig
+from core.config import CompressionConfig, ConfigError, LayerConfig, RecoveryConfig, TrainingConfig
 from core.evaluation import Latency
 from core.files import sha256
 from core.models import Baseline, BaselineError
 from core.stored import StoredNetwork
 from core.turns import Ticket
-from core.workbench import SHIPPED, Early, Result, UnknownBaseline, Workbench
+from core.workbench import SHIPPED, Early, NotRecovered, Result, UnknownBaseline, Workbench
 
 FIXTURES = HealthCheck.function_scoped_fixture
 
@@ -196,6 +196,16 @@ def all_waiting(bench: Workbench, count: int) -> threading.Event:
     return reached
 
 
+def all_let_through(asking: list[threading.Thread], waiting: threading.Event, gate: Gate) -> None:
+    """Start them; open the gate when all are in line; wait until each has its answer."""
+    for thread in asking:
+        thread.start()
+    assert waiting.wait(60)
+    gate.open.set()
+    for thread in asking:
+        thread.join(60)
+
+
 def test_those_who_ask_at_once_are_answered_by_one_evaluation_of_each_configuration(
     bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,12 +215,7 @@ def test_those_who_ask_at_once_are_answered_by_one_evaluation_of_each_configurat
         threading.Thread(target=lambda config=config: results.append(bench.evaluate(small, config)))
         for config in (SOME, other) * 3
     ]
-    for thread in asking:
-        thread.start()
-    assert waiting.wait(60)
-    gate.open.set()
-    for thread in asking:
-        thread.join(60)
+    all_let_through(asking, waiting, gate)
     assert len(gate.runs) == 3
     assert {config.to_json() for config in gate.runs} == {each.to_json() for each in (CompressionConfig(), SOME, other)}
     for config in (SOME, other):
@@ -250,24 +255,13 @@ def test_those_who_share_a_computation_each_get_their_own_name_of_the_baseline(
     asking = [
         threading.Thread(target=lambda name=name: results.update({name: bench.evaluate(name, SOME)})) for name in names
     ]
-    for thread in asking:
-        thread.start()
-    assert waiting.wait(60)
-    gate.open.set()
-    for thread in asking:
-        thread.join(60)
+    all_let_through(asking, waiting, gate)
     assert {name: result.baseline_id for name, result in results.items()} == {name: name for name in names}
-
-
-def answer(bench: Workbench, ticket: Ticket) -> Any:
-    while not bench.turns.wait(ticket, 60):
-        assert ticket.first is not None, "nothing came"
-    return ticket.result()
 
 
 def test_what_is_known_is_answered_at_once(bench: Workbench, small: str, forbid: Callable[[], None]) -> None:
     asked = bench.ask("a", small, SOME)
-    first = answer(bench, asked)
+    first = bench.turns.answer(asked)
     assert not first.cached
     forbid()
     for again in (bench, Workbench(bench.cache)):
@@ -279,6 +273,29 @@ def test_what_is_known_is_answered_at_once(bench: Workbench, small: str, forbid:
         assert again.point(small, SOME) == (first.evaluation.accuracy, first.bytes)
         assert again.known(small, replace(SOME, bits=5)) is None
         assert again.point(small, replace(SOME, bits=5)) is None
+
+
+def test_points_of_a_curve_read_the_cache_once_and_appear_as_soon_as_they_are_measured(
+    bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, elsewhere = replace(SOME, bits=5), Workbench(bench.cache)
+    bench.evaluate(small, SOME)
+    reads, get = [], bench.store.get
+    monkeypatch.setattr(bench.store, "get", lambda *key: reads.append(key) or get(*key))
+    assert [bench.point(small, other) for _ in range(3)] == [None] * 3
+    assert len(reads) == 1
+    measured = bench.evaluate(small, other)
+    assert bench.point(small, other) == (measured.evaluation.accuracy, measured.bytes)
+    third = replace(SOME, bits=3)
+    assert bench.point(small, third) is None
+    measured = elsewhere.evaluate(small, third)  # another process with the same cache
+    assert bench.point(small, third) is None
+    bench.evaluate(small, third)
+    assert bench.point(small, third) == (measured.evaluation.accuracy, measured.bytes)
+    monkeypatch.setattr("core.workbench._REMEMBERED_POINTS", 1)
+    fresh = Workbench(bench.cache)
+    for config in (SOME, other, third) * 2:
+        assert fresh.point(small, config) is not None
 
 
 def test_who_is_answered_at_once_waits_no_longer_for_what_was_asked_before(
@@ -316,7 +333,7 @@ def test_an_early_figure_comes_before_the_result_with_exact_bytes_and_an_interva
     assert isinstance(early, Early)
     assert (early.estimate.images, early.estimate.of) == (500, 5_000)
     gate.open.set()
-    result = answer(bench, ticket)
+    result = bench.turns.answer(ticket)
     assert ticket.first is early
     assert (early.bytes, early.nonzero) == (result.bytes, result.nonzero)
     low, high = early.estimate.interval
@@ -339,6 +356,8 @@ def test_an_outline_says_what_the_result_will(
     assert set(outline.energy) == set(ranks)
     for layer, rank in ranks.items():
         values = np.linalg.svd(baseline.tensors[f"{layer}.weight"].flatten(1).double().numpy(), compute_uv=False)
+        if config.low_rank_method == "whitened":
+            values = bench.decompositions(baseline, "whitened")[layer].singular_values.numpy()
         assert outline.energy[layer] == pytest.approx((values[:rank] ** 2).sum() / (values**2).sum(), abs=1e-4)
 
 
@@ -403,6 +422,30 @@ def test_a_cached_result_of_another_version_is_measured_again(bench: Workbench, 
     again = Workbench(bench.cache).evaluate(small, SOME)
     assert not again.cached
     assert same(honest, again)
+
+
+def test_a_layer_rebuilt_at_full_rank_is_the_layer_and_its_error_is_eckart_and_youngs(bench: Workbench) -> None:
+    for layer in bench.spectrum("cnn"):
+        full = bench.rebuilt("cnn", layer.name, layer.full_rank)
+        np.testing.assert_allclose(full.near, full.weight, atol=1e-5)
+        half = bench.rebuilt("cnn", layer.name, max(1, layer.full_rank // 2))
+        kept = layer.cumulative_energy[max(1, layer.full_rank // 2) - 1]
+        assert half.error == pytest.approx((1 - kept) ** 0.5, rel=1e-3)
+    pairs = bench.rebuilt("cnn", "conv1", 3).pictures(8)
+    assert len(pairs) == 8
+    assert all(part.shape == (3, 3) and part.dtype == np.uint8 for pair in pairs for part in pair)
+    assert bench.rebuilt("mlp", "fc1", 3).pictures(2)[0][0].shape == (28, 28)
+    assert bench.rebuilt("cnn", "fc1", 3).pictures(8) == []
+
+
+@pytest.mark.parametrize("rank", [8, 16, 24])
+def test_data_aware_factors_of_conv2_lose_at_most_half_of_what_plain_ones_lose(bench: Workbench, rank: int) -> None:
+    config = CompressionConfig().with_layer("conv2", rank=rank)
+    for split in ("validation", "test"):
+        plain = bench.evaluate("cnn", config, split).comparison.difference  # type: ignore[arg-type]
+        aware = bench.evaluate("cnn", replace(config, low_rank_method="whitened"), split)  # type: ignore[arg-type]
+        assert aware.comparison.difference >= plain / 2
+        assert rank < 16 or aware.comparison.difference >= -0.03
 
 
 def test_decompositions_that_were_damaged_are_made_again(bench: Workbench, baseline: Baseline, tmp_path: Path) -> None:
@@ -484,24 +527,24 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, ...]]]:
 def test_latency_is_measured_once_per_structure(
     bench: Workbench, small: str, timed: list[list[tuple[int, ...]]]
 ) -> None:
-    first = answer(bench, bench.latency("a", small, CompressionConfig()))
+    first = bench.turns.answer(bench.latency("a", small, CompressionConfig()))
     again = bench.latency("b", small, CompressionConfig(bits=4, sparsity=0.9, activation_bits=8))
     assert again.done
     assert again.result() == first
     assert len(timed) == 1
-    assert answer(bench, bench.latency("a", small, SOME)) != first
+    assert bench.turns.answer(bench.latency("a", small, SOME)) != first
     assert len(timed) == 2
     for shapes, config in zip(timed, (CompressionConfig(), SOME), strict=True):
         stored = bench.network(small, config)
         assert shapes == [tuple(tensor.values.shape) for layer in stored.layers for tensor in layer.tensors]
-    assert answer(bench, bench.latency("a", small, SOME, batch=8)).batch == 8
+    assert bench.turns.answer(bench.latency("a", small, SOME, batch=8)).batch == 8
     assert len(timed) == 3
 
 
 def test_after_a_while_latency_is_measured_again_and_the_quietest_measurement_stands(
     bench: Workbench, small: str, timed: list[list[tuple[int, ...]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = answer(bench, bench.latency("a", small, CompressionConfig()))
+    first = bench.turns.answer(bench.latency("a", small, CompressionConfig()))
     bench.turns.wish = lambda session, works: wished.append(works)  # type: ignore[method-assign]
     wished: list[Any] = []
     assert bench.latency("a", small, CompressionConfig()).done
@@ -659,6 +702,46 @@ def test_a_job_that_is_stopped_keeps_nothing(bench: Workbench) -> None:
     assert [card.id for card in bench.cards()] == list(SHIPPED)
     with pytest.raises(training.Stopped):
         bench.train(QUICK, should_stop=lambda: True)
+
+
+RECOVERED = replace(SOME, recovery=RecoveryConfig(epochs=1, learning_rate=0.05))
+
+
+@pytest.mark.usefixtures("few_training_images")
+def test_what_was_recovered_is_what_is_evaluated_and_exported_by_every_process(bench: Workbench, small: str) -> None:
+    with pytest.raises(NotRecovered):
+        bench.evaluate(small, RECOVERED)
+    assert bench.history(small, RECOVERED) is None
+    before = bench.evaluate(small, SOME)
+    assert bench.work(
+        {"kind": "recover", "baseline": small, "config": json.loads(RECOVERED.to_json())}, print, lambda: False
+    )
+    after = bench.evaluate(small, RECOVERED)
+    assert after.evaluation.accuracy > before.evaluation.accuracy
+    assert (after.parameters, after.sparsity) == (before.parameters, before.sparsity)
+    again = Workbench(bench.cache)
+    assert len(again.history(small, RECOVERED) or []) == 1
+    assert [layer.content for layer in again.network(small, RECOVERED).layers] == [
+        layer.content for layer in bench.network(small, RECOVERED).layers
+    ]
+    verdict = again.export(small, RECOVERED, again.export_folder(small, RECOVERED))
+    assert verdict["ok"]
+    assert verdict["files"][0]["bytes"] == after.bytes
+
+
+@pytest.mark.usefixtures("few_training_images")
+def test_a_recovery_is_trained_once_and_never_evicted(bench: Workbench, small: str) -> None:
+    bench.recover(small, RECOVERED)
+    bench.recover(small, RECOVERED, should_stop=lambda: True)  # there is nothing left to stop
+    bench.store.limit = 1
+    bench.store.put("other", "evaluation", b"x" * 100)
+    assert bench.history(small, RECOVERED) is not None
+    other = replace(RECOVERED, bits=7)
+    with pytest.raises(training.Stopped):
+        bench.recover(small, other, should_stop=lambda: True)
+    assert bench.history(small, other) is None
+    with pytest.raises(ConfigError, match="recovery"):
+        bench.recover(small, SOME)
 
 
 def test_an_export_verifies_in_a_fresh_process_and_is_found_again(bench: Workbench, cnn: Baseline) -> None:

@@ -117,6 +117,9 @@ def _ledger(order: tuple[str, ...]) -> dict[str, Any]:
     )
 
 
+LOOK_HEIGHT = 84
+
+
 @st.cache_data(show_spinner=False)
 def look_ahead(low: float, high: float) -> dict[str, Any]:
     """Accuracy (points, blue) and file size (dashed, grey) along a slider, whose ends are those of the chart; without
@@ -127,63 +130,101 @@ def look_ahead(low: float, high: float) -> dict[str, Any]:
         alt.Tooltip("accuracy:Q", format=".2%"),
         alt.Tooltip("KB:Q", format=",.1f", title="KB in the file"),
     ]
-    inside = {"tickCount": 2, "domain": False, "ticks": False, "grid": False, "title": None, "labelFontSize": FONT - 3}
-    left = alt.Axis(orient="left", format=".3~p", labelAlign="left", labelPadding=-3, labelColor=CURRENT, **inside)
-    right = alt.Axis(orient="right", labelExpr="datum.label + ' KB'", labelAlign="right", labelPadding=-3, **inside)
     base = alt.Chart().encode(x=x, tooltip=tooltip)
-    accuracy = alt.Y("accuracy:Q", axis=left, scale=alt.Scale(zero=False, nice=True, padding=5))
+    accuracy = alt.Y("accuracy:Q", axis=None, scale=alt.Scale(zero=False, nice=False, range=[LOOK_HEIGHT - 6, 24]))
     place = alt.selection_point(name="place", fields=["x"], on="click", nearest=False, toggle=False, empty=False)
     size = base.mark_line(color=BASELINE, strokeWidth=1.5, strokeDash=[4, 3]).encode(
-        y=alt.Y("KB:Q", axis=right, scale=alt.Scale(zero=True, padding=5))
+        y=alt.Y("KB:Q", axis=None, scale=alt.Scale(zero=True, nice=False, range=[LOOK_HEIGHT - 6, 24]))
     )
     line = base.mark_line(color=CURRENT, strokeWidth=2).encode(y=accuracy)
     points = base.mark_point(filled=True, color=CURRENT, size=55, opacity=1, cursor="pointer").encode(y=accuracy)
     here = base.transform_filter("datum.here")
     mark = here.mark_point(shape="diamond", filled=True, color=PINNED, size=150, opacity=1).encode(y=accuracy)
     curve = alt.layer(line, points.add_params(place).transform_filter("!datum.here"), mark)
-    chart = alt.layer(size, curve).resolve_scale(y="independent").properties(height=78, padding=0)
+    spans = (_span("accuracy", ".1%", "", "left", CURRENT), _span("KB", ",.0f", " KB", "right", NEUTRAL))
+    chart = alt.layer(size, curve, *spans).resolve_scale(y="independent").properties(height=LOOK_HEIGHT, padding=0)
     return _without_data(chart.to_dict(validate=False))
 
 
+def _span(field: str, form: str, unit: str, align: str, colour: str) -> alt.Chart:
+    """The least and the most of a field, in words above the curve: inside it they would lie under the points."""
+    least, most, span = (f"{name}_{field}" for name in ("least", "most", "span"))  # equal names would be merged
+    ends = alt.Chart().transform_aggregate(**{least: f"min({field})", most: f"max({field})"})
+    text = f"format(datum.{least}, '{form}') + ' to ' + format(datum.{most}, '{form}') + '{unit}'"
+    words = ends.transform_calculate(**{span: text})
+    mark = words.mark_text(align=align, baseline="top", color=colour, fontSize=FONT - 3)
+    return mark.encode(text=f"{span}:N", x=alt.value(0 if align == "left" else "width"), y=alt.value(0))
+
+
+SPECTRA = {"plain": CURRENT, "data-aware": GAINED, "random matrix": BASELINE, "other": "#CC79A7"}
+"""Kinds of spectra and their colours; the last is another baseline's."""
+
+
+def _spectra_colour(kinds: list[str]) -> alt.Color:
+    colours = [SPECTRA.get(kind, SPECTRA["other"]) for kind in kinds]
+    return alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=colours), legend=alt.Legend(columns=2))
+
+
 def singular_values(values: pd.DataFrame, rank: int, break_even: int) -> alt.LayerChart:
-    """sigma_i on a logarithmic axis, with the chosen rank and break-even."""
-    positive = values[values["sigma"] > 0]
+    """sigma_i on a logarithmic axis, with the chosen rank and break-even. Columns i, sigma, kind."""
+    positive, full = values[values["sigma"] > 0], int(values["i"].max())
+    kinds = list(dict.fromkeys(positive["kind"]))
     line = (
         alt.Chart(positive)
-        .mark_line(color=CURRENT, strokeWidth=2.5, point=len(positive) < 80)
+        .mark_line(strokeWidth=2.5, point=full < 80)
         .encode(
-            x=alt.X("i:Q", title="index i", scale=alt.Scale(domain=[0, len(values)])),
+            x=alt.X("i:Q", title="index i", scale=alt.Scale(domain=[0, full])),
             y=alt.Y("sigma:Q", title="singular value σᵢ (log)", scale=alt.Scale(type="log", nice=False, padding=12)),
-            tooltip=["i", alt.Tooltip("sigma:Q", format=".4g", title="σ")],
+            color=_spectra_colour(kinds),
+            strokeDash=alt.StrokeDash("kind:N", scale=alt.Scale(domain=kinds)),
+            tooltip=["kind", "i", alt.Tooltip("sigma:Q", format=".4g", title="σ")],
         )
     )
-    return alt.layer(line, *_rank_rules(rank, break_even, len(values), 14)).properties(height=340)
+    return alt.layer(line, *_rank_rules(rank, break_even, full, 14)).properties(height=340)
 
 
 def cumulative_energy(values: pd.DataFrame, energy: float, rank: int, break_even: int) -> alt.LayerChart:
-    """Energy of rank r, on the ground where r saves (left, plain) and where it does not (right, hatched in red)."""
-    zones = pd.DataFrame(
-        {
-            "start": [0, min(break_even, len(values))],
-            "end": [min(break_even, len(values)), len(values)],
-            "zone": ["saves", "does not save"],
-        }
-    )
-    names = alt.Scale(domain=list(zones["zone"]), range=[GAINED, LOST])
-    ground = (
-        alt.Chart(zones).mark_rect(opacity=0.16).encode(x="start:Q", x2="end:Q", color=alt.Color("zone:N", scale=names))
-    )
+    """Energy of rank r, on the ground where r saves (green) and where it does not (red). Columns i, energy, kind."""
+    full, kinds = int(values["i"].max()), list(dict.fromkeys(values["kind"]))
+    edge = min(break_even, full)
+    ground = []
+    for start, end, colour, words in ((0, edge, GAINED, "saves"), (edge, full, LOST, "does not save")):
+        zone = alt.Chart(pd.DataFrame({"start": [start], "end": [end], "middle": [(start + end) / 2]}))
+        ground.append(zone.mark_rect(opacity=0.16, color=colour).encode(x="start:Q", x2="end:Q"))
+        if end - start > 0.2 * full:
+            words_at = zone.mark_text(color=colour, fontSize=FONT - 1, baseline="bottom")
+            ground.append(words_at.encode(x="middle:Q", y=alt.datum(0.02), text=alt.value(words)))
     line = (
         alt.Chart(values)
-        .mark_line(color=CURRENT, strokeWidth=2.5, point=len(values) < 80)
+        .mark_line(strokeWidth=2.5, point=full < 80)
         .encode(
-            x=alt.X("i:Q", title="rank r", scale=alt.Scale(domain=[0, len(values)])),
+            x=alt.X("i:Q", title="rank r", scale=alt.Scale(domain=[0, full])),
             y=alt.Y("energy:Q", title="energy kept", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
-            tooltip=[alt.Tooltip("i:Q", title="rank"), alt.Tooltip("energy:Q", format=".2%")],
+            color=_spectra_colour(kinds),
+            strokeDash=alt.StrokeDash("kind:N", scale=alt.Scale(domain=kinds)),
+            tooltip=["kind", alt.Tooltip("i:Q", title="rank"), alt.Tooltip("energy:Q", format=".2%")],
         )
     )
     level = alt.Chart(pd.DataFrame({"energy": [energy]})).mark_rule(color=PINNED, strokeWidth=2).encode(y="energy:Q")
-    return alt.layer(ground, line, level, *_rank_rules(rank, break_even, len(values), 150)).properties(height=340)
+    return alt.layer(*ground, line, level, *_rank_rules(rank, break_even, full, 105)).properties(height=340)
+
+
+def energy_multiples(values: pd.DataFrame, energy: float) -> alt.Chart:
+    """Energy by share of the rank, a line per layer. Columns layer, share, energy; break_even as a share."""
+    order = list(dict.fromkeys(values["layer"]))
+    line = (
+        alt.Chart()
+        .mark_line(color=CURRENT, strokeWidth=2.5)
+        .encode(
+            x=alt.X("share:Q", title="rank r / full rank", axis=alt.Axis(format="%", tickCount=3)),
+            y=alt.Y("energy:Q", title="energy kept", axis=alt.Axis(format="%", tickCount=3)),
+            tooltip=["layer", alt.Tooltip("share:Q", format=".1%"), alt.Tooltip("energy:Q", format=".2%")],
+        )
+    )
+    level = alt.Chart().mark_rule(color=PINNED).encode(y=alt.datum(energy))
+    edge = alt.Chart().mark_rule(color=NEUTRAL, strokeDash=[5, 4]).encode(x="max(break_even):Q")
+    panel = alt.layer(line, level, edge, data=values).properties(width=145, height=120)
+    return panel.facet(facet=alt.Facet("layer:N", sort=order, title=None), columns=4)
 
 
 def _rank_rules(rank: int, break_even: int, full: int, top: int) -> tuple[alt.Chart, ...]:
@@ -207,6 +248,54 @@ def _rank_rules(rank: int, break_even: int, full: int, top: int) -> tuple[alt.Ch
             .encode(x="i:Q", y=alt.value(top + 18 * row), text=alt.value(label))
         )
     return tuple(rules)
+
+
+def accuracy_against_ratio(rows: pd.DataFrame) -> alt.LayerChart:
+    """Accuracy by compression rate, before and after fine-tuning, ours and published. Columns ratio, accuracy, low,
+    high, what, scenario."""
+    kinds = {
+        "before": BASELINE, "after 3 epochs": CURRENT, "published, before": "#CC79A7", "published, after": PINNED
+    }  # fmt: skip
+    order = [kind for kind in dict.fromkeys([*kinds, *rows["what"]]) if kind in set(rows["what"])]
+    colours = [kinds.get(kind, CURRENT) for kind in order]
+    base = alt.Chart(rows).encode(
+        x=alt.X("ratio:Q", title="compression rate, baseline bytes / file bytes", scale=alt.Scale(zero=False)),
+        color=alt.Color("what:N", scale=alt.Scale(domain=order, range=colours)).legend(columns=2),
+        tooltip=["scenario", "what", alt.Tooltip("accuracy:Q", format=".2%"), alt.Tooltip("ratio:Q", format=".2f")],
+    )
+    y = alt.Y("accuracy:Q", title="accuracy, test", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False))
+    spans = base.mark_rule(strokeWidth=2).encode(y=y, y2="high:Q").transform_calculate(accuracy="datum.low")
+    points = base.mark_point(filled=True, size=110, opacity=0.9).encode(
+        y=y, shape=alt.Shape("what:N", scale=alt.Scale(domain=order))
+    )
+    return alt.layer(spans, points).properties(height=380)
+
+
+def allocation(rows: pd.DataFrame) -> alt.LayerChart:
+    """Accuracy by file size, step after step; the chosen one as a diamond. Columns KB, accuracy, step, chosen."""
+    base = alt.Chart(rows).encode(
+        x=alt.X("KB:Q", title="KB in the file (log)", scale=alt.Scale(type="log", nice=False, padding=12)),
+        y=alt.Y("accuracy:Q", title="accuracy, validation", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False)),
+        tooltip=["step", alt.Tooltip("accuracy:Q", format=".2%"), alt.Tooltip("KB:Q", format=",.1f")],
+    )
+    line = base.mark_line(color=CURRENT, strokeWidth=2.5, point=alt.OverlayMarkDef(size=55, color=CURRENT))
+    chosen = base.transform_filter("datum.chosen").mark_point(
+        shape="diamond", filled=True, size=260, color=PINNED, opacity=1
+    )
+    return alt.layer(line.encode(order="KB:Q"), chosen).properties(height=300)
+
+
+def conditions(rows: pd.DataFrame) -> alt.LayerChart:
+    """Loss of factoring a layer alone against its condition number. Columns condition_number, loss, low, high, name."""
+    base = alt.Chart(rows).encode(
+        x=alt.X("condition_number:Q", title="condition number σ_max / σ_min (log)", scale=alt.Scale(type="log")),
+        color=alt.Color("baseline:N", scale=alt.Scale(range=[CURRENT, PINNED, GAINED])),
+        tooltip=["name", alt.Tooltip("condition_number:Q", format=",.3g"), alt.Tooltip("loss:Q", format=".2%"), "rank"],
+    )
+    y = alt.Y("loss:Q", title="accuracy lost", axis=alt.Axis(format="%"))
+    points = base.mark_point(filled=True, size=110).encode(y=y, shape="baseline:N")
+    names = base.mark_text(align="left", dx=9, dy=-6, fontSize=FONT - 2).encode(y=y, text="name:N")
+    return alt.layer(points, names).properties(height=380)
 
 
 def training_curves(history: pd.DataFrame) -> list[alt.LayerChart]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, TrainingConfig
 from pages.parts import state
@@ -24,6 +25,10 @@ BIT_CHOICES = [2, 3, 4, 5, 6, 7, 8, FLOAT]
 HELP_RANK = """The share of each layer's singular values that is kept: W ≈ U_r Σ_r V_rᵀ, stored as two thin
 factors. A layer where that would not save anything (its rank is above break-even, m·n / (m+n)) stays dense, and the
 table says so. Without fine-tuning the loss is small only while most of the energy is kept: see the Spectrum page."""
+METHODS = {"svd": "The weight", "whitened": "Its output"}
+HELP_METHOD = """Which factors of a rank are best? *The weight* (plain SVD) minimises ‖W − W_r‖². *Its output*
+(data-aware) minimises E‖Wx − W_r x‖² over 2,048 training images: directions that no image uses are given up first, and
+the bias gets what is lost on average. The same bytes, and at low ranks far better accuracy."""
 HELP_COURSE = """Factor a layer also where its two factors are larger than the layer itself, as the course report does.
 In the report's network "50 %" saves exactly nothing."""
 HELP_SPARSITY = """The share of weights set to zero, the smallest first: exactly round(s · n) of them. Biases are never
@@ -80,7 +85,7 @@ def baseline_picker() -> None:
         list(titles),
         format_func=lambda name: titles.get(name, name),
         key=key,
-        on_change=lambda: state.choose(baseline=st.session_state[key]),
+        on_change=lambda: None if _polled() else state.choose(baseline=st.session_state[key]),
         help="The trained network that is compressed: shipped with the project, trained here, or loaded from a file.",
     )
 
@@ -92,6 +97,7 @@ def network_controls() -> dict[str, DeltaGenerator]:
     slots = {}
     _slider("Rank kept", "w_rank", share, 1, ALL, HELP_RANK, lambda v: {"rank_share": rank_share(v)})
     slots["rank"] = st.container()
+    _choice("Factors nearest to", "w_method", config.low_rank_method, METHODS, "low_rank_method", HELP_METHOD)
     _slider(
         "Sparsity",
         "w_sparsity",
@@ -149,7 +155,7 @@ def layer_controls(result: Result) -> LayerPlaces | None:
     slots["rank"] = st.container()
     share = None if own.sparsity is None else _percent(own.sparsity)
     follows = round(layer.sparsity * 200) / 2  # what the one threshold does to this layer, on the slider's grid
-    _layer_slider(name, "sparsity", share, follows, 0.0, 100.0, 0.5, "%g %%", HELP_OWN_SPARSITY, lambda v: v / 100)
+    _layer_slider(name, "sparsity", share, follows, 0.0, 100.0, 0.5, "%g %%", HELP_OWN_SPARSITY, share_of)
     slots["sparsity"] = st.container()
     bits = _bits_label(choice.config.bits_of(name))
     key, value = _following(name, "bits", None if own.bits is None else bits, bits)
@@ -230,7 +236,7 @@ def _slider(
     )
 
 
-def _choice(label: str, key: str, value: str, names: dict[str, str], setting: str) -> None:
+def _choice(label: str, key: str, value: str, names: dict[str, str], setting: str, text: str | None = None) -> None:
     key = state.keep_widget(key, value)
     st.segmented_control(
         label,
@@ -238,6 +244,7 @@ def _choice(label: str, key: str, value: str, names: dict[str, str], setting: st
         format_func=lambda option: names.get(option, option),
         key=key,
         required=True,
+        help=text,
         on_change=lambda: _write({setting: st.session_state[key]}),
     )
 
@@ -269,19 +276,33 @@ def bits_settings(label: int | str, alike: bool) -> dict[str, Any]:
 
 
 def rank_share(percent: float) -> float | None:
-    return None if percent == ALL else percent / 100
+    return None if percent == ALL else share_of(percent)
 
 
 def sparsity_share(percent: float) -> float | None:
-    return percent / 100 if percent else None
+    return share_of(percent) if percent else None
+
+
+def share_of(percent: float) -> float:
+    """Of a hundred; rounded, so that a link reads 0.70793 and not 0.7079300000000001."""
+    return round(percent / 100, 12)
 
 
 def _write(changes: dict[str, Any]) -> None:
     _checked(lambda config: replace(config, **changes))
 
 
+def _polled() -> bool:
+    """Whether only a fragment runs: the browser asked for it by itself, with what its widgets showed when it did. A
+    person's move runs the whole page; one that a poll reports is of a moment ago, and would undo a newer choice."""
+    context = get_script_run_ctx()
+    return context is not None and bool(context.fragment_ids_this_run)
+
+
 def _checked(change: Callable[[CompressionConfig], CompressionConfig]) -> None:
     """Check and write; a value outside its range (a widget's bounds are the browser's courtesy) changes nothing."""
+    if _polled():
+        return
     try:
         state.choose(config=change(state.current().config))
     except (ConfigError, TypeError) as error:

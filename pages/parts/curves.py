@@ -45,7 +45,8 @@ class Curve(NamedTuple):
 
 
 def of_network(config: CompressionConfig) -> dict[str, Curve]:
-    """The curves of the three whole-network sliders, by setting."""
+    """The curves of the three whole-network sliders, by setting: without recovery, which nobody trained there."""
+    config = replace(config, recovery=None)
     ranks = [Position(r, f"{r} % of the rank", replace(config, rank_share=controls.rank_share(r))) for r in RANKS]
     sparsities = [
         Position(s, f"{s} % sparse", replace(config, sparsity=controls.sparsity_share(s))) for s in SPARSITIES
@@ -65,10 +66,13 @@ def of_network(config: CompressionConfig) -> dict[str, Curve]:
 
 
 def of_layer(config: CompressionConfig, name: str, full_rank: int, now: dict[str, float]) -> dict[str, Curve]:
-    """The curves of one layer's sliders. now : where they stand."""
+    """The curves of one layer's sliders, without recovery. now : where they stand."""
+    config = replace(config, recovery=None)
     steps = sorted({DENSE, *(max(1, round(full_rank * share / 100)) for share in RANKS)})
     ranks = [Position(r, f"rank {r}" if r else "dense", config.with_layer(name, rank=r)) for r in steps]
-    sparsities = [Position(s, f"{s} % sparse", config.with_layer(name, sparsity=s / 100)) for s in SPARSITIES]
+    sparsities = [
+        Position(s, f"{s} % sparse", config.with_layer(name, sparsity=controls.share_of(s))) for s in SPARSITIES
+    ]
     bits = [
         Position(i, _bits_words(label), config.with_layer(name, bits=controls.bits_value(label)))
         for i, label in enumerate(controls.BIT_CHOICES)
@@ -144,7 +148,7 @@ def _jump(key: str, curve: Curve) -> None:
     x = picked[0].get("x") if picked else None
     target = next((position for position in curve.positions if position.x == x), None)
     if target is not None:
-        state.choose(config=target.config)
+        state.choose(config=replace(target.config, recovery=state.current().config.recovery))
         st.session_state["jumps"] = st.session_state.get("jumps", 0) + 1
         st.session_state["jumped"] = True
 

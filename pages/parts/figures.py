@@ -14,7 +14,11 @@ from core.config import to_arguments
 from pages.parts import state
 
 if TYPE_CHECKING:
-    from core.workbench import Early, Latency, Outline, Result, Spectrum
+    from core.workbench import Early, Latency, Outline, Result
+
+
+WAIT = "…"
+PICTURE_WIDTH = 92
 
 
 def points(fraction: float) -> str:
@@ -42,9 +46,8 @@ class Board:
     """The five figures, always in this order and place. Shown again as more is known, they take the place of the last
     ones, which stay on the screen until then."""
 
-    def __init__(self, row: list[Figure]) -> None:
+    def __init__(self) -> None:
         self._cells = list(st.columns([1.75, 1.05, 1, 1.1, 1.1]))
-        self.show(row)
 
     def show(self, row: list[Figure]) -> None:
         self._cells = [
@@ -61,32 +64,19 @@ class Board:
         ]
 
 
-def headline(result: Result, split: str = "validation") -> None:
-    """The five figures of what is already measured."""
-    ticket = state.workbench().latency("", result.baseline_id, result.config)
-    while not state.workbench().turns.wait(ticket):
-        pass
-    Board(exact(result, ticket.value, split))
-
-
-WAIT = "…"
-PICTURE_WIDTH = 92
-
-
 def _row(
     accuracy: tuple[str, str, bool],
     size: tuple[str, str],
     ratio: tuple[str, str],
     parameters: tuple[str, str],
     time: tuple[str, str],
-    split: str,
 ) -> list[Figure]:
     return [
         Figure(
-            f"Accuracy, {split}",
+            "Accuracy, validation",
             *accuracy[:2],
-            f"Measured on all {split} images; an estimate on 500 of them comes first and is marked with ≈. The change "
-            "is against the baseline on the same images, in percentage points, with its 95 % interval (paired).",
+            "Measured on all validation images; an estimate on 500 of them comes first and is marked with ≈. The "
+            "change is against the baseline on the same images, in percentage points, with its 95 % interval (paired).",
             accuracy[2],
         ),
         Figure(
@@ -114,7 +104,7 @@ def _row(
     ]
 
 
-def exact(result: Result, latency: Latency | None, split: str = "validation") -> list[Figure]:
+def exact(result: Result, latency: Latency | None) -> list[Figure]:
     """All figures, measured; the time may still be missing."""
     low, high = result.comparison.interval
     unchanged = result.comparison.lost == result.comparison.gained == 0
@@ -132,7 +122,6 @@ def exact(result: Result, latency: Latency | None, split: str = "validation") ->
         (f"{result.compression_ratio:.1f}×", f"bits {result.baseline_bytes / 1024 / result.theoretical_kb:.1f}×"),
         (f"{result.parameters:,}", f"{result.nonzero:,} ≠ 0"),
         time,
-        split,
     )
 
 
@@ -145,7 +134,6 @@ def estimated(early: Early, outline: Outline) -> list[Figure]:
         (f"{whole / early.bytes:.1f}×", f"bits {whole / 1024 / outline.theoretical_kb:.1f}×"),
         (f"{outline.parameters:,}", f"{early.nonzero:,} ≠ 0"),
         (WAIT, "measuring"),
-        "validation",
     )
 
 
@@ -161,7 +149,6 @@ def waiting(previous: Result | None, outline: Outline) -> list[Figure]:
         (ratio, mark),
         (f"{outline.parameters:,}", f"{nonzero}, {mark}"),
         (WAIT, "measuring"),
-        "validation",
     )
 
 
@@ -311,72 +298,4 @@ def recipe_sentence(info: Mapping[str, Any]) -> str:
         f"{'horizontal flips, ' if recipe['flips'] else ''}seed {recipe['seed']}; epoch {info['best_epoch']} was best "
         f"on validation and is kept. {info['seconds']:.0f} s on {info['device']}, torch {versions['torch']}. The "
         "training figures are taken while learning, batch by batch."
-    )
-
-
-def spectrum_sentence(layer: Spectrum) -> str:
-    """Whether the layer is worth factoring, with its numbers."""
-    m, n = layer.matrix_shape
-    text = (
-        f"**{layer.name}** is a {m} × {n} matrix with {m * n:,} numbers. Keeping **{layer.energy:.1%}** of its energy "
-        f"needs **rank {layer.rank}** of {layer.full_rank} ({layer.share:.1%} of the singular values): two factors "
-        f"with {layer.numbers(layer.rank):,} numbers. "
-    )
-    if layer.saves:
-        worth = "worth trying" if layer.saving > 0.1 else "hardly worth its loss"
-        return text + f"That is **{layer.saving:.0%} fewer**: {worth}."
-    return text + (
-        f"That is **{-layer.saving:.0%} more than before**: only ranks up to **{layer.break_even_rank}** save anything "
-        f"here. The rank that saves keeps {layer.cumulative_energy[max(layer.break_even_rank, 1) - 1]:.1%}."
-    )
-
-
-def spectrum_figures(layer: Spectrum) -> list[tuple[str, str, str]]:
-    """Label, value and explanation of a layer's figures."""
-    condition = "∞" if layer.condition_number is None else f"{layer.condition_number:,.3g}"
-    return [
-        (f"Rank for {layer.energy:.1%}", f"{layer.rank}", "The smallest rank that keeps this share of the energy."),
-        ("Share kept", f"{layer.share:.1%}", "That rank over the number of singular values."),
-        (
-            "Break-even rank",
-            f"{layer.break_even_rank}",
-            "The largest r with r (m + n) < m n: above it nothing is saved.",
-        ),
-        ("Condition", condition, "σ_max / σ_min: near 1 all directions count alike, and low rank must hurt."),
-        ("Stable rank", f"{layer.stable_rank:.1f}", "‖W‖² / σ_max²: how many directions carry the weight, smoothly."),
-    ]
-
-
-def spectrum_table(layers: list[Spectrum]) -> None:
-    """All layers, sortable."""
-    rows = [
-        {
-            "layer": layer.name,
-            "weight": " × ".join(map(str, layer.shape)),
-            "rank": layer.rank,
-            "of": layer.full_rank,
-            "share": layer.share * 100,
-            "break-even": layer.break_even_rank,
-            "saves": layer.saves,
-            "fewer": layer.saving * 100,
-            "condition number": layer.condition_number,
-            "stable rank": layer.stable_rank,
-            "effective rank": layer.effective_rank,
-        }
-        for layer in layers
-    ]
-    st.dataframe(
-        pd.DataFrame(rows),
-        hide_index=True,
-        alt="Spectra of all layers",
-        column_config={
-            "rank": st.column_config.NumberColumn(f"rank for {layers[0].energy:.1%}"),
-            "share": st.column_config.ProgressColumn("share", format="%.1f %%", min_value=0, max_value=100),
-            "fewer": st.column_config.NumberColumn(
-                "fewer numbers", format="%.0f %%", help="1 - r (m + n) / (m n); below 0 the factors are larger."
-            ),
-            "condition number": st.column_config.NumberColumn("condition", format="%.1f", help="σ_max / σ_min"),
-            "stable rank": st.column_config.NumberColumn(format="%.1f"),
-            "effective rank": st.column_config.NumberColumn(format="%.1f", help="exp of the entropy of σ²/Σσ²"),
-        },
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
 
-from core.config import TrainingConfig
+from core.config import CompressionConfig, TrainingConfig, to_query
 from pages.parts import charts, state
 
 if TYPE_CHECKING:
@@ -16,17 +17,25 @@ if TYPE_CHECKING:
 SHOWN = 3
 
 
-def panel() -> None:
-    """The newest jobs; polls while one is under way, and is quiet otherwise."""
-    jobs = state.workbench().jobs.all()[:SHOWN]
+def panel(kind: str, finished: bool = True) -> None:
+    """The newest jobs of a kind; polls while one is under way, and is quiet otherwise.
+
+    finished : also those that ended well
+    """
+    jobs = _jobs(kind, finished)
     if not jobs:
         return
     active = any(job.active for job in jobs)
-    st.fragment(_panel, run_every=1.0 if active else None)(active)
+    st.fragment(_panel, run_every=1.0 if active else None)(kind, finished, active)
 
 
-def _panel(was_active: bool) -> None:
-    jobs = state.workbench().jobs.all()[:SHOWN]
+def _jobs(kind: str, finished: bool) -> list[JobStatus]:
+    own = [job for job in state.workbench().jobs.all() if job.request["kind"] == kind]
+    return [job for job in own if finished or job.state != "done"][:SHOWN]
+
+
+def _panel(kind: str, finished: bool, was_active: bool) -> None:
+    jobs = _jobs(kind, finished)
     if was_active and not any(job.active for job in jobs):
         st.rerun()
     for job in jobs:
@@ -34,9 +43,20 @@ def _panel(was_active: bool) -> None:
             _card(job)
 
 
+def _title(job: JobStatus) -> str:
+    if job.request["kind"] == "low-rank report":
+        return f"The low-rank report, {job.request['seeds']} seeds"
+    if job.request["kind"] == "rank allocation":
+        return f"Ranks for {state.workbench().title(job.request['baseline'])}"
+    if job.request["kind"] == "train":
+        recipe = TrainingConfig(**job.request["config"])
+        return f"{recipe.model.upper()}, {recipe.epochs} epochs, seed {recipe.seed}"
+    name, config = job.request["baseline"], CompressionConfig.from_json(json.dumps(job.request["config"]))
+    return f"{state.workbench().title(name)}: " + ", ".join(f"{key} {text}" for key, text in to_query(config).items())
+
+
 def _card(job: JobStatus) -> None:
-    recipe = TrainingConfig(**job.request["config"])
-    title = f"{recipe.model.upper()}, {recipe.epochs} epochs, seed {recipe.seed}"
+    title = _title(job)
     left, right = st.columns([4, 1], vertical_alignment="center")
     history = pd.DataFrame([event["figures"] for event in job.events if "figures" in event])
     if job.state == "queued":
@@ -61,7 +81,8 @@ def _pace(job: JobStatus) -> str:
     figures = [event["figures"] for event in job.events if "figures" in event]
     if not any("done" in event for event in job.events):
         return job.message or "starting"
-    now = f"epoch {min(len(figures) + 1, job.request['config']['epochs'])}"
+    epochs = max((event["epochs"] for event in job.events if "epochs" in event), default=0)
+    now = f"epoch {min(len(figures) + 1, epochs)} of {epochs}" if epochs else job.message
     if figures:
         now += f", {figures[-1]['validation_accuracy']:.2%} on validation so far"
     if job.remaining is not None:
@@ -86,7 +107,7 @@ def _buttons(job: JobStatus, place: st.delta_generator.DeltaGenerator) -> None:
             state.choose(baseline=chosen)
             st.rerun()
     elif place.button("Start again", key=f"again_{job.id}", icon=":material/replay:"):
-        bench.submit_training(TrainingConfig(**job.request["config"]))
+        bench.jobs.submit(job.request)
         st.rerun()
     if not job.active and place.button("Dismiss", key=f"dismiss_{job.id}", type="tertiary"):
         bench.jobs.dismiss(job.id)

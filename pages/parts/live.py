@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -13,13 +17,17 @@ from pages.parts import figures, state
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
 
-    from core.workbench import Early, Outline, Result, Ticket
+    from core.workbench import Early, Outline, Result, SplitName, Ticket
 
 PATIENCE_SECONDS = 0.08
 """So long nothing is said of waiting: each word is a repainted screen, and takes time from the figure itself."""
 
 GIVE_WAY_SECONDS = 0.01
 """So often a waiting page looks whether a newer move has come."""
+
+
+PAINT_SECONDS = 0.08
+"""A changed headline goes ahead of the charts by so much: what the browser gets at once, it paints at once."""
 
 
 def session() -> str:
@@ -30,53 +38,93 @@ def session() -> str:
     return name
 
 
+def available(choice: state.Choice) -> state.Choice:
+    """The choice, or what it is before recovery where that was not trained yet: a link never starts a training."""
+    if choice.config.recovery is None or state.workbench().history(*choice) is not None:
+        return choice
+    return choice._replace(config=replace(choice.config, recovery=None))
+
+
 def measured_headline(choice: state.Choice) -> Result:
     """Draw the headline of a choice, first with what is known, at last with what was measured; returns that.
 
     What stood there before stays, untouched for a moment, then marked as previous, until there is something newer.
     """
-    bench = state.workbench()
+    bench, choice = state.workbench(), available(choice)
     ticket = bench.ask(session(), *choice)
     outline = bench.outline(*choice)
     last: tuple[list[figures.Figure], str] = st.session_state.get("headline") or (figures.waiting(None, outline), "…")
-    board = figures.Board(last[0])
-    st.caption(_closed_form(outline))
+    board = figures.Board()
+    board.show(last[0])
+    st.caption(_closed_form(outline, choice.config.low_rank_method))
     status = st.caption(last[1])
-    try:
+    with _in_line(ticket):
         if not bench.turns.wait(ticket, PATIENCE_SECONDS):
-            _follow(ticket, board, status, choice)
-    finally:
-        bench.turns.leave(ticket)
+            _follow(ticket, board, status, choice, outline)
     result: Result = ticket.result()
-    latency = bench.latency(session(), *choice)
-    row = figures.exact(result, latency.value)
-    board.show(row)
     said = f":material/check_circle: **Exact**, all {result.evaluation.images:,} validation images: {settings(choice)}."
     status.caption(said)
+    row = _with_time(board, result)
     st.session_state["measured"], st.session_state["headline"] = result, (row, said)
-    if not latency.done:
-        _wait(latency)
-        board.show(figures.exact(result, latency.value))
+    if said != last[1]:
+        time.sleep(PAINT_SECONDS)
+        _give_way()
     return result
 
 
-def measured(choice: state.Choice) -> Result:
-    """A configuration that stands beside the chosen one; waits without words, and gives way to a newer move."""
-    bench = state.workbench()
-    ticket = bench.ask(session(), *choice)
+def headline(result: Result) -> None:
+    """The five figures of what is already measured; the time may take a moment longer."""
+    _with_time(figures.Board(), result)
+
+
+def _with_time(board: figures.Board, result: Result) -> list[figures.Figure]:
+    """Show what was measured at once, and the time per image as soon as that is known, too; what is shown at last."""
+    latency = state.workbench().latency(session(), result.baseline_id, result.config)
+    row = figures.exact(result, latency.value)
+    board.show(row)
+    if latency.value is None:
+        row = figures.exact(result, _answer(latency))
+        board.show(row)
+    return row
+
+
+def measured(choice: state.Choice, split: SplitName = "validation") -> Result:
+    """A configuration without a headline of its own: one that was pinned, or what another page is about."""
+    ticket = state.workbench().ask(session(), *available(choice), split)
+    if ticket.done:
+        result: Result = ticket.result()
+        return result
+    with st.spinner("Measuring"):
+        result = _answer(ticket)
+    return result
+
+
+@contextmanager
+def _in_line(ticket: Ticket) -> Iterator[None]:
+    """However the waiting ends, by an answer or by a newer move, the ticket is not in line after it."""
     try:
-        if not ticket.done:
-            with st.spinner("Measuring what was pinned"):
-                _wait(ticket)
+        yield
     finally:
-        bench.turns.leave(ticket)
-    result: Result = ticket.result()
-    return result
+        state.workbench().turns.leave(ticket)
 
 
-def _follow(ticket: Ticket, board: figures.Board, status: DeltaGenerator, choice: state.Choice) -> None:
+def _answer(ticket: Ticket) -> Any:
+    """The ticket's value; a newer move may end the waiting."""
+    with _in_line(ticket):
+        while not state.workbench().turns.wait(ticket, GIVE_WAY_SECONDS):
+            _give_way()
+    return ticket.result()
+
+
+def _give_way() -> None:
+    st.session_state.get("choice")  # where Streamlit lets a newer move take over
+
+
+def _follow(
+    ticket: Ticket, board: figures.Board, status: DeltaGenerator, choice: state.Choice, outline: Outline
+) -> None:
     """Say how things stand until the ticket is done."""
-    bench, outline, shown, said = state.workbench(), state.workbench().outline(*choice), None, ""
+    bench, shown, said = state.workbench(), None, ""
     while not ticket.done:
         early: Early | None = ticket.first
         if early is not None and early is not shown:
@@ -95,12 +143,7 @@ def _follow(ticket: Ticket, board: figures.Board, status: DeltaGenerator, choice
                 status.caption(f":material/hourglass_top: **Previous** accuracy, {text}: {settings(choice)}.")
                 said = text
         bench.turns.wait(ticket, GIVE_WAY_SECONDS)
-        st.session_state.get("choice")  # where Streamlit lets a newer move take over
-
-
-def _wait(ticket: Ticket) -> None:
-    while not state.workbench().turns.wait(ticket, GIVE_WAY_SECONDS):
-        st.session_state.get("choice")
+        _give_way()
 
 
 def settings(choice: state.Choice) -> str:
@@ -109,9 +152,10 @@ def settings(choice: state.Choice) -> str:
     return own or "nothing set, the baseline"
 
 
-def _closed_form(outline: Outline) -> str:
+def _closed_form(outline: Outline, method: str) -> str:
     energy = ", ".join(f"{name} {share:.1%}" for name, share in outline.energy.items()) or "100 %, no layer is factored"
     return (
         f":material/function: In closed form: **{outline.parameters:,}** parameters, "
-        f"**{outline.theoretical_kb:,.1f} KB** = weights × bits + biases, energy kept {energy}."
+        f"**{outline.theoretical_kb:,.1f} KB** = weights × bits + biases, "
+        f"{'energy' if method == 'svd' else 'energy of the output'} kept {energy}."
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import streamlit as st
 
-from core.config import CompressionConfig, from_query, to_query
+from core.config import QUERY_NAMES, CompressionConfig, from_query, to_query
 from pages.parts import frame
 
 if TYPE_CHECKING:
@@ -225,8 +225,7 @@ def keep_widget(key: str, value: Any) -> str:
 
 def _own(query: dict[str, str]) -> dict[str, str]:
     """The part of a link that is ours to write; what other widgets bind to it stays theirs."""
-    names = {"baseline", "rank", "course", "sparsity", "scope", "bits", "activations", "granularity", "pins"}
-    return {key: text for key, text in query.items() if key in names or "." in key}
+    return {key: text for key, text in query.items() if key in {"baseline", "pins", *QUERY_NAMES} or "." in key}
 
 
 def _read_link(asked: dict[str, str]) -> None:

@@ -1,0 +1,91 @@
+"""Accuracy won back by training after compression: asked for, under way, and what it brought."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from core.config import CompressionConfig, RecoveryConfig
+from pages.parts import figures, jobs, live, state
+
+if TYPE_CHECKING:
+    from core.workbench import Result
+
+HELP_EPOCHS = """How often the compressed network sees the 55,000 training images. Pruned weights stay zero, factors
+stay factors, rounded weights are trained through their rounding. Three epochs take seconds (MLP) to half a minute
+(CNN)."""
+HELP_RATE = "The peak of a one-cycle schedule: up for a quarter of the steps, then down to almost nothing."
+HELP_DISTILL = """Half of the loss is then the distance to the baseline's own predictions (Hinton et al. 2015): what it
+holds for less likely is worth learning, too."""
+
+
+def controls() -> None:
+    """Epochs, rate, seed and teacher; the button starts the training as a job."""
+    own = state.current().config.recovery or RecoveryConfig()
+    epochs = st.number_input("Epochs", 1, 20, min(own.epochs, 20), key="w_recover_epochs", help=HELP_EPOCHS)
+    left, right = st.columns(2)
+    rates = sorted({0.003, 0.01, 0.03, 0.1, own.learning_rate})
+    rate = left.selectbox("Rate", rates, rates.index(own.learning_rate), key="w_recover_rate", help=HELP_RATE)
+    seed = right.number_input("Seed", 0, 2**31 - 1, own.seed, key="w_recover_seed")
+    distill = st.toggle("Learn from the baseline, too", own.distillation, key="w_distill", help=HELP_DISTILL)
+    recovery = RecoveryConfig(int(epochs), float(rate), int(seed), bool(distill))
+    label = f"Train {recovery.epochs} {'epoch' if recovery.epochs == 1 else 'epochs'}"
+    st.button(label, on_click=_start, args=(recovery,), icon=":material/fitness_center:", width="stretch")
+    if state.current().config.recovery is not None:
+        st.button("Back to before training", on_click=_drop, icon=":material/undo:", width="stretch")
+
+
+def _start(recovery: RecoveryConfig) -> None:
+    choice = state.current()
+    config = replace(choice.config, recovery=recovery)
+    state.choose(config=config)
+    if state.workbench().history(choice.baseline, config) is None:
+        state.workbench().submit_recovery(choice.baseline, config)
+
+
+def _drop() -> None:
+    state.choose(config=replace(state.current().config, recovery=None))
+
+
+def panel(result: Result) -> None:
+    """What was asked for and is not there yet; else accuracy before and after, and beside the control."""
+    choice, bench = state.current(), state.workbench()
+    jobs.panel("recover", finished=False)
+    recovery = choice.config.recovery
+    if recovery is None:
+        return
+    if result.config.recovery is None:
+        st.info(
+            f"The figures are those **before** recovery. This configuration asks for {recovery.epochs} epochs of "
+            "training, which were not done here yet.",
+            icon=":material/fitness_center:",
+        )
+        if not any(job.active for job in bench.jobs.all()):
+            st.button("Train it now", on_click=_start, args=(recovery,), type="primary", key="train_now")
+        return
+    before = live.measured(choice._replace(config=replace(choice.config, recovery=None)))
+    was = f"{before.evaluation.accuracy:.2%}"
+    text = _step(f"**Recovery**, {recovery.epochs} epochs, took it from {was}", before, result)
+    control = choice._replace(config=CompressionConfig(recovery=recovery))
+    if control == choice:
+        st.markdown(f"{text} Nothing is compressed here: this is the control.")
+    elif bench.history(*control) is not None:
+        beside = live.measured(control)
+        has = f"{beside.evaluation.accuracy:.2%}"
+        st.markdown(
+            _step(f"{text} The **control**, the uncompressed network trained alike, has {has}: from it", beside, result)
+        )
+    else:
+        st.markdown(f"{text} Is that recovery, or would the uncompressed network gain as much?")
+        st.button("Train the control", on_click=bench.submit_recovery, args=tuple(control), key="train_control")
+
+
+def _step(said: str, before: Result, after: Result) -> str:
+    change = state.workbench().compare(after, before)
+    low, high = change.interval
+    return (
+        f"{said} to **{after.evaluation.accuracy:.2%}**: {figures.points(change.difference)} "
+        f"({100 * low:+.2f} to {100 * high:+.2f}, {change.gained} gained, {change.lost} lost)."
+    )

@@ -1,0 +1,279 @@
+"""What is said and drawn of singular values: which layer is worth factoring, and what a rank makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core.config import CompressionConfig, LowRankMethod
+from pages.parts import charts, figures, live, state
+
+if TYPE_CHECKING:
+    from core.workbench import Spectrum
+
+PICTURES = 8
+
+
+class View(NamedTuple):
+    """What the sidebar chose. layers : spectra of all layers by `method`; kinds : those of `name`, by what they are."""
+
+    name: str
+    method: LowRankMethod
+    layers: dict[str, Spectrum]
+    kinds: dict[str, Spectrum]
+
+    @property
+    def layer(self) -> Spectrum:
+        return self.layers[self.name]
+
+
+def sidebar() -> View:
+    """Energy, what it is the energy of, the layer, and a network beside it; ranks that go to Explore."""
+    choice, bench = state.current(), state.workbench()
+    percent = st.slider(
+        "Energy to keep", 50.0, 100.0, 95.0, 0.5, format="%g %%", key="energy", bind="query-params", help=HELP_ENERGY
+    )
+    energy = min(max(percent, 50.0), 100.0) / 100
+    state.keep_widget("spectrum_method", st.session_state.get("spectrum_method", choice.config.low_rank_method))
+    method: LowRankMethod = st.segmented_control(
+        "Energy of", list(OF), format_func=OF.get, key="spectrum_method", required=True, help=HELP_OF
+    )
+    with st.spinner("Decomposing every layer, once"):
+        by_kind = {METHODS[kind]: bench.spectrum(choice.baseline, energy, kind) for kind in METHODS}
+    layers = {layer.name: layer for layer in by_kind[METHODS[method]]}
+    widest = max(layers, key=lambda name: layers[name].full_rank)
+    shown = st.session_state.get("spectrum_layer")
+    state.keep_widget("spectrum_layer", shown if shown in layers else widest)
+    name = st.pills("Layer", list(layers), key="spectrum_layer", required=True, persist_state="session")
+    _to_explore(choice, layers[name], energy, method)
+    same = (name, layers[name].shape)
+    others = {
+        card.title: card.id
+        for card in bench.cards()
+        if card.id != choice.baseline and same in [(own.name, own.shape) for own in bench.baseline(card.id).layers]
+    }
+    if others:
+        beside = st.selectbox("Beside it", [NOBODY, *others], 1, key=f"beside_{choice.baseline}", help=HELP_BESIDE)
+        by_kind |= {title: bench.spectrum(other, energy) for title, other in others.items() if title == beside}
+    kinds = {title: next(layer for layer in own if layer.name == name) for title, own in by_kind.items()}
+    return View(name, method, layers, kinds)
+
+
+def _to_explore(choice: state.Choice, layer: Spectrum, energy: float, method: LowRankMethod) -> None:
+    """Take this layer's rank along, or every layer's."""
+    bench = state.workbench()
+    if st.button(f"Use rank {layer.rank} for {layer.name} on Explore", icon=":material/tune:", width="stretch"):
+        own = replace(choice.config, low_rank_method=method).with_layer(layer.name, rank=layer.rank)
+        state.choose(config=own)
+        st.switch_page("pages/explore.py")
+    above = st.toggle("Also where it saves nothing", key="spectrum_above", help=HELP_ABOVE)
+    every = bench.config_for_energy(choice.baseline, energy, method, above)
+    if above:
+        saving = bench.config_for_energy(choice.baseline, energy, method)
+        wanted, least = (bench.outline(choice.baseline, config).parameters for config in (every, saving))
+        if wanted > least:
+            st.warning(
+                f"Factoring above break-even costs {wanted - least:,} more numbers than leaving those layers dense: "
+                f"{wanted:,} instead of {least:,}."
+            )
+    if st.button(f"Use {energy:.1%} in all layers on Explore", icon=":material/layers:", width="stretch"):
+        state.choose(config=every)
+        st.switch_page("pages/explore.py")
+
+
+def curves(view: View) -> None:
+    """Singular values and energy of a layer in all its kinds of spectra."""
+    layer = view.layer
+    rows = [
+        {"i": i, "sigma": sigma, "energy": energy, "kind": kind}
+        for kind, own in view.kinds.items()
+        for i, (sigma, energy) in enumerate(zip(own.singular_values, own.cumulative_energy, strict=True), 1)
+    ]
+    plain = view.kinds["plain"]
+    rows += [
+        {"i": i, "sigma": sigma, "energy": energy, "kind": "random matrix"}
+        for i, (sigma, energy) in enumerate(zip(plain.random, plain.random_energy, strict=True), 1)
+    ]
+    values = pd.DataFrame(rows)
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader(f"Singular values of {layer.name}")
+        top, low = plain.singular_values[0], plain.singular_values[-1]
+        own = values[values["kind"] != "data-aware"]  # those have other units
+        about = f"Singular values of {layer.name}, from {top:.3g} to {low:.3g}, and of a random matrix of its shape"
+        charts.draw(charts.singular_values(own, layer.rank, layer.break_even_rank), about)
+    with right:
+        st.subheader("Energy kept by rank r")
+        about = (
+            f"Energy of {layer.name}; {layer.energy:.1%} needs rank {layer.rank}, break-even {layer.break_even_rank}"
+        )
+        chart = charts.cumulative_energy(values, layer.energy, layer.rank, layer.break_even_rank)
+        charts.draw(chart, about)
+
+
+def multiples(layers: list[Spectrum]) -> None:
+    """All layers, small, on one scale."""
+    rows = [
+        {
+            "layer": layer.name,
+            "share": i / layer.full_rank,
+            "energy": energy,
+            "break_even": min(1.0, layer.break_even_rank / layer.full_rank),
+        }
+        for layer in layers
+        for i, energy in enumerate(layer.cumulative_energy, 1)
+    ]
+    about = "Energy kept by share of the rank, a small chart per layer, with break-even dashed"
+    charts.draw(charts.energy_multiples(pd.DataFrame(rows), layers[0].energy), about)
+
+
+def rebuilt(layer: Spectrum) -> None:
+    """The layer at a rank of one's choice: its error, the accuracy with only this layer changed, and its pictures."""
+    choice, bench = state.current(), state.workbench()
+    st.subheader(f"{layer.name}, rebuilt from r terms")
+    key = f"rebuild_{choice.baseline}_{layer.name}"
+    rank = st.slider("Rank r", 1, max(2, layer.full_rank), min(layer.rank, layer.full_rank), key=key, help=HELP_REBUILT)
+    rank = min(max(rank, 1), layer.full_rank)
+    found = {method: bench.rebuilt(choice.baseline, layer.name, rank, method) for method in ("svd", "whitened")}
+    cells = st.columns(4)
+    error = found["svd"].error
+    cells[0].metric("Error of the weight", f"{error:.1%}", help="‖W − W_r‖ / ‖W‖ = √(1 − energy), Eckart & Young 1936.")
+    numbers, before = layer.numbers(rank), layer.numbers_before
+    cells[1].metric("Numbers", f"{numbers:,}", f"{numbers / before - 1:+.0%}", delta_color="inverse", help=HELP_NUMBERS)
+    for cell, (method, title) in zip(cells[2:], METHODS.items(), strict=True):
+        config = CompressionConfig(low_rank_method=method).with_layer(layer.name, rank=rank)
+        with cell:
+            result = live.measured(state.Choice(choice.baseline, config))
+        low, high = result.comparison.interval
+        cell.metric(
+            f"Accuracy, {title}",
+            f"{result.evaluation.accuracy:.2%}",
+            f"{figures.points(result.comparison.difference)} ({100 * low:+.2f} to {100 * high:+.2f})",
+            delta_color="off" if low <= 0 <= high else "normal",
+            delta_arrow="off" if low <= 0 <= high else "auto",
+            help=HELP_ALONE,
+        )
+    pairs = found["svd"].pictures(PICTURES)
+    if pairs:
+        st.caption("Above the trained weights, below what r terms of plain SVD make of them; grey is zero.")
+        for row, name in enumerate(("trained", f"rank {rank}")):
+            shown = [np.kron(pair[row], np.ones((100 // len(pair[row]),) * 2, np.uint8)) for pair in pairs]
+            alt = [f"{name} weights of unit {number}" for number in range(1, len(shown) + 1)]
+            st.image(shown, width=figures.PICTURE_WIDTH, alt=alt)
+
+
+METHODS: dict[LowRankMethod, str] = {"svd": "plain", "whitened": "data-aware"}
+OF = {"svd": "The weight", "whitened": "Its output"}
+NOBODY = "Nothing"
+HELP_ENERGY = """Energy of rank r: the squared singular values up to r over all of them (the report's cumulative
+variance). The rank shown is the smallest that keeps this much."""
+HELP_OF = """*The weight*: of ‖W‖², as in the report. *Its output*: of E‖Wx‖² over 2,048 training images; directions
+that no image uses carry no energy there, and lower ranks suffice."""
+HELP_BESIDE = """Another network with a layer of this shape. The MLP as in the course was trained without weight decay:
+compare how many directions it uses."""
+HELP_ABOVE = """Layers whose rank is above break-even stay dense, unless you ask for it: their factors would hold more
+numbers than they do."""
+HELP_REBUILT = """W_r = Σ_{i≤r} σᵢ uᵢ vᵢᵀ. Watch where the pictures lose what you would have named, and whether the
+accuracy falls there, too."""
+HELP_NUMBERS = "r (m + n), and how much more or less than m n that is."
+HELP_ALONE = """Measured on all validation images with only this layer factored, nothing trained afterwards; below, the
+change against the baseline."""
+
+
+def sentence(view: View) -> str:
+    """Whether the layer is worth factoring, with its numbers."""
+    layer = view.layer
+    m, n = layer.matrix_shape
+    what = "its" if view.method == "svd" else "its output's"
+    text = (
+        f"**{layer.name}** is a {m} × {n} matrix with {m * n:,} numbers. Keeping **{layer.energy:.1%}** of {what} "
+        f"energy needs **rank {layer.rank}** of {layer.full_rank} ({layer.share:.1%} of the singular values): two "
+        f"factors with {layer.numbers(layer.rank):,} numbers. "
+    )
+    if layer.saves:
+        worth = "worth trying" if layer.saving > 0.1 else "hardly worth its loss"
+        return text + f"That is **{layer.saving:.0%} fewer**: {worth}."
+    return text + (
+        f"That is **{-layer.saving:.0%} more than before**: only ranks up to **{layer.break_even_rank}** save anything "
+        f"here. The rank that saves keeps {layer.cumulative_energy[max(layer.break_even_rank, 1) - 1]:.1%}."
+    )
+
+
+def comparison(view: View) -> str:
+    """What the random matrix and the network beside it say, in a sentence each."""
+    plain = view.kinds["plain"]
+    text = (
+        f"A matrix of random numbers of this shape needs rank **{plain.random_rank}** for {plain.energy:.1%}, "
+        f"this weight **{plain.rank}**, its output **{view.kinds['data-aware'].rank}**: what training put into few "
+        "directions is the gap between them. "
+    )
+    for title, other in view.kinds.items():
+        if title not in METHODS.values():
+            word = "saves" if other.saves else "saves nothing"
+            text += (
+                f"In **{title}** the same layer needs rank **{other.rank}**, which {word} (break-even "
+                f"{other.break_even_rank}). "
+            )
+            if {title, state.workbench().title(state.current().baseline)} == {"MLP", "MLP as in the course"}:
+                text += (
+                    "The two differ in weight decay: it pulls directions that no image needs towards zero; without it "
+                    "they keep the random values that they started from."
+                )
+    return text
+
+
+def key_figures(view: View) -> list[tuple[str, str, str]]:
+    """Label, value and explanation of a layer's figures; condition and ranks of the weight, whatever has the energy."""
+    layer, plain = view.layer, view.kinds["plain"]
+    condition = "∞" if plain.condition_number is None else f"{plain.condition_number:,.3g}"
+    return [
+        ("Rank r", f"{layer.rank}", f"The smallest rank that keeps {layer.energy:.1%} of the energy."),
+        ("Share", f"{layer.share:.1%}", "That rank over the number of singular values."),
+        ("Break-even", f"{layer.break_even_rank}", "The largest r with r (m + n) < m n: above it nothing is saved."),
+        ("Condition", condition, "σ_max / σ_min: near 1 all directions count alike, and low rank must hurt."),
+        ("Stable rank", f"{plain.stable_rank:.1f}", "‖W‖² / σ_max²: how many directions carry the weight, smoothly."),
+        (
+            "Effective",
+            f"{plain.effective_rank:.0f}",
+            "exp of the entropy of σ²/Σσ²: as many equal ones would be as even.",
+        ),
+    ]
+
+
+def table(layers: list[Spectrum]) -> None:
+    """All layers, sortable."""
+    rows = [
+        {
+            "layer": layer.name,
+            "weight": " × ".join(map(str, layer.shape)),
+            "rank": layer.rank,
+            "of": layer.full_rank,
+            "share": layer.share * 100,
+            "break-even": layer.break_even_rank,
+            "saves": layer.saves,
+            "fewer": layer.saving * 100,
+            "condition number": layer.condition_number,
+            "stable rank": layer.stable_rank,
+            "effective rank": layer.effective_rank,
+        }
+        for layer in layers
+    ]
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        alt="Spectra of all layers",
+        column_config={
+            "rank": st.column_config.NumberColumn(f"rank for {layers[0].energy:.1%}"),
+            "share": st.column_config.ProgressColumn("share", format="%.1f %%", min_value=0, max_value=100),
+            "fewer": st.column_config.NumberColumn(
+                "fewer numbers", format="%.0f %%", help="1 - r (m + n) / (m n); below 0 the factors are larger."
+            ),
+            "condition number": st.column_config.NumberColumn("condition", format="%.1f", help="σ_max / σ_min"),
+            "stable rank": st.column_config.NumberColumn(format="%.1f"),
+            "effective rank": st.column_config.NumberColumn(format="%.1f", help="exp of the entropy of σ²/Σσ²"),
+        },
+    )

@@ -1,0 +1,36 @@
+"""The course's low-rank report, run again: its figures, ours beside them, and what it did not show."""
+
+import streamlit as st
+
+from core.config import CompressionConfig
+from pages.parts import figures, jobs, live, low_rank_report, state
+
+baseline = state.Choice("mlp-course", CompressionConfig())
+state.current()
+with st.sidebar:
+    low_rank_report.controls()
+
+st.title("Course report")
+live.headline(live.measured(baseline))
+st.markdown(low_rank_report.INTRODUCTION)
+jobs.panel("low-rank report", finished=False)
+
+report = low_rank_report.newest()
+if report is None:
+    st.info("It was not run here yet. The button in the sidebar trains 21 networks in about four minutes.")
+else:
+    st.markdown(low_rank_report.verdict(report))
+    low_rank_report.accuracy(report)
+    low_rank_report.table(report)
+    low_rank_report.conditions(report)
+    low_rank_report.latency(report)
+
+figures.show_code(
+    None,
+    "core.reproduce.low_rank",
+    "core.reproduce.conditions",
+    "core.training.recover",
+    "core.low_rank.factorize",
+    "core.low_rank.decompose_whitened",
+    "core.evaluation.Comparison",
+)

@@ -1,0 +1,103 @@
+"""The course's low-rank report: its scenarios and counts, the control, and what follows from the figures."""
+
+import json
+from typing import Any
+
+import pytest
+
+from core import data, reproduce
+from core.config import CompressionConfig
+from core.jobs import Cancelled
+from core.workbench import Workbench
+
+
+@pytest.fixture(scope="module")
+def few_training_images() -> Any:
+    whole, load = data.load("calibration"), data.load
+    few = data.Split("train", whole.images[:512], whole.labels[:512])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+        yield
+
+
+@pytest.fixture(scope="module")
+def said() -> list[dict[str, Any]]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def report(
+    few_training_images: None, said: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    bench = Workbench(tmp_path_factory.mktemp("report"))
+    found = reproduce.low_rank(bench, seeds=2, epochs=1, progress=said.append)
+    bench.turns.close()
+    return json.loads(json.dumps(found, allow_nan=False))
+
+
+def test_the_scenarios_have_the_parameters_that_the_report_counts(report: dict[str, Any]) -> None:
+    published = {row["scenario"]: row for row in report["rows"] if row["published"]}
+    assert [row["parameters"] for row in published.values()] == [932_362, 932_362, 774_666]
+    assert all(row["parameters"] == row["published"]["parameters"] for row in published.values())
+    assert [CompressionConfig.from_json(row["config"]).layer("fc2").rank for row in published.values()] == [
+        None,
+        256,
+        102,
+    ]
+    assert len({row["scenario"] for row in report["rows"]}) == len(report["rows"]) == 7
+
+
+def test_the_control_is_trained_alike_and_is_its_own_measure(report: dict[str, Any]) -> None:
+    control = report["rows"][0]
+    assert control["scenario"] == "none"
+    assert all(run["over_control"]["lost"] == run["over_control"]["gained"] == 0 for run in control["after"])
+    for row in report["rows"]:
+        assert [run["seed"] for run in row["after"]] == [0, 1]
+        for run, alike in zip(row["after"], control["after"], strict=True):
+            assert run["over_control"]["difference"] == pytest.approx(run["accuracy"] - alike["accuracy"], abs=1e-9)
+            low, high = run["over_control"]["interval"]
+            assert low <= run["over_control"]["difference"] <= high
+    factored = report["rows"][1]
+    assert factored["after"][0]["accuracy"] != factored["before"]["accuracy"]
+
+
+def test_every_layer_has_its_condition_number_and_what_it_loses_alone(report: dict[str, Any]) -> None:
+    layers = {(row["baseline"], row["layer"]): row for row in report["layers"]}
+    assert len(layers) == 12
+    for (name, layer), row in layers.items():
+        assert row["condition_number"] > 1, (name, layer)
+        assert row["interval"][0] <= row["difference"] <= row["interval"][1]
+    rho, p = report["rank_correlations"]["condition_number"]
+    assert -1 <= rho <= 1
+    assert 0 <= p <= 1
+
+
+def test_the_rank_correlation_is_that_of_the_order() -> None:
+    rows = [{"key": key, "difference": -loss} for key, loss in ((1, 0.1), (10, 0.2), (100, 0.9), (None, 0.0))]
+    assert reproduce.rank_correlation(rows, "key")[0] == pytest.approx(1)
+    assert reproduce.rank_correlation([{**row, "difference": -row["difference"]} for row in rows], "key")[0] == -1
+
+
+def test_latencies_stand_beside_the_arithmetic(report: dict[str, Any]) -> None:
+    by_name = {row["scenario"]: row["latency"] for row in report["rows"]}
+    dense = by_name["none"]
+    assert (dense["multiply_accumulates"], dense["products"]) == (784 * 512 + 2 * 512 * 512 + 5120, 4)
+    most = by_name["80 % of fc2"]
+    assert most["multiply_accumulates"] == 784 * 512 + 512 * 512 + 5120 + 102 * 1024
+    assert most["products"] == 5
+    for row in by_name.values():
+        for timed in row["batches"].values():
+            assert 0 < timed["lower"] <= timed["median"] <= timed["upper"]
+
+
+def test_progress_is_said_and_rises(report: dict[str, Any], said: list[dict[str, Any]]) -> None:
+    shares = [event["done"] for event in said if "done" in event]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert any("80 % of fc2, seed 1" in event.get("message", "") for event in said)
+
+
+@pytest.mark.usefixtures("few_training_images")
+def test_a_report_that_is_stopped_says_so(bench: Workbench) -> None:
+    with pytest.raises(Cancelled):
+        reproduce.work(bench, {"seeds": 1, "epochs": 1}, print, lambda: True)
