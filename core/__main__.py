@@ -203,10 +203,16 @@ def _show_progress(event: dict[str, Any]) -> None:
         )
 
 
-def _evaluate(options: argparse.Namespace) -> int:
+def _recovered(options: argparse.Namespace) -> tuple[Any, CompressionConfig]:
+    """The workbench and the configuration, trained where it asks for that."""
     bench, config = _workbench(), configuration(options)
     if config.recovery is not None:
         bench.recover(options.baseline, config, _show_progress)
+    return bench, config
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    bench, config = _recovered(options)
     result = bench.evaluate(options.baseline, config, options.split)
     _print(summary(result, options.split), options.json)
     return 0
@@ -258,9 +264,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    bench, config = _workbench(), configuration(options)
-    if config.recovery is not None:
-        bench.recover(options.baseline, config, _show_progress)
+    bench, config = _recovered(options)
     say(f"Writing {options.out}, then verifying it in a fresh process on the test images ...")
     verdict = bench.export(options.baseline, config, options.out)
     verdict["config"] = json.loads(config.to_json())
@@ -315,8 +319,8 @@ def _job(options: argparse.Namespace) -> int:
 
         bench = Workbench(options.folder.parent.parent)
         kinds: dict[str, jobs.Work] = {
-            "low-rank report": partial(reproduce.work, bench),
-            "rank allocation": partial(search.work, bench),
+            reproduce.LOW_RANK: partial(reproduce.work, bench),
+            search.ALLOCATION: partial(search.work, bench),
         }
         request = json.loads((options.folder / "request.json").read_text())
         return kinds.get(request["kind"], bench.work)

@@ -286,10 +286,29 @@ def latency(network: StoredNetwork, images: Tensor, batch: int = 1, repeats: int
     images : normalized (n, 1, 28, 28), n >= batch. Fewer bits and scattered zeros change nothing here: the arithmetic
     stays float32 and dense. Fewer numbers - a lower rank - do.
     """
-    run, x, seconds = Runner(network.layers, network.config.activation_bits), images[:batch].numpy(), []
+    run, x = Runner(network.layers, network.config.activation_bits), images[:batch].numpy()
+    return _timed(lambda: run(x), batch, repeats)
+
+
+@torch.inference_mode()
+def device_latency(module: torch.nn.Module, images: Tensor, batch: int = 1, repeats: int = 60) -> Latency:
+    """The same for a torch module where its parameters are, a graphics processor for one: the images lie there
+    already, and a call ends when its answer does."""
+    device = next(module.parameters()).device
+    x, wait = images[:batch].to(device), getattr(torch, device.type).synchronize
+
+    def run() -> None:
+        module(x)
+        wait()
+
+    return _timed(run, batch, repeats)
+
+
+def _timed(run: Callable[[], object], batch: int, repeats: int) -> Latency:
+    seconds = []
     for repeat in range(repeats + 10):
         start = time.perf_counter()
-        run(x)
+        run()
         if repeat >= 10:
             seconds.append((time.perf_counter() - start) / batch)
     lower, median, upper = np.quantile(seconds, [0.25, 0.5, 0.75]).tolist()

@@ -12,10 +12,14 @@ from typing import Any
 from core import data, evaluation
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig
 from core.jobs import Cancelled
-from core.training import Stopped
+from core.low_rank import rank_from_share
+from core.training import Stopped, best_device
 from core.workbench import SHIPPED, Result, Workbench
 
 Progress = Callable[[dict[str, Any]], None]
+
+LOW_RANK = "low-rank report"
+"""The kind of a job that runs it."""
 
 REPORT_BASELINE = "mlp-course"
 REMOVED = {"50 %": 0.5, "80 %": 0.8}
@@ -33,7 +37,7 @@ BATCHES, ROUNDS = (1, 250), 9
 
 @dataclass(frozen=True)
 class Scenario:
-    """shown : whether the report has it; the others are what it did not show."""
+    """published : its key in `PUBLISHED`; "" for what the report did not show."""
 
     title: str
     config: CompressionConfig
@@ -54,8 +58,8 @@ def scenarios() -> list[Scenario]:
 
 
 def _factored(removed: float, layers: Iterable[str], aware: bool = False) -> CompressionConfig:
-    """A share p of the rank removed keeps max(1, floor((1 - p) * min(m, n))); all three layers have full rank 512."""
-    rank = max(1, int((1 - removed) * 512 + 1e-9))
+    """All three layers have full rank 512."""
+    rank = rank_from_share(1 - removed, 512)
     method = "whitened" if aware else "svd"
     return CompressionConfig(layers=dict.fromkeys(layers, LayerConfig(rank=rank)), low_rank_method=method)  # type: ignore[arg-type]
 
@@ -138,25 +142,29 @@ def _difference(bench: Workbench, after: Result, before: Result | None) -> dict[
 
 
 def latencies(bench: Workbench, configs: list[CompressionConfig]) -> list[dict[str, Any]]:
-    """Seconds per image on this machine's processor, by batch, beside multiplications and products in a row.
+    """Seconds per image by batch, on this processor and on a graphics processor where there is one ("1", "250",
+    "cuda 1", "cuda 250"), beside multiplications and products in a row.
 
     The networks take turns, `ROUNDS` times, and each keeps its quietest round: what else the machine does then disturbs
     all of them alike.
     """
+    images, device = data.load("validation").inputs, best_device()
     networks = [bench.network(REPORT_BASELINE, config) for config in configs]
-    images = data.load("validation").inputs
-    quietest: dict[tuple[int, int], evaluation.Latency] = {}
+    ways: dict[str, Callable[..., evaluation.Latency]] = {"": lambda i, *rest: evaluation.latency(networks[i], *rest)}
+    if device.type != "cpu":
+        modules = [bench.module(REPORT_BASELINE, config).to(device) for config in configs]
+        ways[f"{device.type} "] = lambda i, *rest: evaluation.device_latency(modules[i], *rest)
+    quietest: dict[tuple[int, str], evaluation.Latency] = {}
     for _ in range(ROUNDS):
-        for place in product(range(len(networks)), BATCHES):
-            number, batch = place
-            found = evaluation.latency(networks[number], images, batch, repeats=20)
+        for number, (way, timed), batch in product(range(len(networks)), ways.items(), BATCHES):
+            found, place = timed(number, images, batch, 20), (number, f"{way}{batch}")
             quietest[place] = min(quietest.get(place, found), found, key=lambda own: own.median)
     rows = []
     for number, config in enumerate(configs):
         outline = bench.outline(REPORT_BASELINE, config)
-        timed = {str(batch): asdict(quietest[number, batch]) for batch in BATCHES}
+        own = {where: asdict(found) for (place, where), found in quietest.items() if place == number}
         about = {"multiply_accumulates": outline.multiply_accumulates, "products": outline.products}
-        rows.append({**about, "batches": timed})
+        rows.append({**about, "batches": own})
     return rows
 
 
@@ -169,7 +177,7 @@ def conditions(bench: Workbench, removed: float = 0.8) -> list[dict[str, Any]]:
     rows = []
     for name in SHIPPED:
         for layer in bench.spectrum(name):
-            rank = max(1, int((1 - removed) * layer.full_rank + 1e-9))
+            rank = rank_from_share(1 - removed, layer.full_rank)
             alone = bench.evaluate(name, CompressionConfig().with_layer(layer.name, rank=rank))
             kept = layer.cumulative_energy[rank - 1]
             found = {"baseline": name, "layer": layer.name, "rank": rank, "energy": kept}

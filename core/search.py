@@ -8,6 +8,9 @@ from core.config import DENSE, CompressionConfig, LayerConfig, LowRankMethod
 from core.jobs import Cancelled
 from core.workbench import Result, Workbench
 
+ALLOCATION = "rank allocation"
+"""The kind of a job that does it."""
+
 SHRINK = 0.75
 """Each step takes a layer to this share of its rank."""
 

@@ -186,16 +186,10 @@ class Spectrum:
         """Whether two factors of this rank hold fewer numbers than the matrix."""
         return self.rank <= self.break_even_rank
 
-    @property
-    def saving(self) -> float:
-        """1 - r (m + n) / (m n): share of the layer's numbers that two factors of this rank save; may be negative."""
+    def saving(self, rank: int) -> float:
+        """1 - r (m + n) / (m n): share of the layer's numbers that two factors of rank r save; may be negative."""
         m, n = self.matrix_shape
-        return 1 - self.numbers(self.rank) / (m * n)
-
-    @property
-    def numbers_before(self) -> int:
-        """m n."""
-        return self.matrix_shape[0] * self.matrix_shape[1]
+        return 1 - self.numbers(rank) / (m * n)
 
     def numbers(self, rank: int) -> int:
         """r (m + n): what two factors of rank r hold."""
@@ -420,7 +414,7 @@ class Workbench:
     ) -> Result:
         known = self._remembered(key, baseline, config, split)  # it may have been measured while this was in line
         if known is not None:
-            return self._remember(key, baseline, split, known)
+            return known
         before = None if config == CompressionConfig() else self._baseline_evaluation(baseline, split)
         stored = self._compressed(baseline, config)
         ledger = footprint.footprint(stored)
@@ -495,14 +489,21 @@ class Workbench:
         """The stored network of a configuration: what evaluation measures and export writes."""
         return self._compressed(self.baseline(name), config)
 
+    def module(self, name: str, config: CompressionConfig) -> compression.CompressedNetwork:
+        """The same as a torch module, which can be trained and moved to another device."""
+        return self._module(self.baseline(name), config)
+
     def _compressed(self, baseline: Baseline, config: CompressionConfig) -> StoredNetwork:
+        return self._module(baseline, config).freeze()
+
+    def _module(self, baseline: Baseline, config: CompressionConfig) -> compression.CompressedNetwork:
         network = compression.compress(baseline, config, self.statistics(baseline))
         if config.recovery is not None:
             found = self.store.get(self._recovery_key(baseline, config))
             if found is None or found.weights is None:
                 raise NotRecovered
             network.load_state_dict(load(found.weights))
-        return network.freeze()
+        return network
 
     # Recovery: training after compression
 

@@ -14,7 +14,7 @@ st.title("Export")
 result = live.measured(choice)
 live.headline(result)
 st.markdown(
-    f"**{bench.title(choice.baseline)}** with **{live.settings(choice)}**. Export writes one file of exactly "
+    f"**{bench.title(choice.baseline)}** with **{figures.settings(choice.config)}**. Export writes one file of exactly "
     f"**{result.bytes:,} bytes**, then a fresh process reads it and runs it over all 10,000 test images. "
     "The test images are opened for this verdict only: look once, do not tune on it."
 )

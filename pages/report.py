@@ -3,6 +3,7 @@
 import streamlit as st
 
 from core.config import CompressionConfig
+from core.reproduce import LOW_RANK
 from pages.parts import figures, jobs, live, low_rank_report, state
 
 baseline = state.Choice("mlp-course", CompressionConfig())
@@ -13,9 +14,9 @@ with st.sidebar:
 st.title("Course report")
 live.headline(live.measured(baseline))
 st.markdown(low_rank_report.INTRODUCTION)
-jobs.panel("low-rank report", finished=False)
+jobs.panel(LOW_RANK, finished=False)
 
-report = low_rank_report.newest()
+report = jobs.answered(kind=LOW_RANK)
 if report is None:
     st.info("It was not run here yet. The button in the sidebar trains 21 networks in about four minutes.")
 else:

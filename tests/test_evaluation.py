@@ -509,3 +509,13 @@ def test_latency_is_a_median_between_its_quartiles(cnn: Baseline, images: Tensor
     found = evaluation.latency(network, images, batch=4, repeats=5)
     assert 0 < found.lower <= found.median <= found.upper
     assert (found.batch, found.repeats) == (4, 5)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_latency_of_a_module_where_it_is(cnn: Baseline, images: Tensor, device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA here")
+    module = compress(cnn, CompressionConfig(activation_bits=8, bits=8), statistics_of(cnn, images)).to(device)
+    found = evaluation.device_latency(module, images, batch=4, repeats=5)
+    assert 0 < found.lower <= found.median <= found.upper
+    assert (found.batch, found.repeats) == (4, 5)

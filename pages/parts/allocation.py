@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
-from core.config import CompressionConfig, LowRankMethod, to_query
-from core.search import within
+from core.config import DENSE, CompressionConfig, LowRankMethod
+from core.search import ALLOCATION, within
 from pages.parts import charts, figures, jobs, state
 
-KIND = "rank allocation"
 HELP_LOST = "Percentage points of accuracy that may be lost on the 5,000 validation images, without any training."
 HELP_SIZE = "The largest file, in KB (1,024 bytes)."
 
@@ -24,14 +21,15 @@ def section(method: LowRankMethod) -> None:
         "Where should the next byte be saved? Step by step, every layer is tried with a smaller rank, and the one "
         "whose validation loss rises least per byte saved gets it. No layer is factored above break-even."
     )
-    request = {"kind": KIND, "baseline": choice.baseline, "method": method}
-    steps = _steps(request)
-    if steps is None:
+    request = {"kind": ALLOCATION, "baseline": choice.baseline, "method": method}
+    answer = jobs.answered(**request)
+    if answer is None:
         if st.button("Find the steps", type="primary", icon=":material/stairs:"):
             bench.jobs.submit(request)
             st.rerun()
-        jobs.panel(KIND, finished=False)
+        jobs.panel(ALLOCATION, finished=False)
         return
+    steps = answer["steps"]
     left, right = st.columns(2)
     budget = left.segmented_control("Budget", ["Accuracy", "Bytes"], default="Accuracy", required=True, key="w_budget")
     if budget == "Bytes":
@@ -47,9 +45,7 @@ def section(method: LowRankMethod) -> None:
         st.warning("No step is within this budget: the smallest loses too much, or the budget is too small.")
         return
     config = CompressionConfig.from_json(step["config"])
-    ranks = ", ".join(
-        f"{key.split('.')[0]} {text}" for key, text in to_query(config).items() if text != "0" and "." in key
-    )
+    ranks = ", ".join(f"{name} {own.rank}" for name, own in config.layers if own.rank != DENSE)
     st.markdown(
         f"**{figures.kilobytes(step['bytes'])}**, {steps[0]['bytes'] / step['bytes']:.1f} times smaller, "
         f"**{step['accuracy']:.2%}** ({figures.points(step['difference'])}), without training: "
@@ -58,9 +54,3 @@ def section(method: LowRankMethod) -> None:
     if st.button("Use these ranks on Explore", icon=":material/tune:"):
         state.choose(config=config)
         st.switch_page("pages/explore.py")
-
-
-def _steps(request: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The steps, where this request was answered before."""
-    found = (job for job in state.workbench().jobs.all() if job.request == request and job.state == "done")
-    return next((job.result["steps"] for job in found if job.result is not None), None)

@@ -254,7 +254,7 @@ def accuracy_against_ratio(rows: pd.DataFrame) -> alt.LayerChart:
     """Accuracy by compression rate, before and after fine-tuning, ours and published. Columns ratio, accuracy, low,
     high, what, scenario."""
     kinds = {
-        "before": BASELINE, "after 3 epochs": CURRENT, "published, before": "#CC79A7", "published, after": PINNED
+        "before": BASELINE, "after": CURRENT, "published, before": "#CC79A7", "published, after": PINNED
     }  # fmt: skip
     order = [kind for kind in dict.fromkeys([*kinds, *rows["what"]]) if kind in set(rows["what"])]
     colours = [kinds.get(kind, CURRENT) for kind in order]
@@ -286,7 +286,7 @@ def allocation(rows: pd.DataFrame) -> alt.LayerChart:
 
 
 def conditions(rows: pd.DataFrame) -> alt.LayerChart:
-    """Loss of factoring a layer alone against its condition number. Columns condition_number, loss, low, high, name."""
+    """Loss of factoring a layer alone by its condition number. Columns baseline, name, rank, condition_number, loss."""
     base = alt.Chart(rows).encode(
         x=alt.X("condition_number:Q", title="condition number σ_max / σ_min (log)", scale=alt.Scale(type="log")),
         color=alt.Color("baseline:N", scale=alt.Scale(range=[CURRENT, PINNED, GAINED])),

@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.config import to_arguments
+from core.config import CompressionConfig, to_arguments, to_query
 from pages.parts import state
 
 if TYPE_CHECKING:
-    from core.workbench import Early, Latency, Outline, Result
+    from streamlit.delta_generator import DeltaGenerator
+
+    from core.workbench import Comparison, Early, Latency, Outline, Result
 
 
 WAIT = "…"
@@ -30,6 +32,24 @@ def kilobytes(size: float) -> str:
     """1 KB is 1,024 bytes."""
     kb = size / 1024
     return f"{kb:,.0f} KB" if kb >= 1000 else f"{kb:.1f} KB"
+
+
+def settings(config: CompressionConfig) -> str:
+    """A configuration in a few words."""
+    own = ", ".join(f"{key} {text}" for key, text in to_query(config).items())
+    return own or "nothing set, the baseline"
+
+
+def change(comparison: Comparison) -> str:
+    """A paired difference with its 95 % interval, in percentage points."""
+    low, high = comparison.interval
+    return f"{points(comparison.difference)} ({100 * low:+.2f} to {100 * high:+.2f})"
+
+
+def is_sure(comparison: Comparison) -> bool:
+    """Whether the difference can be told from chance: its interval does not hold zero."""
+    low, high = comparison.interval
+    return not low <= 0 <= high
 
 
 class Figure(NamedTuple):
@@ -50,18 +70,20 @@ class Board:
         self._cells = list(st.columns([1.75, 1.05, 1, 1.1, 1.1]))
 
     def show(self, row: list[Figure]) -> None:
-        self._cells = [
-            cell.metric(
-                figure.label,
-                figure.value,
-                figure.below,
-                delta_color="normal" if figure.change else "off",
-                delta_arrow="auto" if figure.change else "off",
-                border=True,
-                help=figure.text,
-            )
-            for cell, figure in zip(self._cells, row, strict=True)
-        ]
+        self._cells = [draw(cell, figure) for cell, figure in zip(self._cells, row, strict=True)]
+
+
+def draw(cell: DeltaGenerator, figure: Figure) -> DeltaGenerator:
+    """A figure in its frame; returns where it stands."""
+    return cell.metric(
+        figure.label,
+        figure.value,
+        figure.below,
+        delta_color="normal" if figure.change else "off",
+        delta_arrow="auto" if figure.change else "off",
+        border=True,
+        help=figure.text,
+    )
 
 
 def _row(
@@ -106,17 +128,15 @@ def _row(
 
 def exact(result: Result, latency: Latency | None) -> list[Figure]:
     """All figures, measured; the time may still be missing."""
-    low, high = result.comparison.interval
     unchanged = result.comparison.lost == result.comparison.gained == 0
-    change = f"{points(result.comparison.difference)} ({100 * low:+.2f} to {100 * high:+.2f})"
     time = (WAIT, "measuring")
     if latency is not None:
         time = (f"{latency.median * 1e6:,.0f} µs", f"{latency.lower * 1e6:,.0f} to {latency.upper * 1e6:,.0f} µs")
     return _row(
         (
             f"{result.evaluation.accuracy:.2%}",
-            "same as the baseline" if unchanged else change,
-            not low <= 0 <= high,  # grey where it may be chance
+            "same as the baseline" if unchanged else change(result.comparison),
+            is_sure(result.comparison),  # grey where it may be chance
         ),
         (kilobytes(result.bytes), f"of {kilobytes(result.baseline_bytes)}"),
         (f"{result.compression_ratio:.1f}×", f"bits {result.baseline_bytes / 1024 / result.theoretical_kb:.1f}×"),

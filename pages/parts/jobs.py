@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
-from core.config import CompressionConfig, TrainingConfig, to_query
-from pages.parts import charts, state
+from core.config import CompressionConfig, TrainingConfig
+from core.reproduce import LOW_RANK
+from core.search import ALLOCATION
+from pages.parts import charts, figures, state
 
 if TYPE_CHECKING:
     from core.workbench import JobStatus
@@ -29,6 +31,14 @@ def panel(kind: str, finished: bool = True) -> None:
     st.fragment(_panel, run_every=1.0 if active else None)(kind, finished, active)
 
 
+def answered(**about: Any) -> dict[str, Any] | None:
+    """The result of the newest job that ended well and whose request says this."""
+    for job in state.workbench().jobs.all():
+        if job.state == "done" and about.items() <= job.request.items():
+            return job.result
+    return None
+
+
 def _jobs(kind: str, finished: bool) -> list[JobStatus]:
     own = [job for job in state.workbench().jobs.all() if job.request["kind"] == kind]
     return [job for job in own if finished or job.state != "done"][:SHOWN]
@@ -44,15 +54,15 @@ def _panel(kind: str, finished: bool, was_active: bool) -> None:
 
 
 def _title(job: JobStatus) -> str:
-    if job.request["kind"] == "low-rank report":
+    if job.request["kind"] == LOW_RANK:
         return f"The low-rank report, {job.request['seeds']} seeds"
-    if job.request["kind"] == "rank allocation":
+    if job.request["kind"] == ALLOCATION:
         return f"Ranks for {state.workbench().title(job.request['baseline'])}"
     if job.request["kind"] == "train":
         recipe = TrainingConfig(**job.request["config"])
         return f"{recipe.model.upper()}, {recipe.epochs} epochs, seed {recipe.seed}"
     name, config = job.request["baseline"], CompressionConfig.from_json(json.dumps(job.request["config"]))
-    return f"{state.workbench().title(name)}: " + ", ".join(f"{key} {text}" for key, text in to_query(config).items())
+    return f"{state.workbench().title(name)}: {figures.settings(config)}"
 
 
 def _card(job: JobStatus) -> None:
@@ -78,13 +88,13 @@ def _card(job: JobStatus) -> None:
 
 
 def _pace(job: JobStatus) -> str:
-    figures = [event["figures"] for event in job.events if "figures" in event]
+    epochs_done = [event["figures"] for event in job.events if "figures" in event]
     if not any("done" in event for event in job.events):
         return job.message or "starting"
     epochs = max((event["epochs"] for event in job.events if "epochs" in event), default=0)
-    now = f"epoch {min(len(figures) + 1, epochs)} of {epochs}" if epochs else job.message
-    if figures:
-        now += f", {figures[-1]['validation_accuracy']:.2%} on validation so far"
+    now = f"epoch {min(len(epochs_done) + 1, epochs)} of {epochs}" if epochs else job.message
+    if epochs_done:
+        now += f", {epochs_done[-1]['validation_accuracy']:.2%} on validation so far"
     if job.remaining is not None:
         seconds = int(job.remaining)
         now += f", about {seconds // 60} min {seconds % 60:02d} s left"

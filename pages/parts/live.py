@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from core.config import to_query
 from pages.parts import figures, state
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ PATIENCE_SECONDS = 0.08
 
 GIVE_WAY_SECONDS = 0.01
 """So often a waiting page looks whether a newer move has come."""
-
 
 PAINT_SECONDS = 0.08
 """A changed headline goes ahead of the charts by so much: what the browser gets at once, it paints at once."""
@@ -62,7 +60,8 @@ def measured_headline(choice: state.Choice) -> Result:
         if not bench.turns.wait(ticket, PATIENCE_SECONDS):
             _follow(ticket, board, status, choice, outline)
     result: Result = ticket.result()
-    said = f":material/check_circle: **Exact**, all {result.evaluation.images:,} validation images: {settings(choice)}."
+    images = f"{result.evaluation.images:,} validation images"
+    said = f":material/check_circle: **Exact**, all {images}: {figures.settings(choice.config)}."
     status.caption(said)
     row = _with_time(board, result)
     st.session_state["measured"], st.session_state["headline"] = result, (row, said)
@@ -132,7 +131,7 @@ def _follow(
             low, high = early.estimate.interval
             status.caption(
                 f":material/hourglass_top: **Estimate** from {early.estimate.images:,} of {early.estimate.of:,} "
-                f"validation images, 95 % interval {low:.1%} to {high:.1%}: {settings(choice)}."
+                f"validation images, 95 % interval {low:.1%} to {high:.1%}: {figures.settings(choice.config)}."
             )
             shown = early
         elif early is None:
@@ -140,16 +139,12 @@ def _follow(
             text = f"{ahead} ahead of you" if ahead else "measuring now"
             if text != said:
                 board.show(figures.waiting(st.session_state.get("measured"), outline))
-                status.caption(f":material/hourglass_top: **Previous** accuracy, {text}: {settings(choice)}.")
+                status.caption(
+                    f":material/hourglass_top: **Previous** accuracy, {text}: {figures.settings(choice.config)}."
+                )
                 said = text
         bench.turns.wait(ticket, GIVE_WAY_SECONDS)
         _give_way()
-
-
-def settings(choice: state.Choice) -> str:
-    """A choice in a few words."""
-    own = ", ".join(f"{key} {text}" for key, text in to_query(choice.config).items())
-    return own or "nothing set, the baseline"
 
 
 def _closed_form(outline: Outline, method: str) -> str:

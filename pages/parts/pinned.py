@@ -32,11 +32,11 @@ def side_by_side(result: Result) -> dict[str, Result]:
 def _card(number: int, choice: state.Choice, other: Result, now: Result) -> None:
     """A pinned configuration in figures, with the change from it to what is chosen now."""
     change = state.workbench().compare(now, other)
-    low, high = change.interval
     step = "same predictions" if change.lost == change.gained == 0 else figures.points(change.difference)
-    sure = "" if low <= 0 <= high else " (a real change)"
+    sure = " (a real change)" if figures.is_sure(change) else ""
     st.markdown(
-        f"**:orange[Pin {number}]** · {state.workbench().title(choice.baseline)}  \n{live.settings(choice)}  \n"
+        f"**:orange[Pin {number}]** · {state.workbench().title(choice.baseline)}  \n"
+        f"{figures.settings(choice.config)}  \n"
         f"**{other.evaluation.accuracy:.2%}** · **{figures.kilobytes(other.bytes)}** · "
         f"{other.compression_ratio:.1f}×  \nFrom here to now: {step}{sure}, file × {now.bytes / other.bytes:.2f}"
     )

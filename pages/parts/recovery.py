@@ -84,8 +84,7 @@ def panel(result: Result) -> None:
 
 def _step(said: str, before: Result, after: Result) -> str:
     change = state.workbench().compare(after, before)
-    low, high = change.interval
     return (
-        f"{said} to **{after.evaluation.accuracy:.2%}**: {figures.points(change.difference)} "
-        f"({100 * low:+.2f} to {100 * high:+.2f}, {change.gained} gained, {change.lost} lost)."
+        f"{said} to **{after.evaluation.accuracy:.2%}**: {figures.change(change)}, {change.gained} gained, "
+        f"{change.lost} lost."
     )

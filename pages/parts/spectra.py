@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CompressionConfig, LowRankMethod
-from pages.parts import charts, figures, live, state
+from pages.parts import charts, controls, figures, live, state
 
 if TYPE_CHECKING:
     from core.workbench import Spectrum
@@ -19,12 +19,17 @@ PICTURES = 8
 
 
 class View(NamedTuple):
-    """What the sidebar chose. layers : spectra of all layers by `method`; kinds : those of `name`, by what they are."""
+    """What the sidebar chose.
+
+    layers : spectra of all layers by `method`; kinds : those of `name`, by what they are, the network beside it last
+    beside : the id of that network, or ""
+    """
 
     name: str
     method: LowRankMethod
     layers: dict[str, Spectrum]
     kinds: dict[str, Spectrum]
+    beside: str
 
     @property
     def layer(self) -> Spectrum:
@@ -40,11 +45,16 @@ def sidebar() -> View:
     energy = min(max(percent, 50.0), 100.0) / 100
     state.keep_widget("spectrum_method", st.session_state.get("spectrum_method", choice.config.low_rank_method))
     method: LowRankMethod = st.segmented_control(
-        "Energy of", list(OF), format_func=OF.get, key="spectrum_method", required=True, help=HELP_OF
+        "Energy of",
+        list(controls.METHODS),
+        format_func=controls.METHODS.get,
+        key="spectrum_method",
+        required=True,
+        help=HELP_OF,
     )
     with st.spinner("Decomposing every layer, once"):
-        by_kind = {METHODS[kind]: bench.spectrum(choice.baseline, energy, kind) for kind in METHODS}
-    layers = {layer.name: layer for layer in by_kind[METHODS[method]]}
+        by_kind = {KINDS[kind]: bench.spectrum(choice.baseline, energy, kind) for kind in KINDS}
+    layers = {layer.name: layer for layer in by_kind[KINDS[method]]}
     widest = max(layers, key=lambda name: layers[name].full_rank)
     shown = st.session_state.get("spectrum_layer")
     state.keep_widget("spectrum_layer", shown if shown in layers else widest)
@@ -56,11 +66,13 @@ def sidebar() -> View:
         for card in bench.cards()
         if card.id != choice.baseline and same in [(own.name, own.shape) for own in bench.baseline(card.id).layers]
     }
+    beside = NOBODY
     if others:
         beside = st.selectbox("Beside it", [NOBODY, *others], 1, key=f"beside_{choice.baseline}", help=HELP_BESIDE)
-        by_kind |= {title: bench.spectrum(other, energy) for title, other in others.items() if title == beside}
+    if beside in others:
+        by_kind[beside] = bench.spectrum(others[beside], energy)
     kinds = {title: next(layer for layer in own if layer.name == name) for title, own in by_kind.items()}
-    return View(name, method, layers, kinds)
+    return View(name, method, layers, kinds, others.get(beside, ""))
 
 
 def _to_explore(choice: state.Choice, layer: Spectrum, energy: float, method: LowRankMethod) -> None:
@@ -138,26 +150,19 @@ def rebuilt(layer: Spectrum) -> None:
     key = f"rebuild_{choice.baseline}_{layer.name}"
     rank = st.slider("Rank r", 1, max(2, layer.full_rank), min(layer.rank, layer.full_rank), key=key, help=HELP_REBUILT)
     rank = min(max(rank, 1), layer.full_rank)
-    found = {method: bench.rebuilt(choice.baseline, layer.name, rank, method) for method in ("svd", "whitened")}
+    found = bench.rebuilt(choice.baseline, layer.name, rank)
     cells = st.columns(4)
-    error = found["svd"].error
-    cells[0].metric("Error of the weight", f"{error:.1%}", help="‖W − W_r‖ / ‖W‖ = √(1 − energy), Eckart & Young 1936.")
-    numbers, before = layer.numbers(rank), layer.numbers_before
-    cells[1].metric("Numbers", f"{numbers:,}", f"{numbers / before - 1:+.0%}", delta_color="inverse", help=HELP_NUMBERS)
-    for cell, (method, title) in zip(cells[2:], METHODS.items(), strict=True):
+    cells[0].metric("Error of the weight", f"{found.error:.1%}", border=True, help=HELP_ERROR)
+    numbers, more = f"{layer.numbers(rank):,}", f"{-layer.saving(rank):+.0%}"
+    cells[1].metric("Numbers", numbers, more, delta_color="inverse", border=True, help=HELP_NUMBERS)
+    for cell, (method, title) in zip(cells[2:], KINDS.items(), strict=True):
         config = CompressionConfig(low_rank_method=method).with_layer(layer.name, rank=rank)
         with cell:
             result = live.measured(state.Choice(choice.baseline, config))
-        low, high = result.comparison.interval
-        cell.metric(
-            f"Accuracy, {title}",
-            f"{result.evaluation.accuracy:.2%}",
-            f"{figures.points(result.comparison.difference)} ({100 * low:+.2f} to {100 * high:+.2f})",
-            delta_color="off" if low <= 0 <= high else "normal",
-            delta_arrow="off" if low <= 0 <= high else "auto",
-            help=HELP_ALONE,
-        )
-    pairs = found["svd"].pictures(PICTURES)
+        accuracy, change = f"{result.evaluation.accuracy:.2%}", figures.change(result.comparison)
+        sure = figures.is_sure(result.comparison)
+        figures.draw(cell, figures.Figure(f"Accuracy, {title}", accuracy, change, HELP_ALONE, sure))
+    pairs = found.pictures(PICTURES)
     if pairs:
         st.caption("Above the trained weights, below what r terms of plain SVD make of them; grey is zero.")
         for row, name in enumerate(("trained", f"rank {rank}")):
@@ -166,8 +171,7 @@ def rebuilt(layer: Spectrum) -> None:
             st.image(shown, width=figures.PICTURE_WIDTH, alt=alt)
 
 
-METHODS: dict[LowRankMethod, str] = {"svd": "plain", "whitened": "data-aware"}
-OF = {"svd": "The weight", "whitened": "Its output"}
+KINDS: dict[LowRankMethod, str] = {"svd": "plain", "whitened": "data-aware"}
 NOBODY = "Nothing"
 HELP_ENERGY = """Energy of rank r: the squared singular values up to r over all of them (the report's cumulative
 variance). The rank shown is the smallest that keeps this much."""
@@ -179,6 +183,7 @@ HELP_ABOVE = """Layers whose rank is above break-even stay dense, unless you ask
 numbers than they do."""
 HELP_REBUILT = """W_r = Σ_{i≤r} σᵢ uᵢ vᵢᵀ. Watch where the pictures lose what you would have named, and whether the
 accuracy falls there, too."""
+HELP_ERROR = "‖W − W_r‖ / ‖W‖ = √(1 − energy), Eckart & Young 1936."
 HELP_NUMBERS = "r (m + n), and how much more or less than m n that is."
 HELP_ALONE = """Measured on all validation images with only this layer factored, nothing trained afterwards; below, the
 change against the baseline."""
@@ -187,7 +192,7 @@ change against the baseline."""
 def sentence(view: View) -> str:
     """Whether the layer is worth factoring, with its numbers."""
     layer = view.layer
-    m, n = layer.matrix_shape
+    (m, n), saving = layer.matrix_shape, layer.saving(layer.rank)
     what = "its" if view.method == "svd" else "its output's"
     text = (
         f"**{layer.name}** is a {m} × {n} matrix with {m * n:,} numbers. Keeping **{layer.energy:.1%}** of {what} "
@@ -195,10 +200,10 @@ def sentence(view: View) -> str:
         f"factors with {layer.numbers(layer.rank):,} numbers. "
     )
     if layer.saves:
-        worth = "worth trying" if layer.saving > 0.1 else "hardly worth its loss"
-        return text + f"That is **{layer.saving:.0%} fewer**: {worth}."
+        worth = "worth trying" if saving > 0.1 else "hardly worth its loss"
+        return text + f"That is **{saving:.0%} fewer**: {worth}."
     return text + (
-        f"That is **{-layer.saving:.0%} more than before**: only ranks up to **{layer.break_even_rank}** save anything "
+        f"That is **{-saving:.0%} more than before**: only ranks up to **{layer.break_even_rank}** save anything "
         f"here. The rank that saves keeps {layer.cumulative_energy[max(layer.break_even_rank, 1) - 1]:.1%}."
     )
 
@@ -212,13 +217,13 @@ def comparison(view: View) -> str:
         "directions is the gap between them. "
     )
     for title, other in view.kinds.items():
-        if title not in METHODS.values():
+        if title not in KINDS.values():
             word = "saves" if other.saves else "saves nothing"
             text += (
                 f"In **{title}** the same layer needs rank **{other.rank}**, which {word} (break-even "
                 f"{other.break_even_rank}). "
             )
-            if {title, state.workbench().title(state.current().baseline)} == {"MLP", "MLP as in the course"}:
+            if {view.beside, state.current().baseline} == {"mlp", "mlp-course"}:
                 text += (
                     "The two differ in weight decay: it pulls directions that no image needs towards zero; without it "
                     "they keep the random values that they started from."
@@ -255,7 +260,7 @@ def table(layers: list[Spectrum]) -> None:
             "share": layer.share * 100,
             "break-even": layer.break_even_rank,
             "saves": layer.saves,
-            "fewer": layer.saving * 100,
+            "fewer": layer.saving(layer.rank) * 100,
             "condition number": layer.condition_number,
             "stable rank": layer.stable_rank,
             "effective rank": layer.effective_rank,
