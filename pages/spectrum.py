@@ -8,10 +8,12 @@ choice = state.current()
 with st.sidebar:
     controls.baseline_picker()
 st.title("Spectrum")
+st.caption("The whole network as it is set on Explore:")
 live.headline(live.measured(choice))
 with st.sidebar:
     view = spectra.sidebar()
 
+st.markdown(spectra.INTRODUCTION)
 st.markdown(spectra.sentence(view))
 cells = st.columns(6)
 for cell, (label, value, text) in zip(cells, spectra.key_figures(view), strict=True):

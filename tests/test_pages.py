@@ -193,7 +193,9 @@ def test_the_spectrum_page_says_why_95_percent_saves_nothing_in_the_course_and_m
         said[name] = " ".join(text.value for text in app.markdown)
         layer = next(layer for layer in bench.spectrum(name, 0.95) if layer.name == "fc2")
         assert f"rank **{layer.random_rank}** for 95.0%" in said[name]
-        assert "The two differ in weight decay" in said[name]
+        assert "was trained with weight decay" in said[name]
+        assert "> break-even 255 saves **nothing**" in said[name]
+        assert "≤ break-even 255 saves **50%**" in said[name]
     assert "more than before**: only ranks up to **255**" in said["mlp-course"]
     assert "fewer**: worth trying" in said["mlp"]
 

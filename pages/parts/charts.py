@@ -156,12 +156,14 @@ def _span(field: str, form: str, unit: str, align: str, colour: str) -> alt.Char
     return mark.encode(text=f"{span}:N", x=alt.value(0 if align == "left" else "width"), y=alt.value(0))
 
 
-SPECTRA = {"plain": CURRENT, "data-aware": GAINED, "random matrix": BASELINE, "other": "#CC79A7"}
-"""Kinds of spectra and their colours; the last is another baseline's."""
+SPECTRA = {"its weight (plain)": CURRENT, "its output (data-aware)": GAINED, "random matrix": BASELINE}
+"""Kinds of spectra and their colours; others are those of another baseline."""
+
+OTHER_NETWORK = "#CC79A7"
 
 
 def _spectra_colour(kinds: list[str]) -> alt.Color:
-    colours = [SPECTRA.get(kind, SPECTRA["other"]) for kind in kinds]
+    colours = [SPECTRA.get(kind, OTHER_NETWORK) for kind in kinds]
     return alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=colours), legend=alt.Legend(columns=2))
 
 
@@ -205,8 +207,11 @@ def cumulative_energy(values: pd.DataFrame, energy: float, rank: int, break_even
             tooltip=["kind", alt.Tooltip("i:Q", title="rank"), alt.Tooltip("energy:Q", format=".2%")],
         )
     )
-    level = alt.Chart(pd.DataFrame({"energy": [energy]})).mark_rule(color=PINNED, strokeWidth=2).encode(y="energy:Q")
-    return alt.layer(*ground, line, level, *_rank_rules(rank, break_even, full, 105)).properties(height=340)
+    wanted = alt.Chart(pd.DataFrame({"energy": [energy]})).encode(y="energy:Q")
+    level = wanted.mark_rule(color=PINNED, strokeWidth=2)
+    words = wanted.mark_text(color=PINNED, align="right", baseline="top", dx=-4, dy=4, fontSize=FONT - 1)
+    named = words.encode(x=alt.value("width"), text=alt.value(f"{energy:.1%}"))
+    return alt.layer(*ground, line, level, named, *_rank_rules(rank, break_even, full, 105)).properties(height=340)
 
 
 def energy_multiples(values: pd.DataFrame, energy: float) -> alt.Chart:
@@ -228,25 +233,18 @@ def energy_multiples(values: pd.DataFrame, energy: float) -> alt.Chart:
 
 
 def _rank_rules(rank: int, break_even: int, full: int, top: int) -> tuple[alt.Chart, ...]:
-    """Two dashed lines with their names, written towards the middle of the chart."""
-    marks = pd.DataFrame({"i": [rank, break_even], "mark": [f"rank {rank}", f"break-even {break_even}"]})
-    dash = {f"rank {rank}": PINNED, f"break-even {break_even}": NEUTRAL}
+    """Two dashed lines with their names, each on the side that is away from the other line, where there is room."""
     rules = []
-    for row, (label, colour) in enumerate(dash.items()):
-        own = marks.iloc[[row]]
-        rules.append(alt.Chart(own).mark_rule(color=colour, strokeDash=[5, 4], strokeWidth=2).encode(x="i:Q"))
-        late = own["i"].iloc[0] > full / 2
-        rules.append(
-            alt.Chart(own)
-            .mark_text(
-                color=colour,
-                align="right" if late else "left",
-                dx=-6 if late else 6,
-                fontSize=FONT - 1,
-                fontWeight="bold",
-            )
-            .encode(x="i:Q", y=alt.value(top + 18 * row), text=alt.value(label))
+    for row, (i, other, words, colour) in enumerate(
+        ((rank, break_even, "rank", PINNED), (break_even, rank, "break-even", NEUTRAL))
+    ):
+        own = alt.Chart(pd.DataFrame({"i": [i]})).encode(x="i:Q")
+        rules.append(own.mark_rule(color=colour, strokeDash=[5, 4], strokeWidth=2))
+        left = (i <= other and i > 0.25 * full) or i > 0.75 * full
+        name = own.mark_text(
+            color=colour, align="right" if left else "left", dx=-6 if left else 6, fontSize=FONT - 1, fontWeight="bold"
         )
+        rules.append(name.encode(y=alt.value(top + 18 * row), text=alt.value(f"{words} {i}")))
     return tuple(rules)
 
 

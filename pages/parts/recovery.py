@@ -68,6 +68,7 @@ def panel(result: Result) -> None:
     before = live.measured(choice._replace(config=replace(choice.config, recovery=None)))
     was = f"{before.evaluation.accuracy:.2%}"
     text = _step(f"**Recovery**, {recovery.epochs} epochs, took it from {was}", before, result)
+    text += " The curves below the sliders show networks before recovery."
     control = choice._replace(config=CompressionConfig(recovery=recovery))
     if control == choice:
         st.markdown(f"{text} Nothing is compressed here: this is the control.")

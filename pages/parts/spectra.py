@@ -55,9 +55,10 @@ def sidebar() -> View:
     with st.spinner("Decomposing every layer, once"):
         by_kind = {KINDS[kind]: bench.spectrum(choice.baseline, energy, kind) for kind in KINDS}
     layers = {layer.name: layer for layer in by_kind[KINDS[method]]}
-    widest = max(layers, key=lambda name: layers[name].full_rank)
+    widest = max(layer.full_rank for layer in layers.values())
+    wide = [name for name, layer in layers.items() if layer.full_rank == widest]
     shown = st.session_state.get("spectrum_layer")
-    state.keep_widget("spectrum_layer", shown if shown in layers else widest)
+    state.keep_widget("spectrum_layer", shown if shown in layers else wide[len(wide) // 2])
     name = st.pills("Layer", list(layers), key="spectrum_layer", required=True, persist_state="session")
     _to_explore(choice, layers[name], energy, method)
     same = (name, layers[name].shape)
@@ -105,7 +106,7 @@ def curves(view: View) -> None:
         for kind, own in view.kinds.items()
         for i, (sigma, energy) in enumerate(zip(own.singular_values, own.cumulative_energy, strict=True), 1)
     ]
-    plain = view.kinds["plain"]
+    plain = view.kinds[WEIGHT]
     rows += [
         {"i": i, "sigma": sigma, "energy": energy, "kind": "random matrix"}
         for i, (sigma, energy) in enumerate(zip(plain.random, plain.random_energy, strict=True), 1)
@@ -115,7 +116,7 @@ def curves(view: View) -> None:
     with left:
         st.subheader(f"Singular values of {layer.name}")
         top, low = plain.singular_values[0], plain.singular_values[-1]
-        own = values[values["kind"] != "data-aware"]  # those have other units
+        own = values[values["kind"] != OUTPUT]  # those have other units
         about = f"Singular values of {layer.name}, from {top:.3g} to {low:.3g}, and of a random matrix of its shape"
         charts.draw(charts.singular_values(own, layer.rank, layer.break_even_rank), about)
     with right:
@@ -141,6 +142,7 @@ def multiples(layers: list[Spectrum]) -> None:
     ]
     about = "Energy kept by share of the rank, a small chart per layer, with break-even dashed"
     charts.draw(charts.energy_multiples(pd.DataFrame(rows), layers[0].energy), about)
+    st.caption("Orange: the energy to keep. Dashed: break-even; a curve that meets orange to the left of it saves.")
 
 
 def rebuilt(layer: Spectrum) -> None:
@@ -152,10 +154,11 @@ def rebuilt(layer: Spectrum) -> None:
     rank = min(max(rank, 1), layer.full_rank)
     found = bench.rebuilt(choice.baseline, layer.name, rank)
     cells = st.columns(4)
-    cells[0].metric("Error of the weight", f"{found.error:.1%}", border=True, help=HELP_ERROR)
+    error, kept = f"{found.error:.1%}", f"energy kept {layer.cumulative_energy[rank - 1]:.1%}"
+    figures.draw(cells[0], figures.Figure("Error of the weight", error, kept, HELP_ERROR))
     numbers, more = f"{layer.numbers(rank):,}", f"{-layer.saving(rank):+.0%}"
     cells[1].metric("Numbers", numbers, more, delta_color="inverse", border=True, help=HELP_NUMBERS)
-    for cell, (method, title) in zip(cells[2:], KINDS.items(), strict=True):
+    for cell, (method, title) in zip(cells[2:], TITLES.items(), strict=True):
         config = CompressionConfig(low_rank_method=method).with_layer(layer.name, rank=rank)
         with cell:
             result = live.measured(state.Choice(choice.baseline, config))
@@ -163,15 +166,22 @@ def rebuilt(layer: Spectrum) -> None:
         sure = figures.is_sure(result.comparison)
         figures.draw(cell, figures.Figure(f"Accuracy, {title}", accuracy, change, HELP_ALONE, sure))
     pairs = found.pictures(PICTURES)
-    if pairs:
-        st.caption("Above the trained weights, below what r terms of plain SVD make of them; grey is zero.")
+    if not pairs:
+        st.caption("Only a first layer sees pixels: no picture of this one.")
+    else:
+        st.caption(
+            "Each picture is what one unit looks for. Above the trained weights, below what r terms of plain SVD make "
+            "of them; grey is zero."
+        )
         for row, name in enumerate(("trained", f"rank {rank}")):
             shown = [np.kron(pair[row], np.ones((100 // len(pair[row]),) * 2, np.uint8)) for pair in pairs]
             alt = [f"{name} weights of unit {number}" for number in range(1, len(shown) + 1)]
             st.image(shown, width=figures.PICTURE_WIDTH, alt=alt)
 
 
-KINDS: dict[LowRankMethod, str] = {"svd": "plain", "whitened": "data-aware"}
+TITLES: dict[LowRankMethod, str] = {"svd": "plain", "whitened": "data-aware"}
+KINDS: dict[LowRankMethod, str] = {"svd": "its weight (plain)", "whitened": "its output (data-aware)"}
+WEIGHT, OUTPUT = KINDS.values()
 NOBODY = "Nothing"
 HELP_ENERGY = """Energy of rank r: the squared singular values up to r over all of them (the report's cumulative
 variance). The rank shown is the smallest that keeps this much."""
@@ -179,10 +189,12 @@ HELP_OF = """*The weight*: of ‖W‖², as in the report. *Its output*: of E‖
 that no image uses carry no energy there, and lower ranks suffice."""
 HELP_BESIDE = """Another network with a layer of this shape. The MLP as in the course was trained without weight decay:
 compare how many directions it uses."""
+INTRODUCTION = """A weight matrix W is a sum of simple patterns. A **singular value** is the strength of one of them;
+its square, as a share of all squares, is the **energy** that the pattern carries; the **rank** is how many patterns
+are kept. Strong patterns first: if few of them carry nearly all energy, two thin factors can stand for the matrix."""
 HELP_ABOVE = """Layers whose rank is above break-even stay dense, unless you ask for it: their factors would hold more
 numbers than they do."""
-HELP_REBUILT = """W_r = Σ_{i≤r} σᵢ uᵢ vᵢᵀ. Watch where the pictures lose what you would have named, and whether the
-accuracy falls there, too."""
+HELP_REBUILT = """W_r = Σ_{i≤r} σᵢ uᵢ vᵢᵀ. Move it down until the accuracy falls: how much of the weight was needed?"""
 HELP_ERROR = "‖W − W_r‖ / ‖W‖ = √(1 − energy), Eckart & Young 1936."
 HELP_NUMBERS = "r (m + n), and how much more or less than m n that is."
 HELP_ALONE = """Measured on all validation images with only this layer factored, nothing trained afterwards; below, the
@@ -195,56 +207,69 @@ def sentence(view: View) -> str:
     (m, n), saving = layer.matrix_shape, layer.saving(layer.rank)
     what = "its" if view.method == "svd" else "its output's"
     text = (
-        f"**{layer.name}** is a {m} × {n} matrix with {m * n:,} numbers. Keeping **{layer.energy:.1%}** of {what} "
-        f"energy needs **rank {layer.rank}** of {layer.full_rank} ({layer.share:.1%} of the singular values): two "
-        f"factors with {layer.numbers(layer.rank):,} numbers. "
+        f"**{layer.name}** is a matrix of m × n = {m} × {n} = {m * n:,} numbers. Keeping "
+        f"**{layer.energy:.1%}** of {what} energy needs **rank {layer.rank}** of {layer.full_rank} "
+        f"({layer.share:.1%} of the singular values): two factors, {m} × {layer.rank} and "
+        f"{layer.rank} × {n}, with {layer.numbers(layer.rank):,} numbers. "
     )
     if layer.saves:
-        worth = "worth trying" if saving > 0.1 else "hardly worth its loss"
+        worth = "worth trying" if saving > 0.1 else "little to win"
         return text + f"That is **{saving:.0%} fewer**: {worth}."
+    kept = layer.cumulative_energy[max(layer.break_even_rank, 1) - 1]
     return text + (
         f"That is **{-saving:.0%} more than before**: only ranks up to **{layer.break_even_rank}** save anything "
-        f"here. The rank that saves keeps {layer.cumulative_energy[max(layer.break_even_rank, 1) - 1]:.1%}."
+        f"here (**break-even**). Rank {layer.break_even_rank} keeps {kept:.1%}."
     )
 
 
 def comparison(view: View) -> str:
     """What the random matrix and the network beside it say, in a sentence each."""
-    plain = view.kinds["plain"]
+    plain = view.kinds[WEIGHT]
     text = (
         f"A matrix of random numbers of this shape needs rank **{plain.random_rank}** for {plain.energy:.1%}, "
-        f"this weight **{plain.rank}**, its output **{view.kinds['data-aware'].rank}**: what training put into few "
-        "directions is the gap between them. "
+        f"this weight **{plain.rank}**: training has gathered it into {_few(plain)} patterns than chance would. For "
+        f"what it puts out on real images **{view.kinds[OUTPUT].rank}** suffice (data-aware): the other patterns meet "
+        "directions that images hardly have. "
     )
     for title, other in view.kinds.items():
         if title not in KINDS.values():
-            word = "saves" if other.saves else "saves nothing"
             text += (
-                f"In **{title}** the same layer needs rank **{other.rank}**, which {word} (break-even "
-                f"{other.break_even_rank}). "
+                f"\n\nKeep {plain.energy:.1%} of {plain.name}: here {_saves(plain)}; in **{title}** {_saves(other)}. "
             )
             if {view.beside, state.current().baseline} == {"mlp", "mlp-course"}:
                 text += (
-                    "The two differ in weight decay: it pulls directions that no image needs towards zero; without it "
-                    "they keep the random values that they started from."
+                    "The **MLP** was trained with weight decay, which shrinks every weight a little at each step, so "
+                    "that patterns which no image needs fade away. The **MLP as in the course** was trained without: "
+                    "there they keep the random values that they began with, and these count as energy, too."
                 )
     return text
 
 
+def _few(layer: Spectrum) -> str:
+    return "far fewer" if layer.rank < 0.6 * layer.random_rank else "hardly fewer"
+
+
+def _saves(layer: Spectrum) -> str:
+    """Rank, break-even and what follows from them."""
+    if layer.saves:
+        return f"rank **{layer.rank}** ≤ break-even {layer.break_even_rank} saves **{layer.saving(layer.rank):.0%}**"
+    return f"rank **{layer.rank}** > break-even {layer.break_even_rank} saves **nothing**"
+
+
 def key_figures(view: View) -> list[tuple[str, str, str]]:
     """Label, value and explanation of a layer's figures; condition and ranks of the weight, whatever has the energy."""
-    layer, plain = view.layer, view.kinds["plain"]
-    condition = "∞" if plain.condition_number is None else f"{plain.condition_number:,.3g}"
+    layer, plain = view.layer, view.kinds[WEIGHT]
+    condition = "∞" if plain.condition_number is None else f"{plain.condition_number:,.1f}"
     return [
         ("Rank r", f"{layer.rank}", f"The smallest rank that keeps {layer.energy:.1%} of the energy."),
         ("Share", f"{layer.share:.1%}", "That rank over the number of singular values."),
         ("Break-even", f"{layer.break_even_rank}", "The largest r with r (m + n) < m n: above it nothing is saved."),
-        ("Condition", condition, "σ_max / σ_min: near 1 all directions count alike, and low rank must hurt."),
-        ("Stable rank", f"{plain.stable_rank:.1f}", "‖W‖² / σ_max²: how many directions carry the weight, smoothly."),
+        ("Condition", condition, "σ_max / σ_min: near 1 all patterns are equally strong, and none can be spared."),
+        ("Stable rank", f"{plain.stable_rank:.1f}", "‖W‖² / σ_max²: all energy, in units of the strongest pattern's."),
         (
             "Effective",
             f"{plain.effective_rank:.0f}",
-            "exp of the entropy of σ²/Σσ²: as many equal ones would be as even.",
+            "So many equally strong patterns would be spread as evenly: exp of the entropy of σ²/Σσ².",
         ),
     ]
 
