@@ -11,9 +11,22 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from core.config import RECIPES, CompressionConfig, ConfigError, LayerConfig, RecoveryConfig
+from core.config import (
+    RECIPES,
+    SWITCHES,
+    ChannelScore,
+    CompressionConfig,
+    ConfigError,
+    Granularity,
+    LowRankMethod,
+    Schedule,
+    Scope,
+    Score,
+    argument,
+    with_text,
+)  # fmt: skip
 from core.files import write_atomically
 
 
@@ -68,9 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--out", type=Path, required=True, metavar="DIR")
 
     again = command("reproduce", _reproduce, "a course document's experiments, with its figures beside ours")
-    again.add_argument("what", choices=["low-rank"])
-    again.add_argument("--seeds", type=int, default=3, help="how many")
-    again.add_argument("--epochs", type=int, default=3, help="of fine-tuning")
+    again.add_argument("what", choices=["low-rank", "pruning"])
+    again.add_argument("--seeds", type=int, default=3, help="how many (low-rank)")
+    again.add_argument("--epochs", type=int, help="of fine-tuning (3) or iterative pruning (8)")
+    again.add_argument("--baseline", default="cnn", metavar="NAME", help="of pruning")
+    again.add_argument("--allowance", type=float, default=0.01, help="accuracy that may be lost, a fraction (pruning)")
 
     _file_commands(command)
     return parser
@@ -92,57 +107,65 @@ def _file_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     job.add_argument("folder", type=Path)
 
 
+_LAYER_OPTIONS = {
+    "channels": ("LAYER=K", "output channels that stay"),
+    "rank": ("LAYER=K", "0: not factored"),
+    "sparsity": ("S|LAYER=S", "share of zeros"),
+    "bits": ("B|LAYER=B", "2 to 8; LAYER=32: float32"),
+}
+_OPTIONS: dict[str, tuple[Any, str]] = {  # by their name in a link: metavar or choices, help
+    "channels": ("P", "share of output channels that stay, all layers but the last"),
+    "channelscore": (get_args(ChannelScore), "which channels go first: by their weights or by what they put out"),
+    "rank": ("P", "share of singular values kept, all layers"),
+    "course": (None, "factor also where it saves nothing"),
+    "method": (get_args(LowRankMethod), "whitened: data-aware factors"),
+    "score": (get_args(Score), "which weights go first"),
+    "scope": (get_args(Scope), "one threshold for all layers, or the same share in each"),
+    "activations": ("B", "bits of the activations"),
+    "granularity": (get_args(Granularity), "a scale for each of these"),
+    "recover": ("EPOCHS", "train so long after compression"),
+    "rate": ("RATE", "peak learning rate of it"),
+    "seed": ("N", "of its order of images"),
+    "schedule": (get_args(Schedule), "iterative: prune a little, train, repeat"),
+    "distill": (None, "learn from the baseline, too"),
+}
+
+
 def _compression_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", default="cnn", metavar="NAME|FILE", help="mlp, mlp-course, cnn, an id, or a file")
     parser.add_argument("--config", type=Path, metavar="FILE", help="JSON; the options below change it further")
-    parser.add_argument("--rank", action="append", default=[], metavar="LAYER=K", help="0: not factored")
-    parser.add_argument("--rank-share", type=float, metavar="P", help="share of singular values kept, all layers")
-    parser.add_argument("--low-rank-method", choices=["svd", "whitened"], help="whitened: data-aware factors")
-    parser.add_argument("--above-break-even", action="store_true", help="factor also where it saves nothing")
-    parser.add_argument("--sparsity", action="append", default=[], metavar="S|LAYER=S")
-    parser.add_argument("--scope", choices=["network", "layer"])
-    parser.add_argument("--bits", action="append", default=[], metavar="B|LAYER=B", help="2 to 8; LAYER=32: float32")
-    parser.add_argument("--activation-bits", type=int, metavar="B")
-    parser.add_argument("--granularity", choices=["channel", "tensor"])
-    parser.add_argument("--recover", type=int, metavar="EPOCHS", help="train so long after compression")
-    parser.add_argument("--recover-rate", type=float, metavar="RATE", help="peak learning rate of it")
-    parser.add_argument("--recover-seed", type=int, metavar="N")
-    parser.add_argument("--distill", action="store_true", default=None, help="learn from the baseline, too")
+    for name, (value, text) in _LAYER_OPTIONS.items():
+        parser.add_argument(f"--{name}", action="append", default=[], metavar=value, help=text)
+    for key, (value, text) in _OPTIONS.items():
+        if key in SWITCHES:
+            more: dict[str, Any] = {"action": "store_const", "const": "1"}
+        else:
+            more = {"metavar": value} if isinstance(value, str) else {"choices": value}
+        parser.add_argument(argument(key), dest=f"network_{key}", help=text, **more)
 
 
 def configuration(options: argparse.Namespace) -> CompressionConfig:
     """The options as one configuration. Raises ConfigError."""
     config = CompressionConfig.from_json(options.config.read_bytes()) if options.config else CompressionConfig()
-    layers: dict[str, LayerConfig] = dict(config.layers)
-    changes: dict[str, Any] = {}
-    number: Any
-    for setting, parse in (("rank", int), ("sparsity", float), ("bits", int)):
-        for text in getattr(options, setting):
+    texts = {key: text for key in _OPTIONS if (text := getattr(options, f"network_{key}")) is not None}
+    for name in _LAYER_OPTIONS:
+        for text in getattr(options, name):
             layer, equals, value = text.rpartition("=")
-            try:
-                number = parse(value)
-            except ValueError:
+            if not equals and name in _OPTIONS:
                 raise ConfigError(
-                    f"--{setting} must be {parse.__name__} or LAYER=value. Got {text!r} instead."
-                ) from None
-            if equals:
-                layers[layer] = replace(layers.get(layer, LayerConfig()), **{setting: number})
-            elif setting == "rank":
-                raise ConfigError(f"--rank must be LAYER=K; --rank-share is for all layers. Got {text!r} instead.")
-            else:
-                changes[setting] = number
-    for setting in ("rank_share", "low_rank_method", "scope", "activation_bits", "granularity"):
-        if getattr(options, setting) is not None:
-            changes[setting] = getattr(options, setting)
-    if options.above_break_even:
-        changes["above_break_even"] = True
-    names = {"epochs": "recover", "learning_rate": "recover_rate", "seed": "recover_seed", "distillation": "distill"}
-    training = {name: value for name, option in names.items() if (value := getattr(options, option)) is not None}
-    if training and options.recover is None and config.recovery is None:
-        raise ConfigError("--recover EPOCHS must be given with --recover-rate, --recover-seed and --distill.")
-    if training:
-        changes["recovery"] = replace(config.recovery or RecoveryConfig(), **training)
-    return replace(config, layers=tuple(layers.items()), **changes)
+                    f"--{name} must be LAYER=K; {argument(name)} is for all layers. Got {text!r} instead."
+                )
+            texts[f"{layer}.{name}" if equals else name] = value
+    for key, text in sorted(texts.items(), key=lambda pair: pair[0] != "recover"):
+        layer, _, name = key.rpartition(".")
+        option = f"--{name} {layer}={text}" if layer else argument(key)
+        if key in ("rate", "seed", "schedule", "distill") and config.recovery is None:
+            raise ConfigError(f"{option} needs --recover EPOCHS: it says how the network is trained after compression.")
+        try:
+            config = with_text(config, key, text)
+        except ConfigError as error:
+            raise ConfigError(f"{option}: {error}") from None
+    return config
 
 
 def _print(payload: dict[str, Any], as_json: bool) -> None:
@@ -259,7 +282,12 @@ def _spectrum(options: argparse.Namespace) -> int:
 def _reproduce(options: argparse.Namespace) -> int:
     from core import reproduce
 
-    _print(reproduce.low_rank(_workbench(), options.seeds, options.epochs, _show_progress), options.json)
+    if options.what == "low-rank":
+        found = reproduce.low_rank(_workbench(), options.seeds, options.epochs or 3, _show_progress)
+    else:
+        about = options.baseline, options.allowance, options.epochs or 8
+        found = reproduce.pruning(_workbench(), *about, _show_progress)
+    _print(found, options.json)
     return 0
 
 
@@ -318,12 +346,9 @@ def _job(options: argparse.Namespace) -> int:
         from core.workbench import Workbench
 
         bench = Workbench(options.folder.parent.parent)
-        kinds: dict[str, jobs.Work] = {
-            reproduce.LOW_RANK: partial(reproduce.work, bench),
-            search.ALLOCATION: partial(search.work, bench),
-        }
-        request = json.loads((options.folder / "request.json").read_text())
-        return kinds.get(request["kind"], bench.work)
+        kind = json.loads((options.folder / "request.json").read_text())["kind"]
+        found = {**search.KINDS, **reproduce.KINDS}.get(kind)
+        return bench.work if found is None else partial(found, bench)
 
     return jobs.run(options.folder, work)
 

@@ -1,22 +1,33 @@
 """From a baseline and a configuration to a compressed network; the one place that fixes the order.
 
-Low rank first, then pruning, then quantization, each on the *stored* tensors: the factors, where a layer is factored.
-Pruning a rebuilt matrix would destroy its rank and make the size a lie.
+Channels first, then low rank, pruning and quantization, the last two on the *stored* tensors: the factors, where a
+layer is factored. Pruning a rebuilt matrix would destroy its rank and make the size a lie.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from core import inference, low_rank, pruning, quantization
-from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, Granularity, LowRankMethod, Scope
+from core import channels, inference, low_rank, pruning, quantization
+from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, Granularity, LowRankMethod, Scope, Score
 from core.models import Baseline, Layer, propagate
 from core.stored import StoredLayer, StoredNetwork, StoredTensor
 
 REMEMBERED_RANGES = 256
 """Calibrations of the latest weights that are kept: a few numbers each."""
+
+REMEMBERED_DECOMPOSITIONS = 16
+"""Those of weights that lost channels."""
+
+PRUNING_SHARE = 0.6
+"""So much of an iterative training prunes; the rest trains what is left (and its bits)."""
+
+
+Moments = Mapping[str, tuple[Tensor, Tensor]]
+"""Layer name -> E[x], (d,), and E[x x^T], (d, d), of what its weight is multiplied with, in float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +35,39 @@ class Statistics:
     """What compression needs to know of a baseline besides its weights; computed once per baseline.
 
     decompositions : by low-rank method and layer, made when they are asked for
+    moments : of the baseline's signals for `images`, made when they are asked for
     images : the calibration inputs, float32 (n, 1, 28, 28), normalized
     """
 
     decompositions: Callable[[LowRankMethod], Mapping[str, low_rank.Decomposition]]
+    moments: Callable[[], Moments]
     images: Tensor
     _ranges: dict[object, dict[str, float]] = field(default_factory=dict)
+    _smaller: dict[object, low_rank.Decomposition] = field(default_factory=dict)
+
+    def means(self) -> dict[str, Tensor]:
+        return {name: mean for name, (mean, _) in self.moments().items()}
+
+    def decomposition(
+        self, layer: Layer, weight: Tensor, columns: Tensor, method: LowRankMethod
+    ) -> low_rank.Decomposition:
+        """Of a layer's weight; of what is left of it where channels were removed.
+
+        columns : of the baseline's input that are left
+        """
+        whole = self.decompositions(method)[layer.name]
+        if len(whole.left) == weight.shape[0] and whole.right.shape[1] == len(columns):
+            return whole
+        key = (layer.name, method, weight.contiguous().numpy().tobytes())
+        if key not in self._smaller:
+            if len(self._smaller) >= REMEMBERED_DECOMPOSITIONS:
+                self._smaller.clear()
+            if method == "svd":
+                self._smaller[key] = low_rank.decompose(weight)
+            else:
+                mean, second = self.moments()[layer.name]
+                self._smaller[key] = low_rank.decompose_whitened(weight, mean[columns], second[columns][:, columns])
+        return self._smaller[key]
 
     def activation_ranges(self, network: "CompressedNetwork") -> dict[str, float]:
         """max |x| at the input of each layer but the first, "NAME.input", and between its factors, "NAME.between".
@@ -46,38 +84,46 @@ class Statistics:
         return found
 
 
-def decompose(baseline: Baseline, method: LowRankMethod, images: Tensor) -> dict[str, low_rank.Decomposition]:
-    """The decomposition of each layer's weight, by name; data-aware ones from the baseline's signals for `images`."""
+def moments(baseline: Baseline, images: Tensor) -> Moments:
+    """E[x] and E[x x^T] at the input of every layer, from the baseline's signals for `images`."""
     found, x = {}, images
     for layer in baseline.layers:
-        weight, bias = baseline.tensors[f"{layer.name}.weight"], baseline.tensors[f"{layer.name}.bias"]
-        if method == "svd":
-            found[layer.name] = low_rank.decompose(weight)
-            continue
-        found[layer.name] = low_rank.decompose_whitened(weight, *low_rank.moments(x, layer.shape))
-        x = propagate(layer, x, [weight], bias)
+        found[layer.name] = low_rank.moments(x, layer.shape)
+        x = propagate(layer, x, [baseline.tensors[f"{layer.name}.weight"]], baseline.tensors[f"{layer.name}.bias"])
     return found
+
+
+def decompose(
+    baseline: Baseline, method: LowRankMethod, known: Callable[[], Moments]
+) -> dict[str, low_rank.Decomposition]:
+    """The decomposition of each layer's weight, by name; a data-aware one asks for the moments."""
+    weights = {layer.name: baseline.tensors[f"{layer.name}.weight"] for layer in baseline.layers}
+    if method == "svd":
+        return {name: low_rank.decompose(weight) for name, weight in weights.items()}
+    return {name: low_rank.decompose_whitened(weight, *known()[name]) for name, weight in weights.items()}
 
 
 class CompressedLayer(nn.Module):
     """A layer's trainable stored tensors, with their masks, bits and grids.
 
     weights : one parameter (dense) or two (the factors)
+    columns : of the baseline's input that it still has
     masks, scales : one per weight, or None; True where kept; scale > 0
+    input_scale, between_scale : of the activations, (), or None
     """
 
-    def __init__(self, layer: Layer, weights: tuple[Tensor, ...], bias: Tensor) -> None:
+    def __init__(self, layer: Layer, weights: tuple[Tensor, ...], bias: Tensor, columns: Tensor) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.columns = layer, columns
         self.weights = nn.ParameterList([nn.Parameter(weight.clone()) for weight in weights])
         self.bias = nn.Parameter(bias.clone())
         self.bits = FLOAT_BITS
         self.activation_bits: int | None = None
-        self.input_scale: float | None = None
-        self.between_scale: float | None = None
-        for i in range(len(weights)):
-            self.register_buffer(f"mask{i}", None)
-            self.register_buffer(f"scale{i}", None)
+        self.input_scale: Tensor | None
+        self.between_scale: Tensor | None
+        each = [f"{kind}{i}" for i in range(len(weights)) for kind in ("mask", "scale")]
+        for name in (*each, "input_scale", "between_scale"):
+            self.register_buffer(name, None)
 
     def stored_names(self) -> list[str]:
         parts = ["weight"] if len(self.weights) == 1 else ["first", "second"]
@@ -116,8 +162,23 @@ class CompressedLayer(nn.Module):
                 values = quantization.linear_quantize(values, scale.cpu(), 0, self.bits).to(torch.int8)
             on_cpu = [None if part is None else part.cpu() for part in (scale, mask)]
             tensors.append(StoredTensor(name, values, self.bits, *on_cpu))
-        bias = self.bias.detach().cpu().clone()
-        return StoredLayer(self.layer, tuple(tensors), bias, self.input_scale, self.between_scale)
+        scales = [None if part is None else part.item() for part in (self.input_scale, self.between_scale)]
+        return StoredLayer(self.layer, tuple(tensors), self.bias.detach().cpu().clone(), *scales)
+
+    @torch.no_grad()
+    def input_rms(self, second: Tensor) -> list[Tensor]:
+        """sqrt(E[x^2]) of what each weight is multiplied with, broadcasting to it; between factors E[z^2] of z = F x.
+
+        second : E[x x^T] of the baseline's input
+        """
+        second = second[self.columns][:, self.columns]
+        first = self.weights[0].detach().cpu()
+        found = [second.diagonal().sqrt().reshape(1, *first.shape[1:])]
+        if len(self.weights) == 2:
+            factor = low_rank.as_matrix(first).double()
+            squares = ((factor @ second) * factor).sum(1).clamp_min(0)
+            found.append(squares.sqrt().reshape(1, -1, *[1] * (first.dim() - 2)))
+        return [rms.float().to(self.bias.device) for rms in found]
 
 
 class CompressedNetwork(nn.Module):
@@ -127,6 +188,7 @@ class CompressedNetwork(nn.Module):
         super().__init__()
         self.layers = nn.ModuleDict({own.layer.name: own for own in layers})
         self.config, self.baseline_sha256 = config, baseline_sha256
+        self.pruned = 0.0
 
     def named(self) -> dict[str, CompressedLayer]:
         return {name: own for name, own in self.layers.items() if isinstance(own, CompressedLayer)}
@@ -136,28 +198,74 @@ class CompressedNetwork(nn.Module):
             x = own(x)
         return x
 
+    def sparsities(self) -> dict[str, Any]:
+        """How sparse it is now, as a whole and by layer, for the history of a training."""
+        frozen = self.freeze()
+        return {"sparsity": frozen.sparsity, "layers": check_sparsity(frozen)}
+
     def freeze(self) -> StoredNetwork:
         return StoredNetwork(tuple(own.freeze() for own in self.named().values()), self.config, self.baseline_sha256)
 
 
 def compress(baseline: Baseline, config: CompressionConfig, statistics: Statistics) -> CompressedNetwork:
-    """Low rank, then pruning, then quantization. With nothing set it is the baseline, bit for bit.
+    """Channels, low rank, pruning, quantization, in this order. With nothing set it is the baseline, bit for bit.
 
     Raises ConfigError where the configuration does not fit the baseline's layers.
     """
+    network = prune(restructure(baseline, config, statistics), config, statistics)
+    return quantize(network, config, statistics)
+
+
+def restructure(baseline: Baseline, config: CompressionConfig, statistics: Statistics) -> CompressedNetwork:
+    """The first half: channels removed, then layers factored. Raises ConfigError."""
+    smaller, columns = narrow(baseline, config, statistics)
+    layers = [_factored(smaller, layer, columns[layer.name], config, statistics) for layer in smaller.layers]
+    return CompressedNetwork(layers, config, baseline.sha256)
+
+
+def narrow(baseline: Baseline, config: CompressionConfig, statistics: Statistics) -> tuple[Baseline, dict[str, Tensor]]:
+    """The baseline without the channels that the configuration removes, and the input columns left in each layer."""
     check(config, baseline.layers)
-    network = CompressedNetwork(
-        [_factored(baseline, layer, config, statistics) for layer in baseline.layers], config, baseline.sha256
-    )
-    own = {name: layer.sparsity for name, layer in config.layers if layer.sparsity is not None}
-    apply_pruning(network, config.sparsity or 0.0, config.scope, own)
-    bits = {layer.name: config.bits_of(layer.name) for layer in baseline.layers}
+    kept = channels.kept_channels(baseline, config, statistics.means)
+    return channels.remove_channels(baseline, kept), channels.input_columns(baseline, kept)
+
+
+def prune(
+    network: CompressedNetwork, config: CompressionConfig, statistics: Statistics, done: float = 1.0
+) -> CompressedNetwork:
+    """Zeros as the configuration wants them; `done` of them, in [0, 1], while it is still on the way there."""
+    own = {name: done * layer.sparsity for name, layer in config.layers if layer.sparsity is not None}
+    known = statistics.moments() if config.score == "activation" else {}
+    seconds = {name: second for name, (_, second) in known.items()}
+    return apply_pruning(network, done * (config.sparsity or 0.0), config.scope, own, config.score, seconds)
+
+
+def quantize(network: CompressedNetwork, config: CompressionConfig, statistics: Statistics) -> CompressedNetwork:
+    """Bits as the configuration wants them, with activation ranges of the network as it is now."""
+    bits = {name: config.bits_of(name) for name in network.named()}
     ranges = None if config.activation_bits is None else statistics.activation_ranges(network)
     return quantize_model(network, bits, config.activation_bits, config.granularity, ranges)
 
 
+def prune_gradually(
+    network: CompressedNetwork, config: CompressionConfig, statistics: Statistics, done: float
+) -> CompressedNetwork:
+    """What iterative pruning does to a network when `done` of its training, in [0, 1], is over.
+
+    Until `PRUNING_SHARE` the sparsity rises as `pruning.cubic`, from nothing; then it stays, the bits are set, and
+    what is left of the training recovers. A weight that went stays away: its score is that of zero.
+    """
+    time = done / PRUNING_SHARE
+    if network.pruned < 1:
+        network.pruned = pruning.cubic(time)
+        prune(network, config, statistics, network.pruned)
+        if time >= 1:
+            quantize(network, config, statistics)
+    return network
+
+
 def check(config: CompressionConfig, layers: tuple[Layer, ...]) -> None:
-    """Raise ConfigError for a layer that the network does not have, or a rank that a layer cannot have."""
+    """Raise ConfigError for a layer that the network does not have, or a rank or channels that it cannot have."""
     known = {layer.name: layer for layer in layers}
     for name, own in config.layers:
         if name not in known:
@@ -167,17 +275,22 @@ def check(config: CompressionConfig, layers: tuple[Layer, ...]) -> None:
                 f"rank of {name} must be in [1, {known[name].full_rank}], or {DENSE} for no factors. "
                 f"Got {own.rank} instead."
             )
+        if own.channels is not None and name == layers[-1].name:
+            raise ConfigError(f"channels of {name} cannot be removed: its outputs are the classes.")
+        if own.channels is not None and own.channels > known[name].shape[0]:
+            raise ConfigError(f"channels of {name} must be in [1, {known[name].shape[0]}]. Got {own.channels} instead.")
 
 
 def rank_of(layer: Layer, config: CompressionConfig) -> int | None:
     """The rank of a layer's two factors, or None: it stays dense.
 
-    Its own rank, if it has one; else max(1, floor(rank_share * min(m, n))), unless that is above break-even, where
-    two factors would hold no fewer numbers than the matrix (and `above_break_even` is not set).
+    Its own rank, if it has one, but no more than it has left without its channels; else
+    max(1, floor(rank_share * min(m, n))), unless that is above break-even, where two factors would hold no fewer
+    numbers than the matrix (and `above_break_even` is not set).
     """
     own = config.layer(layer.name).rank
     if own is not None:
-        return None if own == DENSE else own
+        return None if own == DENSE else min(own, layer.full_rank)
     if config.rank_share is None:
         return None
     rank = low_rank.rank_from_share(config.rank_share, layer.full_rank)
@@ -185,30 +298,40 @@ def rank_of(layer: Layer, config: CompressionConfig) -> int | None:
     return rank if saves or config.above_break_even else None
 
 
-def _factored(baseline: Baseline, layer: Layer, config: CompressionConfig, statistics: Statistics) -> CompressedLayer:
+def _factored(
+    smaller: Baseline, layer: Layer, columns: Tensor, config: CompressionConfig, statistics: Statistics
+) -> CompressedLayer:
+    weight, bias = smaller.tensors[f"{layer.name}.weight"], smaller.tensors[f"{layer.name}.bias"]
+    weights: tuple[Tensor, ...] = (weight,)
     rank = rank_of(layer, config)
-    weights: tuple[Tensor, ...] = (baseline.tensors[f"{layer.name}.weight"],)
-    bias = baseline.tensors[f"{layer.name}.bias"]
     if rank is not None:
-        decomposition = statistics.decompositions(config.low_rank_method)[layer.name]
+        decomposition = statistics.decomposition(layer, weight, columns, config.low_rank_method)
         weights = low_rank.factorize(decomposition, rank, layer.shape)
         bias = bias + low_rank.bias_correction(decomposition, rank)
-    return CompressedLayer(layer, weights, bias)
+    return CompressedLayer(layer, weights, bias, columns)
 
 
 @torch.no_grad()
 def apply_pruning(
-    network: CompressedNetwork, sparsity: float, scope: Scope = "network", own: Mapping[str, float] | None = None
+    network: CompressedNetwork,
+    sparsity: float,
+    scope: Scope = "network",
+    own: Mapping[str, float] | None = None,
+    score: Score = "magnitude",
+    seconds: Mapping[str, Tensor] | None = None,
 ) -> CompressedNetwork:
-    """One-shot magnitude pruning: set the mask of the round(sparsity * n) smallest |w| to False, for good.
+    """One-shot pruning: set the mask of the round(sparsity * n) weights of the smallest score to False, for good.
 
-    A weight near zero adds little to w . x, so the smallest go first (Han et al. 2015). With scope "network" all
-    weights share one threshold, and a layer whose weights are small loses more of them; with scope "layer" each
-    layer loses the same share. A pruned weight is 0 in every later evaluation and gets no gradient in training.
-    Biases are never pruned. Where a layer is factored, its factors are pruned, together.
+    A weight near zero adds little to w . x, so the smallest |w| go first (Han et al. 2015); "lamp" and "activation"
+    compare better between layers and inputs (`core.pruning`). With scope "network" all weights share one threshold,
+    and a layer whose scores are small loses more of them; with scope "layer" each layer loses the same share. A pruned
+    weight is 0 in every later evaluation and gets no gradient in training. Biases are never pruned. Where a layer is
+    factored, its factors are pruned, together.
 
     sparsity : in [0, 1], the share of zeros over the layers that have none of their own in `own`
-    own : sparsity by layer name. Changes `network` in place and returns it.
+    own : sparsity by layer name; 0 protects a layer
+    seconds : E[x x^T] at each layer's input, needed where the score is "activation"
+    Changes `network` in place and returns it.
     """
     own = dict(own or {})
     free = [name for name in network.named() if name not in own]
@@ -217,12 +340,27 @@ def apply_pruning(
     for names, share in groups:
         if share == 0 or not names:
             continue
-        slots = {f"{name}:{i}": w for name in names for i, w in enumerate(network.named()[name].weights)}
-        masks = pruning.keep_masks({slot: pruning.magnitude(w) for slot, w in slots.items()}, share)
-        for slot, mask in masks.items():
+        scores = {
+            f"{name}:{i}": own_score
+            for name in names
+            for i, own_score in enumerate(_scores(network.named()[name], score, (seconds or {}).get(name)))
+        }
+        for slot, mask in pruning.keep_masks(scores, share).items():
             name, _, i = slot.partition(":")
             setattr(network.named()[name], f"mask{i}", mask)
     return network
+
+
+def _scores(own: CompressedLayer, score: Score, second: Tensor | None) -> list[Tensor]:
+    """Of the weights as they are now, those that went already at zero."""
+    weights = own.masked_weights()
+    if score == "magnitude":
+        return [pruning.magnitude(weight) for weight in weights]
+    if score == "lamp":
+        return [pruning.lamp(weight) for weight in weights]
+    if second is None:
+        raise ValueError("seconds must be given where the score is activation: see `Statistics.moments`.")
+    return [pruning.activation(weight, rms) for weight, rms in zip(weights, own.input_rms(second), strict=True)]
 
 
 def check_sparsity(network: StoredNetwork) -> dict[str, float]:
@@ -258,7 +396,7 @@ def quantize_model(
             for kind, signed in (("input", False), ("between", True)):
                 if f"{name}.{kind}" in ranges:
                     scale = quantization.activation_scale(ranges[f"{name}.{kind}"], activation_bits, signed)
-                    setattr(own, f"{kind}_scale", scale)
+                    setattr(own, f"{kind}_scale", torch.tensor(scale, device=own.bias.device))
     for name, own in named.items():
         own.bits = chosen[name]
         if own.bits == FLOAT_BITS:

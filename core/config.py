@@ -12,6 +12,9 @@ from typing import Any, Literal, get_args
 Scope = Literal["network", "layer"]
 Granularity = Literal["channel", "tensor"]
 LowRankMethod = Literal["svd", "whitened"]
+Score = Literal["magnitude", "lamp", "activation"]
+ChannelScore = Literal["l1", "activation"]
+Schedule = Literal["one-shot", "iterative"]
 Model = Literal["mlp", "cnn"]
 Optimizer = Literal["sgd", "adam"]
 
@@ -24,6 +27,15 @@ DENSE = 0
 
 class ConfigError(ValueError):
     """A setting outside its range; the message names the setting, the range and the value received."""
+
+
+_CHOICES = {
+    "channel_score": ChannelScore,
+    "low_rank_method": LowRankMethod,
+    "score": Score,
+    "scope": Scope,
+    "granularity": Granularity,
+}
 
 
 def _check_int(name: str, value: object, low: int, high: int | None = None, also: tuple[int, ...] = ()) -> None:
@@ -53,16 +65,21 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 class LayerConfig:
     """What one layer does differently from the whole network; `None` means "as the network does".
 
-    rank : int >= 1 factors of that rank, or 0 (`DENSE`): not factored, whatever the network's `rank_share`
+    channels : int >= 1, how many of its output channels (conv) or neurons (linear) stay; not for the last layer
+    rank : int >= 1 factors of that rank, or 0 (`DENSE`): not factored, whatever the network's `rank_share`; at most the
+        rank that is left where channels were removed
     sparsity : share of this layer's stored weights that are zero, in [0, 1]
     bits : 2 to 8 per weight, or 32 (`FLOAT_BITS`): not quantized
     """
 
+    channels: int | None = None
     rank: int | None = None
     sparsity: float | None = None
     bits: int | None = None
 
     def __post_init__(self) -> None:
+        if self.channels is not None:
+            _check_int("channels", self.channels, 1)
         if self.rank is not None:
             _check_int("rank", self.rank, 0)
         if self.sparsity is not None:
@@ -77,6 +94,8 @@ class RecoveryConfig:
     """Training after compression: ranks, masks and grids stay as they are, the weights move (`core.training.recover`).
 
     learning_rate : the peak of a one-cycle schedule
+    schedule : "one-shot": pruned before, then trained; "iterative": pruned a little, trained, and so on, by a cubic
+        schedule, then trained to the end (quantized, where bits are set) with the learning rate rewound
     distillation : learn from the baseline's predictions as well as from the labels
     """
 
@@ -84,6 +103,7 @@ class RecoveryConfig:
     learning_rate: float = 0.03
     seed: int = 0
     distillation: bool = False
+    schedule: Schedule = "one-shot"
 
     def __post_init__(self) -> None:
         _check_int("recovery epochs", self.epochs, 1, 100)
@@ -91,6 +111,7 @@ class RecoveryConfig:
         if not (isinstance(self.learning_rate, int | float) and 0 < self.learning_rate <= 1):
             raise ConfigError(f"recovery learning_rate must be a number in (0, 1]. Got {self.learning_rate!r} instead.")
         object.__setattr__(self, "learning_rate", self.learning_rate + 0.0)
+        _check_choice("schedule", self.schedule, get_args(Schedule))
         if not isinstance(self.distillation, bool):
             raise ConfigError(f"distillation must be true or false. Got {self.distillation!r} instead.")
 
@@ -100,11 +121,14 @@ class CompressionConfig:
     """Everything that turns a baseline into a compressed network. Nothing set: the baseline, bit for bit.
 
     layers : LayerConfig by layer name, as a mapping or as pairs (kept as sorted pairs)
+    channel_share : share of output channels that stay in every layer but the last, in (0, 1]; `None`: all
+    channel_score : channels go by the "l1" norm of their weights, or by their mean "activation"
     rank_share : share of each layer's singular values that is kept, in (0, 1]; `None`: no layer is factored
     above_break_even : also factor layers that get larger by it, as the course report does
     low_rank_method : "svd", the factors nearest to the weight, or "whitened", nearest to its output on real inputs
     sparsity : share of zeros over all layers that have none of their own, in [0, 1]
-    scope : "network", one threshold over those layers, or "layer", the same share in each
+    score : weights go by "magnitude", by "lamp", or by |w| times the "activation" they meet
+    scope : "network", one threshold over those layers, or "layer", the same share in each; of weights and of channels
     bits : bits per weight, 2 to 8; `None`: float32
     activation_bits : bits per activation, 2 to 8; `None`: float32. The input image stays at its own 8 bits
     granularity : one scale per output "channel" or per "tensor"
@@ -112,10 +136,13 @@ class CompressionConfig:
     """
 
     layers: tuple[tuple[str, LayerConfig], ...] = ()
+    channel_share: float | None = None
+    channel_score: ChannelScore = "l1"
     rank_share: float | None = None
     above_break_even: bool = False
     low_rank_method: LowRankMethod = "svd"
     sparsity: float | None = None
+    score: Score = "magnitude"
     scope: Scope = "network"
     bits: int | None = None
     activation_bits: int | None = None
@@ -129,23 +156,20 @@ class CompressionConfig:
             if not (isinstance(name, str) and name.isidentifier() and isinstance(layer, LayerConfig)):
                 raise ConfigError(f"layers must map layer names to LayerConfig. Got {name!r}: {layer!r} instead.")
         object.__setattr__(self, "layers", tuple(sorted((n, c) for n, c in named.items() if c != LayerConfig())))
-        if self.rank_share is not None:
-            _check_share("rank_share", self.rank_share, low_open=True)
+        for name in ("channel_share", "rank_share", "sparsity"):
+            share = getattr(self, name)
+            if share is not None:
+                _check_share(name, share, low_open=name != "sparsity")
+                object.__setattr__(self, name, share + 0.0)  # a float, and never -0.0
         if not isinstance(self.above_break_even, bool):
             raise ConfigError(f"above_break_even must be true or false. Got {self.above_break_even!r} instead.")
-        if self.sparsity is not None:
-            _check_share("sparsity", self.sparsity)
-        for name in ("rank_share", "sparsity"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, getattr(self, name) + 0.0)
         for name in ("bits", "activation_bits"):
             if getattr(self, name) is not None:
                 _check_int(name, getattr(self, name), 2, 8)
         if not isinstance(self.recovery, RecoveryConfig | None):
             raise ConfigError(f"recovery must be a RecoveryConfig or None. Got {self.recovery!r} instead.")
-        _check_choice("low_rank_method", self.low_rank_method, get_args(LowRankMethod))
-        _check_choice("scope", self.scope, get_args(Scope))
-        _check_choice("granularity", self.granularity, get_args(Granularity))
+        for name, choices in _CHOICES.items():
+            _check_choice(name, getattr(self, name), get_args(choices))
 
     def layer(self, name: str) -> LayerConfig:
         """The layer's own settings; all `None` where it has none."""
@@ -187,8 +211,8 @@ class CompressionConfig:
             return cls(recovery=None if recovery is None else RecoveryConfig(**recovery), **payload)
         except TypeError:
             raise ConfigError(
-                "A layer's settings are rank, sparsity, bits; those of recovery epochs, learning_rate, seed, "
-                f"distillation. Got {layers!r} and {recovery!r} instead."
+                "A layer's settings are channels, rank, sparsity, bits; those of recovery epochs, learning_rate, seed, "
+                f"schedule, distillation. Got {layers!r} and {recovery!r} instead."
             ) from None
 
 
@@ -198,24 +222,41 @@ def _yes_or_no(text: str) -> bool:
 
 # The same settings as short text, for a link (`?sparsity=0.8&fc1.rank=16`) and for the command line.
 _TEXT: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "channels": ("channel_share", float),
+    "channelscore": ("channel_score", str),
     "rank": ("rank_share", float),
     "course": ("above_break_even", _yes_or_no),
     "method": ("low_rank_method", str),
     "sparsity": ("sparsity", float),
+    "score": ("score", str),
     "scope": ("scope", str),
     "bits": ("bits", int),
     "activations": ("activation_bits", int),
     "granularity": ("granularity", str),
 }
-_LAYER_TEXT: dict[str, Callable[[str], Any]] = {"rank": int, "sparsity": float, "bits": int}
+_LAYER_TEXT: dict[str, Callable[[str], Any]] = {"channels": int, "rank": int, "sparsity": float, "bits": int}
 _RECOVERY_TEXT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "recover": ("epochs", int),
     "rate": ("learning_rate", float),
     "seed": ("seed", int),
+    "schedule": ("schedule", str),
     "distill": ("distillation", _yes_or_no),
 }
 QUERY_NAMES = frozenset(_TEXT) | frozenset(_RECOVERY_TEXT)
-"""What a link may hold of a configuration, besides LAYER.rank, LAYER.sparsity and LAYER.bits."""
+"""What a link may hold of a configuration, besides LAYER.channels, LAYER.rank, LAYER.sparsity and LAYER.bits."""
+
+_ARGUMENTS = {
+    "channels": "--channel-share",
+    "channelscore": "--channel-score",
+    "rank": "--rank-share",
+    "course": "--above-break-even",
+    "method": "--low-rank-method",
+    "activations": "--activation-bits",
+    "rate": "--recover-rate",
+    "seed": "--recover-seed",
+}
+SWITCHES = frozenset({"course", "distill"})
+"""Settings that are on where the command line has their name."""
 
 
 def _short(value: object) -> str:
@@ -243,43 +284,57 @@ def to_query(config: CompressionConfig) -> dict[str, str]:
     return query
 
 
+def with_text(config: CompressionConfig, key: str, text: str) -> CompressionConfig:
+    """The configuration with one setting changed, as a link or a command line writes it. Raises ConfigError."""
+    layer, _, name = key.rpartition(".")
+    try:
+        if layer and name in _LAYER_TEXT:
+            return config.with_layer(layer, **{name: _LAYER_TEXT[name](text)})
+        if key in _RECOVERY_TEXT:
+            if config.recovery is None and key != "recover":
+                raise ConfigError("A training must be asked for: recover=EPOCHS.")
+            setting, parse = _RECOVERY_TEXT[key]
+            recovery = replace(config.recovery or RecoveryConfig(), **{setting: parse(text)})
+            return replace(config, recovery=recovery)
+        setting, parse = _TEXT[key]
+        return replace(config, **{setting: parse(text)})
+    except ConfigError:
+        raise
+    except (ValueError, KeyError):
+        raise ConfigError(f"Got {text!r} instead of a number.") from None
+
+
 def from_query(query: Mapping[str, str], layers: Iterable[str]) -> tuple[CompressionConfig, list[str]]:
     """The configuration that a link describes, and a sentence for each value that fell back to its default."""
     config, problems, layers = CompressionConfig(), [], set(layers)
-    for key, text in query.items():
+    for key, text in sorted(query.items(), key=lambda pair: pair[0] != "recover"):
         layer, _, name = key.rpartition(".")
-        try:
-            if not layer and key in _TEXT:
-                setting, parse = _TEXT[key]
-                config = replace(config, **{setting: parse(text)})
-            elif key in _RECOVERY_TEXT and "recover" in query:
-                setting, parse = _RECOVERY_TEXT[key]
-                recovery = replace(config.recovery or RecoveryConfig(), **{setting: parse(text)})
-                config = replace(config, recovery=recovery)
-            elif layer in layers and name in _LAYER_TEXT:
-                config = config.with_layer(layer, **{name: _LAYER_TEXT[name](text)})
-            elif name in _LAYER_TEXT:
-                problems.append(f"This network has no layer {layer!r}; {key}={text} was left out.")
-        except (ValueError, KeyError) as error:
-            reason = error if isinstance(error, ConfigError) else f"Got {text!r} instead of a number."
-            problems.append(f"{key}={text} was left out. {reason}")
+        if layer and layer not in layers and name in _LAYER_TEXT:
+            problems.append(f"This network has no layer {layer!r}; {key}={text} was left out.")
+        elif key in _RECOVERY_TEXT and "recover" not in query:
+            continue
+        elif key in QUERY_NAMES or (layer in layers and name in _LAYER_TEXT):
+            try:
+                config = with_text(config, key, text)
+            except ConfigError as error:
+                problems.append(f"{key}={text} was left out. {error}")
     return config, problems
+
+
+def argument(key: str) -> str:
+    """The command line option that means a setting of a link."""
+    return _ARGUMENTS.get(key, f"--{key}")
 
 
 def to_arguments(config: CompressionConfig) -> list[str]:
     """The command line options that mean this configuration."""
     arguments = []
-    flags = {"rank": "--rank-share", "activations": "--activation-bits", "method": "--low-rank-method"}
-    flags |= {"rate": "--recover-rate", "seed": "--recover-seed"}
-    switches = {"course": "--above-break-even", "distill": "--distill"}
     for key, text in to_query(config).items():
         layer, _, name = key.rpartition(".")
-        if key in switches:
-            arguments.append(switches[key])
-        elif layer:
+        if layer:
             arguments += [f"--{name}", f"{layer}={text}"]
         else:
-            arguments += [flags.get(key, f"--{key}"), text]
+            arguments += [argument(key)] if key in SWITCHES else [argument(key), text]
     return arguments
 
 

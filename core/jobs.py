@@ -212,11 +212,12 @@ def run(folder: Path, work: Callable[[], Work]) -> int:
                 result = work()(request, report, should_stop)
             write_atomically(folder / "result.json", json.dumps(result).encode())
             return 0
-        except Cancelled:
-            error = {"state": "cancelled", "message": "Cancelled. Nothing was kept."}
         except Exception as failure:
-            error = {"state": "failed", "message": str(failure) or type(failure).__name__}
-            print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
+            if should_stop():  # however the work ended itself then
+                error = {"state": "cancelled", "message": "Cancelled. Nothing was kept."}
+            else:
+                error = {"state": "failed", "message": str(failure) or type(failure).__name__}
+                print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
         write_atomically(folder / "error.json", json.dumps(error).encode())
         return 1
 

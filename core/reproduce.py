@@ -7,19 +7,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
-from core import data, evaluation
-from core.config import CompressionConfig, LayerConfig, RecoveryConfig
-from core.jobs import Cancelled
+from core import data, evaluation, search
+from core.config import ChannelScore, CompressionConfig, LayerConfig, RecoveryConfig, Scope
 from core.low_rank import rank_from_share
-from core.training import Stopped, best_device
+from core.training import best_device
 from core.workbench import SHIPPED, Result, Workbench
 
 Progress = Callable[[dict[str, Any]], None]
 
-LOW_RANK = "low-rank report"
-"""The kind of a job that runs it."""
+LOW_RANK, CHANNELS = "low-rank report", "channel pruning"
+"""The kinds of jobs that run them."""
+
+ITERATIVE = CompressionConfig(score="lamp")
+"""How the iterative experiments choose their weights."""
 
 REPORT_BASELINE = "mlp-course"
 REMOVED = {"50 %": 0.5, "80 %": 0.8}
@@ -100,22 +102,14 @@ def low_rank(
             }
         )
     progress({"message": "Time per image, condition numbers.", "done": 1.0})
-    for row, timed in zip(rows, latencies(bench, [scenario.config for scenario in listed]), strict=True):
+    for row, timed in zip(
+        rows, latencies(bench, REPORT_BASELINE, [scenario.config for scenario in listed]), strict=True
+    ):
         row["latency"] = timed
     layers = conditions(bench)
     claims = {key: rank_correlation(layers, key) for key in ("condition_number", "energy")}
     about = {"baseline": REPORT_BASELINE, "epochs": epochs, "seeds": seeds}
     return {**about, "rows": rows, "layers": layers, "rank_correlations": claims}
-
-
-def work(
-    bench: Workbench, request: dict[str, Any], report: Progress, should_stop: Callable[[], bool]
-) -> dict[str, Any]:
-    """What the process of a job of this kind does."""
-    try:
-        return low_rank(bench, request["seeds"], request["epochs"], report, should_stop)
-    except Stopped:
-        raise Cancelled from None
 
 
 def _recovered(config: CompressionConfig, epochs: int, seed: int) -> CompressionConfig:
@@ -141,7 +135,7 @@ def _difference(bench: Workbench, after: Result, before: Result | None) -> dict[
     }
 
 
-def latencies(bench: Workbench, configs: list[CompressionConfig]) -> list[dict[str, Any]]:
+def latencies(bench: Workbench, name: str, configs: list[CompressionConfig]) -> list[dict[str, Any]]:
     """Seconds per image by batch, on this processor and on a graphics processor where there is one ("1", "250",
     "cuda 1", "cuda 250"), beside multiplications and products in a row.
 
@@ -149,10 +143,10 @@ def latencies(bench: Workbench, configs: list[CompressionConfig]) -> list[dict[s
     all of them alike.
     """
     images, device = data.load("validation").inputs, best_device()
-    networks = [bench.network(REPORT_BASELINE, config) for config in configs]
+    networks = [bench.network(name, config) for config in configs]
     ways: dict[str, Callable[..., evaluation.Latency]] = {"": lambda i, *rest: evaluation.latency(networks[i], *rest)}
     if device.type != "cpu":
-        modules = [bench.module(REPORT_BASELINE, config).to(device) for config in configs]
+        modules = [bench.module(name, config).to(device) for config in configs]
         ways[f"{device.type} "] = lambda i, *rest: evaluation.device_latency(modules[i], *rest)
     quietest: dict[tuple[int, str], evaluation.Latency] = {}
     for _ in range(ROUNDS):
@@ -161,7 +155,7 @@ def latencies(bench: Workbench, configs: list[CompressionConfig]) -> list[dict[s
             quietest[place] = min(quietest.get(place, found), found, key=lambda own: own.median)
     rows = []
     for number, config in enumerate(configs):
-        outline = bench.outline(REPORT_BASELINE, config)
+        outline = bench.outline(name, config)
         own = {where: asdict(found) for (place, where), found in quietest.items() if place == number}
         about = {"multiply_accumulates": outline.multiply_accumulates, "products": outline.products}
         rows.append({**about, "batches": own})
@@ -193,3 +187,88 @@ def rank_correlation(rows: list[dict[str, Any]], key: str) -> tuple[float, float
     known = [row for row in rows if row[key] is not None]
     found = spearmanr([row[key] for row in known], [-row["difference"] for row in known])
     return float(found.statistic), float(found.pvalue)
+
+
+def channels(
+    bench: Workbench,
+    name: str,
+    epochs: int = 3,
+    progress: Progress = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[dict[str, Any]]:
+    """Half of all channels removed, by every score and scope, before training and after; beside it the network as it is
+    and half of its weights set to zero: parameters, multiply-accumulates, time per image, accuracy on validation.
+
+    Returns rows `title`, `config`, `parameters`, `bytes`, `before`, `after` (None where nothing was trained) and
+    `latency`.
+    """
+    whole = {"the network": CompressionConfig(), "half of the weights zero": CompressionConfig(sparsity=0.5)}
+    half = {
+        f"half of the channels, by {score}, {scope}": CompressionConfig(
+            channel_share=0.5, channel_score=score, scope=scope
+        )
+        for score, scope in product(get_args(ChannelScore), get_args(Scope))
+    }
+    rows: list[dict[str, Any]] = []
+    for title, config in (whole | half).items():
+        trained = replace(config, recovery=RecoveryConfig(epochs=epochs)) if title in half else None
+        if trained is not None:
+            said = partial(_say, progress, title, 0, (len(rows) - len(whole)) / len(half))
+            bench.recover(name, trained, said, should_stop)
+        before = bench.evaluate(name, config)
+        after = None if trained is None else _figures(bench.evaluate(name, trained))
+        own = {"title": title, "config": (trained or config).to_json(), "parameters": before.parameters}
+        rows.append(own | {"bytes": before.bytes, "before": _figures(before), "after": after})
+    progress({"message": "Time per image.", "done": 1.0})
+    for row, timed in zip(rows, latencies(bench, name, list((whole | half).values())), strict=True):
+        row["latency"] = timed
+    return rows
+
+
+def pruning(
+    bench: Workbench,
+    name: str = "cnn",
+    allowance: float = 0.01,
+    epochs: int = 8,
+    progress: Progress = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """The assignment's pruning half: the largest sparsity within `allowance` of the validation accuracy, one shot and
+    iterative, with the test images' verdict on both; the sensitivity of the layers; half of the channels removed.
+    """
+    one_shot = search.one_shot_answers(bench, name, allowance, progress, should_stop)
+    best = max(one_shot, key=lambda answer: float(answer["sparsity"]))
+    steps = search.largest_iterative(bench, name, ITERATIVE, iterative(epochs), allowance, progress, should_stop)
+    kept = [run for run in steps["runs"] if run["target"] == steps["sparsity"]]
+    chosen = {"one-shot": best["points"][best["chosen"]], **({"iterative": kept[0]} if kept else {})}
+    verdicts = {}
+    for title, found in chosen.items():
+        tested = bench.evaluate(name, CompressionConfig.from_json(found["config"]), "test")
+        layers = {layer.name: layer.sparsity for layer in tested.layers}
+        verdicts[title] = {**_figures(tested), **_difference(bench, tested, None), "layers": layers}
+    return {
+        "baseline": name,
+        "allowance": allowance,
+        "one_shot": one_shot,
+        "iterative": steps,
+        "test": verdicts,
+        "sensitivity": search.sensitivity(bench, name, CompressionConfig(), progress, should_stop),
+        "channels": channels(bench, name, progress=progress, should_stop=should_stop),
+    }
+
+
+def iterative(epochs: int) -> RecoveryConfig:
+    """The training of the iterative experiments. Its rate was chosen on validation: 0.1 won over 0.03."""
+    return RecoveryConfig(epochs=epochs, learning_rate=0.1, schedule="iterative")
+
+
+def _low_rank(bench: Workbench, request: dict[str, Any], report: Progress, stop: Callable[[], bool]) -> dict[str, Any]:
+    return low_rank(bench, request["seeds"], request["epochs"], report, stop)
+
+
+def _channels(bench: Workbench, request: dict[str, Any], report: Progress, stop: Callable[[], bool]) -> dict[str, Any]:
+    return {"rows": channels(bench, request["baseline"], request["epochs"], report, stop)}
+
+
+KINDS = {LOW_RANK: _low_rank, CHANNELS: _channels}
+"""Kind of a job -> what its process does."""

@@ -1,29 +1,50 @@
 """Settings chosen for a whole network, by measurement on the validation images."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from itertools import product
+from typing import Any, get_args
 
-from core import low_rank
-from core.config import DENSE, CompressionConfig, LayerConfig, LowRankMethod
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from core import low_rank, pruning
+from core.config import DENSE, CompressionConfig, LayerConfig, LowRankMethod, RecoveryConfig, Scope, Score
 from core.jobs import Cancelled
 from core.workbench import Result, Workbench
 
-ALLOCATION = "rank allocation"
-"""The kind of a job that does it."""
+Progress = Callable[[dict[str, Any]], None]
+Stop = Callable[[], bool]
+
+ALLOCATION, ONE_SHOT, ITERATIVE, SCAN = "rank allocation", "one-shot search", "iterative search", "sensitivity scan"
+"""The kinds of jobs that do it."""
 
 SHRINK = 0.75
-"""Each step takes a layer to this share of its rank."""
+"""Each step of the rank allocation takes a layer to this share of its rank."""
 
 FAR_ENOUGH = 0.2
-"""The allocation ends where so much accuracy is lost."""
+"""The rank allocation ends where so much accuracy is lost."""
+
+GRID = 200
+"""One-shot sparsities are multiples of 1 / GRID."""
+
+LOOK_ON = 6
+"""So many places in a row must lose too much before the search for the largest sparsity ends."""
+
+TARGETS = (0.90, 0.94, 0.96, 0.97, 0.98)
+"""Sparsities that the iterative search may train for."""
+
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Sparsities of the sensitivity scan."""
 
 
 def allocate_ranks(
     bench: Workbench,
     name: str,
     method: LowRankMethod = "whitened",
-    progress: Callable[[dict[str, Any]], None] = lambda event: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    progress: Progress = lambda event: None,
+    should_stop: Stop = lambda: False,
 ) -> list[dict[str, Any]]:
     """Ranks for all layers, greedily: at each step the one layer gets smaller whose validation loss rises least per
     byte that it saves (a greedy form of Idelbayev & Carreira-Perpinan 2020).
@@ -82,8 +103,148 @@ def within(steps: list[dict[str, Any]], lost: float | None = None, size: int | N
     return max(fits, key=lambda step: step["accuracy"], default=None)
 
 
-def work(
-    bench: Workbench, request: dict[str, Any], report: Callable[[dict[str, Any]], None], should_stop: Callable[[], bool]
+def largest_one_shot(
+    bench: Workbench, name: str, config: CompressionConfig, allowance: float = 0.01, should_stop: Stop = lambda: False
 ) -> dict[str, Any]:
-    """What the process of a job of this kind does."""
+    """The largest sparsity on the grid of 1 / `GRID` that loses at most `allowance` of the validation images, one shot.
+
+    Bisection finds a place where the loss passes the allowance; since a loss on so many images goes up and down by
+    chance, the places above it are then tried until `LOOK_ON` in a row lose more.
+
+    config : everything but the sparsity. Returns `sparsity`, `points` (all that were measured, by sparsity, each with
+    `config`, `accuracy`, `difference`, `bytes`), and `chosen`, the place of the answer among them.
+    """
+    found: dict[int, dict[str, Any]] = {}
+
+    def fits(place: int) -> bool:
+        if should_stop():
+            raise Cancelled
+        if place not in found:
+            found[place] = point(bench.evaluate(name, replace(config, sparsity=place / GRID)))
+        return bool(found[place]["difference"] >= -allowance - 1e-12)
+
+    low, high = 0, GRID
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    best, place = low, low
+    while place < min(GRID, best + LOOK_ON):
+        place += 1
+        best = place if fits(place) else best
+    fits(best)
+    places = sorted(found)
+    return {"sparsity": best / GRID, "points": [found[each] for each in places], "chosen": places.index(best)}
+
+
+def one_shot_answers(
+    bench: Workbench,
+    name: str,
+    allowance: float = 0.01,
+    progress: Progress = lambda event: None,
+    should_stop: Stop = lambda: False,
+) -> list[dict[str, Any]]:
+    """`largest_one_shot` for every score and scope, each with its `score`, `scope` and `config`."""
+    answers: list[dict[str, Any]] = []
+    ways = list(product(get_args(Score), get_args(Scope)))
+    for score, scope in ways:
+        progress({"message": f"{score}, threshold over the {scope}", "done": len(answers) / len(ways)})
+        found = largest_one_shot(bench, name, CompressionConfig(score=score, scope=scope), allowance, should_stop)
+        answers.append({"score": score, "scope": scope, **found})
+    return answers
+
+
+def largest_iterative(
+    bench: Workbench,
+    name: str,
+    config: CompressionConfig,
+    recovery: RecoveryConfig,
+    allowance: float = 0.01,
+    progress: Progress = lambda event: None,
+    should_stop: Stop = lambda: False,
+    targets: tuple[float, ...] = TARGETS,
+) -> dict[str, Any]:
+    """The largest of `targets` that loses at most `allowance` of the validation images when pruned step by step.
+
+    The middle one is trained first, then the middle of those that its answer leaves open. Returns `sparsity` (None
+    where none fits) and `runs`: of every target that was trained the figures of `point`, and its `history`.
+    """
+    runs: list[dict[str, Any]] = []
+    open_targets, best = list(targets), None
+    recovery = replace(recovery, schedule="iterative")
+    whole = len(targets).bit_length()
+    while open_targets:
+        middle = len(open_targets) // 2
+        wanted = replace(config, sparsity=open_targets[middle], recovery=recovery)
+
+        def said(event: dict[str, Any], target: float = open_targets[middle], before: int = len(runs)) -> None:
+            about = {"target": target} if "figures" in event else {}
+            progress(event | about | ({"done": (before + event["done"]) / whole} if "done" in event else {}))
+
+        progress({"message": f"{open_targets[middle]:.0%} sparse"})
+        bench.recover(name, wanted, said, should_stop)
+        runs.append(point(bench.evaluate(name, wanted)) | {"history": bench.history(name, wanted)})
+        if runs[-1]["difference"] >= -allowance - 1e-12:
+            best, open_targets = open_targets[middle], open_targets[middle + 1 :]
+        else:
+            open_targets = open_targets[:middle]
+    return {"sparsity": best, "runs": sorted(runs, key=lambda run: run["target"])}
+
+
+def sensitivity(
+    bench: Workbench,
+    name: str,
+    config: CompressionConfig,
+    progress: Progress = lambda event: None,
+    should_stop: Stop = lambda: False,
+) -> list[dict[str, Any]]:
+    """What the network loses where only one layer is pruned, by layer and sparsity (`SHARES`), nothing trained.
+
+    config : what is not pruned about it. Returns rows `layer`, `sparsity`, `accuracy`, `difference`, `bytes`.
+    """
+    layers, rows = bench.baseline(name).layers, []
+    for layer in layers:
+        for share in SHARES:
+            if should_stop():
+                raise Cancelled
+            alone = bench.evaluate(name, config.with_layer(layer.name, sparsity=share))
+            rows.append(point(alone) | {"layer": layer.name, "sparsity": share})
+            progress({"message": f"{layer.name}, {share:.0%} sparse", "done": len(rows) / len(layers) / len(SHARES)})
+    return rows
+
+
+def prune_by_hand(
+    weight: NDArray[np.float64], score: Score, sparsity: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores and mask of a small matrix; its inputs are taken as equally large."""
+    tensor = torch.from_numpy(weight)
+    scores = pruning.lamp(tensor) if score == "lamp" else pruning.magnitude(tensor)
+    return scores.numpy(), pruning.keep_mask(scores, sparsity).numpy()
+
+
+def point(result: Result) -> dict[str, Any]:
+    """A configuration's figures, as JSON can hold them. target : the sparsity that was asked for"""
+    about = {"config": result.config.to_json(), "target": result.config.sparsity, "sparsity": result.sparsity}
+    measured = {"accuracy": result.evaluation.accuracy, "loss": result.evaluation.loss}
+    return about | measured | {"difference": result.comparison.difference, "bytes": result.bytes}
+
+
+def _allocation(bench: Workbench, request: dict[str, Any], report: Progress, should_stop: Stop) -> dict[str, Any]:
     return {"steps": allocate_ranks(bench, request["baseline"], request["method"], report, should_stop)}
+
+
+def _one_shot(bench: Workbench, request: dict[str, Any], report: Progress, should_stop: Stop) -> dict[str, Any]:
+    return {"answers": one_shot_answers(bench, request["baseline"], request["allowance"], report, should_stop)}
+
+
+def _iterative(bench: Workbench, request: dict[str, Any], report: Progress, should_stop: Stop) -> dict[str, Any]:
+    config, recovery = CompressionConfig(score=request["score"]), RecoveryConfig(**request["recovery"])
+    return largest_iterative(bench, request["baseline"], config, recovery, request["allowance"], report, should_stop)
+
+
+def _scan(bench: Workbench, request: dict[str, Any], report: Progress, should_stop: Stop) -> dict[str, Any]:
+    config = CompressionConfig(score=request["score"])
+    return {"rows": sensitivity(bench, request["baseline"], config, report, should_stop)}
+
+
+KINDS = {ALLOCATION: _allocation, ONE_SHOT: _one_shot, ITERATIVE: _iterative, SCAN: _scan}
+"""Kind of a job -> what its process does."""

@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from core.data import Split, normalize
 
 Progress = Callable[[dict[str, Any]], None]
 REPORT_SECONDS = 0.5
+MEANWHILE_STEPS = 40
 TEMPERATURE = 2.0
 """Softens predictions in distillation, so that what the teacher holds for less likely counts, too."""
 
@@ -45,6 +47,21 @@ class Trained:
     module: nn.Module
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Meanwhile:
+    """What happens to a network while it trains: nothing, if not said otherwise.
+
+    change : told how much of the training is over, in [0, 1], every `MEANWHILE_STEPS` steps
+    settled : from this share on nothing changes any more, and the learning rate starts again (rewound, Renda et al.
+        2020)
+    describe : figures for the history, after every epoch
+    """
+
+    change: Callable[[float], object] = lambda done: None
+    settled: float = 0.0
+    describe: Callable[[], dict[str, Any]] = dict
 
 
 def best_device() -> torch.device:
@@ -102,11 +119,14 @@ def recover(
     progress: Progress = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
+    meanwhile: "Meanwhile | None" = None,
 ) -> Trained:
     """Fine-tune a compressed network: pruned weights stay zero, factors stay factors, and weights on a grid are trained
     through their rounding (`quantization.fake_quantize`). The same recipe for every network, the uncompressed one
-    included. teacher : the baseline, learnt from where `config.distillation` says so.
+    included.
 
+    teacher : the baseline, learnt from where `config.distillation` says so
+    meanwhile : what changes the network while it trains: iterative pruning
     Raises Stopped, Diverged.
     """
     device = device or best_device()
@@ -114,7 +134,7 @@ def recover(
         model, config.epochs, config.seed, learning_rate=config.learning_rate, flips=model == "cnn"
     )  # fmt: skip
     taught_by = teacher.to(device).eval() if config.distillation else None
-    return fit(network, recipe, training, validation, progress, should_stop, device, taught_by)
+    return fit(network, recipe, training, validation, progress, should_stop, device, taught_by, meanwhile)
 
 
 def fit(
@@ -126,14 +146,19 @@ def fit(
     should_stop: Callable[[], bool],
     device: torch.device,
     teacher: nn.Module | None = None,
+    meanwhile: "Meanwhile | None" = None,
 ) -> Trained:
     """Minimise the cross entropy of `module` for `config.epochs`; keep the epoch with the best validation accuracy.
 
     teacher : a network on the same device to learn from, too; see `_loss`
+    meanwhile : changes the module as the training goes on; only epochs after that may be kept
     """
+    meanwhile = meanwhile or Meanwhile()
     module = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = len(training) // config.batch_size
-    optimizer, schedule = _optimizer(module, config, steps * config.epochs)
+    optimizer, cycle = _optimizer(module, config)
+    settled = round(meanwhile.settled * steps * config.epochs)
+    schedule = cycle(settled or steps * config.epochs)
     generator = torch.Generator().manual_seed(config.seed)
     images, labels = training.images.to(device), training.labels.to(device)
     watched = validation.images.to(device), validation.labels.to(device)
@@ -146,8 +171,12 @@ def fit(
         for step, (x, y) in enumerate(_batches(images, labels, config, generator), 1):
             if should_stop():
                 raise Stopped(f"Training was stopped in epoch {epoch} of {config.epochs}.")
+            if step % MEANWHILE_STEPS == 1:
+                meanwhile.change((epoch - 1 + step / steps) / config.epochs)
             seen += _step(module, x, y, config, optimizer, device, teacher)
             schedule.step()
+            if (epoch - 1) * steps + step == settled:
+                schedule = cycle(steps * config.epochs - settled)
             if time.perf_counter() - reported > REPORT_SECONDS:
                 reported = time.perf_counter()
                 progress({"epoch": epoch, "epochs": config.epochs, "done": (epoch - 1 + step / steps) / config.epochs})
@@ -157,25 +186,26 @@ def fit(
         held_out = _measure(module, *watched, config)
         figures = dict(zip(("validation_loss", "validation_accuracy"), held_out, strict=True))
         history.append({"epoch": epoch, "training_loss": loss, "training_accuracy": accuracy, **figures})
-        history[-1]["seconds"] = time.perf_counter() - start
-        if held_out[1] > max((past["validation_accuracy"] for past in history[:-1]), default=-1.0):
+        history[-1] |= {"seconds": time.perf_counter() - start, **meanwhile.describe()}
+        if epoch / config.epochs <= meanwhile.settled < 1:
+            pass  # the network is not yet what it will be
+        elif best_epoch == 0 or held_out[1] > history[best_epoch - 1]["validation_accuracy"]:
             best_epoch, best_state = epoch, copy.deepcopy(module.state_dict())
         progress({"epoch": epoch, "epochs": config.epochs, "done": epoch / config.epochs, "figures": history[-1]})
     module.load_state_dict(best_state)
     return Trained(module.eval(), history, best_epoch)
 
 
-def _optimizer(module: nn.Module, config: TrainingConfig, steps: int) -> tuple[Any, Any]:
+def _optimizer(module: nn.Module, config: TrainingConfig) -> tuple[Any, Callable[[int], Any]]:
+    """The optimizer, and what makes its schedule for so many steps: one cycle for SGD, nothing for Adam."""
     if config.optimizer == "adam":
         adam = torch.optim.Adam(module.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        return adam, torch.optim.lr_scheduler.ConstantLR(adam, factor=1.0)
+        return adam, lambda steps: torch.optim.lr_scheduler.ConstantLR(adam, factor=1.0)
     sgd = torch.optim.SGD(
         module.parameters(), config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
     )
-    one_cycle = torch.optim.lr_scheduler.OneCycleLR(
-        sgd, config.learning_rate, total_steps=steps + 1, pct_start=0.25, div_factor=10, cycle_momentum=False
-    )
-    return sgd, one_cycle
+    cycle = partial(torch.optim.lr_scheduler.OneCycleLR, sgd, config.learning_rate, cycle_momentum=False)
+    return sgd, lambda steps: cycle(total_steps=steps + 1, pct_start=0.25, div_factor=10)
 
 
 def _batches(

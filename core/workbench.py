@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,13 +35,14 @@ from core.files import safetensors_header, sha256, write_atomically
 from core.footprint import Entry, Footprint
 from core.models import Baseline
 from core.store import Store, key_of
-from core.stored import StoredNetwork
+from core.stored import StoredLayer, StoredNetwork
 from core.turns import Ticket, Turns, Work
 
 SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
 PRETRAINED = Path(__file__).parent / "pretrained"
 _REMEMBERED = 256
 _REMEMBERED_POINTS = 50_000
+_REMEMBERED_MOMENTS = 2
 LATENCY_SECONDS = 20.0
 """After so long a latency is measured again."""
 
@@ -81,10 +82,14 @@ class Card:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A layer of a compressed network, in figures. note : why it stays dense where a rank was asked for, or ""."""
+    """A layer of a compressed network, in figures. shape : of its weight in the baseline; channels : that stay.
+
+    note : why it has another rank than was asked for, or ""
+    """
 
     name: str
     shape: tuple[int, ...]
+    channels: int
     rank: int | None
     full_rank: int
     break_even_rank: int
@@ -218,6 +223,16 @@ class Rebuilt:
         return pairs
 
 
+@dataclass(frozen=True, eq=False)
+class StoredWeight:
+    """A stored tensor as a matrix, before pruning and quantization and after. kept : bool, where not pruned."""
+
+    name: str
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
+    kept: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class Export:
     """What was exported, byte for byte, and what a fresh process found. verdict : as `artifact.verify` returns it."""
@@ -245,6 +260,7 @@ class Workbench:
         self._baselines: dict[str, Baseline] = {}
         self._statistics: dict[str, compression.Statistics] = {}
         self._decompositions: dict[tuple[str, str], dict[str, low_rank.Decomposition]] = {}
+        self._known_moments: OrderedDict[str, compression.Moments] = OrderedDict()
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._latencies: dict[object, tuple[float, Latency]] = {}
         self._points: dict[tuple[str, CompressionConfig], tuple[float, int] | None] = {}
@@ -364,24 +380,21 @@ class Workbench:
 
     def outline(self, name: str, config: CompressionConfig) -> Outline:
         """What follows from the configuration in closed form, before anything is measured."""
-        baseline = self.baseline(name)
-        compression.check(config, baseline.layers)
-        factored = ((layer, compression.rank_of(layer, config)) for layer in baseline.layers)
-        ranks = {layer.name: rank for layer, rank in factored if rank is not None}
-        sizes = [
-            ranks[layer.name] * sum(layer.matrix_shape) if layer.name in ranks else layer.weights
-            for layer in baseline.layers
-        ]
-        biases = sum(layer.shape[0] for layer in baseline.layers)
-        bits = [config.bits_of(layer.name) for layer in baseline.layers]
-        spectra = self.decompositions(baseline, config.low_rank_method)
-        energy = {
-            name: float(low_rank.cumulative_energy(spectra[name].singular_values)[rank - 1])
-            for name, rank in ranks.items()
-        }
-        macs = sum(size * uses for size, uses in zip(sizes, models.weight_uses(baseline.layers), strict=True))
+        baseline, statistics = self.baseline(name), self.statistics(self.baseline(name))
+        smaller, columns = compression.narrow(baseline, config, statistics)
+        layers, energy, sizes = smaller.layers, {}, []
+        for layer in layers:
+            rank = compression.rank_of(layer, config)
+            sizes.append(layer.weights if rank is None else rank * sum(layer.matrix_shape))
+            if rank is not None:
+                weight = smaller.tensors[f"{layer.name}.weight"]
+                found = statistics.decomposition(layer, weight, columns[layer.name], config.low_rank_method)
+                energy[layer.name] = float(low_rank.cumulative_energy(found.singular_values)[rank - 1])
+        biases = sum(layer.shape[0] for layer in layers)
+        bits = [config.bits_of(layer.name) for layer in layers]
+        macs = sum(size * uses for size, uses in zip(sizes, models.weight_uses(layers), strict=True))
         kilobytes = footprint.model_size_kb(sizes, bits, biases)
-        return Outline(sum(sizes) + biases, macs, len(sizes) + len(ranks), baseline.bytes, kilobytes, energy)
+        return Outline(sum(sizes) + biases, macs, len(sizes) + len(energy), baseline.bytes, kilobytes, energy)
 
     @staticmethod
     def _key(baseline: Baseline, config: CompressionConfig, split: SplitName) -> str:
@@ -533,13 +546,19 @@ class Workbench:
             raise ConfigError("recovery must be given. Got None instead.")
         if self.history(name, config) is not None:
             return
-        statistics = self.statistics(baseline)
-        network = compression.compress(baseline, config, statistics)
+        statistics, meanwhile = self.statistics(baseline), None
+        if config.recovery.schedule == "iterative":
+            network = compression.restructure(baseline, config, statistics)
+            step = partial(compression.prune_gradually, network, config, statistics)
+            meanwhile = training.Meanwhile(step, compression.PRUNING_SHARE, network.sparsities)
+        else:
+            network = compression.compress(baseline, config, statistics)
         teacher = compression.compress(baseline, CompressionConfig(), statistics)
         images = data.load("train", self.cache / "data", lambda text: progress({"message": text}))
         trained = training.recover(
-            network, config.recovery, baseline.model, images, data.load("validation"), teacher, progress, should_stop
-        )
+            network, config.recovery, baseline.model, images, data.load("validation"), teacher, progress, should_stop,
+            meanwhile=meanwhile,
+        )  # fmt: skip
         state = {key: tensor.contiguous() for key, tensor in trained.module.cpu().state_dict().items()}
         payload = json.dumps({"history": trained.history, "best_epoch": trained.best_epoch}).encode()
         if not self.store.put(self._recovery_key(baseline, config), "recovered", payload, save(state), kept=True):
@@ -558,9 +577,32 @@ class Workbench:
         """What compression needs of a baseline besides its weights; computed once per baseline, ever."""
         with self._lock:
             if baseline.sha256 not in self._statistics:
-                images, made = data.load("calibration").inputs, partial(self.decompositions, baseline)
-                self._statistics[baseline.sha256] = compression.Statistics(made, images)
+                ready = partial(self.decompositions, baseline), partial(self._moments, baseline)
+                self._statistics[baseline.sha256] = compression.Statistics(*ready, data.load("calibration").inputs)
             return self._statistics[baseline.sha256]
+
+    def _moments(self, baseline: Baseline) -> compression.Moments:
+        """Of the latest `_REMEMBERED_MOMENTS` baselines in memory: the shipped CNN's are 80 MB."""
+        images = data.load("calibration")
+        key = key_of("moments", baseline=baseline.sha256, images=images.fingerprint)
+        with self._decomposing:
+            if key not in self._known_moments:
+                tensors = self._tensors("moments", key, lambda: _flat(compression.moments(baseline, images.inputs)))
+                while len(self._known_moments) >= _REMEMBERED_MOMENTS:
+                    self._known_moments.popitem(last=False)
+                self._known_moments[key] = {
+                    layer.name: (tensors[f"{layer.name}.0"], tensors[f"{layer.name}.1"]) for layer in baseline.layers
+                }
+            return self._known_moments[key]
+
+    def _tensors(self, kind: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """From the cache, else made and kept there."""
+        found = self.store.get(key)
+        if found is not None and found.weights is not None:
+            return load(found.weights)
+        tensors = {name: tensor.contiguous() for name, tensor in make().items()}
+        self.store.put(key, kind, b"{}", save(tensors))
+        return tensors
 
     def decompositions(self, baseline: Baseline, method: LowRankMethod) -> dict[str, low_rank.Decomposition]:
         """By layer; from memory or the cache where they were made before."""
@@ -572,20 +614,12 @@ class Workbench:
 
     def _decompose(self, baseline: Baseline, method: LowRankMethod) -> dict[str, low_rank.Decomposition]:
         images = data.load("calibration")
-        key = key_of("decompositions", baseline=baseline.sha256, method=method, images=images.fingerprint)
-        found = self.store.get(key)
-        if found is not None and found.weights is not None:
-            tensors = load(found.weights)
-        else:
-            tensors = {
-                f"{name}.{part}": tensor.contiguous()
-                for name, parts in compression.decompose(baseline, method, images.inputs).items()
-                for part, tensor in parts._asdict().items()
-            }
-            self.store.put(key, "decompositions", b"{}", save(tensors))
-        fields = low_rank.Decomposition._fields
+        key = key_of("decomposition", baseline=baseline.sha256, method=method, images=images.fingerprint)
+        known = partial(self._moments, baseline)
+        tensors = self._tensors("decompositions", key, lambda: _flat(compression.decompose(baseline, method, known)))
+        parts = range(len(low_rank.Decomposition._fields))
         return {
-            layer.name: low_rank.Decomposition(*(tensors[f"{layer.name}.{part}"] for part in fields))
+            layer.name: low_rank.Decomposition(*(tensors[f"{layer.name}.{part}"] for part in parts))
             for layer in baseline.layers
         }
 
@@ -595,22 +629,21 @@ class Workbench:
         What is known is answered at once, and measured anew when there is time, after a while; the quietest of the
         measurements stands, since others may use the machine too.
         """
-        baseline = self.baseline(name)
-        ranks = tuple((layer.name, compression.rank_of(layer, config)) for layer in baseline.layers)
-        key = ("latency", baseline.sha256, ranks, batch)
+        baseline, structure = self.baseline(name), _structure(config)
+        key = ("latency", baseline.sha256, structure, batch)
         with self._lock:
             measured_at, best = self._latencies.get(key, (0.0, None))
-        work = partial(self._time, key, baseline, batch)
+        work = partial(self._time, key, baseline, structure, batch)
         if best is None:
             return self.turns.ask(session, key, work)
         if time.monotonic() - measured_at > LATENCY_SECONDS:
             self.turns.wish(f"{session} latency", {key: work})
         return Ticket(session, key, value=best, done=True)
 
-    def _time(self, key: tuple[Any, ...], baseline: Baseline, batch: int, *unused: object) -> Latency:
-        _, _, ranks, _ = key
-        only_ranks = {name: LayerConfig(rank=DENSE if rank is None else rank) for name, rank in ranks}
-        network = self._compressed(baseline, CompressionConfig(layers=tuple(only_ranks.items())))
+    def _time(
+        self, key: Hashable, baseline: Baseline, structure: CompressionConfig, batch: int, *unused: object
+    ) -> Latency:
+        network = self._compressed(baseline, structure)
         measured = evaluation.latency(network, data.load("validation").inputs, batch)
         with self._lock:
             _, best = self._latencies.get(key, (0.0, None))
@@ -625,6 +658,20 @@ class Workbench:
     def flips(self, result: Result, against: Result | None = None) -> pd.DataFrame:
         """Every image whose prediction the configuration changed; against the baseline or another configuration."""
         return evaluation.flips(against.evaluation if against else result.baseline, result.evaluation)
+
+    def weights(self, name: str, config: CompressionConfig, layer: str) -> list[StoredWeight]:
+        """What a layer stores, one weight or two factors, beside what it was before pruning, rounding and training."""
+        whole = replace(_structure(config), low_rank_method=config.low_rank_method)
+        now, was = (
+            next(stored for stored in self.network(name, each).layers if stored.layer.name == layer).tensors
+            for each in (config, whole)
+        )
+        found = []
+        for own, before in zip(now, was, strict=True):
+            old, new = (low_rank.as_matrix(tensor.weight()).numpy() for tensor in (before, own))
+            kept = np.ones(old.shape, bool) if own.mask is None else low_rank.as_matrix(own.mask).numpy()
+            found.append(StoredWeight(own.name, old, new, kept))
+        return found
 
     def compare(self, result: Result, against: Result) -> Comparison:
         """`result` after, `against` before, image by image."""
@@ -707,15 +754,12 @@ class Workbench:
 
     def work(self, request: dict[str, Any], report: jobs.Report, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """What a job's process does."""
-        try:
-            if request["kind"] == "recover":
-                wanted = CompressionConfig.from_json(json.dumps(request["config"]))
-                self.recover(request["baseline"], wanted, report, should_stop)
-                return {"recovered": request["baseline"]}
-            config = TrainingConfig(**request["config"])
-            baseline = self.train(config, report, should_stop)
-        except training.Stopped:
-            raise jobs.Cancelled from None
+        if request["kind"] == "recover":
+            wanted = CompressionConfig.from_json(json.dumps(request["config"]))
+            self.recover(request["baseline"], wanted, report, should_stop)
+            return {"recovered": request["baseline"]}
+        config = TrainingConfig(**request["config"])
+        baseline = self.train(config, report, should_stop)
         title = f"{config.model.upper()}, {config.epochs} epochs, seed {config.seed}"
         return {
             "baseline": self.add_baseline(baseline, title, "trained"),
@@ -779,31 +823,47 @@ def source(path: str) -> str:
     return inspect.getsource(getattr(importlib.import_module(module), name))
 
 
+def _structure(config: CompressionConfig) -> CompressionConfig:
+    """What the time of a forward pass depends on: channels and ranks. Bits and scattered zeros do not change it."""
+    layers = tuple((name, replace(own, sparsity=None, bits=None)) for name, own in config.layers)
+    chosen = CompressionConfig(layers, config.channel_share, config.channel_score, config.rank_share)
+    scope = chosen.scope if config.channel_share is None else config.scope
+    return replace(chosen, above_break_even=config.above_break_even, scope=scope)
+
+
+def _flat(by_layer: Mapping[str, tuple[Tensor, ...]]) -> dict[str, Tensor]:
+    return {f"{name}.{part}": tensor for name, parts in by_layer.items() for part, tensor in enumerate(parts)}
+
+
 def _layer_rows(baseline: Baseline, stored: StoredNetwork, ledger: Footprint) -> list[dict[str, Any]]:
     rows = []
     for layer, own in zip(baseline.layers, stored.layers, strict=True):
-        break_even = low_rank.break_even_rank(*layer.matrix_shape)
+        break_even = low_rank.break_even_rank(*own.layer.matrix_shape)
         row = LayerRow(
             name=layer.name,
             shape=layer.shape,
+            channels=own.layer.shape[0],
             rank=own.rank,
-            full_rank=layer.full_rank,
+            full_rank=own.layer.full_rank,
             break_even_rank=break_even,
             parameters=own.weights + own.bias.numel(),
             sparsity=own.sparsity,
             rounded_to_zero=sum(tensor.zeros - tensor.masked for tensor in own.tensors),
             bits=own.tensors[0].bits,
             bytes=sum(entry.bytes for entry in ledger.entries if entry.layer == layer.name),
-            note=_dense_note(layer, own.rank, stored.config, break_even),
+            note=_rank_note(own, stored.config, break_even),
         )
         rows.append(asdict(row))
     return rows
 
 
-def _dense_note(layer: models.Layer, rank: int | None, config: CompressionConfig, break_even: int) -> str:
-    if rank is not None or config.rank_share is None or config.layer(layer.name).rank is not None:
+def _rank_note(own: StoredLayer, config: CompressionConfig, break_even: int) -> str:
+    asked, full = config.layer(own.layer.name).rank, own.layer.full_rank
+    if asked is not None:
+        return f"rank {asked} was asked for: {full} are left without its channels" if asked > full else ""
+    if own.rank is not None or config.rank_share is None:
         return ""
-    wanted = low_rank.rank_from_share(config.rank_share, layer.full_rank)
+    wanted = low_rank.rank_from_share(config.rank_share, full)
     return f"stays dense: rank {wanted} is above break-even, {break_even}"
 
 

@@ -30,7 +30,7 @@ from core.compression import Statistics
 from core.config import CompressionConfig, LayerConfig
 from core.data import Split
 from core.inference import Runner
-from core.models import Baseline
+from core.models import Baseline, Layer
 from core.quantization import fake_quantize
 from core.stored import StoredNetwork
 from core.workbench import Workbench
@@ -91,7 +91,8 @@ def baseline(request: pytest.FixtureRequest) -> Baseline:
 
 
 def statistics_of(baseline: Baseline, images: Tensor) -> Statistics:
-    return Statistics(cache(lambda method: compression.decompose(baseline, method, images)), images)
+    known = cache(lambda: compression.moments(baseline, images))
+    return Statistics(cache(lambda method: compression.decompose(baseline, method, known)), known, images)
 
 
 See = Callable[[str, Tensor, float | None], None]
@@ -174,22 +175,27 @@ SHARES = st.one_of(st.sampled_from([0.0, 0.5, 0.8, 1.0]), st.floats(0, 1))
 def configurations(baseline: Baseline) -> st.SearchStrategy[CompressionConfig]:
     """Every kind of configuration that fits the baseline."""
 
-    def own(full_rank: int) -> st.SearchStrategy[LayerConfig]:
+    def own(layer: Layer) -> st.SearchStrategy[LayerConfig]:
+        last = layer is baseline.layers[-1]
         return st.builds(
             LayerConfig,
-            rank=st.none() | st.integers(0, full_rank),
+            channels=st.none() if last else st.none() | st.integers(1, layer.shape[0]),
+            rank=st.none() | st.integers(0, layer.full_rank),
             sparsity=st.none() | SHARES,
             bits=st.none() | st.integers(2, 8) | st.just(32),
         )
 
-    layers = st.fixed_dictionaries({}, optional={layer.name: own(layer.full_rank) for layer in baseline.layers})
+    layers = st.fixed_dictionaries({}, optional={layer.name: own(layer) for layer in baseline.layers})
     return st.builds(
         CompressionConfig,
         layers=layers,
+        channel_share=st.none() | st.floats(0.01, 1),
+        channel_score=st.sampled_from(["l1", "activation"]),
         rank_share=st.none() | st.floats(0.01, 1),
         above_break_even=st.booleans(),
         low_rank_method=st.sampled_from(["svd", "whitened"]),
         sparsity=st.none() | SHARES,
+        score=st.sampled_from(["magnitude", "lamp", "activation"]),
         scope=st.sampled_from(["network", "layer"]),
         bits=st.none() | st.integers(2, 8),
         activation_bits=st.none() | st.integers(2, 8),

@@ -236,7 +236,7 @@ def test_errors_are_one_line_that_names_what_is_wrong(complaint: Run, tmp_path: 
     assert "fc9" in evaluate("--bits", "fc9=4")
     assert "LAYER=K" in evaluate("--rank", "3")
     assert "rank of fc2" in evaluate("--rank", "fc2=9999")
-    assert "'fc2=x'" in evaluate("--rank", "fc2=x")
+    assert "fc2=x" in evaluate("--rank", "fc2=x")
     assert "nowhere.json" in evaluate("--config", tmp_path / "nowhere.json")
     assert "energy" in complaint("spectrum", "--baseline", file, "--energy", "1.5")
     assert "verdict.json" in complaint("verify", tmp_path / "nowhere")

@@ -27,6 +27,35 @@ def weights(network: StoredNetwork) -> dict[str, Tensor]:
     return {tensor.name: tensor.weight() for stored in network.layers for tensor in stored.tensors}
 
 
+# Iterative pruning.
+
+
+@pytest.mark.parametrize("config", [CompressionConfig(sparsity=0.9, score="lamp", bits=4, activation_bits=4),
+                                    CompressionConfig(sparsity=0.8, score="activation", rank_share=0.3)])  # fmt: skip
+def test_step_by_step_the_zeros_grow_by_the_cubic_and_none_comes_back(
+    baseline: Baseline, statistics: Statistics, images: Tensor, config: CompressionConfig
+) -> None:
+    network = compression.restructure(baseline, config, statistics)
+    gone: dict[str, Tensor] = {}
+    for done in (0.0, 0.1, 0.2, 0.35, 0.5, 0.6, 0.8, 1.0):
+        compression.prune_gradually(network, config, statistics, done)
+        now = network.freeze()
+        wanted = config.sparsity * pruning.cubic(done / compression.PRUNING_SHARE)
+        assert now.sparsity == pytest.approx(wanted, abs=1 / sum(stored.weights for stored in now.layers))
+        for stored in now.layers:
+            for tensor in stored.tensors:
+                mask = torch.ones_like(tensor.values, dtype=torch.bool) if tensor.mask is None else tensor.mask
+                assert not (mask & gone.get(tensor.name, torch.zeros_like(mask))).any()
+                gone[tensor.name] = ~mask
+                assert (tensor.bits == 32) == (config.bits is None or done < compression.PRUNING_SHARE)
+        train_a_little(network, images)
+    final = network.freeze()
+    assert final.sparsity == pytest.approx(config.sparsity, abs=1e-3)
+    again = compress(baseline, config, statistics)
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(logits(again.freeze(), images), logits(final, images))
+
+
 # Endpoints are exact.
 
 
@@ -102,14 +131,17 @@ def test_every_configuration_gives_the_ranks_zeros_and_bits_that_it_asks_for(
 ) -> None:
     baseline = SMALL[family]
     config = draw.draw(configurations(baseline))
-    network = frozen(baseline, config, statistics_of(baseline, images))
+    statistics = statistics_of(baseline, images)
+    network = frozen(baseline, config, statistics)
+    smaller, _ = compression.narrow(baseline, config, statistics)
     sparsity = check_sparsity(network)
     free = [stored for stored in network.layers if config.layer(stored.layer.name).sparsity is None]
     for stored in network.layers:
         own = config.layer(stored.layer.name)
         share = own.sparsity if own.sparsity is not None else config.sparsity if config.scope == "layer" else None
+        assert own.channels is None or stored.layer.shape[0] == own.channels
         if own.rank is not None:
-            assert stored.rank == (own.rank if own.rank != DENSE else None)
+            assert stored.rank == (min(own.rank, stored.layer.full_rank) if own.rank != DENSE else None)
         if share is not None:
             assert sparsity[stored.layer.name] == round(share * stored.weights) / stored.weights
         high = 2 ** (config.bits_of(stored.layer.name) - 1) - 1
@@ -118,7 +150,7 @@ def test_every_configuration_gives_the_ranks_zeros_and_bits_that_it_asks_for(
             assert tensor.mask is None or not tensor.values[~tensor.mask].any()
             assert tensor.bits == 32 or int(tensor.values.abs().max()) <= high
         if config.low_rank_method == "svd" or stored.rank is None:  # data-aware factors correct it
-            assert torch.equal(stored.bias, baseline.tensors[f"{stored.layer.name}.bias"])
+            assert torch.equal(stored.bias, smaller.tensors[f"{stored.layer.name}.bias"])
     count = sum(stored.weights for stored in free)
     if config.scope == "network" and count:
         masked = sum(tensor.masked for stored in free for tensor in stored.tensors)

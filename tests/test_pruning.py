@@ -1,7 +1,10 @@
 """Masks: exact counts, ties included, and the same weights as torch.nn.utils.prune takes."""
 
 import math
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -54,6 +57,49 @@ def test_a_sparsity_outside_0_1_is_refused(sparsity: float) -> None:
 def test_scores_that_are_no_numbers_are_refused(sparsity: float) -> None:
     with pytest.raises(ValueError, match="NaN"):
         pruning.keep_mask(torch.tensor([1.0, math.nan, 2.0]), sparsity)
+
+
+@given(TIED)
+def test_lamp_is_the_square_over_those_of_its_tensor_that_are_not_smaller(weight: NDArray) -> None:
+    weight = weight[np.isfinite(weight)]
+    scores = pruning.lamp(torch.from_numpy(weight)).tolist()
+    for value, score in zip(weight.tolist(), scores, strict=True):
+        not_smaller = sum(other**2 for other in weight.tolist() if other**2 >= value**2)
+        assert score == pytest.approx(value**2 / not_smaller if not_smaller else 0.0)
+
+
+def test_lamp_never_empties_a_layer_that_magnitude_would() -> None:
+    weights = {"large": torch.randn(30, 30), "small": torch.randn(5, 5) / 100}
+    kept = {
+        name: pruning.keep_masks({layer: score(weight) for layer, weight in weights.items()}, 0.95)["small"].sum()
+        for name, score in (("magnitude", pruning.magnitude), ("lamp", pruning.lamp))
+    }
+    assert kept["magnitude"] == 0 < kept["lamp"]
+
+
+@pytest.mark.parametrize(
+    "score", [pruning.magnitude, pruning.lamp, lambda w: pruning.activation(w, w.new_ones(w.shape[1]))]
+)
+@given(sparsity=st.sampled_from([0.0, 0.3, 1.0]), rows=st.integers(1, 4), same=st.booleans())
+def test_with_every_score_the_endpoints_are_exact(score: Any, sparsity: float, rows: int, same: bool) -> None:
+    weight = torch.ones(rows, 5) if same else torch.randn(rows, 5)
+    mask = pruning.keep_mask(score(weight), sparsity)
+    assert int((~mask).sum()) == round(sparsity * weight.numel())
+
+
+def test_what_meets_nothing_goes_first() -> None:
+    weight, rms = torch.tensor([[5.0, 0.1], [3.0, -0.2]]), torch.tensor([[0.0, 1.0]])
+    assert torch.equal(pruning.activation(weight, rms), torch.tensor([[0.0, 0.1], [0.0, 0.2]]))
+
+
+def test_the_schedule_begins_with_nothing_ends_with_all_and_goes_fastest_first() -> None:
+    assert pruning.cubic(0) == 0
+    assert pruning.cubic(1) == pruning.cubic(1.5) == 1
+    steps = [pruning.cubic(t / 10) for t in range(11)]
+    gains = [after - before for before, after in pairwise(steps)]
+    assert gains == sorted(gains, reverse=True)
+    assert min(gains) > 0
+    assert pruning.cubic(0.5) == pytest.approx(0.875)
 
 
 def distinct(*shape: int, seed: int) -> torch.Tensor:

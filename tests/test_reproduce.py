@@ -7,7 +7,7 @@ import pytest
 
 from core import data, reproduce
 from core.config import CompressionConfig
-from core.jobs import Cancelled
+from core.training import Stopped
 from core.workbench import Workbench
 
 
@@ -99,5 +99,5 @@ def test_progress_is_said_and_rises(report: dict[str, Any], said: list[dict[str,
 
 @pytest.mark.usefixtures("few_training_images")
 def test_a_report_that_is_stopped_says_so(bench: Workbench) -> None:
-    with pytest.raises(Cancelled):
-        reproduce.work(bench, {"seeds": 1, "epochs": 1}, print, lambda: True)
+    with pytest.raises(Stopped):
+        reproduce.KINDS[reproduce.LOW_RANK](bench, {"seeds": 1, "epochs": 1}, print, lambda: True)

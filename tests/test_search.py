@@ -77,5 +77,7 @@ def test_a_budget_is_answered_by_the_best_step_that_fits_it() -> None:
 
 
 def test_a_search_that_is_cancelled_stops_at_once(bench: Workbench) -> None:
-    with pytest.raises(Cancelled):
-        search.work(bench, {"baseline": "mlp", "method": "svd"}, print, lambda: True)
+    request = {"baseline": "mlp", "method": "svd", "allowance": 0.01, "score": "magnitude"}
+    for kind in (search.ALLOCATION, search.ONE_SHOT, search.SCAN):
+        with pytest.raises(Cancelled):
+            search.KINDS[kind](bench, request, lambda event: None, lambda: True)

@@ -159,7 +159,8 @@ def test_an_epoch_shows_every_image_at_most_once_and_flips_half_of_them(training
 def test_the_course_recipe_is_plain_adam() -> None:
     recipe = RECIPES["mlp-course"]
     module = models.build("mlp")
-    optimizer, schedule = training._optimizer(module, recipe, 10)
+    optimizer, cycle = training._optimizer(module, recipe)
+    schedule = cycle(10)
     assert type(optimizer) is torch.optim.Adam
     before = [group["lr"] for group in optimizer.param_groups]
     F.cross_entropy(module(torch.randn(4, 1, 28, 28)), torch.arange(4)).backward()

@@ -17,7 +17,7 @@ from conftest import MLP_SHAPES, configurations, random_tensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core import compression, data, evaluation, jobs, models, training, turns, workbench
+from core import compression, data, evaluation, models, training, turns, workbench
 from core.config import CompressionConfig, ConfigError, LayerConfig, RecoveryConfig, TrainingConfig
 from core.evaluation import Latency
 from core.files import sha256
@@ -354,10 +354,16 @@ def test_an_outline_says_what_the_result_will(
     assert outline.theoretical_kb == pytest.approx(result.theoretical_kb)
     ranks = {row.name: row.rank for row in result.layers if row.rank is not None}
     assert set(outline.energy) == set(ranks)
+    statistics = bench.statistics(baseline)
+    smaller, columns = compression.narrow(baseline, config, statistics)
     for layer, rank in ranks.items():
-        values = np.linalg.svd(baseline.tensors[f"{layer}.weight"].flatten(1).double().numpy(), compute_uv=False)
+        weight = smaller.tensors[f"{layer}.weight"].flatten(1).double()
         if config.low_rank_method == "whitened":
-            values = bench.decompositions(baseline, "whitened")[layer].singular_values.numpy()
+            own = columns[layer]
+            weight = weight @ torch.linalg.cholesky(
+                statistics.moments()[layer][1][own][:, own] + 1e-9 * torch.eye(len(own))
+            )
+        values = np.linalg.svd(weight.numpy(), compute_uv=False)
         assert outline.energy[layer] == pytest.approx((values[:rank] ** 2).sum() / (values**2).sum(), abs=1e-4)
 
 
@@ -697,7 +703,7 @@ def test_what_a_job_trains_is_a_baseline_with_its_history(bench: Workbench) -> N
 
 @pytest.mark.usefixtures("few_training_images")
 def test_a_job_that_is_stopped_keeps_nothing(bench: Workbench) -> None:
-    with pytest.raises(jobs.Cancelled):
+    with pytest.raises(training.Stopped):
         bench.work({"kind": "train", "config": QUICK.to_dict()}, lambda event: None, lambda: True)
     assert [card.id for card in bench.cards()] == list(SHIPPED)
     with pytest.raises(training.Stopped):

@@ -355,3 +355,103 @@ def confusion(counts: pd.DataFrame) -> alt.LayerChart:
         .encode(text="images:Q", color=alt.Color("ink:N", scale=None))
     )
     return alt.layer(mistakes, numbers).resolve_scale(color="independent").properties(height=alt.Step(26))
+
+
+def sparsity_curve(points: pd.DataFrame, allowance: float) -> alt.LayerChart:
+    """Accuracy lost by sparsity, with the allowance and the largest sparsity within it. Columns sparsity, difference,
+    accuracy, KB, chosen."""
+    base = alt.Chart(points).encode(
+        x=alt.X("sparsity:Q", title="sparsity", axis=alt.Axis(format="%")),
+        y=alt.Y("difference:Q", title="change of accuracy", axis=alt.Axis(format="+.1%")),
+        tooltip=[
+            alt.Tooltip("sparsity:Q", format=".1%"),
+            alt.Tooltip("accuracy:Q", format=".2%"),
+            alt.Tooltip("difference:Q", format="+.2%"),
+            alt.Tooltip("KB:Q", format=",.1f", title="KB in the file"),
+        ],
+    )
+    line = base.mark_line(color=CURRENT, strokeWidth=2.5, point=alt.OverlayMarkDef(size=55, color=CURRENT))
+    chosen = base.transform_filter("datum.chosen").mark_point(
+        shape="diamond", filled=True, size=260, color=PINNED, opacity=1
+    )
+    return alt.layer(_allowance(allowance), line, chosen).properties(height=300)
+
+
+def _allowance(allowance: float) -> alt.Chart:
+    edge = alt.Chart(pd.DataFrame({"difference": [-allowance]}))
+    return edge.mark_rule(color=LOST, strokeDash=[5, 4], strokeWidth=2).encode(y="difference:Q")
+
+
+def sensitivity(rows: pd.DataFrame, allowance: float) -> alt.FacetChart:
+    """What pruning one layer alone loses, a small chart per layer. Columns layer, sparsity, difference, accuracy."""
+    line = (
+        alt.Chart()
+        .mark_line(color=CURRENT, strokeWidth=2.5, point=alt.OverlayMarkDef(color=CURRENT))
+        .encode(
+            x=alt.X("sparsity:Q", title="sparsity of the layer", axis=alt.Axis(format="%", tickCount=3)),
+            y=alt.Y("difference:Q", title="change of accuracy", axis=alt.Axis(format="+.0%", tickCount=4)),
+            tooltip=["layer", alt.Tooltip("sparsity:Q", format=".0%"), alt.Tooltip("difference:Q", format="+.2%")],
+        )
+    )
+    edge = alt.Chart().mark_rule(color=LOST, strokeDash=[5, 4]).encode(y=alt.datum(-allowance))
+    panel = alt.layer(line, edge, data=rows).properties(width=145, height=140)
+    return panel.facet(facet=alt.Facet("layer:N", sort=list(dict.fromkeys(rows["layer"])), title=None), columns=4)
+
+
+def rounds(rows: pd.DataFrame) -> alt.LayerChart:
+    """Iterative pruning round by round: accuracy, and the sparsity it had then as the size of the point. Columns epoch,
+    accuracy, sparsity, target."""
+    order = list(dict.fromkeys(rows["target"]))
+    base = alt.Chart(rows).encode(
+        x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="round (an epoch each)"),
+        y=alt.Y("accuracy:Q", title="accuracy, validation", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False)),
+        color=alt.Color("target:N", scale=alt.Scale(domain=order, scheme="viridis")),
+        tooltip=["target", "epoch", alt.Tooltip("sparsity:Q", format=".1%"), alt.Tooltip("accuracy:Q", format=".2%")],
+    )
+    points = base.mark_point(filled=True, size=70).encode(shape=alt.Shape("target:N", scale=alt.Scale(domain=order)))
+    return alt.layer(base.mark_line(strokeWidth=2.5), points).properties(height=280)
+
+
+def layer_sparsity(rows: pd.DataFrame) -> alt.Chart:
+    """Sparsity of each layer, a bar for each way. Columns layer, sparsity, way, kept."""
+    ways = list(dict.fromkeys(rows["way"]))
+    return (
+        alt.Chart(rows)
+        .mark_bar(cornerRadius=2)
+        .encode(
+            y=alt.Y("layer:N", sort=list(dict.fromkeys(rows["layer"])), title=None),
+            yOffset=alt.YOffset("way:N", sort=ways),
+            x=alt.X("sparsity:Q", title="sparsity", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("way:N", scale=alt.Scale(domain=ways, range=[CURRENT, PINNED, BASELINE])),
+            tooltip=["layer", "way", alt.Tooltip("sparsity:Q", format=".1%"), alt.Tooltip("kept:Q", format=",")],
+        )
+        .properties(height=alt.Step(18))
+    )
+
+
+def density_over_epochs(rows: pd.DataFrame) -> alt.LayerChart:
+    """Share of weights that each layer still has, by epoch. Columns epoch, layer, density."""
+    order = list(dict.fromkeys(rows["layer"]))
+    base = alt.Chart(rows).encode(
+        x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="epoch"),
+        y=alt.Y("density:Q", title="weights left", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
+        color=alt.Color("layer:N", scale=alt.Scale(domain=order, range=[CURRENT, PINNED, GAINED, "#CC79A7"])),
+        tooltip=["layer", "epoch", alt.Tooltip("density:Q", format=".1%")],
+    )
+    points = base.mark_point(filled=True, size=60).encode(shape=alt.Shape("layer:N", scale=alt.Scale(domain=order)))
+    return alt.layer(base.mark_line(strokeWidth=2.5), points).properties(height=260)
+
+
+def weight_histogram(rows: pd.DataFrame) -> alt.Chart:
+    """How many weights have which value, before and after. Columns weight, count, when."""
+    return (
+        alt.Chart(rows)
+        .mark_area(opacity=0.55, interpolate="step", line=True)
+        .encode(
+            x=alt.X("weight:Q", title="weight"),
+            y=alt.Y("count:Q", title="weights", stack=None),
+            color=alt.Color("when:N", scale=alt.Scale(domain=["before", "after"], range=[BASELINE, CURRENT])),
+            tooltip=["when", alt.Tooltip("weight:Q", format=".3f"), alt.Tooltip("count:Q", format=",")],
+        )
+        .properties(height=260)
+    )

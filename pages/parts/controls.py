@@ -22,6 +22,9 @@ ALL = 100
 FLOAT = "float32"
 BIT_CHOICES = [2, 3, 4, 5, 6, 7, 8, FLOAT]
 
+HELP_CHANNELS = """The share of output channels (of a convolution) or neurons (of a linear layer) that stay, in every
+layer but the last. What goes takes the next layer's columns along: no zeros remain, the network is simply smaller, and
+faster. Without training afterwards the loss is large."""
 HELP_RANK = """The share of each layer's singular values that is kept: W ≈ U_r Σ_r V_rᵀ, stored as two thin
 factors. A layer where that would not save anything (its rank is above break-even, m·n / (m+n)) stays dense, and the
 table says so. Without fine-tuning the loss is small only while most of the energy is kept: see the Spectrum page."""
@@ -33,6 +36,18 @@ HELP_COURSE = """Factor a layer also where its two factors are larger than the l
 In the report's network "50 %" saves exactly nothing."""
 HELP_SPARSITY = """The share of weights set to zero, the smallest first: exactly round(s · n) of them. Biases are never
 pruned. Expect little loss at first, then a cliff; where it lies depends on how the network was trained."""
+HELP_SCORE = """Which weights go first? *Size*: the smallest |w|. *LAMP*: w² over the sum of the w² of its layer that
+are not smaller, so that no layer is emptied (Lee et al. 2021). *Use*: |w| times the size of what it is multiplied with
+on 2,048 training images (Wanda)."""
+HELP_SCOPE = """*One for all*: one threshold over all layers, so that some lose more than others. *Per layer*: each
+loses the same share. Of weights and of channels."""
+HELP_CHANNEL_SCORE = """Which channels go first: those with the smallest weights (mean |w|), or those that put out least
+on 2,048 training images."""
+SCORES = {"magnitude": "Size", "lamp": "LAMP", "activation": "Use"}
+SCOPES = {"network": "One for all", "layer": "Per layer"}
+CHANNEL_SCORES = {"l1": "Weights", "activation": "Output"}
+HELP_PROTECT = "Layers that lose no weights to the sparsity of the whole network."
+HELP_OWN_CHANNELS = "How many of the layer's outputs stay. The next layer loses the columns that read the others."
 HELP_OWN_SPARSITY = """It shows what the whole network's threshold does to this layer. Moving it gives the layer a share
 of its own, and the threshold then counts the other layers only."""
 HELP_BITS = """Every weight becomes an integer of so many bits: w ≈ scale · q. 8 bits are practically free; below 4 it
@@ -91,11 +106,14 @@ def baseline_picker() -> None:
 
 
 def network_controls() -> dict[str, DeltaGenerator]:
-    """Rank, sparsity and bits for the whole network; returns the place below each, for its curve."""
+    """Channels, rank, sparsity and bits for the whole network; returns the place below each, for its curve."""
     config = state.current().config
-    share = ALL if config.rank_share is None else round(config.rank_share * 100)
     slots = {}
-    _slider("Rank kept", "w_rank", share, 1, ALL, HELP_RANK, lambda v: {"rank_share": rank_share(v)})
+    share = ALL if config.channel_share is None else round(config.channel_share * 100)
+    _slider("Channels kept", "w_channels", share, 1, ALL, HELP_CHANNELS, lambda v: {"channel_share": kept_share(v)})
+    slots["channels"] = st.container()
+    share = ALL if config.rank_share is None else round(config.rank_share * 100)
+    _slider("Rank kept", "w_rank", share, 1, ALL, HELP_RANK, lambda v: {"rank_share": kept_share(v)})
     slots["rank"] = st.container()
     _choice("Factors nearest to", "w_method", config.low_rank_method, METHODS, "low_rank_method", HELP_METHOD)
     _slider(
@@ -118,9 +136,15 @@ def network_controls() -> dict[str, DeltaGenerator]:
 
 
 def finer_controls() -> None:
-    """Scope, granularity, and the course's way with ranks."""
+    """Scores, scope, granularity, and the course's way with ranks."""
     config = state.current().config
-    _choice("Sparsity threshold", "w_scope", config.scope, {"network": "One for all", "layer": "Per layer"}, "scope")
+    pruning_choices()
+    _choice(
+        "Channels go by", "w_channelscore", config.channel_score, CHANNEL_SCORES, "channel_score", HELP_CHANNEL_SCORE
+    )
+    names = [layer.name for layer in state.workbench().baseline(state.current().baseline).layers]
+    key = state.keep_widget("w_protect", [name for name in names if config.layer(name).sparsity == 0])
+    st.pills("Protected from pruning", names, selection_mode="multi", key=key, help=HELP_PROTECT, on_change=_protect)
     names = {"channel": "Per channel", "tensor": "Per tensor"}
     _choice("Scale of the weights", "w_granularity", config.granularity, names, "granularity")
     key = state.keep_widget("w_course", config.above_break_even)
@@ -132,10 +156,33 @@ def finer_controls() -> None:
     )
 
 
+def pruning_choices() -> None:
+    """Which weights go first, and where they are compared."""
+    config = state.current().config
+    _choice("Weights go by", "w_score", config.score, SCORES, "score", HELP_SCORE)
+    _choice("Threshold", "w_scope", config.scope, SCOPES, "scope", HELP_SCOPE)
+
+
+def _protect() -> None:
+    """Layers that were picked get a sparsity of 0 of their own; those that were let go follow the network again."""
+    picked = set(st.session_state["w_protect"])
+
+    def change(config: CompressionConfig) -> CompressionConfig:
+        for name in picked:
+            config = config.with_layer(name, sparsity=0.0)
+        for name, own in config.layers:
+            if own.sparsity == 0 and name not in picked:
+                config = config.with_layer(name, sparsity=None)
+        return config
+
+    _checked(change)
+
+
 class LayerPlaces(NamedTuple):
-    """A layer's sliders: where they stand, and the place below each, for its curve."""
+    """A layer's sliders: where they stand, and the place below each, for its curve. channels, full_rank : at most"""
 
     name: str
+    channels: int
     full_rank: int
     now: dict[str, float]
     slots: dict[str, DeltaGenerator]
@@ -151,7 +198,13 @@ def layer_controls(result: Result) -> LayerPlaces | None:
     layer, own = layers[name], choice.config.layer(name)
     help_rank = f"{DENSE} leaves the layer dense. Break-even is {layer.break_even_rank}: at most that saves anything."
     slots: dict[str, DeltaGenerator] = {}
-    _layer_slider(name, "rank", own.rank, layer.rank or DENSE, DENSE, layer.full_rank, 1, "%d", help_rank, int)
+    width = 1 if name == result.layers[-1].name else layer.shape[0]
+    if width > 1:
+        chosen = own.channels, layer.channels
+        _layer_slider(name, "channels", *chosen, 1, width, 1, "%d", HELP_OWN_CHANNELS, int)
+        slots["channels"] = st.container()
+    rank = None if own.rank is None else min(own.rank, layer.full_rank)
+    _layer_slider(name, "rank", rank, layer.rank or DENSE, DENSE, layer.full_rank, 1, "%d", help_rank, int)
     slots["rank"] = st.container()
     share = None if own.sparsity is None else _percent(own.sparsity)
     follows = round(layer.sparsity * 200) / 2  # what the one threshold does to this layer, on the slider's grid
@@ -170,8 +223,13 @@ def layer_controls(result: Result) -> LayerPlaces | None:
     slots["bits"] = st.container()
     if own != type(own)():
         st.button("Follow the network again", icon=":material/undo:", on_click=_reset, args=(name,), width="stretch")
-    now = {"rank": layer.rank or DENSE, "sparsity": layer.sparsity * 100, "bits": BIT_CHOICES.index(bits)}
-    return LayerPlaces(name, layer.full_rank, now, slots)
+    now = {
+        "channels": layer.channels,
+        "rank": layer.rank or DENSE,
+        "sparsity": layer.sparsity * 100,
+        "bits": BIT_CHOICES.index(bits),
+    }
+    return LayerPlaces(name, width, layer.full_rank, now, slots)
 
 
 def _layer_label(layer: str, setting: str, own: object) -> str:
@@ -275,7 +333,7 @@ def bits_settings(label: int | str, alike: bool) -> dict[str, Any]:
     return {"bits": bits, "activation_bits": bits if alike else None}
 
 
-def rank_share(percent: float) -> float | None:
+def kept_share(percent: float) -> float | None:
     return None if percent == ALL else share_of(percent)
 
 

@@ -45,9 +45,11 @@ class Curve(NamedTuple):
 
 
 def of_network(config: CompressionConfig) -> dict[str, Curve]:
-    """The curves of the three whole-network sliders, by setting: without recovery, which nobody trained there."""
+    """The curves of the whole-network sliders, by setting: without recovery, which nobody trained there."""
     config = replace(config, recovery=None)
-    ranks = [Position(r, f"{r} % of the rank", replace(config, rank_share=controls.rank_share(r))) for r in RANKS]
+    shares = {share: controls.kept_share(share) for share in RANKS}
+    widths = [Position(x, f"{x} % of the channels", replace(config, channel_share=own)) for x, own in shares.items()]
+    ranks = [Position(x, f"{x} % of the rank", replace(config, rank_share=own)) for x, own in shares.items()]
     sparsities = [
         Position(s, f"{s} % sparse", replace(config, sparsity=controls.sparsity_share(s))) for s in SPARSITIES
     ]
@@ -58,16 +60,20 @@ def of_network(config: CompressionConfig) -> dict[str, Curve]:
     ]
     rank_now = controls.ALL if config.rank_share is None else config.rank_share * 100
     bits_now = controls.BIT_CHOICES.index(config.bits or controls.FLOAT)
+    width_now = controls.ALL if config.channel_share is None else config.channel_share * 100
     return {
+        "channels": Curve("channels", "channels kept", widths, 1, controls.ALL, width_now),
         "rank": Curve("rank", "rank kept", ranks, 1, controls.ALL, rank_now),
         "sparsity": Curve("sparsity", "sparsity", sparsities, 0, 100, (config.sparsity or 0) * 100),
         "bits": Curve("bits", "bits", bits, 0, len(controls.BIT_CHOICES) - 1, bits_now),
     }
 
 
-def of_layer(config: CompressionConfig, name: str, full_rank: int, now: dict[str, float]) -> dict[str, Curve]:
-    """The curves of one layer's sliders, without recovery. now : where they stand."""
-    config = replace(config, recovery=None)
+def of_layer(config: CompressionConfig, places: controls.LayerPlaces) -> dict[str, Curve]:
+    """The curves of one layer's sliders, without recovery."""
+    config, name, now, full_rank = replace(config, recovery=None), places.name, places.now, places.full_rank
+    counts = sorted({max(1, round(places.channels * share / 100)) for share in RANKS})
+    widths = [Position(n, f"{n} channels", config.with_layer(name, channels=n)) for n in counts]
     steps = sorted({DENSE, *(max(1, round(full_rank * share / 100)) for share in RANKS)})
     ranks = [Position(r, f"rank {r}" if r else "dense", config.with_layer(name, rank=r)) for r in steps]
     sparsities = [
@@ -78,6 +84,7 @@ def of_layer(config: CompressionConfig, name: str, full_rank: int, now: dict[str
         for i, label in enumerate(controls.BIT_CHOICES)
     ]
     return {
+        "channels": Curve(f"{name}_channels", f"channels of {name}", widths, 1, places.channels, now["channels"]),
         "rank": Curve(f"{name}_rank", f"rank of {name}", ranks, DENSE, full_rank, now["rank"]),
         "sparsity": Curve(f"{name}_sparsity", f"sparsity of {name}", sparsities, 0, 100, now["sparsity"]),
         "bits": Curve(f"{name}_bits", f"bits of {name}", bits, 0, len(controls.BIT_CHOICES) - 1, now["bits"]),
@@ -91,7 +98,7 @@ def beside_sliders(result: Result, below: dict[str, DeltaGenerator], by_layer: E
         with by_layer:
             places = controls.layer_controls(result)
         if places is not None:
-            layer_curves = of_layer(result.config, places.name, places.full_rank, places.now)
+            layer_curves = of_layer(result.config, places)
             for setting, place in places.slots.items():
                 with place:
                     draw(layer_curves[setting], standing)

@@ -187,6 +187,7 @@ def layer_table(result: Result) -> None:
         {
             "layer": row.name,
             "weight": " × ".join(map(str, row.shape)),
+            "channels": f"{row.channels} of {row.shape[0]}" if row.channels < row.shape[0] else "all",
             "rank": f"{row.rank} of {row.full_rank}" if row.rank else "dense",
             "break-even": row.break_even_rank,
             "parameters": row.parameters,
@@ -263,7 +264,7 @@ def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
     worst = changes.loc[(changes["lost"] - changes["gained"]).idxmax()]
     if high < 0:
         text += f"**{worst['class']}** pays most: recall {worst['before']:.1%} before, {worst['after']:.1%} now."
-    dense = [row.name for row in result.layers if row.note]
+    dense = [row.name for row in result.layers if row.note and row.rank is None]
     if dense:
         text += f" Rank: {', '.join(dense)} stay{'s' if len(dense) == 1 else ''} dense, above break-even."
     return text

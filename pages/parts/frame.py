@@ -15,6 +15,7 @@ def navigation() -> "Page":
             st.Page("pages/baseline.py", title="Baseline", icon=":material/school:"),
             st.Page("pages/spectrum.py", title="Spectrum", icon=":material/show_chart:"),
             st.Page("pages/explore.py", title="Explore", icon=":material/tune:", default=True),
+            st.Page("pages/pruning.py", title="Pruning", icon=":material/content_cut:"),
             st.Page("pages/report.py", title="Course report", icon=":material/menu_book:"),
             st.Page("pages/export.py", title="Export", icon=":material/download:"),
         ],

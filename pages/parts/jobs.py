@@ -10,7 +10,6 @@ import streamlit as st
 
 from core.config import CompressionConfig, TrainingConfig
 from core.reproduce import LOW_RANK
-from core.search import ALLOCATION
 from pages.parts import charts, figures, state
 
 if TYPE_CHECKING:
@@ -39,6 +38,17 @@ def answered(**about: Any) -> dict[str, Any] | None:
     return None
 
 
+def asked(request: dict[str, Any], label: str, icon: str) -> dict[str, Any] | None:
+    """The answer to a request, where there is one; else the button that asks for it, or how far it is."""
+    answer = answered(**request)
+    if answer is None:
+        jobs = state.workbench().jobs
+        if not any(job.active and job.request == request for job in jobs.all()):
+            st.button(label, icon=icon, on_click=jobs.submit, args=(request,), key=f"ask_{request['kind']}")
+        panel(request["kind"], finished=False)
+    return answer
+
+
 def _jobs(kind: str, finished: bool) -> list[JobStatus]:
     own = [job for job in state.workbench().jobs.all() if job.request["kind"] == kind]
     return [job for job in own if finished or job.state != "done"][:SHOWN]
@@ -56,8 +66,8 @@ def _panel(kind: str, finished: bool, was_active: bool) -> None:
 def _title(job: JobStatus) -> str:
     if job.request["kind"] == LOW_RANK:
         return f"The low-rank report, {job.request['seeds']} seeds"
-    if job.request["kind"] == ALLOCATION:
-        return f"Ranks for {state.workbench().title(job.request['baseline'])}"
+    if job.request["kind"] not in ("train", "recover"):
+        return f"{job.request['kind'].capitalize()}, {state.workbench().title(job.request['baseline'])}"
     if job.request["kind"] == "train":
         recipe = TrainingConfig(**job.request["config"])
         return f"{recipe.model.upper()}, {recipe.epochs} epochs, seed {recipe.seed}"
@@ -68,7 +78,8 @@ def _title(job: JobStatus) -> str:
 def _card(job: JobStatus) -> None:
     title = _title(job)
     left, right = st.columns([4, 1], vertical_alignment="center")
-    history = pd.DataFrame([event["figures"] for event in job.events if "figures" in event])
+    trained = [event for event in job.events if "figures" in event]
+    history = pd.DataFrame([event["figures"] for event in trained if event.get("target") == trained[-1].get("target")])
     if job.state == "queued":
         left.progress(0.0, f"**{title}** waits: {job.ahead or 'no'} other {'job' if job.ahead == 1 else 'jobs'} ahead.")
     elif job.state == "running":
@@ -85,6 +96,13 @@ def _card(job: JobStatus) -> None:
         for cell, chart in zip((loss, accuracy), charts.training_curves(history), strict=True):
             with cell:
                 charts.draw(chart, description)
+        if "layers" in history:
+            rows = [
+                {"epoch": row.epoch, "layer": name, "density": 1 - sparsity}
+                for row in history.itertuples()
+                for name, sparsity in row.layers.items()
+            ]
+            charts.draw(charts.density_over_epochs(pd.DataFrame(rows)), "Share of weights left in every layer")
 
 
 def _pace(job: JobStatus) -> str:

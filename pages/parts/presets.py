@@ -1,6 +1,9 @@
 """Places worth a visit: the scenarios of the course, one click away."""
 
+from dataclasses import replace
+
 from core.config import CompressionConfig, LayerConfig
+from core.reproduce import ITERATIVE, iterative
 from pages.parts.state import START, Choice
 
 
@@ -17,6 +20,7 @@ PRESETS: dict[str, Choice] = {
     "Where you began: CNN, 70 % sparse, 6 bits": Choice("cnn", START),
     "CNN as trained": Choice("cnn", CompressionConfig()),
     "Assignment: one-shot pruning, 80 %": Choice("cnn", CompressionConfig(sparsity=0.8)),
+    "Assignment: iterative pruning, 96 %": Choice("cnn", replace(ITERATIVE, sparsity=0.96, recovery=iterative(8))),
     "Assignment: 8 bits": Choice("cnn", _alike(8)),
     "Assignment: 6 bits": Choice("cnn", _alike(6)),
     "Assignment: 4 bits": Choice("cnn", _alike(4)),

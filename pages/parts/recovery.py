@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core.config import CompressionConfig, RecoveryConfig
+from core.config import CompressionConfig, RecoveryConfig, Schedule
 from pages.parts import figures, jobs, live, state
 
 if TYPE_CHECKING:
@@ -17,6 +17,10 @@ HELP_EPOCHS = """How often the compressed network sees the 55,000 training image
 stay factors, rounded weights are trained through their rounding. Three epochs take seconds (MLP) to half a minute
 (CNN)."""
 HELP_RATE = "The peak of a one-cycle schedule: up for a quarter of the steps, then down to almost nothing."
+HELP_SCHEDULE = """*One shot*: everything is pruned, then trained. *Step by step*: a little is pruned, trained, and so
+on by a cubic schedule over the first 60 % of the training; then bits are set and the learning rate starts again. At
+high sparsity far better."""
+SCHEDULES: dict[Schedule, str] = {"one-shot": "One shot", "iterative": "Step by step"}
 HELP_DISTILL = """Half of the loss is then the distance to the baseline's own predictions (Hinton et al. 2015): what it
 holds for less likely is worth learning, too."""
 
@@ -30,7 +34,11 @@ def controls() -> None:
     rate = left.selectbox("Rate", rates, rates.index(own.learning_rate), key="w_recover_rate", help=HELP_RATE)
     seed = right.number_input("Seed", 0, 2**31 - 1, own.seed, key="w_recover_seed")
     distill = st.toggle("Learn from the baseline, too", own.distillation, key="w_distill", help=HELP_DISTILL)
-    recovery = RecoveryConfig(int(epochs), float(rate), int(seed), bool(distill))
+    schedule = st.segmented_control(
+        "Pruning", list(SCHEDULES), default=own.schedule, format_func=SCHEDULES.get, required=True,
+        key="w_schedule", help=HELP_SCHEDULE,
+    )  # fmt: skip
+    recovery = RecoveryConfig(int(epochs), float(rate), int(seed), bool(distill), schedule)
     label = f"Train {recovery.epochs} {'epoch' if recovery.epochs == 1 else 'epochs'}"
     st.button(label, on_click=_start, args=(recovery,), icon=":material/fitness_center:", width="stretch")
     if state.current().config.recovery is not None:

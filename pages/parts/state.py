@@ -139,7 +139,7 @@ def choose(baseline: str | None = None, config: CompressionConfig | None = None)
     new = Choice(baseline or old.baseline, config if config is not None else old.config)
     if new.baseline != old.baseline:
         fitted, problems = from_query(to_query(new.config), _layers(new.baseline))
-        new = Choice(new.baseline, _with_possible_ranks(new.baseline, fitted, problems))
+        new = Choice(new.baseline, _fitting(new.baseline, fitted, problems))
         st.session_state["problems"] = problems
     if new != old:
         st.session_state["past"] = [*past(), old][-STEPS:]
@@ -248,7 +248,7 @@ def _read_choice(query: dict[str, str], problems: list[str]) -> Choice:
         problems.append(f"There is no baseline {baseline!r} here; this is the shipped CNN instead.")
         baseline = FIRST_BASELINE
     config, more = from_query({k: v for k, v in query.items() if k != "baseline"}, _layers(baseline))
-    config = _with_possible_ranks(baseline, config, more)
+    config = _fitting(baseline, config, more)
     problems += more
     return Choice(baseline, config)
 
@@ -257,11 +257,14 @@ def _layers(baseline: str) -> list[str]:
     return [layer.name for layer in workbench().baseline(baseline).layers]
 
 
-def _with_possible_ranks(baseline: str, config: CompressionConfig, problems: list[str]) -> CompressionConfig:
-    """Without the ranks that are too large for this baseline's layers; each is named in `problems`."""
-    for layer in workbench().baseline(baseline).layers:
-        rank = config.layer(layer.name).rank
-        if rank is not None and rank > layer.full_rank:
-            problems.append(f"{layer.name} has rank {layer.full_rank} at most; {layer.name}.rank={rank} was left out.")
-            config = config.with_layer(layer.name, rank=None)
+def _fitting(baseline: str, config: CompressionConfig, problems: list[str]) -> CompressionConfig:
+    """Without the ranks and channels that are too many for this baseline's layers; each is named in `problems`."""
+    layers = workbench().baseline(baseline).layers
+    for layer in layers:
+        for setting, most in (("rank", layer.full_rank), ("channels", 0 if layer is layers[-1] else layer.shape[0])):
+            own = getattr(config.layer(layer.name), setting)
+            if own is not None and own > most:
+                said = f"can have {setting} {most} at most" if most else f"keeps all its {setting}, the classes"
+                problems.append(f"{layer.name} {said}; {layer.name}.{setting}={own} was left out.")
+                config = config.with_layer(layer.name, **{setting: None})
     return config

@@ -1,0 +1,62 @@
+"""What removing whole channels brings, beside zeros that stay where they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core.config import CompressionConfig
+from pages.parts import state
+
+BATCHES = ("1", "250")
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """Counts, measured times and accuracies; a sentence with the best of them."""
+    whole, zeros, *halves = rows
+    best = max(halves, key=lambda row: row["after"]["accuracy"])
+    times = {batch: _median(whole, batch) / _median(best, batch) for batch in BATCHES}
+    idle = {batch: _median(whole, batch) / _median(zeros, batch) for batch in BATCHES}
+    st.markdown(
+        f"Half of the weights set to zero: the same {zeros['latency']['multiply_accumulates']:,} multiplications, "
+        f"{idle['1']:.2f} and {idle['250']:.2f} times as fast (batch 1 and 250): **zeros are multiplied like any other "
+        f"number**. {best['title'].capitalize()}: {best['latency']['multiply_accumulates']:,} multiplications, "
+        f"**{times['1']:.1f} and {times['250']:.1f} times as fast**, {best['before']['accuracy']:.1%} before and "
+        f"**{best['after']['accuracy']:.2%}** after training, {whole['before']['accuracy']:.2%} for the whole network."
+    )
+    microseconds = st.column_config.NumberColumn(format="%.1f µs")
+    st.dataframe(
+        pd.DataFrame([_row(row) for row in rows]),
+        hide_index=True,
+        alt="Channel pruning: parameters, multiplications, times and accuracies",
+        column_config={
+            "parameters": st.column_config.NumberColumn(format="localized"),
+            "MACs": st.column_config.NumberColumn(format="localized", help="Multiply-accumulates for one image."),
+            "KB": st.column_config.NumberColumn(format="%.0f", help="In the file."),
+            **dict.fromkeys(("before", "after"), st.column_config.NumberColumn(format="%.2f %%")),
+            **dict.fromkeys((f"batch {batch}" for batch in BATCHES), microseconds),
+        },
+    )
+    st.caption("Validation images. Time per image; the networks take turns, nine times, each shows its quietest round.")
+    if st.button("Use the best on Explore", icon=":material/tune:", key="use_channels"):
+        state.choose(config=CompressionConfig.from_json(best["config"]))
+        st.switch_page("pages/explore.py")
+
+
+def _median(row: dict[str, Any], batch: str) -> float:
+    return float(row["latency"]["batches"][batch]["median"])
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    after = row["after"]
+    return {
+        "network": row["title"],
+        "parameters": row["parameters"],
+        "MACs": row["latency"]["multiply_accumulates"],
+        "KB": row["bytes"] / 1024,
+        **{f"batch {batch}": 1e6 * _median(row, batch) for batch in BATCHES},
+        "before": 100 * row["before"]["accuracy"],
+        "after": None if after is None else 100 * after["accuracy"],
+    }

@@ -1,0 +1,229 @@
+"""What is said and drawn of pruning: by hand, in one shot, layer by layer, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core import reproduce, search
+from core.config import CompressionConfig
+from pages.parts import charts, figures, live, state
+from pages.parts import controls as control_names
+
+INTRODUCTION = r"""`apply_pruning` gives every weight a score, and the $\mathrm{round}(s \cdot n)$ weights with the
+smallest scores a mask of *False*: they are zero from then on, in every evaluation and every training. $s$ is the
+**sparsity**, $n$ the number of weights; biases are never pruned."""
+HELP_ALLOWANCE = "How many points of accuracy may be lost on the 5,000 validation images."
+HELP_EPOCHS = "Of the training in which iterative pruning happens: 60 % of it prunes, the rest only trains."
+START = [[0.9, -0.1, 0.4, 0.05], [-0.3, 0.7, -0.02, 0.2], [0.15, -0.6, 0.25, -0.45], [0.01, 0.35, -0.8, 0.5]]
+
+
+def controls(baseline: str) -> dict[str, dict[str, Any]]:
+    """Allowance and epochs; the requests of this page's jobs, by kind; one button for all of them."""
+    points = st.number_input("Allowance, pp", 0.1, 10.0, 1.0, 0.1, key="w_allowance", help=HELP_ALLOWANCE)
+    epochs = st.number_input("Epochs, step by step", 2, 40, 8, key="w_iterative_epochs", help=HELP_EPOCHS)
+    allowance, recovery = round(float(points) / 100, 6), asdict(reproduce.iterative(int(epochs)))
+    score = reproduce.ITERATIVE.score
+    about: dict[str, dict[str, Any]] = {
+        search.ONE_SHOT: {"allowance": allowance},
+        search.SCAN: {"score": "magnitude"},
+        search.ITERATIVE: {"allowance": allowance, "recovery": recovery, "score": score},
+        reproduce.CHANNELS: {"epochs": 3},
+    }
+    asked = {kind: {"kind": kind, "baseline": baseline, **own} for kind, own in about.items()}
+    if st.button("Run everything", type="primary", icon=":material/play_arrow:", width="stretch"):
+        for request in asked.values():
+            state.workbench().jobs.submit(request)
+        st.rerun()
+    st.caption("Seven minutes for the CNN, one after the other. What was run before is there at once.")
+    return asked
+
+
+def by_hand() -> None:
+    """A small matrix that a person prunes, weight by weight."""
+    st.subheader("By hand")
+    share = st.slider("Sparsity of this matrix", 0, 100, 50, 5, format="%d %%", key="hand_sparsity")
+    left, middle, right = st.columns(3, gap="large")
+    with left:
+        st.caption("W, yours to change")
+        frame = pd.DataFrame(START, columns=list("abcd"))
+        given = st.data_editor(frame, hide_index=True, key="hand_weights", width="stretch").fillna(0.0)
+    scores, kept = search.prune_by_hand(given.to_numpy(float), state.current().config.score, share / 100)
+    for place, title, shown in ((middle, "score", scores), (right, "W · mask", given.to_numpy(float) * kept)):
+        with place:
+            st.caption(title)
+            styled = pd.DataFrame(shown, columns=list("abcd")).style.format("{:.3g}")
+            styled = styled.apply(lambda _: pd.DataFrame(kept, columns=list("abcd")).map(_ink), axis=None)
+            st.dataframe(styled, hide_index=True, width="stretch", alt=f"The small matrix: {title}")
+    gone = int((~kept).sum())
+    st.caption(f"round({share / 100:g} · {kept.size}) = {gone} weights go. What is struck out is the zero of the mask.")
+
+
+def _ink(kept: bool) -> str:
+    return "" if kept else f"color: {charts.NEUTRAL}; text-decoration: line-through"
+
+
+def _rows(answer: dict[str, Any]) -> pd.DataFrame:
+    rows = pd.DataFrame(answer["points"])
+    rows["KB"], rows["chosen"] = rows["bytes"] / 1024, rows.index == answer["chosen"]
+    return rows
+
+
+def _best(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    return max(answers, key=lambda answer: answer["sparsity"])
+
+
+def _chosen(answer: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = answer["points"][answer["chosen"]]
+    return found
+
+
+def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: float) -> None:
+    """The answer for every score and scope, and the curve of the ones in the sidebar."""
+    best, config = _best(answers), choice.config
+    own = next(each for each in answers if (each["score"], each["scope"]) == (config.score, config.scope))
+    left, right = st.columns([1, 1.15], gap="medium")
+    with left:
+        about = f"Accuracy by sparsity; {own['sparsity']:.1%} is the largest that loses at most {allowance:.1%}"
+        charts.draw(charts.sparsity_curve(_rows(own), allowance), about)
+        st.caption(
+            f"Weights go by {control_names.SCORES[own['score']]}, threshold {_scope(own['scope'])}: the sidebar."
+        )
+    with right:
+        rows = [
+            {
+                "weights go by": control_names.SCORES[each["score"]],
+                "threshold": control_names.SCOPES[each["scope"]],
+                "largest": 100 * each["sparsity"],
+                "change": 100 * _chosen(each)["difference"],
+                "KB": _chosen(each)["bytes"] / 1024,
+            }
+            for each in answers
+        ]
+        st.dataframe(
+            pd.DataFrame(rows),
+            hide_index=True,
+            alt="Largest sparsity within the allowance for every score and scope",
+            column_config={
+                "largest": st.column_config.NumberColumn(format="%.1f %%"),
+                "change": st.column_config.NumberColumn(format="%+.2f pp"),
+                "KB": st.column_config.NumberColumn("KB in the file", format="%.1f"),
+            },
+        )
+    found = CompressionConfig.from_json(_chosen(best)["config"])
+    test = live.measured(state.Choice(choice.baseline, found), "test")
+    st.markdown(
+        f"At most **{best['sparsity']:.1%}** of the weights can go at once ({control_names.SCORES[best['score']]}, "
+        f"{_scope(best['scope'])}): {_chosen(best)['accuracy']:.2%} on validation "
+        f"({figures.points(_chosen(best)['difference'])}). On the test images, opened for this verdict: "
+        f"**{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}."
+    )
+    _to_explore(found, "one_shot")
+
+
+def _scope(scope: str) -> str:
+    return control_names.SCOPES[scope].lower()
+
+
+def _to_explore(config: CompressionConfig, key: str) -> None:
+    if st.button("Use it on Explore", icon=":material/tune:", key=f"use_{key}"):
+        state.choose(config=config)
+        st.switch_page("pages/explore.py")
+
+
+def sensitivity(rows: list[dict[str, Any]], allowance: float) -> None:
+    """A small chart per layer; the most and the least sensitive in words."""
+    table = pd.DataFrame(rows)
+    charts.draw(charts.sensitivity(table, allowance), "Accuracy lost by pruning each layer alone, by its sparsity")
+    within = table[table["difference"] >= -allowance].groupby("layer")["sparsity"].max()
+    loss = -table[table["sparsity"] == 0.9].set_index("layer")["difference"]
+    first, last = loss.idxmax(), loss.idxmin()
+    st.markdown(
+        f"**{first}** minds most: 90 % sparse, it alone costs {100 * loss[first]:.1f} points. **{last}** minds least: "
+        f"{100 * loss[last]:.2f} points, and {within.get(last, 0):.0%} of it can go within the allowance. "
+        "One threshold for all layers should take more from this one than from that: compare the scores above."
+    )
+
+
+def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
+    """Every round of every target that was trained."""
+    rows = [
+        {
+            "target": f"{run['target']:.0%}",
+            "epoch": epoch["epoch"],
+            "accuracy": epoch["validation_accuracy"],
+            "sparsity": epoch["sparsity"],
+        }
+        for run in found["runs"]
+        for epoch in run["history"]
+    ]
+    charts.draw(charts.rounds(pd.DataFrame(rows)), "Accuracy after every round of iterative pruning, by target")
+    tried = ", ".join(f"{run['target']:.0%} ({figures.points(run['difference'])})" for run in found["runs"])
+    if found["sparsity"] is None:
+        st.markdown(f"None of the targets stays within {100 * allowance:g} points: {tried}. Try more epochs.")
+        return
+    run = next(run for run in found["runs"] if run["target"] == found["sparsity"])
+    config = CompressionConfig.from_json(run["config"])
+    test = live.measured(state.Choice(baseline, config), "test")
+    st.markdown(
+        f"Trained for {tried}: **{found['sparsity']:.0%}** is the most within {100 * allowance:g} points. On the test "
+        f"images, opened for this verdict: **{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}."
+    )
+    st.caption("The sparsity rises by 1 − (1 − t)³ over the first 60 % of the rounds; hover for what it was then.")
+    _to_explore(config, "iterative")
+
+
+def side_by_side(baseline: str, answers: list[dict[str, Any]], found: dict[str, Any]) -> None:
+    """One shot, one shot as sparse as the iterative one, and iterative: what each keeps, and what flips."""
+    if found["sparsity"] is None:
+        return
+    st.subheader("One shot against step by step")
+    run = next(run for run in found["runs"] if run["target"] == found["sparsity"])
+    stepped = CompressionConfig.from_json(run["config"])
+    configs = {
+        "one shot": CompressionConfig.from_json(_chosen(_best(answers))["config"]),
+        "step by step": stepped,
+        "one shot, as sparse": replace(stepped, recovery=None),
+    }
+    results = {way: live.measured(state.Choice(baseline, config)) for way, config in configs.items()}
+    layers = [
+        {"layer": row.name, "way": way, "sparsity": row.sparsity, "kept": round(row.parameters * (1 - row.sparsity))}
+        for way, result in results.items()
+        for row in result.layers
+    ]
+    charts.draw(charts.layer_sparsity(pd.DataFrame(layers)), "Sparsity of every layer, one shot and step by step")
+    table = pd.DataFrame(
+        {
+            "": way,
+            "sparsity": 100 * result.sparsity,
+            "accuracy": 100 * result.evaluation.accuracy,
+            "change": 100 * result.comparison.difference,
+            "KB": result.bytes / 1024,
+            **{row.name: 100 * row.sparsity for row in result.layers},
+        }
+        for way, result in results.items()
+    )
+    percent = st.column_config.NumberColumn(format="%.1f %%")
+    st.dataframe(
+        table,
+        hide_index=True,
+        alt="check_sparsity of every layer, accuracy and bytes, one shot and step by step",
+        column_config={
+            "accuracy": st.column_config.NumberColumn(format="%.2f %%"),
+            "change": st.column_config.NumberColumn(format="%+.2f pp"),
+            "KB": st.column_config.NumberColumn("KB in the file", format="%.1f"),
+            **dict.fromkeys(("sparsity", *(row.name for row in results["one shot"].layers)), percent),
+        },
+    )
+    change = state.workbench().compare(results["step by step"], results["one shot"])
+    st.markdown(
+        f"From one shot to step by step {change.gained} images are gained and {change.lost} lost "
+        f"({figures.change(change)}). As sparse in one shot the network would be right in "
+        f"{results['one shot, as sparse'].evaluation.accuracy:.1%}."
+    )
+    flips = state.workbench().flips(results["step by step"], results["one shot"])
+    with st.expander(f"The {len(flips)} images that flip between them", icon=":material/compare:"):
+        figures.flip_browser(flips)

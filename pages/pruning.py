@@ -1,0 +1,56 @@
+"""The pruning laboratory: by hand, in one shot, step by step, whole channels; what each keeps and what it costs."""
+
+import streamlit as st
+
+from core import reproduce, search
+from pages.parts import channel_lab, controls, figures, jobs, live, pruning_lab, state, weights
+
+choice = state.current()
+with st.sidebar:
+    controls.baseline_picker()
+    controls.pruning_choices()
+    asked = pruning_lab.controls(choice.baseline)
+
+st.title("Pruning")
+st.caption("The whole network as it is set on Explore:")
+live.headline(live.measured(choice))
+st.markdown(pruning_lab.INTRODUCTION)
+pruning_lab.by_hand()
+
+st.subheader("One shot: how much can go at once?")
+one_shot = jobs.asked(asked[search.ONE_SHOT], "Find the largest sparsity", ":material/search:")
+if one_shot is not None:
+    pruning_lab.one_shot(choice, one_shot["answers"], asked[search.ONE_SHOT]["allowance"])
+
+st.subheader("Which layer minds?")
+scan = jobs.asked(asked[search.SCAN], "Prune each layer alone", ":material/troubleshoot:")
+if scan is not None:
+    pruning_lab.sensitivity(scan["rows"], asked[search.ONE_SHOT]["allowance"])
+
+st.subheader("Step by step: prune a little, train, repeat")
+steps = jobs.asked(asked[search.ITERATIVE], "Train step by step", ":material/stairs:")
+if steps is not None:
+    pruning_lab.iterative(choice.baseline, steps, asked[search.ITERATIVE]["allowance"])
+    if one_shot is not None:
+        pruning_lab.side_by_side(choice.baseline, one_shot["answers"], steps)
+
+st.subheader("Whole channels: smaller, and faster")
+removed = jobs.asked(asked[reproduce.CHANNELS], "Remove half of the channels", ":material/view_column:")
+if removed is not None:
+    channel_lab.table(removed["rows"])
+
+weights.section(live.available(choice))
+
+figures.show_code(
+    None,
+    "core.compression.apply_pruning",
+    "core.pruning.keep_mask",
+    "core.pruning.lamp",
+    "core.pruning.activation",
+    "core.compression.check_sparsity",
+    "core.pruning.cubic",
+    "core.compression.prune_gradually",
+    "core.search.largest_one_shot",
+    "core.channels.kept_channels",
+    "core.channels.remove_channels",
+)
