@@ -23,6 +23,10 @@ LOW_RANK, CHANNELS = "low-rank report", "channel pruning"
 ITERATIVE = CompressionConfig(score="lamp")
 """How the iterative experiments choose their weights."""
 
+RATE = 0.1
+"""Learning rate of the pruning experiments, chosen on validation: 96 % sparse after 8 epochs 93.3 against 93.2 with
+0.03, half of the channels after 6 epochs 93.3 against 93.0."""
+
 REPORT_BASELINE = "mlp-course"
 REMOVED = {"50 %": 0.5, "80 %": 0.8}
 """Scenario: share of the rank that is removed."""
@@ -192,7 +196,7 @@ def rank_correlation(rows: list[dict[str, Any]], key: str) -> tuple[float, float
 def channels(
     bench: Workbench,
     name: str,
-    epochs: int = 3,
+    epochs: int = 6,
     progress: Progress = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, Any]]:
@@ -211,7 +215,7 @@ def channels(
     }
     rows: list[dict[str, Any]] = []
     for title, config in (whole | half).items():
-        trained = replace(config, recovery=RecoveryConfig(epochs=epochs)) if title in half else None
+        trained = replace(config, recovery=RecoveryConfig(epochs, RATE)) if title in half else None
         if trained is not None:
             said = partial(_say, progress, title, 0, (len(rows) - len(whole)) / len(half))
             bench.recover(name, trained, said, should_stop)
@@ -258,8 +262,8 @@ def pruning(
 
 
 def iterative(epochs: int) -> RecoveryConfig:
-    """The training of the iterative experiments. Its rate was chosen on validation: 0.1 won over 0.03."""
-    return RecoveryConfig(epochs=epochs, learning_rate=0.1, schedule="iterative")
+    """The training of the iterative experiments."""
+    return RecoveryConfig(epochs, RATE, schedule="iterative")
 
 
 def _low_rank(bench: Workbench, request: dict[str, Any], report: Progress, stop: Callable[[], bool]) -> dict[str, Any]:

@@ -161,14 +161,16 @@ def largest_iterative(
     allowance: float = 0.01,
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
-    targets: tuple[float, ...] = TARGETS,
+    targets: tuple[float, ...] | None = None,
 ) -> dict[str, Any]:
-    """The largest of `targets` that loses at most `allowance` of the validation images when pruned step by step.
+    """The largest of `targets` (None: `TARGETS`) that loses at most `allowance` of the validation images when it is
+    pruned step by step.
 
     The middle one is trained first, then the middle of those that its answer leaves open. Returns `sparsity` (None
     where none fits) and `runs`: of every target that was trained the figures of `point`, and its `history`.
     """
     runs: list[dict[str, Any]] = []
+    targets = targets or TARGETS
     open_targets, best = list(targets), None
     recovery = replace(recovery, schedule="iterative")
     whole = len(targets).bit_length()
@@ -214,11 +216,12 @@ def sensitivity(
 
 def prune_by_hand(
     weight: NDArray[np.float64], score: Score, sparsity: float
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores and mask of a small matrix; its inputs are taken as equally large."""
-    tensor = torch.from_numpy(weight)
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores of a small matrix, what pruning leaves of it, and the mask; its inputs are taken as equally large."""
+    tensor = torch.tensor(weight)
     scores = pruning.lamp(tensor) if score == "lamp" else pruning.magnitude(tensor)
-    return scores.numpy(), pruning.keep_mask(scores, sparsity).numpy()
+    mask = pruning.keep_mask(scores, sparsity)
+    return scores.numpy(), tensor.masked_fill(~mask, 0.0).numpy(), mask.numpy()
 
 
 def point(result: Result) -> dict[str, Any]:

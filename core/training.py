@@ -53,7 +53,7 @@ class Trained:
 class Meanwhile:
     """What happens to a network while it trains: nothing, if not said otherwise.
 
-    change : told how much of the training is over, in [0, 1], every `MEANWHILE_STEPS` steps
+    change : told how much of the training is over, in [0, 1], every `MEANWHILE_STEPS` steps and when it is `settled`
     settled : from this share on nothing changes any more, and the learning rate starts again (rewound, Renda et al.
         2020)
     describe : figures for the history, after every epoch
@@ -176,6 +176,7 @@ def fit(
             seen += _step(module, x, y, config, optimizer, device, teacher)
             schedule.step()
             if (epoch - 1) * steps + step == settled:
+                meanwhile.change(meanwhile.settled)
                 schedule = cycle(steps * config.epochs - settled)
             if time.perf_counter() - reported > REPORT_SECONDS:
                 reported = time.perf_counter()
@@ -205,7 +206,7 @@ def _optimizer(module: nn.Module, config: TrainingConfig) -> tuple[Any, Callable
         module.parameters(), config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
     )
     cycle = partial(torch.optim.lr_scheduler.OneCycleLR, sgd, config.learning_rate, cycle_momentum=False)
-    return sgd, lambda steps: cycle(total_steps=steps + 1, pct_start=0.25, div_factor=10)
+    return sgd, lambda steps: cycle(total_steps=max(steps, 7) + 1, pct_start=0.25, div_factor=10)
 
 
 def _batches(

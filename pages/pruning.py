@@ -18,16 +18,19 @@ st.markdown(pruning_lab.INTRODUCTION)
 pruning_lab.by_hand()
 
 st.subheader("One shot: how much can go at once?")
+st.markdown(pruning_lab.ABOUT_ONE_SHOT)
 one_shot = jobs.asked(asked[search.ONE_SHOT], "Find the largest sparsity", ":material/search:")
 if one_shot is not None:
     pruning_lab.one_shot(choice, one_shot["answers"], asked[search.ONE_SHOT]["allowance"])
 
 st.subheader("Which layer minds?")
+st.markdown(pruning_lab.ABOUT_SCAN)
 scan = jobs.asked(asked[search.SCAN], "Prune each layer alone", ":material/troubleshoot:")
 if scan is not None:
     pruning_lab.sensitivity(scan["rows"], asked[search.ONE_SHOT]["allowance"])
 
 st.subheader("Step by step: prune a little, train, repeat")
+st.markdown(pruning_lab.ABOUT_ITERATIVE)
 steps = jobs.asked(asked[search.ITERATIVE], "Train step by step", ":material/stairs:")
 if steps is not None:
     pruning_lab.iterative(choice.baseline, steps, asked[search.ITERATIVE]["allowance"])
@@ -35,9 +38,10 @@ if steps is not None:
         pruning_lab.side_by_side(choice.baseline, one_shot["answers"], steps)
 
 st.subheader("Whole channels: smaller, and faster")
+st.markdown(pruning_lab.ABOUT_CHANNELS)
 removed = jobs.asked(asked[reproduce.CHANNELS], "Remove half of the channels", ":material/view_column:")
 if removed is not None:
-    channel_lab.table(removed["rows"])
+    channel_lab.table(choice.baseline, removed["rows"])
 
 weights.section(live.available(choice))
 

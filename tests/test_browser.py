@@ -117,7 +117,7 @@ def test_every_chart_of_every_page_is_drawn(page: Any, address: str) -> None:
     """A chart whose description makes no sense is an empty box in the browser, and nothing says so."""
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    for name, charts in (("baseline", 4), ("spectrum", 3), ("", 5), ("export", 1)):
+    for name, charts in (("baseline", 4), ("spectrum", 3), ("", 6), ("pruning", 1), ("export", 1)):
         page.goto(f"{address}/{name}?baseline=cnn&sparsity=0.5&bits=8")
         metric(page, "Time/image").wait_for()
         settled(page)

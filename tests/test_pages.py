@@ -431,7 +431,7 @@ def test_what_a_chart_draws_is_only_what_it_is_given() -> None:
     """A description with a row of its own would show a bar for something that is called "undefined"."""
     app = opened(baseline="mlp", sparsity="0.95")
     specs = [json.loads(chart.proto.spec) for chart in app.get("vega_lite_chart")]
-    assert len(specs) == 5
+    assert len(specs) == 6
     for spec in specs:
         assert not spec.get("datasets")
         assert "empty" not in json.dumps(spec)
@@ -470,7 +470,7 @@ def test_a_link_shows_what_exists_and_a_button_and_never_starts_a_training(monke
 
 def leave_result(cache: Path, request: dict[str, Any], result: dict[str, Any]) -> None:
     """As a job's process leaves it."""
-    folder = cache / "jobs" / "made"
+    folder = cache / "jobs" / "".join(filter(str.isalnum, request["kind"]))
     folder.mkdir(parents=True)
     (folder / "request.json").write_text(json.dumps({**request, "submitted": 1.0}))
     (folder / "result.json").write_text(json.dumps(result))
@@ -490,7 +490,7 @@ def test_the_course_report_is_run_with_one_click_and_shows_what_the_run_found(
     button(app, "Run the report").click().run()
     (request,) = asked
     assert request["seeds"] == 1
-    result = reproduce.work(Workbench(own_cache), request, lambda event: None, lambda: False)
+    result = reproduce.KINDS[reproduce.LOW_RANK](Workbench(own_cache), request, lambda event: None, lambda: False)
     leave_result(own_cache, request, result)
     app.run()
     assert not app.exception
@@ -510,7 +510,7 @@ def test_ranks_within_a_budget_go_to_explore(own_cache: Path, monkeypatch: pytes
     button(app, "Find the steps").click().run()
     (request,) = asked
     assert request == {"kind": "rank allocation", "baseline": "mlp", "method": "svd"}
-    result = search.work(Workbench(own_cache), request, lambda event: None, lambda: False)
+    result = search.KINDS[search.ALLOCATION](Workbench(own_cache), request, lambda event: None, lambda: False)
     leave_result(own_cache, request, result)
     app.run()
     app.number_input(key="w_lost").set_value(2.0).run()
@@ -524,6 +524,76 @@ def test_ranks_within_a_budget_go_to_explore(own_cache: Path, monkeypatch: pytes
     button(app, "Use these ranks on Explore").click().run()
     assert choice(app).config == CompressionConfig.from_json(step["config"])
     assert metrics(app)["Accuracy, validation"] == f"{step['accuracy']:.2%}"
+
+
+def test_the_pruning_page_runs_everything_with_one_click_and_shows_what_it_found(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibration, load = data.load("calibration"), data.load
+    few = data.Split("train", calibration.images, calibration.labels)
+    monkeypatch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+    monkeypatch.setattr(search, "TARGETS", (0.5, 0.9))
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request: asked.append(request))
+    app = opened("pruning", baseline="mlp", score="lamp")
+    app.number_input(key="w_allowance").set_value(5.0).run()
+    app.number_input(key="w_iterative_epochs").set_value(2).run()
+    button(app, "Run everything").click().run()
+    assert {request["kind"] for request in asked} == {*search.KINDS, reproduce.CHANNELS} - {search.ALLOCATION}
+    bench, found = Workbench(own_cache), {}
+    for request in asked:
+        work = (search.KINDS | reproduce.KINDS)[request["kind"]]
+        found[request["kind"]] = work(bench, request, lambda event: None, lambda: False)
+        leave_result(own_cache, request, json.loads(json.dumps(found[request["kind"]])))
+    app.run()
+    assert not app.exception
+    said = " ".join(text.value for text in app.markdown)
+    best = max(found[search.ONE_SHOT]["answers"], key=lambda answer: answer["sparsity"])
+    assert f"At most **{best['sparsity']:.1%}** of the weights can go at once" in said
+    assert "minds most" in said
+    assert f"**{found[search.ITERATIVE]['sparsity']:.0%}** is the most within 5 pp" in said
+    assert "From one shot to step by step" in said
+    assert "zeros are multiplied like any other number" in said
+    button(app, "Use it on Explore").click().run()
+    assert choice(app).config == CompressionConfig.from_json(best["points"][best["chosen"]]["config"])
+    bench.turns.close()
+
+
+def test_a_matrix_is_pruned_by_hand() -> None:
+    app = opened("pruning", baseline="mlp")
+    app.slider(key="hand_sparsity").set_value(25).run()
+    assert any("= 4 weights go" in caption.value for caption in app.caption)
+    product = next(table.value for table in app.dataframe if list(table.value.columns) == list("abcd"))
+    assert product.shape == (4, 4)
+
+
+def test_channels_are_controls_that_go_into_the_choice_and_fit_any_baseline() -> None:
+    app = opened(baseline="cnn")
+    app.slider(key="w_channels").set_value(50).run()
+    assert choice(app).config.channel_share == 0.5
+    result = Workbench().evaluate("cnn", CompressionConfig(channel_share=0.5))
+    assert metrics(app)["Parameters"] == f"{result.parameters:,}"
+    assert any("16 of 32" in text for text in app.dataframe[0].value["channels"]) or result.layers[0].channels != 16
+    for link in ({"fc4.channels": "3"}, {"fc1.channels": "9999"}, {"channels": "0"}, {"fc1.channels": "x"}):
+        broken = opened(baseline="mlp", **link)
+        assert len(broken.warning) == 1, link
+        assert choice(broken).config == CompressionConfig()
+    fewer = opened(**{"baseline": "mlp", "fc2.channels": "7", "fc2.rank": "100", "fc3.rank": "8"})
+    assert not fewer.exception
+    assert fewer.dataframe[0].value.set_index("layer").loc["fc2", "channels"] == "7 of 512"
+    assert "7 are left" in fewer.dataframe[0].value.set_index("layer").loc["fc2", "note"]
+
+
+def test_layers_are_protected_and_let_go() -> None:
+    app = opened(baseline="cnn", sparsity="0.9")
+    app.get_by_key("w_protect").set_value(["conv1", "fc2"]).run()
+    config = choice(app).config
+    assert config == CompressionConfig(sparsity=0.9, layers={"conv1": NOT_PRUNED, "fc2": NOT_PRUNED})
+    app.get_by_key("w_protect").set_value(["fc2"]).run()
+    assert choice(app).config == CompressionConfig(sparsity=0.9, layers={"fc2": NOT_PRUNED})
+
+
+NOT_PRUNED = LayerConfig(sparsity=0.0)
 
 
 def test_what_a_poll_reports_of_a_widget_undoes_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:

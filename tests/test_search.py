@@ -1,13 +1,14 @@
 """Greedy ranks: nested steps, each measured, never above break-even, and the budget's answer among them."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from core import low_rank, search
-from core.config import CompressionConfig
+from core import data, low_rank, search
+from core.config import CompressionConfig, LayerConfig, RecoveryConfig, Score
 from core.jobs import Cancelled
 from core.workbench import Workbench
 
@@ -74,6 +75,64 @@ def test_a_budget_is_answered_by_the_best_step_that_fits_it() -> None:
     assert search.within(steps, size=1_000) is steps[1]
     assert search.within(steps, size=10) is None
     assert search.within([], lost=1.0) is None
+
+
+@pytest.mark.parametrize("score", ["magnitude", "lamp"])
+def test_the_largest_sparsity_is_within_the_allowance_and_what_follows_is_not(
+    found: tuple[Workbench, list[dict[str, Any]]], score: Score
+) -> None:
+    bench, config = found[0], CompressionConfig(score=score)
+    answer = search.largest_one_shot(bench, "mlp", config, allowance=0.01)
+    points = {round(point["target"] * search.GRID): point for point in answer["points"]}
+    best = round(answer["sparsity"] * search.GRID)
+    assert points[best] is answer["points"][answer["chosen"]]
+    assert points[best]["difference"] >= -0.01
+    for place in range(best + 1, min(search.GRID, best + search.LOOK_ON) + 1):
+        assert points[place]["difference"] < -0.01
+    result = bench.evaluate("mlp", replace(config, sparsity=answer["sparsity"]))
+    assert (result.evaluation.accuracy, result.bytes) == (points[best]["accuracy"], points[best]["bytes"])
+    assert answer["sparsity"] > 0.4
+
+
+def test_an_allowance_of_everything_takes_every_weight(bench: Workbench) -> None:
+    answer = search.largest_one_shot(bench, "mlp", CompressionConfig(), allowance=1.0)
+    assert answer["sparsity"] == 1.0
+    assert answer["points"][answer["chosen"]]["sparsity"] == 1.0
+
+
+def test_the_scan_prunes_each_layer_alone(bench: Workbench) -> None:
+    said: list[dict[str, Any]] = []
+    rows = search.sensitivity(bench, "mlp", CompressionConfig(), said.append)
+    assert len(rows) == 4 * len(search.SHARES)
+    row = next(row for row in rows if (row["layer"], row["sparsity"]) == ("fc3", 0.9))
+    alone = bench.evaluate("mlp", CompressionConfig(layers={"fc3": LayerConfig(sparsity=0.9)}))
+    assert (row["accuracy"], row["bytes"]) == (alone.evaluation.accuracy, alone.bytes)
+    assert said[-1]["done"] == 1
+
+
+def test_the_iterative_search_trains_the_middle_first_and_keeps_every_round(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibration, load = data.load("calibration"), data.load
+    few = data.Split("train", calibration.images[:1024], calibration.labels[:1024])
+    monkeypatch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+    recovery, said = RecoveryConfig(epochs=2, learning_rate=0.01), []
+    targets = (0.3, 0.5, 0.9999)
+    answer = search.largest_iterative(bench, "mlp", CompressionConfig(), recovery, 0.05, said.append, targets=targets)
+    assert [run["target"] for run in answer["runs"]] == [0.5, 0.9999]
+    assert answer["sparsity"] == 0.5
+    shares = [event["done"] for event in said if "done" in event]
+    assert shares == sorted(shares)
+    assert shares[-1] <= 1
+    for run in answer["runs"]:
+        assert len(run["history"]) == 2
+        assert run["history"][-1]["sparsity"] == run["sparsity"] == pytest.approx(run["target"], abs=1e-5)
+        assert run["history"][0]["sparsity"] < run["target"]
+        measured = bench.evaluate("mlp", CompressionConfig.from_json(run["config"]))
+        assert measured.evaluation.accuracy == run["accuracy"]
+        assert measured.config.recovery.schedule == "iterative"
+    worst = search.largest_iterative(bench, "mlp", CompressionConfig(), recovery, 0.0, targets=(0.9999,))
+    assert worst["sparsity"] is None
 
 
 def test_a_search_that_is_cancelled_stops_at_once(bench: Workbench) -> None:

@@ -8,12 +8,12 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CompressionConfig
-from pages.parts import state
+from pages.parts import figures, live, state
 
 BATCHES = ("1", "250")
 
 
-def table(rows: list[dict[str, Any]]) -> None:
+def table(baseline: str, rows: list[dict[str, Any]]) -> None:
     """Counts, measured times and accuracies; a sentence with the best of them."""
     whole, zeros, *halves = rows
     best = max(halves, key=lambda row: row["after"]["accuracy"])
@@ -40,8 +40,14 @@ def table(rows: list[dict[str, Any]]) -> None:
         },
     )
     st.caption("Validation images. Time per image; the networks take turns, nine times, each shows its quietest round.")
+    chosen = CompressionConfig.from_json(best["config"])
+    test = live.measured(state.Choice(baseline, chosen), "test")
+    st.markdown(
+        f"On the test images, opened for this verdict: **{test.evaluation.accuracy:.2%}**, "
+        f"{figures.change(test.comparison)}."
+    )
     if st.button("Use the best on Explore", icon=":material/tune:", key="use_channels"):
-        state.choose(config=CompressionConfig.from_json(best["config"]))
+        state.choose(config=chosen)
         st.switch_page("pages/explore.py")
 
 

@@ -106,12 +106,9 @@ def baseline_picker() -> None:
 
 
 def network_controls() -> dict[str, DeltaGenerator]:
-    """Channels, rank, sparsity and bits for the whole network; returns the place below each, for its curve."""
+    """Rank, sparsity, bits and channels for the whole network; returns the place below each, for its curve."""
     config = state.current().config
     slots = {}
-    share = ALL if config.channel_share is None else round(config.channel_share * 100)
-    _slider("Channels kept", "w_channels", share, 1, ALL, HELP_CHANNELS, lambda v: {"channel_share": kept_share(v)})
-    slots["channels"] = st.container()
     share = ALL if config.rank_share is None else round(config.rank_share * 100)
     _slider("Rank kept", "w_rank", share, 1, ALL, HELP_RANK, lambda v: {"rank_share": kept_share(v)})
     slots["rank"] = st.container()
@@ -132,6 +129,9 @@ def network_controls() -> dict[str, DeltaGenerator]:
     slots["bits"] = st.container()
     key = state.keep_widget("w_activations", activations_follow(config))
     st.toggle("Activations at the same bits", key=key, help=HELP_ACTIVATIONS, on_change=_write_bits)
+    share = ALL if config.channel_share is None else round(config.channel_share * 100)
+    _slider("Channels kept", "w_channels", share, 1, ALL, HELP_CHANNELS, lambda v: {"channel_share": kept_share(v)})
+    slots["channels"] = st.container()
     return slots
 
 

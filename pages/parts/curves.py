@@ -62,10 +62,10 @@ def of_network(config: CompressionConfig) -> dict[str, Curve]:
     bits_now = controls.BIT_CHOICES.index(config.bits or controls.FLOAT)
     width_now = controls.ALL if config.channel_share is None else config.channel_share * 100
     return {
-        "channels": Curve("channels", "channels kept", widths, 1, controls.ALL, width_now),
         "rank": Curve("rank", "rank kept", ranks, 1, controls.ALL, rank_now),
         "sparsity": Curve("sparsity", "sparsity", sparsities, 0, 100, (config.sparsity or 0) * 100),
         "bits": Curve("bits", "bits", bits, 0, len(controls.BIT_CHOICES) - 1, bits_now),
+        "channels": Curve("channels", "channels kept", widths, 1, controls.ALL, width_now),
     }
 
 

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
 from core import reproduce, search
 from core.config import CompressionConfig
-from pages.parts import charts, figures, live, state
+from pages.parts import charts, figures, live, recovery, state
 from pages.parts import controls as control_names
+
+if TYPE_CHECKING:
+    from core.workbench import Result
 
 INTRODUCTION = r"""`apply_pruning` gives every weight a score, and the $\mathrm{round}(s \cdot n)$ weights with the
 smallest scores a mask of *False*: they are zero from then on, in every evaluation and every training. $s$ is the
 **sparsity**, $n$ the number of weights; biases are never pruned."""
+ABOUT_ONE_SHOT = """Prune once and train nothing. The search tries sparsities on a grid of half a percent, for every way
+of choosing weights: the smallest, those that LAMP finds least of their layer, or those that real images use least; by
+one threshold for all layers, or the same share in each."""
+ABOUT_SCAN = "Prune one layer and leave the others as they are: what does the whole network lose?"
+ABOUT_ITERATIVE = """A network that loses a little at a time, and trains in between, learns to do without. How far does
+that go within the same allowance? Each training starts at the trained network and ends at its own sparsity."""
+ABOUT_CHANNELS = """A zero in a matrix is multiplied like any other number. A channel that is cut out is not there any
+more: its row, its bias, and the columns of the next layer that read it. Half of them, chosen in four ways, with six
+epochs of training afterwards."""
 HELP_ALLOWANCE = "How many points of accuracy may be lost on the 5,000 validation images."
 HELP_EPOCHS = "Of the training in which iterative pruning happens: 60 % of it prunes, the rest only trains."
 START = [[0.9, -0.1, 0.4, 0.05], [-0.3, 0.7, -0.02, 0.2], [0.15, -0.6, 0.25, -0.45], [0.01, 0.35, -0.8, 0.5]]
@@ -25,13 +37,14 @@ def controls(baseline: str) -> dict[str, dict[str, Any]]:
     """Allowance and epochs; the requests of this page's jobs, by kind; one button for all of them."""
     points = st.number_input("Allowance, pp", 0.1, 10.0, 1.0, 0.1, key="w_allowance", help=HELP_ALLOWANCE)
     epochs = st.number_input("Epochs, step by step", 2, 40, 8, key="w_iterative_epochs", help=HELP_EPOCHS)
-    allowance, recovery = round(float(points) / 100, 6), asdict(reproduce.iterative(int(epochs)))
+    taught = st.toggle("Learn from the baseline, too", key="w_iterative_distill", help=recovery.HELP_DISTILL)
+    allowance, steps = round(float(points) / 100, 6), replace(reproduce.iterative(int(epochs)), distillation=taught)
     score = reproduce.ITERATIVE.score
     about: dict[str, dict[str, Any]] = {
         search.ONE_SHOT: {"allowance": allowance},
         search.SCAN: {"score": "magnitude"},
-        search.ITERATIVE: {"allowance": allowance, "recovery": recovery, "score": score},
-        reproduce.CHANNELS: {"epochs": 3},
+        search.ITERATIVE: {"allowance": allowance, "recovery": asdict(steps), "score": score},
+        reproduce.CHANNELS: {"epochs": 6},
     }
     asked = {kind: {"kind": kind, "baseline": baseline, **own} for kind, own in about.items()}
     if st.button("Run everything", type="primary", icon=":material/play_arrow:", width="stretch"):
@@ -51,19 +64,19 @@ def by_hand() -> None:
         st.caption("W, yours to change")
         frame = pd.DataFrame(START, columns=list("abcd"))
         given = st.data_editor(frame, hide_index=True, key="hand_weights", width="stretch").fillna(0.0)
-    scores, kept = search.prune_by_hand(given.to_numpy(float), state.current().config.score, share / 100)
-    for place, title, shown in ((middle, "score", scores), (right, "W · mask", given.to_numpy(float) * kept)):
+    scores, left_over, kept = search.prune_by_hand(given.to_numpy(float), state.current().config.score, share / 100)
+    for place, title, shown in ((middle, "score", scores), (right, "W · mask", left_over)):
         with place:
             st.caption(title)
             styled = pd.DataFrame(shown, columns=list("abcd")).style.format("{:.3g}")
             styled = styled.apply(lambda _: pd.DataFrame(kept, columns=list("abcd")).map(_ink), axis=None)
             st.dataframe(styled, hide_index=True, width="stretch", alt=f"The small matrix: {title}")
     gone = int((~kept).sum())
-    st.caption(f"round({share / 100:g} · {kept.size}) = {gone} weights go. What is struck out is the zero of the mask.")
+    st.caption(f"round({share / 100:g} · {kept.size}) = {gone} weights go, those in grey.")
 
 
 def _ink(kept: bool) -> str:
-    return "" if kept else f"color: {charts.NEUTRAL}; text-decoration: line-through"
+    return "" if kept else f"color: {charts.NEUTRAL}"
 
 
 def _rows(answer: dict[str, Any]) -> pd.DataFrame:
@@ -163,13 +176,13 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
     charts.draw(charts.rounds(pd.DataFrame(rows)), "Accuracy after every round of iterative pruning, by target")
     tried = ", ".join(f"{run['target']:.0%} ({figures.points(run['difference'])})" for run in found["runs"])
     if found["sparsity"] is None:
-        st.markdown(f"None of the targets stays within {100 * allowance:g} points: {tried}. Try more epochs.")
+        st.markdown(f"None of the targets stays within {100 * allowance:g} pp: {tried}. Try more epochs.")
         return
     run = next(run for run in found["runs"] if run["target"] == found["sparsity"])
     config = CompressionConfig.from_json(run["config"])
     test = live.measured(state.Choice(baseline, config), "test")
     st.markdown(
-        f"Trained for {tried}: **{found['sparsity']:.0%}** is the most within {100 * allowance:g} points. On the test "
+        f"Trained for {tried}: **{found['sparsity']:.0%}** is the most within {100 * allowance:g} pp. On the test "
         f"images, opened for this verdict: **{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}."
     )
     st.caption("The sparsity rises by 1 − (1 − t)³ over the first 60 % of the rounds; hover for what it was then.")
@@ -189,6 +202,20 @@ def side_by_side(baseline: str, answers: list[dict[str, Any]], found: dict[str, 
         "one shot, as sparse": replace(stepped, recovery=None),
     }
     results = {way: live.measured(state.Choice(baseline, config)) for way, config in configs.items()}
+    _kept(results)
+    change = state.workbench().compare(results["step by step"], results["one shot"])
+    st.markdown(
+        f"From one shot to step by step {change.gained} images are gained, {change.lost} lost: "
+        f"{figures.change(change)}. As sparse in one shot the network would be right in "
+        f"{results['one shot, as sparse'].evaluation.accuracy:.1%}."
+    )
+    flips = state.workbench().flips(results["step by step"], results["one shot"])
+    with st.expander(f"The {len(flips)} images that flip between them", icon=":material/compare:"):
+        figures.flip_browser(flips)
+
+
+def _kept(results: dict[str, Result]) -> None:
+    """Sparsity of every layer as a chart, with accuracy and bytes as a table."""
     layers = [
         {"layer": row.name, "way": way, "sparsity": row.sparsity, "kept": round(row.parameters * (1 - row.sparsity))}
         for way, result in results.items()
@@ -218,12 +245,3 @@ def side_by_side(baseline: str, answers: list[dict[str, Any]], found: dict[str, 
             **dict.fromkeys(("sparsity", *(row.name for row in results["one shot"].layers)), percent),
         },
     )
-    change = state.workbench().compare(results["step by step"], results["one shot"])
-    st.markdown(
-        f"From one shot to step by step {change.gained} images are gained and {change.lost} lost "
-        f"({figures.change(change)}). As sparse in one shot the network would be right in "
-        f"{results['one shot, as sparse'].evaluation.accuracy:.1%}."
-    )
-    flips = state.workbench().flips(results["step by step"], results["one shot"])
-    with st.expander(f"The {len(flips)} images that flip between them", icon=":material/compare:"):
-        figures.flip_browser(flips)
