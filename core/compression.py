@@ -59,15 +59,17 @@ class Statistics:
         if len(whole.left) == weight.shape[0] and whole.right.shape[1] == len(columns):
             return whole
         key = (layer.name, method, weight.contiguous().numpy().tobytes())
-        if key not in self._smaller:
-            if len(self._smaller) >= REMEMBERED_DECOMPOSITIONS:
-                self._smaller.clear()
+        found = self._smaller.get(key)
+        if found is None:
             if method == "svd":
-                self._smaller[key] = low_rank.decompose(weight)
+                found = low_rank.decompose(weight)
             else:
                 mean, second = self.moments()[layer.name]
-                self._smaller[key] = low_rank.decompose_whitened(weight, mean[columns], second[columns][:, columns])
-        return self._smaller[key]
+                found = low_rank.decompose_whitened(weight, mean[columns], second[columns][:, columns])
+            if len(self._smaller) >= REMEMBERED_DECOMPOSITIONS:
+                self._smaller.clear()
+            self._smaller[key] = found
+        return found
 
     def activation_ranges(self, network: "CompressedNetwork") -> dict[str, float]:
         """max |x| at the input of each layer but the first, "NAME.input", and between its factors, "NAME.between".
