@@ -32,7 +32,7 @@ GRID = 200
 LOOK_ON = 6
 """So many places in a row must lose too much before the search for the largest sparsity ends."""
 
-TARGETS = (0.90, 0.94, 0.96, 0.97, 0.98)
+TARGETS = (0.90, 0.94, 0.95, 0.96, 0.97, 0.975, 0.98)
 """Sparsities that the iterative search may train for."""
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)

@@ -9,6 +9,7 @@ choice = state.current()
 with st.sidebar:
     controls.baseline_picker()
     controls.pruning_choices()
+    st.caption("For Explore, and for the curve that is drawn here.")
     asked = pruning_lab.controls(choice.baseline)
 
 st.title("Pruning")

@@ -43,8 +43,8 @@ def table(baseline: str, rows: list[dict[str, Any]]) -> None:
     chosen = CompressionConfig.from_json(best["config"])
     test = live.measured(state.Choice(baseline, chosen), "test")
     st.markdown(
-        f"On the test images, opened for this verdict: **{test.evaluation.accuracy:.2%}**, "
-        f"{figures.change(test.comparison)}."
+        f"{best['title'].capitalize()}, on the test images, opened for this verdict: "
+        f"**{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}."
     )
     if st.button("Use the best on Explore", icon=":material/tune:", key="use_channels"):
         state.choose(config=chosen)

@@ -117,13 +117,15 @@ def _ledger(order: tuple[str, ...]) -> dict[str, Any]:
     )
 
 
+POINTS = "format(100 * datum.value, '+.1f') + ' pp'"
 LOOK_HEIGHT = 84
 
 
 @st.cache_data(show_spinner=False)
 def look_ahead(low: float, high: float) -> dict[str, Any]:
     """Accuracy (points, blue) and file size (dashed, grey) along a slider, whose ends are those of the chart; without
-    data, which come with each drawing: columns x, setting, accuracy, KB, here. Points can be clicked."""
+    data, which come with each drawing: columns x, setting, accuracy, KB, here, apart (not of this curve, and only near
+    it). Points can be clicked."""
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[low, high], nice=False, padding=6))
     tooltip = [
         "setting:N",
@@ -136,7 +138,7 @@ def look_ahead(low: float, high: float) -> dict[str, Any]:
     size = base.mark_line(color=BASELINE, strokeWidth=1.5, strokeDash=[4, 3]).encode(
         y=alt.Y("KB:Q", axis=None, scale=alt.Scale(zero=True, nice=False, range=[LOOK_HEIGHT - 6, 24]))
     )
-    line = base.mark_line(color=CURRENT, strokeWidth=2).encode(y=accuracy)
+    line = base.transform_filter("!datum.apart").mark_line(color=CURRENT, strokeWidth=2).encode(y=accuracy)
     points = base.mark_point(filled=True, color=CURRENT, size=55, opacity=1, cursor="pointer").encode(y=accuracy)
     here = base.transform_filter("datum.here")
     mark = here.mark_point(shape="diamond", filled=True, color=PINNED, size=150, opacity=1).encode(y=accuracy)
@@ -362,7 +364,7 @@ def sparsity_curve(points: pd.DataFrame, allowance: float) -> alt.LayerChart:
     accuracy, KB, chosen."""
     base = alt.Chart(points).encode(
         x=alt.X("sparsity:Q", title="sparsity", axis=alt.Axis(format="%")),
-        y=alt.Y("difference:Q", title="change of accuracy", axis=alt.Axis(format="+.1%")),
+        y=alt.Y("difference:Q", title="change of accuracy", axis=alt.Axis(labelExpr=POINTS)),
         tooltip=[
             alt.Tooltip("sparsity:Q", format=".1%"),
             alt.Tooltip("accuracy:Q", format=".2%"),
@@ -386,10 +388,15 @@ def sensitivity(rows: pd.DataFrame, allowance: float) -> alt.FacetChart:
     """What pruning one layer alone loses, a small chart per layer. Columns layer, sparsity, difference, accuracy."""
     line = (
         alt.Chart()
-        .mark_line(color=CURRENT, strokeWidth=2.5, point=alt.OverlayMarkDef(color=CURRENT))
+        .mark_line(color=CURRENT, strokeWidth=2.5, point=alt.OverlayMarkDef(color=CURRENT), clip=True)
         .encode(
             x=alt.X("sparsity:Q", title="sparsity of the layer", axis=alt.Axis(format="%", tickCount=3)),
-            y=alt.Y("difference:Q", title="change of accuracy", axis=alt.Axis(format="+.0%", tickCount=4)),
+            y=alt.Y(
+                "difference:Q",
+                title="change of accuracy",
+                axis=alt.Axis(labelExpr=POINTS, tickCount=5),
+                scale=alt.Scale(domain=[-6 * allowance, allowance], nice=False),
+            ),
             tooltip=["layer", alt.Tooltip("sparsity:Q", format=".0%"), alt.Tooltip("difference:Q", format="+.2%")],
         )
     )

@@ -93,7 +93,7 @@ def of_layer(config: CompressionConfig, places: controls.LayerPlaces) -> dict[st
 
 def beside_sliders(result: Result, below: dict[str, DeltaGenerator], by_layer: ExpanderContainer) -> None:
     """The curves of the whole network, and those of a layer where its sliders are open."""
-    standing = result.evaluation.accuracy, result.bytes
+    standing = result.evaluation.accuracy, result.bytes, result.config.recovery is not None
     if by_layer.open:
         with by_layer:
             places = controls.layer_controls(result)
@@ -107,15 +107,16 @@ def beside_sliders(result: Result, below: dict[str, DeltaGenerator], by_layer: E
             draw(curve, standing)
 
 
-def draw(curve: Curve, standing: tuple[float, int]) -> None:
-    """The curve with what is known of it; polls while points are missing. standing : accuracy and bytes here."""
+def draw(curve: Curve, standing: tuple[float, int, bool]) -> None:
+    """The curve with what is known of it; polls while points are missing. standing : accuracy and bytes here, and
+    whether they were trained, which the curve is not."""
     bench, choice = state.workbench(), state.current()
     missing = any(bench.point(choice.baseline, own.config) is None for own in curve.positions)
     interval = max(POLL_SECONDS, bench.turns.wishing / POLLS_PER_SECOND) if missing else None
     st.fragment(_draw, run_every=interval)(curve, standing, interval)
 
 
-def _draw(curve: Curve, standing: tuple[float, int], interval: float | None) -> None:
+def _draw(curve: Curve, standing: tuple[float, int, bool], interval: float | None) -> None:
     if st.session_state.pop("jumped", False):
         st.rerun()
     bench, choice = state.workbench(), state.current()
@@ -144,9 +145,9 @@ def _draw(curve: Curve, standing: tuple[float, int], interval: float | None) -> 
     )
 
 
-def _row(x: float, label: str, accuracy: float, size: int) -> dict[str, Any]:
+def _row(x: float, label: str, accuracy: float, size: int, apart: bool = False) -> dict[str, Any]:
     here = label == "you are here"
-    return {"x": x, "setting": label, "accuracy": accuracy, "KB": size / 1024, "here": here}
+    return {"x": x, "setting": label, "accuracy": accuracy, "KB": size / 1024, "here": here, "apart": apart}
 
 
 def _jump(key: str, curve: Curve) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 WAIT = "…"
+WORDS = {"channelscore": "channels by", "score": "weights by", "scope": "threshold per", "rate": "learning rate"}
 PICTURE_WIDTH = 92
 
 
@@ -36,7 +37,7 @@ def kilobytes(size: float) -> str:
 
 def settings(config: CompressionConfig) -> str:
     """A configuration in a few words."""
-    own = ", ".join(f"{key} {text}" for key, text in to_query(config).items())
+    own = ", ".join(f"{WORDS.get(key, key)} {text}" for key, text in to_query(config).items())
     return own or "nothing set, the baseline"
 
 
@@ -121,7 +122,8 @@ def _row(
             "Time/image",
             *time,
             "One image at a time on one core of this machine: median and quartiles of many runs. The "
-            "arithmetic is float32 whatever the bits, zeros are multiplied like the rest: only a lower rank helps.",
+            "arithmetic is float32 whatever the bits, zeros are multiplied like the rest: only a lower rank or fewer "
+            "channels help.",
         ),
     ]
 

@@ -23,8 +23,9 @@ ABOUT_ONE_SHOT = """Prune once and train nothing. The search tries sparsities on
 of choosing weights: the smallest, those that LAMP finds least of their layer, or those that real images use least; by
 one threshold for all layers, or the same share in each."""
 ABOUT_SCAN = "Prune one layer and leave the others as they are: what does the whole network lose?"
-ABOUT_ITERATIVE = """A network that loses a little at a time, and trains in between, learns to do without. How far does
-that go within the same allowance? Each training starts at the trained network and ends at its own sparsity."""
+ABOUT_ITERATIVE = """Weights go by LAMP here, one threshold for all layers. A network that loses a little at a time, and
+trains in between, learns to do without. How far does that go within the same allowance? Each training starts at the
+trained network and ends at its own sparsity."""
 ABOUT_CHANNELS = """A zero in a matrix is multiplied like any other number. A channel that is cut out is not there any
 more: its row, its bias, and the columns of the next layer that read it. Half of them, chosen in four ways, with six
 epochs of training afterwards."""
@@ -103,7 +104,8 @@ def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: flo
         about = f"Accuracy by sparsity; {own['sparsity']:.1%} is the largest that loses at most {allowance:.1%}"
         charts.draw(charts.sparsity_curve(_rows(own), allowance), about)
         st.caption(
-            f"Weights go by {control_names.SCORES[own['score']]}, threshold {_scope(own['scope'])}: the sidebar."
+            f"Drawn: {control_names.SCORES[own['score']]}, {_scope(own['scope'])}, as chosen in the sidebar. The curve "
+            "goes up and down by chance: the answer is its highest place within the allowance."
         )
     with right:
         rows = [
@@ -154,10 +156,11 @@ def sensitivity(rows: list[dict[str, Any]], allowance: float) -> None:
     within = table[table["difference"] >= -allowance].groupby("layer")["sparsity"].max()
     loss = -table[table["sparsity"] == 0.9].set_index("layer")["difference"]
     first, last = loss.idxmax(), loss.idxmin()
+    alone = ", ".join(f"{layer} {within.get(layer, 0):.0%}" for layer in loss.index)
     st.markdown(
-        f"**{first}** minds most: 90 % sparse, it alone costs {100 * loss[first]:.1f} points. **{last}** minds least: "
-        f"{100 * loss[last]:.2f} points, and {within.get(last, 0):.0%} of it can go within the allowance. "
-        "One threshold for all layers should take more from this one than from that: compare the scores above."
+        f"90 % sparse, **{first}** alone costs {100 * loss[first]:.1f} points, the most; **{last}** alone "
+        f"{100 * loss[last]:.2f}, the least. On this grid each alone stays within {100 * allowance:g} pp up to: "
+        f"{alone}. A good score takes more from {last} than from {first}: see what each way keeps, below."
     )
 
 
@@ -165,7 +168,7 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
     """Every round of every target that was trained."""
     rows = [
         {
-            "target": f"{run['target']:.0%}",
+            "target": f"{run['target']:.1%}",
             "epoch": epoch["epoch"],
             "accuracy": epoch["validation_accuracy"],
             "sparsity": epoch["sparsity"],
@@ -174,7 +177,7 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
         for epoch in run["history"]
     ]
     charts.draw(charts.rounds(pd.DataFrame(rows)), "Accuracy after every round of iterative pruning, by target")
-    tried = ", ".join(f"{run['target']:.0%} ({figures.points(run['difference'])})" for run in found["runs"])
+    tried = ", ".join(f"{run['target']:.1%} ({figures.points(run['difference'])})" for run in found["runs"])
     if found["sparsity"] is None:
         st.markdown(f"None of the targets stays within {100 * allowance:g} pp: {tried}. Try more epochs.")
         return
@@ -182,8 +185,9 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
     config = CompressionConfig.from_json(run["config"])
     test = live.measured(state.Choice(baseline, config), "test")
     st.markdown(
-        f"Trained for {tried}: **{found['sparsity']:.0%}** is the most within {100 * allowance:g} pp. On the test "
-        f"images, opened for this verdict: **{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}."
+        f"LAMP, one threshold, trained for {tried}: **{found['sparsity']:.1%}** is the most within "
+        f"{100 * allowance:g} pp. On the test images, opened for this verdict: **{test.evaluation.accuracy:.2%}**, "
+        f"{figures.change(test.comparison)}."
     )
     st.caption("The sparsity rises by 1 − (1 − t)³ over the first 60 % of the rounds; hover for what it was then.")
     _to_explore(config, "iterative")
@@ -196,21 +200,27 @@ def side_by_side(baseline: str, answers: list[dict[str, Any]], found: dict[str, 
     st.subheader("One shot against step by step")
     run = next(run for run in found["runs"] if run["target"] == found["sparsity"])
     stepped = CompressionConfig.from_json(run["config"])
+    score = control_names.SCORES[stepped.score]
+    shot, step = f"one shot, {control_names.SCORES[_best(answers)['score']]}", f"step by step, {score}"
+    alike = f"one shot as sparse, {score}"
     configs = {
-        "one shot": CompressionConfig.from_json(_chosen(_best(answers))["config"]),
-        "step by step": stepped,
-        "one shot, as sparse": replace(stepped, recovery=None),
+        shot: CompressionConfig.from_json(_chosen(_best(answers))["config"]),
+        step: stepped,
+        alike: replace(stepped, recovery=None),
     }
     results = {way: live.measured(state.Choice(baseline, config)) for way, config in configs.items()}
     _kept(results)
-    change = state.workbench().compare(results["step by step"], results["one shot"])
+    change = state.workbench().compare(results[step], results[shot])
     st.markdown(
         f"From one shot to step by step {change.gained} images are gained, {change.lost} lost: "
         f"{figures.change(change)}. As sparse in one shot the network would be right in "
-        f"{results['one shot, as sparse'].evaluation.accuracy:.1%}."
+        f"{results[alike].evaluation.accuracy:.1%}."
     )
-    flips = state.workbench().flips(results["step by step"], results["one shot"])
-    with st.expander(f"The {len(flips)} images that flip between them", icon=":material/compare:"):
+    flips = state.workbench().flips(results[step], results[shot])
+    wrong = len(flips) - change.gained - change.lost
+    with st.expander(
+        f"The {len(flips)} images whose prediction differs, {wrong} of them wrong both times", icon=":material/compare:"
+    ):
         figures.flip_browser(flips)
 
 
@@ -242,6 +252,6 @@ def _kept(results: dict[str, Result]) -> None:
             "accuracy": st.column_config.NumberColumn(format="%.2f %%"),
             "change": st.column_config.NumberColumn(format="%+.2f pp"),
             "KB": st.column_config.NumberColumn("KB in the file", format="%.1f"),
-            **dict.fromkeys(("sparsity", *(row.name for row in results["one shot"].layers)), percent),
+            **dict.fromkeys(("sparsity", *(row.name for row in next(iter(results.values())).layers)), percent),
         },
     )

@@ -32,11 +32,19 @@ def section(choice: state.Choice) -> None:
         f"**{name}** with **{figures.settings(choice.config)}**: {whole - gone:,} of {whole:,} weights are kept. "
         "Blue is positive, orange negative, the stronger the larger; what is empty went."
     )
+    if not gone:
+        st.info("Nothing is pruned yet: choose a sparsity on Explore, or use one that was found above.")
     for own in found:
-        st.image(_picture(own), width="stretch", caption=_words(own), alt=f"Weights of {own.name}")
+        picture = _picture(own)
+        st.image(
+            picture,
+            width="stretch" if picture.shape[1] > 700 else "content",
+            caption=_words(own),
+            alt=f"Weights of {own.name}",
+        )
     charts.draw(charts.weight_histogram(_histogram(found)), f"Histogram of the weights of {name}, before and after")
     zeros = sum(int((own.after == 0).sum()) for own in found)
-    st.caption(f"Before: no change. After: without the {zeros:,} zeros, which would tower over everything.")
+    st.caption(f"Before: as trained, all of them. After: without the {zeros:,} zeros, which would tower over the rest.")
 
 
 def _words(own: StoredWeight) -> str:
