@@ -10,10 +10,14 @@ with st.sidebar:
     controls.baseline_picker()
     below = controls.network_controls()
     by_layer = st.expander("Layer by layer", icon=":material/layers:", key="w_by_layer", on_change="rerun")
-    with st.expander("Finer settings", icon=":material/settings:"):
-        controls.finer_controls()
-    with st.expander("Recover by training", icon=":material/fitness_center:"):
-        recovery.controls()
+    finer = st.expander("Finer settings", icon=":material/settings:", key="w_finer", on_change="rerun")
+    if finer.open:  # what is folded away is not built: that is a third of a page run
+        with finer:
+            controls.finer_controls()
+    training = st.expander("Recover by training", icon=":material/fitness_center:", key="w_training", on_change="rerun")
+    if training.open:
+        with training:
+            recovery.controls()
 
 st.title("Explore")
 result = live.measured_headline(choice)

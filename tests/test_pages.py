@@ -165,6 +165,8 @@ def test_under_one_threshold_a_layers_slider_shows_what_the_threshold_does_to_it
 def test_a_rank_that_saves_nothing_leaves_the_layer_dense_unless_asked() -> None:
     app = opened(baseline="mlp", rank="0.5")
     assert "fc2" in app.dataframe[0].value.query("rank == 'dense'")["layer"].tolist()
+    app.session_state["w_finer"] = True
+    app.run()
     app.toggle(key="w_course").set_value(True).run()
     assert "256 of 512" in app.dataframe[0].value["rank"].tolist()
 
@@ -464,6 +466,8 @@ def test_a_link_shows_what_exists_and_a_button_and_never_starts_a_training(monke
     assert "recover 1" in next(
         text.value for text in opened("export", **link).markdown if "Export writes" in text.value
     )
+    after.session_state["w_training"] = True
+    after.run()
     button(after, "Back to before training").click().run()
     assert choice(after).config == replace(config, recovery=None)
 
@@ -586,6 +590,8 @@ def test_channels_are_controls_that_go_into_the_choice_and_fit_any_baseline() ->
 
 def test_layers_are_protected_and_let_go() -> None:
     app = opened(baseline="cnn", sparsity="0.9")
+    app.session_state["w_finer"] = True
+    app.run()
     app.get_by_key("w_protect").set_value(["conv1", "fc2"]).run()
     config = choice(app).config
     assert config == CompressionConfig(sparsity=0.9, layers={"conv1": NOT_PRUNED, "fc2": NOT_PRUNED})
