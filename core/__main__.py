@@ -168,22 +168,44 @@ def configuration(options: argparse.Namespace) -> CompressionConfig:
     return config
 
 
+_LONG = {"singular_values", "history", "points", "config"}
+"""What only JSON shows of a row."""
+
+
 def _print(payload: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(payload, allow_nan=False))
         return
     width = max(map(len, payload))
     for key, value in payload.items():
-        rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
-        print(f"{key:<{width}}  {'' if rows else _text(value)}")
-        for row in rows:
-            print("  " + "  ".join(f"{k} {_text(v)}" for k, v in row.items() if k != "singular_values"))
+        nested = _rows(value)
+        print(f"{key:<{width}}  {'' if nested else _text(value)}")
+        for row in nested:
+            _print_row(row, "  ")
+
+
+def _rows(value: object) -> list[dict[str, Any]]:
+    if isinstance(value, dict):
+        return [value]
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+
+
+def _print_row(row: dict[str, Any], indent: str) -> None:
+    """What is plain on one line, what is nested below it, further in."""
+    shown = {key: value for key, value in row.items() if key not in _LONG}
+    print(indent + "  ".join(f"{key} {_text(value)}" for key, value in shown.items() if not _rows(value)))
+    for key, value in shown.items():
+        for nested in _rows(value):
+            print(f"{indent}  {key}")
+            _print_row(nested, indent + "    ")
 
 
 def _text(value: object) -> str:
     if isinstance(value, list | tuple):
         return " to ".join(map(_text, value)) if value and isinstance(value[0], float) else " x ".join(map(str, value))
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.3g}"
+    return str(value)
 
 
 def _workbench() -> Any:
