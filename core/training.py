@@ -119,7 +119,7 @@ def recover(
     progress: Progress = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
-    meanwhile: "Meanwhile | None" = None,
+    meanwhile: Meanwhile | None = None,
 ) -> Trained:
     """Fine-tune a compressed network: pruned weights stay zero, factors stay factors, and weights on a grid are trained
     through their rounding (`quantization.fake_quantize`). The same recipe for every network, the uncompressed one
@@ -146,7 +146,7 @@ def fit(
     should_stop: Callable[[], bool],
     device: torch.device,
     teacher: nn.Module | None = None,
-    meanwhile: "Meanwhile | None" = None,
+    meanwhile: Meanwhile | None = None,
 ) -> Trained:
     """Minimise the cross entropy of `module` for `config.epochs`; keep the epoch with the best validation accuracy.
 
@@ -185,12 +185,10 @@ def fit(
         if not torch.isfinite(seen).all():
             raise Diverged(f"The loss became {loss} in epoch {epoch}. A smaller learning rate may help.")
         held_out = _measure(module, *watched, config)
-        figures = dict(zip(("validation_loss", "validation_accuracy"), held_out, strict=True))
-        history.append({"epoch": epoch, "training_loss": loss, "training_accuracy": accuracy, **figures})
+        history.append({"epoch": epoch, "training_loss": loss, "training_accuracy": accuracy, **held_out})
         history[-1] |= {"seconds": time.perf_counter() - start, **meanwhile.describe()}
-        if epoch / config.epochs <= meanwhile.settled < 1:
-            pass  # the network is not yet what it will be
-        elif best_epoch == 0 or held_out[1] > history[best_epoch - 1]["validation_accuracy"]:
+        best = history[best_epoch - 1]["validation_accuracy"] if best_epoch else -1.0
+        if epoch / config.epochs > meanwhile.settled and held_out["validation_accuracy"] > best:
             best_epoch, best_state = epoch, copy.deepcopy(module.state_dict())
         progress({"epoch": epoch, "epochs": config.epochs, "done": epoch / config.epochs, "figures": history[-1]})
     module.load_state_dict(best_state)
@@ -259,7 +257,7 @@ def _step(
 
 
 @torch.inference_mode()
-def _measure(module: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig) -> tuple[float, float]:
+def _measure(module: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig) -> dict[str, float]:
     """Mean loss and accuracy over all images, in float32."""
     module.eval()
     loss, right = 0.0, 0
@@ -267,4 +265,4 @@ def _measure(module: nn.Module, images: Tensor, labels: Tensor, config: Training
         logits = module(models.channels_last(normalize(x)))
         loss += F.cross_entropy(logits, y, label_smoothing=config.label_smoothing, reduction="sum").item()
         right += int((logits.argmax(1) == y).sum())
-    return loss / len(labels), right / len(labels)
+    return {"validation_loss": loss / len(labels), "validation_accuracy": right / len(labels)}

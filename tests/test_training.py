@@ -120,22 +120,29 @@ def test_a_loss_that_is_no_longer_a_number_is_said(training_images: Split, held_
         train(replace(QUICK["mlp"], epochs=4, learning_rate=10.0, weight_decay=10.0), training_images, held_out)
 
 
-def test_the_best_epoch_is_the_first_of_the_best(
-    training_images: Split, held_out: Split, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("settled", "best"), [(0.0, 2), (0.5, 3)])
+def test_the_best_epoch_is_the_first_of_the_best_after_the_network_is_what_it_will_be(
+    training_images: Split, held_out: Split, monkeypatch: pytest.MonkeyPatch, settled: float, best: int
 ) -> None:
     measured = iter([(1.0, 0.5), (0.9, 0.7), (0.8, 0.7), (0.7, 0.6)])
     states: list[dict[str, torch.Tensor]] = []
 
-    def watch(module: nn.Module, *rest: object) -> tuple[float, float]:
+    def watch(module: nn.Module, *rest: object) -> dict[str, float]:
         states.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
-        return next(measured)
+        return dict(zip(("validation_loss", "validation_accuracy"), next(measured), strict=True))
 
     monkeypatch.setattr(training, "_measure", watch)
     recipe = replace(QUICK["mlp"], epochs=4)
     module = models.build("mlp")
-    trained = training.fit(module, recipe, training_images, held_out, lambda event: None, lambda: False, CPU)
-    assert trained.best_epoch == 2
-    assert all(torch.equal(tensor, states[1][name]) for name, tensor in trained.module.state_dict().items())
+    told: list[float] = []
+    meanwhile = training.Meanwhile(told.append, settled, lambda: {"told": len(told)})
+    quiet = (lambda event: None, lambda: False, CPU, None, meanwhile)
+    trained = training.fit(module, recipe, training_images, held_out, *quiet)
+    assert trained.best_epoch == best
+    assert told == sorted(told)
+    assert settled == 0 or settled in told
+    assert trained.history[-1]["told"] == len(told)
+    assert all(torch.equal(tensor, states[best - 1][name]) for name, tensor in trained.module.state_dict().items())
     assert not trained.module.training
 
 
