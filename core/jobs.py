@@ -129,10 +129,13 @@ class Jobs:
             state = "queued" if time.time() - submitted < GRACE_SECONDS and not ended else "interrupted"
         return Status(job, request, state, submitted, events, result, message, self._ahead(job, submitted, state))
 
-    def all(self) -> list[Status]:
-        """Every job, the newest first."""
+    def all(self, kind: str | None = None) -> list[Status]:
+        """Every job, or those of a kind, the newest first; of the others nothing but the request is read."""
         found = []
         for path in self.root.glob("*/request.json"):
+            request = _read_json(path)
+            if kind is not None and isinstance(request, dict) and request.get("kind") != kind:
+                continue
             with suppress(KeyError):
                 found.append(self.status(path.parent.name))
         return sorted(found, key=lambda status: -status.submitted)

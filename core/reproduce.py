@@ -12,10 +12,8 @@ from typing import Any, get_args
 from core import data, evaluation, search
 from core.config import ChannelScore, CompressionConfig, LayerConfig, RecoveryConfig, Scope
 from core.low_rank import rank_from_share
-from core.training import best_device
+from core.training import Progress, best_device
 from core.workbench import SHIPPED, Result, Workbench
-
-Progress = Callable[[dict[str, Any]], None]
 
 LOW_RANK, CHANNELS = "low-rank report", "channel pruning"
 """The kinds of jobs that run them."""
@@ -242,12 +240,11 @@ def pruning(
     iterative, with the test images' verdict on both; the sensitivity of the layers; half of the channels removed.
     """
     one_shot = search.one_shot_answers(bench, name, allowance, progress, should_stop)
-    best = max(one_shot, key=lambda answer: float(answer["sparsity"]))
     steps = search.largest_iterative(bench, name, ITERATIVE, iterative(epochs), allowance, progress, should_stop)
-    kept = [run for run in steps["runs"] if run["target"] == steps["sparsity"]]
-    chosen = {"one-shot": best["points"][best["chosen"]], **({"iterative": kept[0]} if kept else {})}
     verdicts = {}
-    for title, found in chosen.items():
+    for title, found in (("one-shot", search.best_one_shot(one_shot)), ("iterative", search.chosen_run(steps))):
+        if found is None:
+            continue
         tested = bench.evaluate(name, CompressionConfig.from_json(found["config"]), "test")
         layers = {layer.name: layer.sparsity for layer in tested.layers}
         verdicts[title] = {**_figures(tested), **_difference(bench, tested, None), "layers": layers}

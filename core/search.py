@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from core import low_rank, pruning
 from core.config import DENSE, CompressionConfig, LayerConfig, LowRankMethod, RecoveryConfig, Scope, Score
 from core.jobs import Cancelled
+from core.training import Progress
 from core.workbench import Result, Workbench
 
-Progress = Callable[[dict[str, Any]], None]
 Stop = Callable[[], bool]
 
 ALLOCATION, ONE_SHOT, ITERATIVE, SCAN = "rank allocation", "one-shot search", "iterative search", "sensitivity scan"
@@ -96,7 +96,7 @@ def within(steps: list[dict[str, Any]], lost: float | None = None, size: int | N
     fits = [
         step
         for step in steps
-        if (lost is None or step["difference"] >= -lost - 1e-12) and (size is None or step["bytes"] <= size)
+        if (lost is None or within_allowance(step, lost)) and (size is None or step["bytes"] <= size)
     ]
     if lost is not None:
         return min(fits, key=lambda step: step["bytes"], default=None)
@@ -121,7 +121,7 @@ def largest_one_shot(
             raise Cancelled
         if place not in found:
             found[place] = point(bench.evaluate(name, replace(config, sparsity=place / GRID)))
-        return bool(found[place]["difference"] >= -allowance - 1e-12)
+        return within_allowance(found[place], allowance)
 
     low, high = 0, GRID
     while high - low > 1:
@@ -185,7 +185,7 @@ def largest_iterative(
         progress({"message": f"{open_targets[middle]:.0%} sparse"})
         bench.recover(name, wanted, said, should_stop)
         runs.append(point(bench.evaluate(name, wanted)) | {"history": bench.history(name, wanted)})
-        if runs[-1]["difference"] >= -allowance - 1e-12:
+        if within_allowance(runs[-1], allowance):
             best, open_targets = open_targets[middle], open_targets[middle + 1 :]
         else:
             open_targets = open_targets[:middle]
@@ -222,6 +222,28 @@ def prune_by_hand(
     scores = pruning.lamp(tensor) if score == "lamp" else pruning.magnitude(tensor)
     mask = pruning.keep_mask(scores, sparsity)
     return scores.numpy(), tensor.masked_fill(~mask, 0.0).numpy(), mask.numpy()
+
+
+def within_allowance(figures: dict[str, Any], allowance: float) -> bool:
+    """Whether what was measured, with its `difference`, loses at most `allowance`, a fraction of the images."""
+    return bool(figures["difference"] >= -allowance - 1e-12)
+
+
+def best_one_shot(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of the sparsest of `one_shot_answers`, with its `score` and `scope`."""
+    best = max(answers, key=lambda answer: float(answer["sparsity"]))
+    return {**chosen_point(best), "score": best["score"], "scope": best["scope"], "target": best["sparsity"]}
+
+
+def chosen_point(answer: dict[str, Any]) -> dict[str, Any]:
+    """The figures of what `largest_one_shot` found."""
+    found: dict[str, Any] = answer["points"][answer["chosen"]]
+    return found
+
+
+def chosen_run(found: dict[str, Any]) -> dict[str, Any] | None:
+    """The run that `largest_iterative` found; None where no target fits."""
+    return next((run for run in found["runs"] if run["target"] == found["sparsity"]), None)
 
 
 def point(result: Result) -> dict[str, Any]:

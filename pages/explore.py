@@ -11,7 +11,7 @@ with st.sidebar:
     below = controls.network_controls()
     by_layer = st.expander("Layer by layer", icon=":material/layers:", key="w_by_layer", on_change="rerun")
     finer = st.expander("Finer settings", icon=":material/settings:", key="w_finer", on_change="rerun")
-    if finer.open:  # what is folded away is not built: that is a third of a page run
+    if finer.open:  # what is folded away is not built
         with finer:
             controls.finer_controls()
     training = st.expander("Recover by training", icon=":material/fitness_center:", key="w_training", on_change="rerun")

@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from core import reproduce
 from core.config import CompressionConfig
 from pages.parts import figures, live, state
 
-BATCHES = ("1", "250")
+BATCHES = tuple(map(str, reproduce.BATCHES))
 
 
 def table(baseline: str, rows: list[dict[str, Any]]) -> None:

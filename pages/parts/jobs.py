@@ -30,9 +30,9 @@ def panel(kind: str, finished: bool = True) -> None:
     st.fragment(_panel, run_every=1.0 if active else None)(kind, finished, active)
 
 
-def answered(**about: Any) -> dict[str, Any] | None:
-    """The result of the newest job that ended well and whose request says this."""
-    for job in state.workbench().jobs.all():
+def answered(kind: str, **about: Any) -> dict[str, Any] | None:
+    """The result of the newest job of a kind that ended well and whose request says this."""
+    for job in state.workbench().jobs.all(kind):
         if job.state == "done" and about.items() <= job.request.items():
             return job.result
     return None
@@ -43,15 +43,14 @@ def asked(request: dict[str, Any], label: str, icon: str) -> dict[str, Any] | No
     answer = answered(**request)
     if answer is None:
         jobs = state.workbench().jobs
-        if not any(job.active and job.request == request for job in jobs.all()):
+        if not any(job.active and job.request == request for job in jobs.all(request["kind"])):
             st.button(label, icon=icon, on_click=jobs.submit, args=(request,), key=f"ask_{request['kind']}")
         panel(request["kind"], finished=False)
     return answer
 
 
 def _jobs(kind: str, finished: bool) -> list[JobStatus]:
-    own = [job for job in state.workbench().jobs.all() if job.request["kind"] == kind]
-    return [job for job in own if finished or job.state != "done"][:SHOWN]
+    return [job for job in state.workbench().jobs.all(kind) if finished or job.state != "done"][:SHOWN]
 
 
 def _panel(kind: str, finished: bool, was_active: bool) -> None:

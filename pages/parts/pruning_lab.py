@@ -86,18 +86,9 @@ def _rows(answer: dict[str, Any]) -> pd.DataFrame:
     return rows
 
 
-def _best(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    return max(answers, key=lambda answer: answer["sparsity"])
-
-
-def _chosen(answer: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = answer["points"][answer["chosen"]]
-    return found
-
-
 def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: float) -> None:
     """The answer for every score and scope, and the curve of the ones in the sidebar."""
-    best, config = _best(answers), choice.config
+    best, config = search.best_one_shot(answers), choice.config
     own = next(each for each in answers if (each["score"], each["scope"]) == (config.score, config.scope))
     left, right = st.columns([1, 1.15], gap="medium")
     with left:
@@ -113,8 +104,8 @@ def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: flo
                 "weights go by": control_names.SCORES[each["score"]],
                 "threshold": control_names.SCOPES[each["scope"]],
                 "largest": 100 * each["sparsity"],
-                "change": 100 * _chosen(each)["difference"],
-                "KB": _chosen(each)["bytes"] / 1024,
+                "change": 100 * search.chosen_point(each)["difference"],
+                "KB": search.chosen_point(each)["bytes"] / 1024,
             }
             for each in answers
         ]
@@ -128,12 +119,12 @@ def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: flo
                 "KB": st.column_config.NumberColumn("KB in the file", format="%.1f"),
             },
         )
-    found = CompressionConfig.from_json(_chosen(best)["config"])
+    found = CompressionConfig.from_json(best["config"])
     test = live.measured(state.Choice(choice.baseline, found), "test")
     st.markdown(
-        f"At most **{best['sparsity']:.1%}** of the weights can go at once ({control_names.SCORES[best['score']]}, "
-        f"{_scope(best['scope'])}): {_chosen(best)['accuracy']:.2%} on validation "
-        f"({figures.points(_chosen(best)['difference'])}). On the test images, opened for this verdict: "
+        f"At most **{best['target']:.1%}** of the weights can go at once ({control_names.SCORES[best['score']]}, "
+        f"{_scope(best['scope'])}): {best['accuracy']:.2%} on validation "
+        f"({figures.points(best['difference'])}). On the test images, opened for this verdict: "
         f"**{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}."
     )
     _to_explore(found, "one_shot")
@@ -153,7 +144,8 @@ def sensitivity(rows: list[dict[str, Any]], allowance: float) -> None:
     """A small chart per layer; the most and the least sensitive in words."""
     table = pd.DataFrame(rows)
     charts.draw(charts.sensitivity(table, allowance), "Accuracy lost by pruning each layer alone, by its sparsity")
-    within = table[table["difference"] >= -allowance].groupby("layer")["sparsity"].max()
+    fits = [search.within_allowance(row, allowance) for row in rows]
+    within = table[fits].groupby("layer")["sparsity"].max()
     loss = -table[table["sparsity"] == 0.9].set_index("layer")["difference"]
     first, last = loss.idxmax(), loss.idxmin()
     alone = ", ".join(f"{layer} {within.get(layer, 0):.0%}" for layer in loss.index)
@@ -178,10 +170,10 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
     ]
     charts.draw(charts.rounds(pd.DataFrame(rows)), "Accuracy after every round of iterative pruning, by target")
     tried = ", ".join(f"{run['target']:.1%} ({figures.points(run['difference'])})" for run in found["runs"])
-    if found["sparsity"] is None:
+    run = search.chosen_run(found)
+    if run is None:
         st.markdown(f"None of the targets stays within {100 * allowance:g} pp: {tried}. Try more epochs.")
         return
-    run = next(run for run in found["runs"] if run["target"] == found["sparsity"])
     config = CompressionConfig.from_json(run["config"])
     test = live.measured(state.Choice(baseline, config), "test")
     st.markdown(
@@ -195,19 +187,15 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
 
 def side_by_side(baseline: str, answers: list[dict[str, Any]], found: dict[str, Any]) -> None:
     """One shot, one shot as sparse as the iterative one, and iterative: what each keeps, and what flips."""
-    if found["sparsity"] is None:
+    run, best = search.chosen_run(found), search.best_one_shot(answers)
+    if run is None:
         return
     st.subheader("One shot against step by step")
-    run = next(run for run in found["runs"] if run["target"] == found["sparsity"])
     stepped = CompressionConfig.from_json(run["config"])
     score = control_names.SCORES[stepped.score]
-    shot, step = f"one shot, {control_names.SCORES[_best(answers)['score']]}", f"step by step, {score}"
+    shot, step = f"one shot, {control_names.SCORES[best['score']]}", f"step by step, {score}"
     alike = f"one shot as sparse, {score}"
-    configs = {
-        shot: CompressionConfig.from_json(_chosen(_best(answers))["config"]),
-        step: stepped,
-        alike: replace(stepped, recovery=None),
-    }
+    configs = {shot: CompressionConfig.from_json(best["config"]), step: stepped, alike: replace(stepped, recovery=None)}
     results = {way: live.measured(state.Choice(baseline, config)) for way, config in configs.items()}
     _kept(results)
     change = state.workbench().compare(results[step], results[shot])
