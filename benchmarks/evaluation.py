@@ -182,7 +182,7 @@ def about(name: str) -> compression.Statistics:
     baseline = shipped(name)
     images = data.load("calibration").inputs
     parts = compression.decompose(baseline, "svd", dict)
-    return compression.Statistics(lambda method: parts, dict, images)
+    return compression.Statistics(lambda method: parts, dict, dict, images)
 
 
 @cache
@@ -199,7 +199,7 @@ def before(name: str) -> evaluation.Evaluation:
 def ours(name: str, config: CompressionConfig) -> Run:
     """As if it were the first what-if: no ranges and no layers' outputs are remembered from another."""
     baseline, known, first = shipped(name), before(name), []
-    unused = compression.Statistics(about(name).decompositions, about(name).moments, about(name).images)
+    unused = replace(about(name), _ranges={}, _histograms={})
     start = time.perf_counter()
 
     def report(sample: NDArray[np.int64], predictions: NDArray[np.uint8]) -> None:

@@ -6,13 +6,26 @@ layer is factored. Pruning a rebuilt matrix would destroy its rank and make the 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core import channels, inference, low_rank, pruning, quantization
-from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, Granularity, LowRankMethod, Scope, Score
+from core.config import (
+    DENSE,
+    FLOAT_BITS,
+    Clip,
+    CompressionConfig,
+    ConfigError,
+    Granularity,
+    LowRankMethod,
+    Scope,
+    Score,
+    Symmetry,
+)  # fmt: skip
 from core.models import Baseline, Layer, propagate
 from core.stored import StoredLayer, StoredNetwork, StoredTensor
 
@@ -21,6 +34,12 @@ REMEMBERED_RANGES = 256
 
 REMEMBERED_DECOMPOSITIONS = 16
 """Those of weights that lost channels."""
+
+REMEMBERED_COMPENSATIONS = 4
+"""Those of inputs that lost channels, up to 39 MB each."""
+
+SIGNAL_IMAGES = 512
+"""Calibration images of which histograms of signals are taken."""
 
 PRUNING_SHARE = 0.6
 """So much of an iterative training prunes; the rest trains what is left (and its bits)."""
@@ -36,14 +55,18 @@ class Statistics:
 
     decompositions : by low-rank method and layer, made when they are asked for
     moments : of the baseline's signals for `images`, made when they are asked for
+    compensations : by layer, from the moments, made when they are asked for
     images : the calibration inputs, float32 (n, 1, 28, 28), normalized
     """
 
     decompositions: Callable[[LowRankMethod], Mapping[str, low_rank.Decomposition]]
     moments: Callable[[], Moments]
+    compensations: Callable[[], Mapping[str, quantization.Compensation]]
     images: Tensor
     _ranges: dict[object, dict[str, float]] = field(default_factory=dict)
+    _histograms: dict[object, dict[str, NDArray[Any]]] = field(default_factory=dict)
     _smaller: dict[object, low_rank.Decomposition] = field(default_factory=dict)
+    _fewer: dict[object, quantization.Compensation] = field(default_factory=dict)
 
     def means(self) -> dict[str, Tensor]:
         return {name: mean for name, (mean, _) in self.moments().items()}
@@ -66,24 +89,55 @@ class Statistics:
             else:
                 mean, second = self.moments()[layer.name]
                 found = low_rank.decompose_whitened(weight, mean[columns], second[columns][:, columns])
-            if len(self._smaller) >= REMEMBERED_DECOMPOSITIONS:
-                self._smaller.clear()
-            self._smaller[key] = found
+            _keep(self._smaller, key, found, REMEMBERED_DECOMPOSITIONS)
         return found
 
-    def activation_ranges(self, network: "CompressedNetwork") -> dict[str, float]:
-        """max |x| at the input of each layer but the first, "NAME.input", and between its factors, "NAME.between".
+    def compensation(self, layer: str, columns: Tensor) -> quantization.Compensation:
+        """Of the inputs of a layer that are left."""
+        second = self.moments()[layer][1]
+        if len(columns) == len(second):
+            return self.compensations()[layer]
+        key = layer, columns.numpy().tobytes()
+        if key not in self._fewer:
+            found = quantization.compensation(second[columns][:, columns])
+            _keep(self._fewer, key, found, REMEMBERED_COMPENSATIONS)
+        return self._fewer[key]
 
-        Min-max calibration with the weights as they are now; remembered, since every number of bits needs the same.
+    def activation_ranges(
+        self, network: "CompressedNetwork", clip: Clip = "minmax", bits: int | None = None
+    ) -> dict[str, float]:
+        """Where the grids of activations end: at the input of each layer but the first, "NAME.input", and between its
+        factors, "NAME.between". "minmax": max |x|; "mse": what has the least squared error with so many `bits`.
+
+        With the weights as they are now; remembered, since every number of bits needs the same signals.
         """
         layers = network.freeze().layers
         key = tuple(layer.content for layer in layers)
-        found = self._ranges.get(key)
-        if found is None:
-            if len(self._ranges) >= REMEMBERED_RANGES:
-                self._ranges.clear()
-            found = self._ranges[key] = inference.ranges(layers, self.images.numpy())
-        return found
+        if key not in self._ranges:
+            _keep(self._ranges, key, inference.ranges(layers, self.images.numpy()), REMEMBERED_RANGES)
+        largest = self._ranges[key]
+        if clip == "minmax" or bits is None:
+            return largest
+        counts = self.histograms(network)
+        return {
+            name: quantization.clipped_activation(counts[name], top, bits, signed=name.endswith("between"))
+            for name, top in largest.items()
+        }
+
+    def histograms(self, network: "CompressedNetwork") -> dict[str, NDArray[Any]]:
+        """Of |x| where `activation_ranges` are, from 0 to the largest, over `SIGNAL_IMAGES` images."""
+        layers = network.freeze().layers
+        key = tuple(layer.content for layer in layers)
+        if key not in self._histograms:
+            counts = inference.histograms(layers, self.images[:SIGNAL_IMAGES].numpy(), self.activation_ranges(network))
+            _keep(self._histograms, key, counts, REMEMBERED_RANGES)
+        return self._histograms[key]
+
+
+def _keep(remembered: dict[Any, Any], key: object, value: object, limit: int) -> None:
+    if len(remembered) >= limit:
+        remembered.clear()
+    remembered[key] = value
 
 
 def moments(baseline: Baseline, images: Tensor) -> Moments:
@@ -93,6 +147,11 @@ def moments(baseline: Baseline, images: Tensor) -> Moments:
         found[layer.name] = low_rank.moments(x, layer.shape)
         x = propagate(layer, x, [baseline.tensors[f"{layer.name}.weight"]], baseline.tensors[f"{layer.name}.bias"])
     return found
+
+
+def compensations(known: Moments) -> dict[str, quantization.Compensation]:
+    """What GPTQ rounding needs to know of the input of each layer, by name."""
+    return {name: quantization.compensation(second) for name, (_, second) in known.items()}
 
 
 def decompose(
@@ -110,7 +169,8 @@ class CompressedLayer(nn.Module):
 
     weights : one parameter (dense) or two (the factors)
     columns : of the baseline's input that it still has
-    masks, scales : one per weight, or None; True where kept; scale > 0
+    masks : one per weight, or None; True where kept
+    scales, zero_points : one per weight, or None; scale > 0 and learned in training, as input_scale, between_scale
     input_scale, between_scale : of the activations, (), or None
     """
 
@@ -123,7 +183,7 @@ class CompressedLayer(nn.Module):
         self.activation_bits: int | None = None
         self.input_scale: Tensor | None
         self.between_scale: Tensor | None
-        each = [f"{kind}{i}" for i in range(len(weights)) for kind in ("mask", "scale")]
+        each = [f"{kind}{i}" for i in range(len(weights)) for kind in ("mask", "scale", "zero_point")]
         for name in (*each, "input_scale", "between_scale"):
             self.register_buffer(name, None)
 
@@ -141,31 +201,46 @@ class CompressedLayer(nn.Module):
         weights = self.masked_weights()
         if self.bits == FLOAT_BITS:
             return weights
-        scales = [getattr(self, f"scale{i}") for i in range(len(weights))]
-        return [quantization.fake_quantize(w, s, self.bits) for w, s in zip(weights, scales, strict=True)]
+        rounded = []
+        for i, weight in enumerate(weights):
+            scale, zero_point = getattr(self, f"scale{i}"), getattr(self, f"zero_point{i}")
+            signed = zero_point is None
+            scale = quantization.learned_step(scale, weight.numel(), self.bits, signed)
+            rounded.append(quantization.fake_quantize(weight, scale, self.bits, signed, zero_point))
+        return rounded
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.input_scale is not None and self.activation_bits is not None:
-            x = quantization.fake_quantize(x, self.input_scale, self.activation_bits, signed=False)
-        return propagate(self.layer, x, self.effective_weights(), self.bias, self._between)
+        x = self._rounded(x, self.input_scale, signed=False)
+        between = partial(self._rounded, scale=self.between_scale, signed=True)
+        return propagate(self.layer, x, self.effective_weights(), self.bias, between)
 
-    def _between(self, x: Tensor) -> Tensor:
-        if self.between_scale is None or self.activation_bits is None:
+    def _rounded(self, x: Tensor, scale: Tensor | None, signed: bool) -> Tensor:
+        """A signal on its grid, where it has one."""
+        if scale is None or self.activation_bits is None:
             return x
-        return quantization.fake_quantize(x, self.between_scale, self.activation_bits)
+        scale = quantization.learned_step(scale, x[0].numel(), self.activation_bits, signed)
+        return quantization.fake_quantize(x, scale, self.activation_bits, signed)
 
     @torch.no_grad()
     def freeze(self) -> StoredLayer:
         tensors = []
         for i, (name, weight) in enumerate(zip(self.stored_names(), self.masked_weights(), strict=True)):
-            mask, scale = getattr(self, f"mask{i}"), getattr(self, f"scale{i}")
+            parts = (getattr(self, f"{kind}{i}") for kind in ("scale", "mask", "zero_point"))
+            scale, mask, zero_point = (None if part is None else part.detach().cpu().clone() for part in parts)
             values = weight.detach().cpu().clone(memory_format=torch.contiguous_format)
-            if self.bits != FLOAT_BITS:
-                values = quantization.linear_quantize(values, scale.cpu(), 0, self.bits).to(torch.int8)
-            on_cpu = [None if part is None else part.cpu() for part in (scale, mask)]
-            tensors.append(StoredTensor(name, values, self.bits, *on_cpu))
+            if scale is not None:
+                moved = 0 if zero_point is None else zero_point
+                values = quantization.linear_quantize(values, scale, moved, self.bits, zero_point is None)
+                values = (values - moved).to(torch.int16)
+            zero_point = None if zero_point is None else zero_point.to(torch.uint8)
+            tensors.append(StoredTensor(name, values, self.bits, scale, mask, zero_point))
         scales = [None if part is None else part.item() for part in (self.input_scale, self.between_scale)]
         return StoredLayer(self.layer, tuple(tensors), self.bias.detach().cpu().clone(), *scales)
+
+    def matrix(self, weights: list[Tensor]) -> Tensor:
+        """What the layer does to its input, (out, in): the weight, or the product of the factors."""
+        found = low_rank.as_matrix(weights[-1])
+        return found if len(weights) == 1 else found @ low_rank.as_matrix(weights[0])
 
     @torch.no_grad()
     def input_rms(self, second: Tensor) -> list[Tensor]:
@@ -242,11 +317,40 @@ def prune(
     return apply_pruning(network, done * (config.sparsity or 0.0), config.scope, own, config.score, seconds)
 
 
+@torch.no_grad()
 def quantize(network: CompressedNetwork, config: CompressionConfig, statistics: Statistics) -> CompressedNetwork:
-    """Bits as the configuration wants them, with activation ranges of the network as it is now."""
-    bits = {name: config.bits_of(name) for name in network.named()}
-    ranges = None if config.activation_bits is None else statistics.activation_ranges(network)
-    return quantize_model(network, bits, config.activation_bits, config.granularity, ranges)
+    """Bits as the configuration wants them, with activation ranges of the network as it is now; then the two steps
+    that need to know the inputs: weights rounded together, and biases corrected."""
+    bits, ranges = {name: config.bits_of(name) for name in network.named()}, None
+    if config.activation_bits is not None:
+        ranges = statistics.activation_ranges(network, config.clip, config.activation_bits)
+    how = config.granularity, ranges, config.symmetry, config.clip
+    quantize_model(network, bits, config.activation_bits, *how)
+    for name, own in network.named().items():
+        if own.bits == FLOAT_BITS:
+            continue
+        before = own.matrix(own.masked_weights()).clone()
+        if config.rounding == "gptq":
+            round_together(own, statistics)
+        if config.bias_correction:
+            mean, after = statistics.means()[name][own.columns], own.matrix(own.effective_weights())
+            own.bias.add_(quantization.bias_correction(before, after, mean))
+    return network
+
+
+@torch.no_grad()
+def round_together(own: CompressedLayer, statistics: Statistics) -> None:
+    """Put the weights of a quantized layer on their grids by `quantization.gptq`, in place; the second factor with what
+    the first one, not rounded, gives for the baseline's inputs."""
+    first, name = own.masked_weights()[0], own.layer.name
+    for i, weight in enumerate(own.masked_weights()):
+        if i == 0:
+            known = statistics.compensation(name, own.columns)
+        else:
+            second, factor = statistics.moments()[name][1], low_rank.as_matrix(first).double()
+            known = quantization.compensation(factor @ second[own.columns][:, own.columns] @ factor.T)
+        grid = quantization.Grid(getattr(own, f"scale{i}"), getattr(own, f"zero_point{i}"))
+        own.weights[i].copy_(quantization.gptq(weight, grid, own.bits, known, getattr(own, f"mask{i}")))
 
 
 def prune_gradually(
@@ -377,12 +481,16 @@ def quantize_model(
     activation_bits: int | None = None,
     granularity: Granularity = "channel",
     ranges: Mapping[str, float] | None = None,
+    symmetry: Symmetry = "symmetric",
+    clip: Clip = "minmax",
 ) -> CompressedNetwork:
-    """Put every weight on a grid of 2^bits - 1 points, and every hidden activation on one of 2^activation_bits.
+    """Put every weight on a grid of 2^bits points (one less where it is symmetric), and every hidden activation on one
+    of 2^activation_bits.
 
-    Each weight tensor gets scale = max |w| / (2^(bits-1) - 1), per output channel or per tensor, and is stored as
-    `linear_quantize(w, scale)`. Activations get scale = range / q_max, unsigned after a ReLU, signed between two
-    factors. The input image keeps its own 8 bits, the logits stay float32.
+    Each weight tensor gets the grid of `quantization.weight_grid`, per output channel or per tensor, and is stored as
+    `linear_quantize(w, scale, zero_point)`. Activations get scale = range / q_max, unsigned after a ReLU, signed
+    between two factors. The input image keeps its own 8 bits, the logits stay float32. All scales are parameters:
+    training moves them (`quantization.fake_quantize`).
 
     bits : 2 to 8, or 32 for float32; one number or one per layer name
     ranges : what `Statistics.activation_ranges` found before quantization; needed where activation_bits is set
@@ -398,11 +506,13 @@ def quantize_model(
             for kind, signed in (("input", False), ("between", True)):
                 if f"{name}.{kind}" in ranges:
                     scale = quantization.activation_scale(ranges[f"{name}.{kind}"], activation_bits, signed)
-                    setattr(own, f"{kind}_scale", torch.tensor(scale, device=own.bias.device))
+                    setattr(own, f"{kind}_scale", nn.Parameter(torch.tensor(scale, device=own.bias.device)))
     for name, own in named.items():
         own.bits = chosen[name]
         if own.bits == FLOAT_BITS:
             continue
         for i, weight in enumerate(own.masked_weights()):
-            setattr(own, f"scale{i}", quantization.symmetric_scale(weight, own.bits, granularity))
+            grid = quantization.weight_grid(weight, own.bits, granularity, symmetry, clip)
+            setattr(own, f"scale{i}", nn.Parameter(grid.scale))
+            setattr(own, f"zero_point{i}", grid.zero_point)
     return network

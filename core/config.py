@@ -11,6 +11,9 @@ from typing import Any, Literal, get_args
 
 Scope = Literal["network", "layer"]
 Granularity = Literal["channel", "tensor"]
+Symmetry = Literal["symmetric", "asymmetric"]
+Clip = Literal["minmax", "mse"]
+Rounding = Literal["nearest", "gptq"]
 LowRankMethod = Literal["svd", "whitened"]
 Score = Literal["magnitude", "lamp", "activation"]
 ChannelScore = Literal["l1", "activation"]
@@ -35,6 +38,9 @@ _CHOICES = {
     "score": Score,
     "scope": Scope,
     "granularity": Granularity,
+    "symmetry": Symmetry,
+    "clip": Clip,
+    "rounding": Rounding,
 }
 
 
@@ -132,6 +138,10 @@ class CompressionConfig:
     bits : bits per weight, 2 to 8; `None`: float32
     activation_bits : bits per activation, 2 to 8; `None`: float32. The input image stays at its own 8 bits
     granularity : one scale per output "channel" or per "tensor"
+    symmetry : weights on a "symmetric" grid, or on an "asymmetric" one, with a zero point
+    clip : grids end at the largest number, "minmax", or clip for the least squared error, "mse"; activations' too
+    rounding : each weight to the "nearest" point of its grid, or so that errors cancel on real inputs, "gptq"
+    bias_correction : the average change of each output that rounding makes is put into the bias
     recovery : training after all of that; `None`: none
     """
 
@@ -147,6 +157,10 @@ class CompressionConfig:
     bits: int | None = None
     activation_bits: int | None = None
     granularity: Granularity = "channel"
+    symmetry: Symmetry = "symmetric"
+    clip: Clip = "minmax"
+    rounding: Rounding = "nearest"
+    bias_correction: bool = False
     recovery: RecoveryConfig | None = None
 
     def __post_init__(self) -> None:
@@ -161,8 +175,9 @@ class CompressionConfig:
             if share is not None:
                 _check_share(name, share, low_open=name != "sparsity")
                 object.__setattr__(self, name, share + 0.0)  # a float, and never -0.0
-        if not isinstance(self.above_break_even, bool):
-            raise ConfigError(f"above_break_even must be true or false. Got {self.above_break_even!r} instead.")
+        for name in ("above_break_even", "bias_correction"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be true or false. Got {getattr(self, name)!r} instead.")
         for name in ("bits", "activation_bits"):
             if getattr(self, name) is not None:
                 _check_int(name, getattr(self, name), 2, 8)
@@ -233,6 +248,10 @@ _TEXT: dict[str, tuple[str, Callable[[str], Any]]] = {
     "bits": ("bits", int),
     "activations": ("activation_bits", int),
     "granularity": ("granularity", str),
+    "symmetry": ("symmetry", str),
+    "clip": ("clip", str),
+    "rounding": ("rounding", str),
+    "biascorrection": ("bias_correction", _yes_or_no),
 }
 _LAYER_TEXT: dict[str, Callable[[str], Any]] = {"channels": int, "rank": int, "sparsity": float, "bits": int}
 _RECOVERY_TEXT: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -252,10 +271,11 @@ _ARGUMENTS = {
     "course": "--above-break-even",
     "method": "--low-rank-method",
     "activations": "--activation-bits",
+    "biascorrection": "--bias-correction",
     "rate": "--recover-rate",
     "seed": "--recover-seed",
 }
-SWITCHES = frozenset({"course", "distill"})
+SWITCHES = frozenset({"course", "biascorrection", "distill"})
 """Settings that are on where the command line has their name."""
 
 

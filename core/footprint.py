@@ -17,6 +17,7 @@ KINDS = {
     "values": "float32 values",
     "codes": "integer codes",
     "scale": "scales",
+    "zero_point": "zero points",
     "map": "map of zeros",
     "bias": "biases",
     "container": "container",

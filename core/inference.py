@@ -5,10 +5,10 @@ channels out for the processor, and releases the interpreter while it runs; its 
 bit whatever the chunk, the number of threads, or the place where a network is cut in two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -24,6 +24,9 @@ from core.stored import StoredLayer
 Array = NDArray[Any]
 CHUNK = 50
 """Images at a time: their activations fit the processor's cache."""
+
+BINS = 2048
+"""Of the histogram of a signal."""
 
 OPSET, IR_VERSION = 17, 9
 ERRORS = (state.Fail, state.InvalidGraph, state.InvalidArgument, state.RuntimeException, ValueError, RuntimeError)
@@ -95,13 +98,16 @@ def _products(stored: StoredLayer, join: bool) -> list[Array]:
 
 
 def to_onnx(
-    layers: Sequence[StoredLayer], shape: Sequence[int] = IMAGE, bits: int | None = None, observe: bool = False
+    layers: Sequence[StoredLayer],
+    shape: Sequence[int] = IMAGE,
+    bits: int | None = None,
+    observe: Literal["largest", "signals"] | None = None,
 ) -> bytes:
     """The graph of consecutive layers, from their input "x" (n, *shape) to their output "y", for any n.
 
     bits : of the activations, where the layers have scales for them; None: they stay float32
-    observe : instead of "y", max |signal| at each layer's input ("NAME.input", but for the first), and between its
-        factors ("NAME.between")
+    observe : beside "y" the signals at each layer's input ("NAME.input", but for the first), and between its factors
+        ("NAME.between"), or the largest |x| of each
     """
     graph, x, noted = _Graph(), "x", {}
     for position, stored in enumerate(layers):
@@ -109,11 +115,13 @@ def to_onnx(
             x = graph.add("Flatten", x)
         if position > 0:
             noted[f"{stored.layer.name}.input"] = x
-        x, between = graph.layer(x, stored, bits, join=not observe)
+        x, between = graph.layer(x, stored, bits, join=observe is None)
         if between:
             noted[f"{stored.layer.name}.between"] = between
     outputs = {"y": x}
-    if observe:
+    if observe == "signals":
+        outputs |= noted
+    elif observe == "largest":
         outputs |= {
             name: graph.add("ReduceMax", graph.add("Abs", signal), keepdims=0) for name, signal in noted.items()
         }
@@ -142,9 +150,23 @@ class Runner:
 def ranges(layers: Sequence[StoredLayer], images: Array) -> dict[str, float]:
     """max |signal| over all images: at the input of each layer but the first ("NAME.input"), and between two factors
     ("NAME.between"), with float32 activations."""
-    session = _session(to_onnx(layers, observe=True))
+    session = _session(to_onnx(layers, observe="largest"))
     names = [output.name for output in session.get_outputs()][1:]
     return dict(zip(names, np.array(_run(session, names, images)).max(0).tolist(), strict=True)) if names else {}
+
+
+def histograms(layers: Sequence[StoredLayer], images: Array, largest: Mapping[str, float]) -> dict[str, Array]:
+    """How often |signal| falls into each of `BINS` equal bins of [0, largest], for the signals of `ranges`.
+
+    largest : what `ranges` found, for these images among others
+    """
+    session = _session(to_onnx(layers, observe="signals"))
+    counts = {name: np.zeros(BINS, dtype=np.int64) for name in largest}
+    for chunk in _run(session, list(largest), images):
+        for (name, top), signal in zip(largest.items(), chunk, strict=True):
+            places = (np.abs(signal.ravel()) * (BINS / (top or 1.0))).astype(np.int64).clip(0, BINS - 1)
+            counts[name] += np.bincount(places, minlength=BINS)
+    return counts
 
 
 def _session(model: bytes) -> onnxruntime.InferenceSession:

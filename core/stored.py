@@ -35,8 +35,9 @@ class FormatError(ValueError):
 class StoredTensor:
     """One stored weight: a layer's own ("fc1.weight") or one of its two factors ("fc1.first", "fc1.second").
 
-    values : float32 weights where bits is 32, else int8 codes; zero where pruned
+    values : float32 weights where bits is 32, else whole numbers q - zero_point, int16; zero where pruned
     scale : float32, broadcasts to values; None where bits is 32
+    zero_point : uint8, as scale; None where the grid is symmetric
     mask : bool, True where kept; None where nothing was pruned
     """
 
@@ -45,6 +46,7 @@ class StoredTensor:
     bits: int
     scale: Tensor | None = None
     mask: Tensor | None = None
+    zero_point: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -131,7 +133,7 @@ def to_tensors(network: StoredNetwork) -> Arrays:
     """The arrays of the file: per weight either all values, or a 1-bit map of the nonzero ones and these alone.
 
     The map pays above a share of zeros of 1 / bits; whichever is smaller is taken. Codes of b bits are packed without
-    gaps as unsigned numbers, code + 2^(b-1) - 1.
+    gaps as unsigned numbers: value + zero_point, or value + 2^(b-1) - 1 where the grid is symmetric.
     """
     arrays: Arrays = {}
     for stored in network.layers:
@@ -150,17 +152,21 @@ def _encode(tensor: StoredTensor) -> Arrays:
     chosen = values[nonzero] if sparse else values
     if tensor.scale is None:
         return arrays | {f"{tensor.name}.values": np.ascontiguousarray(chosen)}
-    unsigned = chosen.ravel().astype(np.int16) + _offset(tensor.bits)
-    arrays[f"{tensor.name}.codes"] = coding.pack_bits(unsigned, tensor.bits)
-    return arrays | {f"{tensor.name}.scale": tensor.scale.numpy()}
+    offset = _offsets(tensor.bits, None if tensor.zero_point is None else tensor.zero_point.numpy(), values.shape)
+    unsigned = (values + offset)[nonzero] if sparse else values + offset
+    arrays[f"{tensor.name}.codes"] = coding.pack_bits(unsigned.ravel(), tensor.bits)
+    arrays[f"{tensor.name}.scale"] = tensor.scale.numpy()
+    return arrays if tensor.zero_point is None else arrays | {f"{tensor.name}.zero_point": tensor.zero_point.numpy()}
 
 
 def _bytes(count: int, bits: int) -> int:
     return -(-count * bits // 8)
 
 
-def _offset(bits: int) -> int:
-    return integer_range(bits, signed=True)[1]
+def _offsets(bits: int, zero_point: NDArray[np.uint8] | None, shape: tuple[int, ...]) -> NDArray[np.int16]:
+    """What is added to the values of a tensor to make them unsigned."""
+    offset = np.int16(integer_range(bits, signed=True)[1]) if zero_point is None else zero_point.astype(np.int16)
+    return np.broadcast_to(offset, shape)
 
 
 def metadata(network: StoredNetwork, figures: Mapping[str, str]) -> dict[str, str]:
@@ -212,19 +218,21 @@ def _decode_layer(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
 
 
 def _decode(name: str, shape: tuple[int, ...], bits: int, arrays: Mapping[str, NDArray[Any]]) -> StoredTensor:
-    count, packed_map, scale = prod(shape), arrays.get(f"{name}.map"), None
+    count, packed_map, scale, zero_point = prod(shape), arrays.get(f"{name}.map"), None, None
     nonzero = None if packed_map is None else coding.unpack_bits(packed_map, 1, count).astype(bool)
     kept = count if nonzero is None else int(nonzero.sum())
     if bits == FLOAT_BITS:
         values = np.array(arrays[f"{name}.values"]).astype(np.float32, copy=False).ravel()
     else:
-        scale = torch.from_numpy(np.array(arrays[f"{name}.scale"]))
+        scale, moved = torch.from_numpy(np.array(arrays[f"{name}.scale"])), arrays.get(f"{name}.zero_point")
+        zero_point = None if moved is None else torch.from_numpy(np.array(moved))
         unsigned = coding.unpack_bits(arrays[f"{name}.codes"], bits, kept)
-        values = (unsigned.astype(np.int16) - _offset(bits)).astype(np.int8)
+        offset = _offsets(bits, moved, shape).ravel()
+        values = unsigned.astype(np.int16) - (offset if nonzero is None else offset[nonzero])
     if values.size != kept:
         raise FormatError(f"{name} must hold {kept} values. Got {values.size} instead.")
     if nonzero is not None:
         chosen, values = values, np.zeros(count, values.dtype)
         values[nonzero] = chosen
     tensor = torch.from_numpy(values).reshape(shape)
-    return StoredTensor(name, tensor, bits, scale, None if nonzero is None else tensor != 0)
+    return StoredTensor(name, tensor, bits, scale, None if nonzero is None else tensor != 0, zero_point)

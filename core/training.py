@@ -5,6 +5,7 @@ multiplies bfloat16 in hardware, and on CUDA, the forward pass runs under bfloat
 """
 
 import copy
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -177,13 +178,13 @@ def fit(
             schedule.step()
             if (epoch - 1) * steps + step == settled:
                 meanwhile.change(meanwhile.settled)
+                optimizer, cycle = _optimizer(module, config)  # its steps may be learned from now on
                 schedule = cycle(steps * config.epochs - settled)
             if time.perf_counter() - reported > REPORT_SECONDS:
                 reported = time.perf_counter()
                 progress({"epoch": epoch, "epochs": config.epochs, "done": (epoch - 1 + step / steps) / config.epochs})
         loss, accuracy = (seen / (steps * config.batch_size)).tolist()
-        if not torch.isfinite(seen).all():
-            raise Diverged(f"The loss became {loss} in epoch {epoch}. A smaller learning rate may help.")
+        _check_sound(module, loss, epoch)
         held_out = _measure(module, *watched, config)
         history.append({"epoch": epoch, "training_loss": loss, "training_accuracy": accuracy, **held_out})
         history[-1] |= {"seconds": time.perf_counter() - start, **meanwhile.describe()}
@@ -195,14 +196,35 @@ def fit(
     return Trained(module.eval(), history, best_epoch)
 
 
+def _check_sound(module: nn.Module, loss: float, epoch: int) -> None:
+    """Raise Diverged where the loss or a parameter is no longer a number, or the step of a grid no longer positive."""
+    unsound = [
+        name
+        for name, own in module.named_parameters()
+        if not torch.isfinite(own).all() or ("scale" in name and not (own > 0).all())
+    ]
+    if math.isfinite(loss) and not unsound:
+        return
+    what = f"The loss became {loss}" if not unsound else f"{unsound[0]} left its range"
+    raise Diverged(f"{what} in epoch {epoch}: the training diverged, nothing was kept. Try a smaller learning rate.")
+
+
 def _optimizer(module: nn.Module, config: TrainingConfig) -> tuple[Any, Callable[[int], Any]]:
-    """The optimizer, and what makes its schedule for so many steps: one cycle for SGD, nothing for Adam."""
+    """The optimizer, and what makes its schedule for so many steps: one cycle for SGD, nothing for Adam.
+
+    The steps of integer grids do not decay: a smaller step is not a simpler network.
+    """
+    named = list(module.named_parameters())
+    scales = [own for name, own in named if "scale" in name]
+    groups = [
+        {"params": [own for name, own in named if "scale" not in name], "weight_decay": config.weight_decay},
+        {"params": scales, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
     if config.optimizer == "adam":
-        adam = torch.optim.Adam(module.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        adam = torch.optim.Adam(groups, config.learning_rate)
         return adam, lambda steps: torch.optim.lr_scheduler.ConstantLR(adam, factor=1.0)
-    sgd = torch.optim.SGD(
-        module.parameters(), config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
-    )
+    sgd = torch.optim.SGD(groups, config.learning_rate, momentum=0.9, nesterov=True)
     cycle = partial(torch.optim.lr_scheduler.OneCycleLR, sgd, config.learning_rate, cycle_momentum=False)
     return sgd, lambda steps: cycle(total_steps=max(steps, 7) + 1, pct_start=0.25, div_factor=10)
 

@@ -92,7 +92,8 @@ def baseline(request: pytest.FixtureRequest) -> Baseline:
 
 def statistics_of(baseline: Baseline, images: Tensor) -> Statistics:
     known = cache(lambda: compression.moments(baseline, images))
-    return Statistics(cache(lambda method: compression.decompose(baseline, method, known)), known, images)
+    parts = cache(lambda method: compression.decompose(baseline, method, known))
+    return Statistics(parts, known, cache(lambda: compression.compensations(known())), images)
 
 
 See = Callable[[str, Tensor, float | None], None]
@@ -200,6 +201,10 @@ def configurations(baseline: Baseline) -> st.SearchStrategy[CompressionConfig]:
         bits=st.none() | st.integers(2, 8),
         activation_bits=st.none() | st.integers(2, 8),
         granularity=st.sampled_from(["channel", "tensor"]),
+        symmetry=st.sampled_from(["symmetric", "asymmetric"]),
+        clip=st.sampled_from(["minmax", "mse"]),
+        rounding=st.sampled_from(["nearest", "gptq"]),
+        bias_correction=st.booleans(),
     )
 
 

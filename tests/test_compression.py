@@ -117,11 +117,11 @@ def test_the_factors_are_pruned_and_then_the_pruned_factors_are_rounded(
     (stored,) = (stored for stored in frozen(baseline, config, statistics).layers if stored.layer.name == name)
     for tensor, factor, mask in zip(stored.tensors, (first, second), masks.values(), strict=True):
         pruned = factor * mask
-        scale = quantization.symmetric_scale(pruned, bits, "channel")
+        scale = quantization.weight_grid(pruned, bits).scale
         assert tensor.bits == bits
         assert torch.equal(tensor.mask, mask)
         assert torch.equal(tensor.scale, scale)
-        assert torch.equal(tensor.values, quantization.linear_quantize(pruned, scale, 0, bits).to(torch.int8))
+        assert torch.equal(tensor.values, quantization.linear_quantize(pruned, scale, 0, bits))
 
 
 @pytest.mark.parametrize("family", ["mlp", "cnn"])
@@ -144,12 +144,17 @@ def test_every_configuration_gives_the_ranks_zeros_and_bits_that_it_asks_for(
             assert stored.rank == (min(own.rank, stored.layer.full_rank) if own.rank != DENSE else None)
         if share is not None:
             assert sparsity[stored.layer.name] == round(share * stored.weights) / stored.weights
-        high = 2 ** (config.bits_of(stored.layer.name) - 1) - 1
+        bits = config.bits_of(stored.layer.name)
         for tensor in stored.tensors:
-            assert tensor.bits == config.bits_of(stored.layer.name)
+            assert tensor.bits == bits
             assert tensor.mask is None or not tensor.values[~tensor.mask].any()
-            assert tensor.bits == 32 or int(tensor.values.abs().max()) <= high
-        if config.low_rank_method == "svd" or stored.rank is None:  # data-aware factors correct it
+            if bits != 32:
+                symmetric = tensor.zero_point is None
+                codes = tensor.values + (2 ** (bits - 1) - 1 if symmetric else tensor.zero_point)
+                assert 0 <= int(codes.min()) <= int(codes.max()) <= 2**bits - 1 - symmetric
+                assert torch.equal(tensor.weight(), tensor.values * tensor.scale)
+        corrected = config.bias_correction and bits != 32
+        if not corrected and (config.low_rank_method == "svd" or stored.rank is None):  # data-aware factors correct it
             assert torch.equal(stored.bias, smaller.tensors[f"{stored.layer.name}.bias"])
     count = sum(stored.weights for stored in free)
     if config.scope == "network" and count:
@@ -255,6 +260,57 @@ def test_quantize_model_puts_every_layer_on_its_grid(baseline: Baseline, statist
         assert tensor.bits == bits
         original = baseline.tensors[tensor.name]
         assert ((tensor.weight() - original).abs() <= tensor.scale * (0.5 + 1e-5)).all()
+
+
+LADDER = {"rounding": "gptq", "bias_correction": True}
+
+
+@pytest.mark.parametrize("rank", [None, 5])
+@pytest.mark.parametrize("sparsity", [None, 0.5])
+@pytest.mark.parametrize("channels", [None, 0.6])
+def test_gptq_keeps_more_of_a_layers_output_and_the_corrected_bias_its_average(
+    baseline: Baseline, statistics: Statistics, rank: int | None, sparsity: float | None, channels: float | None
+) -> None:
+    """The layer alone, with what its input is in the baseline: also a factored, pruned or narrowed one."""
+    name = baseline.layers[2].name
+    config = CompressionConfig(sparsity=sparsity, channel_share=channels).with_layer(name, rank=rank)
+    columns = compression.narrow(baseline, config, statistics)[1][name]
+    x, layers = statistics.images, list(baseline.layers[:2])
+    for layer in layers:
+        x = propagate(layer, x, [baseline.tensors[f"{layer.name}.weight"]], baseline.tensors[f"{layer.name}.bias"])
+    x = x.flatten(1)[:, columns]
+
+    def outputs(**changes: object) -> Tensor:
+        made = compress(baseline, replace(config.with_layer(name, bits=changes.pop("bits", 32)), **changes), statistics)
+        stored, y = made.freeze().layers[2], x
+        for tensor in stored.tensors:
+            y = y @ tensor.weight().T
+        return y + stored.bias
+
+    exact = outputs()
+    error = {way: outputs(bits=3, rounding=way) - exact for way in ("nearest", "gptq")}
+    assert error["gptq"].square().mean() < error["nearest"].square().mean()
+    kept = outputs(bits=3, **LADDER).mean(0)
+    torch.testing.assert_close(kept, exact.mean(0), rtol=1e-3, atol=1e-3)
+    assert (kept - exact.mean(0)).abs().mean() < 0.1 * error["nearest"].mean(0).abs().mean()
+
+
+def test_clipped_activations_lose_less_than_those_up_to_the_largest(baseline: Baseline, statistics: Statistics) -> None:
+    network = compress(baseline, CompressionConfig(), statistics)
+    whole, clipped = (statistics.activation_ranges(network, clip, 3) for clip in ("minmax", "mse"))
+    assert whole.keys() == clipped.keys()
+    assert all(0 < clipped[name] <= whole[name] for name in whole)
+    x = statistics.images
+    for layer in baseline.layers:
+        if f"{layer.name}.input" in whole:
+            error = {
+                kind: (x - quantization.fake_quantize(x, ends[f"{layer.name}.input"] / 7, 3, signed=False))
+                .square()
+                .sum()
+                for kind, ends in (("whole", whole), ("clipped", clipped))
+            }
+            assert error["clipped"] <= error["whole"] * 1.01
+        x = propagate(layer, x, [baseline.tensors[f"{layer.name}.weight"]], baseline.tensors[f"{layer.name}.bias"])
 
 
 def test_activations_are_not_rounded_without_their_ranges(baseline: Baseline, statistics: Statistics) -> None:

@@ -185,3 +185,29 @@ def test_every_validation_image_is_predicted_as_by_plain_torch(name: str, config
         x = split.inputs[differ].double()
         best = plain_forward(network, x).topk(2).values
         assert ((best[:, 0] - best[:, 1] < 1e-4) | (rounding_margin(network, x) < 1e-4)).all()
+
+
+def test_histograms_count_every_signal_once_and_their_last_bin_is_the_largest(mlp: Baseline, images: Tensor) -> None:
+    config = CompressionConfig(activation_bits=4).with_layer("fc2", rank=5)
+    layers = compress(mlp, config, statistics_of(mlp, images)).freeze().layers
+    largest = inference.ranges(layers, images.numpy())
+    counts = inference.histograms(layers, images.numpy(), largest)
+    widths = {"fc2.input": 24, "fc2.between": 5, "fc3.input": 20, "fc4.input": 16}
+    assert {name: int(each.sum()) for name, each in counts.items()} == {n: w * len(images) for n, w in widths.items()}
+    assert all(each[-1] >= 1 and len(each) == inference.BINS for each in counts.values())
+    seen: dict[str, Tensor] = {}
+    plain_forward(
+        compress(mlp, config, statistics_of(mlp, images)).freeze(),
+        images,
+        lambda name, signal, scale: seen.setdefault(name, signal) is None,
+    )
+    expected = torch.histc(seen["fc2.input"].abs(), inference.BINS, 0, largest["fc2.input"]).numpy()
+    assert abs(counts["fc2.input"] - expected).sum() <= 10  # a value on the edge of two bins may fall into either
+
+
+def test_a_signal_that_is_always_zero_has_a_histogram(mlp: Baseline, images: Tensor) -> None:
+    layers = compress(mlp, CompressionConfig(sparsity=1), statistics_of(mlp, images)).freeze().layers
+    layers = tuple(replace(own, bias=torch.zeros_like(own.bias)) for own in layers)
+    largest = inference.ranges(layers, images.numpy())
+    assert set(largest.values()) == {0.0}
+    assert all(each[0] == each.sum() > 0 for each in inference.histograms(layers, images.numpy(), largest).values())

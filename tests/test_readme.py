@@ -36,6 +36,7 @@ def test_the_notebook_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("cnn", CompressionConfig(sparsity=0.9, bits=4, activation_bits=4, rank_share=0.4)),
         ("cnn", CompressionConfig(bits=3, layers={"conv2": LayerConfig(rank=20), "fc2": LayerConfig(bits=32)})),
+        ("cnn", CompressionConfig(sparsity=0.8, bits=2, symmetry="asymmetric", rounding="gptq", clip="mse")),
         ("mlp", CompressionConfig(sparsity=0.7)),
     ],
 )

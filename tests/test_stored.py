@@ -85,7 +85,8 @@ def test_of_all_values_and_a_map_with_the_nonzero_ones_the_smaller_is_written(
     network = compress(baseline, draw.draw(configurations(baseline)), statistics_of(baseline, images)).freeze()
     arrays = stored.to_tensors(network)
     for tensor in (tensor for layer in network.layers for tensor in layer.tensors):
-        parts = [arrays[key].nbytes for key in arrays if key.rpartition(".")[0] == tensor.name and "scale" not in key]
+        own = {key.rpartition(".")[2]: array for key, array in arrays.items() if key.startswith(f"{tensor.name}.")}
+        parts = [array.nbytes for kind, array in own.items() if kind not in ("scale", "zero_point")]
         n, kept = tensor.count, tensor.count - tensor.zeros
         assert sum(parts) == min(ceil(n * tensor.bits / 8), ceil(n / 8) + ceil(kept * tensor.bits / 8))
 
