@@ -84,11 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--out", type=Path, required=True, metavar="DIR")
 
     again = command("reproduce", _reproduce, "a course document's experiments, with its figures beside ours")
-    again.add_argument("what", choices=["low-rank", "pruning"])
+    again.add_argument("what", choices=["low-rank", "pruning", "quantization", "combination"])
     again.add_argument("--seeds", type=int, default=3, help="how many (low-rank)")
-    again.add_argument("--epochs", type=int, help="of fine-tuning (3) or iterative pruning (8)")
-    again.add_argument("--baseline", default="cnn", metavar="NAME", help="of pruning")
-    again.add_argument("--allowance", type=float, default=0.01, help="accuracy that may be lost, a fraction (pruning)")
+    again.add_argument("--epochs", type=int, help="of training: low-rank 3, quantization 4, others 8")
+    again.add_argument("--baseline", default="cnn", metavar="NAME", help="not of low-rank")
+    again.add_argument("--allowance", type=float, default=0.01, help="accuracy that may be lost, a fraction")
 
     _file_commands(command)
     return parser
@@ -175,7 +175,7 @@ def configuration(options: argparse.Namespace) -> CompressionConfig:
     return config
 
 
-_LONG = {"singular_values", "history", "points", "config"}
+_LONG = {"singular_values", "history", "points", "config", "report"}
 """What only JSON shows of a row."""
 
 
@@ -309,13 +309,17 @@ def _spectrum(options: argparse.Namespace) -> int:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    from core import reproduce
+    from core import assignment, reproduce
 
+    bench, name, epochs, say_so = _workbench(), options.baseline, options.epochs, _show_progress
     if options.what == "low-rank":
-        found = reproduce.low_rank(_workbench(), options.seeds, options.epochs or 3, _show_progress)
+        found = reproduce.low_rank(bench, options.seeds, epochs or 3, say_so)
+    elif options.what == "pruning":
+        found = assignment.pruning_half(bench, name, options.allowance, epochs or 8, say_so)
+    elif options.what == "quantization":
+        found = assignment.quantization_half(bench, name, epochs or 4, say_so)
     else:
-        about = options.baseline, options.allowance, options.epochs or 8
-        found = reproduce.pruning(_workbench(), *about, _show_progress)
+        found = assignment.combination(bench, name, options.allowance, epochs or 8, say_so)
     _print(found, options.json)
     return 0
 
@@ -371,12 +375,12 @@ def _job(options: argparse.Namespace) -> int:
     from core import jobs
 
     def work() -> jobs.Work:
-        from core import reproduce, search
+        from core import assignment, reproduce, search
         from core.workbench import Workbench
 
         bench = Workbench(options.folder.parent.parent)
         kind = json.loads((options.folder / "request.json").read_text())["kind"]
-        found = {**search.KINDS, **reproduce.KINDS}.get(kind)
+        found = {**search.KINDS, **reproduce.KINDS, **assignment.KINDS}.get(kind)
         return bench.work if found is None else partial(found, bench)
 
     return jobs.run(options.folder, work)

@@ -1,4 +1,4 @@
-"""The course's experiments, as calls of the workbench: what was published, what this run measures beside it.
+"""The course's low-rank report, as calls of the workbench: what was published, what this run measures beside it.
 
 The figures are the test images' verdict; nothing here is tuned on them. Every difference is paired, with an interval.
 """
@@ -7,24 +7,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
-from typing import Any, get_args
+from typing import Any
 
-from core import data, evaluation, search
-from core.config import ChannelScore, CompressionConfig, LayerConfig, RecoveryConfig, Scope
+from core import data, evaluation
+from core.config import CompressionConfig, LayerConfig, RecoveryConfig
 from core.low_rank import rank_from_share
 from core.training import Progress, best_device
 from core.workbench import SHIPPED, Result, Workbench
 
-LOW_RANK, CHANNELS = "low-rank report", "channel pruning"
-"""The kinds of jobs that run them."""
-
-ITERATIVE = CompressionConfig(score="lamp")
-"""How the iterative experiments choose their weights."""
-
-THRESHOLDS: dict[Scope, str] = {"network": "one threshold", "layer": "per layer"}
-RATE = 0.1
-"""Learning rate of the pruning experiments, chosen on validation: 96 % sparse after 8 epochs 93.3 against 93.2 with
-0.03, half of the channels after 6 epochs 93.3 against 93.0."""
+LOW_RANK = "low-rank report"
+"""The kind of the job that runs it."""
 
 REPORT_BASELINE = "mlp-course"
 REMOVED = {"50 %": 0.5, "80 %": 0.8}
@@ -88,11 +80,11 @@ def low_rank(
         after = []
         for seed, alike in enumerate(control):
             config = replace(scenario.config, recovery=alike.recovery)
-            done = partial(_say, progress, scenario.title, seed, runs / (len(listed) * seeds))
+            done = partial(say_which, progress, scenario.title, seed, runs / (len(listed) * seeds))
             bench.recover(REPORT_BASELINE, config, done, should_stop)
             runs += 1
             own, other = (bench.evaluate(REPORT_BASELINE, each, "test") for each in (config, alike))
-            after.append({"seed": seed, **_figures(own), "over_control": _difference(bench, own, other)})
+            after.append({"seed": seed, **figures(own), "over_control": difference(bench, own, other)})
         before = bench.evaluate(REPORT_BASELINE, scenario.config, "test")
         rows.append(
             {
@@ -100,7 +92,7 @@ def low_rank(
                 "config": scenario.config.to_json(),
                 "published": PUBLISHED.get(scenario.published),
                 **{key: getattr(before, key) for key in ("parameters", "bytes", "compression_ratio")},
-                "before": {**_figures(before), "over_baseline": _difference(bench, before, None)},
+                "before": {**figures(before), "over_baseline": difference(bench, before, None)},
                 "after": after,
             }
         )
@@ -119,15 +111,15 @@ def _recovered(config: CompressionConfig, epochs: int, seed: int) -> Compression
     return replace(config, recovery=RecoveryConfig(epochs=epochs, seed=seed))
 
 
-def _say(progress: Progress, title: str, seed: int, done: float, event: dict[str, Any]) -> None:
+def say_which(progress: Progress, title: str, seed: int, done: float, event: dict[str, Any]) -> None:
     progress({"message": f"{title}, seed {seed}", "done": done} if "epoch" in event else event)
 
 
-def _figures(result: Result) -> dict[str, float]:
+def figures(result: Result) -> dict[str, float]:
     return {"accuracy": result.evaluation.accuracy, "loss": result.evaluation.loss}
 
 
-def _difference(bench: Workbench, after: Result, before: Result | None) -> dict[str, Any]:
+def difference(bench: Workbench, after: Result, before: Result | None) -> dict[str, Any]:
     """Paired, image by image; against the baseline where `before` is None."""
     found = after.comparison if before is None else bench.compare(after, before)
     return {
@@ -192,85 +184,9 @@ def rank_correlation(rows: list[dict[str, Any]], key: str) -> tuple[float, float
     return float(found.statistic), float(found.pvalue)
 
 
-def channels(
-    bench: Workbench,
-    name: str,
-    epochs: int = 6,
-    progress: Progress = lambda event: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> list[dict[str, Any]]:
-    """Half of all channels removed, by every score and scope, before training and after; beside it the network as it is
-    and half of its weights set to zero: parameters, multiply-accumulates, time per image, accuracy on validation.
-
-    Returns rows `title`, `config`, `parameters`, `bytes`, `before`, `after` (None where nothing was trained) and
-    `latency`.
-    """
-    whole = {"the network": CompressionConfig(), "half of the weights zero": CompressionConfig(sparsity=0.5)}
-    half = {
-        f"half of the channels, by {score}, {THRESHOLDS[scope]}": CompressionConfig(
-            channel_share=0.5, channel_score=score, scope=scope
-        )
-        for score, scope in product(get_args(ChannelScore), get_args(Scope))
-    }
-    rows: list[dict[str, Any]] = []
-    for title, config in (whole | half).items():
-        trained = replace(config, recovery=RecoveryConfig(epochs, RATE)) if title in half else None
-        if trained is not None:
-            said = partial(_say, progress, title, 0, (len(rows) - len(whole)) / len(half))
-            bench.recover(name, trained, said, should_stop)
-        before = bench.evaluate(name, config)
-        after = None if trained is None else _figures(bench.evaluate(name, trained))
-        own = {"title": title, "config": (trained or config).to_json(), "parameters": before.parameters}
-        rows.append(own | {"bytes": before.bytes, "before": _figures(before), "after": after})
-    progress({"message": "Time per image.", "done": 1.0})
-    for row, timed in zip(rows, latencies(bench, name, list((whole | half).values())), strict=True):
-        row["latency"] = timed
-    return rows
-
-
-def pruning(
-    bench: Workbench,
-    name: str = "cnn",
-    allowance: float = 0.01,
-    epochs: int = 8,
-    progress: Progress = lambda event: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
-    """The assignment's pruning half: the largest sparsity within `allowance` of the validation accuracy, one shot and
-    iterative, with the test images' verdict on both; the sensitivity of the layers; half of the channels removed.
-    """
-    one_shot = search.one_shot_answers(bench, name, allowance, progress, should_stop)
-    steps = search.largest_iterative(bench, name, ITERATIVE, iterative(epochs), allowance, progress, should_stop)
-    verdicts = {}
-    for title, found in (("one-shot", search.best_one_shot(one_shot)), ("iterative", search.chosen_run(steps))):
-        if found is None:
-            continue
-        tested = bench.evaluate(name, CompressionConfig.from_json(found["config"]), "test")
-        layers = {layer.name: layer.sparsity for layer in tested.layers}
-        verdicts[title] = {**_figures(tested), **_difference(bench, tested, None), "layers": layers}
-    return {
-        "baseline": name,
-        "allowance": allowance,
-        "one_shot": one_shot,
-        "iterative": steps,
-        "test": verdicts,
-        "sensitivity": search.sensitivity(bench, name, CompressionConfig(), progress, should_stop),
-        "channels": channels(bench, name, progress=progress, should_stop=should_stop),
-    }
-
-
-def iterative(epochs: int) -> RecoveryConfig:
-    """The training of the iterative experiments."""
-    return RecoveryConfig(epochs, RATE, schedule="iterative")
-
-
 def _low_rank(bench: Workbench, request: dict[str, Any], report: Progress, stop: Callable[[], bool]) -> dict[str, Any]:
     return low_rank(bench, request["seeds"], request["epochs"], report, stop)
 
 
-def _channels(bench: Workbench, request: dict[str, Any], report: Progress, stop: Callable[[], bool]) -> dict[str, Any]:
-    return {"rows": channels(bench, request["baseline"], request["epochs"], report, stop)}
-
-
-KINDS = {LOW_RANK: _low_rank, CHANNELS: _channels}
+KINDS = {LOW_RANK: _low_rank}
 """Kind of a job -> what its process does."""

@@ -3,15 +3,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from core import low_rank, pruning
+from core import low_rank
 from core.config import DENSE, CompressionConfig, LayerConfig, LowRankMethod, RecoveryConfig, Scope, Score
 from core.jobs import Cancelled
+from core.models import Layer
 from core.training import Progress
 from core.workbench import Result, Workbench
 
@@ -38,6 +35,9 @@ TARGETS = (0.90, 0.94, 0.95, 0.96, 0.97, 0.975, 0.98)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Sparsities of the sensitivity scan."""
 
+WIDTHS = (8, 7, 6, 5, 4, 3, 2)
+"""All numbers of bits."""
+
 
 def allocate_ranks(
     bench: Workbench,
@@ -46,48 +46,77 @@ def allocate_ranks(
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
 ) -> list[dict[str, Any]]:
-    """Ranks for all layers, greedily: at each step the one layer gets smaller whose validation loss rises least per
-    byte that it saves (a greedy form of Idelbayev & Carreira-Perpinan 2020).
+    """Ranks for all layers, by `greedy` steps (a greedy form of Idelbayev & Carreira-Perpinan 2020): a layer's first
+    step is from dense to its break-even rank, each further one to `SHRINK` of its rank."""
 
-    A layer's first step is from dense to its break-even rank, each further one to `SHRINK` of its rank. The steps are
-    nested, so that any budget, of bytes or of accuracy, is answered by one of them: see `within`.
+    def smaller(config: CompressionConfig, layer: Layer) -> CompressionConfig | None:
+        now = config.layer(layer.name).rank
+        rank = int(now * SHRINK) if now else low_rank.break_even_rank(*layer.matrix_shape)
+        return config.with_layer(layer.name, rank=rank) if rank >= 1 else None
 
-    Returns the steps, the dense network first: `layer`, `rank`, `config` (JSON), `accuracy`, `difference`, `loss`,
-    `bytes`.
+    dense = {layer.name: LayerConfig(rank=DENSE) for layer in bench.baseline(name).layers}
+    start = CompressionConfig(layers=tuple(dense.items()), low_rank_method=method)
+    return greedy(bench, name, start, smaller, progress, should_stop)
+
+
+def allocate_bits(
+    bench: Workbench,
+    name: str,
+    config: CompressionConfig,
+    progress: Progress = lambda event: None,
+    should_stop: Stop = lambda: False,
+) -> list[dict[str, Any]]:
+    """Bits for all layers, by `greedy` steps: from 8 in each, at every step one of them loses one.
+
+    config : how the numbers are rounded, and what is done besides
     """
-    layers = {layer.name: layer for layer in bench.baseline(name).layers}
-    ranks = dict.fromkeys(layers, DENSE)
-    here = bench.evaluate(name, _config(ranks, method))
-    steps, furthest = [_step("", DENSE, here)], 0.0
+
+    def smaller(config: CompressionConfig, layer: Layer) -> CompressionConfig | None:
+        bits = config.bits_of(layer.name) - 1
+        return config.with_layer(layer.name, bits=bits) if bits >= 2 else None
+
+    start = config
+    for layer in bench.baseline(name).layers:
+        start = start.with_layer(layer.name, bits=8)
+    return greedy(bench, name, start, smaller, progress, should_stop)
+
+
+def greedy(
+    bench: Workbench,
+    name: str,
+    start: CompressionConfig,
+    smaller: Callable[[CompressionConfig, Layer], CompressionConfig | None],
+    progress: Progress = lambda event: None,
+    should_stop: Stop = lambda: False,
+) -> list[dict[str, Any]]:
+    """At each step the one layer gets smaller whose validation loss rises least per byte that it saves.
+
+    The steps are nested, so that any budget, of bytes or of accuracy, is answered by one of them: see `within`.
+
+    smaller : the configuration in which one layer is a step smaller; None where it cannot be
+    Returns the steps, `start` first: `layer` that got smaller, and the figures of `point`.
+    """
+    layers = bench.baseline(name).layers
+    here = bench.evaluate(name, start)
+    steps, furthest = [point(here) | {"layer": ""}], 0.0
     while here.comparison.difference > -FAR_ENOUGH:
         found = []
-        for layer, rank in ranks.items():
+        for layer in layers:
             if should_stop():
                 raise Cancelled
-            smaller = int(rank * SHRINK) if rank else low_rank.break_even_rank(*layers[layer].matrix_shape)
-            if smaller >= 1:
-                there = bench.evaluate(name, _config({**ranks, layer: smaller}, method))
+            config = smaller(here.config, layer)
+            if config is not None:
+                there = bench.evaluate(name, config)
                 saved = max(here.bytes - there.bytes, 1)
-                found.append(((there.evaluation.loss - here.evaluation.loss) / saved, layer, smaller, there))
+                found.append(((there.evaluation.loss - here.evaluation.loss) / saved, layer.name, there))
         if not found:
             break
-        _, layer, ranks[layer], here = min(found, key=lambda candidate: candidate[:3])
-        steps.append(_step(layer, ranks[layer], here))
-        said = f"Step {len(steps) - 1}: {layer} to rank {ranks[layer]}, {here.evaluation.accuracy:.2%}"
+        _, chosen, here = min(found, key=lambda candidate: candidate[:2])
+        steps.append(point(here) | {"layer": chosen})
+        said = f"Step {len(steps) - 1}: {chosen} smaller, {here.evaluation.accuracy:.2%}"
         furthest = max(furthest, min(0.99, -here.comparison.difference / FAR_ENOUGH))
         progress({"message": said, "done": furthest})
     return steps
-
-
-def _config(ranks: dict[str, int], method: LowRankMethod) -> CompressionConfig:
-    pairs = tuple((name, LayerConfig(rank=rank)) for name, rank in ranks.items())
-    return CompressionConfig(layers=pairs, low_rank_method=method)
-
-
-def _step(layer: str, rank: int, result: Result) -> dict[str, Any]:
-    about = {"layer": layer, "rank": rank, "config": result.config.to_json(), "bytes": result.bytes}
-    figures = {"accuracy": result.evaluation.accuracy, "loss": result.evaluation.loss}
-    return {**about, **figures, "difference": result.comparison.difference}
 
 
 def within(steps: list[dict[str, Any]], lost: float | None = None, size: int | None = None) -> dict[str, Any] | None:
@@ -164,64 +193,69 @@ def largest_iterative(
     targets: tuple[float, ...] | None = None,
 ) -> dict[str, Any]:
     """The largest of `targets` (None: `TARGETS`) that loses at most `allowance` of the validation images when it is
-    pruned step by step.
-
-    The middle one is trained first, then the middle of those that its answer leaves open. Returns `sparsity` (None
-    where none fits) and `runs`: of every target that was trained the figures of `point`, and its `history`.
-    """
-    runs: list[dict[str, Any]] = []
-    targets = targets or TARGETS
-    open_targets, best = list(targets), None
+    pruned step by step; see `hardest`. Returns `sparsity` (None where none fits) and `runs`."""
     recovery = replace(recovery, schedule="iterative")
-    whole = len(targets).bit_length()
-    while open_targets:
-        middle = len(open_targets) // 2
-        wanted = replace(config, sparsity=open_targets[middle], recovery=recovery)
+    configs = [replace(config, sparsity=target, recovery=recovery) for target in targets or TARGETS]
+    found = hardest(bench, name, configs, allowance, progress, should_stop)
+    return {"sparsity": None if found["chosen"] is None else found["chosen"]["target"], "runs": found["runs"]}
 
-        def said(event: dict[str, Any], target: float = open_targets[middle], before: int = len(runs)) -> None:
+
+def hardest(
+    bench: Workbench,
+    name: str,
+    configs: list[CompressionConfig],
+    allowance: float,
+    progress: Progress = lambda event: None,
+    should_stop: Stop = lambda: False,
+) -> dict[str, Any]:
+    """Of configurations from the gentlest to the hardest the last that loses at most `allowance` of the validation
+    images, trained where they ask for it: the middle one first, then the middle of those that its answer leaves open.
+
+    Returns `chosen` (None where none fits) and `runs`, both as the figures of `point` and the `history` of training.
+    """
+    runs: dict[int, dict[str, Any]] = {}
+    open_places, chosen, whole = range(len(configs)), None, len(configs).bit_length()
+    while open_places:
+        place = open_places[len(open_places) // 2]
+        wanted = configs[place]
+
+        def said(event: dict[str, Any], target: float | None = wanted.sparsity, before: int = len(runs)) -> None:
             about = {"target": target} if "figures" in event else {}
             progress(event | about | ({"done": (before + event["done"]) / whole} if "done" in event else {}))
 
-        progress({"message": f"{open_targets[middle]:.0%} sparse"})
-        bench.recover(name, wanted, said, should_stop)
-        runs.append(point(bench.evaluate(name, wanted)) | {"history": bench.history(name, wanted)})
-        if within_allowance(runs[-1], allowance):
-            best, open_targets = open_targets[middle], open_targets[middle + 1 :]
+        if wanted.recovery is not None:
+            bench.recover(name, wanted, said, should_stop)
+        runs[place] = point(bench.evaluate(name, wanted)) | {"history": bench.history(name, wanted)}
+        if within_allowance(runs[place], allowance):
+            chosen, open_places = runs[place], range(place + 1, open_places.stop)
         else:
-            open_targets = open_targets[:middle]
-    return {"sparsity": best, "runs": sorted(runs, key=lambda run: run["target"])}
+            open_places = range(open_places.start, place)
+    return {"chosen": chosen, "runs": [runs[place] for place in sorted(runs)]}
 
 
 def sensitivity(
     bench: Workbench,
     name: str,
     config: CompressionConfig,
+    setting: Literal["sparsity", "bits"] = "sparsity",
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
 ) -> list[dict[str, Any]]:
-    """What the network loses where only one layer is pruned, by layer and sparsity (`SHARES`), nothing trained.
+    """What the network loses where only one layer is pruned (`SHARES`) or rounded (`WIDTHS`), nothing trained.
 
-    config : what is not pruned about it. Returns rows `layer`, `sparsity`, `accuracy`, `difference`, `bytes`.
+    config : what is not pruned or rounded about it. Returns rows `layer`, the setting, and the figures of `point`.
     """
     layers, rows = bench.baseline(name).layers, []
+    values = SHARES if setting == "sparsity" else WIDTHS
     for layer in layers:
-        for share in SHARES:
+        for value in values:
             if should_stop():
                 raise Cancelled
-            alone = bench.evaluate(name, config.with_layer(layer.name, sparsity=share))
-            rows.append(point(alone) | {"layer": layer.name, "sparsity": share})
-            progress({"message": f"{layer.name}, {share:.0%} sparse", "done": len(rows) / len(layers) / len(SHARES)})
+            alone = bench.evaluate(name, config.with_layer(layer.name, **{setting: value}))
+            rows.append(point(alone) | {"layer": layer.name, setting: value})
+            said = f"{layer.name} alone, {setting} {value:g}"
+            progress({"message": said, "done": len(rows) / len(layers) / len(values)})
     return rows
-
-
-def prune_by_hand(
-    weight: NDArray[np.float64], score: Score, sparsity: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores of a small matrix, what pruning leaves of it, and the mask; its inputs are taken as equally large."""
-    tensor = torch.tensor(weight)
-    scores = pruning.lamp(tensor) if score == "lamp" else pruning.magnitude(tensor)
-    mask = pruning.keep_mask(scores, sparsity)
-    return scores.numpy(), tensor.masked_fill(~mask, 0.0).numpy(), mask.numpy()
 
 
 def within_allowance(figures: dict[str, Any], allowance: float) -> bool:
@@ -268,7 +302,7 @@ def _iterative(bench: Workbench, request: dict[str, Any], report: Progress, shou
 
 def _scan(bench: Workbench, request: dict[str, Any], report: Progress, should_stop: Stop) -> dict[str, Any]:
     config = CompressionConfig(score=request["score"])
-    return {"rows": sensitivity(bench, request["baseline"], config, report, should_stop)}
+    return {"rows": sensitivity(bench, request["baseline"], config, "sparsity", report, should_stop)}
 
 
 KINDS = {ALLOCATION: _allocation, ONE_SHOT: _one_shot, ITERATIVE: _iterative, SCAN: _scan}

@@ -692,6 +692,14 @@ class Workbench:
             found.append(StoredWeight(own.name, old, new, kept))
         return found
 
+    def composed(
+        self, name: str, weights: Mapping[str, Tensor], split: SplitName = "validation"
+    ) -> evaluation.Evaluation:
+        """The baseline with other weights, by layer, in float32: for comparisons that no file is made of."""
+        baseline = self.baseline(name)
+        tensors = dict(baseline.tensors) | {f"{layer}.weight": weight for layer, weight in weights.items()}
+        return evaluation.evaluate(self._compressed(Baseline(name, tensors), CompressionConfig()), data.load(split))
+
     def compare(self, result: Result, against: Result) -> Comparison:
         """`result` after, `against` before, image by image."""
         return evaluation.compare(against.evaluation, result.evaluation)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from core import reproduce, search
+from core import assignment, search
 from pages.parts import channel_lab, controls, figures, jobs, live, pruning_lab, state, weights
 
 choice = state.current()
@@ -40,7 +40,7 @@ if steps is not None:
 
 st.subheader("Whole channels: smaller, and faster")
 st.markdown(pruning_lab.ABOUT_CHANNELS)
-removed = jobs.asked(asked[reproduce.CHANNELS], "Remove half of the channels", ":material/view_column:")
+removed = jobs.asked(asked[assignment.CHANNELS], "Remove half of the channels", ":material/view_column:")
 if removed is not None:
     channel_lab.table(choice.baseline, removed["rows"])
 

@@ -1,5 +1,6 @@
 """What the tests share: small random networks of both families, a temporary workbench, and no use of the real cache."""
 
+import json
 import os
 import random
 import shutil
@@ -25,9 +26,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import compression, data
+from core import assignment, compression, data
 from core.compression import Statistics
-from core.config import CompressionConfig, LayerConfig
+from core.config import CompressionConfig, LayerConfig, RecoveryConfig
 from core.data import Split
 from core.inference import Runner
 from core.models import Baseline, Layer
@@ -160,6 +161,42 @@ def split() -> Split:
     """Six hundred validation images: enough for every class, and quick."""
     whole = data.load("validation")
     return Split("validation", whole.images[:600], whole.labels[:600])
+
+
+def train_on_few(patch: pytest.MonkeyPatch, count: int = 2048) -> None:
+    """Training sees some of the calibration images instead of 55,000."""
+    whole, load = data.load("calibration"), data.load
+    few = Split("train", whole.images[:count], whole.labels[:count])
+    patch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+
+
+@pytest.fixture
+def few_training_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    train_on_few(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """A cache, and by kind the results of the quantization experiments on the MLP, with few training images."""
+    cache_folder, found = tmp_path_factory.mktemp("laboratory"), {}
+    bench, kinds = Workbench(cache_folder), assignment.KINDS
+    about = {"rung": "and GPTQ", "activations": 8, "epochs": 2, "allowance": 0.05, "layer": "fc2"}
+    order = {"sparsity": 0.8, "bits": 3, "share": 0.25}
+    with pytest.MonkeyPatch.context() as patch:
+        train_on_few(patch)
+        patch.setattr(assignment, "ways", short_ways)
+        for kind in kinds.keys() - {assignment.CHANNELS}:
+            request = {"baseline": "mlp", **about, **order}
+            result = kinds[kind](bench, request, lambda event: None, lambda: False)
+            found[kind] = json.loads(json.dumps(result, allow_nan=False))
+    bench.turns.close()
+    return cache_folder, found
+
+
+def short_ways(epochs: int) -> dict[str, list[CompressionConfig]]:
+    """Lists that small data can go through: one way that fits, one that does not, one that is cut in the middle."""
+    pruned = [CompressionConfig(sparsity=share, recovery=RecoveryConfig(epochs, 0.01)) for share in (0.3, 0.6, 0.999)]
+    return {"weights": pruned, "bits": [CompressionConfig(bits=4)], "channels": [CompressionConfig(channel_share=0.01)]}
 
 
 @pytest.fixture

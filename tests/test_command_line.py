@@ -4,15 +4,16 @@ import json
 import pickle
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import MLP_SHAPES, random_tensors
+from conftest import MLP_SHAPES, random_tensors, train_on_few
 from torch import nn
 
-from core import data, models
+from core import assignment, data, models
 from core.__main__ import main
 from core.config import CompressionConfig, TrainingConfig
 from core.models import Baseline
@@ -153,6 +154,40 @@ def test_options_change_a_configuration_from_a_file_further(run: Run, tmp_path: 
     assert run("evaluate", "--baseline", file, *same)["cached"]
 
 
+def test_every_step_of_the_ladder_is_an_option(run: Run, file: Path, tmp_path: Path) -> None:
+    config, path = CompressionConfig(bits=3, activation_bits=3), tmp_path / "config.json"
+    options: list[str] = ["--bits", "3", "--activation-bits", "3"]
+    for more, change in (
+        (["--clip", "mse"], {"clip": "mse"}),
+        (["--bias-correction"], {"bias_correction": True}),
+        (["--rounding", "gptq"], {"rounding": "gptq"}),
+        (["--symmetry", "asymmetric"], {"symmetry": "asymmetric"}),
+    ):
+        options, config = [*options, *more], replace(config, **change)
+        answer = run("evaluate", "--baseline", file, *options)
+        path.write_text(config.to_json())
+        again = run("evaluate", "--baseline", file, "--config", path)
+        assert (answer["cached"], again["cached"]) == (False, True)
+        assert answer["accuracy"] == again["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("what", "asked", "given"),
+    [
+        ("quantization", "quantization_half", ("mlp", 4)),
+        ("combination", "combination", ("mlp", 0.02, 8)),
+        ("pruning", "pruning_half", ("mlp", 0.02, 8)),
+    ],
+)
+def test_reproduce_runs_the_experiment_that_it_names(
+    run: Run, monkeypatch: pytest.MonkeyPatch, what: str, asked: str, given: tuple[object, ...]
+) -> None:
+    seen: list[tuple[object, ...]] = []
+    monkeypatch.setattr(assignment, asked, lambda bench, *rest: seen.append(rest[:-1]) or {"done": True})
+    assert run("reproduce", what, "--baseline", "mlp", "--allowance", 0.02) == {"done": True}
+    assert seen == [given]
+
+
 def test_the_test_images_are_opened_when_asked_for(run: Run, file: Path) -> None:
     answer = run("evaluate", "--baseline", file, "--split", "test")
     assert (answer["split"], answer["images"]) == ("test", 10_000)
@@ -189,9 +224,7 @@ def test_an_export_verifies_and_a_changed_one_does_not(run: Run, tmp_path: Path,
 
 @pytest.mark.parametrize("out", [True, False])
 def test_train_keeps_what_it_trained(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: bool) -> None:
-    whole, load = data.load("calibration"), data.load
-    few = data.Split("train", whole.images, whole.labels)
-    monkeypatch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+    train_on_few(monkeypatch)
     options = ["train", "--baseline", "mlp-course", "--epochs", 1, "--seed", 3]
     answer = run(*options, "--out", tmp_path / "made") if out else run(*options)
     assert answer["parameters"] == 932_362

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import safetensors.torch
+from conftest import train_on_few
 from filelock import FileLock
 from streamlit.testing.v1 import AppTest
 
-from core import data, jobs, models, reproduce, search
+from core import assignment, data, jobs, models, reproduce, search
 from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, RecoveryConfig
 from core.evaluation import Estimate
 from core.workbench import Early, Workbench
@@ -20,7 +21,7 @@ from pages.parts import curves, figures, state
 from pages.parts.presets import PRESETS
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAGES = ["baseline", "spectrum", "explore", "report", "export"]
+PAGES = ["baseline", "spectrum", "explore", "pruning", "quantization", "combination", "report", "export"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -440,9 +441,7 @@ def test_what_a_chart_draws_is_only_what_it_is_given() -> None:
 
 
 def test_a_link_shows_what_exists_and_a_button_and_never_starts_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    calibration, load = data.load("calibration"), data.load
-    few = data.Split("train", calibration.images, calibration.labels)
-    monkeypatch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+    train_on_few(monkeypatch)
     link = {"baseline": "mlp", "fc2.rank": "5", "recover": "1", "rate": "0.01"}
     app, bench = opened(**link), Workbench()
     config = choice(app).config
@@ -483,9 +482,7 @@ def leave_result(cache: Path, request: dict[str, Any], result: dict[str, Any]) -
 def test_the_course_report_is_run_with_one_click_and_shows_what_the_run_found(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calibration, load = data.load("calibration"), data.load
-    few = data.Split("train", calibration.images[:512], calibration.labels[:512])
-    monkeypatch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+    train_on_few(monkeypatch)
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request: asked.append(request))
     app = opened("report")
@@ -517,15 +514,15 @@ def test_ranks_within_a_budget_go_to_explore(own_cache: Path, monkeypatch: pytes
     result = search.KINDS[search.ALLOCATION](Workbench(own_cache), request, lambda event: None, lambda: False)
     leave_result(own_cache, request, result)
     app.run()
-    app.number_input(key="w_lost").set_value(2.0).run()
+    app.number_input(key="w_lost_rank").set_value(2.0).run()
     step = search.within(result["steps"], lost=0.02)
     assert step is not None
     assert any(f"**{step['accuracy']:.2%}**" in text.value for text in app.markdown)
-    app.get_by_key("w_budget").set_value("Bytes").run()
-    app.number_input(key="w_size").set_value(1).run()
+    app.get_by_key("w_budget_rank").set_value("Bytes").run()
+    app.number_input(key="w_size_rank").set_value(1).run()
     assert "No step is within this budget" in app.warning[0].value
-    app.get_by_key("w_budget").set_value("Accuracy").run()
-    button(app, "Use these ranks on Explore").click().run()
+    app.get_by_key("w_budget_rank").set_value("Accuracy").run()
+    button(app, "Use it on Explore").click().run()
     assert choice(app).config == CompressionConfig.from_json(step["config"])
     assert metrics(app)["Accuracy, validation"] == f"{step['accuracy']:.2%}"
 
@@ -533,9 +530,7 @@ def test_ranks_within_a_budget_go_to_explore(own_cache: Path, monkeypatch: pytes
 def test_the_pruning_page_runs_everything_with_one_click_and_shows_what_it_found(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calibration, load = data.load("calibration"), data.load
-    few = data.Split("train", calibration.images, calibration.labels)
-    monkeypatch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+    train_on_few(monkeypatch)
     monkeypatch.setattr(search, "TARGETS", (0.5, 0.9))
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request: asked.append(request))
@@ -543,10 +538,10 @@ def test_the_pruning_page_runs_everything_with_one_click_and_shows_what_it_found
     app.number_input(key="w_allowance").set_value(5.0).run()
     app.number_input(key="w_iterative_epochs").set_value(2).run()
     button(app, "Run everything").click().run()
-    assert {request["kind"] for request in asked} == {*search.KINDS, reproduce.CHANNELS} - {search.ALLOCATION}
+    assert {request["kind"] for request in asked} == {*search.KINDS, assignment.CHANNELS} - {search.ALLOCATION}
     bench, found = Workbench(own_cache), {}
     for request in asked:
-        work = (search.KINDS | reproduce.KINDS)[request["kind"]]
+        work = (search.KINDS | reproduce.KINDS | assignment.KINDS)[request["kind"]]
         found[request["kind"]] = work(bench, request, lambda event: None, lambda: False)
         leave_result(own_cache, request, json.loads(json.dumps(found[request["kind"]])))
     app.run()
@@ -561,6 +556,133 @@ def test_the_pruning_page_runs_everything_with_one_click_and_shows_what_it_found
     button(app, "Use it on Explore").click().run()
     assert choice(app).config == CompressionConfig.from_json(best["points"][best["chosen"]]["config"])
     bench.turns.close()
+
+
+@pytest.fixture
+def laboratory_cache(
+    laboratory: tuple[Path, dict[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, own_cache: Path
+) -> dict[str, dict[str, Any]]:
+    """The experiments' results by kind, with the workbench on the cache that they were made in."""
+    import streamlit as st
+
+    state.workbench().turns.close()
+    st.cache_resource.clear()
+    monkeypatch.setenv("COMPRESSION_CACHE", str(laboratory[0]))
+    return laboratory[1]
+
+
+def run_everything(page: str, monkeypatch: pytest.MonkeyPatch, found: dict[str, dict[str, Any]], *labels: str) -> Any:
+    """The page before and after its jobs were done; the requests that its buttons made are answered from `found`."""
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request: asked.append(request))
+    app = opened(page, baseline="mlp", bits="4", activations="4")
+    for label in labels:
+        button(app, label).click().run()
+    cache = Workbench().cache
+    for request in asked:
+        if not (cache / "jobs" / "".join(filter(str.isalnum, request["kind"]))).exists():
+            leave_result(cache, request, found[request["kind"]])
+    app.run()
+    assert not app.exception
+    return app, asked
+
+
+def test_the_quantization_page_runs_everything_with_one_click_and_shows_what_it_found(
+    laboratory_cache: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = laboratory_cache
+    app, asked = run_everything("quantization", monkeypatch, found, "Run everything")
+    kinds = {assignment.LADDER, assignment.QUANTIZATION, assignment.WIDTHS, assignment.MIXED}
+    assert {request["kind"] for request in asked} == kinds
+    said = " ".join(text.value for text in app.markdown)
+    rows = found[assignment.QUANTIZATION]["rows"]
+    best = assignment.fewest_bits(rows, 0.01)
+    assert best is not None
+    assert f"**{best['bits']} bits are the fewest within 1 pp**" in said
+    assert f"**{best['after']['test']['accuracy']:.2%}**" in said
+    table = next(table.value for table in app.dataframe if "model_size_kb" in table.value.columns)
+    assert list(table["bits"]) == [8, 6, 4, 3, 2]
+    assert list(table["trained, test"]) == pytest.approx([100 * row["after"]["test"]["accuracy"] for row in rows])
+    assert list(table["model_size_kb"]) == pytest.approx([row["after"]["kb"] for row in rows])
+    assert "at **2 bits** from" in said
+    assert "alone costs" in said
+    classes = next(table.value for table in app.dataframe if "precision, before" in table.value.columns)
+    report = rows[2]["after"]["test"]["report"]
+    assert list(classes["f1, after"])[:10] == pytest.approx([100 * report[name]["f1"] for name in data.CLASSES])
+    app.get_by_key("w_width").set_value("2 bits").run()
+    classes = next(table.value for table in app.dataframe if "precision, before" in table.value.columns)
+    assert classes["f1, after"].iloc[0] == pytest.approx(
+        100 * rows[4]["after"]["test"]["report"][data.CLASSES[0]]["f1"]
+    )
+    app.number_input(key="w_bit_allowance").set_value(10.0).run()
+    most = assignment.fewest_bits(rows, 0.1)
+    assert most is not None
+    button(app, f"Use {most['bits']} bits on Explore").click().run()
+    assert choice(app).config == CompressionConfig.from_json(most["after"]["config"])
+    assert metrics(app)["Accuracy, validation"] == f"{most['after']['accuracy']:.2%}"
+
+
+def test_bits_layer_by_layer_within_a_budget_go_to_explore(
+    laboratory_cache: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = laboratory_cache
+    app, _ = run_everything("quantization", monkeypatch, found, "Run everything")
+    step = search.within(found[assignment.MIXED]["steps"], lost=0.01)
+    assert step is not None
+    app.get_by_key("use_bits").click().run()
+    assert choice(app).config == CompressionConfig.from_json(step["config"])
+    assert metrics(app)["Accuracy, validation"] == f"{step['accuracy']:.2%}"
+
+
+def test_the_best_combination_is_found_with_one_click_and_taken_to_export(
+    laboratory_cache: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = laboratory_cache
+    app, asked = run_everything("combination", monkeypatch, found, "Find the best combination", "Try every order")
+    assert [request["kind"] for request in asked] == [assignment.COMBINATION, assignment.ORDERS]
+    said = " ".join(text.value for text in app.markdown)
+    best = found[assignment.COMBINATION]["best"]
+    assert f"The best combination is **{best['way']}**" in said
+    assert f"**{best['test']['accuracy']:.2%}**" in said
+    assert "both earlier steps were for nothing" in said
+    assert any("Not within the allowance at their gentlest: channels" in text.value for text in app.caption)
+    button(app, "Take it to Export").click().run()
+    assert choice(app).config == CompressionConfig.from_json(best["config"])
+
+
+def test_the_grid_of_every_tensor_is_drawn_and_moves_with_the_controls() -> None:
+    app = opened("quantization", **{"baseline": "mlp", "bits": "3", "activations": "4", "fc2.rank": "20"})
+    tensors = next(widget for widget in app.get("button_group") if widget.label == "Tensor")
+    names = [option.content for option in tensors.proto.options]
+    assert names == ["fc1.weight", "fc2.first", "fc2.second", "fc2.input", "fc2.between", "fc3.weight", "fc3.input",
+                     "fc4.weight", "fc4.input"]  # fmt: skip
+    for name, points in (("fc1.weight", 7), ("fc2.second", 7), ("fc2.input", 16), ("fc2.between", 8)):
+        tensors.set_value(name).run()
+        assert not app.exception
+        assert any(f"{points} points, " in text.value for text in app.markdown), name
+        tensors = next(widget for widget in app.get("button_group") if widget.label == "Tensor")
+    tensors.set_value("fc1.weight").run()
+    before = next(text.value for text in app.markdown if " points, " in text.value)
+    app.get_by_key("w_clip").set_value("mse").run()
+    after = next(text.value for text in app.markdown if " points, " in text.value)
+    assert before != after
+    assert "are clipped" in after
+    app.get_by_key("w_symmetry").set_value("asymmetric").run()
+    assert any("8 points, " in text.value for text in app.markdown)
+    app.get_by_key("w_own_bits").set_value("float32").run()
+    assert choice(app).config.bits is None
+    assert choice(app).config.activation_bits == 4
+    assert any("fc1.weight is float32" in info.value for info in app.info)
+
+
+def test_a_matrix_is_rounded_by_hand() -> None:
+    app = opened("quantization", baseline="mlp", bits="3", activations="3")
+    codes = next(table.value for table in app.dataframe if "zero point" in table.value.columns)
+    assert codes.iloc[0, :3].tolist() == [3, 0, 1]
+    assert codes["scale"].iloc[0] == pytest.approx(0.3)
+    app.get_by_key("w_granularity").set_value("tensor").run()
+    codes = next(table.value for table in app.dataframe if "zero point" in table.value.columns)
+    assert codes.iloc[2, :3].tolist() == [0, 0, 0]
 
 
 def test_a_matrix_is_pruned_by_hand() -> None:

@@ -1,24 +1,15 @@
 """The course's low-rank report: its scenarios and counts, the control, and what follows from the figures."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from conftest import train_on_few
 
-from core import data, reproduce, search
+from core import reproduce
 from core.config import CompressionConfig
 from core.training import Stopped
 from core.workbench import Workbench
-
-
-@pytest.fixture(scope="module")
-def few_training_images() -> Any:
-    whole, load = data.load("calibration"), data.load
-    few = data.Split("train", whole.images[:512], whole.labels[:512])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +18,11 @@ def said() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def report(
-    few_training_images: None, said: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
+def report(said: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     bench = Workbench(tmp_path_factory.mktemp("report"))
-    found = reproduce.low_rank(bench, seeds=2, epochs=1, progress=said.append)
+    with pytest.MonkeyPatch.context() as patch:
+        train_on_few(patch, 512)
+        found = reproduce.low_rank(bench, seeds=2, epochs=1, progress=said.append)
     bench.turns.close()
     return json.loads(json.dumps(found, allow_nan=False))
 
@@ -96,30 +87,6 @@ def test_progress_is_said_and_rises(report: dict[str, Any], said: list[dict[str,
     assert shares == sorted(shares)
     assert shares[-1] == 1
     assert any("80 % of fc2, seed 1" in event.get("message", "") for event in said)
-
-
-@pytest.mark.usefixtures("few_training_images")
-def test_the_pruning_half_is_one_report_with_its_verdict_on_test(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(search, "TARGETS", (0.6,))
-    monkeypatch.setattr(reproduce, "ROUNDS", 3)
-    found = json.loads(json.dumps(reproduce.pruning(bench, "mlp", 0.02, epochs=2), allow_nan=False))
-    assert len(found["one_shot"]) == 6
-    best = max(found["one_shot"], key=lambda answer: answer["sparsity"])
-    config = CompressionConfig.from_json(best["points"][best["chosen"]]["config"])
-    assert found["test"]["one-shot"]["accuracy"] == bench.evaluate("mlp", config, "test").evaluation.accuracy
-    whole, zeros, *halves = found["channels"]
-    assert zeros["latency"]["multiply_accumulates"] == whole["latency"]["multiply_accumulates"]
-    assert len(halves) == 4
-    for row in halves:
-        assert row["latency"]["multiply_accumulates"] < 0.6 * whole["latency"]["multiply_accumulates"]
-        assert row["parameters"] < 0.6 * whole["parameters"]
-        config = CompressionConfig.from_json(row["config"])
-        assert config.channel_share == 0.5
-        assert bench.evaluate("mlp", config).evaluation.accuracy == row["after"]["accuracy"]
-        before = bench.evaluate("mlp", replace(config, recovery=None))
-        assert (before.evaluation.accuracy, before.bytes) == (row["before"]["accuracy"], row["bytes"])
 
 
 @pytest.mark.usefixtures("few_training_images")

@@ -6,8 +6,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from conftest import train_on_few
 
-from core import data, low_rank, search
+from core import low_rank, search
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig, Score
 from core.jobs import Cancelled
 from core.workbench import Workbench
@@ -37,9 +38,9 @@ def test_each_step_takes_one_layer_further_and_is_what_the_workbench_measures(
         changed = [name for name in layers if old.layer(name) != new.layer(name)]
         assert changed == [after["layer"]]
         edge = low_rank.break_even_rank(*layers[after["layer"]].matrix_shape)
-        assert 1 <= after["rank"] <= edge
-        was = old.layer(after["layer"]).rank
-        assert after["rank"] == (int(was * search.SHRINK) if was else edge)
+        was, now = (config.layer(after["layer"]).rank for config in (old, new))
+        assert 1 <= now <= edge
+        assert now == (int(was * search.SHRINK) if was else edge)
         assert after["bytes"] < before["bytes"]
     for step in steps[:: len(steps) // 4]:
         result = bench.evaluate("mlp", CompressionConfig.from_json(step["config"]))
@@ -102,7 +103,7 @@ def test_an_allowance_of_everything_takes_every_weight(bench: Workbench) -> None
 
 def test_the_scan_prunes_each_layer_alone(bench: Workbench) -> None:
     said: list[dict[str, Any]] = []
-    rows = search.sensitivity(bench, "mlp", CompressionConfig(), said.append)
+    rows = search.sensitivity(bench, "mlp", CompressionConfig(), "sparsity", said.append)
     assert len(rows) == 4 * len(search.SHARES)
     row = next(row for row in rows if (row["layer"], row["sparsity"]) == ("fc3", 0.9))
     alone = bench.evaluate("mlp", CompressionConfig(layers={"fc3": LayerConfig(sparsity=0.9)}))
@@ -113,9 +114,7 @@ def test_the_scan_prunes_each_layer_alone(bench: Workbench) -> None:
 def test_the_iterative_search_trains_the_middle_first_and_keeps_every_round(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calibration, load = data.load("calibration"), data.load
-    few = data.Split("train", calibration.images[:1024], calibration.labels[:1024])
-    monkeypatch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+    train_on_few(monkeypatch)
     recovery, said = RecoveryConfig(epochs=2, learning_rate=0.01), []
     targets = (0.3, 0.5, 0.9999)
     answer = search.largest_iterative(bench, "mlp", CompressionConfig(), recovery, 0.05, said.append, targets=targets)

@@ -120,6 +120,23 @@ def test_a_loss_that_is_no_longer_a_number_is_said(training_images: Split, held_
         train(replace(QUICK["mlp"], epochs=4, learning_rate=10.0, weight_decay=10.0), training_images, held_out)
 
 
+def test_the_step_of_a_grid_that_leaves_its_range_is_said(training_images: Split, held_out: Split) -> None:
+    module = models.build("mlp")
+    module.fc1.scale = nn.Parameter(torch.tensor([0.1, -0.1]))
+    with pytest.raises(training.Diverged, match=r"fc1\.scale left its range in epoch 1.*smaller learning rate"):
+        training.fit(module, QUICK["mlp"], training_images, held_out, print, lambda: False, torch.device("cpu"))
+
+
+def test_steps_do_not_decay() -> None:
+    module = models.build("mlp")
+    module.fc1.scale = nn.Parameter(torch.tensor([0.1]))
+    optimizer, _ = training._optimizer(module, QUICK["mlp"])
+    decay = {id(own): group["weight_decay"] for group in optimizer.param_groups for own in group["params"]}
+    assert decay.pop(id(module.fc1.scale)) == 0
+    assert set(decay.values()) == {QUICK["mlp"].weight_decay}
+    assert len(decay) == 8
+
+
 @pytest.mark.parametrize(("settled", "best"), [(0.0, 2), (0.5, 3)])
 def test_the_best_epoch_is_the_first_of_the_best_after_the_network_is_what_it_will_be(
     training_images: Split, held_out: Split, monkeypatch: pytest.MonkeyPatch, settled: float, best: int
@@ -193,18 +210,22 @@ def recovered(config: CompressionConfig, images: Split, held_out: Split, **setti
     return before, network.freeze(), trained
 
 
-def test_recovery_learns_and_keeps_ranks_masks_bits_and_grids(training_images: Split, held_out: Split) -> None:
+def test_recovery_learns_weights_and_steps_and_keeps_the_rest(training_images: Split, held_out: Split) -> None:
     before, after, trained = recovered(COMPRESSED, training_images, held_out, epochs=8)
     measured = [evaluation.evaluate(network, held_out).accuracy for network in (before, after)]
     assert measured[1] > measured[0] + 0.1
     assert trained.history[trained.best_epoch - 1]["validation_accuracy"] == pytest.approx(measured[1], abs=0.01)
     for was, now in zip(before.layers, after.layers, strict=True):
-        assert (now.rank, now.input_scale, now.between_scale) == (was.rank, was.input_scale, was.between_scale)
+        assert now.rank == was.rank
+        for old, new in ((was.input_scale, now.input_scale), (was.between_scale, now.between_scale)):
+            assert (old is None) == (new is None)
+            assert old is None or (new > 0 and new != old)
         assert not torch.equal(now.bias, was.bias)
         for old, new in zip(was.tensors, now.tensors, strict=True):
             assert new.bits == old.bits
             assert torch.equal(new.mask, old.mask)
-            assert torch.equal(new.scale, old.scale)
+            assert (new.scale > 0).all()
+            assert not torch.equal(new.scale, old.scale)
             assert not new.values[~new.mask].any()
             assert int(new.values.abs().max()) <= 3
             assert not torch.equal(new.values, old.values)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from conftest import MLP_SHAPES, configurations, random_tensors
+from conftest import MLP_SHAPES, configurations, random_tensors, train_on_few
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -679,9 +679,7 @@ def test_a_layer_of_zeros_has_a_spectrum_without_a_condition_number(bench: Workb
 
 @pytest.fixture
 def few_training_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, load = data.load("calibration"), data.load
-    few = data.Split("train", whole.images, whole.labels)
-    monkeypatch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+    train_on_few(monkeypatch)
 
 
 QUICK = TrainingConfig("mlp", epochs=1, batch_size=128)

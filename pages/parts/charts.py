@@ -14,9 +14,11 @@ KIND_COLOURS = {
     "integer codes": "#2b83c6",
     "map of zeros": "#56B4E9",
     "scales": "#E69F00",
+    "zero points": "#D55E00",
     "biases": "#CC79A7",
     "container": "#5b6470",
 }
+RUNG_COLOURS = ["#8a94a0", "#56B4E9", "#2b83c6", "#CC79A7", "#009E73", "#E69F00"]
 FONT = 14
 
 
@@ -384,25 +386,122 @@ def _allowance(allowance: float) -> alt.Chart:
     return edge.mark_rule(color=LOST, strokeDash=[5, 4], strokeWidth=2).encode(y="difference:Q")
 
 
-def sensitivity(rows: pd.DataFrame, allowance: float) -> alt.FacetChart:
-    """What pruning one layer alone loses, a small chart per layer. Columns layer, sparsity, difference, accuracy."""
+def sensitivity(rows: pd.DataFrame, allowance: float, setting: str = "sparsity") -> alt.FacetChart:
+    """What pruning or rounding one layer alone loses, a small chart per layer. Columns layer, the setting, difference,
+    accuracy."""
+    form = "%" if setting == "sparsity" else "d"
+    scale = alt.Undefined if setting == "sparsity" else alt.Scale(reverse=True, zero=False)
     line = (
         alt.Chart()
         .mark_line(color=CURRENT, strokeWidth=2.5, point=alt.OverlayMarkDef(color=CURRENT), clip=True)
         .encode(
-            x=alt.X("sparsity:Q", title="sparsity of the layer", axis=alt.Axis(format="%", tickCount=3)),
+            x=alt.X(f"{setting}:Q", title=f"{setting} of the layer", scale=scale).axis(format=form, tickCount=3),
             y=alt.Y(
                 "difference:Q",
                 title="change of accuracy",
                 axis=alt.Axis(labelExpr=POINTS, tickCount=5),
                 scale=alt.Scale(domain=[-6 * allowance, allowance], nice=False),
             ),
-            tooltip=["layer", alt.Tooltip("sparsity:Q", format=".0%"), alt.Tooltip("difference:Q", format="+.2%")],
+            tooltip=["layer", alt.Tooltip(f"{setting}:Q", format=form), alt.Tooltip("difference:Q", format="+.2%")],
         )
     )
     edge = alt.Chart().mark_rule(color=LOST, strokeDash=[5, 4]).encode(y=alt.datum(-allowance))
     panel = alt.layer(line, edge, data=rows).properties(width=145, height=140)
     return panel.facet(facet=alt.Facet("layer:N", sort=list(dict.fromkeys(rows["layer"])), title=None), columns=4)
+
+
+def on_grid(bins: pd.DataFrame, points: pd.DataFrame, unit: str) -> alt.LayerChart:
+    """How often which number occurs, and the points of its grid; what lies beyond them is clipped. Columns of bins low,
+    high, count, where; of points point."""
+    bars = (
+        alt.Chart(bins)
+        .mark_bar(binSpacing=0)
+        .encode(
+            x=alt.X("low:Q", title=unit, bin="binned"),
+            x2="high:Q",
+            y=alt.Y("count:Q", title="how many (√ scale)", scale=alt.Scale(type="sqrt")),
+            color=alt.Color("where:N", scale=alt.Scale(domain=["inside", "clipped"], range=[BASELINE, LOST])),
+            tooltip=[alt.Tooltip("low:Q", format=".4f"), alt.Tooltip("high:Q", format=".4f"), "count", "where"],
+        )
+    )
+    width = 1.6 if len(points) <= 40 else 0.6
+    rules = alt.Chart(points).mark_rule(color=CURRENT, strokeWidth=width, opacity=0.9).encode(x="point:Q")
+    return alt.layer(bars, rules).properties(height=220)
+
+
+def rounding(rows: pd.DataFrame, step: float, unit: str) -> alt.LayerChart:
+    """What rounding does to each number, and half a step to either side. Columns x, change."""
+    dots = (
+        alt.Chart(rows)
+        .mark_circle(size=16, opacity=0.55, color=CURRENT)
+        .encode(
+            x=alt.X("x:Q", title=unit, scale=alt.Scale(zero=False)),
+            y=alt.Y("change:Q", title="x̂ − x"),
+            tooltip=[alt.Tooltip("x:Q", format=".4f"), alt.Tooltip("change:Q", format="+.4f")],
+        )
+    )
+    half = pd.DataFrame({"change": [-step / 2, step / 2]})
+    edges = alt.Chart(half).mark_rule(color=LOST, strokeDash=[5, 4]).encode(y="change:Q")
+    return alt.layer(dots, edges).properties(height=170)
+
+
+def ladder(rows: pd.DataFrame, floor: float, top: float) -> alt.FacetChart:
+    """Accuracy by bits for every rung, weights only beside weights and activations. Columns bits, accuracy, rung, what,
+    KB."""
+    order = list(dict.fromkeys(rows["rung"]))
+    base = alt.Chart(rows).encode(
+        x=alt.X(
+            "bits:Q", title="bits", axis=alt.Axis(format="d", tickMinStep=1), scale=alt.Scale(reverse=True, zero=False)
+        ),
+        y=alt.Y(
+            "accuracy:Q",
+            title="accuracy, validation",
+            axis=alt.Axis(format="%"),
+            scale=alt.Scale(domain=[floor, 1], clamp=True),
+        ),
+        color=alt.Color("rung:N", scale=alt.Scale(domain=order, range=RUNG_COLOURS)).legend(columns=3),
+        tooltip=["rung", "what", "bits", alt.Tooltip("accuracy:Q", format=".2%"), alt.Tooltip("KB:Q", format=",.1f")],
+    )
+    points = base.mark_point(filled=True, size=70, clip=True).encode(
+        shape=alt.Shape("rung:N", scale=alt.Scale(domain=order))
+    )
+    panel = alt.layer(base.mark_line(strokeWidth=2, clip=True), points).properties(width=430, height=300)
+    return panel.facet(facet=alt.Facet("what:N", title=None, sort=list(dict.fromkeys(rows["what"]))), columns=2)
+
+
+def before_after(rows: pd.DataFrame, baseline: float) -> alt.LayerChart:
+    """Accuracy by bits before and after training, with intervals. Columns bits, accuracy, low, high, when, KB."""
+    order = list(dict.fromkeys(rows["when"]))
+    base = alt.Chart(rows).encode(
+        x=alt.X("bits:O", title="bits of weights and activations", sort="descending", axis=alt.Axis(labelAngle=0)),
+        xOffset=alt.XOffset("when:N", sort=order),
+        color=alt.Color("when:N", scale=alt.Scale(domain=order, range=[BASELINE, CURRENT, GAINED])),
+        tooltip=["when", "bits", alt.Tooltip("accuracy:Q", format=".2%"), alt.Tooltip("low:Q", format=".2%"),
+                 alt.Tooltip("high:Q", format=".2%"), alt.Tooltip("KB:Q", format=",.1f")],
+    )  # fmt: skip
+    y = alt.Y("accuracy:Q", title="accuracy, test", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False))
+    spans = base.mark_rule(strokeWidth=3).encode(y=y, y2="high:Q").transform_calculate(accuracy="datum.low")
+    points = base.mark_point(filled=True, size=110, opacity=1).encode(
+        y=y, shape=alt.Shape("when:N", scale=alt.Scale(domain=order))
+    )
+    edge = alt.Chart().mark_rule(color=BASELINE, strokeDash=[5, 4]).encode(y=alt.datum(baseline))
+    return alt.layer(edge, spans, points, data=rows).properties(height=320)
+
+
+def ways(rows: pd.DataFrame) -> alt.LayerChart:
+    """The smallest file of each way. Columns way, KB, accuracy, best."""
+    base = alt.Chart(rows).encode(
+        y=alt.Y("way:N", title=None, sort="-x", axis=alt.Axis(labelLimit=260)),
+        x=alt.X("KB:Q", title="KB in the smallest file within the allowance (log)", scale=alt.Scale(type="log")),
+        tooltip=["way", alt.Tooltip("KB:Q", format=",.1f"), alt.Tooltip("accuracy:Q", format=".2%")],
+    )
+    lines = base.mark_rule(strokeWidth=3, color=BASELINE).encode(x2=alt.datum(rows["KB"].min() / 1.3))
+    points = base.mark_point(filled=True, size=200, opacity=1).encode(
+        color=alt.condition("datum.best", alt.value(PINNED), alt.value(CURRENT)),
+        shape=alt.condition("datum.best", alt.value("diamond"), alt.value("circle")),
+    )
+    words = base.mark_text(align="left", dx=12, fontSize=FONT - 1).encode(text=alt.Text("label:N"))
+    return alt.layer(lines, points, words).properties(height=alt.Step(38))
 
 
 def rounds(rows: pd.DataFrame) -> alt.LayerChart:

@@ -52,6 +52,24 @@ HELP_OWN_SPARSITY = """It shows what the whole network's threshold does to this 
 of its own, and the threshold then counts the other layers only."""
 HELP_BITS = """Every weight becomes an integer of so many bits: w ≈ scale · q. 8 bits are practically free; below 4 it
 matters how the scale is chosen."""
+HELP_ACTIVATION_BITS = """Every signal between two layers becomes an integer of so many bits, zero or more after a
+ReLU. The input image keeps its own 8 bits, the ten scores at the end stay float32."""
+GRANULARITIES = {"channel": "Per channel", "tensor": "Per tensor"}
+HELP_GRANULARITY = """One step for each output channel, or one for the whole tensor: then the largest weight of all
+decides how coarse every channel is."""
+SYMMETRIES = {"symmetric": "Around zero", "asymmetric": "Zero point"}
+HELP_SYMMETRY = """*Around zero*: codes −(2^(b−1) − 1) to 2^(b−1) − 1, so 2 bits are −1, 0, 1. *Zero point*: all 2^b
+codes from the smallest to the largest weight; an integer, the zero point, stands for 0. Of weights; activations after a
+ReLU have no use for it."""
+CLIPS = {"minmax": "Largest", "mse": "Least error"}
+HELP_CLIP = """Where grids end. *Largest*: at the largest number, so that nothing is clipped. *Least error*: where the
+sum of the squared errors is least; a few large numbers are clipped, and all others lie on a finer grid. Of weights and
+of activations."""
+ROUNDINGS = {"nearest": "Nearest", "gptq": "GPTQ"}
+HELP_ROUNDING = """*Nearest*: each weight to its nearest point. *GPTQ*: one input after the other, and the error of
+each is made up for by the weights that are still free, so that the layer's **output** on real images changes least. The
+weights are then further away, and the network is better."""
+HELP_BIAS = "What rounding takes from each output on average, over 2,048 training images, is put into its bias."
 HELP_ACTIVATIONS = """Round the signals between the layers to the same number of bits, with ranges measured on 2,048
 calibration images. The input image keeps its own 8 bits."""
 
@@ -145,8 +163,7 @@ def finer_controls() -> None:
     names = [layer.name for layer in state.workbench().baseline(state.current().baseline).layers]
     key = state.keep_widget("w_protect", [name for name in names if config.layer(name).sparsity == 0])
     st.pills("Protected from pruning", names, selection_mode="multi", key=key, help=HELP_PROTECT, on_change=_protect)
-    names = {"channel": "Per channel", "tensor": "Per tensor"}
-    _choice("Scale of the weights", "w_granularity", config.granularity, names, "granularity")
+    quantization_choices()
     key = state.keep_widget("w_course", config.above_break_even)
     st.toggle(
         "Factor above break-even too",
@@ -154,6 +171,38 @@ def finer_controls() -> None:
         help=HELP_COURSE,
         on_change=lambda: _write({"above_break_even": bool(st.session_state[key])}),
     )
+
+
+def quantization_choices() -> None:
+    """Which grid, and how numbers get onto it."""
+    config = state.current().config
+    _choice("Scale", "w_granularity", config.granularity, GRANULARITIES, "granularity", HELP_GRANULARITY)
+    _choice("Grid", "w_symmetry", config.symmetry, SYMMETRIES, "symmetry", HELP_SYMMETRY)
+    _choice("Ends", "w_clip", config.clip, CLIPS, "clip", HELP_CLIP)
+    _choice("Rounding", "w_rounding", config.rounding, ROUNDINGS, "rounding", HELP_ROUNDING)
+    key = state.keep_widget("w_bias", config.bias_correction)
+    st.toggle(
+        "Correct the biases",
+        key=key,
+        help=HELP_BIAS,
+        on_change=lambda: _write({"bias_correction": bool(st.session_state[key])}),
+    )
+
+
+def separate_bits() -> None:
+    """Bits of weights and bits of activations, each by itself."""
+    config = state.current().config
+    for label, setting, text in (
+        ("Bits per weight", "bits", HELP_BITS),
+        ("Bits per activation", "activation_bits", HELP_ACTIVATION_BITS),
+    ):
+        key = state.keep_widget(f"w_own_{setting}", getattr(config, setting) or FLOAT)
+        st.select_slider(label, BIT_CHOICES, key=key, help=text, on_change=_write_own_bits, args=(key, setting))
+
+
+def _write_own_bits(key: str, setting: str) -> None:
+    label = st.session_state[key]
+    _write({setting: None if label == FLOAT else label})
 
 
 def pruning_choices() -> None:

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
 
 WAIT = "…"
-WORDS = {"channelscore": "channels by", "score": "weights by", "scope": "threshold per", "rate": "learning rate"}
+WORDS = {
+    "channelscore": "channels by",
+    "score": "weights by",
+    "scope": "threshold per",
+    "rate": "learning rate",
+    "granularity": "scale per",
+    "symmetry": "grid",
+    "clip": "grid ends by",
+    "biascorrection": "bias correction",
+    "distill": "distillation",
+}
 PICTURE_WIDTH = 92
 
 

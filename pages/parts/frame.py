@@ -16,6 +16,8 @@ def navigation() -> "Page":
             st.Page("pages/spectrum.py", title="Spectrum", icon=":material/show_chart:"),
             st.Page("pages/explore.py", title="Explore", icon=":material/tune:", default=True),
             st.Page("pages/pruning.py", title="Pruning", icon=":material/content_cut:"),
+            st.Page("pages/quantization.py", title="Quantization", icon=":material/grid_4x4:"),
+            st.Page("pages/combination.py", title="Combination", icon=":material/join_inner:"),
             st.Page("pages/report.py", title="Course report", icon=":material/menu_book:"),
             st.Page("pages/export.py", title="Export", icon=":material/download:"),
         ],

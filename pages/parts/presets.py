@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from core.assignment import ITERATIVE, iterative
 from core.config import CompressionConfig, LayerConfig
-from core.reproduce import ITERATIVE, iterative
 from pages.parts.state import START, Choice
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from core import reproduce, search
+from core import assignment, inspection, search
 from core.config import CompressionConfig
 from pages.parts import charts, figures, live, recovery, state
 from pages.parts import controls as control_names
@@ -39,13 +39,13 @@ def controls(baseline: str) -> dict[str, dict[str, Any]]:
     points = st.number_input("Allowance, pp", 0.1, 10.0, 1.0, 0.1, key="w_allowance", help=HELP_ALLOWANCE)
     epochs = st.number_input("Epochs, step by step", 2, 40, 8, key="w_iterative_epochs", help=HELP_EPOCHS)
     taught = st.toggle("Learn from the baseline, too", key="w_iterative_distill", help=recovery.HELP_DISTILL)
-    allowance, steps = round(float(points) / 100, 6), replace(reproduce.iterative(int(epochs)), distillation=taught)
-    score = reproduce.ITERATIVE.score
+    allowance, steps = round(float(points) / 100, 6), replace(assignment.iterative(int(epochs)), distillation=taught)
+    score = assignment.ITERATIVE.score
     about: dict[str, dict[str, Any]] = {
         search.ONE_SHOT: {"allowance": allowance},
         search.SCAN: {"score": "magnitude"},
         search.ITERATIVE: {"allowance": allowance, "recovery": asdict(steps), "score": score},
-        reproduce.CHANNELS: {"epochs": 6},
+        assignment.CHANNELS: {"epochs": 6},
     }
     asked = {kind: {"kind": kind, "baseline": baseline, **own} for kind, own in about.items()}
     if st.button("Run everything", type="primary", icon=":material/play_arrow:", width="stretch"):
@@ -65,7 +65,7 @@ def by_hand() -> None:
         st.caption("W, yours to change")
         frame = pd.DataFrame(START, columns=list("abcd"))
         given = st.data_editor(frame, hide_index=True, key="hand_weights", width="stretch").fillna(0.0)
-    scores, left_over, kept = search.prune_by_hand(given.to_numpy(float), state.current().config.score, share / 100)
+    scores, left_over, kept = inspection.prune_by_hand(given.to_numpy(float), state.current().config.score, share / 100)
     for place, title, shown in ((middle, "score", scores), (right, "W · mask", left_over)):
         with place:
             st.caption(title)

@@ -1,0 +1,181 @@
+"""What is said and drawn of the best combination, and of the order of the steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core import assignment
+from core.config import CompressionConfig
+from pages.parts import charts, figures, state
+
+INTRODUCTION = """Weights pruned, channels removed, fewer bits: each alone, and together, at the same allowance and with
+the same epochs of training. Each way has a list of configurations from the gentlest to the hardest; the hardest that
+stays within the allowance on validation is found by halving the list. What counts is the size of the real file."""
+ABOUT_ORDERS = """Each step makes something: zeros, few levels, a low rank. A step that comes later may destroy it. Here
+the three are taken on one whole weight matrix in every order, without training, beside this project's way: factors
+first, then zeros and grids **on the factors**. These networks are for looking at; none is exported."""
+HELP_ALLOWANCE = "How many points of accuracy may be lost on the 5,000 validation images."
+HELP_EPOCHS = "Of every training; with pruning, 60 % of it prunes step by step."
+
+
+def controls(baseline: str) -> tuple[float, dict[str, Any]]:
+    """The allowance, and the request of the search."""
+    points = st.number_input("Allowance, pp", 0.1, 10.0, 1.0, 0.1, key="w_way_allowance", help=HELP_ALLOWANCE)
+    epochs = st.number_input("Epochs", 2, 40, 8, key="w_way_epochs", help=HELP_EPOCHS)
+    st.caption("About 17 trainings: forty minutes for the CNN on two cores, ten for the MLP. Go on meanwhile.")
+    allowance = round(float(points) / 100, 6)
+    about = {"baseline": baseline, "allowance": allowance, "epochs": int(epochs)}
+    return allowance, {"kind": assignment.COMBINATION, **about}
+
+
+def order_controls(baseline: str) -> dict[str, Any]:
+    """The request of the order laboratory."""
+    layers = state.workbench().baseline(baseline).layers
+    names = [layer.name for layer in layers]
+    largest = max(range(len(layers)), key=lambda place: layers[place].weights)
+    with st.expander("Order of the steps", icon=":material/swap_vert:", expanded=True):
+        layer = st.selectbox("Layer", names, largest, key=f"w_order_layer_{baseline}")
+        sparsity = st.slider("Prune", 0, 99, 90, 1, format="%d %%", key="w_order_sparsity")
+        bits = st.slider("Quantize", 2, 8, 3, 1, format="%d bits", key="w_order_bits")
+        share = st.slider("Low rank", 1, 100, 25, 1, format="%d %% kept", key="w_order_share")
+    about = {"layer": layer or names[largest], "sparsity": sparsity / 100, "bits": bits, "share": share / 100}
+    return {"kind": assignment.ORDERS, "baseline": baseline, **about}
+
+
+def ways(baseline: str, found: dict[str, Any]) -> None:
+    """The smallest file of every way, the best of all with its verdict, and every training as a table."""
+    rows, best = found["rows"], found["best"]
+    if best is None:
+        st.warning(f"No way stays within {100 * found['allowance']:g} pp. Try more epochs, or allow more.")
+        return
+    reached = [row for row in rows if row["chosen"] is not None]
+    chart = pd.DataFrame(
+        {
+            "way": row["way"],
+            "KB": row["chosen"]["bytes"] / 1024,
+            "accuracy": row["chosen"]["accuracy"],
+            "best": row["way"] == best["way"],
+            "label": f"{row['chosen']['bytes'] / 1024:,.1f} KB, {figures.points(row['chosen']['difference'])}",
+        }
+        for row in reached
+    )
+    charts.draw(charts.ways(chart), "The smallest file of every way within the allowance")
+    missing = [row["way"] for row in rows if row["chosen"] is None]
+    if missing:
+        st.caption(f"Not within the allowance at their gentlest: {', '.join(missing)}.")
+    alone = min((row["chosen"]["bytes"] for row in reached if "+" not in row["way"]), default=None)
+    config = CompressionConfig.from_json(best["config"])
+    st.markdown(_verdict(best, config, alone))
+    row = st.container(horizontal=True)
+    for label, page, icon in (("Explore", "explore", "tune"), ("Export", "export", "download")):
+        if row.button(f"Take it to {label}", icon=f":material/{icon}:", key=f"take_{page}"):
+            state.choose(baseline, config)
+            st.switch_page(f"pages/{page}.py")
+    _details(found)
+
+
+def _verdict(best: dict[str, Any], config: CompressionConfig, alone: int | None) -> str:
+    """The best combination in words. alone : bytes of the best single step"""
+    test = best["test"]
+    low, high = test["interval"]
+    times = f", {alone / best['bytes']:.1f} times smaller than the best single step" if alone else ""
+    return (
+        f"The best combination is **{best['way']}**: **{figures.kilobytes(best['bytes'])}**, "
+        f"{best['compression_ratio']:.0f} times smaller than the network in float32{times}; {best['accuracy']:.2%} on "
+        f"validation ({figures.points(best['difference'])}). On the test images, opened for this verdict: "
+        f"**{test['accuracy']:.2%}**, {figures.points(test['difference'])} ({100 * low:+.2f} to {100 * high:+.2f}). "
+        f"It is {figures.settings(config)}, and kept as it was trained."
+    )
+
+
+def _details(found: dict[str, Any]) -> None:
+    """Precision, recall and F1 of the best, and every training."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        report = pd.DataFrame(found["best"]["test"]["report"]).T.iloc[:10]
+        st.caption("Precision, recall and F1 of the best combination, test images")
+        charts.draw(charts.class_report(report), "Precision, recall and F1 by class")
+    with right:
+        st.caption("Every training, by way")
+        st.dataframe(
+            pd.DataFrame(_run(own["way"], run, found["allowance"]) for own in found["rows"] for run in own["runs"]),
+            hide_index=True,
+            height=380,
+            alt="Every configuration that was trained, with its accuracy and size",
+            column_config={
+                "accuracy": st.column_config.NumberColumn(format="%.2f %%"),
+                "change": st.column_config.NumberColumn(format="%+.2f pp"),
+                "KB": st.column_config.NumberColumn("KB in the file", format="%.1f"),
+            },
+        )
+
+
+def _run(way: str, run: dict[str, Any], allowance: float) -> dict[str, Any]:
+    config = CompressionConfig.from_json(run["config"])
+    asked = [f"{config.channel_share:.0%} of channels"] if config.channel_share is not None else []
+    asked += [f"{config.sparsity:.0%} sparse"] if config.sparsity is not None else []
+    asked += [f"{config.bits} bits"] if config.bits is not None else []
+    return {
+        "way": way,
+        "": ", ".join(asked),
+        "accuracy": 100 * run["accuracy"],
+        "change": 100 * run["difference"],
+        "KB": run["bytes"] / 1024,
+        "within": assignment.search.within_allowance(run, allowance),
+    }
+
+
+def orders(rows: list[dict[str, Any]], asked: dict[str, Any]) -> None:
+    """What is left of each step's work at the end, and what the network then predicts otherwise."""
+    table = pd.DataFrame(
+        {
+            "order": row["order"],
+            "zeros": 100 * row["zeros"],
+            "rank": row["rank"],
+            "levels": row["levels"],
+            "KB": row["kb"],
+            "accuracy": 100 * row["accuracy"],
+            "lost": row["lost"],
+            "gained": row["gained"],
+            "the other way round": row.get("flips"),
+        }
+        for row in rows
+    )
+    number = st.column_config.NumberColumn
+    other = "Predictions that differ from those of the same two steps in the other order."
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=35 * (len(table) + 1) + 3,
+        alt="What every order of the steps leaves: zeros, rank, levels, size and flips",
+        column_config={
+            "order": st.column_config.TextColumn(width="medium"),
+            "zeros": number(format="%.1f %%", help="Of what has to be stored."),
+            "rank": number(help="Of the weight."),
+            "levels": number(help="The most different values in one output channel."),
+            "KB": number(format="%.1f", help="The least that holds this layer, in theory."),
+            "accuracy": number(format="%.2f %%", help="Validation, nothing trained."),
+            "lost": number(help="Images that the network had right, and now has wrong."),
+            "gained": number(help="Images that it had wrong, and now has right."),
+            "the other way round": number(help=other),
+        },
+    )
+    st.markdown(_lesson(rows, asked))
+
+
+def _lesson(rows: list[dict[str, Any]], asked: dict[str, Any]) -> str:
+    """What the orders teach, with this run's figures."""
+    by_order = {row["order"]: row for row in rows}
+    first, second = by_order["prune → quantize"], by_order["quantize → prune"]
+    late, own = by_order["prune → quantize → low rank"], by_order[assignment.OWN_ORDER]
+    return (
+        f"{asked['layer']}, {asked['sparsity']:.0%} sparse, {asked['bits']} bits. Prune, then quantize: "
+        f"**{first['accuracy']:.2%}**; the other way round **{second['accuracy']:.2%}**, with {second['flips']} "
+        "predictions that differ: on a coarse grid many weights are equally small, and which of them go is chance. Low "
+        f"rank last leaves {late['zeros']:.0%} zeros and {late['levels']:,} levels: **both earlier steps were for "
+        f"nothing**. On the factors all three hold, rank {own['rank']}, {own['zeros']:.0%} zeros, {own['levels']} "
+        f"levels, in {own['kb']:.1f} KB against {first['kb']:.1f}."
+    )

@@ -1,0 +1,235 @@
+"""What is said and drawn of quantization: the ladder, training, the sensitivity of the layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core import assignment, search
+from core.config import CompressionConfig
+from pages.parts import charts, figures, live, state
+
+INTRODUCTION = r"""`linear_quantize` puts every number on a grid of integers,
+$q = \mathrm{clamp}(\mathrm{round}(x / s) + z)$, and `linear_dequantize` says what an integer stands for,
+$\hat x = s\,(q - z)$. $s$ is the **scale**, the step of the grid, $z$ the **zero point**. Inside the grid no number
+moves by more than $s/2$; what lies beyond its ends is clipped."""
+ABOUT_LADDER = """Nothing is trained here. Each rung adds one step to those before it: a scale for every output channel,
+grids that clip a few large numbers, biases that get back what rounding took on average, weights rounded so that their
+errors cancel on real inputs, and at last a zero point. Weights only, and weights and activations alike."""
+ABOUT_TRAINING = """The assignment: weights and activations at the same number of bits, before and after training.
+Training goes on through the rounding, weights and the **steps of all grids** are learned (LSQ), and the baseline's own
+predictions are learned from. 2 bits are trained three times as long."""
+ABOUT_WIDTHS = "Round the weights of one layer and leave the others float32: what does the whole network lose?"
+ABOUT_MIXED = """Where should the next byte be saved? All layers begin at 8 bits; at every step the one loses a bit
+whose validation loss rises least per byte saved. Activations stay at 8 bits, weights are rounded by GPTQ."""
+HELP_EPOCHS = "Of quantization-aware training, at each number of bits; three times as many at 2 bits."
+HELP_ALLOWANCE = "How many points of accuracy fewer bits may cost."
+BEST_RUNG = "and GPTQ"
+WHEN = {"minmax": "plain", "before": "best rung", "after": "trained"}
+"""Of the experiment: key, and what the charts call it."""
+
+
+def controls(baseline: str) -> dict[str, dict[str, Any]]:
+    """Epochs and allowance; the requests of this page's jobs, by kind; one button for all of them."""
+    st.number_input("Allowance, pp", 0.1, 10.0, 1.0, 0.1, key="w_bit_allowance", help=HELP_ALLOWANCE)
+    epochs = st.number_input("Epochs", 1, 20, 4, key="w_bit_epochs", help=HELP_EPOCHS)
+    about: dict[str, dict[str, Any]] = {
+        assignment.LADDER: {},
+        assignment.WIDTHS: {"rung": BEST_RUNG},
+        assignment.MIXED: {"rung": BEST_RUNG, "activations": 8},
+        assignment.QUANTIZATION: {"epochs": int(epochs)},
+    }
+    asked = {kind: {"kind": kind, "baseline": baseline, **own} for kind, own in about.items()}
+    if st.button("Run everything", type="primary", icon=":material/play_arrow:", width="stretch"):
+        for request in asked.values():
+            state.workbench().jobs.submit(request)
+        st.rerun()
+    st.caption("Twelve minutes for the CNN, one after the other. What was run before is there at once.")
+    return asked
+
+
+def allowance() -> float:
+    """A fraction."""
+    return round(float(st.session_state.get("w_bit_allowance", 1.0)) / 100, 6)
+
+
+def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
+    """The chart of all rungs, and in words what the rungs bring where bits are few."""
+    table = pd.DataFrame(rows)
+    table["what"] = table["activations"].map({False: "weights only", True: "weights and activations alike"})
+    table["KB"] = table["bytes"] / 1024
+    whole = table["accuracy"] - table["difference"]
+    lowest = st.segmented_control(
+        "From", ["0 %", "80 %", "90 %"], default="80 %", required=True, key="w_ladder_floor", help="Of the axis."
+    )
+    floor, top = float(str(lowest).split()[0]) / 100, float(whole.iloc[0]) + 0.01
+    charts.draw(charts.ladder(table, floor, top), "Accuracy by bits for every rung of the ladder")
+    alike = [row for row in rows if row["activations"]]
+    parts = []
+    for bits in (4, 3, 2):
+        best = assignment.best_rung(rows, bits)
+        plain = next(row for row in alike if (row["bits"], row["rung"]) == (bits, "one scale per tensor"))
+        parts.append(f"at **{bits} bits** from {plain['accuracy']:.1%} to **{best['accuracy']:.2%}** ({best['rung']})")
+    st.markdown(
+        f"Weights and activations alike, the ladder takes the network {', '.join(parts)}; as trained it has "
+        f"{float(whole.iloc[0]):.2%}, and nothing was trained since."
+    )
+    found = [assignment.best_rung(rows, bits) for bits in search.WIDTHS]
+    fits = [row for row in found if search.within_allowance(row, allowance())]
+    if fits:
+        fewest = min(fits, key=lambda row: int(row["bits"]))
+        config = CompressionConfig.from_json(fewest["config"])
+        test = live.measured(state.Choice(baseline, config), "test")
+        st.markdown(
+            f"Within {100 * allowance():g} pp it gets to **{fewest['bits']} bits** without training: "
+            f"{fewest['accuracy']:.2%} on validation ({figures.points(fewest['difference'])}). On the test images, "
+            f"opened for this verdict: **{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}."
+        )
+        _to_explore(config, "ladder")
+
+
+def _to_explore(config: CompressionConfig, key: str, label: str = "Use it on Explore") -> None:
+    if st.button(label, icon=":material/tune:", key=f"use_{key}"):
+        state.choose(config=config)
+        st.switch_page("pages/explore.py")
+
+
+def before_and_after(baseline: str, found: dict[str, Any]) -> None:
+    """The assignment's table and chart, the answer in a sentence, and each width's curves and classes."""
+    rows = found["rows"]
+    chart = pd.DataFrame(
+        {
+            "bits": row["bits"],
+            "when": words,
+            "accuracy": row[when]["test"]["accuracy"],
+            "low": row[when]["test"]["accuracy"] - row[when]["test"]["difference"] + row[when]["test"]["interval"][0],
+            "high": row[when]["test"]["accuracy"] - row[when]["test"]["difference"] + row[when]["test"]["interval"][1],
+            "KB": row[when]["bytes"] / 1024,
+        }
+        for row in rows
+        for when, words in WHEN.items()
+    )
+    baseline_test = found["float32"]["test"]["accuracy"]
+    lowest = st.segmented_control(
+        "From", ["0 %", "85 %"], default="85 %", required=True, key="w_trained_floor", help="Of the axis."
+    )
+    shown = chart if lowest == "0 %" else chart[chart["low"] > 0.85]
+    charts.draw(charts.before_after(shown, baseline_test), "Accuracy on test by bits, before and after training")
+    below = chart[~chart.index.isin(shown.index)]
+    left_out = [f"{row.bits} bits, {row.when}" for row in below.itertuples()]
+    st.caption(
+        f"The dashed line is the network as trained, {baseline_test:.2%}; spans are 95 % intervals of the difference "
+        "to it. *Plain*: a scale per channel up to the largest number, nothing else."
+        + (f" Below the axis: {', '.join(left_out)}." if left_out else "")
+    )
+    st.dataframe(
+        pd.DataFrame(_table_row(found, row) for row in rows),
+        hide_index=True,
+        alt="Accuracy, loss and size at every number of bits, before and after training",
+        column_config=_columns(),
+    )
+    st.markdown(_answer(found, allowance()))
+    best = assignment.fewest_bits(rows, allowance())
+    if best is not None:
+        _to_explore(
+            CompressionConfig.from_json(best["after"]["config"]), "trained", f"Use {best['bits']} bits on Explore"
+        )
+    _one_width(rows)
+
+
+def _table_row(found: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    after = row["after"]
+    low, high = after["test"]["interval"]
+    return {
+        "bits": row["bits"],
+        **{words: 100 * row[when]["accuracy"] for when, words in WHEN.items()},
+        "plain, test": 100 * row["minmax"]["test"]["accuracy"],
+        "best rung, test": 100 * row["before"]["test"]["accuracy"],
+        "trained, test": 100 * after["test"]["accuracy"],
+        "change": 100 * after["test"]["difference"],
+        "interval": f"{100 * low:+.2f} to {100 * high:+.2f}",
+        "F1": 100 * after["test"]["report"]["macro avg"]["f1"],
+        "model_size_kb": after["kb"],
+        "KB": after["bytes"] / 1024,
+        "ratio": found["kb"] / after["kb"],
+    }
+
+
+def _columns() -> dict[str, Any]:
+    number = st.column_config.NumberColumn
+    accuracies = [words + where for words in WHEN.values() for where in ("", ", test")]
+    return {
+        **{name: number(format="%.2f %%") for name in accuracies},
+        "change": number("change, test", format="%+.2f pp", help="Trained, against the network as trained in float32."),
+        "F1": number("F1, test", format="%.2f %%", help="Mean of the ten classes, trained."),
+        "model_size_kb": number(format="%.1f", help="In theory: weights at their bits, biases in float32, no file."),
+        "KB": number("KB in the file", format="%.1f"),
+        "ratio": number(format="%.1f ×", help="model_size_kb of the float32 network over that of this one."),
+    }
+
+
+def _answer(found: dict[str, Any], allowed: float) -> str:
+    """Which bits are best, with this run's figures."""
+    rows = found["rows"]
+    best = assignment.fewest_bits(rows, allowed)
+    kb = f"`model_size_kb`: {found['kb']:,.1f} KB in float32"
+    if best is None:
+        return f"{kb}. At no number of bits does training keep the loss within {100 * allowed:g} pp: try more epochs."
+    after, test = best["after"], best["after"]["test"]
+    low, high = test["interval"]
+    free = [row for row in rows if row["after"]["interval"][1] >= 0]
+    least = min(free, key=lambda row: int(row["bits"]), default=None)
+    text = (
+        f"{kb}, {after['kb']:,.1f} KB at {best['bits']} bits, {found['kb'] / after['kb']:.1f} times less (the real "
+        f"file has {figures.kilobytes(after['bytes'])}). **{best['bits']} bits are the fewest within "
+        f"{100 * allowed:g} pp**: {after['accuracy']:.2%} on validation ({figures.points(after['difference'])}). On "
+        f"the test images, opened for this verdict: **{test['accuracy']:.2%}**, {figures.points(test['difference'])} "
+        f"({100 * low:+.2f} to {100 * high:+.2f})."
+    )
+    if least is not None:
+        text += f" The loss cannot be told from chance down to **{least['bits']} bits** (validation)."
+    return text
+
+
+def _one_width(rows: list[dict[str, Any]]) -> None:
+    """Curves of the training at one number of bits, and precision, recall and F1 by class, before and after."""
+    listed = {f"{row['bits']} bits": row for row in rows}
+    name = st.segmented_control("Look closer at", list(listed), default=list(listed)[2], required=True, key="w_width")
+    row = listed.get(str(name), rows[0])
+    loss, accuracy = st.columns(2)
+    for cell, chart in zip((loss, accuracy), charts.training_curves(pd.DataFrame(row["history"])), strict=True):
+        with cell:
+            charts.draw(chart, f"Loss and accuracy while the network was trained at {name}")
+    table = pd.DataFrame(
+        {
+            "class": label,
+            **{
+                f"{measure}, {words}": 100 * row[when]["test"]["report"][label][measure]
+                for measure in ("precision", "recall", "f1")
+                for when, words in (("before", "before"), ("after", "after"))
+            },
+        }
+        for label in row["after"]["test"]["report"]
+    )
+    percent = st.column_config.NumberColumn(format="%.1f %%")
+    st.dataframe(
+        table,
+        hide_index=True,
+        alt=f"Precision, recall and F1 by class at {name}, before and after training",
+        column_config=dict.fromkeys(table.columns[1:], percent),
+    )
+    st.caption("The 10,000 test images; before training at the best rung of the ladder.")
+
+
+def sensitivity(rows: list[dict[str, Any]]) -> None:
+    """A small chart per layer; the most and the least sensitive in words."""
+    table, allowed = pd.DataFrame(rows), allowance()
+    charts.draw(charts.sensitivity(table, allowed, "bits"), "Accuracy lost by rounding each layer alone, by its bits")
+    loss = -table[table["bits"] == 2].set_index("layer")["difference"]
+    first, last = loss.idxmax(), loss.idxmin()
+    st.markdown(
+        f"At 2 bits **{first}** alone costs {100 * loss[first]:.2f} points, the most; **{last}** alone "
+        f"{100 * loss[last]:.2f}, the least. The dashed line is the allowance of {100 * allowed:g} pp."
+    )

@@ -1,0 +1,105 @@
+"""What is drawn of a grid is the grid, and the errors are those of the tensors."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CNN_SHAPES, random_tensors
+
+from core import compression, inspection, quantization
+from core.config import CompressionConfig
+from core.models import Baseline, propagate
+from core.workbench import Workbench
+
+
+@pytest.fixture
+def small(bench: Workbench) -> str:
+    return bench.add_baseline(Baseline("small", random_tensors(CNN_SHAPES, 4)), "small", "loaded")
+
+
+@pytest.mark.parametrize("symmetry", ["symmetric", "asymmetric"])
+@pytest.mark.parametrize("channel", [None, 3])
+def test_a_weights_histogram_has_every_number_and_its_grid(
+    bench: Workbench, small: str, symmetry: str, channel: int | None
+) -> None:
+    config = CompressionConfig(bits=3, clip="mse", symmetry=symmetry, sparsity=0.3)  # type: ignore[arg-type]
+    found = inspection.weight_on_grid(bench, small, config, "fc1.weight", channel)
+    assert found is not None
+    (tensor,) = next(own for own in bench.network(small, config).layers if own.layer.name == "fc1").tensors
+    plain = next(own for own in bench.network(small, CompressionConfig(sparsity=0.3)).layers if own.layer.name == "fc1")
+    before, after = plain.tensors[0].weight(), tensor.weight()
+    if channel is not None:
+        before, after = before[channel], after[channel]
+        codes = (after / tensor.scale[channel]).round().unique() * tensor.scale[channel]
+        assert all(np.abs(found.points - float(code)).min() < 1e-6 for code in codes)
+    assert found.counts.sum() == before.numel()
+    assert len(found.points) == (7 if symmetry == "symmetric" else 8)
+    assert found.error == pytest.approx(float((before - after).norm() / before.norm()), rel=1e-5)
+    assert np.diff(found.points) == pytest.approx(found.step)
+    assert set(np.round(found.before, 6)) <= set(np.round(before.flatten().double().numpy(), 6))
+
+
+def test_a_layers_output_error_is_that_of_its_outputs(bench: Workbench, small: str) -> None:
+    images = bench.statistics(bench.baseline(small)).images
+    x, layers = images, bench.baseline(small).layers
+    for layer in layers[:2]:
+        tensors = bench.baseline(small).tensors
+        x = propagate(layer, x, [tensors[f"{layer.name}.weight"]], tensors[f"{layer.name}.bias"])
+    x = x.flatten(1)
+    for rounding in ("nearest", "gptq"):
+        config = CompressionConfig(bits=3, rounding=rounding)  # type: ignore[arg-type]
+        after = next(own for own in bench.network(small, config).layers if own.layer.name == "fc1").tensors[0].weight()
+        before = bench.baseline(small).tensors["fc1.weight"]
+        expected = float((x @ (before - after).T).norm() / (x @ before.T).norm())
+        assert inspection.output_error(bench, small, config, "fc1") == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_signals_histogram_is_of_what_enters_the_layer(bench: Workbench, small: str) -> None:
+    config = CompressionConfig(bits=4, activation_bits=3, clip="mse").with_layer("fc1", rank=4)
+    for signal, width in (("conv2.input", 4 * 14 * 14), ("fc1.between", 4), ("fc2.input", 12)):
+        found = inspection.signal_on_grid(bench, small, config, signal)
+        assert found is not None
+        assert found.counts.sum() == width * compression.SIGNAL_IMAGES
+        assert 0 <= found.clipped < 0.2
+        assert 0 < found.error < 1
+        assert len(found.points) == (4 if signal.endswith("between") else 8)
+    assert inspection.signal_on_grid(bench, small, CompressionConfig(bits=4), "fc2.input") is None
+    assert inspection.weight_on_grid(bench, small, CompressionConfig(activation_bits=4), "fc2.weight") is None
+
+
+def test_the_parts_of_a_network_are_those_that_it_has(bench: Workbench, small: str) -> None:
+    config = CompressionConfig(activation_bits=3).with_layer("fc1", rank=4)
+    assert inspection.parts(bench, small, config) == {
+        "conv1": ["conv1.weight"],
+        "conv2": ["conv2.weight", "conv2.input"],
+        "fc1": ["fc1.first", "fc1.second", "fc1.input", "fc1.between"],
+        "fc2": ["fc2.weight", "fc2.input"],
+    }
+    per_channel, per_tensor = CompressionConfig(bits=4), CompressionConfig(bits=4, granularity="tensor")
+    assert [inspection.grids_of(bench, small, own, "conv2.weight") for own in (per_channel, per_tensor)] == [6, 1]
+
+
+def test_by_hand_is_the_same_as_the_operation() -> None:
+    weight = np.array([[0.9, -0.1, 0.4], [0.03, -0.02, 0.04]])
+    codes, near, scale, zero_point = inspection.quantize_by_hand(weight, 4, "channel", "asymmetric", "minmax")
+    rebuilt = quantization.linear_dequantize(torch.tensor(codes), torch.tensor(scale), torch.tensor(zero_point))
+    assert near == pytest.approx(rebuilt.numpy(), abs=1e-6)
+    assert np.abs(near - weight).max() <= scale.max()
+    pruned = inspection.prune_by_hand(weight, "magnitude", 0.5)[1]
+    assert (pruned == 0).sum() == 3
+
+
+def test_a_trained_network_is_shown_as_it_was_trained(
+    bench: Workbench, few_training_images: None, tmp_path: Path
+) -> None:
+    from core.config import RecoveryConfig
+
+    config = CompressionConfig(bits=3, recovery=RecoveryConfig(1, 0.01))
+    bench.recover("mlp", config)
+    found = inspection.weight_on_grid(bench, "mlp", config, "fc3.weight", 5)
+    module = bench.module("mlp", config).named()["fc3"]
+    assert found is not None
+    assert found.step == pytest.approx(module.scale0[5].item())
+    latent, acting = module.weights[0][5].detach(), module.effective_weights()[0][5].detach()
+    assert found.error == pytest.approx(float((latent - acting).norm() / latent.norm()), rel=1e-4)
