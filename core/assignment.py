@@ -212,23 +212,28 @@ def fewest_bits(rows: list[dict[str, Any]], allowance: float, when: str = "after
 
 
 def ways(epochs: int = 8) -> dict[str, list[CompressionConfig]]:
-    """Ways to make a network smaller and their combinations, each from the gentlest to the hardest, with training."""
-    prune, quantize = iterative(epochs), quantized_training(4, max(1, epochs // 2))
-    fewer: dict[str, Any] = {"bits": 4, "activation_bits": 4, **RUNGS["and GPTQ"]}
-    narrow = CompressionConfig(channel_score="activation", scope="layer")
-    channels = {share: replace(narrow, channel_share=share) for share in (0.7, 0.5, 0.35, 0.25, 0.18)}
-    trained = RecoveryConfig(epochs, RATE, distillation=True)
+    """Ways to make a network smaller and their combinations, each from the gentlest to the hardest, with training.
+
+    Where bits come after something else, the network first trains without them: schedule "iterative". The baseline
+    teaches there: 90 % sparse with 4 bits have 93.7 on validation with it, 93.5 without.
+    """
+    steps = iterative(epochs)
+    taught = replace(steps, distillation=True)
+    fewer: dict[str, Any] = {"bits": 4, "activation_bits": 4, "recovery": taught, **RUNGS["and GPTQ"]}
+    narrow = CompressionConfig(channel_score="activation", scope="layer", recovery=RecoveryConfig(epochs, RATE))
+    channels = [replace(narrow, channel_share=share) for share in (0.7, 0.5, 0.35, 0.25, 0.18)]
+    both = ((0.5, 0.6), (0.5, 0.8), (0.35, 0.6), (0.35, 0.75), (0.25, 0.5), (0.25, 0.7))
     return {
-        "weights": [replace(ITERATIVE, sparsity=s, recovery=prune) for s in (0.9, 0.94, 0.96, 0.97, 0.98)],
-        "channels": [replace(each, recovery=trained) for each in channels.values()],
-        "bits": [replace(alike(b, "and GPTQ"), recovery=quantize) for b in (8, 6, 5, 4, 3, 2)],
-        "weights + bits": [
-            replace(ITERATIVE, sparsity=s, recovery=prune, **fewer) for s in (0.8, 0.9, 0.93, 0.95, 0.96, 0.97)
+        "weights": [replace(ITERATIVE, sparsity=s, recovery=steps) for s in (0.9, 0.94, 0.96, 0.97, 0.98)],
+        "channels": channels,
+        "bits": [
+            replace(alike(bits, "and GPTQ"), recovery=quantized_training(bits, max(1, epochs // 2)))
+            for bits in (8, 6, 5, 4, 3, 2)
         ],
-        "channels + bits": [replace(each, recovery=trained, **fewer) for each in channels.values()],
+        "weights + bits": [replace(ITERATIVE, sparsity=s, **fewer) for s in (0.8, 0.9, 0.93, 0.95, 0.96, 0.97)],
+        "channels + bits": [replace(each, **fewer) for each in channels],
         "channels + weights + bits": [
-            replace(channels[0.5], sparsity=s, score="lamp", recovery=prune, **fewer)
-            for s in (0.6, 0.7, 0.8, 0.85, 0.9, 0.93)
+            replace(narrow, channel_share=share, sparsity=s, score="lamp", **fewer) for share, s in both
         ],
     }
 

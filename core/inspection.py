@@ -71,7 +71,7 @@ def weight_on_grid(
     """A stored weight, "fc1.weight" or one of two factors, and its grid; None where it is not quantized.
 
     channel : an output channel, where each has its own grid; None: all of them
-    The numbers are those that were rounded: after pruning, or, where the network was trained, as trained.
+    The numbers are those that were rounded, without those that were pruned; where the network was trained, as trained.
     """
     layer, part = _part(tensor)
     acting = bench.module(name, config).named()[layer]
@@ -83,10 +83,13 @@ def weight_on_grid(
         scale, zero_point = getattr(acting, f"scale{part}"), getattr(acting, f"zero_point{part}")
         zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
         signed = getattr(acting, f"zero_point{part}") is None
+        mask = getattr(acting, f"mask{part}")
+        kept = torch.ones_like(before, dtype=torch.bool) if mask is None else mask
         if channel is not None and scale.numel() > 1:
-            before, after, scale, zero_point = (own[channel] for own in (before, after, scale, zero_point))
+            parts = before, after, scale, zero_point, kept
+            before, after, scale, zero_point, kept = (own[channel] for own in parts)
     ends = quantization.integer_range(acting.bits, signed)
-    return _on_grid(before, after, scale, zero_point, ends, acting.bits)
+    return _on_grid(before, after, scale, zero_point, kept, ends, acting.bits)
 
 
 def _part(tensor: str) -> tuple[str, int]:
@@ -96,17 +99,18 @@ def _part(tensor: str) -> tuple[str, int]:
 
 
 def _on_grid(
-    before: Tensor, after: Tensor, scale: Tensor, zero_point: Tensor, ends: tuple[int, int], bits: int
+    before: Tensor, after: Tensor, scale: Tensor, zero_point: Tensor, kept: Tensor, ends: tuple[int, int], bits: int
 ) -> OnGrid:
     low, high = (scale * (end - zero_point) for end in ends)
-    outside = ((before > high + scale / 2) | (before < low - scale / 2)).float().mean()
+    outside = ((before > high + scale / 2) | (before < low - scale / 2))[kept].float()
     step, moved = scale.mean().item(), int(zero_point.flatten()[0])
-    x, near = (own.detach().flatten().double().numpy() for own in (before, after))
+    x, near = (own.detach()[kept].double().numpy() for own in (before, after))
+    x, near = (x, near) if len(x) else (np.zeros(1), np.zeros(1))
     counts, edges = np.histogram(x, BINS, _span(x, step))
     points = step * (np.arange(ends[0], ends[1] + 1, dtype=np.float64) - moved)
     error = float(np.sqrt(((x - near) ** 2).sum() / max(float((x**2).sum()), 1e-30)))
     shown = np.linspace(0, len(x) - 1, min(len(x), 1500)).astype(int)
-    return OnGrid(bits, edges, counts, points, step, moved, outside.item(), error, x[shown], near[shown])
+    return OnGrid(bits, edges, counts, points, step, moved, float(outside.sum()) / len(x), error, x[shown], near[shown])
 
 
 def _span(x: NDArray[Any], step: float) -> tuple[float, float]:

@@ -82,6 +82,23 @@ def test_every_page_opens_with_the_five_figures(page: str, baseline: str) -> Non
     assert not app.error
 
 
+def test_activations_follow_the_weights_or_keep_bits_of_their_own() -> None:
+    app = opened(baseline="mlp", bits="4", activations="4")
+    assert app.toggle(key="w_activations").value
+    app.select_slider(key="w_bits").set_value(5).run()
+    assert (choice(app).config.bits, choice(app).config.activation_bits) == (5, 5)
+    app.toggle(key="w_activations").set_value(False).run()
+    assert (choice(app).config.bits, choice(app).config.activation_bits) == (5, None)
+    app.switch_page("pages/quantization.py").run()
+    app.select_slider(key="w_own_activation_bits").set_value(8).run()
+    app.switch_page("pages/explore.py").run()
+    assert "now 8" in app.toggle(key="w_activations").label
+    app.select_slider(key="w_bits").set_value(3).run()
+    assert (choice(app).config.bits, choice(app).config.activation_bits) == (3, 8)
+    app.toggle(key="w_activations").set_value(True).run()
+    assert (choice(app).config.bits, choice(app).config.activation_bits) == (3, 3)
+
+
 def test_an_empty_link_opens_the_compressed_cnn() -> None:
     app = opened()
     result = Workbench().evaluate("cnn", choice(app).config)

@@ -410,39 +410,43 @@ def sensitivity(rows: pd.DataFrame, allowance: float, setting: str = "sparsity")
     return panel.facet(facet=alt.Facet("layer:N", sort=list(dict.fromkeys(rows["layer"])), title=None), columns=4)
 
 
-def on_grid(bins: pd.DataFrame, points: pd.DataFrame, unit: str) -> alt.LayerChart:
+def on_grid(bins: pd.DataFrame, points: pd.DataFrame) -> alt.LayerChart:
     """How often which number occurs, and the points of its grid; what lies beyond them is clipped. Columns of bins low,
     high, count, where; of points point."""
     bars = (
         alt.Chart(bins)
         .mark_bar(binSpacing=0)
         .encode(
-            x=alt.X("low:Q", title=unit, bin="binned"),
+            x=alt.X("low:Q", title=None, bin="binned", scale=_reach(bins)),
             x2="high:Q",
-            y=alt.Y("count:Q", title="how many (√ scale)", scale=alt.Scale(type="sqrt")),
+            y=alt.Y("count:Q", title="how many (√ scale)", scale=alt.Scale(type="sqrt")).axis(minExtent=60),
             color=alt.Color("where:N", scale=alt.Scale(domain=["inside", "clipped"], range=[BASELINE, LOST])),
             tooltip=[alt.Tooltip("low:Q", format=".4f"), alt.Tooltip("high:Q", format=".4f"), "count", "where"],
         )
     )
     width = 1.6 if len(points) <= 40 else 0.6
-    rules = alt.Chart(points).mark_rule(color=CURRENT, strokeWidth=width, opacity=0.9).encode(x="point:Q")
-    return alt.layer(bars, rules).properties(height=220)
+    rules = alt.Chart(points).mark_rule(color=CURRENT, strokeWidth=width, opacity=0.9, clip=True).encode(x="point:Q")
+    return alt.layer(bars, rules).properties(height=200)
 
 
-def rounding(rows: pd.DataFrame, step: float, unit: str) -> alt.LayerChart:
-    """What rounding does to each number, and half a step to either side. Columns x, change."""
+def rounding(rows: pd.DataFrame, bins: pd.DataFrame, step: float, unit: str) -> alt.LayerChart:
+    """What rounding does to each number, and half a step to either side. Columns x, change; bins as in `on_grid`."""
     dots = (
         alt.Chart(rows)
-        .mark_circle(size=16, opacity=0.55, color=CURRENT)
+        .mark_circle(size=18, opacity=0.55, color=CURRENT, clip=True)
         .encode(
-            x=alt.X("x:Q", title=unit, scale=alt.Scale(zero=False)),
-            y=alt.Y("change:Q", title="x̂ − x"),
+            x=alt.X("x:Q", title=unit, scale=_reach(bins)),
+            y=alt.Y("change:Q", title="x̂ − x").axis(minExtent=60, tickCount=4),
             tooltip=[alt.Tooltip("x:Q", format=".4f"), alt.Tooltip("change:Q", format="+.4f")],
         )
     )
     half = pd.DataFrame({"change": [-step / 2, step / 2]})
     edges = alt.Chart(half).mark_rule(color=LOST, strokeDash=[5, 4]).encode(y="change:Q")
-    return alt.layer(dots, edges).properties(height=170)
+    return alt.layer(dots, edges).properties(height=150)
+
+
+def _reach(bins: pd.DataFrame) -> alt.Scale:
+    return alt.Scale(domain=[bins["low"].min(), bins["high"].max()], nice=False, zero=False)
 
 
 def ladder(rows: pd.DataFrame, floor: float, top: float) -> alt.FacetChart:

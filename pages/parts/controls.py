@@ -146,7 +146,8 @@ def network_controls() -> dict[str, DeltaGenerator]:
     st.select_slider("Bits per weight", BIT_CHOICES, key=key, help=HELP_BITS, on_change=_write_bits)
     slots["bits"] = st.container()
     key = state.keep_widget("w_activations", activations_follow(config))
-    st.toggle("Activations at the same bits", key=key, help=HELP_ACTIVATIONS, on_change=_write_bits)
+    own = "" if activations_follow(config) else f" (now {config.activation_bits or FLOAT})"
+    st.toggle(f"Activations at the same bits{own}", key=key, help=HELP_ACTIVATIONS, on_change=_write_bits)
     share = ALL if config.channel_share is None else round(config.channel_share * 100)
     _slider("Channels kept", "w_channels", share, 1, ALL, HELP_CHANNELS, lambda v: {"channel_share": kept_share(v)})
     slots["channels"] = st.container()
@@ -369,17 +370,20 @@ def bits_value(label: int | str) -> int:
 
 
 def activations_follow(config: CompressionConfig) -> bool:
-    return config.bits is None or config.activation_bits is not None
+    return config.activation_bits == config.bits
 
 
 def _write_bits() -> None:
-    _write(bits_settings(st.session_state["w_bits"], st.session_state["w_activations"]))
+    config = state.current().config
+    _write(bits_settings(config, st.session_state["w_bits"], st.session_state["w_activations"]))
 
 
-def bits_settings(label: int | str, alike: bool) -> dict[str, Any]:
-    """What a place on the slider of bits means. alike : activations at the same bits."""
+def bits_settings(config: CompressionConfig, label: int | str, alike: bool) -> dict[str, Any]:
+    """What a place on the slider of bits means. alike : activations at the same bits; else they keep bits of their own,
+    where they have some."""
     bits = None if label == FLOAT else label
-    return {"bits": bits, "activation_bits": bits if alike else None}
+    own = None if activations_follow(config) else config.activation_bits
+    return {"bits": bits, "activation_bits": bits if alike else own}
 
 
 def kept_share(percent: float) -> float | None:

@@ -55,7 +55,7 @@ def of_network(config: CompressionConfig) -> dict[str, Curve]:
     ]
     alike = controls.activations_follow(config)
     bits = [
-        Position(i, _bits_words(label), replace(config, **controls.bits_settings(label, alike)))
+        Position(i, _bits_words(label), replace(config, **controls.bits_settings(config, label, alike)))
         for i, label in enumerate(controls.BIT_CHOICES)
     ]
     rank_now = controls.ALL if config.rank_share is None else config.rank_share * 100

@@ -64,18 +64,16 @@ def section(choice: state.Choice) -> None:
     beyond = (middle > found.points[-1] + found.step / 2) | (middle < found.points[0] - found.step / 2)
     bins["where"] = np.where(beyond, "clipped", "inside")
     points = pd.DataFrame({"point": found.points})
-    left, right = st.columns([1.2, 1], gap="large")
-    with left:
-        charts.draw(
-            charts.on_grid(bins, points, unit), f"Histogram of {tensor} with the {len(points)} points of its grid"
-        )
-    with right:
-        rows = pd.DataFrame({"x": found.before, "change": found.after - found.before})
-        charts.draw(charts.rounding(rows, found.step, unit), f"Change by rounding for some of {tensor}")
+    about = f"Histogram of {tensor} with the {len(points)} points of its grid"
+    charts.draw(charts.on_grid(bins, points), about)
+    rows = pd.DataFrame({"x": found.before, "change": found.after - found.before})
+    charts.draw(charts.rounding(rows, bins, found.step, unit), f"Change by rounding for some of {tensor}")
+    left_out = "" if is_signal else " Pruned weights are left out; half a step to either side is dashed."
     st.markdown(
         f"{len(found.points)} points, {found.step:.4g} apart, 0 is code {found.zero_point}; {found.clipped:.2%} of the "
-        f"numbers lie beyond its ends and are clipped. The numbers change by **{found.error:.1%}** of their size"
+        f"numbers lie beyond its ends and are clipped. They change by **{found.error:.1%}** of their size"
         + ("." if is_signal else f" (root of the mean square), {_output(choice, layer)}")
+        + left_out
     )
 
 
