@@ -170,11 +170,11 @@ def quantization_half(
     Returns `baseline`, `epochs`, `ladder`, `float32` and `rows`: per number of bits `minmax` (per channel, no more),
     `before` (the best rung on validation), `after` (that, trained, with `history`), each as `_judged`.
     """
-    rungs = ladder(bench, name, progress, should_stop)
+    work = 1 + sum(quantized_training(bits, epochs).epochs for bits in ASSIGNED)
+    rungs = ladder(bench, name, partial(_part, progress, "the ladder", 0.0, 1 / work), should_stop)
     whole = bench.evaluate(name, CompressionConfig())
     rows: list[dict[str, Any]] = []
-    work = sum(quantized_training(bits, epochs).epochs for bits in ASSIGNED)
-    done = 0
+    done = 1
     for bits in ASSIGNED:
         before = CompressionConfig.from_json(best_rung(rungs, bits)["config"])
         training = quantized_training(bits, epochs)

@@ -193,6 +193,14 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     return cache_folder, found
 
 
+def leave_result(cache: Path, request: dict[str, Any], result: dict[str, Any]) -> None:
+    """As a job's process leaves it."""
+    folder = cache / "jobs" / "".join(filter(str.isalnum, request["kind"]))
+    folder.mkdir(parents=True)
+    (folder / "request.json").write_text(json.dumps({**request, "submitted": 1.0}))
+    (folder / "result.json").write_text(json.dumps(result))
+
+
 def short_ways(epochs: int) -> dict[str, list[CompressionConfig]]:
     """Lists that small data can go through: one way that fits, one that does not, one that is cut in the middle."""
     pruned = [CompressionConfig(sparsity=share, recovery=RecoveryConfig(epochs, 0.01)) for share in (0.3, 0.6, 0.999)]

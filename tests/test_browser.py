@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import leave_result
 
-from core import artifact, data, evaluation
+from core import artifact, assignment, data, evaluation
 
 pytestmark = pytest.mark.browser
 PROJECT = Path(__file__).resolve().parent.parent
@@ -36,12 +37,16 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def address(home: Path) -> Iterator[str]:
     """A server with an empty cache and an empty home folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    home = tmp_path_factory.mktemp("home")
     environment = {**os.environ, "HOME": str(home), "COMPRESSION_CACHE": str(home / "cache")}
     command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.headless", "true"]
     command += ["--server.port", str(port)]
@@ -116,14 +121,44 @@ def test_slide_see_export_download(page: Any, address: str, tmp_path: Path) -> N
 def test_every_chart_of_every_page_is_drawn(page: Any, address: str) -> None:
     """A chart whose description makes no sense is an empty box in the browser, and nothing says so."""
     errors: list[str] = []
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    for name, charts in (("baseline", 4), ("spectrum", 3), ("", 6), ("pruning", 1), ("export", 1)):
+    page.on(
+        "console",
+        lambda message: errors.append(f"{message.text} {message.location['url']}") if message.type == "error" else None,
+    )
+    for name, charts in (("baseline", 4), ("spectrum", 3), ("", 6), ("pruning", 1), ("quantization", 2), ("export", 1)):
         page.goto(f"{address}/{name}?baseline=cnn&sparsity=0.5&bits=8")
         metric(page, "Time/image").wait_for()
         settled(page)
         page.wait_for_function(DRAWN, arg=charts)
         page.wait_for_timeout(1500)
         page.wait_for_function(DRAWN, arg=charts)
+    assert not [text for text in errors if "404" not in text], errors
+
+
+def test_every_chart_of_the_experiments_is_drawn(
+    page: Any, address: str, home: Path, laboratory: tuple[Path, dict[str, dict[str, Any]]]
+) -> None:
+    about = {
+        assignment.LADDER: {},
+        assignment.WIDTHS: {"rung": "and GPTQ"},
+        assignment.MIXED: {"rung": "and GPTQ", "activations": 8},
+        assignment.QUANTIZATION: {"epochs": 4},
+        assignment.COMBINATION: {"allowance": 0.01, "epochs": 8},
+        assignment.ORDERS: {"layer": "fc1", "sparsity": 0.9, "bits": 3, "share": 0.25},
+    }
+    for kind, own in about.items():
+        leave_result(home / "cache", {"kind": kind, "baseline": "mlp", **own}, laboratory[1][kind])
+    errors: list[str] = []
+    page.on(
+        "console",
+        lambda message: errors.append(f"{message.text} {message.location['url']}") if message.type == "error" else None,
+    )
+    for name, charts in (("quantization", 9), ("combination", 2)):
+        page.goto(f"{address}/{name}?baseline=mlp&bits=4&activations=4")
+        metric(page, "Time/image").wait_for()
+        settled(page)
+        page.wait_for_function(DRAWN, arg=charts)
+    assert not page.get_by_test_id("stException").count()
     assert not [text for text in errors if "404" not in text], errors
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import safetensors.torch
-from conftest import train_on_few
+from conftest import leave_result, train_on_few
 from filelock import FileLock
 from streamlit.testing.v1 import AppTest
 
@@ -486,14 +486,6 @@ def test_a_link_shows_what_exists_and_a_button_and_never_starts_a_training(monke
     after.run()
     button(after, "Back to before training").click().run()
     assert choice(after).config == replace(config, recovery=None)
-
-
-def leave_result(cache: Path, request: dict[str, Any], result: dict[str, Any]) -> None:
-    """As a job's process leaves it."""
-    folder = cache / "jobs" / "".join(filter(str.isalnum, request["kind"]))
-    folder.mkdir(parents=True)
-    (folder / "request.json").write_text(json.dumps({**request, "submitted": 1.0}))
-    (folder / "result.json").write_text(json.dumps(result))
 
 
 def test_the_course_report_is_run_with_one_click_and_shows_what_the_run_found(

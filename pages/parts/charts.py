@@ -449,28 +449,18 @@ def _reach(bins: pd.DataFrame) -> alt.Scale:
     return alt.Scale(domain=[bins["low"].min(), bins["high"].max()], nice=False, zero=False)
 
 
-def ladder(rows: pd.DataFrame, floor: float, top: float) -> alt.FacetChart:
-    """Accuracy by bits for every rung, weights only beside weights and activations. Columns bits, accuracy, rung, what,
-    KB."""
+def ladder(rows: pd.DataFrame, floor: float, top: float) -> alt.LayerChart:
+    """Accuracy by bits for every rung. Columns bits, accuracy, rung, KB."""
     order = list(dict.fromkeys(rows["rung"]))
     base = alt.Chart(rows).encode(
-        x=alt.X(
-            "bits:Q", title="bits", axis=alt.Axis(format="d", tickMinStep=1), scale=alt.Scale(reverse=True, zero=False)
-        ),
-        y=alt.Y(
-            "accuracy:Q",
-            title="accuracy, validation",
-            axis=alt.Axis(format="%"),
-            scale=alt.Scale(domain=[floor, 1], clamp=True),
-        ),
-        color=alt.Color("rung:N", scale=alt.Scale(domain=order, range=RUNG_COLOURS)).legend(columns=3),
-        tooltip=["rung", "what", "bits", alt.Tooltip("accuracy:Q", format=".2%"), alt.Tooltip("KB:Q", format=",.1f")],
+        x=alt.X("bits:Q", title="bits", scale=alt.Scale(reverse=True, zero=False)).axis(format="d", tickMinStep=1),
+        y=alt.Y("accuracy:Q", title="accuracy, validation", scale=alt.Scale(domain=[floor, top])).axis(format="%"),
+        color=alt.Color("rung:N", scale=alt.Scale(domain=order, range=RUNG_COLOURS)).legend(columns=2),
+        tooltip=["rung", "bits", alt.Tooltip("accuracy:Q", format=".2%"), alt.Tooltip("KB:Q", format=",.1f")],
     )
-    points = base.mark_point(filled=True, size=70, clip=True).encode(
-        shape=alt.Shape("rung:N", scale=alt.Scale(domain=order))
-    )
-    panel = alt.layer(base.mark_line(strokeWidth=2, clip=True), points).properties(width=430, height=300)
-    return panel.facet(facet=alt.Facet("what:N", title=None, sort=list(dict.fromkeys(rows["what"]))), columns=2)
+    shape = alt.Shape("rung:N", scale=alt.Scale(domain=order))
+    points = base.mark_point(filled=True, size=70, clip=True).encode(shape=shape)
+    return alt.layer(base.mark_line(strokeWidth=2, clip=True), points).properties(height=380)
 
 
 def before_after(rows: pd.DataFrame, baseline: float) -> alt.LayerChart:

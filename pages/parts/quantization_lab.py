@@ -27,6 +27,7 @@ whose validation loss rises least per byte saved. Activations stay at 8 bits, we
 HELP_EPOCHS = "Of quantization-aware training, at each number of bits; three times as many at 2 bits."
 HELP_ALLOWANCE = "How many points of accuracy fewer bits may cost."
 BEST_RUNG = "and GPTQ"
+WHAT = {False: "Weights only", True: "Weights and activations alike"}
 WHEN = {"minmax": "plain", "before": "best rung", "after": "trained"}
 """Of the experiment: key, and what the charts call it."""
 
@@ -58,14 +59,17 @@ def allowance() -> float:
 def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
     """The chart of all rungs, and in words what the rungs bring where bits are few."""
     table = pd.DataFrame(rows)
-    table["what"] = table["activations"].map({False: "weights only", True: "weights and activations alike"})
     table["KB"] = table["bytes"] / 1024
     whole = table["accuracy"] - table["difference"]
     lowest = st.segmented_control(
         "From", ["0 %", "80 %", "90 %"], default="80 %", required=True, key="w_ladder_floor", help="Of the axis."
     )
     floor, top = float(str(lowest).split()[0]) / 100, float(whole.iloc[0]) + 0.01
-    charts.draw(charts.ladder(table, floor, top), "Accuracy by bits for every rung of the ladder")
+    for cell, (activations, words) in zip(st.columns(2), WHAT.items(), strict=True):
+        with cell:
+            st.caption(words)
+            own = table[table["activations"] == activations]
+            charts.draw(charts.ladder(own, floor, top), f"Accuracy by bits for every rung: {words}")
     alike = [row for row in rows if row["activations"]]
     parts = []
     for bits in (4, 3, 2):
