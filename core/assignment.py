@@ -33,12 +33,12 @@ RATE = 0.1
 0.03, half of the channels after 6 epochs 93.3 against 93.0."""
 
 RUNGS: dict[str, dict[str, Any]] = {
-    "one scale per tensor": {"granularity": "tensor"},
-    "one per channel": {},
-    "and clipping": {"clip": "mse"},
-    "and bias correction": {"clip": "mse", "bias_correction": True},
-    "and GPTQ": {"clip": "mse", "bias_correction": True, "rounding": "gptq"},
-    "and a zero point": {"clip": "mse", "bias_correction": True, "rounding": "gptq", "symmetry": "asymmetric"},
+    "per tensor": {"granularity": "tensor"},
+    "per channel": {},
+    "+ clipping": {"clip": "mse"},
+    "+ bias correction": {"clip": "mse", "bias_correction": True},
+    "+ GPTQ": {"clip": "mse", "bias_correction": True, "rounding": "gptq"},
+    "+ zero point": {"clip": "mse", "bias_correction": True, "rounding": "gptq", "symmetry": "asymmetric"},
 }
 """The steps that make few bits work without training, each beside those before it."""
 
@@ -123,7 +123,7 @@ def iterative(epochs: int) -> RecoveryConfig:
     return RecoveryConfig(epochs, RATE, schedule="iterative")
 
 
-def alike(bits: int, rung: str = "one per channel") -> CompressionConfig:
+def alike(bits: int, rung: str = "per channel") -> CompressionConfig:
     """Weights and activations at the same number of bits."""
     return CompressionConfig(bits=bits, activation_bits=bits, **RUNGS[rung])
 
@@ -219,7 +219,7 @@ def ways(epochs: int = 8) -> dict[str, list[CompressionConfig]]:
     """
     steps = iterative(epochs)
     taught = replace(steps, distillation=True)
-    fewer: dict[str, Any] = {"bits": 4, "activation_bits": 4, "recovery": taught, **RUNGS["and GPTQ"]}
+    fewer: dict[str, Any] = {"bits": 4, "activation_bits": 4, "recovery": taught, **RUNGS["+ GPTQ"]}
     narrow = CompressionConfig(channel_score="activation", scope="layer", recovery=RecoveryConfig(epochs, RATE))
     channels = [replace(narrow, channel_share=share) for share in (0.7, 0.5, 0.35, 0.25, 0.18)]
     both = ((0.5, 0.6), (0.5, 0.8), (0.35, 0.6), (0.35, 0.75), (0.25, 0.5), (0.25, 0.7))
@@ -227,7 +227,7 @@ def ways(epochs: int = 8) -> dict[str, list[CompressionConfig]]:
         "weights": [replace(ITERATIVE, sparsity=s, recovery=steps) for s in (0.9, 0.94, 0.96, 0.97, 0.98)],
         "channels": channels,
         "bits": [
-            replace(alike(bits, "and GPTQ"), recovery=quantized_training(bits, max(1, epochs // 2)))
+            replace(alike(bits, "+ GPTQ"), recovery=quantized_training(bits, max(1, epochs // 2)))
             for bits in (8, 6, 5, 4, 3, 2)
         ],
         "weights + bits": [replace(ITERATIVE, sparsity=s, **fewer) for s in (0.8, 0.9, 0.93, 0.95, 0.96, 0.97)],

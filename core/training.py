@@ -41,8 +41,8 @@ class Trained:
     """The network with the best validation accuracy of all epochs, and how it came about.
 
     history : per epoch `epoch, training_loss, training_accuracy, validation_loss, validation_accuracy, seconds`.
-        Both losses are the one that was minimised (with its label smoothing). The training figures are taken while
-        learning, with dropout and flips on, so they may lie below the validation figures.
+        Both losses are the one that was minimised, with its label smoothing and what a teacher adds to it. The training
+        figures are taken while learning, with dropout and flips on, so they may lie below the validation figures.
     """
 
     module: nn.Module
@@ -185,7 +185,7 @@ def fit(
                 progress({"epoch": epoch, "epochs": config.epochs, "done": (epoch - 1 + step / steps) / config.epochs})
         loss, accuracy = (seen / (steps * config.batch_size)).tolist()
         _check_sound(module, loss, epoch)
-        held_out = _measure(module, *watched, config)
+        held_out = _measure(module, *watched, config, teacher)
         history.append({"epoch": epoch, "training_loss": loss, "training_accuracy": accuracy, **held_out})
         history[-1] |= {"seconds": time.perf_counter() - start, **meanwhile.describe()}
         best = history[best_epoch - 1]["validation_accuracy"] if best_epoch else -1.0
@@ -279,12 +279,16 @@ def _step(
 
 
 @torch.inference_mode()
-def _measure(module: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig) -> dict[str, float]:
-    """Mean loss and accuracy over all images, in float32."""
+def _measure(
+    module: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig, teacher: nn.Module | None = None
+) -> dict[str, float]:
+    """Mean loss, the one that is minimised, and accuracy over all images, in float32."""
     module.eval()
     loss, right = 0.0, 0
     for x, y in zip(images.split(250), labels.split(250), strict=True):
-        logits = module(models.channels_last(normalize(x)))
-        loss += F.cross_entropy(logits, y, label_smoothing=config.label_smoothing, reduction="sum").item()
+        x = models.channels_last(normalize(x))
+        logits = module(x)
+        taught = None if teacher is None else teacher(x)
+        loss += _loss(logits, y, config.label_smoothing, taught).item() * len(y)
         right += int((logits.argmax(1) == y).sum())
     return {"validation_loss": loss / len(labels), "validation_accuracy": right / len(labels)}

@@ -180,7 +180,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     """A cache, and by kind the results of the quantization experiments on the MLP, with few training images."""
     cache_folder, found = tmp_path_factory.mktemp("laboratory"), {}
     bench, kinds = Workbench(cache_folder), assignment.KINDS
-    about = {"rung": "and GPTQ", "activations": 8, "epochs": 2, "allowance": 0.05, "layer": "fc2"}
+    about = {"rung": "+ GPTQ", "activations": 8, "epochs": 2, "allowance": 0.05, "layer": "fc2"}
     order = {"sparsity": 0.8, "bits": 3, "share": 0.25}
     with pytest.MonkeyPatch.context() as patch:
         train_on_few(patch)

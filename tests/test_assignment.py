@@ -147,7 +147,7 @@ def test_an_experiment_that_is_cancelled_stops_at_once(
     bench: Workbench, kind: str, few_training_images: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assignment, "ways", short_ways)
-    about = {"rung": "and GPTQ", "activations": 8, "epochs": 1, "allowance": 0.01, "layer": "fc2"}
+    about = {"rung": "+ GPTQ", "activations": 8, "epochs": 1, "allowance": 0.01, "layer": "fc2"}
     request = {"baseline": "mlp", **about, "sparsity": 0.5, "bits": 4, "share": 0.5}
     with pytest.raises(Exception) as stopped:  # noqa: PT011
         assignment.KINDS[kind](bench, request, lambda event: None, lambda: True)

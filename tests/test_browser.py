@@ -140,8 +140,8 @@ def test_every_chart_of_the_experiments_is_drawn(
 ) -> None:
     about = {
         assignment.LADDER: {},
-        assignment.WIDTHS: {"rung": "and GPTQ"},
-        assignment.MIXED: {"rung": "and GPTQ", "activations": 8},
+        assignment.WIDTHS: {"rung": "+ GPTQ"},
+        assignment.MIXED: {"rung": "+ GPTQ", "activations": 8},
         assignment.QUANTIZATION: {"epochs": 4},
         assignment.COMBINATION: {"allowance": 0.01, "epochs": 8},
         assignment.ORDERS: {"layer": "fc1", "sparsity": 0.9, "bits": 3, "share": 0.25},

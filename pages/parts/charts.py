@@ -303,7 +303,7 @@ def conditions(rows: pd.DataFrame) -> alt.LayerChart:
 def training_curves(history: pd.DataFrame) -> list[alt.LayerChart]:
     """Two charts, loss and accuracy by epoch, training and validation."""
     charts = []
-    for figure, title, form in (("loss", "cross entropy (nats)", ".3f"), ("accuracy", "accuracy", ".1%")):
+    for figure, title, form in (("loss", "loss (nats)", ".3f"), ("accuracy", "accuracy", ".1%")):
         columns = {f"training_{figure}": "training", f"validation_{figure}": "validation"}
         rows = history.rename(columns=columns).melt("epoch", list(columns.values()), "images", "value")
         axis = alt.Axis(format=form if figure == "accuracy" else "~g")

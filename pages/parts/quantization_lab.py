@@ -26,7 +26,7 @@ ABOUT_MIXED = """Where should the next byte be saved? All layers begin at 8 bits
 whose validation loss rises least per byte saved. Activations stay at 8 bits, weights are rounded by GPTQ."""
 HELP_EPOCHS = "Of quantization-aware training, at each number of bits; three times as many at 2 bits."
 HELP_ALLOWANCE = "How many points of accuracy fewer bits may cost."
-BEST_RUNG = "and GPTQ"
+BEST_RUNG = "+ GPTQ"
 WHAT = {False: "Weights only", True: "Weights and activations alike"}
 WHEN = {"minmax": "plain", "before": "best rung", "after": "trained"}
 """Of the experiment: key, and what the charts call it."""
@@ -74,7 +74,7 @@ def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
     parts = []
     for bits in (4, 3, 2):
         best = assignment.best_rung(rows, bits)
-        plain = next(row for row in alike if (row["bits"], row["rung"]) == (bits, "one scale per tensor"))
+        plain = next(row for row in alike if (row["bits"], row["rung"]) == (bits, "per tensor"))
         parts.append(f"at **{bits} bits** from {plain['accuracy']:.1%} to **{best['accuracy']:.2%}** ({best['rung']})")
     st.markdown(
         f"Weights and activations alike, the ladder takes the network {', '.join(parts)}; as trained it has "
@@ -148,24 +148,21 @@ def _table_row(found: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     low, high = after["test"]["interval"]
     return {
         "bits": row["bits"],
+        "model_size_kb": after["kb"],
+        "ratio": found["kb"] / after["kb"],
+        "KB": after["bytes"] / 1024,
         **{words: 100 * row[when]["accuracy"] for when, words in WHEN.items()},
-        "plain, test": 100 * row["minmax"]["test"]["accuracy"],
-        "best rung, test": 100 * row["before"]["test"]["accuracy"],
         "trained, test": 100 * after["test"]["accuracy"],
         "change": 100 * after["test"]["difference"],
         "interval": f"{100 * low:+.2f} to {100 * high:+.2f}",
         "F1": 100 * after["test"]["report"]["macro avg"]["f1"],
-        "model_size_kb": after["kb"],
-        "KB": after["bytes"] / 1024,
-        "ratio": found["kb"] / after["kb"],
     }
 
 
 def _columns() -> dict[str, Any]:
     number = st.column_config.NumberColumn
-    accuracies = [words + where for words in WHEN.values() for where in ("", ", test")]
     return {
-        **{name: number(format="%.2f %%") for name in accuracies},
+        **{name: number(format="%.2f %%") for name in (*WHEN.values(), "trained, test")},
         "change": number("change, test", format="%+.2f pp", help="Trained, against the network as trained in float32."),
         "F1": number("F1, test", format="%.2f %%", help="Mean of the ten classes, trained."),
         "model_size_kb": number(format="%.1f", help="In theory: weights at their bits, biases in float32, no file."),
