@@ -97,7 +97,7 @@ class LayerConfig:
 
 @dataclass(frozen=True)
 class RecoveryConfig:
-    """Training after compression: ranks, masks and grids stay as they are, the weights move (`core.training.recover`).
+    """Training after compression: ranks, masks and bits stay, weights and the steps of grids move (`training.recover`).
 
     learning_rate : the peak of a one-cycle schedule
     schedule : "one-shot": pruned before, then trained; "iterative": pruned a little, trained, and so on, by a cubic

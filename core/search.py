@@ -75,10 +75,10 @@ def allocate_bits(
         bits = config.bits_of(layer.name) - 1
         return config.with_layer(layer.name, bits=bits) if bits >= 2 else None
 
-    start = config
-    for layer in bench.baseline(name).layers:
+    start, layers = config, bench.baseline(name).layers
+    for layer in layers:
         start = start.with_layer(layer.name, bits=8)
-    return greedy(bench, name, start, smaller, progress, should_stop)
+    return greedy(bench, name, start, smaller, progress, should_stop, most=6 * len(layers))
 
 
 def greedy(
@@ -88,12 +88,13 @@ def greedy(
     smaller: Callable[[CompressionConfig, Layer], CompressionConfig | None],
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
+    most: int | None = None,
 ) -> list[dict[str, Any]]:
     """At each step the one layer gets smaller whose validation loss rises least per byte that it saves.
 
     The steps are nested, so that any budget, of bytes or of accuracy, is answered by one of them: see `within`.
 
-    smaller : the configuration in which one layer is a step smaller; None where it cannot be
+    smaller : the configuration in which one layer is a step smaller; None where it cannot be; most : how many steps
     Returns the steps, `start` first: `layer` that got smaller, and the figures of `point`.
     """
     layers = bench.baseline(name).layers
@@ -114,7 +115,8 @@ def greedy(
         _, chosen, here = min(found, key=lambda candidate: candidate[:2])
         steps.append(point(here) | {"layer": chosen})
         said = f"Step {len(steps) - 1}: {chosen} smaller, {here.evaluation.accuracy:.2%}"
-        furthest = max(furthest, min(0.99, -here.comparison.difference / FAR_ENOUGH))
+        walked = -here.comparison.difference / FAR_ENOUGH, (len(steps) - 1) / most if most else 0.0
+        furthest = max(furthest, min(0.99, max(walked)))
         progress({"message": said, "done": furthest})
     return steps
 

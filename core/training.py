@@ -123,7 +123,7 @@ def recover(
     meanwhile: Meanwhile | None = None,
 ) -> Trained:
     """Fine-tune a compressed network: pruned weights stay zero, factors stay factors, and weights on a grid are trained
-    through their rounding (`quantization.fake_quantize`). The same recipe for every network, the uncompressed one
+    through their rounding, the steps of all grids with them (LSQ, `quantization.fake_quantize`). The same recipe for every network, the uncompressed one
     included.
 
     teacher : the baseline, learnt from where `config.distillation` says so

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from core.workbench import Result
 
 HELP_EPOCHS = """How often the compressed network sees the 55,000 training images. Pruned weights stay zero, factors
-stay factors, rounded weights are trained through their rounding. Three epochs take seconds (MLP) to half a minute
-(CNN)."""
+stay factors, rounded weights are trained through their rounding, and the steps of all grids are learned (LSQ). Three
+epochs take seconds (MLP) to a minute (CNN)."""
 HELP_RATE = "The peak of a one-cycle schedule: up for a quarter of the steps, then down to almost nothing."
 HELP_SCHEDULE = """*One shot*: everything is pruned, then trained. *Step by step*: a little is pruned, trained, and so
 on by a cubic schedule over the first 60 % of the training; then bits are set and the learning rate starts again. At
