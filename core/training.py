@@ -123,8 +123,8 @@ def recover(
     meanwhile: Meanwhile | None = None,
 ) -> Trained:
     """Fine-tune a compressed network: pruned weights stay zero, factors stay factors, and weights on a grid are trained
-    through their rounding, the steps of all grids with them (LSQ, `quantization.fake_quantize`). The same recipe for every network, the uncompressed one
-    included.
+    through their rounding, the steps of all grids with them (LSQ, `quantization.fake_quantize`). The same recipe for
+    every network, the uncompressed one included.
 
     teacher : the baseline, learnt from where `config.distillation` says so
     meanwhile : what changes the network while it trains: iterative pruning
