@@ -189,10 +189,13 @@ def quantization_half(
     return about | {"float32": _judged(bench, name, CompressionConfig()), "ladder": rungs, "rows": rows}
 
 
-def _part(progress: Progress, message: str, start: float, share: float, event: dict[str, Any]) -> None:
+def _part(progress: Progress, title: str, start: float, share: float, event: dict[str, Any]) -> None:
     """Progress of a part of a job. The target tells the epochs of one training from those of another."""
     done = {"done": start + share * event["done"]} if "done" in event else {}
-    progress(event | done | ({"target": message} if "figures" in event else {"message": message}))
+    words = {key: f"{title}: {event[key]}" for key in ("target", "message") if key in event}
+    if "epoch" in event and not words:
+        words = {"target": title} if "figures" in event else {"message": title}
+    progress(event | done | words)
 
 
 def _judged(bench: Workbench, name: str, config: CompressionConfig) -> dict[str, Any]:
@@ -313,7 +316,9 @@ def orders(
         measured = seen[order] = bench.composed(name, {layer: made})
         rows.append({"order": " → ".join(order), **_remains(made, [made], bits), **_flips(before, measured)})
         if len(order) == 2 and order[::-1] in seen:
-            rows[-1]["flips"] = int((measured.predictions != seen[order[::-1]].predictions).sum())
+            flips = int((measured.predictions != seen[order[::-1]].predictions).sum())
+            for row in (rows[-1], rows[list(seen).index(order[::-1])]):
+                row["flips"] = flips
         progress({"message": rows[-1]["order"], "done": len(rows) / (len(listed) + 1)})
     rank = low_rank.rank_from_share(share, min(low_rank.as_matrix(weight).shape))
     own = CompressionConfig().with_layer(layer, rank=rank, sparsity=sparsity, bits=bits)

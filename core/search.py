@@ -221,8 +221,8 @@ def hardest(
         place = open_places[len(open_places) // 2]
         wanted = configs[place]
 
-        def said(event: dict[str, Any], target: float | None = wanted.sparsity, before: int = len(runs)) -> None:
-            about = {"target": target} if "figures" in event else {}
+        def said(event: dict[str, Any], words: str = in_brief(wanted), before: int = len(runs)) -> None:
+            about = {"target": words} if "figures" in event else {"message": words} if "epoch" in event else {}
             progress(event | about | ({"done": (before + event["done"]) / whole} if "done" in event else {}))
 
         if wanted.recovery is not None:
@@ -233,6 +233,14 @@ def hardest(
         else:
             open_places = range(open_places.start, place)
     return {"chosen": chosen, "runs": [runs[place] for place in sorted(runs)]}
+
+
+def in_brief(config: CompressionConfig) -> str:
+    """What it asks of the whole network: channels, zeros, bits."""
+    asked = [f"{config.channel_share:.0%} of the channels"] if config.channel_share is not None else []
+    asked += [f"{config.sparsity:.1%} sparse"] if config.sparsity is not None else []
+    asked += [f"{config.bits} bits"] if config.bits is not None else []
+    return ", ".join(asked)
 
 
 def sensitivity(

@@ -198,15 +198,16 @@ def fit(
 
 def _check_sound(module: nn.Module, loss: float, epoch: int) -> None:
     """Raise Diverged where the loss or a parameter is no longer a number, or the step of a grid no longer positive."""
-    unsound = [
-        name
-        for name, own in module.named_parameters()
-        if not torch.isfinite(own).all() or ("scale" in name and not (own > 0).all())
-    ]
-    if math.isfinite(loss) and not unsound:
-        return
-    what = f"The loss became {loss}" if not unsound else f"{unsound[0]} left its range"
-    raise Diverged(f"{what} in epoch {epoch}: the training diverged, nothing was kept. Try a smaller learning rate.")
+    what = "" if math.isfinite(loss) else f"The loss became {loss}"
+    for name, own in module.named_parameters():
+        if not torch.isfinite(own).all():
+            what = what or f"{name} is no longer a number"
+        elif "scale" in name and not (own > 0).all():
+            what = what or f"The step of a grid of {name.split('.')[-2]} fell to 0"
+    if what:
+        raise Diverged(
+            f"{what} in epoch {epoch}: the training diverged. Nothing was kept; try a smaller learning rate."
+        )
 
 
 def _optimizer(module: nn.Module, config: TrainingConfig) -> tuple[Any, Callable[[int], Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import assignment
+from core import assignment, search
 from core.config import CompressionConfig
 from pages.parts import charts, figures, state
 
@@ -114,17 +114,13 @@ def _details(found: dict[str, Any]) -> None:
 
 
 def _run(way: str, run: dict[str, Any], allowance: float) -> dict[str, Any]:
-    config = CompressionConfig.from_json(run["config"])
-    asked = [f"{config.channel_share:.0%} of channels"] if config.channel_share is not None else []
-    asked += [f"{config.sparsity:.0%} sparse"] if config.sparsity is not None else []
-    asked += [f"{config.bits} bits"] if config.bits is not None else []
     return {
         "way": way,
-        "": ", ".join(asked),
+        "": search.in_brief(CompressionConfig.from_json(run["config"])),
         "accuracy": 100 * run["accuracy"],
         "change": 100 * run["difference"],
         "KB": run["bytes"] / 1024,
-        "within": assignment.search.within_allowance(run, allowance),
+        "within": search.within_allowance(run, allowance),
     }
 
 
@@ -140,7 +136,7 @@ def orders(rows: list[dict[str, Any]], asked: dict[str, Any]) -> None:
             "accuracy": 100 * row["accuracy"],
             "lost": row["lost"],
             "gained": row["gained"],
-            "the other way round": row.get("flips"),
+            "the other way round": str(row.get("flips", "")),
         }
         for row in rows
     )
@@ -152,7 +148,7 @@ def orders(rows: list[dict[str, Any]], asked: dict[str, Any]) -> None:
         height=35 * (len(table) + 1) + 3,
         alt="What every order of the steps leaves: zeros, rank, levels, size and flips",
         column_config={
-            "order": st.column_config.TextColumn(width="medium"),
+            "order": st.column_config.TextColumn(width=310),
             "zeros": number(format="%.1f %%", help="Of what has to be stored."),
             "rank": number(help="Of the weight."),
             "levels": number(help="The most different values in one output channel."),
@@ -160,7 +156,7 @@ def orders(rows: list[dict[str, Any]], asked: dict[str, Any]) -> None:
             "accuracy": number(format="%.2f %%", help="Validation, nothing trained."),
             "lost": number(help="Images that the network had right, and now has wrong."),
             "gained": number(help="Images that it had wrong, and now has right."),
-            "the other way round": number(help=other),
+            "the other way round": st.column_config.TextColumn(help=other),
         },
     )
     st.markdown(_lesson(rows, asked))

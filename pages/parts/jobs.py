@@ -105,13 +105,17 @@ def _card(job: JobStatus) -> None:
 
 
 def _pace(job: JobStatus) -> str:
-    epochs_done = [event["figures"] for event in job.events if "figures" in event]
     if not any("done" in event for event in job.events):
         return job.message or "starting"
-    epochs = max((event["epochs"] for event in job.events if "epochs" in event), default=0)
-    now = f"epoch {min(len(epochs_done) + 1, epochs)} of {epochs}" if epochs else job.message
-    if epochs_done:
-        now += f", {epochs_done[-1]['validation_accuracy']:.2%} on validation so far"
+    now, epochs = job.message, [event for event in job.events if "epoch" in event]
+    if epochs:
+        last = epochs[-1]
+        named = [event["message"] for event in epochs if "message" in event]
+        now = f"epoch {min(last['epoch'] + ('figures' in last), last['epochs'])} of {last['epochs']}"
+        now = f"{named[-1]}, {now}" if named else now
+    measured = [event["figures"] for event in epochs if "figures" in event]
+    if measured:
+        now += f", {measured[-1]['validation_accuracy']:.2%} on validation so far"
     if job.remaining is not None:
         seconds = int(job.remaining)
         now += f", about {seconds // 60} min {seconds % 60:02d} s left"
