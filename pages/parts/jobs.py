@@ -49,6 +49,17 @@ def asked(request: dict[str, Any], label: str, icon: str) -> dict[str, Any] | No
     return answer
 
 
+def all_at_once(baseline: str, about: dict[str, dict[str, Any]], caption: str) -> dict[str, dict[str, Any]]:
+    """The requests of a page's jobs, by kind, and one button that asks for all of them. about : settings, by kind"""
+    requests = {kind: {"kind": kind, "baseline": baseline, **own} for kind, own in about.items()}
+    if st.button("Run everything", type="primary", icon=":material/play_arrow:", width="stretch"):
+        for request in requests.values():
+            state.workbench().jobs.submit(request)
+        st.rerun()
+    st.caption(caption)
+    return requests
+
+
 def _jobs(kind: str, finished: bool) -> list[JobStatus]:
     return [job for job in state.workbench().jobs.all(kind) if finished or job.state != "done"][:SHOWN]
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from core import assignment, inspection, search
 from core.config import CompressionConfig
-from pages.parts import charts, figures, live, recovery, state
+from pages.parts import charts, figures, jobs, live, recovery, state
 from pages.parts import controls as control_names
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ epochs of training afterwards."""
 HELP_ALLOWANCE = "How many points of accuracy may be lost on the 5,000 validation images."
 HELP_EPOCHS = "Of the training in which iterative pruning happens: 60 % of it prunes, the rest only trains."
 START = [[0.9, -0.1, 0.4, 0.05], [-0.3, 0.7, -0.02, 0.2], [0.15, -0.6, 0.25, -0.45], [0.01, 0.35, -0.8, 0.5]]
+DURATION = "Seven minutes for the CNN, one after the other. What was run before is there at once."
 
 
 def controls(baseline: str) -> dict[str, dict[str, Any]]:
@@ -47,13 +48,7 @@ def controls(baseline: str) -> dict[str, dict[str, Any]]:
         search.ITERATIVE: {"allowance": allowance, "recovery": asdict(steps), "score": score},
         assignment.CHANNELS: {"epochs": 6},
     }
-    asked = {kind: {"kind": kind, "baseline": baseline, **own} for kind, own in about.items()}
-    if st.button("Run everything", type="primary", icon=":material/play_arrow:", width="stretch"):
-        for request in asked.values():
-            state.workbench().jobs.submit(request)
-        st.rerun()
-    st.caption("Seven minutes for the CNN, one after the other. What was run before is there at once.")
-    return asked
+    return jobs.all_at_once(baseline, about, DURATION)
 
 
 def by_hand() -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from core import assignment, search
 from core.config import CompressionConfig
-from pages.parts import charts, figures, live, state
+from pages.parts import charts, figures, jobs, live, state
 
 INTRODUCTION = r"""`linear_quantize` puts every number on a grid of integers,
 $q = \mathrm{clamp}(\mathrm{round}(x / s) + z)$, and `linear_dequantize` says what an integer stands for,
@@ -30,6 +30,7 @@ BEST_RUNG = "+ GPTQ"
 WHAT = {False: "Weights only", True: "Weights and activations alike"}
 WHEN = {"minmax": "plain", "before": "best rung", "after": "trained"}
 """Of the experiment: key, and what the charts call it."""
+DURATION = "Ten minutes for the CNN, one after the other. What was run before is there at once."
 
 
 def controls(baseline: str) -> dict[str, dict[str, Any]]:
@@ -42,13 +43,7 @@ def controls(baseline: str) -> dict[str, dict[str, Any]]:
         assignment.MIXED: {"rung": BEST_RUNG, "activations": 8},
         assignment.QUANTIZATION: {"epochs": int(epochs)},
     }
-    asked = {kind: {"kind": kind, "baseline": baseline, **own} for kind, own in about.items()}
-    if st.button("Run everything", type="primary", icon=":material/play_arrow:", width="stretch"):
-        for request in asked.values():
-            state.workbench().jobs.submit(request)
-        st.rerun()
-    st.caption("Twelve minutes for the CNN, one after the other. What was run before is there at once.")
-    return asked
+    return jobs.all_at_once(baseline, about, DURATION)
 
 
 def allowance() -> float:
