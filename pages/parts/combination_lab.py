@@ -25,7 +25,7 @@ def controls(baseline: str) -> tuple[float, dict[str, Any]]:
     """The allowance, and the request of the search."""
     points = st.number_input("Allowance, pp", 0.1, 10.0, 1.0, 0.1, key="w_way_allowance", help=HELP_ALLOWANCE)
     epochs = st.number_input("Epochs", 2, 40, 8, key="w_way_epochs", help=HELP_EPOCHS)
-    st.caption("About 17 trainings: forty minutes for the CNN on two cores, ten for the MLP. Go on meanwhile.")
+    st.caption("About 17 trainings: 25 minutes for the CNN on two cores, ten for the MLP. Go on meanwhile.")
     allowance = round(float(points) / 100, 6)
     about = {"baseline": baseline, "allowance": allowance, "epochs": int(epochs)}
     return allowance, {"kind": assignment.COMBINATION, **about}
@@ -117,9 +117,9 @@ def _run(way: str, run: dict[str, Any], allowance: float) -> dict[str, Any]:
     return {
         "way": way,
         "": search.in_brief(CompressionConfig.from_json(run["config"])),
-        "accuracy": 100 * run["accuracy"],
-        "change": 100 * run["difference"],
         "KB": run["bytes"] / 1024,
+        "change": 100 * run["difference"],
+        "accuracy": 100 * run["accuracy"],
         "within": search.within_allowance(run, allowance),
     }
 
