@@ -329,7 +329,7 @@ def orders(
     return [*rows, {"order": OWN_ORDER, **_remains(product, factors, bits), **_flips(before, measured)}]
 
 
-OWN_ORDER = "low rank, then prune and quantize the factors"
+OWN_ORDER = "on the factors: low rank, prune, quantize"
 
 
 def _remains(weight: Tensor, held: list[Tensor], bits: int) -> dict[str, float]:

@@ -23,6 +23,9 @@ SHRINK = 0.75
 FAR_ENOUGH = 0.2
 """The rank allocation ends where so much accuracy is lost."""
 
+ALIKE = 0.005
+"""Files whose sizes differ by a smaller share are equally small."""
+
 GRID = 200
 """One-shot sparsities are multiples of 1 / GRID."""
 
@@ -123,14 +126,16 @@ def greedy(
 
 def within(steps: list[dict[str, Any]], lost: float | None = None, size: int | None = None) -> dict[str, Any] | None:
     """The step that a budget allows: the smallest that loses at most `lost`, a fraction, of the validation images; or
-    the most accurate of at most `size` bytes. None where no step does."""
+    the most accurate of at most `size` bytes. Sizes that differ by less than `ALIKE` are equal. None where no step
+    does."""
     fits = [
         step
         for step in steps
         if (lost is None or within_allowance(step, lost)) and (size is None or step["bytes"] <= size)
     ]
     if lost is not None:
-        return min(fits, key=lambda step: step["bytes"], default=None)
+        smallest = min((step["bytes"] for step in fits), default=0)
+        fits = [step for step in fits if step["bytes"] <= smallest * (1 + ALIKE)]
     return max(fits, key=lambda step: step["accuracy"], default=None)
 
 

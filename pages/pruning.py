@@ -24,7 +24,7 @@ one_shot = jobs.asked(asked[search.ONE_SHOT], "Find the largest sparsity", ":mat
 if one_shot is not None:
     pruning_lab.one_shot(choice, one_shot["answers"], asked[search.ONE_SHOT]["allowance"])
 
-st.subheader("Which layer minds?")
+st.subheader("Which layer is most sensitive?")
 st.markdown(pruning_lab.ABOUT_SCAN)
 scan = jobs.asked(asked[search.SCAN], "Prune each layer alone", ":material/troubleshoot:")
 if scan is not None:

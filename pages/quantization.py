@@ -30,9 +30,9 @@ st.subheader("Before and after training")
 st.markdown(quantization_lab.ABOUT_TRAINING)
 trained = jobs.asked(asked[assignment.QUANTIZATION], "Train at 8, 6, 4, 3 and 2 bits", ":material/model_training:")
 if trained is not None:
-    quantization_lab.before_and_after(choice.baseline, trained)
+    quantization_lab.before_and_after(trained)
 
-st.subheader("Which layer minds?")
+st.subheader("Which layer is most sensitive?")
 st.markdown(quantization_lab.ABOUT_WIDTHS)
 widths = jobs.asked(asked[assignment.WIDTHS], "Round each layer alone", ":material/troubleshoot:")
 if widths is not None:
@@ -43,6 +43,8 @@ st.markdown(quantization_lab.ABOUT_MIXED)
 mixed = jobs.asked(asked[assignment.MIXED], "Find the steps", ":material/stairs:")
 if mixed is not None:
     allocation.walk(mixed["steps"], "bits")
+    if trained is not None:
+        quantization_lab.mixed_beside(mixed["steps"], trained)
 
 figures.show_code(
     None,

@@ -608,12 +608,15 @@ def test_the_quantization_page_runs_everything_with_one_click_and_shows_what_it_
     rows = found[assignment.QUANTIZATION]["rows"]
     best = assignment.fewest_bits(rows, 0.01)
     assert best is not None
-    assert f"**{best['bits']} bits are the fewest within 1 pp**" in said
+    assert f"**{best['bits']} bits are the fewest within 1 pp** on validation" in said
     assert f"**{best['after']['test']['accuracy']:.2%}**" in said
     table = next(table.value for table in app.dataframe if "model_size_kb" in table.value.columns)
-    assert list(table["bits"]) == [8, 6, 4, 3, 2]
-    assert list(table["trained, test"]) == pytest.approx([100 * row["after"]["test"]["accuracy"] for row in rows])
-    assert list(table["model_size_kb"]) == pytest.approx([row["after"]["kb"] for row in rows])
+    assert list(table["bits"]) == [32] + [bits for bits in (8, 6, 4, 3, 2) for _ in range(3)]
+    trained = table[table[""] == "trained"]
+    assert list(trained["test"]) == pytest.approx([100 * row["after"]["test"]["accuracy"] for row in rows])
+    assert list(trained["model_size_kb"]) == pytest.approx([row["after"]["kb"] for row in rows])
+    means = [100 * row["after"]["test"]["report"]["macro avg"]["precision"] for row in rows]
+    assert list(trained["precision"]) == pytest.approx(means)
     assert "at **2 bits** from" in said
     assert "alone costs" in said
     classes = next(table.value for table in app.dataframe if "precision, before" in table.value.columns)
@@ -676,7 +679,7 @@ def test_the_grid_of_every_tensor_is_drawn_and_moves_with_the_controls() -> None
     app.get_by_key("w_clip").set_value("mse").run()
     after = next(text.value for text in app.markdown if " points, " in text.value)
     assert before != after
-    assert "are clipped" in after
+    assert "half a step beyond the outermost" in after
     app.get_by_key("w_symmetry").set_value("asymmetric").run()
     assert any("8 points, " in text.value for text in app.markdown)
     app.get_by_key("w_own_bits").set_value("float32").run()
@@ -693,6 +696,7 @@ def test_a_matrix_is_rounded_by_hand() -> None:
     app.get_by_key("w_granularity").set_value("tensor").run()
     codes = next(table.value for table in app.dataframe if "zero point" in table.value.columns)
     assert codes.iloc[2, :3].tolist() == [0, 0, 0]
+    assert any("made the small last row 0, 0, 0" in text.value for text in app.caption)
 
 
 def test_a_matrix_is_pruned_by_hand() -> None:

@@ -44,15 +44,17 @@ def walk(steps: list[dict[str, Any]], setting: str) -> None:
     rows["step"] = [_words(own, setting) for own in steps]
     charts.draw(charts.allocation(rows), f"Accuracy against file size over {len(steps)} steps of smaller {setting}")
     if step is None:
-        st.warning("No step is within this budget: the smallest loses too much, or the budget is too small.")
+        smallest = min(own["bytes"] for own in steps)
+        st.warning(f"No step is within this budget; the smallest has {figures.kilobytes(smallest)}.")
         return
     config = CompressionConfig.from_json(step["config"])
     chosen = {name: getattr(own, setting) for name, own in config.layers}
     listed = ", ".join(f"{name} {value}" for name, value in chosen.items() if value != DENSE)
+    ratio = state.workbench().baseline(state.current().baseline).bytes / step["bytes"]
     st.markdown(
-        f"**{figures.kilobytes(step['bytes'])}**, {steps[0]['bytes'] / step['bytes']:.1f} times smaller than where the "
-        f"steps begin, **{step['accuracy']:.2%}** ({figures.points(step['difference'])}), without training: "
-        f"{f'{setting} ' + listed if listed else 'every layer dense'}."
+        f"**{figures.kilobytes(step['bytes'])}** ({step['bytes']:,} bytes), {ratio:.1f} times smaller than in float32, "
+        f"**{step['accuracy']:.2%}** ({figures.points(step['difference'])}), without training: "
+        f"{f'{setting} by layer: ' + listed if listed else 'every layer dense'}."
     )
     if st.button("Use it on Explore", icon=":material/tune:", key=f"use_{setting}"):
         state.choose(config=config)

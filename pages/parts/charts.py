@@ -390,7 +390,8 @@ def sensitivity(rows: pd.DataFrame, allowance: float, setting: str = "sparsity")
     """What pruning or rounding one layer alone loses, a small chart per layer. Columns layer, the setting, difference,
     accuracy."""
     form = "%" if setting == "sparsity" else "d"
-    scale = alt.Undefined if setting == "sparsity" else alt.Scale(reverse=True, zero=False)
+    scale = alt.Undefined if setting == "sparsity" else alt.Scale(domain=[8.3, 1.7], nice=False)
+    lowest = max(-6 * allowance, min(-2 * allowance, 1.1 * float(rows["difference"].min())))
     line = (
         alt.Chart()
         .mark_line(color=CURRENT, strokeWidth=2.5, point=alt.OverlayMarkDef(color=CURRENT), clip=True)
@@ -400,7 +401,7 @@ def sensitivity(rows: pd.DataFrame, allowance: float, setting: str = "sparsity")
                 "difference:Q",
                 title="change of accuracy",
                 axis=alt.Axis(labelExpr=POINTS, tickCount=5),
-                scale=alt.Scale(domain=[-6 * allowance, allowance], nice=False),
+                scale=alt.Scale(domain=[lowest, allowance], nice=False),
             ),
             tooltip=["layer", alt.Tooltip(f"{setting}:Q", format=form), alt.Tooltip("difference:Q", format="+.2%")],
         )
@@ -410,14 +411,14 @@ def sensitivity(rows: pd.DataFrame, allowance: float, setting: str = "sparsity")
     return panel.facet(facet=alt.Facet("layer:N", sort=list(dict.fromkeys(rows["layer"])), title=None), columns=4)
 
 
-def on_grid(bins: pd.DataFrame, points: pd.DataFrame) -> alt.LayerChart:
+def on_grid(bins: pd.DataFrame, points: pd.DataFrame, step: float) -> alt.LayerChart:
     """How often which number occurs, and the points of its grid; what lies beyond them is clipped. Columns of bins low,
     high, count, where; of points point."""
     bars = (
         alt.Chart(bins)
         .mark_bar(binSpacing=0)
         .encode(
-            x=alt.X("low:Q", title=None, bin="binned", scale=_reach(bins)),
+            x=alt.X("low:Q", title=None, bin="binned", scale=_reach(bins, points, step)),
             x2="high:Q",
             y=alt.Y("count:Q", title="how many (√ scale)", scale=alt.Scale(type="sqrt")).axis(minExtent=60),
             color=alt.Color("where:N", scale=alt.Scale(domain=["inside", "clipped"], range=[BASELINE, LOST])),
@@ -429,13 +430,13 @@ def on_grid(bins: pd.DataFrame, points: pd.DataFrame) -> alt.LayerChart:
     return alt.layer(bars, rules).properties(height=200)
 
 
-def rounding(rows: pd.DataFrame, bins: pd.DataFrame, step: float, unit: str) -> alt.LayerChart:
-    """What rounding does to each number, and half a step to either side. Columns x, change; bins as in `on_grid`."""
+def rounding(rows: pd.DataFrame, bins: pd.DataFrame, points: pd.DataFrame, step: float, unit: str) -> alt.LayerChart:
+    """What rounding does to each number, and half a step to either side. Columns x, change; the others as `on_grid`."""
     dots = (
         alt.Chart(rows)
         .mark_circle(size=18, opacity=0.55, color=CURRENT, clip=True)
         .encode(
-            x=alt.X("x:Q", title=unit, scale=_reach(bins)),
+            x=alt.X("x:Q", title=unit, scale=_reach(bins, points, step)),
             y=alt.Y("change:Q", title="x̂ − x").axis(minExtent=60, tickCount=4),
             tooltip=[alt.Tooltip("x:Q", format=".4f"), alt.Tooltip("change:Q", format="+.4f")],
         )
@@ -445,15 +446,17 @@ def rounding(rows: pd.DataFrame, bins: pd.DataFrame, step: float, unit: str) -> 
     return alt.layer(dots, edges).properties(height=150)
 
 
-def _reach(bins: pd.DataFrame) -> alt.Scale:
-    return alt.Scale(domain=[bins["low"].min(), bins["high"].max()], nice=False, zero=False)
+def _reach(bins: pd.DataFrame, points: pd.DataFrame, step: float) -> alt.Scale:
+    """All numbers, and all points of their grid."""
+    low = min(bins["low"].min(), points["point"].min() - step / 2)
+    return alt.Scale(domain=[low, max(bins["high"].max(), points["point"].max() + step / 2)], nice=False, zero=False)
 
 
 def ladder(rows: pd.DataFrame, floor: float, top: float) -> alt.LayerChart:
     """Accuracy by bits for every rung. Columns bits, accuracy, rung, KB."""
     order = list(dict.fromkeys(rows["rung"]))
     base = alt.Chart(rows).encode(
-        x=alt.X("bits:Q", title="bits", scale=alt.Scale(reverse=True, zero=False)).axis(format="d", tickMinStep=1),
+        x=alt.X("bits:Q", scale=alt.Scale(domain=[8.2, 1.8], nice=False)).axis(format="d", tickMinStep=1),
         y=alt.Y("accuracy:Q", title="accuracy, validation", scale=alt.Scale(domain=[floor, top])).axis(format="%"),
         color=alt.Color("rung:N", scale=alt.Scale(domain=order, range=RUNG_COLOURS)).legend(columns=2),
         tooltip=["rung", "bits", alt.Tooltip("accuracy:Q", format=".2%"), alt.Tooltip("KB:Q", format=",.1f")],

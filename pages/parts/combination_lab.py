@@ -173,5 +173,5 @@ def _lesson(rows: list[dict[str, Any]], asked: dict[str, Any]) -> str:
         "predictions that differ: on a coarse grid many weights are equally small, and which of them go is chance. Low "
         f"rank last leaves {late['zeros']:.0%} zeros and {late['levels']:,} levels: **both earlier steps were for "
         f"nothing**. On the factors all three hold, rank {own['rank']}, {own['zeros']:.0%} zeros, {own['levels']} "
-        f"levels, in {own['kb']:.1f} KB against {first['kb']:.1f}."
+        f"levels: {own['kb']:.1f} KB and {own['accuracy']:.2%}, against {first['kb']:.1f} KB."
     )

@@ -68,7 +68,7 @@ of activations."""
 ROUNDINGS = {"nearest": "Nearest", "gptq": "GPTQ"}
 HELP_ROUNDING = """*Nearest*: each weight to its nearest point. *GPTQ*: one input after the other, and the error of
 each is made up for by the weights that are still free, so that the layer's **output** on real images changes least. The
-weights are then further away, and the network is better."""
+weights are then further away, and the network is usually better, most of all where grids are clipped."""
 HELP_BIAS = "What rounding takes from each output on average, over 2,048 training images, is put into its bias."
 HELP_ACTIVATIONS = """Round the signals between the layers to the same number of bits, with ranges measured on 2,048
 calibration images. The input image keeps its own 8 bits."""

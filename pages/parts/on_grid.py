@@ -20,26 +20,34 @@ def by_hand(config: CompressionConfig) -> None:
     st.subheader("By hand")
     bits = config.bits or 8
     how = config.granularity, config.symmetry, config.clip
-    left, middle, right = st.columns([1, 1.7, 1], gap="medium")
+    left, middle, right = st.columns([1, 2.1, 1], gap="medium")
     with left:
         st.caption("W, yours to change")
         frame = pd.DataFrame(START, columns=list("abc"))
         given = st.data_editor(frame, hide_index=True, key="hand_numbers", width="stretch").fillna(0.0).to_numpy(float)
     codes, near, scales, zero_points = inspection.quantize_by_hand(given, bits, *how)
     with middle:
-        st.caption(f"q = clamp(round(W / scale) + zero point), {bits} bits, and each row's grid")
+        st.caption(f"q = clamp(round(W / scale) + zero point), {bits} bits, each to the nearest point")
         table = pd.DataFrame(codes, columns=list("abc"))
         table["scale"], table["zero point"] = scales, zero_points.astype(int)
-        st.dataframe(table, hide_index=True, width="stretch", alt="Codes, scale and zero point of the small matrix")
+        table["largest error"] = np.abs(given - near).max(1)
+        st.dataframe(
+            table,
+            hide_index=True,
+            width="stretch",
+            alt="Codes, scale, zero point and largest error of each row of the small matrix",
+            column_config=dict.fromkeys(("scale", "largest error"), st.column_config.NumberColumn(format="%.4g")),
+        )
     with right:
         st.caption("Ŵ = scale · (q − zero point)")
-        shown = pd.DataFrame(near, columns=list("abc")).style.format("{:.3g}")
+        shown = pd.DataFrame(near, columns=list("abc")).style.format("{:.4g}")
         st.dataframe(shown, hide_index=True, width="stretch", alt="The small matrix, rebuilt from its codes")
-    worst = float(np.abs(given - near).max())
-    st.caption(
-        f"The largest error is {worst:.3g}, half a step {float(scales.max()) / 2:.3g}. The last row is small: see what "
-        "one scale for the whole tensor makes of it."
-    )
+    text = "No error is larger than half of its row's scale, unless the number was clipped."
+    if np.array_equal(given, START) and config.granularity == "tensor":
+        text += f" One scale for all three rows has made the small last row {', '.join(map(str, codes[2].tolist()))}."
+    elif np.array_equal(given, START):
+        text += " The last row is small: see what one scale for the whole tensor makes of it."
+    st.caption(text)
 
 
 def section(choice: state.Choice) -> None:
@@ -52,10 +60,11 @@ def section(choice: state.Choice) -> None:
     tensor = tensor if tensor in names else default
     is_signal = tensor.endswith((".input", ".between"))
     layer = tensor.partition(".")[0]
+    channel = None if is_signal else _channel(choice, tensor)
     if is_signal:
         found, unit = inspection.signal_on_grid(bench, *choice, tensor), f"|x|, {tensor}"
     else:
-        found, unit = _weight(choice, tensor), f"weight, {tensor}"
+        found, unit = inspection.weight_on_grid(bench, *choice, tensor, channel), f"weight, {tensor}"
     if found is None:
         st.info(f"{tensor} is float32: choose bits at the left, or bits of its own on Explore, to see its grid.")
         return
@@ -65,36 +74,37 @@ def section(choice: state.Choice) -> None:
     bins["where"] = np.where(beyond, "clipped", "inside")
     points = pd.DataFrame({"point": found.points})
     about = f"Histogram of {tensor} with the {len(points)} points of its grid"
-    charts.draw(charts.on_grid(bins, points), about)
+    charts.draw(charts.on_grid(bins, points, found.step), about)
     rows = pd.DataFrame({"x": found.before, "change": found.after - found.before})
-    charts.draw(charts.rounding(rows, bins, found.step, unit), f"Change by rounding for some of {tensor}")
-    left_out = "" if is_signal else " Pruned weights are left out; half a step to either side is dashed."
+    charts.draw(charts.rounding(rows, bins, points, found.step, unit), f"Change by rounding for some of {tensor}")
+    what = "signals" if is_signal else "weights of this channel" if channel is not None else "weights"
     st.markdown(
         f"{len(found.points)} points, {found.step:.4g} apart, 0 is code {found.zero_point}; {found.clipped:.2%} of the "
-        f"numbers lie beyond its ends and are clipped. They change by **{found.error:.1%}** of their size"
-        + ("." if is_signal else f" (root of the mean square), {_output(choice, layer)}")
-        + left_out
+        f"numbers lie more than half a step beyond the outermost ones. The {what} change by **{found.error:.1%}** of "
+        f"their size (root of the mean square){'' if is_signal else _output(choice, layer)}."
     )
+    if not is_signal:
+        st.caption(
+            f"Pruned weights are left out. Below: {len(found.before):,} of the weights; half a step to either side is "
+            "dashed."
+        )
 
 
-def _weight(choice: state.Choice, tensor: str) -> inspection.OnGrid | None:
-    """One output channel's weights where each has its grid, else all."""
-    bench = state.workbench()
-    grids, channel = inspection.grids_of(bench, *choice, tensor), None
-    if grids > 1:
-        channel = int(st.slider("Output channel", 0, grids - 1, 0, key=f"channel_{tensor}_{grids}"))
-    return inspection.weight_on_grid(bench, *choice, tensor, channel)
+def _channel(choice: state.Choice, tensor: str) -> int | None:
+    """Which output channel is looked at, where each has its grid."""
+    grids = inspection.grids_of(state.workbench(), *choice, tensor)
+    return None if grids == 1 else int(st.slider("Output channel", 0, grids - 1, 0, key=f"channel_{tensor}_{grids}"))
 
 
 def _output(choice: state.Choice, layer: str) -> str:
     """What all grids of the layer do to its output, and what nearest rounding, or GPTQ, would do instead."""
     bench, config = state.workbench(), choice.config
     own = inspection.output_error(bench, *choice, layer)
-    text = f"the **output** of all of {layer}, on real images, by **{own:.1%}**."
+    text = f"; the **output** of the whole layer {layer}, on real images, by **{own:.1%}**"
     if config.recovery is not None or config.bits_of(layer) == FLOAT_BITS:
         return text
     other = "nearest" if config.rounding == "gptq" else "gptq"
     changed = replace(config, rounding=other)
     beside = inspection.output_error(bench, choice.baseline, changed, layer)
     words = {"gptq": "GPTQ", "nearest": "rounding to the nearest point"}[other]
-    return f"{text} With {words} it would be {beside:.1%}."
+    return f"{text}. With {words} it would be {beside:.1%}"

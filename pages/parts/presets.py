@@ -2,13 +2,9 @@
 
 from dataclasses import replace
 
-from core.assignment import ITERATIVE, iterative
+from core.assignment import ITERATIVE, alike, iterative
 from core.config import CompressionConfig, LayerConfig
 from pages.parts.state import START, Choice
-
-
-def _alike(bits: int) -> CompressionConfig:
-    return CompressionConfig(bits=bits, activation_bits=bits)
 
 
 def _middle(rank: int) -> CompressionConfig:
@@ -21,10 +17,11 @@ PRESETS: dict[str, Choice] = {
     "CNN as trained": Choice("cnn", CompressionConfig()),
     "Assignment: one-shot pruning, 80 %": Choice("cnn", CompressionConfig(sparsity=0.8)),
     "Assignment: iterative pruning, 96 %": Choice("cnn", replace(ITERATIVE, sparsity=0.96, recovery=iterative(8))),
-    "Assignment: 8 bits": Choice("cnn", _alike(8)),
-    "Assignment: 6 bits": Choice("cnn", _alike(6)),
-    "Assignment: 4 bits": Choice("cnn", _alike(4)),
-    "Assignment: 2 bits": Choice("cnn", _alike(2)),
+    "Assignment: 8 bits": Choice("cnn", alike(8)),
+    "Assignment: 6 bits": Choice("cnn", alike(6)),
+    "Assignment: 4 bits": Choice("cnn", alike(4)),
+    "Assignment: 2 bits": Choice("cnn", alike(2)),
+    "3 bits, clipped and rounded by GPTQ": Choice("cnn", alike(3, "+ GPTQ")),
     "Report: MLP as trained": Choice("mlp-course", CompressionConfig()),
     "Report: 50 % of fc2's rank removed": Choice("mlp-course", _middle(256)),
     "Report: 80 % of fc2's rank removed": Choice("mlp-course", _middle(102)),

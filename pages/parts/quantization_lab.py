@@ -14,23 +14,29 @@ from pages.parts import charts, figures, jobs, live, state
 INTRODUCTION = r"""`linear_quantize` puts every number on a grid of integers,
 $q = \mathrm{clamp}(\mathrm{round}(x / s) + z)$, and `linear_dequantize` says what an integer stands for,
 $\hat x = s\,(q - z)$. $s$ is the **scale**, the step of the grid, $z$ the **zero point**. Inside the grid no number
-moves by more than $s/2$; what lies beyond its ends is clipped."""
-ABOUT_LADDER = """Nothing is trained here. Each rung adds one step to those before it: a scale for every output channel,
-grids that clip a few large numbers, biases that get back what rounding took on average, weights rounded so that their
-errors cancel on real inputs, and at last a zero point. Weights only, and weights and activations alike."""
-ABOUT_TRAINING = """The assignment: weights and activations at the same number of bits, before and after training.
-Training goes on through the rounding, weights and the **steps of all grids** are learned (LSQ), and the baseline's own
-predictions are learned from. 2 bits are trained three times as long."""
-ABOUT_WIDTHS = "Round the weights of one layer and leave the others float32: what does the whole network lose?"
+moves by more than $s/2$; what lies beyond its ends is clipped. The figures above, *By hand* and the grid follow the
+controls at the left; the experiments below have settings of their own."""
+ABOUT_LADDER = """Nothing is trained here. Each rung adds one step to those before it: a scale for every output
+channel, grids that clip a few large numbers, biases that get back what rounding took on average, weights rounded so
+that their errors cancel on real inputs, and at last a zero point. On the left only weights are rounded, on the right
+activations, too, to the same number of bits."""
+ABOUT_TRAINING = """The assignment: weights and activations at the same number of bits, before and after training. Each
+training starts at the best rung of the ladder (on validation). It looks through the rounding (straight-through), learns
+weights and the **steps of all grids** (LSQ), from the labels and from the baseline's predictions (distillation). 2 bits
+are trained three times as long. The epoch with the best validation accuracy is kept."""
+ABOUT_WIDTHS = """Round the weights of one layer (per channel, clipped, GPTQ) and leave everything else float32: what
+does the whole network lose?"""
 ABOUT_MIXED = """Where should the next byte be saved? All layers begin at 8 bits; at every step the one loses a bit
-whose validation loss rises least per byte saved. Activations stay at 8 bits, weights are rounded by GPTQ."""
+whose validation loss rises least per byte saved. Activations stay at 8 bits, weights are rounded by GPTQ, nothing is
+trained."""
 HELP_EPOCHS = "Of quantization-aware training, at each number of bits; three times as many at 2 bits."
+HELP_AXIS = "Only where the chart begins."
 HELP_ALLOWANCE = "How many points of accuracy fewer bits may cost."
 BEST_RUNG = "+ GPTQ"
 WHAT = {False: "Weights only", True: "Weights and activations alike"}
 WHEN = {"minmax": "plain", "before": "best rung", "after": "trained"}
 """Of the experiment: key, and what the charts call it."""
-DURATION = "Ten minutes for the CNN, one after the other. What was run before is there at once."
+DURATION = "Ten minutes for the CNN, four for the MLP, one after the other. What was run before is there at once."
 
 
 def controls(baseline: str) -> dict[str, dict[str, Any]]:
@@ -57,7 +63,7 @@ def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
     table["KB"] = table["bytes"] / 1024
     whole = table["accuracy"] - table["difference"]
     lowest = st.segmented_control(
-        "From", ["0 %", "80 %", "90 %"], default="80 %", required=True, key="w_ladder_floor", help="Of the axis."
+        "Axis from", ["0 %", "80 %", "90 %"], default="80 %", required=True, key="w_ladder_floor", help=HELP_AXIS
     )
     floor, top = float(str(lowest).split()[0]) / 100, float(whole.iloc[0]) + 0.01
     for cell, (activations, words) in zip(st.columns(2), WHAT.items(), strict=True):
@@ -84,9 +90,15 @@ def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
         st.markdown(
             f"Within {100 * allowance():g} pp it gets to **{fewest['bits']} bits** without training: "
             f"{fewest['accuracy']:.2%} on validation ({figures.points(fewest['difference'])}). On the test images, "
-            f"opened for this verdict: **{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}."
+            f"opened for this verdict: **{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}"
+            f"{_over(test.comparison.difference, allowance())}."
         )
         _to_explore(config, "ladder")
+
+
+def _over(difference: float, allowed: float) -> str:
+    """What was chosen on validation need not hold on test."""
+    return "" if difference >= -allowed else f": on test that is more than {100 * allowed:g} pp"
 
 
 def _to_explore(config: CompressionConfig, key: str, label: str = "Use it on Explore") -> None:
@@ -95,72 +107,90 @@ def _to_explore(config: CompressionConfig, key: str, label: str = "Use it on Exp
         st.switch_page("pages/explore.py")
 
 
-def before_and_after(baseline: str, found: dict[str, Any]) -> None:
-    """The assignment's table and chart, the answer in a sentence, and each width's curves and classes."""
+def before_and_after(found: dict[str, Any]) -> None:
+    """The assignment's chart and table, the answer in a sentence, and each width's curves and classes."""
     rows = found["rows"]
+    _chart(found)
+    st.dataframe(
+        pd.DataFrame(_table(found)),
+        hide_index=True,
+        height=35 * (3 * len(rows) + 2) + 3,
+        alt="Accuracy, precision, recall, F1 and size at every number of bits, before and after training",
+        column_config=_columns(),
+    )
+    st.caption(
+        "Precision, recall and F1 are means of the ten classes, test images. `model_size_kb`: weights at their bits, "
+        "biases in float32, no file. Where coarse rounding makes most weights zero, the file is smaller: a map of the "
+        "zeros, and the others alone."
+    )
+    st.markdown(_answer(found, allowance()))
+    best = assignment.fewest_bits(rows, allowance())
+    if best is not None:
+        config = CompressionConfig.from_json(best["after"]["config"])
+        _to_explore(config, "trained", f"Use {best['bits']} bits on Explore")
+    _one_width(rows)
+
+
+def _chart(found: dict[str, Any]) -> None:
+    baseline = found["float32"]["test"]["accuracy"]
     chart = pd.DataFrame(
         {
             "bits": row["bits"],
             "when": words,
             "accuracy": row[when]["test"]["accuracy"],
-            "low": row[when]["test"]["accuracy"] - row[when]["test"]["difference"] + row[when]["test"]["interval"][0],
-            "high": row[when]["test"]["accuracy"] - row[when]["test"]["difference"] + row[when]["test"]["interval"][1],
+            "low": baseline + row[when]["test"]["interval"][0],
+            "high": baseline + row[when]["test"]["interval"][1],
             "KB": row[when]["bytes"] / 1024,
         }
-        for row in rows
+        for row in found["rows"]
         for when, words in WHEN.items()
     )
-    baseline_test = found["float32"]["test"]["accuracy"]
     lowest = st.segmented_control(
-        "From", ["0 %", "85 %"], default="85 %", required=True, key="w_trained_floor", help="Of the axis."
+        "Axis from", ["0 %", "85 %"], default="85 %", required=True, key="w_trained_floor", help=HELP_AXIS
     )
     shown = chart if lowest == "0 %" else chart[chart["low"] > 0.85]
-    charts.draw(charts.before_after(shown, baseline_test), "Accuracy on test by bits, before and after training")
+    charts.draw(charts.before_after(shown, baseline), "Accuracy on test by bits, before and after training")
     below = chart[~chart.index.isin(shown.index)]
     left_out = [f"{row.bits} bits, {row.when}" for row in below.itertuples()]
     st.caption(
-        f"The dashed line is the network as trained, {baseline_test:.2%}; spans are 95 % intervals of the difference "
-        "to it. *Plain*: a scale per channel up to the largest number, nothing else."
+        f"The dashed line is the network as trained, {baseline:.2%}; spans are 95 % intervals of the difference to it. "
+        "*Plain*: a scale per channel up to the largest number, nothing else."
         + (f" Below the axis: {', '.join(left_out)}." if left_out else "")
     )
-    st.dataframe(
-        pd.DataFrame(_table_row(found, row) for row in rows),
-        hide_index=True,
-        alt="Accuracy, loss and size at every number of bits, before and after training",
-        column_config=_columns(),
-    )
-    st.markdown(_answer(found, allowance()))
-    best = assignment.fewest_bits(rows, allowance())
-    if best is not None:
-        _to_explore(
-            CompressionConfig.from_json(best["after"]["config"]), "trained", f"Use {best['bits']} bits on Explore"
-        )
-    _one_width(rows)
 
 
-def _table_row(found: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    after = row["after"]
-    low, high = after["test"]["interval"]
+def _table(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for the network as it is, and for every number of bits before and after training."""
+    listed = [(32, "float32", found["float32"])]
+    listed += [(row["bits"], words, row[when]) for row in found["rows"] for when, words in WHEN.items()]
+    return [_table_row(found, *each) for each in listed]
+
+
+def _table_row(found: dict[str, Any], bits: int, words: str, own: dict[str, Any]) -> dict[str, Any]:
+    test = own["test"]
+    low, high = test["interval"]
+    means = test["report"]["macro avg"]
     return {
-        "bits": row["bits"],
-        "model_size_kb": after["kb"],
-        "ratio": found["kb"] / after["kb"],
-        "KB": after["bytes"] / 1024,
-        **{words: 100 * row[when]["accuracy"] for when, words in WHEN.items()},
-        "trained, test": 100 * after["test"]["accuracy"],
-        "change": 100 * after["test"]["difference"],
+        "bits": bits,
+        "": words,
+        "test": 100 * test["accuracy"],
+        "change": 100 * test["difference"],
         "interval": f"{100 * low:+.2f} to {100 * high:+.2f}",
-        "F1": 100 * after["test"]["report"]["macro avg"]["f1"],
+        "validation": 100 * own["accuracy"],
+        **{measure: 100 * means[measure] for measure in ("precision", "recall", "f1")},
+        "model_size_kb": own["kb"],
+        "ratio": found["kb"] / own["kb"],
+        "KB": own["bytes"] / 1024,
     }
 
 
 def _columns() -> dict[str, Any]:
     number = st.column_config.NumberColumn
+    percent = ("test", "validation", "precision", "recall", "f1")
     return {
-        **{name: number(format="%.2f %%") for name in (*WHEN.values(), "trained, test")},
-        "change": number("change, test", format="%+.2f pp", help="Trained, against the network as trained in float32."),
-        "F1": number("F1, test", format="%.2f %%", help="Mean of the ten classes, trained."),
-        "model_size_kb": number(format="%.1f", help="In theory: weights at their bits, biases in float32, no file."),
+        **{name: number(format="%.2f %%") for name in percent},
+        "change": number(format="%+.2f pp", help="Against the network as trained in float32, with 95 % interval."),
+        "model_size_kb": number(format="%.1f"),
         "KB": number("KB in the file", format="%.1f"),
         "ratio": number(format="%.1f ×", help="model_size_kb of the float32 network over that of this one."),
     }
@@ -169,24 +199,27 @@ def _columns() -> dict[str, Any]:
 def _answer(found: dict[str, Any], allowed: float) -> str:
     """Which bits are best, with this run's figures."""
     rows = found["rows"]
-    best = assignment.fewest_bits(rows, allowed)
-    kb = f"`model_size_kb`: {found['kb']:,.1f} KB in float32"
-    if best is None:
-        return f"{kb}. At no number of bits does training keep the loss within {100 * allowed:g} pp: try more epochs."
-    after, test = best["after"], best["after"]["test"]
-    low, high = test["interval"]
-    free = [row for row in rows if row["after"]["interval"][1] >= 0]
-    least = min(free, key=lambda row: int(row["bits"]), default=None)
-    text = (
-        f"{kb}, {after['kb']:,.1f} KB at {best['bits']} bits, {found['kb'] / after['kb']:.1f} times less (the real "
-        f"file has {figures.kilobytes(after['bytes'])}). **{best['bits']} bits are the fewest within "
-        f"{100 * allowed:g} pp**: {after['accuracy']:.2%} on validation ({figures.points(after['difference'])}). On "
-        f"the test images, opened for this verdict: **{test['accuracy']:.2%}**, {figures.points(test['difference'])} "
-        f"({100 * low:+.2f} to {100 * high:+.2f})."
+    listed = ", ".join(
+        f"{row['bits']} bits {found['kb'] / own['kb']:.1f}× at {figures.points(own['test']['difference'])}"
+        for row, own in ((row, row["after"]) for row in rows)
     )
-    if least is not None:
-        text += f" The loss cannot be told from chance down to **{least['bits']} bits** (validation)."
-    return text
+    text = f"Trained, times smaller and what is lost on the test images: {listed}. "
+    free = [row for row in rows if row["after"]["test"]["interval"][1] >= 0]
+    if free:
+        least = min(free, key=lambda row: int(row["bits"]))
+        text += f"Down to **{least['bits']} bits** the loss on test cannot be told from chance. "
+    best = assignment.fewest_bits(rows, allowed)
+    if best is None:
+        return f"{text}At no number of bits does training keep it within {100 * allowed:g} pp on validation."
+    after, test = best["after"], best["after"]["test"]
+    return (
+        f"{text}**{best['bits']} bits are the fewest within {100 * allowed:g} pp** on validation: "
+        f"{after['accuracy']:.2%} ({figures.points(after['difference'])}), {after['kb']:,.1f} KB instead of "
+        f"{found['kb']:,.1f} by `model_size_kb`, {figures.kilobytes(after['bytes'])} in the file. On "
+        f"the test images, opened for this verdict: "
+        f"**{test['accuracy']:.2%}**{_over(test['difference'], allowed)}. "
+        f"It is {figures.settings(CompressionConfig.from_json(after['config']))}."
+    )
 
 
 def _one_width(rows: list[dict[str, Any]]) -> None:
@@ -198,6 +231,11 @@ def _one_width(rows: list[dict[str, Any]]) -> None:
     for cell, chart in zip((loss, accuracy), charts.training_curves(pd.DataFrame(row["history"])), strict=True):
         with cell:
             charts.draw(chart, f"Loss and accuracy while the network was trained at {name}")
+    kept = max(row["history"], key=lambda epoch: epoch["validation_accuracy"])
+    st.caption(
+        f"Epoch {kept['epoch']} is kept. Half of the loss is the cross entropy with the labels, half the distance to "
+        "the baseline's predictions, so that it does not fall to 0."
+    )
     table = pd.DataFrame(
         {
             "class": label,
@@ -213,6 +251,7 @@ def _one_width(rows: list[dict[str, Any]]) -> None:
     st.dataframe(
         table,
         hide_index=True,
+        height=35 * (len(table) + 1) + 3,
         alt=f"Precision, recall and F1 by class at {name}, before and after training",
         column_config=dict.fromkeys(table.columns[1:], percent),
     )
@@ -225,7 +264,21 @@ def sensitivity(rows: list[dict[str, Any]]) -> None:
     charts.draw(charts.sensitivity(table, allowed, "bits"), "Accuracy lost by rounding each layer alone, by its bits")
     loss = -table[table["bits"] == 2].set_index("layer")["difference"]
     first, last = loss.idxmax(), loss.idxmin()
+    gentle = f"costs {100 * loss[last]:.2f}" if loss[last] >= 0 else f"gains {-100 * loss[last]:.2f}"
     st.markdown(
-        f"At 2 bits **{first}** alone costs {100 * loss[first]:.2f} points, the most; **{last}** alone "
-        f"{100 * loss[last]:.2f}, the least. The dashed line is the allowance of {100 * allowed:g} pp."
+        f"At 2 bits **{first}** alone costs {100 * loss[first]:.2f} points, the most; **{last}** alone {gentle}. The "
+        f"dashed line is the allowance of {100 * allowed:g} pp."
     )
+
+
+def mixed_beside(steps: list[dict[str, Any]], trained: dict[str, Any]) -> None:
+    """What bits of its own for every layer bring, beside the fewest bits everywhere and training."""
+    fewest = trained["rows"][-1]["after"]
+    near = [step for step in steps if step["bytes"] <= fewest["bytes"]]
+    if near:
+        best = max(near, key=lambda step: float(step["accuracy"]))
+        st.markdown(
+            f"Beside it, 2 bits everywhere and trained: {figures.kilobytes(fewest['bytes'])}, "
+            f"{fewest['accuracy']:.2%}. Layer by layer, with activations at 8 bits and **without any training**: "
+            f"{figures.kilobytes(best['bytes'])}, **{best['accuracy']:.2%}**."
+        )
