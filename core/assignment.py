@@ -218,19 +218,20 @@ def ways(epochs: int = 8) -> dict[str, list[CompressionConfig]]:
     """Ways to make a network smaller and their combinations, each from the gentlest to the hardest, with training.
 
     Where bits come after something else, the network first trains without them: schedule "iterative". The baseline
-    teaches there: 90 % sparse with 4 bits have 93.7 on validation with it, 93.5 without.
+    teaches there: 90 % sparse with 4 bits have 93.7 on validation with it, 93.5 without. epochs : at least 2
     """
     steps = iterative(epochs)
     taught = replace(steps, distillation=True)
     fewer: dict[str, Any] = {"bits": 4, "activation_bits": 4, "recovery": taught, **RUNGS["+ GPTQ"]}
     narrow = CompressionConfig(channel_score="activation", scope="layer", recovery=RecoveryConfig(epochs, RATE))
     channels = [replace(narrow, channel_share=share) for share in (0.7, 0.5, 0.35, 0.25, 0.18)]
+    rungs = {3: "+ zero point", 2: "+ zero point"}
     both = ((0.5, 0.6), (0.5, 0.8), (0.35, 0.6), (0.35, 0.75), (0.25, 0.5), (0.25, 0.7))
     return {
         "weights": [replace(ITERATIVE, sparsity=s, recovery=steps) for s in (0.9, 0.94, 0.96, 0.97, 0.98)],
         "channels": channels,
         "bits": [
-            replace(alike(bits, "+ GPTQ"), recovery=quantized_training(bits, max(1, epochs // 2)))
+            replace(alike(bits, rungs.get(bits, "+ GPTQ")), recovery=quantized_training(bits, epochs // 2))
             for bits in (8, 6, 5, 4, 3, 2)
         ],
         "weights + bits": [replace(ITERATIVE, sparsity=s, **fewer) for s in (0.8, 0.9, 0.93, 0.95, 0.96, 0.97)],
