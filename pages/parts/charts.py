@@ -497,7 +497,7 @@ def ways(rows: pd.DataFrame) -> alt.LayerChart:
         color=alt.condition("datum.best", alt.value(PINNED), alt.value(CURRENT)),
         shape=alt.condition("datum.best", alt.value("diamond"), alt.value("circle")),
     )
-    words = base.mark_text(align="left", dx=12, fontSize=FONT - 1).encode(text=alt.Text("label:N"))
+    words = base.mark_text(align="left", dx=12, fontSize=FONT - 1, color=NEUTRAL).encode(text=alt.Text("label:N"))
     return alt.layer(lines, points, words).properties(height=alt.Step(38))
 
 

@@ -166,7 +166,7 @@ def _lesson(rows: list[dict[str, Any]], asked: dict[str, Any]) -> str:
     """What the orders teach, with this run's figures."""
     by_order = {row["order"]: row for row in rows}
     first, second = by_order["prune → quantize"], by_order["quantize → prune"]
-    late, own = by_order["prune → quantize → low rank"], by_order[assignment.OWN_ORDER]
+    late, own = by_order["prune → quantize → low rank"], rows[-1]
     return (
         f"{asked['layer']}, {asked['sparsity']:.0%} sparse, {asked['bits']} bits. Prune, then quantize: "
         f"**{first['accuracy']:.2%}**; the other way round **{second['accuracy']:.2%}**, with {second['flips']} "
