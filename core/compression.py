@@ -112,13 +112,10 @@ class Statistics:
         With the weights as they are now; remembered, since every number of bits needs the same signals.
         """
         layers = network.freeze().layers
-        key = tuple(layer.content for layer in layers)
-        if key not in self._ranges:
-            _keep(self._ranges, key, inference.ranges(layers, self.images.numpy()), REMEMBERED_RANGES)
-        largest = self._ranges[key]
+        largest = self._largest(layers)
         if clip == "minmax" or bits is None:
             return largest
-        counts = self.histograms(network)
+        counts = self._counted(layers)
         return {
             name: quantization.clipped_activation(counts[name], top, bits, signed=name.endswith("between"))
             for name, top in largest.items()
@@ -126,10 +123,18 @@ class Statistics:
 
     def histograms(self, network: "CompressedNetwork") -> dict[str, NDArray[Any]]:
         """Of |x| where `activation_ranges` are, from 0 to the largest, over `SIGNAL_IMAGES` images."""
-        layers = network.freeze().layers
+        return self._counted(network.freeze().layers)
+
+    def _largest(self, layers: tuple[StoredLayer, ...]) -> dict[str, float]:
+        key = tuple(layer.content for layer in layers)
+        if key not in self._ranges:
+            _keep(self._ranges, key, inference.ranges(layers, self.images.numpy()), REMEMBERED_RANGES)
+        return self._ranges[key]
+
+    def _counted(self, layers: tuple[StoredLayer, ...]) -> dict[str, NDArray[Any]]:
         key = tuple(layer.content for layer in layers)
         if key not in self._histograms:
-            counts = inference.histograms(layers, self.images[:SIGNAL_IMAGES].numpy(), self.activation_ranges(network))
+            counts = inference.histograms(layers, self.images[:SIGNAL_IMAGES].numpy(), self._largest(layers))
             _keep(self._histograms, key, counts, REMEMBERED_RANGES)
         return self._histograms[key]
 
@@ -329,10 +334,10 @@ def quantize(network: CompressedNetwork, config: CompressionConfig, statistics: 
     for name, own in network.named().items():
         if own.bits == FLOAT_BITS:
             continue
-        before = own.matrix(own.masked_weights()).clone()
+        before = own.matrix(own.masked_weights()).clone() if config.bias_correction else None
         if config.rounding == "gptq":
             round_together(own, statistics)
-        if config.bias_correction:
+        if before is not None:
             mean, after = statistics.means()[name][own.columns], own.matrix(own.effective_weights())
             own.bias.add_(quantization.bias_correction(before, after, mean))
     return network
@@ -342,15 +347,14 @@ def quantize(network: CompressedNetwork, config: CompressionConfig, statistics: 
 def round_together(own: CompressedLayer, statistics: Statistics) -> None:
     """Put the weights of a quantized layer on their grids by `quantization.gptq`, in place; the second factor with what
     the first one, not rounded, gives for the baseline's inputs."""
-    first, name = own.masked_weights()[0], own.layer.name
-    for i, weight in enumerate(own.masked_weights()):
-        if i == 0:
-            known = statistics.compensation(name, own.columns)
-        else:
-            second, factor = statistics.moments()[name][1], low_rank.as_matrix(first).double()
-            known = quantization.compensation(factor @ second[own.columns][:, own.columns] @ factor.T)
+    first, *others = (weight.clone() for weight in own.masked_weights())  # which are about to change
+    known = [statistics.compensation(own.layer.name, own.columns)]
+    if others:
+        second, factor = statistics.moments()[own.layer.name][1], low_rank.as_matrix(first).double()
+        known.append(quantization.compensation(factor @ second[own.columns][:, own.columns] @ factor.T))
+    for i, weight in enumerate((first, *others)):
         grid = quantization.Grid(getattr(own, f"scale{i}"), getattr(own, f"zero_point{i}"))
-        own.weights[i].copy_(quantization.gptq(weight, grid, own.bits, known, getattr(own, f"mask{i}")))
+        own.weights[i].copy_(quantization.gptq(weight, grid, own.bits, known[i], getattr(own, f"mask{i}")))
 
 
 def prune_gradually(

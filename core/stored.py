@@ -153,7 +153,7 @@ def _encode(tensor: StoredTensor) -> Arrays:
     if tensor.scale is None:
         return arrays | {f"{tensor.name}.values": np.ascontiguousarray(chosen)}
     offset = _offsets(tensor.bits, None if tensor.zero_point is None else tensor.zero_point.numpy(), values.shape)
-    unsigned = (values + offset)[nonzero] if sparse else values + offset
+    unsigned = chosen + (offset[nonzero] if sparse else offset)
     arrays[f"{tensor.name}.codes"] = coding.pack_bits(unsigned.ravel(), tensor.bits)
     arrays[f"{tensor.name}.scale"] = tensor.scale.numpy()
     return arrays if tensor.zero_point is None else arrays | {f"{tensor.name}.zero_point": tensor.zero_point.numpy()}

@@ -295,6 +295,18 @@ def test_gptq_keeps_more_of_a_layers_output_and_the_corrected_bias_its_average(
     assert (kept - exact.mean(0)).abs().mean() < 0.1 * error["nearest"].mean(0).abs().mean()
 
 
+def test_a_mask_that_keeps_everything_changes_nothing_of_what_gptq_does(
+    baseline: Baseline, statistics: Statistics
+) -> None:
+    name = baseline.layers[2].name
+    config = CompressionConfig(bits=3, rounding="gptq").with_layer(name, rank=5)
+    without, masked = (compression.restructure(baseline, config, statistics) for _ in range(2))
+    for i, weight in enumerate(masked.named()[name].weights):
+        setattr(masked.named()[name], f"mask{i}", torch.ones_like(weight, dtype=torch.bool))
+    one, other = (weights(compression.quantize(each, config, statistics).freeze()) for each in (without, masked))
+    assert all(torch.equal(weight, other[key]) for key, weight in one.items())
+
+
 def test_clipped_activations_lose_less_than_those_up_to_the_largest(baseline: Baseline, statistics: Statistics) -> None:
     network = compress(baseline, CompressionConfig(), statistics)
     whole, clipped = (statistics.activation_ranges(network, clip, 3) for clip in ("minmax", "mse"))
