@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core import pruning, quantization
-from core.config import FLOAT_BITS, Clip, CompressionConfig, Granularity, Score, Symmetry
+from core.compression import CompressedNetwork, Statistics
+from core.config import FLOAT_BITS, Clip, CompressionConfig, Granularity, Rounding, Score, Symmetry
 from core.workbench import Workbench
 
 Matrix = NDArray[np.float64]
@@ -65,24 +66,47 @@ def unrounded(config: CompressionConfig) -> CompressionConfig:
     return replace(config, layers=layers, bits=None, activation_bits=None, recovery=None)
 
 
-def weight_on_grid(
-    bench: Workbench, name: str, config: CompressionConfig, tensor: str, channel: int | None = None
-) -> OnGrid | None:
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """A network as it acts and as it was before rounding, made once for all that is looked at.
+
+    source : without grids, but with what was pruned; where the network was trained, the trained one itself
+    plain : without grids and training: its signals are those that the grids of activations were made for
+    """
+
+    acting: CompressedNetwork
+    source: CompressedNetwork
+    plain: CompressedNetwork
+    statistics: Statistics
+
+
+def look(bench: Workbench, name: str, config: CompressionConfig) -> Rounded:
+    """Raises NotRecovered where the configuration was not trained yet."""
+    acting, plain = bench.module(name, config), bench.module(name, unrounded(config))
+    source = plain if config.recovery is None else acting
+    return Rounded(acting, source, plain, bench.statistics(bench.baseline(name)))
+
+
+def only(config: CompressionConfig, layer: str, rounding: Rounding) -> CompressionConfig:
+    """The same with the weights of one layer rounded, in this way, and nothing else."""
+    return replace(unrounded(config), rounding=rounding).with_layer(layer, bits=config.bits_of(layer))
+
+
+def weight_on_grid(seen: Rounded, tensor: str, channel: int | None = None) -> OnGrid | None:
     """A stored weight, "fc1.weight" or one of two factors, and its grid; None where it is not quantized.
 
     channel : an output channel, where each has its own grid; None: all of them
     The numbers are those that were rounded, without those that were pruned; where the network was trained, as trained.
     """
     layer, part = _part(tensor)
-    acting = bench.module(name, config).named()[layer]
+    acting, source = seen.acting.named()[layer], seen.source.named()[layer]
     if acting.bits == FLOAT_BITS:
         return None
-    source = acting if config.recovery is not None else bench.module(name, unrounded(config)).named()[layer]
     with torch.no_grad():
         before, after = source.masked_weights()[part], acting.effective_weights()[part]
         scale, zero_point = getattr(acting, f"scale{part}"), getattr(acting, f"zero_point{part}")
-        zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
-        signed = getattr(acting, f"zero_point{part}") is None
+        signed = zero_point is None
+        zero_point = torch.zeros_like(scale) if signed else zero_point
         mask = getattr(acting, f"mask{part}")
         kept = torch.ones_like(before, dtype=torch.bool) if mask is None else mask
         if channel is not None and scale.numel() > 1:
@@ -118,12 +142,11 @@ def _span(x: NDArray[Any], step: float) -> tuple[float, float]:
     return (low, high) if high > low else (low - step, high + step)
 
 
-def output_error(bench: Workbench, name: str, config: CompressionConfig, layer: str) -> float:
+def output_error(seen: Rounded, layer: str) -> float:
     """sqrt(E|W x - W^ x|^2 / E|W x|^2) over the baseline's inputs of the layer: what rounding the weights does to its
     output. W : as `weight_on_grid` has it before rounding."""
-    acting = bench.module(name, config).named()[layer]
-    source = acting if config.recovery is not None else bench.module(name, unrounded(config)).named()[layer]
-    second = bench.statistics(bench.baseline(name)).moments()[layer][1]
+    acting, source = seen.acting.named()[layer], seen.source.named()[layer]
+    second = seen.statistics.moments()[layer][1]
     second = second[acting.columns][:, acting.columns]
     with torch.no_grad():
         before = acting.matrix(source.masked_weights()).double()
@@ -132,16 +155,16 @@ def output_error(bench: Workbench, name: str, config: CompressionConfig, layer: 
     return float((lost / whole.clamp_min(1e-30)).sqrt())
 
 
-def signal_on_grid(bench: Workbench, name: str, config: CompressionConfig, signal: str) -> OnGrid | None:
+def signal_on_grid(seen: Rounded, signal: str) -> OnGrid | None:
     """|x| of a signal, "LAYER.input" or "LAYER.between", over calibration images, and its grid; None where it is not
     quantized. `before` and `after` are the middles of the histogram's bins."""
     layer, _, kind = signal.partition(".")
-    acting = bench.module(name, config).named()[layer]
+    acting = seen.acting.named()[layer]
     scale = getattr(acting, f"{kind}_scale")
     if scale is None or acting.activation_bits is None:
         return None
-    statistics, plain = bench.statistics(bench.baseline(name)), bench.module(name, unrounded(config))
-    largest, fine = statistics.activation_ranges(plain)[signal], statistics.histograms(plain)[signal]
+    largest = seen.statistics.activation_ranges(seen.plain)[signal]
+    fine = seen.statistics.histograms(seen.plain)[signal]
     step, signed = scale.item(), kind == "between"
     x = torch.linspace(0, largest, 2 * len(fine) + 1).double()[1::2]
     x[0] = 0.0
@@ -158,18 +181,17 @@ def signal_on_grid(bench: Workbench, name: str, config: CompressionConfig, signa
     )  # fmt: skip
 
 
-def parts(bench: Workbench, name: str, config: CompressionConfig) -> dict[str, list[str]]:
-    """Stored weights of each layer, and the signals that are rounded where activations are, by layer."""
-    found: dict[str, list[str]] = {}
-    for layer, own in bench.module(name, config).named().items():
+def parts(seen: Rounded) -> list[str]:
+    """Stored weights, and the signals that are rounded where activations are, layer after layer."""
+    found: list[str] = []
+    for layer, own in seen.acting.named().items():
         kinds = [kind for kind in ("input", "between") if getattr(own, f"{kind}_scale") is not None]
-        found[layer] = own.stored_names() + [f"{layer}.{kind}" for kind in kinds]
+        found += own.stored_names() + [f"{layer}.{kind}" for kind in kinds]
     return found
 
 
-def grids_of(bench: Workbench, name: str, config: CompressionConfig, tensor: str) -> int:
+def grids_of(seen: Rounded, tensor: str) -> int:
     """How many grids a stored weight has: one per output channel, or one."""
     layer, part = _part(tensor)
-    own = bench.module(name, config).named()[layer]
-    scale = getattr(own, f"scale{part}")
+    scale = getattr(seen.acting.named()[layer], f"scale{part}")
     return 1 if scale is None else int(scale.numel())

@@ -1,5 +1,6 @@
 """What is drawn of a grid is the grid, and the errors are those of the tensors."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def test_a_weights_histogram_has_every_number_and_its_grid(
     bench: Workbench, small: str, symmetry: str, channel: int | None
 ) -> None:
     config = CompressionConfig(bits=3, clip="mse", symmetry=symmetry, sparsity=0.3)  # type: ignore[arg-type]
-    found = inspection.weight_on_grid(bench, small, config, "fc1.weight", channel)
+    found = inspection.weight_on_grid(inspection.look(bench, small, config), "fc1.weight", channel)
     assert found is not None
     (tensor,) = next(own for own in bench.network(small, config).layers if own.layer.name == "fc1").tensors
     plain = next(own for own in bench.network(small, CompressionConfig(sparsity=0.3)).layers if own.layer.name == "fc1")
@@ -53,32 +54,37 @@ def test_a_layers_output_error_is_that_of_its_outputs(bench: Workbench, small: s
         after = next(own for own in bench.network(small, config).layers if own.layer.name == "fc1").tensors[0].weight()
         before = bench.baseline(small).tensors["fc1.weight"]
         expected = float((x @ (before - after).T).norm() / (x @ before.T).norm())
-        assert inspection.output_error(bench, small, config, "fc1") == pytest.approx(expected, rel=1e-3)
+        alone = inspection.only(replace(config, rounding="nearest", activation_bits=3), "fc1", config.rounding)
+        for own in (config, alone):
+            seen = inspection.look(bench, small, own)
+            assert inspection.output_error(seen, "fc1") == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_signals_histogram_is_of_what_enters_the_layer(bench: Workbench, small: str) -> None:
     config = CompressionConfig(bits=4, activation_bits=3, clip="mse").with_layer("fc1", rank=4)
+    seen = inspection.look(bench, small, config)
     for signal, width in (("conv2.input", 4 * 14 * 14), ("fc1.between", 4), ("fc2.input", 12)):
-        found = inspection.signal_on_grid(bench, small, config, signal)
+        found = inspection.signal_on_grid(seen, signal)
         assert found is not None
         assert found.counts.sum() == width * compression.SIGNAL_IMAGES
         assert 0 <= found.clipped < 0.2
         assert 0 < found.error < 1
         assert len(found.points) == (4 if signal.endswith("between") else 8)
-    assert inspection.signal_on_grid(bench, small, CompressionConfig(bits=4), "fc2.input") is None
-    assert inspection.weight_on_grid(bench, small, CompressionConfig(activation_bits=4), "fc2.weight") is None
+    weights_only, signals_only = CompressionConfig(bits=4), CompressionConfig(activation_bits=4)
+    assert inspection.signal_on_grid(inspection.look(bench, small, weights_only), "fc2.input") is None
+    assert inspection.weight_on_grid(inspection.look(bench, small, signals_only), "fc2.weight") is None
 
 
 def test_the_parts_of_a_network_are_those_that_it_has(bench: Workbench, small: str) -> None:
     config = CompressionConfig(activation_bits=3).with_layer("fc1", rank=4)
-    assert inspection.parts(bench, small, config) == {
-        "conv1": ["conv1.weight"],
-        "conv2": ["conv2.weight", "conv2.input"],
-        "fc1": ["fc1.first", "fc1.second", "fc1.input", "fc1.between"],
-        "fc2": ["fc2.weight", "fc2.input"],
-    }
+    assert inspection.parts(inspection.look(bench, small, config)) == [
+        *("conv1.weight", "conv2.weight", "conv2.input"),
+        *("fc1.first", "fc1.second", "fc1.input", "fc1.between"),
+        *("fc2.weight", "fc2.input"),
+    ]
     per_channel, per_tensor = CompressionConfig(bits=4), CompressionConfig(bits=4, granularity="tensor")
-    assert [inspection.grids_of(bench, small, own, "conv2.weight") for own in (per_channel, per_tensor)] == [6, 1]
+    seen = [inspection.look(bench, small, own) for own in (per_channel, per_tensor)]
+    assert [inspection.grids_of(own, "conv2.weight") for own in seen] == [6, 1]
 
 
 def test_by_hand_is_the_same_as_the_operation() -> None:
@@ -98,7 +104,7 @@ def test_a_trained_network_is_shown_as_it_was_trained(
 
     config = CompressionConfig(bits=3, recovery=RecoveryConfig(1, 0.01))
     bench.recover("mlp", config)
-    found = inspection.weight_on_grid(bench, "mlp", config, "fc3.weight", 5)
+    found = inspection.weight_on_grid(inspection.look(bench, "mlp", config), "fc3.weight", 5)
     module = bench.module("mlp", config).named()["fc3"]
     assert found is not None
     assert found.step == pytest.approx(module.scale0[5].item())

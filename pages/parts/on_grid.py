@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from core import inspection
-from core.config import FLOAT_BITS, CompressionConfig
+from core.config import FLOAT_BITS, CompressionConfig, Rounding
 from pages.parts import charts, state
 
 START = [[0.9, -0.1, 0.4], [-0.3, 0.7, 0.2], [0.03, -0.02, 0.04]]
@@ -52,19 +50,19 @@ def by_hand(config: CompressionConfig) -> None:
 
 def section(choice: state.Choice) -> None:
     """A weight or a signal of the network: its histogram, its grid, what is clipped, what rounding changes."""
-    bench = state.workbench()
     st.subheader("A tensor of the network on its grid")
-    names = [name for held in inspection.parts(bench, *choice).values() for name in held]
+    seen = inspection.look(state.workbench(), *choice)
+    names = inspection.parts(seen)
     default = next((name for name in names if name.startswith("fc1")), names[0])
     tensor = st.pills("Tensor", names, default=default, required=True, key=f"grid_{choice.baseline}_{len(names)}")
     tensor = tensor if tensor in names else default
     is_signal = tensor.endswith((".input", ".between"))
     layer = tensor.partition(".")[0]
-    channel = None if is_signal else _channel(choice, tensor)
+    channel = None if is_signal else _channel(seen, tensor)
     if is_signal:
-        found, unit = inspection.signal_on_grid(bench, *choice, tensor), f"|x|, {tensor}"
+        found, unit = inspection.signal_on_grid(seen, tensor), f"|x|, {tensor}"
     else:
-        found, unit = inspection.weight_on_grid(bench, *choice, tensor, channel), f"weight, {tensor}"
+        found, unit = inspection.weight_on_grid(seen, tensor, channel), f"weight, {tensor}"
     if found is None:
         st.info(f"{tensor} is float32: choose bits at the left, or bits of its own on Explore, to see its grid.")
         return
@@ -81,7 +79,7 @@ def section(choice: state.Choice) -> None:
     st.markdown(
         f"{len(found.points)} points, {found.step:.4g} apart, 0 is code {found.zero_point}; {found.clipped:.2%} of the "
         f"numbers lie more than half a step beyond the outermost ones. The {what} change by **{found.error:.1%}** of "
-        f"their size (root of the mean square){'' if is_signal else _output(choice, layer)}."
+        f"their size (root of the mean square){'' if is_signal else _output(choice, seen, layer)}."
     )
     if not is_signal:
         st.caption(
@@ -90,21 +88,20 @@ def section(choice: state.Choice) -> None:
         )
 
 
-def _channel(choice: state.Choice, tensor: str) -> int | None:
+def _channel(seen: inspection.Rounded, tensor: str) -> int | None:
     """Which output channel is looked at, where each has its grid."""
-    grids = inspection.grids_of(state.workbench(), *choice, tensor)
+    grids = inspection.grids_of(seen, tensor)
     return None if grids == 1 else int(st.slider("Output channel", 0, grids - 1, 0, key=f"channel_{tensor}_{grids}"))
 
 
-def _output(choice: state.Choice, layer: str) -> str:
+def _output(choice: state.Choice, seen: inspection.Rounded, layer: str) -> str:
     """What all grids of the layer do to its output, and what nearest rounding, or GPTQ, would do instead."""
-    bench, config = state.workbench(), choice.config
-    own = inspection.output_error(bench, *choice, layer)
+    config, own = choice.config, inspection.output_error(seen, layer)
     text = f"; the **output** of the whole layer {layer}, on real images, by **{own:.1%}**"
     if config.recovery is not None or config.bits_of(layer) == FLOAT_BITS:
         return text
-    other = "nearest" if config.rounding == "gptq" else "gptq"
-    changed = replace(config, rounding=other)
-    beside = inspection.output_error(bench, choice.baseline, changed, layer)
+    other: Rounding = "nearest" if config.rounding == "gptq" else "gptq"
+    changed = inspection.only(config, layer, other)
+    beside = inspection.output_error(inspection.look(state.workbench(), choice.baseline, changed), layer)
     words = {"gptq": "GPTQ", "nearest": "rounding to the nearest point"}[other]
     return f"{text}. With {words} it would be {beside:.1%}"
