@@ -71,6 +71,11 @@ class Statistics:
     def means(self) -> dict[str, Tensor]:
         return {name: mean for name, (mean, _) in self.moments().items()}
 
+    def second(self, layer: str, columns: Tensor) -> Tensor:
+        """E[x x^T] of those inputs of a layer that are left; not copied where all are."""
+        whole = self.moments()[layer][1]
+        return whole if len(columns) == len(whole) else whole[columns][:, columns]
+
     def decomposition(
         self, layer: Layer, weight: Tensor, columns: Tensor, method: LowRankMethod
     ) -> low_rank.Decomposition:
@@ -87,20 +92,19 @@ class Statistics:
             if method == "svd":
                 found = low_rank.decompose(weight)
             else:
-                mean, second = self.moments()[layer.name]
-                found = low_rank.decompose_whitened(weight, mean[columns], second[columns][:, columns])
+                mean, second = self.means()[layer.name][columns], self.second(layer.name, columns)
+                found = low_rank.decompose_whitened(weight, mean, second)
             _keep(self._smaller, key, found, REMEMBERED_DECOMPOSITIONS)
         return found
 
     def compensation(self, layer: str, columns: Tensor) -> quantization.Compensation:
         """Of the inputs of a layer that are left."""
-        second = self.moments()[layer][1]
-        if len(columns) == len(second):
-            return self.compensations()[layer]
+        whole = self.compensations()[layer]
+        if len(columns) == len(whole.order):
+            return whole
         key = layer, columns.numpy().tobytes()
         if key not in self._fewer:
-            found = quantization.compensation(second[columns][:, columns])
-            _keep(self._fewer, key, found, REMEMBERED_COMPENSATIONS)
+            _keep(self._fewer, key, quantization.compensation(self.second(layer, columns)), REMEMBERED_COMPENSATIONS)
         return self._fewer[key]
 
     def activation_ranges(
@@ -350,8 +354,8 @@ def round_together(own: CompressedLayer, statistics: Statistics) -> None:
     first, *others = (weight.clone() for weight in own.masked_weights())  # which are about to change
     known = [statistics.compensation(own.layer.name, own.columns)]
     if others:
-        second, factor = statistics.moments()[own.layer.name][1], low_rank.as_matrix(first).double()
-        known.append(quantization.compensation(factor @ second[own.columns][:, own.columns] @ factor.T))
+        second, factor = statistics.second(own.layer.name, own.columns), low_rank.as_matrix(first).double()
+        known.append(quantization.compensation(factor @ second @ factor.T))
     for i, weight in enumerate((first, *others)):
         grid = quantization.Grid(getattr(own, f"scale{i}"), getattr(own, f"zero_point{i}"))
         own.weights[i].copy_(quantization.gptq(weight, grid, own.bits, known[i], getattr(own, f"mask{i}")))

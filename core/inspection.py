@@ -146,8 +146,7 @@ def output_error(seen: Rounded, layer: str) -> float:
     """sqrt(E|W x - W^ x|^2 / E|W x|^2) over the baseline's inputs of the layer: what rounding the weights does to its
     output. W : as `weight_on_grid` has it before rounding."""
     acting, source = seen.acting.named()[layer], seen.source.named()[layer]
-    second = seen.statistics.moments()[layer][1]
-    second = second[acting.columns][:, acting.columns]
+    second = seen.statistics.second(layer, acting.columns)
     with torch.no_grad():
         before = acting.matrix(source.masked_weights()).double()
         gap = before - acting.matrix(acting.effective_weights()).double()

@@ -53,7 +53,7 @@ def walk(steps: list[dict[str, Any]], setting: str) -> None:
     ratio = state.workbench().baseline(state.current().baseline).bytes / step["bytes"]
     st.markdown(
         f"**{figures.kilobytes(step['bytes'])}** ({step['bytes']:,} bytes), {ratio:.1f} times smaller than in float32, "
-        f"**{step['accuracy']:.2%}** ({figures.points(step['difference'])}), without training: "
+        f"**{step['accuracy']:.2%}** ({figures.points(step['difference'])}), without training; "
         f"{f'{setting} by layer: ' + listed if listed else 'every layer dense'}."
     )
     if st.button("Use it on Explore", icon=":material/tune:", key=f"use_{setting}"):
