@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from core.config import (
+    FORMATS,
     RECIPES,
     SWITCHES,
     ChannelScore,
@@ -81,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
 
     export = command("export", _export, "write a configuration as files, and verify them in a fresh process")
     _compression_options(export)
+    export.add_argument("--format", default=",".join(FORMATS), metavar="LIST", help="of packed, onnx, safetensors")
+    export.add_argument("--report", action="store_true", help="also write the report, as HTML, Markdown and DOCX")
     export.add_argument("--out", type=Path, required=True, metavar="DIR")
 
     again = command("reproduce", _reproduce, "a course document's experiments, with its figures beside ours")
@@ -325,9 +328,18 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    formats = [part.strip() for part in options.format.split(",")]
+    unknown = [part for part in formats if part not in FORMATS]
+    if unknown:
+        raise ConfigError(f"--format must be a list of {', '.join(FORMATS)}. Got {options.format!r} instead.")
     bench, config = _recovered(options)
-    say(f"Writing {options.out}, then verifying it in a fresh process on the test images ...")
-    verdict = bench.export(options.baseline, config, options.out)
+    verdict = bench.export(options.baseline, config, options.out, formats, lambda text, done: say(f"{text} ..."))
+    if options.report:
+        from core.report import content, document
+
+        say("Writing the report ...")
+        document.write(content.build(bench, options.baseline, config, verdict), options.out)
+        verdict["report"] = [str(options.out / name) for name in document.FILES]
     verdict["config"] = json.loads(config.to_json())
     _print(verdict, options.json)
     return 0 if verdict["ok"] else 1
@@ -336,7 +348,7 @@ def _export(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from core import artifact
 
-    verdict = artifact.verify(options.directory)
+    verdict = artifact.verify(options.directory, lambda text, done: say(f"{text} ..."))
     _print(verdict, options.json)
     return 0 if verdict["ok"] else 1
 

@@ -1,27 +1,79 @@
-"""Integers <-> bits: codes of b bits side by side, without a gap, the lowest bit first."""
+"""Integers -> bits: entropy coding with models that learn while they code. The way back is in `core.portable.loader`.
 
+An entropy coder spends -log2(p) bits on a symbol of probability p (Shannon 1948; asymmetric numeral systems, Duda 2009;
+the coder is the library constriction's, Bamler 2022). The models are ours: a symbol's probability follows from how
+often it came in the rows before, so that no table is stored.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from core.portable.loader import BUCKETS, COLUMN, ROW, TOTAL, bucket_shares, flag_frequencies, frequencies, odds
 
-def pack_bits(codes: NDArray[np.integer], bits: int) -> NDArray[np.uint8]:
-    """Unsigned codes below 2^bits -> ceil(n * bits / 8) bytes.
-
-    codes : (n,), bits : in [1, 8]
-    """
-    if not 1 <= bits <= 8:
-        raise ValueError(f"bits must be in [1, 8]. Got {bits} instead.")
-    if codes.size and (codes.min() < 0 or codes.max() >= 2**bits):
-        raise ValueError(f"codes must be in [0, {2**bits - 1}]. Got {codes.min()} to {codes.max()} instead.")
-    rows = np.unpackbits(codes.astype(np.uint8)[:, None], axis=1, count=bits, bitorder="little")
-    return np.packbits(rows, bitorder="little")
+Array = NDArray[Any]
 
 
-def unpack_bits(packed: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.uint8]:
-    """The inverse of `pack_bits`: the first `count` codes. Raises ValueError where there are fewer."""
-    if packed.size != -(-count * bits // 8):
-        raise ValueError(
-            f"{count} codes of {bits} bits must fill {-(-count * bits // 8)} bytes. Got {packed.size} instead."
+class Encoder:
+    """What is put in, part by part, `finish` makes into words. Each part returns what it costs, in bits: the sum of
+    -log2(frequency / 2^24). `loader.Decoder` gets the parts back in the same order."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[Array, Array]] = []  # symbols, and the frequencies of all of them or of each
+
+    def extend(self, other: "Encoder") -> None:
+        """All parts of another one, after those of this one."""
+        self._steps += other._steps
+
+    def symbols(self, rows: Sequence[Array], size: int, prior: int) -> float:
+        """Integers in [0, size). A row is coded with the counts of the rows before it, and prior / 16 of each one."""
+        counts = np.stack([np.bincount(row, minlength=size) for row in rows]) if rows else np.zeros((0, size), int)
+        known = frequencies(np.cumsum(counts, 0) - counts, prior)
+        self._steps += [(row, frequency) for row, frequency in zip(rows, known, strict=True) if len(row)]
+        return float((counts * (np.log2(TOTAL) - np.log2(known))).sum())
+
+    def flags(self, flags: Array, share: float) -> float:
+        """Which weights are not zero, bool (rows, columns); `share` of all are.
+
+        Rows differ, and so do columns: the odds of a weight are those of its row so far, times those of its column so
+        far, over those of all. This estimate falls into one of `BUCKETS`, and the frequency is what was found there in
+        the rows before.
+        """
+        before = [np.cumsum(flags, axis) - flags for axis in (0, 1)]
+        i, j = np.ogrid[: flags.shape[0], : flags.shape[1]]
+        base = share / (1 - share)
+        lift = odds(before[1], j, share, ROW) / base * (odds(before[0], i, share, COLUMN) / base)
+        mantissa, exponent = np.frexp(lift)
+        buckets = np.clip(2 * exponent + (mantissa >= 0.75) + BUCKETS // 2, 0, BUCKETS - 1)
+        place = i * BUCKETS + buckets
+        seen, ones = (
+            np.bincount(each, minlength=len(flags) * BUCKETS).reshape(-1, BUCKETS)
+            for each in (place.ravel(), place[flags])
         )
-    rows = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
-    return np.packbits(rows, axis=1, bitorder="little")[:, 0]
+        known = flag_frequencies(np.cumsum(ones, 0) - ones, np.cumsum(seen, 0) - seen, bucket_shares(share))
+        one = np.take(known, place).ravel()
+        self._steps.append((flags.ravel(), np.stack([TOTAL - one, one], 1)))
+        cost = (seen - ones) * np.log2(1 - known / TOTAL) + ones * np.log2(known / TOTAL)
+        return float(-cost.sum())
+
+    def finish(self) -> bytes:
+        """All parts as words of 32 bits. A frequency f is given to the coder as f - 1: it adds 1 to each itself, and
+        what it does with whole numbers is exact."""
+        coder, model = constriction.stream.stack.AnsCoder(), constriction.stream.model.Categorical
+        for symbols, frequency in reversed(self._steps):
+            chosen = symbols.astype(np.int32)
+            if frequency.ndim == 2:
+                coder.encode_reverse(chosen, model(perfect=False), (frequency - 1).astype(np.float32))
+            elif len(frequency) > 1:  # a single symbol needs no bits
+                coder.encode_reverse(chosen, model((frequency - 1).astype(np.float32), perfect=False))
+        return coder.get_compressed().astype("<u4").tobytes()
+
+
+def entropy(values: Array) -> float:
+    """The empirical entropy of all values together, -sum n_v log2(n_v / n), in bits: no code that gives each value a
+    fixed length can do with less (Shannon 1948)."""
+    counts = np.unique(values, return_counts=True)[1]
+    return float((counts * np.log2(counts.sum() / counts)).sum())

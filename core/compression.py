@@ -27,7 +27,7 @@ from core.config import (
     Symmetry,
 )  # fmt: skip
 from core.models import Baseline, Layer, propagate
-from core.stored import StoredLayer, StoredNetwork, StoredTensor
+from core.stored import StoredLayer, StoredNetwork, StoredTensor, to_fixed_point, to_half
 
 REMEMBERED_RANGES = 256
 """Calibrations of the latest weights that are kept: a few numbers each."""
@@ -200,6 +200,15 @@ class CompressedLayer(nn.Module):
         parts = ["weight"] if len(self.weights) == 1 else ["first", "second"]
         return [f"{self.layer.name}.{part}" for part in parts]
 
+    def stored(self, name: str) -> Any:
+        """A scale or the bias as a file holds it, rounded (straight-through while training); None where there is none.
+        The bias of a float32 layer is not rounded."""
+        own = getattr(self, name)
+        if own is None or (name == "bias" and self.bits == FLOAT_BITS):
+            return own
+        rounded = to_fixed_point(own.detach()) if name == "bias" else to_half(own.detach())
+        return rounded + (own - own.detach()) if torch.is_grad_enabled() else rounded
+
     def masked_weights(self) -> list[Tensor]:
         """w where kept, exactly 0 elsewhere: a pruned weight gets no gradient."""
         masks = [getattr(self, f"mask{i}") for i in range(len(self.weights))]
@@ -212,16 +221,16 @@ class CompressedLayer(nn.Module):
             return weights
         rounded = []
         for i, weight in enumerate(weights):
-            scale, zero_point = getattr(self, f"scale{i}"), getattr(self, f"zero_point{i}")
+            scale, zero_point = self.stored(f"scale{i}"), getattr(self, f"zero_point{i}")
             signed = zero_point is None
             scale = quantization.learned_step(scale, weight.numel(), self.bits, signed)
             rounded.append(quantization.fake_quantize(weight, scale, self.bits, signed, zero_point))
         return rounded
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._rounded(x, self.input_scale, signed=False)
-        between = partial(self._rounded, scale=self.between_scale, signed=True)
-        return propagate(self.layer, x, self.effective_weights(), self.bias, between)
+        x = self._rounded(x, self.stored("input_scale"), signed=False)
+        between = partial(self._rounded, scale=self.stored("between_scale"), signed=True)
+        return propagate(self.layer, x, self.effective_weights(), self.stored("bias"), between)
 
     def _rounded(self, x: Tensor, scale: Tensor | None, signed: bool) -> Tensor:
         """A signal on its grid, where it has one."""
@@ -234,7 +243,7 @@ class CompressedLayer(nn.Module):
     def freeze(self) -> StoredLayer:
         tensors = []
         for i, (name, weight) in enumerate(zip(self.stored_names(), self.masked_weights(), strict=True)):
-            parts = (getattr(self, f"{kind}{i}") for kind in ("scale", "mask", "zero_point"))
+            parts = (self.stored(f"scale{i}"), getattr(self, f"mask{i}"), getattr(self, f"zero_point{i}"))
             scale, mask, zero_point = (None if part is None else part.detach().cpu().clone() for part in parts)
             values = weight.detach().cpu().clone(memory_format=torch.contiguous_format)
             if scale is not None:
@@ -243,8 +252,9 @@ class CompressedLayer(nn.Module):
                 values = (values - moved).to(torch.int16)
             zero_point = None if zero_point is None else zero_point.to(torch.uint8)
             tensors.append(StoredTensor(name, values, self.bits, scale, mask, zero_point))
-        scales = [None if part is None else part.item() for part in (self.input_scale, self.between_scale)]
-        return StoredLayer(self.layer, tuple(tensors), self.bias.detach().cpu().clone(), *scales)
+        signals = [self.stored(name) for name in ("input_scale", "between_scale")]
+        scales = [None if signal is None else signal.item() for signal in signals]
+        return StoredLayer(self.layer, tuple(tensors), self.stored("bias").detach().cpu().clone(), *scales)
 
     def matrix(self, weights: list[Tensor]) -> Tensor:
         """What the layer does to its input, (out, in): the weight, or the product of the factors."""
@@ -357,7 +367,7 @@ def round_together(own: CompressedLayer, statistics: Statistics) -> None:
         second, factor = statistics.second(own.layer.name, own.columns), low_rank.as_matrix(first).double()
         known.append(quantization.compensation(factor @ second @ factor.T))
     for i, weight in enumerate((first, *others)):
-        grid = quantization.Grid(getattr(own, f"scale{i}"), getattr(own, f"zero_point{i}"))
+        grid = quantization.Grid(own.stored(f"scale{i}"), getattr(own, f"zero_point{i}"))
         own.weights[i].copy_(quantization.gptq(weight, grid, own.bits, known[i], getattr(own, f"mask{i}")))
 
 

@@ -207,6 +207,11 @@ class CompressionConfig:
         return json.dumps(payload, sort_keys=True, separators=(",", ":"))
 
     @classmethod
+    def from_record(cls, record: Any) -> "CompressionConfig":
+        """The inverse of `json.loads(to_json())`."""
+        return cls.from_json(json.dumps(record))
+
+    @classmethod
     def from_json(cls, text: str | bytes) -> "CompressionConfig":
         """The inverse of `to_json`; settings that are missing take their defaults. Raises ConfigError."""
         try:
@@ -394,6 +399,9 @@ class TrainingConfig:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+
+FORMATS = ("packed", "onnx", "safetensors")
+"""What an export may be written as; "onnx" also writes the integers, where there are any."""
 
 RECIPES = {
     "cnn": TrainingConfig("cnn", epochs=24, dropout=0.3, flips=True),

@@ -16,12 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core import inference
 from core.data import CLASSES, SAMPLE, Split
 from core.inference import Array, Runner
 from core.stored import StoredNetwork
 
 Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
+
+
+NEAR = 2.0**-17
+"""Relative to its size: what float32 rounding of a sum of a thousand products may move it by."""
 
 
 class Stopped(Exception):
@@ -264,6 +269,29 @@ def evaluate(
     best = scores.max(1)
     loss = torch.nn.functional.nll_loss(scores, split.labels).item()
     return Evaluation(split.name, best.indices.to(torch.uint8), best.values.exp(), split.labels, loss)
+
+
+def logits(network: StoredNetwork, split: Split) -> NDArray[np.float32]:
+    """The scores of the classes, (n, 10), in the order of the split; what `evaluate` takes the largest of."""
+    runner = Runner(network.layers, network.config.activation_bits)
+    return np.concatenate([runner(x.numpy()) for x in split.inputs.split(SAMPLE)])
+
+
+def rounding_ties(network: StoredNetwork, split: Split) -> NDArray[np.bool_]:
+    """For which images, (n,), a signal lies so near to the middle between two points of its grid that the order in
+    which floats are added decides: |x / scale - middle| <= `NEAR` max(1, |x / scale|)."""
+    bits, found = network.config.activation_bits or 0, []
+    ends = [(f"{own.layer.name}.input", own.input_scale) for own in network.layers]
+    ends += [(f"{own.layer.name}.between", own.between_scale) for own in network.layers]
+    steps = {name: np.float32(step) for name, step in ends if step is not None}
+    for x in split.inputs.split(SAMPLE):
+        near = np.zeros(len(x), bool)
+        for name, signal in inference.signals(network.layers, x.numpy(), list(steps), bits).items():
+            codes = np.abs(signal.reshape(len(x), -1)) / steps[name]
+            middle = np.abs(codes - np.floor(codes) - 0.5) <= NEAR * np.maximum(1, codes)
+            near |= (middle & (codes < 2**bits)).any(1)
+        found.append(near)
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True)

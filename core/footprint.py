@@ -1,75 +1,51 @@
-"""Where the bytes go: a ledger whose total is the size of the file, and the size in theory."""
+"""Where the bytes go: a ledger whose total is the size of the packed file, the entropy, and the size in theory."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import safetensors.numpy
-
-from core import stored
-from core.files import safetensors_header
+from core import coding
+from core.config import FLOAT_BITS
+from core.packed import Choice, Entry, pack
 from core.stored import StoredNetwork
 
 KB = 1024
 """Bytes in a KB, everywhere in this project."""
 
-KINDS = {
-    "values": "float32 values",
-    "codes": "integer codes",
-    "scale": "scales",
-    "zero_point": "zero points",
-    "map": "map of zeros",
-    "bias": "biases",
-    "container": "container",
-}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A line of the ledger. layer is "" for what belongs to the file as a whole."""
-
-    layer: str
-    tensor: str
-    kind: str
-    bytes: int
-
 
 @dataclass(frozen=True)
 class Footprint:
-    """entries : one per stored array and kind of byte; their sum is the size of the exported file, to the byte."""
+    """entries : one per stored array and kind of byte; their sum is the size of the packed file, to the byte.
+
+    choices : how each weight is stored, and what the other ways would take
+    entropy : bytes of all codes at their empirical entropy, float32 weights at their 4 bytes
+    """
 
     entries: tuple[Entry, ...]
+    choices: tuple[Choice, ...] = ()
+    entropy: float = 0.0
 
     @property
     def total(self) -> int:
         return sum(entry.bytes for entry in self.entries)
 
 
-def placeholder_figures() -> dict[str, str]:
-    """Figures of the right width for a file that is not yet written: accuracies have four decimals, exactly."""
-    return {name: "0.0000" for name in ("validation_accuracy", "test_accuracy", "baseline_test_accuracy")}
-
-
-def file_bytes(network: StoredNetwork, figures: dict[str, str]) -> bytes:
-    """The exported file: one safetensors file, packed codes and all, with its metadata; the same bytes every time."""
-    content = safetensors.numpy.save(stored.to_tensors(network), metadata=stored.metadata(network, figures))
-    header, end = safetensors_header(content)
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))  # safetensors writes them in any order
-    ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    return content[:8] + ordered.ljust(end - 8) + content[end:]
+def from_dict(ledger: Mapping[str, Any]) -> Footprint:
+    """A ledger that `dataclasses.asdict` took apart."""
+    entries = tuple(Entry(**entry) for entry in ledger["entries"])
+    return Footprint(entries, tuple(Choice(**choice) for choice in ledger["choices"]), ledger["entropy"])
 
 
 def footprint(network: StoredNetwork) -> Footprint:
-    """The ledger of `file_bytes(network, ...)`: what each array weighs, and the container (header and metadata)."""
-    arrays = stored.to_tensors(network)
-    entries = []
-    for key, array in arrays.items():
-        tensor, _, kind = key.rpartition(".")
-        layer = tensor.split(".")[0]
-        entries.append(Entry(layer, key, KINDS[kind], array.nbytes))
-    whole = len(safetensors.numpy.save(arrays, metadata=stored.metadata(network, placeholder_figures())))
-    container = whole - sum(entry.bytes for entry in entries)
-    return Footprint((*entries, Entry("", "header", KINDS["container"], container)))
+    """The ledger of the packed file, from packing it."""
+    packed = pack(network)
+    return Footprint(packed.entries, packed.choices, entropy_bytes(network))
+
+
+def entropy_bytes(network: StoredNetwork) -> float:
+    """Sum over the stored weights of n H / 8, with H the empirical entropy of its codes in bits, or 32."""
+    tensors = [tensor for layer in network.layers for tensor in layer.tensors]
+    return sum(4.0 * t.count if t.bits == FLOAT_BITS else coding.entropy(t.values.numpy()) / 8 for t in tensors)
 
 
 def model_size_kb(layer_sizes: Sequence[int], bits: int | Sequence[int], biases: int = 0) -> float:

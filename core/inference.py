@@ -84,16 +84,9 @@ class _Graph:
 
 
 def _products(stored: StoredLayer, join: bool) -> list[Array]:
-    """The weights to multiply with: two factors as they are, or their product where that is less work.
-
-    A product of rank r costs r (m + n) multiplications, the matrix m n. Factors whose signal is rounded in between
-    cannot be joined.
-    """
-    weights = [tensor.weight() for tensor in stored.tensors]
-    if join and stored.between_scale is None and stored.weights > stored.layer.weights:
-        first, second = weights
-        joined = second.flatten(1).double() @ first.flatten(1).double()
-        weights = [joined.float().reshape(stored.layer.shape)]
+    """The weights to multiply with: two factors as they are, or their product where that is less work."""
+    joined = stored.joined if join else None
+    weights = [tensor.weight() for tensor in stored.tensors] if joined is None else [joined]
     return [weight.contiguous().numpy() for weight in weights]
 
 
@@ -167,6 +160,12 @@ def histograms(layers: Sequence[StoredLayer], images: Array, largest: Mapping[st
             places = (np.abs(signal.ravel()) * (BINS / (top or 1.0))).astype(np.int64).clip(0, BINS - 1)
             counts[name] += np.bincount(places, minlength=BINS)
     return counts
+
+
+def signals(layers: Sequence[StoredLayer], images: Array, names: list[str], bits: int | None) -> dict[str, Array]:
+    """The signals of these names (see `ranges`), before they are rounded."""
+    chunks = _run(_session(to_onnx(layers, bits=bits, observe="signals")), names, images) if names else []
+    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=False)}
 
 
 def _session(model: bytes) -> onnxruntime.InferenceSession:

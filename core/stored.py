@@ -1,30 +1,23 @@
 """A compressed network as a file will hold it: integer codes, scales, biases, configuration. Immutable.
 
 A `StoredNetwork` is the only input of evaluation, ledger and export: what is evaluated is what is exported.
-`to_tensors` and `from_tensors` are the file's content, without the file.
+A quantized layer has scales and biases that float16 holds exactly; a float32 layer is left bit for bit.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
-from typing import Any
+from math import frexp
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from core import coding
-from core.config import FLOAT_BITS, CompressionConfig, ConfigError
-from core.data import CLASSES, DEVIATION, MEAN
+from core.config import CompressionConfig
 from core.models import Layer
-from core.quantization import integer_range, linear_dequantize
+from core.quantization import linear_dequantize
 
-FORMAT = "compressed-network/1"
-Arrays = dict[str, NDArray[Any]]
+FORMAT = "compressed-network/2"
+"""Raise it when the values of stored networks come out otherwise: what was measured before is then measured again."""
 
 
 class FormatError(ValueError):
@@ -92,6 +85,18 @@ class StoredLayer:
         digest.update(self.bias.numpy().tobytes())
         return digest.hexdigest()
 
+    @cached_property
+    def joined(self) -> Tensor | None:
+        """The product of two factors, float32 of the layer's shape, where that is less work; else None.
+
+        A product of rank r costs r (m + n) multiplications, the matrix m n. Factors whose signal is rounded in between
+        cannot be joined.
+        """
+        if len(self.tensors) == 1 or self.between_scale is not None or self.weights <= self.layer.weights:
+            return None
+        first, second = (tensor.weight().flatten(1).double() for tensor in self.tensors)
+        return (second @ first).float().reshape(self.layer.shape)
+
     @property
     def rank(self) -> int | None:
         return self.tensors[0].values.shape[0] if len(self.tensors) == 2 else None
@@ -129,110 +134,19 @@ class StoredNetwork:
         return masked / sum(stored.weights for stored in self.layers)
 
 
-def to_tensors(network: StoredNetwork) -> Arrays:
-    """The arrays of the file: per weight either all values, or a 1-bit map of the nonzero ones and these alone.
-
-    The map pays above a share of zeros of 1 / bits; whichever is smaller is taken. Codes of b bits are packed without
-    gaps as unsigned numbers: value + zero_point, or value + 2^(b-1) - 1 where the grid is symmetric.
-    """
-    arrays: Arrays = {}
-    for stored in network.layers:
-        for tensor in stored.tensors:
-            arrays |= _encode(tensor)
-        arrays[f"{stored.layer.name}.bias"] = stored.bias.numpy()
-    return arrays
+def to_half(x: Tensor) -> Tensor:
+    """x rounded to float16, as float32; x itself where that would move a number by more than 2^-11 of it."""
+    half = x.half().float()
+    return half if bool(((half - x).abs() <= 2**-11 * x.abs()).all()) else x
 
 
-def _encode(tensor: StoredTensor) -> Arrays:
-    values = tensor.values.numpy()
-    nonzero = values != 0
-    kept = int(nonzero.sum())
-    sparse = _bytes(values.size, 1) + _bytes(kept, tensor.bits) < _bytes(values.size, tensor.bits)
-    arrays: Arrays = {f"{tensor.name}.map": coding.pack_bits(nonzero.ravel(), 1)} if sparse else {}
-    chosen = values[nonzero] if sparse else values
-    if tensor.scale is None:
-        return arrays | {f"{tensor.name}.values": np.ascontiguousarray(chosen)}
-    offset = _offsets(tensor.bits, None if tensor.zero_point is None else tensor.zero_point.numpy(), values.shape)
-    unsigned = chosen + (offset[nonzero] if sparse else offset)
-    arrays[f"{tensor.name}.codes"] = coding.pack_bits(unsigned.ravel(), tensor.bits)
-    arrays[f"{tensor.name}.scale"] = tensor.scale.numpy()
-    return arrays if tensor.zero_point is None else arrays | {f"{tensor.name}.zero_point": tensor.zero_point.numpy()}
+def to_fixed_point(x: Tensor) -> Tensor:
+    """x rounded to whole multiples k 2^e with |k| <= 2047, which float16 holds exactly, too: e as small as may be."""
+    step = 2.0 ** fixed_point_exponent(x.abs().max().item())
+    return (x.double() / step).round().mul(step).float()
 
 
-def _bytes(count: int, bits: int) -> int:
-    return -(-count * bits // 8)
-
-
-def _offsets(bits: int, zero_point: NDArray[np.uint8] | None, shape: tuple[int, ...]) -> NDArray[np.int16]:
-    """What is added to the values of a tensor to make them unsigned."""
-    offset = np.int16(integer_range(bits, signed=True)[1]) if zero_point is None else zero_point.astype(np.int16)
-    return np.broadcast_to(offset, shape)
-
-
-def metadata(network: StoredNetwork, figures: Mapping[str, str]) -> dict[str, str]:
-    """What the file says of itself: format, structure, configuration, baseline, input and classes, figures."""
-    layers = [
-        {
-            "name": stored.layer.name,
-            "shape": stored.layer.shape,
-            "pool": stored.layer.pool,
-            "relu": stored.layer.relu,
-            "input_scale": stored.input_scale,
-            "between_scale": stored.between_scale,
-            "weights": [{"name": t.name, "shape": tuple(t.values.shape), "bits": t.bits} for t in stored.tensors],
-        }
-        for stored in network.layers
-    ]
-    about = {
-        "format": FORMAT,
-        "layers": json.dumps(layers, separators=(",", ":")),
-        "config": network.config.to_json(),
-        "baseline_sha256": network.baseline_sha256,
-        "normalization": json.dumps({"mean": MEAN, "deviation": DEVIATION}),
-        "classes": json.dumps(CLASSES),
-    }
-    return about | dict(figures)
-
-
-def from_tensors(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, str]) -> StoredNetwork:
-    """The inverse of `to_tensors` and `metadata`. Raises FormatError; masks are those of the nonzero values."""
-    if about.get("format") != FORMAT:
-        raise FormatError(f"The file's format must be {FORMAT}. Got {about.get('format')!r} instead.")
-    try:
-        layers = tuple(_decode_layer(entry, arrays) for entry in json.loads(about["layers"]))
-        return StoredNetwork(layers, CompressionConfig.from_json(about["config"]), about["baseline_sha256"])
-    except ConfigError as error:
-        raise FormatError(f"The file's configuration cannot be read. {error}") from None
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise FormatError(f"The file is damaged: {str(error).rstrip('.')}.") from None
-
-
-def _decode_layer(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> StoredLayer:
-    layer = Layer(entry["name"], tuple(entry["shape"]), entry["pool"], entry["relu"])
-    tensors = tuple(_decode(own["name"], tuple(own["shape"]), own["bits"], arrays) for own in entry["weights"])
-    bias = torch.from_numpy(np.array(arrays[f"{layer.name}.bias"]))
-    scales = entry["input_scale"], entry["between_scale"]
-    if not all(scale is None or (isinstance(scale, float) and 0 < scale < float("inf")) for scale in scales):
-        raise FormatError(f"{layer.name}: scales of activations must be positive numbers. Got {scales} instead.")
-    return StoredLayer(layer, tensors, bias, *scales)
-
-
-def _decode(name: str, shape: tuple[int, ...], bits: int, arrays: Mapping[str, NDArray[Any]]) -> StoredTensor:
-    count, packed_map, scale, zero_point = prod(shape), arrays.get(f"{name}.map"), None, None
-    nonzero = None if packed_map is None else coding.unpack_bits(packed_map, 1, count).astype(bool)
-    kept = count if nonzero is None else int(nonzero.sum())
-    if bits == FLOAT_BITS:
-        values = np.array(arrays[f"{name}.values"]).astype(np.float32, copy=False).ravel()
-    else:
-        scale, moved = torch.from_numpy(np.array(arrays[f"{name}.scale"])), arrays.get(f"{name}.zero_point")
-        zero_point = None if moved is None else torch.from_numpy(np.array(moved))
-        unsigned = coding.unpack_bits(arrays[f"{name}.codes"], bits, kept)
-        offset = _offsets(bits, moved, shape).ravel()
-        values = unsigned.astype(np.int16) - (offset if nonzero is None else offset[nonzero])
-    if values.size != kept:
-        raise FormatError(f"{name} must hold {kept} values. Got {values.size} instead.")
-    if nonzero is not None:
-        chosen, values = values, np.zeros(count, values.dtype)
-        values[nonzero] = chosen
-    tensor = torch.from_numpy(values).reshape(shape)
-    return StoredTensor(name, tensor, bits, scale, None if nonzero is None else tensor != 0, zero_point)
+def fixed_point_exponent(largest: float) -> int:
+    """The smallest e with largest <= 2047 * 2^e; 0 for 0."""
+    mantissa, exponent = frexp(largest / 2047)
+    return exponent - (mantissa == 0.5)

@@ -5,15 +5,16 @@ A configuration that was evaluated once is never evaluated again, in any session
 
 import importlib
 import inspect
+import io
 import json
 import os
 import platform
-import subprocess
-import sys
 import threading
 import time
+import zipfile
+import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,14 +29,14 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from core import artifact, compression, data, evaluation, footprint, jobs, low_rank, models, quantization, training
-from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig, LowRankMethod, TrainingConfig
+from core.config import DENSE, FORMATS, CompressionConfig, ConfigError, LayerConfig, LowRankMethod, TrainingConfig
 from core.data import SplitName
 from core.evaluation import Comparison, Estimate, Evaluation, Latency
 from core.files import safetensors_header, sha256, write_atomically
-from core.footprint import Entry, Footprint
+from core.footprint import Footprint
 from core.models import Baseline
 from core.store import Store, key_of
-from core.stored import StoredLayer, StoredNetwork
+from core.stored import FORMAT, FormatError, StoredLayer, StoredNetwork
 from core.turns import Ticket, Turns, Work
 
 SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
@@ -65,7 +66,7 @@ class NotRecovered(LookupError):
 
 
 ERRORS = (
-    ConfigError, models.BaselineError, UnknownBaseline, NotRecovered, artifact.FormatError, data.DataError,
+    ConfigError, models.BaselineError, UnknownBaseline, NotRecovered, FormatError, data.DataError,
     training.Diverged, OSError,
 )  # fmt: skip
 """What a person's input or machine can cause; the message says what happened and what to do."""
@@ -233,14 +234,27 @@ class StoredWeight:
     kept: NDArray[np.bool_]
 
 
+VERIFIED_FILE = "verified.json"
+
+
 @dataclass(frozen=True)
 class Export:
-    """What was exported, byte for byte, and what a fresh process found. verdict : as `artifact.verify` returns it."""
+    """folder : with all its files; verdict : what `Workbench.export` returned."""
 
+    folder: Path
     verdict: dict[str, Any]
-    baseline_test_accuracy: float
-    network_bytes: bytes
-    verdict_bytes: bytes
+
+    def content(self, path: str) -> bytes:
+        return (self.folder / path).read_bytes()
+
+    def bundle(self) -> bytes:
+        """All of it as one zip file."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as made:
+            for path in sorted(self.folder.iterdir()):
+                if path.is_file() and not path.name.startswith("."):
+                    made.write(path, f"compressed-network/{path.name}")
+        return buffer.getvalue()
 
 
 def cache_folder() -> Path:
@@ -399,7 +413,7 @@ class Workbench:
     @staticmethod
     def _key(baseline: Baseline, config: CompressionConfig, split: SplitName) -> str:
         about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "data": data.fingerprint()}
-        return key_of("evaluation", split=split, **about)
+        return key_of("evaluation", split=split, format=FORMAT, **about)
 
     def _remembered(self, key: str, baseline: Baseline, config: CompressionConfig, split: SplitName) -> Result | None:
         with self._lock:
@@ -440,7 +454,7 @@ class Workbench:
         measured = evaluation.evaluate(stored, data.load(split), should_stop, first, prefix)
         figures = {
             "loss": measured.loss,
-            "ledger": [asdict(entry) for entry in ledger.entries],
+            "ledger": asdict(ledger),
             "parameters": stored.parameters,
             "nonzero": stored.nonzero,
             "sparsity": stored.sparsity,
@@ -476,7 +490,7 @@ class Workbench:
             evaluation=own,
             baseline=before,
             comparison=evaluation.compare(before, own),
-            footprint=Footprint(tuple(Entry(**entry) for entry in figures["ledger"])),
+            footprint=footprint.from_dict(figures["ledger"]),
             layers=tuple(LayerRow(**{**row, "shape": tuple(row["shape"])}) for row in figures["layers"]),
             parameters=figures["parameters"],
             nonzero=figures["nonzero"],
@@ -560,9 +574,20 @@ class Workbench:
             meanwhile=meanwhile,
         )  # fmt: skip
         state = {key: tensor.contiguous() for key, tensor in trained.module.cpu().state_dict().items()}
-        payload = json.dumps({"history": trained.history, "best_epoch": trained.best_epoch}).encode()
+        about = {"baseline": name, "config": json.loads(config.to_json()), "best_epoch": trained.best_epoch}
+        payload = json.dumps({"history": trained.history, **about}).encode()
         if not self.store.put(self._recovery_key(baseline, config), "recovered", payload, save(state), kept=True):
             raise OSError(self.store.problem or "The cache cannot be written.")
+
+    def recovered(self) -> list[tuple[str, CompressionConfig]]:
+        """Baseline and configuration of every network that was trained after compression, the newest use first."""
+        found = []
+        for key in self.store.keys("recovered"):
+            entry = self.store.get(key, with_weights=False)
+            about = json.loads(entry.payload) if entry is not None else {}
+            if "config" in about:
+                found.append((about["baseline"], CompressionConfig.from_record(about["config"])))
+        return found
 
     def submit_recovery(self, name: str, config: CompressionConfig) -> str:
         """Recover in a process of its own; returns the job's id."""
@@ -782,9 +807,18 @@ class Workbench:
     def work(self, request: dict[str, Any], report: jobs.Report, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """What a job's process does."""
         if request["kind"] == "recover":
-            wanted = CompressionConfig.from_json(json.dumps(request["config"]))
+            wanted = CompressionConfig.from_record(request["config"])
             self.recover(request["baseline"], wanted, report, should_stop)
             return {"recovered": request["baseline"]}
+        if request["kind"] == "export":
+            wanted, name = CompressionConfig.from_record(request["config"]), request["baseline"]
+
+            def say(text: str, done: float) -> None:
+                if should_stop():
+                    raise jobs.Cancelled
+                report({"message": text, "done": done})
+
+            return self.export(name, wanted, self.export_folder(name, wanted), say=say)
         config = TrainingConfig(**request["config"])
         baseline = self.train(config, report, should_stop)
         title = f"{config.model.upper()}, {config.epochs} epochs, seed {config.seed}"
@@ -795,52 +829,62 @@ class Workbench:
 
     # Export
 
-    def export(self, name: str, config: CompressionConfig, directory: Path) -> dict[str, Any]:
-        """Write the network, read it back in a fresh process, run it over the test images: the verdict of `verify`.
+    def export(
+        self,
+        name: str,
+        config: CompressionConfig,
+        directory: Path,
+        formats: Sequence[str] = FORMATS,
+        say: Callable[[str, float], None] = lambda text, done: None,
+    ) -> dict[str, Any]:
+        """Write the network in these formats; each file is read in a process of its own and run over the test images.
+        Returns the verdict, as `artifact.verify`.
 
-        Raises OSError where the disk refuses.
+        Raises NotRecovered, OSError where the disk refuses, ValueError for an unknown format.
         """
         validation, test = self.evaluate(name, config), self.evaluate(name, config, "test")
-        artifact.write(self.network(name, config), directory, validation.evaluation, test.evaluation, test.baseline)
-        verdict = self.verify_elsewhere(directory)
-        write_atomically(directory / "verified.json", json.dumps(verdict).encode())
+        network, split = self.network(name, config), data.load("test")
+        logits, ties = evaluation.logits(network, split), evaluation.rounding_ties(network, split)
+        promise = artifact.Promise(validation.evaluation, test.evaluation, test.baseline, logits, ties)
+        notes = artifact.write(network, directory, promise, formats)
+        verdict = artifact.verify(directory, say)
+        verdict["notes"] = notes + verdict["notes"]
+        verdict |= {"baseline_accuracy": test.baseline.accuracy, "sizes": self.sizes(test)}
+        if (directory / "network.safetensors").is_file():
+            content = zlib.compress((directory / "network.safetensors").read_bytes(), 9)
+            verdict["sizes"]["zip of the safetensors file"] = len(content)
+        write_atomically(directory / VERIFIED_FILE, json.dumps(verdict).encode())
         return verdict
 
-    def verify_elsewhere(self, directory: Path) -> dict[str, Any]:
-        """`python -m core verify`, in a process that knows nothing of this one."""
-        done = subprocess.run(
-            [sys.executable, "-m", "core", "verify", str(directory.resolve()), "--json"],
-            cwd=jobs.PROJECT,
-            capture_output=True,
-            text=True,
-        )
-        try:
-            verdict: dict[str, Any] = json.loads(done.stdout)
-        except ValueError:
-            reason = (done.stderr.strip() or "no answer").splitlines()[-1]
-            raise artifact.FormatError(f"The verification did not finish: {reason}") from None
-        return verdict
+    def submit_export(self, name: str, config: CompressionConfig) -> str:
+        """Export in a process of its own, to where `exported` finds it; returns the job's id."""
+        request = {"kind": "export", "baseline": name, "config": json.loads(config.to_json())}
+        job = self.jobs.submit(request)
+        made = self.exported(name, config)
+        if self.jobs.status(job).result is not None and (made is None or not made.verdict["ok"]):
+            self.jobs.dismiss(job)
+            job = self.jobs.submit(request)
+        return job
 
     def exported(self, name: str, config: CompressionConfig) -> "Export | None":
         """The export of a configuration with its verdict, if it was made here and its files are still the same."""
         folder = self.export_folder(name, config)
         try:
-            verdict = json.loads((folder / "verified.json").read_text())
-            network = (folder / artifact.NETWORK_FILE).read_bytes()
-            promise = (folder / artifact.VERDICT_FILE).read_bytes()
-            found = Export(verdict, float(json.loads(promise)["baseline_test_accuracy"]), network, promise)
-            return found if sha256(network) == verdict["files"][0]["sha256"] else None
+            verdict = json.loads((folder / VERIFIED_FILE).read_text())
+            same = all(sha256((folder / entry["path"]).read_bytes()) == entry["sha256"] for entry in verdict["files"])
+            return Export(folder, verdict) if same and verdict["files"] else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def sizes(self, result: Result) -> dict[str, float]:
         """Bytes in all the ways that people count them."""
-        theory = result.theoretical_kb * footprint.KB
-        return {"float32 baseline": result.baseline_bytes, "bits × weights": theory, "this file": result.bytes}
+        theory, entropy = result.theoretical_kb * footprint.KB, result.footprint.entropy
+        ways = {"float32 baseline": result.baseline_bytes, "bits × weights": theory, "entropy": entropy}
+        return ways | {"packed file": result.bytes}
 
     def export_folder(self, name: str, config: CompressionConfig) -> Path:
         """Where the page keeps the export of a configuration."""
-        key = key_of("export", baseline=self.baseline(name).sha256, config=json.loads(config.to_json()))
+        key = key_of("export", format=FORMAT, baseline=self.baseline(name).sha256, config=json.loads(config.to_json()))
         return self.cache / "exports" / key[:16]
 
 

@@ -107,15 +107,19 @@ def test_slide_see_export_download(page: Any, address: str, tmp_path: Path) -> N
 
     page.get_by_role("link", name="Export").click()
     page.get_by_role("button", name="Export and verify").click()
-    page.get_by_text("Verified: the file predicts all 10,000 test images").wait_for()
+    page.get_by_text("predict all 10,000 test images as the network measured here").wait_for(timeout=180_000)
     assert metric(page, "File").inner_text() == after[1]
     with page.expect_download() as event:
-        page.get_by_role("button", name="Download the network").click()
-    path = tmp_path / "network.safetensors"
+        page.get_by_role("button", name="network.packed").click()
+    path = tmp_path / "network.packed"
     event.value.save_as(path)
     assert f"{path.stat().st_size / 1024:.1f} KB" == after[1]
     measured = evaluation.evaluate(artifact.read(path), data.load("validation"))
     assert f"{measured.accuracy:.2%}" == after[0]
+    with page.expect_download() as event:
+        page.get_by_role("button", name="HTML (prints to PDF)").click()
+    event.value.save_as(tmp_path / "report.html")
+    assert f"{path.stat().st_size:,} bytes" in (tmp_path / "report.html").read_text()
 
 
 def test_every_chart_of_every_page_is_drawn(page: Any, address: str) -> None:
@@ -125,7 +129,7 @@ def test_every_chart_of_every_page_is_drawn(page: Any, address: str) -> None:
         "console",
         lambda message: errors.append(f"{message.text} {message.location['url']}") if message.type == "error" else None,
     )
-    for name, charts in (("baseline", 4), ("spectrum", 3), ("", 6), ("pruning", 1), ("quantization", 2), ("export", 1)):
+    for name, charts in (("baseline", 4), ("spectrum", 3), ("", 6), ("pruning", 1), ("quantization", 2), ("export", 2)):
         page.goto(f"{address}/{name}?baseline=cnn&sparsity=0.5&bits=8")
         metric(page, "Time/image").wait_for()
         settled(page)

@@ -211,15 +211,25 @@ def test_an_export_verifies_and_a_changed_one_does_not(run: Run, tmp_path: Path,
     assert {"ok", "split", "images", "files"} <= set(answer)
     for each in (answer, verdict):
         assert (each["ok"], each["split"], each["images"]) == (True, "test", 10_000)
-        (entry,) = each["files"]
-        assert set(entry) == {"path", "format", "bytes", "sha256", "accuracy", "agreement"}
-        assert entry["agreement"] == 1
+        kinds = [entry["format"] for entry in each["files"]]
+        assert kinds == ["packed", "onnx", "onnx-int8", "onnx-int4", "safetensors"]
+        for entry in each["files"]:
+            assert {"path", "format", "bytes", "sha256", "accuracy", "agreement"} <= set(entry)
+            assert entry["agreement"] == 1
+    entry = answer["files"][0]
     network = folder / entry["path"]
     assert network.stat().st_size == run("evaluate", "--baseline", file, "--sparsity", 0.5, "--bits", 4)["bytes"]
     content = bytearray(network.read_bytes())
     content[-1] ^= 1
     network.write_bytes(content)
     assert not run("verify", folder, status=1)["ok"]
+
+
+def test_an_export_has_the_formats_and_the_report_that_were_asked_for(run: Run, tmp_path: Path, file: Path) -> None:
+    answer = run("export", "--baseline", file, "--bits", 8, "--format", "packed", "--report", "--out", tmp_path / "own")
+    assert [entry["format"] for entry in answer["files"]] == ["packed"]
+    assert all(Path(path).is_file() for path in answer["report"])
+    assert f"{answer['files'][0]['bytes']:,} bytes" in (tmp_path / "own" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("out", [True, False])
@@ -248,7 +258,8 @@ def test_without_json_a_person_can_read_it(tmp_path: Path, file: Path, capsys: p
     torch.save(theirs().state_dict(), tmp_path / "theirs.pt")
     assert "fc3" in said("spectrum", "--baseline", file)
     assert "7165" in said("import", tmp_path / "theirs.pt", "--out", tmp_path / "ours.safetensors")
-    assert "network.safetensors" in said("export", "--baseline", file, "--out", tmp_path / "export")
+    told = said("export", "--baseline", file, "--format", "packed", "--out", tmp_path / "export")
+    assert "network.packed" in told
     assert "True" in said("verify", tmp_path / "export")
     assert "fc3" in said("evaluate", "--baseline", file)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import CNN_SHAPES, MLP_SHAPES, configurations, logits, random_tensors, statistics_of
@@ -117,7 +118,7 @@ def test_the_factors_are_pruned_and_then_the_pruned_factors_are_rounded(
     (stored,) = (stored for stored in frozen(baseline, config, statistics).layers if stored.layer.name == name)
     for tensor, factor, mask in zip(stored.tensors, (first, second), masks.values(), strict=True):
         pruned = factor * mask
-        scale = quantization.weight_grid(pruned, bits).scale
+        scale = quantization.weight_grid(pruned, bits).scale.half().float()
         assert tensor.bits == bits
         assert torch.equal(tensor.mask, mask)
         assert torch.equal(tensor.scale, scale)
@@ -155,7 +156,9 @@ def test_every_configuration_gives_the_ranks_zeros_and_bits_that_it_asks_for(
                 assert torch.equal(tensor.weight(), tensor.values * tensor.scale)
         corrected = config.bias_correction and bits != 32
         if not corrected and (config.low_rank_method == "svd" or stored.rank is None):  # data-aware factors correct it
-            assert torch.equal(stored.bias, smaller.tensors[f"{stored.layer.name}.bias"])
+            exact = smaller.tensors[f"{stored.layer.name}.bias"]
+            moved = (stored.bias - exact).abs().max()
+            assert moved <= (0 if bits == 32 else exact.abs().max() * 2**-11)
     count = sum(stored.weights for stored in free)
     if config.scope == "network" and count:
         masked = sum(tensor.masked for stored in free for tensor in stored.tensors)
@@ -346,7 +349,9 @@ def test_the_ranges_of_activations_are_remembered_across_bit_widths(
             network = frozen(baseline, config, statistics)
             for stored in network.layers[1:] if activation_bits else ():
                 steps = 2**activation_bits - 1
-                assert stored.input_scale == pytest.approx(measured[0][f"{stored.layer.name}.input"] / steps)
+                assert stored.input_scale == pytest.approx(
+                    measured[0][f"{stored.layer.name}.input"] / steps, rel=2**-11
+                )
     assert len(measured) == 1
     frozen(baseline, CompressionConfig(rank_share=0.3, sparsity=0.6, activation_bits=4), statistics)
     frozen(baseline, CompressionConfig(rank_share=0.2, sparsity=0.5, activation_bits=4), statistics)
@@ -372,7 +377,7 @@ def by_hand(network: StoredNetwork, exact: StoredNetwork, calibration: Tensor, x
 
         def meet(signal: Tensor, signed: bool) -> Tensor:
             steps = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-            largest.append(signal.abs().max().item() / steps)
+            largest.append(float(np.float16(signal.abs().max().item() / steps)))
             if scales is None:
                 return signal
             scale = scales[len(largest) - 1]

@@ -1,44 +1,43 @@
 """Bytes: the ledger ends at the size of a file, and the size in theory is the one of the assignment."""
 
-import pytest
-from conftest import CNN_SHAPES, MLP_SHAPES, configurations, random_tensors, statistics_of
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
+import json
+from dataclasses import asdict
 
-from core import footprint
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import footprint, packed
 from core.compression import Statistics, compress
 from core.config import CompressionConfig
 from core.models import Baseline
 
-SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
 
-
-@pytest.mark.parametrize("family", ["mlp", "cnn"])
-@settings(max_examples=40)
-@given(draw=st.data())
-def test_the_ledger_adds_up_to_the_file_whatever_its_figures(family: str, images: Tensor, draw: st.DataObject) -> None:
-    baseline = SMALL[family]
-    network = compress(baseline, draw.draw(configurations(baseline)), statistics_of(baseline, images)).freeze()
-    figures = {name: f"{draw.draw(st.floats(0, 1)):.4f}" for name in footprint.placeholder_figures()}
-    ledger = footprint.footprint(network)
-    assert ledger.total == len(footprint.file_bytes(network, figures))
-    assert all(entry.bytes >= 0 for entry in ledger.entries)
-    assert {entry.layer for entry in ledger.entries} == {"", *(layer.name for layer in baseline.layers)}
+def test_the_ledger_is_that_of_the_packed_file_also_after_a_time_in_the_cache(
+    baseline: Baseline, statistics: Statistics
+) -> None:
+    network = compress(baseline, CompressionConfig(bits=4, sparsity=0.8), statistics).freeze()
+    ledger, made = footprint.footprint(network), packed.pack(network)
+    assert (ledger.total, ledger.entries, ledger.choices) == (len(made.content), made.entries, made.choices)
+    assert footprint.from_dict(json.loads(json.dumps(asdict(ledger)))) == ledger
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
-def test_codes_take_their_bits_and_scales_and_biases_four_bytes_each(
-    baseline: Baseline, statistics: Statistics, bits: int
-) -> None:
+def test_codes_take_no_more_than_their_bits(baseline: Baseline, statistics: Statistics, bits: int) -> None:
     network = compress(baseline, CompressionConfig(bits=bits), statistics).freeze()
-    ledger = footprint.footprint(network).entries
-    for layer in baseline.layers:
-        size = {entry.kind: entry.bytes for entry in ledger if entry.layer == layer.name}
-        count, outputs = baseline.tensors[f"{layer.name}.weight"].numel(), layer.shape[0]
-        if footprint.KINDS["map"] not in size:
-            assert size[footprint.KINDS["codes"]] == -(-count * bits // 8)
-        assert size[footprint.KINDS["scale"]] == size[footprint.KINDS["bias"]] == 4 * outputs
+    ledger = footprint.footprint(network)
+    codes = sum(entry.bytes for entry in ledger.entries if entry.kind in ("integer codes", "map of zeros"))
+    weights = sum(layer.weights for layer in network.layers)
+    assert ledger.entropy <= weights * bits / 8
+    assert codes <= weights * bits / 8 * 1.05 + 8
+
+
+def test_a_float32_network_takes_four_bytes_a_parameter_and_a_header(
+    baseline: Baseline, statistics: Statistics
+) -> None:
+    ledger = footprint.footprint(compress(baseline, CompressionConfig(), statistics).freeze())
+    assert baseline.bytes < ledger.total < baseline.bytes + 1024
+    assert {entry.kind for entry in ledger.entries} == {"float32 values", "biases", "container"}
 
 
 def test_the_size_of_the_courses_cnn_by_hand() -> None:

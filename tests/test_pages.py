@@ -1,7 +1,9 @@
 """The pages as a person uses them, without a browser: every figure on them is the workbench's."""
 
+import io
 import json
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -245,16 +247,52 @@ def test_ranks_by_energy_go_to_all_layers_and_above_break_even_only_when_asked()
             assert config.layer(layer.name).rank == (layer.rank if layer.saves or above else DENSE)
 
 
-def test_export_writes_the_bytes_that_the_page_showed_and_verifies_them() -> None:
-    app = opened("export", baseline="cnn", sparsity="0.9", bits="5")
-    next(button for button in app.button if "Export" in button.label).click().run()
-    assert not app.exception
-    assert "Verified" in app.success[0].value
+def test_export_writes_the_bytes_that_the_page_showed_and_verifies_them(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[state.Choice] = []
+    monkeypatch.setattr(Workbench, "submit_export", lambda self, *choice: asked.append(state.Choice(*choice)))
+    app = opened("export", baseline="mlp", sparsity="0.9", bits="5", pins="baseline-mlp_sparsity-0.8")
+    assert button(app, "Export and verify on the test images")
     bench, (name, config) = Workbench(), choice(app)
-    export = bench.exported(name, config)
-    assert export is not None
-    assert len(export.network_bytes) == bench.evaluate(name, config).bytes
-    assert export.verdict["files"][0]["agreement"] == 1.0
+    bench.export(name, config, bench.export_folder(name, config), ["packed", "onnx"])
+    app.run()
+    assert not app.exception
+    assert "Verified: 3 files" in app.success[0].value
+    size = bench.evaluate(name, config).bytes
+    files = app.dataframe[0].value
+    assert files["bytes"][0] == size
+    assert (files["agreement"] == 1.0).all()
+    assert any("Bits are not speed" in text.value for text in app.markdown)
+    button(app, "Export and verify again").click().run()
+    assert asked == [choice(app)]
+
+    folder = bench.export_folder(name, config)
+    verdict = json.loads((folder / "verified.json").read_text())
+    verdict["ok"], verdict["files"][0]["problem"] = False, "network.packed predicts 7 images otherwise."
+    (folder / "verified.json").write_text(json.dumps(verdict))
+    app.run()
+    assert "7 images otherwise" in app.error[0].value
+
+    app.selectbox(key="w_export").set_value("pin 1").run()
+    assert choice(app).config.sparsity == 0.8
+    assert not app.exception
+
+
+def test_the_reports_of_an_export_are_made_when_they_are_asked_for(own_cache: Path) -> None:
+    from pages.parts import exported
+
+    bench = state.workbench()
+    where = state.Choice("mlp", CompressionConfig(bits=8))
+    verdict = bench.export(*where, bench.export_folder(*where), ["packed"])
+    html, markdown, word = (
+        exported._report(where, verdict, name)() for name in ("report.html", "report.zip", "report.docx")
+    )
+    assert f"{verdict['files'][0]['bytes']:,}" in html
+    with zipfile.ZipFile(io.BytesIO(markdown)) as made:
+        assert "report.md" in made.namelist()
+        assert len(made.namelist()) > 3
+    assert word[:2] == b"PK"
 
 
 def test_a_file_that_is_no_network_is_refused_and_changes_nothing(own_cache: Path) -> None:
@@ -481,7 +519,7 @@ def test_a_link_shows_what_exists_and_a_button_and_never_starts_a_training(monke
     control = bench.evaluate("mlp", CompressionConfig(recovery=config.recovery)).evaluation.accuracy
     assert any("The **control**" in text.value and f"{control:.2%}" in text.value for text in opened(**link).markdown)
     assert "recover 1" in next(
-        text.value for text in opened("export", **link).markdown if "Export writes" in text.value
+        text.value for text in opened("export", **link).markdown if "The packed file has" in text.value
     )
     after.session_state["w_training"] = True
     after.run()

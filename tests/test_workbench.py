@@ -1,9 +1,11 @@
 """Where results meet the cache: what was evaluated once is never evaluated again, and what is damaged is made again."""
 
+import io
 import json
 import random
 import sqlite3
 import threading
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from conftest import MLP_SHAPES, configurations, random_tensors, train_on_few
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core import compression, data, evaluation, models, training, turns, workbench
+from core import artifact, compression, data, evaluation, jobs, models, training, turns, workbench
 from core.config import CompressionConfig, ConfigError, LayerConfig, RecoveryConfig, TrainingConfig
 from core.evaluation import Latency
 from core.files import sha256
@@ -708,7 +710,7 @@ def test_a_job_that_is_stopped_keeps_nothing(bench: Workbench) -> None:
         bench.train(QUICK, should_stop=lambda: True)
 
 
-RECOVERED = replace(SOME, recovery=RecoveryConfig(epochs=1, learning_rate=0.05))
+RECOVERED = replace(SOME, recovery=RecoveryConfig(epochs=1, learning_rate=0.01))
 
 
 @pytest.mark.usefixtures("few_training_images")
@@ -754,15 +756,20 @@ def test_an_export_verifies_in_a_fresh_process_and_is_found_again(bench: Workben
     assert bench.exported(name, SOME) is None
     verdict = bench.export(name, SOME, folder)
     assert (verdict["ok"], verdict["split"], verdict["images"]) == (True, "test", 10_000)
-    (entry,) = verdict["files"]
+    entry = verdict["files"][0]
     test = bench.evaluate(name, SOME, "test")
     assert (entry["agreement"], entry["accuracy"]) == (1, test.evaluation.accuracy)
     assert entry["bytes"] == test.bytes == (folder / entry["path"]).stat().st_size
     found = bench.exported(name, SOME)
     assert found is not None
     assert found.verdict == verdict
-    assert sha256(found.network_bytes) == entry["sha256"]
-    assert found.baseline_test_accuracy == pytest.approx(test.baseline.accuracy, abs=5e-5)
+    assert sha256(found.content("network.packed")) == entry["sha256"]
+    assert verdict["baseline_accuracy"] == test.baseline.accuracy
+    assert verdict["sizes"]["packed file"] == entry["bytes"] < verdict["sizes"]["zip of the safetensors file"]
+    with zipfile.ZipFile(io.BytesIO(found.bundle())) as bundle:
+        names = {name.removeprefix("compressed-network/") for name in bundle.namelist()}
+        assert {"network.packed", "loader.py", "predict.py", "sample.npz", "README.md", "verdict.json"} <= names
+        assert bundle.testzip() is None
     assert bench.exported(name, CompressionConfig()) is None
 
     for damage in ("[]", "{}", "null", "{"):
@@ -773,7 +780,46 @@ def test_an_export_verifies_in_a_fresh_process_and_is_found_again(bench: Workben
     content[random.randrange(len(content))] ^= 1
     (folder / entry["path"]).write_bytes(content)
     assert bench.exported(name, SOME) is None
-    assert not bench.verify_elsewhere(folder)["ok"]
+    assert not artifact.verify(folder)["ok"]
+
+
+def test_an_export_is_made_again_where_it_is_gone_or_was_not_verified(
+    bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[dict[str, Any]] = []
+
+    def submit(request: dict[str, Any]) -> str:
+        started.append(request)
+        folder = bench.jobs.root / "job"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "request.json").write_text(json.dumps(request))
+        (folder / "result.json").write_text("{}")
+        return "job"
+
+    monkeypatch.setattr(bench.jobs, "submit", submit)
+    bench.submit_export(small, SOME)
+    assert len(started) == 2  # the job of an earlier time has no files any more
+    said: list[dict[str, Any]] = []
+    request = {"kind": "export", "baseline": small, "config": json.loads(SOME.to_json())}
+    assert started[0] == request
+    verdict = bench.work(request, said.append, lambda: False)
+    assert verdict["ok"]
+    assert [event["done"] for event in said] == sorted(event["done"] for event in said)
+    bench.submit_export(small, SOME)
+    assert len(started) == 3
+    with pytest.raises(jobs.Cancelled):
+        bench.work(request, said.append, lambda: True)
+    path = bench.export_folder(small, SOME) / "verified.json"
+    path.write_text(json.dumps(verdict | {"ok": False}))
+    bench.submit_export(small, SOME)
+    assert len(started) == 5
+
+
+@pytest.mark.usefixtures("few_training_images")
+def test_what_was_trained_after_compression_is_listed(bench: Workbench, small: str) -> None:
+    assert bench.recovered() == []
+    bench.recover(small, RECOVERED)
+    assert bench.recovered() == [(small, RECOVERED)]
 
 
 def test_a_page_can_show_the_source_of_what_it_computed() -> None:

@@ -14,7 +14,6 @@ KIND_COLOURS = {
     "integer codes": "#2b83c6",
     "map of zeros": "#56B4E9",
     "scales": "#E69F00",
-    "zero points": "#D55E00",
     "biases": "#CC79A7",
     "container": "#5b6470",
 }
@@ -117,6 +116,21 @@ def _ledger(order: tuple[str, ...]) -> dict[str, Any]:
         )
         .properties(height=alt.Step(260 / max(4, len(order))))
     )
+
+
+def sizes(rows: pd.DataFrame, about: str) -> None:
+    """Bytes in all the ways that people count them, on a logarithmic axis: columns way, bytes, label, kind."""
+    base = alt.Chart(rows).encode(y=alt.Y("way:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)))
+    colours = alt.Scale(domain=["counted", "a file"], range=[BASELINE, CURRENT])
+    low, high = rows["bytes"].min() / 2, rows["bytes"].max() * 4  # room for the labels
+    scale = alt.Scale(type="log", domain=[low, high], nice=False)
+    x = alt.X("bytes:Q", title="bytes (logarithmic)", scale=scale, axis=alt.Axis(format="~s", tickCount=4))
+    tooltip = ["way:N", alt.Tooltip("bytes:Q", format=","), "label:N"]
+    bars = base.mark_bar(cornerRadius=2).encode(
+        x=x, x2=alt.datum(low), color=alt.Color("kind:N", scale=colours, title=None), tooltip=tooltip
+    )
+    labels = base.mark_text(align="left", dx=6, fontSize=FONT - 1, color=NEUTRAL).encode(x=x, text="label:N")
+    draw(alt.layer(bars, labels).properties(height=alt.Step(30)), about)
 
 
 POINTS = "format(100 * datum.value, '+.1f') + ' pp'"

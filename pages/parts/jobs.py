@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -76,13 +75,14 @@ def _panel(kind: str, finished: bool, was_active: bool) -> None:
 def _title(job: JobStatus) -> str:
     if job.request["kind"] == LOW_RANK:
         return f"The low-rank report, {job.request['seeds']} seeds"
-    if job.request["kind"] not in ("train", "recover"):
+    if job.request["kind"] not in ("train", "recover", "export"):
         return f"{job.request['kind'].capitalize()}, {state.workbench().title(job.request['baseline'])}"
     if job.request["kind"] == "train":
         recipe = TrainingConfig(**job.request["config"])
         return f"{recipe.model.upper()}, {recipe.epochs} epochs, seed {recipe.seed}"
-    name, config = job.request["baseline"], CompressionConfig.from_json(json.dumps(job.request["config"]))
-    return f"{state.workbench().title(name)}: {figures.settings(config)}"
+    name, config = job.request["baseline"], CompressionConfig.from_record(job.request["config"])
+    what = "Export of " if job.request["kind"] == "export" else ""
+    return f"{what}{state.workbench().title(name)}: {figures.settings(config)}"
 
 
 def _card(job: JobStatus) -> None:

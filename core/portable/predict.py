@@ -1,0 +1,33 @@
+"""Runs the packed network, with NumPy alone.
+
+python predict.py                checks that the images of sample.npz get the predictions that were promised
+python predict.py IMAGES.npy     prints the class of each image, uint8 (n, 28, 28), bright on dark
+"""
+
+import sys
+from pathlib import Path
+
+import loader
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+
+
+def main(arguments):
+    network = loader.load(HERE / "network.packed")
+    classes = network.header["classes"]
+    if arguments:
+        for index, scores in enumerate(network.logits(np.load(arguments[0]))):
+            print(index, classes[scores.argmax()])
+        return 0
+    sample = np.load(HERE / "sample.npz")
+    found = network.logits(sample["images"]).argmax(1)
+    for index, (own, label) in enumerate(zip(found[:10], sample["labels"])):  # noqa: B905
+        print(f"image {index}: {classes[own]} (it is: {classes[label]})")
+    same = int((found == sample["predictions"]).sum())
+    print(f"{same} of {len(found)} images of the sample are predicted as promised.")
+    return 0 if same == len(found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

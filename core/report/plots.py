@@ -1,0 +1,199 @@
+"""The charts of a report, each as an SVG element for a page and as a PNG file; of the same data the same bytes.
+
+The colours are those of the app's charts. matplotlib is loaded when the first chart is drawn.
+"""
+
+import io
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from core.footprint import KB, Entry
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BASELINE, CURRENT, LOST, GAINED = "#8a94a0", "#2b83c6", "#D55E00", "#009E73"
+KINDS = {
+    "float32 values": "#8a94a0",
+    "integer codes": "#2b83c6",
+    "map of zeros": "#56B4E9",
+    "scales": "#E69F00",
+    "zero points": "#D55E00",
+    "biases": "#CC79A7",
+    "container": "#5b6470",
+}
+OTHERS = ("#009E73", "#F0E442", "#0072B2", "#999999")
+INK, ON_PICTURE = "#1b2733", "#1b2734"
+"""Of letters on the page, which an SVG takes from the page around it, and of those on a picture, which stay dark."""
+
+WIDTH = 7.2
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "image.interpolation": "none",
+    **{f"{part}.color": INK for part in ("text", "xtick", "ytick")},
+    **{f"axes.{part}color": INK for part in ("edge", "label", "title")},
+}
+_ONE_AT_A_TIME = threading.Lock()  # matplotlib's settings and fonts are one for all threads
+
+
+class Picture(NamedTuple):
+    """svg : an element to stand in a page; png : on white."""
+
+    svg: str
+    png: bytes
+
+
+def picture(name: str, height: float, draw: Callable[["Figure"], None]) -> Picture:
+    """What `draw` puts on an empty figure, `height` inches high. name : its own on the page it will stand in."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    svg, png = io.StringIO(), io.BytesIO()
+    with _ONE_AT_A_TIME, matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure((WIDTH, height), layout="constrained")
+        draw(figure)
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
+    return Picture(_element(svg.getvalue(), name), png.getvalue())
+
+
+def _element(svg: str, name: str) -> str:
+    """The `<svg>` element alone: no links to what defines it, names of parts its own, letters as dark as the page's."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    head, rest = svg.split(">", 1)
+    svg = re.sub(r' (?:xmlns(?::\w+)?|version|width|height)="[^"]*"', "", head) + ">" + rest
+    for before in (' id="', "url(#", 'href="#'):
+        svg = svg.replace(before, f"{before}{name}-")
+    return svg.replace(INK, "currentColor").strip()
+
+
+def training_curves(name: str, history: Sequence[Mapping[str, Any]]) -> Picture:
+    """Loss and accuracy by epoch, training and validation; the share of zeros, where they came while training."""
+    epochs = [epoch["epoch"] for epoch in history]
+    panels = [("loss", "loss", 1.0), ("accuracy", "accuracy (%)", 100.0)]
+    gradual = "sparsity" in history[0]
+
+    def draw(figure: "Figure") -> None:
+        axes = np.atleast_1d(figure.subplots(1, len(panels) + gradual))
+        for ax, (kind, label, factor) in zip(axes, panels, strict=False):
+            for who, colour, line in (("training", BASELINE, "--"), ("validation", CURRENT, "-")):
+                values = [factor * epoch[f"{who}_{kind}"] for epoch in history]
+                ax.plot(epochs, values, line, color=colour, label=who, marker="o", markersize=3)
+            ax.set_ylabel(label)
+        if gradual:
+            axes[-1].plot(epochs, [100 * epoch["sparsity"] for epoch in history], color=CURRENT, marker="o", ms=3)
+            axes[-1].set_ylabel("zeros (%)")
+        for ax in axes:
+            ax.set_xlabel("epoch")
+            ax.xaxis.get_major_locator().set_params(integer=True)
+        axes[0].legend()
+
+    return picture(name, 2.7, draw)
+
+
+def ledger(name: str, entries: Iterable[Entry]) -> Picture:
+    """The file's bytes: a bar per layer, its kinds of bytes side by side in it."""
+    table = pd.DataFrame([(e.layer or "file", e.kind, e.bytes / KB) for e in entries], columns=["layer", "kind", "KB"])
+    layers = list(dict.fromkeys(table["layer"]))
+    own = [kind for kind in table["kind"].unique() if kind not in KINDS]
+    colours = KINDS | {kind: OTHERS[i % len(OTHERS)] for i, kind in enumerate(own)}
+
+    def draw(figure: "Figure") -> None:
+        ax, left = figure.subplots(), np.zeros(len(layers))
+        for kind in (kind for kind in colours if kind in set(table["kind"])):
+            sums = table[table["kind"] == kind].groupby("layer")["KB"].sum().reindex(layers, fill_value=0.0).to_numpy()
+            ax.barh(layers, sums, left=left, color=colours[kind], label=kind)
+            left += sums
+        for place, total in enumerate(left):
+            ax.text(total, place, f" {total:,.1f}", va="center")
+        ax.invert_yaxis()
+        ax.set_xlabel("KB in the file")
+        ax.margins(x=0.1)
+        figure.legend(loc="outside upper left", ncols=4)
+
+    return picture(name, 1.4 + 0.3 * len(layers), draw)
+
+
+def sizes(name: str, ways: Mapping[str, float]) -> Picture:
+    """Bytes in all the ways that people count them; the baseline first."""
+
+    def draw(figure: "Figure") -> None:
+        ax, kilobytes = figure.subplots(), [size / KB for size in ways.values()]
+        ax.barh(list(ways), kilobytes, color=[BASELINE, *[CURRENT] * (len(ways) - 1)])
+        for place, size in enumerate(kilobytes):
+            ax.text(size, place, f" {size:,.1f}", va="center")
+        ax.invert_yaxis()
+        ax.set_xlabel("KB")
+        ax.margins(x=0.1)
+
+    return picture(name, 0.8 + 0.3 * len(ways), draw)
+
+
+def recall(name: str, changes: pd.DataFrame) -> Picture:
+    """Recall of each class before and after, joined by a line in the colour of what happened."""
+
+    def draw(figure: "Figure") -> None:
+        ax, places = figure.subplots(), np.arange(len(changes))
+        before, after = (100 * changes[column].to_numpy() for column in ("before", "after"))
+        ax.hlines(places, before, after, color=np.where(after < before, LOST, GAINED), linewidth=2, zorder=1)
+        ax.scatter(before, places, color=BASELINE, label="baseline", zorder=2)
+        ax.scatter(after, places, color=CURRENT, label="compressed", zorder=3)
+        ax.set_yticks(places, changes["class"])
+        ax.invert_yaxis()
+        ax.grid(axis="x", color=BASELINE, alpha=0.3)
+        ax.set_xlabel("recall (%)")
+        figure.legend(loc="outside upper left", ncols=2)
+
+    return picture(name, 3.4, draw)
+
+
+def confusion(name: str, counts: pd.DataFrame) -> Picture:
+    """Counts: true classes down, predicted ones across; the shade is by the root, so that mistakes show, too."""
+
+    def draw(figure: "Figure") -> None:
+        ax, values = figure.subplots(), counts.to_numpy()
+        shades = np.sqrt(values / max(1, values.max()))
+        ax.imshow(shades, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (row, column), count in np.ndenumerate(values):
+            if count:
+                colour = "#ffffff" if shades[row, column] > 0.6 else ON_PICTURE
+                ax.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=8)
+        ax.set_xticks(range(len(counts)), list(counts.columns), rotation=40, ha="right", rotation_mode="anchor")
+        ax.set_yticks(range(len(counts)), list(counts.index))
+        ax.set_xlabel("predicted")
+        ax.set_ylabel("true")
+
+    return picture(name, 4.6, draw)
+
+
+def flips(name: str, table: pd.DataFrame, images: NDArray[np.uint8], across: int = 6) -> Picture:
+    """Pictures of the images of `table`, one each: the true class above, what was predicted before and after below."""
+    down = -(-len(table) // across)
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots(down, across, squeeze=False).ravel()
+        for ax, image, row in zip(axes, images, table.to_dict("records"), strict=False):
+            ax.imshow(255 - image, cmap="gray", vmin=0, vmax=255)
+            ax.set_title(row["true"], fontsize=9)
+            words = [f"{row[when]} {row[f'{when}_confidence']:.0%}" for when in ("before", "after")]
+            colour = {"lost": LOST, "gained": GAINED}.get(row["outcome"], BASELINE)
+            ax.set_xlabel(f"{words[0]}\n→ {words[1]}\n{row['outcome']}", fontsize=8)
+            for spine in ax.spines.values():
+                spine.set(visible=True, color=colour, linewidth=2)
+            ax.set(xticks=[], yticks=[])
+        for ax in axes[len(table) :]:
+            ax.set_axis_off()
+
+    return picture(name, 2.0 * down, draw)

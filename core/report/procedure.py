@@ -1,0 +1,243 @@
+"""What a configuration does to a network, for a report: each step with its settings in words, its formula, its source.
+
+Only what follows from the configuration in closed form, and the layers as they were counted.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from core import compression, data, training
+from core.config import DENSE, FLOAT_BITS, CompressionConfig, Model, TrainingConfig
+from core.report.document import Block, Formula, Paragraph, Table
+from core.workbench import LayerRow
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the steps were done to. rows : the layers as they are now; energy : kept, by factored layer, in [0, 1]."""
+
+    config: CompressionConfig
+    model: Model
+    rows: tuple[LayerRow, ...]
+    energy: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Step:
+    """phrase : for a list of steps in a sentence; blocks : under the heading of the step."""
+
+    phrase: str
+    heading: str
+    blocks: tuple[Block, ...]
+
+
+def steps(subject: Subject) -> list[Step]:
+    """Those that the configuration really has, in the order in which they are done."""
+    config = subject.config
+    kinds: tuple[tuple[bool, str, str, Callable[[Subject], Iterator[Block]]], ...] = (
+        (removes_channels(config), f"output channels removed ({_counts(subject)})", "Channels", channels),
+        (factors(config), f"layers factored ({_ranks(subject)})", "Low rank", low_rank),
+        (prunes(config), f"weights pruned by {SCORES[config.score][0]}", "Pruning", pruning),
+        (quantizes(subject.rows), f"weights quantized ({widths(subject.rows)})", "Quantization of weights", weights),
+        (
+            config.activation_bits is not None,
+            f"activations quantized ({config.activation_bits} bits)",
+            "Quantization of activations",
+            activations,
+        ),
+        (config.recovery is not None, f"then trained ({epochs(config)})", "Training after compression", recovery),
+    )
+    return [Step(phrase, heading, tuple(blocks(subject))) for has, phrase, heading, blocks in kinds if has]
+
+
+def removes_channels(config: CompressionConfig) -> bool:
+    return (config.channel_share or 1.0) < 1 or any(own.channels is not None for _, own in config.layers)
+
+
+def factors(config: CompressionConfig) -> bool:
+    return config.rank_share is not None or any(own.rank not in (None, DENSE) for _, own in config.layers)
+
+
+def prunes(config: CompressionConfig) -> bool:
+    return bool(config.sparsity) or any(own.sparsity for _, own in config.layers)
+
+
+def quantizes(rows: tuple[LayerRow, ...]) -> bool:
+    return any(row.bits != FLOAT_BITS for row in rows)
+
+
+def widths(rows: tuple[LayerRow, ...]) -> str:
+    """Bits of the layers' weights in words."""
+    words = {row.name: "float32" if row.bits == FLOAT_BITS else f"{row.bits} bits" for row in rows}
+    if len(set(words.values())) == 1:
+        return words[rows[0].name]
+    return ", ".join(f"{name} {width}" for name, width in words.items())
+
+
+def epochs(config: CompressionConfig) -> str:
+    count = config.recovery.epochs if config.recovery else 0
+    return f"{count} epoch{'' if count == 1 else 's'}"
+
+
+def matrix_shape(row: LayerRow) -> tuple[int, int]:
+    """(m, n) of a layer as it is now, from what it stores: m n weights, or r (m + n) in two factors."""
+    stored = row.parameters - row.channels
+    return row.channels, stored // row.channels if row.rank is None else stored // row.rank - row.channels
+
+
+def _counts(subject: Subject) -> str:
+    cut = [row for row in subject.rows if row.channels < row.shape[0]]
+    return ", ".join(f"{row.name} {row.channels} of {row.shape[0]}" for row in cut) or "none"
+
+
+def _ranks(subject: Subject) -> str:
+    how = "plain" if subject.config.low_rank_method == "svd" else "data-aware"
+    return ", ".join([how, *(f"{row.name} rank {row.rank}" for row in subject.rows if row.rank is not None)])
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _scope(config: CompressionConfig) -> str:
+    return "by one threshold for all layers" if config.scope == "network" else "the same in every layer"
+
+
+def channels(subject: Subject) -> Iterator[Block]:
+    config, share = subject.config, subject.config.channel_share
+    by_weights = config.channel_score == "l1"
+    asked = "" if share is None else f" A share of {percent(share)} stays, {_scope(config)}."
+    yield Paragraph(
+        "Whole output channels are cut out, with their biases and the inputs of the next layer that read them; no "
+        f"zeros remain (Li et al. 2017). Those with the smallest score go.{asked} All outputs of the last layer, the "
+        "classes, stay."
+    )
+    yield Formula("score(c) = mean |w| over the weights w of c" if by_weights else "score(c) = E[output of c]")
+    rows = tuple((row.name, str(row.shape[0]), str(row.channels)) for row in subject.rows)
+    yield Table("Output channels of each layer.", ("layer", "before", "after"), rows)
+
+
+def low_rank(subject: Subject) -> Iterator[Block]:
+    config, share = subject.config, subject.config.rank_share
+    text = "A layer becomes two, of rank r, made from its r largest singular values s."
+    if share is not None:
+        also = "also where that saves nothing" if config.above_break_even else "unless that saves nothing"
+        text += f" Of the singular values {percent(share)} are kept in each layer, {also}."
+    if config.low_rank_method == "svd":
+        yield Paragraph(f"{text} The factors are nearest to the weight (Eckart & Young 1936; Denton et al. 2014).")
+        yield Formula("W = U S Vᵀ ≈ W_r = (U_r √S_r) (√S_r V_rᵀ), |W − W_r|² = Σ s_i² over i > r")
+    else:
+        yield Paragraph(
+            f"{text} The factors are data-aware: nearest in what the layer puts out on real inputs x, and not in the "
+            "weights themselves (Zhang et al. 2015; DRONE, Chen et al. 2021; SVD-LLM, Wang et al. 2024). What that "
+            "changes on average is put into the bias (Nagel et al. 2019)."
+        )
+        yield Formula(
+            "W R = U S Vᵀ with R Rᵀ = E[x xᵀ], W_r = (U_r √S_r) (√S_r V_rᵀ R⁻¹), E|W x − W_r x|² = Σ s_i² over i > r"
+        )
+    yield Formula("two factors hold fewer numbers only where r (m + n) < m n: up to the break-even rank")
+    header = ("layer", "m × n", "rank", "full rank", "break-even", "m n", "r (m + n)", "energy kept")
+    caption = "Ranks, and what the factors hold beside the matrix. Energy: Σ s² of what is kept, over that of all."
+    yield Table(caption, header, tuple(_rank_row(subject, row) for row in subject.rows))
+
+
+def _rank_row(subject: Subject, row: LayerRow) -> tuple[str, ...]:
+    m, n = matrix_shape(row)
+    numbers = ("–", "–") if row.rank is None else (f"{row.rank * (m + n):,}", percent(subject.energy[row.name]))
+    rank = str(row.rank or "dense")
+    return row.name, f"{m} × {n}", rank, str(row.full_rank), str(row.break_even_rank), f"{m * n:,}", *numbers
+
+
+SCORES = {
+    "magnitude": ("magnitude", "Han et al. 2015", "score(w) = |w|"),
+    "lamp": ("LAMP", "Lee et al. 2021", "score(w) = w² / Σ u², over all u of its tensor with u² ≥ w²"),
+    "activation": ("magnitude times input", "Wanda, Sun et al. 2024", "score(w) = |w| √E[x²]"),
+}
+"""Name, source, formula."""
+
+
+def pruning(subject: Subject) -> Iterator[Block]:
+    config, (by, source, formula) = subject.config, SCORES[subject.config.score]
+    target = f" The target is {percent(config.sparsity)} of the weights, {_scope(config)}." if config.sparsity else ""
+    yield Paragraph(
+        f"Each weight is scored by {by} ({source}); those with the smallest score are set to zero and stay zero."
+        f"{target} Biases are never pruned and never counted."
+    )
+    yield Formula(f"{formula}; exactly round(sparsity · n) of n weights go")
+    rows = []
+    for row in subject.rows:
+        own = config.layer(row.name).sparsity
+        asked = "–" if own is None else percent(own)
+        rows.append((row.name, asked, percent(row.sparsity), f"{row.rounded_to_zero:,}"))
+    caption = "Share of each layer's stored weights that was pruned, and how many more were rounded to zero."
+    yield Table(caption, ("layer", "asked of it alone", "pruned", "rounded to 0"), tuple(rows))
+
+
+def weights(subject: Subject) -> Iterator[Block]:
+    config, symmetric = subject.config, subject.config.symmetry == "symmetric"
+    per = "output channel" if config.granularity == "channel" else "tensor"
+    grid, ends = ("a symmetric", "max |w|") if symmetric else ("an asymmetric", "the smallest and the largest w")
+    text = (
+        f"Weights lie on {grid} grid of integers, {widths(subject.rows)}, with one scale per {per} (Jacob et al. "
+        "2018). Scales are rounded to float16, biases to twelve bits of a common step. "
+    )
+    text += f"The grid reaches to {ends}. " if config.clip == "minmax" else "Where it ends is chosen (clipping). "
+    if config.rounding == "nearest":
+        text += "Each weight goes to the nearest point. "
+    else:
+        text += "Weights are rounded so that their errors cancel on real inputs x (GPTQ, Frantar et al. 2023). "
+    if config.bias_correction:
+        text += "What rounding changes on average is put into the biases (Nagel et al. 2019). "
+    yield Paragraph(text)
+    yield Formula("q = clamp(round(w / scale) + zero_point, q_min, q_max), ŵ = scale · (q − zero_point)")
+    if symmetric:
+        yield Formula("scale = max |w| / (2^(b−1) − 1), zero_point = 0")
+    else:
+        yield Formula("scale = (max w − min w) / (2^b − 1), zero_point = round(−min w / scale)")
+    if config.clip == "mse":
+        yield Formula("clipping: that share of the range, of 1, 0.98 … 0.12, with the least Σ (w − ŵ)²")
+    if config.rounding == "gptq":
+        yield Formula("rounding: column by column, towards the least E|W x − Ŵ x|²")
+    if config.bias_correction:
+        yield Formula("bias ← bias + (W − Ŵ) E[x]")
+
+
+def activations(subject: Subject) -> Iterator[Block]:
+    config, count = subject.config, len(data.load("calibration"))
+    top = "top is the largest x"
+    if config.clip == "mse":
+        top = f"top is where the squared error is least, by the histograms of {compression.SIGNAL_IMAGES} of them"
+    yield Paragraph(
+        f"What enters a layer is rounded to {config.activation_bits} bits, one scale per tensor, unsigned after a ReLU "
+        f"and signed between two factors. Ranges come from {count:,} training images, before the weights are "
+        f"quantized: {top}. The input image keeps its own 8 bits, the outputs stay float32."
+    )
+    yield Formula("x̂ = scale · clamp(round(x / scale), 0, 2^a − 1), scale = top / (2^a − 1)")
+
+
+def recovery(subject: Subject) -> Iterator[Block]:
+    config, chosen = subject.config, subject.config.recovery
+    assert chosen is not None
+    recipe = TrainingConfig(subject.model, chosen.epochs)
+    text = (
+        f"{epochs(config)} of SGD with Nesterov momentum 0.9, batch {recipe.batch_size}, a one-cycle learning rate "
+        f"with its peak at {chosen.learning_rate:g}, weight decay {recipe.weight_decay:g}, label smoothing "
+        f"{recipe.label_smoothing:g}{', horizontal flips' if subject.model == 'cnn' else ''}, seed {chosen.seed}. "
+        "Ranks, zeros and bits stay, weights move. The epoch with the best validation accuracy is kept, so figures on "
+        "validation flatter a little."
+    )
+    if quantizes(subject.rows) or config.activation_bits:
+        text += " Gradients pass straight through the rounding, and scales are learned (LSQ, Esser et al. 2020)."
+    yield Paragraph(text)
+    if chosen.schedule == "iterative":
+        share = f"the first {100 * compression.PRUNING_SHARE:.0f} %"
+        yield Paragraph(
+            f"Pruning is iterative (Zhu & Gupta 2017): the share of zeros rises over {share} of the training; then the "
+            "bits are set and the learning rate starts again (Renda et al. 2020)."
+        )
+        yield Formula(f"s_t = s · (1 − (1 − t)³), t from 0 to 1 over {share}")
+    elif prunes(config):
+        yield Paragraph("Pruning is one-shot: all zeros are there before the training.")
+    if chosen.distillation:
+        yield Paragraph("The network also learns from what the baseline predicts (distillation, Hinton et al. 2015).")
+        yield Formula(f"loss = (cross entropy + T² KL(baseline ‖ network)) / 2, T = {training.TEMPERATURE:g}")

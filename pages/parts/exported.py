@@ -1,0 +1,229 @@
+"""What leaves the app: which network, how its files did, and the downloads."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts import charts, figures, jobs, state
+
+if TYPE_CHECKING:
+    from core.workbench import Export, Result
+
+TRAINED = 12
+"""Trained networks that can be picked here."""
+
+FILES = {
+    "packed": "packed",
+    "onnx": "ONNX, float32",
+    "onnx-int8": "ONNX, int8 weights",
+    "onnx-int4": "ONNX, int4 weights",
+    "onnx-int2": "ONNX, int2 weights",
+    "safetensors": "safetensors + JSON",
+}
+
+
+def picker(current: state.Choice) -> None:
+    """Which network: the one that is chosen, a pinned one, or one that was trained here; picking one chooses it."""
+    bench = state.workbench()
+    options = {"now": current}
+    options |= {f"pin {number}": choice for number, choice in enumerate(state.pins(), 1) if choice != current}
+    known = {card.id for card in bench.cards()}
+    trained = [state.Choice(*each) for each in bench.recovered() if each[0] in known]
+    fresh = [choice for choice in trained if choice not in options.values()][:TRAINED]
+    options |= {f"trained {number}": choice for number, choice in enumerate(fresh, 1)}
+    if len(options) == 1:
+        return
+
+    def label(name: str) -> str:
+        choice = options[name]
+        return f"{name}: {bench.title(choice.baseline)}, {figures.settings(choice.config)}"
+
+    def choose() -> None:
+        state.choose(*options[st.session_state["w_export"]])
+
+    key = state.keep_widget("w_export", "now")
+    st.selectbox("Network", list(options), format_func=label, key=key, on_change=choose)
+
+
+def asked(choice: state.Choice) -> Export | None:
+    """What was exported of it; else the button that asks for it, or how far it is."""
+    bench = state.workbench()
+    made = bench.exported(*choice)
+    running = any(job.active and _is_of(job.request, choice) for job in bench.jobs.all("export"))
+    if not running:
+        label = "Export and verify on the test images" if made is None else "Export and verify again"
+        kind = "primary" if made is None else "secondary"
+        st.button(label, type=kind, icon=":material/verified:", on_click=_export, args=(choice,))
+    if made is None or running:
+        jobs.panel("export", finished=False)
+    return made
+
+
+def _is_of(request: dict[str, Any], choice: state.Choice) -> bool:
+    from core.config import CompressionConfig
+
+    return request["baseline"] == choice.baseline and CompressionConfig.from_record(request["config"]) == choice.config
+
+
+def _export(choice: state.Choice) -> None:
+    state.workbench().submit_export(*choice)
+
+
+def verdict(made: Export, result: Result) -> None:
+    """What the fresh processes found, file by file, and what the times mean."""
+    found = made.verdict
+    accuracy = found["files"][0]["accuracy"]
+    if found["ok"]:
+        st.success(
+            f"Verified: {len(found['files'])} files, each read in a process of its own, predict all "
+            f"{found['images']:,} test images as the network measured here. **{accuracy:.2%}** on test; the baseline "
+            f"has {found['baseline_accuracy']:.2%} ({figures.points(accuracy - found['baseline_accuracy'])}).",
+            icon=":material/verified:",
+        )
+    for entry in found["files"]:
+        if "problem" in entry:
+            st.error(f"Not verified. {entry['problem']} Export it again.", icon=":material/error:")
+        elif entry["ties"]:
+            st.caption(
+                f"{entry['path']} predicts the images {', '.join(map(str, entry['ties']))} otherwise: two classes are "
+                "equal there but for the rounding of floats."
+            )
+    st.dataframe(_frame(made, result), hide_index=True, column_config=_COLUMNS, alt="Every file with its verdict")
+    st.markdown("\n".join(f"- {note}" for note in found["notes"]))
+
+
+def _frame(made: Export, result: Result) -> pd.DataFrame:
+    rows = []
+    for entry in made.verdict["files"]:
+        row = {"file": FILES[entry["format"]], "bytes": entry["bytes"]}
+        row |= {"× smaller": result.baseline_bytes / max(1, entry["bytes"]), "accuracy": entry["accuracy"]}
+        row |= {"agreement": entry["agreement"]}
+        for own in entry.get("latency", []):
+            low, middle, high = (1e6 * own[name] for name in ("lower", "median", "upper"))
+            row[f"µs, {own['batch']} at a time"] = f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
+        row |= {"logits": entry.get("largest_logit_difference"), "read by": entry.get("reader", "")}
+        rows.append(row | {"SHA-256": entry["sha256"]})
+    return pd.DataFrame(rows)
+
+
+_COLUMNS = {
+    "bytes": st.column_config.NumberColumn(format="localized"),
+    "× smaller": st.column_config.NumberColumn(format="%.1f", help="Than the baseline's float32 weights and biases."),
+    "accuracy": st.column_config.NumberColumn(format="percent", help="On the 10,000 test images, by this reader."),
+    "agreement": st.column_config.NumberColumn(
+        format="percent", help="Share of the test images with the class that was promised. Less, and the export fails."
+    ),
+    "logits": st.column_config.NumberColumn(
+        "largest logit difference",
+        format="%.2g",
+        help="Other programs add floats in another order: now and then a signal falls on the other side of the middle "
+        "between two points of its grid.",
+    ),
+    "µs, 1 at a time": st.column_config.TextColumn(help="Microseconds per image: median (quartiles) of 60 runs."),
+    "µs, 250 at a time": st.column_config.TextColumn(help="Microseconds per image: median (quartiles) of 12 runs."),
+}
+
+
+def downloads(made: Export, choice: state.Choice) -> None:
+    """The bundle, single files, and the report in three formats; each is made when it is asked for."""
+    row = st.container(horizontal=True, gap="small")
+    row.download_button(
+        "Download everything", data=made.bundle, file_name="compressed-network.zip", mime="application/zip",
+        on_click="ignore", type="primary", icon=":material/folder_zip:",
+        help="All files, the loader, a sample of test images, a README. Unpacked: `python predict.py`.",
+    )  # fmt: skip
+    for entry in made.verdict["files"]:
+        row.download_button(
+            f"{entry['path']}, {figures.kilobytes(entry['bytes'])}", data=_content(made, entry["path"]),
+            file_name=entry["path"], on_click="ignore", icon=":material/download:", key=f"get_{entry['path']}",
+        )  # fmt: skip
+    st.markdown("**The report** of this configuration: what was done, every figure, what they say, how to repeat it.")
+    row = st.container(horizontal=True, gap="small")
+    for name, title in (("report.html", "HTML (prints to PDF)"), ("report.zip", "Markdown"), ("report.docx", "Word")):
+        row.download_button(
+            title, data=_report(choice, made.verdict, name), file_name=name, on_click="ignore",
+            icon=":material/description:", key=f"get_{name}",
+        )  # fmt: skip
+    st.caption("Unpacked anywhere, the folder verifies again: `python -m core verify FOLDER`.")
+
+
+def _content(made: Export, path: str) -> Any:
+    return lambda: made.content(path)
+
+
+def _report(choice: state.Choice, found: dict[str, Any], name: str) -> Any:
+    def make() -> bytes | str:
+        from core.report import content, document
+
+        report = content.build(state.workbench(), *choice, found)
+        if name == "report.html":
+            return document.to_html(report)
+        if name == "report.docx":
+            return document.to_docx(report)
+        text, pictures = document.to_markdown(report)
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as made:
+            for path, own in {"report.md": text.encode(), **pictures}.items():
+                made.writestr(path, own)
+        return buffer.getvalue()
+
+    return make
+
+
+def sizes(result: Result, made: Export | None) -> None:
+    """Every way of counting as a bar: counted, or the size of a file that was written."""
+    ways = dict(made.verdict["sizes"] if made is not None else state.workbench().sizes(result))
+    files = {"packed file", "zip of the safetensors file"}
+    for entry in made.verdict["files"][1:] if made is not None else []:
+        ways[entry["path"]] = entry["bytes"]
+        files.add(entry["path"])
+    rows = [
+        {
+            "way": way,
+            "bytes": size,
+            "kind": "a file" if way in files else "counted",
+            "label": f"{round(size):,} bytes, {result.baseline_bytes / size:.1f}×",
+        }
+        for way, size in sorted(ways.items(), key=lambda pair: -pair[1])
+    ]
+    charts.sizes(pd.DataFrame(rows), "Bytes of the network by way of counting, the largest first")
+    st.caption(
+        "*Bits × weights* is the size in theory, without scales or a file. *Entropy*: with one fixed code per layer, "
+        "-log2 of its share for each value, nothing is smaller; the packed file may be, because it knows that rows and "
+        "columns differ in how many zeros they have."
+    )
+
+
+def storage(result: Result, entries: pd.DataFrame) -> None:
+    """How each weight is stored, and why; every entry of the ledger behind it."""
+    rows = []
+    for choice in result.footprint.choices:
+        others = {way: size for way, size in choice.bytes.items() if way != choice.storage}
+        rows.append(
+            {
+                "weight": choice.tensor,
+                "stored": choice.storage,
+                "bytes": choice.bytes[choice.storage],
+                "otherwise": ", ".join(f"{way} {size:,}" for way, size in others.items()) or "no zeros to leave out",
+            }
+        )
+    st.dataframe(
+        pd.DataFrame(rows), hide_index=True, alt="How each weight is stored, with the bytes of the other ways",
+        column_config={
+            "bytes": st.column_config.NumberColumn(format="localized"),
+            "stored": st.column_config.TextColumn(help="dense: one value after the other. sparse: first which weights "
+            "are not zero, then these. product: two factors that hold more numbers than what they multiply to."),
+            "otherwise": st.column_config.TextColumn(help="What the other ways would take: the cheapest is chosen."),
+        },
+    )  # fmt: skip
+    ledger = st.expander("Every entry of the ledger", icon=":material/table:", on_change="rerun", key="w_ledger")
+    if ledger.open:
+        ledger.dataframe(
+            entries[["tensor", "kind", "bytes"]], hide_index=True, alt="The ledger: every stored array with its bytes",
+            column_config={"bytes": st.column_config.NumberColumn(format="localized")},
+        )  # fmt: skip

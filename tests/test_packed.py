@@ -1,0 +1,277 @@
+"""The packed file: the same network in as few bytes as its values need; anything else is refused."""
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CNN_SHAPES, MLP_SHAPES, configurations, logits, random_tensors, statistics_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from core import coding, footprint, packed
+from core.compression import compress
+from core.config import CompressionConfig, LayerConfig
+from core.data import CLASSES, DEVIATION, MEAN
+from core.models import Baseline
+from core.portable import loader
+from core.stored import FormatError, StoredNetwork
+from core.workbench import Workbench
+
+SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
+
+
+@pytest.mark.parametrize("family", ["mlp", "cnn"])
+@settings(max_examples=60)
+@given(draw=st.data())
+def test_what_is_read_is_what_was_written(family: str, images: Tensor, draw: st.DataObject) -> None:
+    baseline = SMALL[family]
+    network = compress(baseline, draw.draw(configurations(baseline)), statistics_of(baseline, images)).freeze()
+    made = packed.pack(network)
+    read = packed.unpack(made.content)
+    assert packed.pack(network) == made
+    assert (read.config, read.baseline_sha256) == (network.config, baseline.sha256)
+    for mine, theirs in zip(network.layers, read.layers, strict=True):
+        assert mine.layer == theirs.layer
+        assert (mine.input_scale, mine.between_scale) == (theirs.input_scale, theirs.between_scale)
+        assert torch.equal(mine.bias, theirs.bias)
+        if len(mine.tensors) == len(theirs.tensors):
+            for tensor, copy in zip(mine.tensors, theirs.tensors, strict=True):
+                assert (tensor.name, tensor.bits) == (copy.name, copy.bits)
+                assert torch.equal(tensor.values, copy.values)
+                assert torch.equal(tensor.weight(), copy.weight())
+    assert torch.equal(logits(read, images), logits(network, images))
+
+
+@pytest.mark.parametrize("family", ["mlp", "cnn"])
+@settings(max_examples=40)
+@given(draw=st.data())
+def test_the_ledger_is_the_file_and_the_file_hardly_more_than_the_entropy(
+    family: str, images: Tensor, draw: st.DataObject
+) -> None:
+    baseline = SMALL[family]
+    network = compress(baseline, draw.draw(configurations(baseline)), statistics_of(baseline, images)).freeze()
+    made = packed.pack(network)
+    assert sum(entry.bytes for entry in made.entries) == len(made.content)
+    assert all(entry.bytes >= 0 for entry in made.entries)
+    assert {entry.layer for entry in made.entries} == {"", *(layer.name for layer in baseline.layers)}
+    assert len(made.content) <= 1.05 * footprint.entropy_bytes(network) + 1024
+    for choice in made.choices:
+        assert choice.bytes[choice.storage] == min(choice.bytes.values())
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    return Workbench(tmp_path_factory.mktemp("packed"))
+
+
+@pytest.mark.parametrize("name", ["cnn", "mlp"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        CompressionConfig(bits=8, activation_bits=8),
+        CompressionConfig(bits=4, activation_bits=4, clip="mse"),
+        CompressionConfig(bits=3, symmetry="asymmetric"),
+        CompressionConfig(bits=2, granularity="tensor", clip="mse"),
+        CompressionConfig(bits=4, sparsity=0.96, score="lamp", activation_bits=8),
+        CompressionConfig(bits=4, sparsity=0.98, score="lamp"),
+        CompressionConfig(bits=4, rank_share=0.2, activation_bits=4),
+        CompressionConfig(bits=3, channel_share=0.4, sparsity=0.8),
+    ],
+    ids=str,
+)
+def test_of_a_real_network_the_file_is_hardly_more_than_the_entropy(
+    bench: Workbench, name: str, config: CompressionConfig
+) -> None:
+    network = bench.network(name, config)
+    assert len(packed.pack(network).content) <= 1.05 * footprint.entropy_bytes(network) + 1024
+
+
+def test_each_weight_is_stored_in_the_cheapest_way(bench: Workbench) -> None:
+    layers = {"conv1": LayerConfig(sparsity=0), "fc1": LayerConfig(bits=32, sparsity=0.9)}
+    chosen = packed.pack(bench.network("cnn", CompressionConfig(bits=8, sparsity=0.9, layers=layers))).choices
+    assert [choice.storage for choice in chosen] == ["dense", "sparse", "sparse", "sparse"]
+    assert chosen[2].bytes["dense"] == 4 * 128 * 3136
+    assert chosen[2].bytes["sparse"] < 4 * 128 * 3136 / 8
+
+
+@pytest.mark.parametrize(("rank", "storage"), [(200, ["product"]), (40, ["dense", "dense"])])
+def test_factors_larger_than_their_product_are_stored_as_the_product(
+    bench: Workbench, rank: int, storage: list[str], images: Tensor
+) -> None:
+    """Above break-even, 255 for a layer of 512 x 512; here 52 for conv2 of 64 x 288."""
+    config = CompressionConfig(layers={"conv2": LayerConfig(rank=min(rank, 64))})
+    network = bench.network("cnn", config)
+    made = packed.pack(network)
+    assert [choice.storage for choice in made.choices if choice.layer == "conv2"] == storage
+    assert torch.equal(logits(packed.unpack(made.content), images), logits(network, images))
+
+
+def test_scales_and_biases_of_quantized_layers_are_halves_and_float32_layers_are_untouched(bench: Workbench) -> None:
+    network = bench.network("cnn", CompressionConfig(bits=4, activation_bits=4, layers={"fc2": LayerConfig(bits=32)}))
+    for layer in network.layers[:-1]:
+        for array in (layer.bias, *(tensor.scale for tensor in layer.tensors)):
+            assert torch.equal(array, array.half().float())
+    assert network.layers[1].input_scale == float(np.float16(network.layers[1].input_scale))
+    assert torch.equal(network.layers[-1].bias, bench.baseline("cnn").tensors["fc2.bias"])
+
+
+@pytest.mark.parametrize("factor", [1e-7, 1e6])
+def test_numbers_that_halves_cannot_hold_stay_float32(factor: float, images: Tensor) -> None:
+    tensors = {name: tensor * factor for name, tensor in SMALL["mlp"].tensors.items()}
+    baseline = Baseline("far", tensors)
+    network = compress(baseline, CompressionConfig(bits=8), statistics_of(baseline, images)).freeze()
+    for layer in network.layers:
+        original = tensors[f"{layer.layer.name}.weight"]
+        step = layer.tensors[0].scale
+        assert (layer.tensors[0].weight() - original).abs().max() <= 0.51 * step.max()
+    assert torch.equal(logits(packed.unpack(packed.pack(network).content), images), logits(network, images))
+
+
+@pytest.fixture
+def network(images: Tensor) -> StoredNetwork:
+    config = CompressionConfig(rank_share=0.3, sparsity=0.7, bits=4, activation_bits=4, above_break_even=True)
+    return compress(SMALL["cnn"], config, statistics_of(SMALL["cnn"], images)).freeze()
+
+
+def test_the_file_describes_itself(network: StoredNetwork) -> None:
+    about = loader.load(packed.pack(network).content).header
+    assert CompressionConfig.from_json(json.dumps(about["config"])) == network.config
+    assert tuple(about["classes"]) == CLASSES
+    assert (about["mean"], about["deviation"]) == (MEAN, DEVIATION)
+    assert about["baseline_sha256"] == SMALL["cnn"].sha256
+
+
+# Runs anywhere.
+
+
+@pytest.mark.parametrize("family", ["mlp", "cnn"])
+@settings(max_examples=20)
+@given(draw=st.data())
+def test_the_loader_computes_what_we_compute(family: str, images: Tensor, draw: st.DataObject) -> None:
+    baseline = SMALL[family]
+    network = compress(baseline, draw.draw(configurations(baseline)), statistics_of(baseline, images)).freeze()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 28, 28)).astype(np.uint8)
+    x = (torch.from_numpy(pixels).float().unsqueeze(1) / 255 - MEAN) / DEVIATION
+    ours, theirs = logits(network, x).numpy(), loader.load(packed.pack(network).content).logits(pixels)
+    close = np.isclose(ours, theirs, rtol=1e-3, atol=1e-4 * np.abs(ours).max()).all(1)
+    assert close.mean() >= (0.8 if network.config.activation_bits else 1.0)  # else: ties
+
+
+def test_the_loader_needs_numpy_alone_and_is_short(network: StoredNetwork, tmp_path: Path) -> None:
+    own = Path(loader.__file__)
+    assert len(own.read_text().splitlines()) <= 250
+    (tmp_path / "loader.py").write_bytes(own.read_bytes())
+    (tmp_path / "network.packed").write_bytes(packed.pack(network).content)
+    code = (
+        "import sys, loader, numpy as np; known = set(sys.stdlib_module_names) | {'numpy', 'loader'}\n"
+        "print(loader.load('network.packed').logits(np.zeros((1, 28, 28), np.uint8)).shape)\n"
+        "print({name.split('.')[0] for name in sys.modules if not name.startswith('_')} - known)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    shape, others = done.stdout.splitlines()
+    assert shape == "(1, 10)"
+    assert not {"torch", "core", "constriction", "onnxruntime"} & set(eval(others))
+
+
+# Damaged, truncated and foreign files.
+
+
+def test_ten_thousand_damaged_files_are_all_refused(network: StoredNetwork) -> None:
+    content, dice = packed.pack(network).content, random.Random(0)
+    for turn in range(10_000):
+        damaged = bytearray(content)
+        where = dice.randrange(len(content))
+        if turn % 5 == 0:
+            del damaged[where : where + dice.randrange(1, 64)]
+        elif turn % 5 == 1:
+            damaged[where:where] = dice.randbytes(dice.randrange(1, 64))
+        elif turn % 5 == 2:
+            damaged[where : where + 8] = dice.randbytes(8)
+        else:
+            damaged[where] ^= 1 << dice.randrange(8)
+        if damaged != content:
+            with pytest.raises(FormatError):
+                packed.unpack(bytes(damaged))
+
+
+def sealed(body: bytes) -> bytes:
+    return body + hashlib.sha256(body).digest()[: loader.CHECK]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_a_damaged_file_with_a_new_checksum_is_refused_or_a_network_and_never_a_crash(network: StoredNetwork) -> None:
+    content, dice = packed.pack(network).content[: -loader.CHECK], random.Random(0)
+    refused = 0
+    for _ in range(600):
+        damaged = bytearray(content)
+        for _ in range(dice.randrange(1, 4)):
+            damaged[dice.randrange(len(content))] = dice.randrange(256)
+        try:
+            packed.unpack(sealed(bytes(damaged)))
+        except FormatError:
+            refused += 1
+    assert refused > 300
+
+
+def with_header(content: bytes, change: object) -> bytes:
+    start = len(loader.MAGIC) + 4
+    end = start + int.from_bytes(content[5:start], "little")
+    about = json.loads(zlib.decompressobj(zdict=loader.DICTIONARY).decompress(content[start:end]))
+    about = change(about) or about  # type: ignore[operator]
+    compressor = zlib.compressobj(9, zdict=loader.DICTIONARY)
+    text = compressor.compress(json.dumps(about).encode()) + compressor.flush()
+    return sealed(loader.MAGIC + len(text).to_bytes(4, "little") + text + content[end : -loader.CHECK])
+
+
+HOSTILE = {
+    "a list": lambda about: [1],
+    "text": lambda about: "network",
+    "nested without end": lambda about: json.loads("[" * 900 + "]" * 900),
+    "no layers": lambda about: about.update(layers=[]),
+    "layers of text": lambda about: about.update(layers="conv1"),
+    "no configuration": lambda about: about.pop("config") and None,
+    "a configuration of another kind": lambda about: about.update(config={"colour": 1}),
+    "a layer less": lambda about: about["layers"].pop() and None,
+    "a layer twice": lambda about: about["layers"].append(about["layers"][0]),
+    "a weight of a terabyte": lambda about: about["layers"][0]["weights"][0].update(shape=[10**6, 10**6]),
+    "a weight of negative size": lambda about: about["layers"][0]["weights"][0].update(shape=[-4, -4]),
+    "a weight without a shape": lambda about: about["layers"][0]["weights"][0].update(shape=None),
+    "shapes of text": lambda about: about["layers"][0]["weights"][0].update(shape=["a", "b"]),
+    "more nonzero weights than weights": lambda about: about["layers"][-1]["weights"][0].update(nonzero=10**9),
+    "fewer nonzero weights than none": lambda about: about["layers"][-1]["weights"][0].update(nonzero=-1),
+    "codes without end": lambda about: about["layers"][0]["weights"][0].update(high=10**12),
+    "a scale of another type": lambda about: about["layers"][0]["weights"][0].update(scale="float64"),
+    "scales without end": lambda about: about["layers"][0]["weights"][0].update(scales=[10**12]),
+    "a bias of another type": lambda about: about["layers"][0].update(bias="7"),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_header_that_describes_no_network_of_ours_is_refused(network: StoredNetwork, change: object) -> None:
+    with pytest.raises(FormatError) as refused:
+        packed.unpack(with_header(packed.pack(network).content, change))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"CNET", b"CNET\x01", b"CNET\x02" + b"\0" * 99, b"\x80\x04pickle", b"PK\x03"])
+def test_a_file_of_another_kind_is_refused(content: bytes) -> None:
+    with pytest.raises(FormatError):
+        packed.unpack(content)
+    with suppress(FormatError):
+        packed.unpack(sealed(content))
+
+
+def test_entropy_and_file_are_those_of_the_codes(network: StoredNetwork) -> None:
+    tensors = [tensor for layer in network.layers for tensor in layer.tensors]
+    assert footprint.entropy_bytes(network) == pytest.approx(
+        sum(coding.entropy(tensor.values.numpy()) for tensor in tensors) / 8
+    )
