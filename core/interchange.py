@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from core.config import FLOAT_BITS, CompressionConfig, ConfigError
@@ -203,7 +204,7 @@ def to_safetensors(network: StoredNetwork) -> tuple[bytes, bytes]:
         for stored in network.layers
     ]
     about = {"format": FORMAT, "layers": layers, **_about(network)}
-    content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    content = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
     return content, json.dumps(about, indent=1).encode()
 
 
@@ -243,7 +244,7 @@ def _load(tensors: bytes, about: bytes) -> tuple[dict[str, Tensor], dict[str, An
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise FormatError(f"The description must be JSON of format {FORMAT} ({error}).") from None
     try:
-        return safetensors.torch.load(tensors), described
+        return load_tensors(tensors), described
     except Exception as error:  # its own error, and whatever torch or Python say of what a header promises
         raise FormatError(f"The tensors must be a whole safetensors file ({error}).") from None
 
