@@ -35,7 +35,7 @@ ERRORS = (state.Fail, state.InvalidGraph, state.InvalidArgument, state.RuntimeEx
 IMAGE = (1, IMAGE_SIDE, IMAGE_SIDE)
 
 
-class _Graph:
+class Graph:
     """Nodes and constants, in the order in which they were added; names are made here."""
 
     def __init__(self) -> None:
@@ -60,19 +60,25 @@ class _Graph:
         codes = self.add("Clip", self.add("Round", self.add("Div", x, np.float32(scale))), low, high)
         return self.add("Mul", codes, np.float32(scale))
 
+    def weights(self, stored: StoredLayer, join: bool) -> list[tuple[Sequence[int], str | Array]]:
+        """Shape and content of what a layer multiplies with, in this order."""
+        return [(weight.shape, weight) for weight in _products(stored, join)]
+
+    def bias(self, stored: StoredLayer) -> str | Array:
+        return stored.bias.numpy()
+
     def layer(self, x: str, stored: StoredLayer, bits: int | None, join: bool) -> tuple[str, str]:
         """A layer: its input on its grid, one product or two, ReLU, pooling. Returns the names of the output and of
         the signal between two factors ("" where there is none)."""
         layer, between = stored.layer, ""
         if stored.input_scale is not None and bits is not None:
             x = self.fake_quantize(x, stored.input_scale, bits, signed=False)
-        weights = _products(stored, join)
-        for position, weight in enumerate(weights):
+        weights = self.weights(stored, join)
+        for position, (shape, weight) in enumerate(weights):
             last = position == len(weights) - 1
-            terms = (x, weight, stored.bias.numpy()) if last else (x, weight)
+            terms = (x, weight, self.bias(stored)) if last else (x, weight)
             if layer.kind == "conv":
-                pads = [weight.shape[-1] // 2] * 4
-                x = self.add("Conv", *terms, kernel_shape=weight.shape[2:], pads=pads)
+                x = self.add("Conv", *terms, kernel_shape=shape[2:], pads=[shape[-1] // 2] * 4)
             else:
                 x = self.add("Gemm", *terms, transB=1)
             if not last:
@@ -81,6 +87,19 @@ class _Graph:
                     x = self.fake_quantize(x, stored.between_scale, bits, signed=True)
         x = self.add("Relu", x) if layer.relu else x
         return (self.add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]) if layer.pool else x), between
+
+    def chain(self, layers: Sequence[StoredLayer], bits: int | None, join: bool) -> tuple[str, dict[str, str]]:
+        """Consecutive layers from the input "x"; the names of the output and, by those of `ranges`, of the signals."""
+        x, noted = "x", {}
+        for position, stored in enumerate(layers):
+            if stored.layer.kind == "linear" and (position == 0 or layers[position - 1].layer.kind == "conv"):
+                x = self.add("Flatten", x)
+            if position > 0:
+                noted[f"{stored.layer.name}.input"] = x
+            x, between = self.layer(x, stored, bits, join)
+            if between:
+                noted[f"{stored.layer.name}.between"] = between
+        return x, noted
 
 
 def _products(stored: StoredLayer, join: bool) -> list[Array]:
@@ -102,15 +121,8 @@ def to_onnx(
     observe : beside "y" the signals at each layer's input ("NAME.input", but for the first), and between its factors
         ("NAME.between"), or the largest |x| of each
     """
-    graph, x, noted = _Graph(), "x", {}
-    for position, stored in enumerate(layers):
-        if stored.layer.kind == "linear" and (position == 0 or layers[position - 1].layer.kind == "conv"):
-            x = graph.add("Flatten", x)
-        if position > 0:
-            noted[f"{stored.layer.name}.input"] = x
-        x, between = graph.layer(x, stored, bits, join=observe is None)
-        if between:
-            noted[f"{stored.layer.name}.between"] = between
+    graph = Graph()
+    x, noted = graph.chain(layers, bits, join=observe is None)
     outputs = {"y": x}
     if observe == "signals":
         outputs |= noted

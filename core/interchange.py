@@ -21,12 +21,11 @@ from torch import Tensor
 
 from core.config import FLOAT_BITS, CompressionConfig, ConfigError
 from core.data import CLASSES, DEVIATION, MEAN
-from core.inference import IMAGE, IR_VERSION, OPSET, _Graph
+from core.inference import IMAGE, IR_VERSION, OPSET, Graph
 from core.models import Layer, propagate
 from core.quantization import integer_range
-from core.stored import FormatError, StoredLayer, StoredNetwork, StoredTensor
+from core.stored import FORMAT, FormatError, StoredLayer, StoredNetwork, StoredTensor
 
-FORMAT = "compressed-network/2"
 NORMALIZATION = {"mean": MEAN, "deviation": DEVIATION}
 
 # By the width of a stored integer: its signed and unsigned type; the first opset and file version that know them.
@@ -41,7 +40,7 @@ SMALLEST, LARGEST = float(np.finfo(np.float32).smallest_subnormal), float(np.fin
 """Positive float32 numbers."""
 
 
-class _Named(_Graph):
+class _Named(Graph):
     """The layers as they are stored: two factors stay two products, and weights and biases bear their names."""
 
     versions = OPSET, IR_VERSION
@@ -54,27 +53,11 @@ class _Named(_Graph):
     def weight(self, tensor: StoredTensor) -> str:
         return self.named(tensor.name, tensor.weight().contiguous().numpy())
 
-    def layer(self, x: str, stored: StoredLayer, bits: int | None, join: bool = False) -> tuple[str, str]:
-        layer, between = stored.layer, ""
-        if stored.input_scale is not None and bits is not None:
-            x = self.fake_quantize(x, stored.input_scale, bits, signed=False)
-        for position, tensor in enumerate(stored.tensors):
-            last, shape = position == len(stored.tensors) - 1, tensor.values.shape
-            terms: list[Any] = [x, self.weight(tensor)]
-            if last:
-                terms.append(self.named(f"{layer.name}.bias", stored.bias.numpy()))
-            elif layer.kind == "linear":  # without one, ONNX Runtime 1.31 chooses QGemm even where it has no such type
-                terms.append(np.float32(0))
-            if layer.kind == "conv":
-                x = self.add("Conv", *terms, kernel_shape=shape[2:], pads=[shape[-1] // 2] * 4)
-            else:
-                x = self.add("Gemm", *terms, transB=1)
-            if not last:
-                between = x
-                if stored.between_scale is not None and bits is not None:
-                    x = self.fake_quantize(x, stored.between_scale, bits, signed=True)
-        x = self.add("Relu", x) if layer.relu else x
-        return (self.add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]) if layer.pool else x), between
+    def weights(self, stored: StoredLayer, join: bool) -> list[tuple[Sequence[int], str | NDArray[Any]]]:
+        return [(tensor.values.shape, self.weight(tensor)) for tensor in stored.tensors]
+
+    def bias(self, stored: StoredLayer) -> str:
+        return self.named(f"{stored.layer.name}.bias", stored.bias.numpy())
 
 
 class _Integers(_Named):
@@ -83,6 +66,13 @@ class _Integers(_Named):
     def __init__(self, narrow: bool) -> None:
         super().__init__()
         self.narrow, self.versions = narrow, _VERSIONS[8]
+
+    def add(self, operation: str, *inputs: str | NDArray[Any] | np.float32, **attributes: Any) -> str:
+        if (
+            operation == "Gemm" and len(inputs) == 2
+        ):  # else ONNX Runtime 1.31 picks a kernel without uint2
+            inputs = (*inputs, np.float32(0))
+        return super().add(operation, *inputs, **attributes)
 
     def weight(self, tensor: StoredTensor) -> str:
         """scale * (code - zero_point), one scale per output channel, or one for all where there is only one."""
@@ -140,11 +130,7 @@ def problem_with(model: bytes) -> str:
 
 def _model(graph: _Named, network: StoredNetwork) -> bytes:
     """A file that `onnx.checker` finds whole, with `_about` as its metadata."""
-    x = "x"
-    for position, stored in enumerate(network.layers):
-        if stored.layer.kind == "linear" and (position == 0 or network.layers[position - 1].layer.kind == "conv"):
-            x = graph.add("Flatten", x)
-        x, _ = graph.layer(x, stored, network.config.activation_bits)
+    graph.chain(network.layers, network.config.activation_bits, join=False)
     graph.nodes[-1].output[0] = "y"
     opset, version = graph.versions
     entry = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *IMAGE])
