@@ -217,7 +217,11 @@ def _read_promise(directory: Path) -> tuple[list[dict[str, str]], dict[str, Arra
     images = len(data.load("test"))
     if len(predictions) != images or not promised:
         raise FormatError(f"{VERDICT_FILE} must promise {images} predictions. Got {len(predictions)} instead.")
-    return promised, expected | {"predictions": predictions}
+    if expected["logits"].shape != (images, len(data.CLASSES)) or expected["ties"].shape != (images,):
+        raise FormatError(f"{EXPECTED_FILE} must hold logits and ties of {images} images.")
+    if not np.array_equal(expected["logits"].argmax(1), predictions):
+        raise FormatError(f"{VERDICT_FILE} promises other predictions than the logits of {EXPECTED_FILE}.")
+    return promised, expected
 
 
 def _read_npz(path: Path, expected_sha256: str) -> dict[str, Array]:
@@ -242,7 +246,7 @@ def _verify_file(
     except FormatError as error:
         return entry | {"problem": f"{path.name}: {error}"}
     found = measured["logits"].argmax(1)
-    other = np.flatnonzero(found != expected["predictions"])
+    other = np.flatnonzero(found != expected["logits"].argmax(1))
     excused = [int(index) for index in other if _is_tie(expected["logits"], expected["ties"], int(index))]
     where = sorted(set(other.tolist()) - set(excused))
     entry |= {

@@ -68,9 +68,7 @@ class _Integers(_Named):
         self.narrow, self.versions = narrow, _VERSIONS[8]
 
     def add(self, operation: str, *inputs: str | NDArray[Any] | np.float32, **attributes: Any) -> str:
-        if (
-            operation == "Gemm" and len(inputs) == 2
-        ):  # else ONNX Runtime 1.31 picks a kernel without uint2
+        if operation == "Gemm" and len(inputs) == 2:  # else ONNX Runtime 1.31 picks a kernel without uint2
             inputs = (*inputs, np.float32(0))
         return super().add(operation, *inputs, **attributes)
 

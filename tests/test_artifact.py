@@ -188,26 +188,38 @@ def change_verdict(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_a_single_prediction_that_was_not_promised_is_found_out(exported: Path, few: Split) -> None:
-    margins = np.diff(np.sort(np.load(exported / "expected.npz")["logits"])[:, -2:])[:, 0]
-    sure = int(margins.argmax())
+def promise(folder: Path, logits: np.ndarray) -> None:
+    """Other logits in the place of those that were promised, and what follows from them."""
+    np.savez(folder / "expected.npz", logits=logits, ties=np.load(folder / "expected.npz")["ties"])
+    digest = sha256((folder / "expected.npz").read_bytes())
+    change_verdict(folder, predictions="".join(map(str, logits.argmax(1))), expected_sha256=digest)
+
+
+def test_promises_that_contradict_each_other_are_a_format_error(exported: Path) -> None:
     promised = json.loads((exported / "verdict.json").read_text())["predictions"]
-    other = str((int(promised[sure]) + 1) % 10)
-    change_verdict(exported, predictions=promised[:sure] + other + promised[sure + 1 :])
+    change_verdict(exported, predictions=promised[:7] + str((int(promised[7]) + 1) % 10) + promised[8:])
+    with pytest.raises(FormatError, match="other predictions"):
+        artifact.verify(exported)
+    change_verdict(exported, predictions=promised)
+    promise(exported, np.zeros((300, 9), np.float32))
+    with pytest.raises(FormatError, match="must hold logits"):
+        artifact.verify(exported)
+
+
+def test_a_single_prediction_that_was_not_promised_is_found_out(exported: Path, few: Split) -> None:
+    logits = np.load(exported / "expected.npz")["logits"]
+    sure = int(np.diff(np.sort(logits)[:, -2:])[:, 0].argmax())
+    logits[sure] = np.roll(logits[sure], 1)
+    promise(exported, logits)
     assert f"the first are [{sure}]" in problem(exported)
     assert artifact.verify(exported)["files"][0]["agreement"] == pytest.approx(299 / 300)
 
 
 def test_a_disagreement_at_a_tie_is_reported_and_no_problem(exported: Path) -> None:
-    expected = dict(np.load(exported / "expected.npz"))
-    promised = list(json.loads((exported / "verdict.json").read_text())["predictions"])
-    first = int(promised[5])
-    second = (first + 1) % 10
-    expected["logits"][5, second] = expected["logits"][5, first] * (1 + 1e-6)
-    promised[5] = str(second)
-    np.savez(exported / "expected.npz", **expected)
-    digest = sha256((exported / "expected.npz").read_bytes())
-    change_verdict(exported, predictions="".join(promised), expected_sha256=digest)
+    logits = np.load(exported / "expected.npz")["logits"]
+    first = int(logits[5].argmax())
+    logits[5, (first + 1) % 10] = logits[5, first] + np.abs(logits[5]).max() * 1e-6
+    promise(exported, logits)
     verdict = artifact.verify(exported)
     assert (verdict["ok"], verdict["files"][0]["ties"]) == (True, [5])
     assert verdict["files"][0]["agreement"] == pytest.approx(299 / 300)

@@ -815,6 +815,27 @@ def test_an_export_is_made_again_where_it_is_gone_or_was_not_verified(
     assert len(started) == 5
 
 
+def test_an_export_never_promises_what_other_versions_measured(bench: Workbench, small: str, tmp_path: Path) -> None:
+    """As if a library had rounded otherwise when it was measured."""
+    right = {split: bench.evaluate(small, SOME, split) for split in ("validation", "test")}
+    for split in right:
+        key = bench._key(bench.baseline(small), SOME, split)
+        found = bench.store.get(key)
+        arrays, figures = workbench._unpack(found.payload)
+        arrays = {name: array.copy() for name, array in arrays.items()}
+        arrays["predictions"][:5] = (arrays["predictions"][:5] + 1) % 10
+        figures["ledger"]["entries"][0]["bytes"] += 100
+        bench.store.put(key, "evaluation", safetensors.numpy.save(arrays, metadata={"figures": json.dumps(figures)}))
+    again = Workbench(bench.cache)
+    assert again.evaluate(small, SOME).bytes == right["validation"].bytes + 100
+    verdict = again.export(small, SOME, tmp_path / "out", ["packed"])
+    assert verdict["ok"]
+    assert verdict["files"][0]["agreement"] == 1
+    for split, result in right.items():
+        assert again.evaluate(small, SOME, split).bytes == result.bytes == verdict["files"][0]["bytes"]
+        assert torch.equal(again.evaluate(small, SOME, split).evaluation.predictions, result.evaluation.predictions)
+
+
 @pytest.mark.usefixtures("few_training_images")
 def test_what_was_trained_after_compression_is_listed(bench: Workbench, small: str) -> None:
     assert bench.recovered() == []
