@@ -42,7 +42,7 @@ class Encoder:
         far, over those of all. This estimate falls into one of `BUCKETS`, and the frequency is what was found there in
         the rows before.
         """
-        before = [np.cumsum(flags, axis) - flags for axis in (0, 1)]
+        before = [np.cumsum(flags, axis, dtype=np.int32) - flags for axis in (0, 1)]
         i, j = np.ogrid[: flags.shape[0], : flags.shape[1]]
         base = share / (1 - share)
         lift = odds(before[1], j, share, ROW) / base * (odds(before[0], i, share, COLUMN) / base)

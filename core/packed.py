@@ -152,10 +152,10 @@ def _sparse(tensor: StoredTensor) -> _Way:
         sizes["values"] = 32.0 * kept
         return _Way("sparse", encoder, sizes, _about(tensor, 0, 0, kept), values[flags])
     low, high = int(values.min()), int(values.max())
-    levels = np.arange(low, high + 1)
-    levels = levels[levels != 0]
-    rows = [np.searchsorted(levels, row[own]) for row, own in zip(values, flags, strict=True)]
-    sizes["codes"] = encoder.symbols(rows, len(levels), VALUE_PRIOR) if kept else 0.0
+    chosen = values[flags]
+    places = chosen - low - (chosen > 0)  # among the whole numbers from low to high without 0
+    rows = np.split(places, np.cumsum(np.count_nonzero(flags, 1))[:-1])
+    sizes["codes"] = encoder.symbols(rows, high - low, VALUE_PRIOR) if kept else 0.0
     return _Way("sparse", encoder, sizes, _about(tensor, low, high, kept), None)
 
 

@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -279,6 +280,7 @@ class Workbench:
         self._latencies: dict[object, tuple[float, Latency]] = {}
         self._points: dict[tuple[str, CompressionConfig], tuple[float, int] | None] = {}
         self._prefix = evaluation.Prefix()
+        self._packing = ThreadPoolExecutor(1, "packing")
         self.turns = Turns()
 
     # Baselines
@@ -454,22 +456,22 @@ class Workbench:
             return known
         before = None if config == CompressionConfig() else self._baseline_evaluation(baseline, split)
         stored = self._compressed(baseline, config)
-        ledger = footprint.footprint(stored)
+        ledger = self._packing.submit(footprint.footprint, stored)  # while the first images are looked at
 
         def first(sample: NDArray[np.int64], predictions: NDArray[np.uint8]) -> None:
             if before is not None:
-                report(Early(evaluation.estimate(before, sample, predictions), ledger.total, stored.nonzero))
+                report(Early(evaluation.estimate(before, sample, predictions), ledger.result().total, stored.nonzero))
 
         prefix = self._prefix if before is not None else None  # baselines may be measured outside of the worker
         measured = evaluation.evaluate(stored, data.load(split), should_stop, first, prefix)
         figures = {
             "loss": measured.loss,
-            "ledger": asdict(ledger),
+            "ledger": asdict(ledger.result()),
             "parameters": stored.parameters,
             "nonzero": stored.nonzero,
             "sparsity": stored.sparsity,
             "theoretical_kb": footprint.theoretical_kb(stored),
-            "layers": _layer_rows(baseline, stored, ledger),
+            "layers": _layer_rows(baseline, stored, ledger.result()),
         }
         arrays = evaluation.to_arrays(measured)
         payload = safetensors.numpy.save(arrays, metadata={"figures": json.dumps(figures)})

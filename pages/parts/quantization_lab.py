@@ -120,8 +120,8 @@ def before_and_after(found: dict[str, Any]) -> None:
     )
     st.caption(
         "Precision, recall and F1 are means of the ten classes, test images. `model_size_kb`: weights at their bits, "
-        "biases in float32, no file. Where coarse rounding makes most weights zero, the file is smaller: a map of the "
-        "zeros, and the others alone."
+        "biases in float32, no file. The file is entropy-coded: it is the smaller, the more often the same few values "
+        "come."
     )
     st.markdown(_answer(found, allowance()))
     best = assignment.fewest_bits(rows, allowance())
