@@ -179,7 +179,7 @@ def weights(subject: Subject) -> Iterator[Block]:
     grid, ends = ("a symmetric", "max |w|") if symmetric else ("an asymmetric", "the smallest and the largest w")
     text = (
         f"Weights lie on {grid} grid of integers, {widths(subject.rows)}, with one scale per {per} (Jacob et al. "
-        "2018). Scales are rounded to float16, biases to twelve bits of a common step. "
+        "2018). "
     )
     text += f"The grid reaches to {ends}. " if config.clip == "minmax" else "Where it ends is chosen (clipping). "
     if config.rounding == "nearest":
@@ -188,7 +188,7 @@ def weights(subject: Subject) -> Iterator[Block]:
         text += "Weights are rounded so that their errors cancel on real inputs x (GPTQ, Frantar et al. 2023). "
     if config.bias_correction:
         text += "What rounding changes on average is put into the biases (Nagel et al. 2019). "
-    yield Paragraph(text)
+    yield Paragraph(f"{text}Scales are rounded to float16, biases to twelve bits of a step of their layer's.")
     yield Formula("q = clamp(round(w / scale) + zero_point, q_min, q_max), ŵ = scale · (q − zero_point)")
     if symmetric:
         yield Formula("scale = max |w| / (2^(b−1) − 1), zero_point = 0")
