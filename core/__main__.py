@@ -178,7 +178,7 @@ def configuration(options: argparse.Namespace) -> CompressionConfig:
     return config
 
 
-_LONG = {"singular_values", "history", "points", "config", "report"}
+_LONG = {"singular_values", "history", "points", "config", "report", "confusion"}
 """What only JSON shows of a row."""
 
 
@@ -269,7 +269,8 @@ def _recovered(options: argparse.Namespace) -> tuple[Any, CompressionConfig]:
 def _evaluate(options: argparse.Namespace) -> int:
     bench, config = _recovered(options)
     result = bench.evaluate(options.baseline, config, options.split)
-    _print(summary(result, options.split), options.json)
+    answer = summary(result, options.split)
+    _print(answer if options.json else {key: own for key, own in answer.items() if key not in _LONG}, options.json)
     return 0
 
 
@@ -293,6 +294,8 @@ def summary(result: Any, split: str) -> dict[str, Any]:
         "baseline_bytes": result.baseline_bytes,
         "compression_ratio": result.compression_ratio,
         "layers": [asdict(layer) for layer in result.layers],
+        "report": result.evaluation.report().to_dict("index"),
+        "confusion": result.evaluation.confusion().tolist(),
         "seconds": result.seconds,
         "cached": result.cached,
     }

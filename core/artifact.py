@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import data, interchange, packed, readers, stored
-from core.config import FLOAT_BITS, FORMATS
+from core.config import FLOAT_BITS, FORMATS, CompressionConfig, to_arguments
 from core.evaluation import Evaluation
 from core.files import sha256, write_atomically
 from core.stored import FormatError, StoredNetwork
@@ -105,7 +105,7 @@ def write(network: StoredNetwork, directory: Path, promise: Promise, formats: Se
             if kind
         ],
     }
-    beside = {path: content for path, (_, content) in made.items()} | _companions(promise, made)
+    beside = {path: content for path, (_, content) in made.items()} | _companions(promise, made, network.config)
     beside |= {EXPECTED_FILE: expected, VERDICT_FILE: json.dumps(verdict, indent=1).encode()}
     for path, content in beside.items():
         write_atomically(directory / path, content)
@@ -115,7 +115,7 @@ def write(network: StoredNetwork, directory: Path, promise: Promise, formats: Se
     return notes
 
 
-def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]]) -> dict[str, bytes]:
+def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]], config: CompressionConfig) -> dict[str, bytes]:
     """What reads the files elsewhere, with the first test images and what must come out for them."""
     names = [name for path, name in _READ_BY.items() if path in made]
     found = {name: (PORTABLE / name).read_bytes() for group in names for name in group}
@@ -129,6 +129,8 @@ def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]]) -> dict
         accuracy=promise.test.accuracy,
         images=promise.test.images,
         baseline=promise.baseline_test.accuracy,
+        config=" ".join(to_arguments(config)) or "nothing",
+        classes=", ".join(data.CLASSES),
     )
     return found | {"README.md": text.encode()}
 
@@ -144,22 +146,37 @@ _ABOUT = {
     "safetensors": "integer codes, one byte each, scales and biases, {size:,} bytes.",
     "json": "layers, configuration, class names and normalization of `network.safetensors`.",
     "loader.py": "reads `network.packed`: `loader.load(path).logits(images)`, uint8 (n, 28, 28) -> float32 (n, 10).",
-    "predict.py": "checks the sample, or predicts the images of a .npy file.",
-    "plain_torch.py": "reads `network.safetensors` into PyTorch: `network, about = plain_torch.load(path)`.",
-    "sample.npz": "test images with their labels and the predictions and logits that were promised.",
+    "predict.py": "checks the sample; names the classes of images in a .npy file, uint8 (n, 28, 28), bright on dark.",
+    "plain_torch.py": "reads `network.safetensors` (torch, safetensors): `network, about = plain_torch.load(path)`.",
+    "sample.npz": "the first test images with their labels, and the predictions and logits that were promised.",
 }
 
 _README = """# A compressed network
 
-It tells the ten classes of Fashion-MNIST apart: {accuracy:.2%} of the {images:,} test images are right (the network
-before compression: {baseline:.2%}). Every network file here was read in a process of its own and predicted the same
-class for each of these images; `verdict.json` says which.
+It tells the ten classes of Fashion-MNIST apart. Of the {images:,} test images {accuracy:.2%} are right; of the network
+before compression {baseline:.2%}. What was done to it: `{config}`.
+
+```
+pip install numpy         # any Python from 3.9
+python predict.py         # 100 images of the test set, compared with what was promised
+```
 
 {files}
-- `verdict.json`: what was measured and what every file must predict; `expected.npz`: the logits.
+- `verdict.json`: the promise, the class that every file must predict for each test image, and the whole configuration.
+- `expected.npz`: the logits behind it, and the images in which a signal lies at a tie of its rounding.
+- `verified.json`: the answer, what a fresh process found with each file: accuracy, agreement, time per image.
 
-A pixel p in 0..255 enters the ONNX and PyTorch networks as (p / 255 - 0.2860) / 0.3530, float32 (n, 1, 28, 28). Class
-names, in order, are in each file.
+The networks in ONNX and PyTorch see a pixel p in 0..255 as (p / 255 - 0.2860) / 0.3530, float32 (n, 1, 28, 28):
+
+```python
+import numpy, onnxruntime  # pip install onnxruntime
+
+images = numpy.load("sample.npz")["images"][:, None]
+x = (images / numpy.float32(255) - numpy.float32(0.2860)) / numpy.float32(0.3530)
+logits = onnxruntime.InferenceSession("network.onnx").run(["y"], {{"x": x}})[0]
+```
+
+The classes, in order: {classes}.
 """
 
 
@@ -301,6 +318,12 @@ def remarks(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the times mean, in plain words."""
     timed = {entry["format"]: entry["latency"] for entry in entries if "latency" in entry}
     said = []
+    if "packed" in timed and "onnx" in timed:
+        ratio = [own["median"] / plain["median"] for own, plain in zip(timed["packed"], timed["onnx"], strict=True)]
+        said.append(
+            f"NumPy alone takes {ratio[0]:.1f} times as long as ONNX Runtime for one image, {ratio[-1]:.1f} times for "
+            "each of 250: the packed file is small and runs anywhere, it is not made for speed."
+        )
     for kind in (kind for kind in timed if kind.startswith("onnx-")):
         for plain, own in zip(timed.get("onnx", []), timed[kind], strict=False):
             images = f"{own['batch']} image" + "s" * (own["batch"] > 1)

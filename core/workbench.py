@@ -555,6 +555,11 @@ class Workbench:
         found = self.store.get(self._recovery_key(self.baseline(name), config), with_weights=False)
         return None if found is None else json.loads(found.payload)["history"]
 
+    def kept_epoch(self, name: str, config: CompressionConfig) -> int | None:
+        """Which epoch of a recovery was the best on validation, and is kept."""
+        found = self.store.get(self._recovery_key(self.baseline(name), config), with_weights=False)
+        return None if found is None else int(json.loads(found.payload)["best_epoch"])
+
     def recover(
         self,
         name: str,

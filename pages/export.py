@@ -4,14 +4,14 @@ import streamlit as st
 
 from pages.parts import charts, controls, exported, figures, live, state
 
-wanted = state.current()
+state.current()
 with st.sidebar:
     controls.baseline_picker()
     st.page_link("pages/explore.py", label="Change the configuration", icon=":material/tune:")
 
 bench = state.workbench()
 st.title("Export")
-exported.picker(wanted)
+wanted = exported.picker(state.current())
 choice = live.available(wanted)
 result = live.measured(choice)
 live.headline(result)
@@ -48,4 +48,5 @@ figures.show_code(
     "core.interchange.to_qdq",
     "core.artifact.verify",
     "core.footprint.model_size_kb",
+    command="export --report --out DIR",
 )

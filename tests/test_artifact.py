@@ -159,6 +159,9 @@ def test_predict_needs_numpy_alone_and_finds_what_was_promised(
     np.save(tmp_path / "mine.npy", few.images[:7].numpy())
     lines = run("predict.py", "mine.npy").stdout.splitlines()
     assert [line.split(" ", 1)[1] for line in lines] == [data.CLASSES[i] for i in measured.predictions[:7].tolist()]
+    np.save(tmp_path / "mine.npy", few.inputs[:7, 0].numpy())
+    done = run("predict.py", "mine.npy")
+    assert (done.returncode, "must be uint8 (n, 28, 28)" in done.stderr, done.stdout) == (2, True, "")
     sample = dict(np.load(tmp_path / "sample.npz"))
     sample["predictions"][3] = (sample["predictions"][3] + 1) % 10
     np.savez(tmp_path / "sample.npz", **sample)

@@ -275,6 +275,9 @@ def test_export_writes_the_bytes_that_the_page_showed_and_verifies_them(
     assert "7 images otherwise" in app.error[0].value
 
     app.selectbox(key="w_export").set_value("pin 1").run()
+    assert "sparsity 0.8" in next(text.value for text in app.markdown if "The packed file has" in text.value)
+    assert choice(app).config == config  # nothing but this page looks at it
+    button(app, "Choose it on Explore, too").click().run()
     assert choice(app).config.sparsity == 0.8
     assert not app.exception
 
@@ -290,7 +293,7 @@ def test_the_reports_of_an_export_are_made_when_they_are_asked_for(own_cache: Pa
     )
     assert f"{verdict['files'][0]['bytes']:,}" in html
     with zipfile.ZipFile(io.BytesIO(markdown)) as made:
-        assert "report.md" in made.namelist()
+        assert "report/report.md" in made.namelist()
         assert len(made.namelist()) > 3
     assert word[:2] == b"PK"
 

@@ -113,14 +113,14 @@ def test_accuracies_and_differences_are_those_that_were_measured(bench: Workbenc
         assert ends == pytest.approx([100 * end for end in measured.comparison.interval], abs=0.005)
 
 
-def test_bytes_add_up_to_the_file(bench: Workbench, small: str, full: Report) -> None:
+def test_bytes_add_up_to_the_file(bench: Workbench, small: str, full: Report, verdict: dict[str, Any]) -> None:
     result, rows = bench.evaluate(small, EVERYTHING, "test"), table(full, "weight before")
     *layers, whole = [int(number(row["bytes"])) for row in rows]
     assert sum(layers) == whole == result.bytes
     assert [number(row["parameters"]) for row in rows[:4]] == [row.parameters for row in result.layers]
     assert {row["counted as"]: number(row["bytes"]) for row in table(full, "counted as")} == {
         way: round(count) for way, count in bench.sizes(result).items()
-    }
+    } | {Path(file["path"]).name: file["bytes"] for file in verdict["files"] if file["format"] != "packed"}
 
 
 def test_classes_and_flips_are_those_that_were_measured(bench: Workbench, small: str, full: Report) -> None:

@@ -17,7 +17,11 @@ def main(arguments):
     network = loader.load(HERE / "network.packed")
     classes = network.header["classes"]
     if arguments:
-        for index, scores in enumerate(network.logits(np.load(arguments[0]))):
+        images = np.load(arguments[0])
+        if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
+            print(f"The images must be uint8 (n, 28, 28). Got {images.dtype} {images.shape} instead.", file=sys.stderr)
+            return 2
+        for index, scores in enumerate(network.logits(images)):
             print(index, classes[scores.argmax()])
         return 0
     sample = np.load(HERE / "sample.npz")

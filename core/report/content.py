@@ -49,6 +49,7 @@ class Findings:
     test: Result
     steps: list[Step]
     history: list[dict[str, float]] | None
+    kept: tuple[int | None, int | None]
     sizes: Mapping[str, float]
     changes: list[Row]
     flips: pd.DataFrame
@@ -105,13 +106,21 @@ def ask(bench: Workbench, name: str, config: CompressionConfig, verdict: Row | N
         test=test,
         steps=steps(Subject(config, baseline.model, test.layers, energy)),
         history=bench.history(name, config) if config.recovery else None,
-        sizes=bench.sizes(test),
+        kept=(baseline.info.get("best_epoch"), bench.kept_epoch(name, config) if config.recovery else None),
+        sizes=_sizes(bench.sizes(test), verdict),
         changes=_records(bench.class_changes(test)),
         flips=flips,
         pictures=bench.images("test", flips["index"].head(SHOWN_FLIPS).tolist()),
         mistake=bench.most_confused(test),
         verdict=verdict,
     )
+
+
+def _sizes(counted: Mapping[str, float], verdict: Row | None) -> dict[str, float]:
+    """Every way of counting, then the files that were written, but for the packed one, which is among the first."""
+    found = dict(verdict.get("sizes", counted)) if verdict else dict(counted)
+    files = {Path(str(own["path"])).name: own["bytes"] for own in (verdict["files"] if verdict else [])}
+    return found | {path: size for path, size in files.items() if path != "network.packed"}
 
 
 def _records(table: pd.DataFrame) -> list[Row]:
@@ -316,17 +325,18 @@ def _curves(found: Findings) -> list[Block]:
         "Training of the baseline": found.baseline.info.get("history"),
         "Training after compression": found.history,
     }
-    for what, history in histories.items():
+    for (what, history), kept in zip(histories.items(), found.kept, strict=True):
         if history:
             name = what.lower().replace(" ", "-")
             first, last = (percent(epoch["validation_accuracy"]) for epoch in (history[0], history[-1]))
             alt = f"Loss and accuracy by epoch; accuracy on validation {first} after the first, {last} after the last."
             images = found.validation.evaluation.images
-            caption = f"{what}, with the {images:,} validation images."
+            caption = f"{what}, with the {images:,} validation images; epoch {kept} is kept."
             drawn.append(_figure(name, caption, alt, plots.training_curves(name, history)))
     text = (
-        "Losses are those that were minimised, label smoothing included. Training figures are taken while learning, "
-        "with dropout and flips where there are any, so they may lie below those on validation."
+        "Losses are those that were minimised, label smoothing, and where there is a teacher its share, included. "
+        "Training figures are taken while learning, with dropout and flips where there are any, so they may lie below "
+        "those on validation."
     )
     return [Heading("Training curves", 2), Paragraph(text), *drawn] if drawn else []
 

@@ -126,17 +126,22 @@ def ledger(name: str, entries: Iterable[Entry]) -> Picture:
     return picture(name, 1.4 + 0.3 * len(layers), draw)
 
 
+COUNTED = {"float32 baseline", "bits × weights", "entropy"}
+"""Ways of counting that are no file."""
+
+
 def sizes(name: str, ways: Mapping[str, float]) -> Picture:
     """Bytes in all the ways that people count them; the baseline first."""
 
     def draw(figure: "Figure") -> None:
         ax, kilobytes = figure.subplots(), [size / KB for size in ways.values()]
-        ax.barh(list(ways), kilobytes, color=[BASELINE, *[CURRENT] * (len(ways) - 1)])
+        ax.barh(list(ways), kilobytes, color=[BASELINE if way in COUNTED else CURRENT for way in ways])
         for place, size in enumerate(kilobytes):
             ax.text(size, place, f" {size:,.1f}", va="center")
         ax.invert_yaxis()
-        ax.set_xlabel("KB")
-        ax.margins(x=0.1)
+        ax.set_xlabel("KB (logarithmic)")
+        ax.set_xscale("log")
+        ax.set_xlim(right=6 * max(kilobytes))
 
     return picture(name, 0.8 + 0.3 * len(ways), draw)
 

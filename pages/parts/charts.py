@@ -93,11 +93,12 @@ def _class_changes(classes: tuple[str, ...], reach: int) -> dict[str, Any]:
 
 def ledger(entries: pd.DataFrame, about: str) -> None:
     """The file's bytes: a bar per layer, its kinds of bytes side by side in it."""
-    draw_again(entries, _ledger(tuple(dict.fromkeys(entries["layer"]))), about)
+    kinds = tuple(kind for kind in KIND_COLOURS if kind in set(entries["kind"]))
+    draw_again(entries, _ledger(tuple(dict.fromkeys(entries["layer"])), kinds), about)
 
 
 @st.cache_data(show_spinner=False)
-def _ledger(order: tuple[str, ...]) -> dict[str, Any]:
+def _ledger(order: tuple[str, ...], kinds: tuple[str, ...]) -> dict[str, Any]:
     return _description(
         alt.Chart()
         .mark_bar(cornerRadius=2)
@@ -105,7 +106,7 @@ def _ledger(order: tuple[str, ...]) -> dict[str, Any]:
             y=alt.Y("layer:N", sort=list(order), title=None, axis=alt.Axis(labelOverlap=False)),
             x=alt.X("sum(KB):Q", title="KB in the file"),
             color=alt.Color(
-                "kind:N", scale=alt.Scale(domain=list(KIND_COLOURS), range=list(KIND_COLOURS.values()))
+                "kind:N", scale=alt.Scale(domain=list(kinds), range=[KIND_COLOURS[kind] for kind in kinds])
             ).legend(columns=3, symbolLimit=0),
             tooltip=[
                 "layer:N",

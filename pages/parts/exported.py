@@ -26,9 +26,13 @@ FILES = {
     "safetensors": "safetensors + JSON",
 }
 
+HELP_NETWORK = "What is chosen on Explore, what was pinned there, or what was trained after compression in this cache."
+HELP_STORED = """dense: one value after the other. sparse: first which weights are not zero, then these. factored: each
+of two factors for itself. product: two factors that hold more numbers than what they multiply to."""
 
-def picker(current: state.Choice) -> None:
-    """Which network: the one that is chosen, a pinned one, or one that was trained here; picking one chooses it."""
+
+def picker(current: state.Choice) -> state.Choice:
+    """Which network: the one that is chosen on Explore, a pinned one, or one that was trained here."""
     bench = state.workbench()
     options = {"now": current}
     options |= {f"pin {number}": choice for number, choice in enumerate(state.pins(), 1) if choice != current}
@@ -37,17 +41,18 @@ def picker(current: state.Choice) -> None:
     fresh = [choice for choice in trained if choice not in options.values()][:TRAINED]
     options |= {f"trained {number}": choice for number, choice in enumerate(fresh, 1)}
     if len(options) == 1:
-        return
+        return current
 
     def label(name: str) -> str:
         choice = options[name]
         return f"{name}: {bench.title(choice.baseline)}, {figures.settings(choice.config)}"
 
-    def choose() -> None:
-        state.choose(*options[st.session_state["w_export"]])
-
-    key = state.keep_widget("w_export", "now")
-    st.selectbox("Network", list(options), format_func=label, key=key, on_change=choose)
+    if st.session_state.get("w_export") not in options:
+        st.session_state.pop("w_export", None)
+    picked = st.selectbox("Network", list(options), format_func=label, key="w_export", help=HELP_NETWORK)
+    if picked != "now":
+        st.button("Choose it on Explore, too", on_click=state.choose, args=tuple(options[picked]))
+    return options[picked]
 
 
 def asked(choice: state.Choice) -> Export | None:
@@ -82,7 +87,8 @@ def verdict(made: Export, result: Result) -> None:
         st.success(
             f"Verified: {len(found['files'])} files, each read in a process of its own, predict all "
             f"{found['images']:,} test images as the network measured here. **{accuracy:.2%}** on test; the baseline "
-            f"has {found['baseline_accuracy']:.2%} ({figures.points(accuracy - found['baseline_accuracy'])}).",
+            f"has {found['baseline_accuracy']:.2%} ({figures.points(accuracy - found['baseline_accuracy'])}). "
+            "The cards above are about the 5,000 validation images.",
             icon=":material/verified:",
         )
     for entry in found["files"]:
@@ -144,12 +150,19 @@ def downloads(made: Export, choice: state.Choice) -> None:
         )  # fmt: skip
     st.markdown("**The report** of this configuration: what was done, every figure, what they say, how to repeat it.")
     row = st.container(horizontal=True, gap="small")
-    for name, title in (("report.html", "HTML (prints to PDF)"), ("report.zip", "Markdown"), ("report.docx", "Word")):
+    for name, title in (
+        ("report.html", "HTML (prints to PDF)"),
+        ("report.zip", "Markdown (zip)"),
+        ("report.docx", "Word"),
+    ):
         row.download_button(
             title, data=_report(choice, made.verdict, name), file_name=name, on_click="ignore",
             icon=":material/description:", key=f"get_{name}",
         )  # fmt: skip
-    st.caption("Unpacked anywhere, the folder verifies again: `python -m core verify FOLDER`.")
+    st.caption(
+        "The bundle has what reads each file: take it, rather than a single file, to a machine without this project. "
+        "Beside a copy of the project, `python -m core verify FOLDER` repeats the verdict."
+    )
 
 
 def _content(made: Export, path: str) -> Any:
@@ -169,7 +182,7 @@ def _report(choice: state.Choice, found: dict[str, Any], name: str) -> Any:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as made:
             for path, own in {"report.md": text.encode(), **pictures}.items():
-                made.writestr(path, own)
+                made.writestr(f"report/{path}", own)
         return buffer.getvalue()
 
     return make
@@ -193,9 +206,10 @@ def sizes(result: Result, made: Export | None) -> None:
     ]
     charts.sizes(pd.DataFrame(rows), "Bytes of the network by way of counting, the largest first")
     st.caption(
-        "*Bits × weights* is the size in theory, without scales or a file. *Entropy*: with one fixed code per layer, "
-        "-log2 of its share for each value, nothing is smaller; the packed file may be, because it knows that rows and "
-        "columns differ in how many zeros they have."
+        "*Bits × weights* is the size in theory, without scales or a file. *Entropy* is the least that the codes take if "
+        "all that is known is how often each value comes in a layer; the packed file also uses that rows and columns "
+        "differ in how many zeros they have, and may be smaller, although it holds scales and biases, too. ONNX and "
+        "safetensors store every weight, zeros and all; network.json takes another 2 KB."
     )
 
 
@@ -207,17 +221,19 @@ def storage(result: Result, entries: pd.DataFrame) -> None:
         rows.append(
             {
                 "weight": choice.tensor,
-                "stored": choice.storage,
+                "stored": f"factored, {choice.storage}"
+                if choice.tensor.endswith(("first", "second"))
+                else choice.storage,
                 "bytes": choice.bytes[choice.storage],
-                "otherwise": ", ".join(f"{way} {size:,}" for way, size in others.items()) or "no zeros to leave out",
+                "otherwise": ", ".join(f"{way}: {size:,} bytes" for way, size in others.items())
+                or "no zeros to leave out",
             }
         )
     st.dataframe(
         pd.DataFrame(rows), hide_index=True, alt="How each weight is stored, with the bytes of the other ways",
         column_config={
             "bytes": st.column_config.NumberColumn(format="localized"),
-            "stored": st.column_config.TextColumn(help="dense: one value after the other. sparse: first which weights "
-            "are not zero, then these. product: two factors that hold more numbers than what they multiply to."),
+            "stored": st.column_config.TextColumn(help=HELP_STORED),
             "otherwise": st.column_config.TextColumn(help="What the other ways would take: the cheapest is chosen."),
         },
     )  # fmt: skip

@@ -241,7 +241,7 @@ def ledger_frame(result: Result) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def show_code(result: Result | None, *names: str) -> None:
+def show_code(result: Result | None, *names: str, command: str = "evaluate") -> None:
     """An expander with the functions of core that computed the numbers, and the command line that repeats them."""
     from core.workbench import source
 
@@ -252,7 +252,7 @@ def show_code(result: Result | None, *names: str) -> None:
         if result is not None:
             arguments = shlex.join(["--baseline", result.baseline_id, *to_arguments(result.config)])
             st.markdown("The same from the command line:")
-            st.code(f"python -m core evaluate {arguments}", language="bash")
+            st.code(f"python -m core {command} {arguments}", language="bash")
         for name in names:
             st.markdown(f"`{name}`")
             st.code(source(name), language="python")
