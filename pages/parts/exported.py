@@ -206,10 +206,10 @@ def sizes(result: Result, made: Export | None) -> None:
     ]
     charts.sizes(pd.DataFrame(rows), "Bytes of the network by way of counting, the largest first")
     st.caption(
-        "*Bits × weights* is the size in theory, without scales or a file. *Entropy* is the least that the codes take if "
-        "all that is known is how often each value comes in a layer; the packed file also uses that rows and columns "
-        "differ in how many zeros they have, and may be smaller, although it holds scales and biases, too. ONNX and "
-        "safetensors store every weight, zeros and all; network.json takes another 2 KB."
+        "*Bits × weights* is the size in theory, without scales or a file. *Entropy* is the least that the codes take "
+        "where all that is known is how often each value comes in a layer; the packed file also uses that rows and "
+        "columns differ in how many zeros they have, and may be smaller, although it holds scales and biases, too. "
+        "ONNX and safetensors store every weight, zeros and all; network.json takes another 2 KB."
     )
 
 
