@@ -85,7 +85,10 @@ def files(network: StoredNetwork, formats: Sequence[str] = FORMATS) -> tuple[dic
 
 
 def write(network: StoredNetwork, directory: Path, promise: Promise, formats: Sequence[str] = FORMATS) -> list[str]:
-    """Write the export; returns what could not be made. Raises OSError where the disk refuses."""
+    """Write the export; returns what could not be made. An earlier export in the same folder is replaced, nothing else.
+
+    Raises OSError where the disk refuses, FileExistsError where a file of the same name is no export's.
+    """
     made, notes = files(network, formats)
     expected = _npz(logits=promise.logits, ties=promise.ties)
     verdict = {
@@ -107,11 +110,13 @@ def write(network: StoredNetwork, directory: Path, promise: Promise, formats: Se
     }
     beside = {path: content for path, (_, content) in made.items()} | _companions(promise, made, network.config)
     beside |= {EXPECTED_FILE: expected, VERDICT_FILE: json.dumps(verdict, indent=1).encode()}
+    taken = [path for path in beside if (directory / path).exists()]
+    if taken and not (directory / VERDICT_FILE).exists():
+        raise FileExistsError(f"{directory} already holds {', '.join(taken)}, of no export. Choose an empty folder.")
+    for path in set(_ABOUT) - set(beside):  # of an earlier export
+        (directory / path).unlink(missing_ok=True)
     for path, content in beside.items():
         write_atomically(directory / path, content)
-    for left in directory.glob("network*"):
-        if left.name not in beside:  # of an earlier export to the same folder
-            left.unlink(missing_ok=True)
     return notes
 
 
@@ -122,7 +127,7 @@ def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]], config:
     split, n = data.load("test"), SAMPLE_IMAGES
     sample = {"images": split.images[:n].numpy(), "labels": split.labels[:n].numpy().astype(np.uint8)}
     found["sample.npz"] = _npz(**sample, predictions=promise.test.predictions[:n].numpy(), logits=promise.logits[:n])
-    lines = [f"- `{path}`: {_ABOUT[kind or 'json'].format(size=len(own))}" for path, (kind, own) in made.items()]
+    lines = [f"- `{path}`: {_ABOUT[path].format(size=len(own))}" for path, (_, own) in made.items()]
     lines += [f"- `{name}`: {_ABOUT[name]}" for name in found]
     text = _README.format(
         files="\n".join(lines),
@@ -137,14 +142,15 @@ def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]], config:
 
 _READ_BY = {NETWORK_FILE: ("loader.py", "predict.py"), "network.safetensors": ("plain_torch.py",)}
 
+# Every file that an export may hold besides its promise and its README.
 _ABOUT = {
-    "packed": "the network, entropy-coded, {size:,} bytes. `python predict.py` reads and runs it with NumPy alone.",
-    "onnx": "the network in float32 operations, {size:,} bytes, for ONNX Runtime and other ONNX tools.",
-    "onnx-int8": "the same with its integer weights as int8 and QuantizeLinear / DequantizeLinear, {size:,} bytes.",
-    "onnx-int4": "the same with its narrow weights as int4, {size:,} bytes.",
-    "onnx-int2": "the same with its narrow weights as int2 and int4, {size:,} bytes.",
-    "safetensors": "integer codes, one byte each, scales and biases, {size:,} bytes.",
-    "json": "layers, configuration, class names and normalization of `network.safetensors`.",
+    "network.packed": "the network, entropy-coded, {size:,} bytes. `python predict.py` runs it with NumPy alone.",
+    "network.onnx": "the network in float32 operations, {size:,} bytes, for ONNX Runtime and other ONNX tools.",
+    "network-int8.onnx": "its integer weights as int8, with QuantizeLinear and DequantizeLinear, {size:,} bytes.",
+    "network-int4.onnx": "the same with its narrow weights as int4, {size:,} bytes.",
+    "network-int2.onnx": "the same with its narrow weights as int2 and int4, {size:,} bytes.",
+    "network.safetensors": "integer codes, one byte each, scales and biases, {size:,} bytes.",
+    "network.json": "layers, configuration, class names and normalization of `network.safetensors`.",
     "loader.py": "reads `network.packed`: `loader.load(path).logits(images)`, uint8 (n, 28, 28) -> float32 (n, 10).",
     "predict.py": "checks the sample; names the classes of images in a .npy file, uint8 (n, 28, 28), bright on dark.",
     "plain_torch.py": "reads `network.safetensors` (torch, safetensors): `network, about = plain_torch.load(path)`.",

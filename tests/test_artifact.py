@@ -107,6 +107,19 @@ def test_only_what_is_asked_for_is_written_and_what_an_earlier_export_left_goes(
     assert [entry["format"] for entry in artifact.verify(tmp_path)["files"]] == ["safetensors"]
 
 
+def test_a_file_that_is_no_exports_is_never_written_over(network: StoredNetwork, tmp_path: Path, few: Split) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "network_of_mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"README\.md"):
+        write(network, tmp_path, few)
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "network_of_mine.txt"}
+    (tmp_path / "README.md").unlink()
+    write(network, tmp_path, few)
+    write(network, tmp_path, few, ("onnx",))
+    assert (tmp_path / "network_of_mine.txt").read_text() == "mine"
+    assert not (tmp_path / "predict.py").exists()
+
+
 @pytest.mark.parametrize("formats", [(), ("pickle",), ("packed", "onnx-int8")])
 def test_a_format_that_there_is_not_is_refused(network: StoredNetwork, formats: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="format must be packed, onnx, safetensors"):
