@@ -22,7 +22,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -204,11 +204,13 @@ def ours(name: str, config: CompressionConfig) -> Run:
 
     def report(sample: NDArray[np.int64], predictions: NDArray[np.uint8]) -> None:
         evaluation.estimate(known, sample, predictions)
+        ledger.result()
         first.append(time.perf_counter() - start)
 
     network = compression.compress(baseline, config, unused).freeze()
-    footprint.footprint(network)
-    found = evaluation.evaluate(network, data.load("test"), report=report)
+    with ThreadPoolExecutor(1) as packing:
+        ledger = packing.submit(footprint.footprint, network)
+        found = evaluation.evaluate(network, data.load("test"), report=report)
     evaluation.compare(known, found)
     return Run(time.perf_counter() - start, found.predictions.numpy(), first[0])
 
