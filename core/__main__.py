@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = command("evaluate", _evaluate, "accuracy and size of a configuration")
     _compression_options(evaluate)
     evaluate.add_argument("--split", choices=["validation", "test"], default="validation")
+    evaluate.add_argument("--classes", action="store_true", help="also precision, recall, F1 and the confusion matrix")
 
     spectrum = command("spectrum", _spectrum, "singular values per layer, and the rank that keeps an energy")
     spectrum.add_argument("--baseline", default="cnn", metavar="NAME")
@@ -178,7 +179,7 @@ def configuration(options: argparse.Namespace) -> CompressionConfig:
     return config
 
 
-_LONG = {"singular_values", "history", "points", "config", "report", "confusion"}
+_LONG = {"singular_values", "history", "points", "config", "report"}
 """What only JSON shows of a row."""
 
 
@@ -212,7 +213,10 @@ def _print_row(row: dict[str, Any], indent: str) -> None:
 
 def _text(value: object) -> str:
     if isinstance(value, list | tuple):
-        return " to ".join(map(_text, value)) if value and isinstance(value[0], float) else " x ".join(map(str, value))
+        if value and isinstance(value[0], float):
+            return " to ".join(map(_text, value))
+        shape = len(value) <= 4 and all(isinstance(each, int) for each in value)
+        return (" x " if shape else ", ").join(map(str, value))
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.3g}"
     return str(value)
@@ -270,7 +274,12 @@ def _evaluate(options: argparse.Namespace) -> int:
     bench, config = _recovered(options)
     result = bench.evaluate(options.baseline, config, options.split)
     answer = summary(result, options.split)
-    _print(answer if options.json else {key: own for key, own in answer.items() if key not in _LONG}, options.json)
+    if options.classes:
+        rows = result.evaluation.report().to_dict("index")
+        answer["classes"] = [{"class": name, **row} for name, row in rows.items()]
+        counts = zip(rows, result.evaluation.confusion().tolist(), strict=False)
+        answer["confusion"] = [{"true": name, "predicted": own} for name, own in counts]
+    _print(answer, options.json)
     return 0
 
 
@@ -294,8 +303,6 @@ def summary(result: Any, split: str) -> dict[str, Any]:
         "baseline_bytes": result.baseline_bytes,
         "compression_ratio": result.compression_ratio,
         "layers": [asdict(layer) for layer in result.layers],
-        "report": result.evaluation.report().to_dict("index"),
-        "confusion": result.evaluation.confusion().tolist(),
         "seconds": result.seconds,
         "cached": result.cached,
     }

@@ -204,6 +204,15 @@ def test_spectrum_answers_per_layer(run: Run, file: Path, mlp: Baseline) -> None
         assert found["share"] == found["rank"] / len(values)
 
 
+def test_classes_and_confusion_come_when_they_are_asked_for(run: Run, file: Path) -> None:
+    answer = run("evaluate", "--baseline", file, "--bits", 3, "--classes", "--split", "test")
+    counts = [row["predicted"] for row in answer["confusion"]]
+    assert sum(counts[i][i] for i in range(10)) / answer["images"] == pytest.approx(answer["accuracy"])
+    assert [row["class"] for row in answer["classes"]][:10] == [row["true"] for row in answer["confusion"]]
+    for place, row in enumerate(answer["classes"][:10]):
+        assert row["recall"] == pytest.approx(counts[place][place] / row["images"])
+
+
 def test_an_export_verifies_and_a_changed_one_does_not(run: Run, tmp_path: Path, file: Path) -> None:
     folder = tmp_path / "export"
     answer = run("export", "--baseline", file, "--sparsity", 0.5, "--bits", 4, "--out", folder)
