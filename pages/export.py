@@ -27,7 +27,8 @@ if choice != wanted:
 made = exported.asked(choice)
 if made is not None:
     exported.verdict(made, result)
-    exported.downloads(made, choice)
+    if made.verdict["ok"]:
+        exported.downloads(made, choice)
 
 st.subheader("What it weighs, in every way of counting")
 exported.sizes(result, made)

@@ -259,6 +259,7 @@ def test_export_writes_the_bytes_that_the_page_showed_and_verifies_them(
     app.run()
     assert not app.exception
     assert "Verified: 3 files" in app.success[0].value
+    assert len(app.get("download_button")) == 1 + 3 + 3
     size = bench.evaluate(name, config).bytes
     files = app.dataframe[0].value
     assert files["bytes"][0] == size
@@ -273,6 +274,7 @@ def test_export_writes_the_bytes_that_the_page_showed_and_verifies_them(
     (folder / "verified.json").write_text(json.dumps(verdict))
     app.run()
     assert "7 images otherwise" in app.error[0].value
+    assert not app.get("download_button")
 
     app.selectbox(key="w_export").set_value("pin 1").run()
     assert "sparsity 0.8" in next(text.value for text in app.markdown if "The packed file has" in text.value)
