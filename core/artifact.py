@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from core import data, interchange, packed, readers, stored
 from core.config import FLOAT_BITS, FORMATS, CompressionConfig, to_arguments
-from core.evaluation import Evaluation
-from core.files import sha256, write_atomically
+from core.evaluation import Evaluation, Latency
+from core.files import PROJECT, sha256, write_atomically
 from core.stored import FormatError, StoredNetwork
 
 Array = NDArray[Any]
 NETWORK_FILE, VERDICT_FILE, EXPECTED_FILE = "network.packed", "verdict.json", "expected.npz"
 PORTABLE = Path(__file__).parent / "portable"
-PROJECT = Path(__file__).resolve().parent.parent
 SAMPLE_IMAGES = 100
 READING_SECONDS = 900
 
@@ -278,7 +277,7 @@ def _verify_file(
         "largest_logit_difference": float(np.abs(measured["logits"] - expected["logits"]).max()),
         "ties": excused,
         "reader": str(measured["tool"]),
-        "latency": [_latency(batch, measured[f"batch_{batch}"]) for batch in readers.BATCHES],
+        "latency": [asdict(Latency.of(batch, measured[f"batch_{batch}"])) for batch in readers.BATCHES],
     }
     if entry["sha256"] != promise["sha256"]:
         entry["problem"] = f"{path.name} is not the file that was exported (its SHA-256 sum differs)."
@@ -313,11 +312,6 @@ def _is_tie(logits: Array, ties: Array, index: int) -> bool:
     second, first = np.sort(logits[index])[-2:]
     slack = ROUNDING_TIE * float(logits.std()) if ties[index] else 0.0
     return bool(first - second <= max(TIE * float(np.abs(logits[index]).max()), slack))
-
-
-def _latency(batch: int, seconds: Array) -> dict[str, float]:
-    lower, median, upper = np.quantile(seconds, [0.25, 0.5, 0.75]).tolist()
-    return {"batch": batch, "repeats": len(seconds), "median": median, "lower": lower, "upper": upper}
 
 
 def remarks(entries: Sequence[Mapping[str, Any]]) -> list[str]:

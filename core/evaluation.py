@@ -4,7 +4,7 @@ Evaluation takes a `StoredNetwork` and nothing else; its weights are those that 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -284,14 +284,14 @@ def rounding_ties(network: StoredNetwork, split: Split) -> NDArray[np.bool_]:
     ends = [(f"{own.layer.name}.input", own.input_scale) for own in network.layers]
     ends += [(f"{own.layer.name}.between", own.between_scale) for own in network.layers]
     steps = {name: np.float32(step) for name, step in ends if step is not None}
-    for x in split.inputs.split(SAMPLE):
-        near = np.zeros(len(x), bool)
-        for name, signal in inference.signals(network.layers, x.numpy(), list(steps), bits).items():
-            codes = np.abs(signal.reshape(len(x), -1)) / steps[name]
+    for signals in inference.signals(network.layers, split.inputs.numpy(), list(steps), bits):
+        near = np.zeros(len(next(iter(signals.values()))), bool)
+        for name, signal in signals.items():
+            codes = np.abs(signal.reshape(len(near), -1)) / steps[name]
             middle = np.abs(codes - np.floor(codes) - 0.5) <= NEAR * np.maximum(1, codes)
             near |= (middle & (codes < 2**bits)).any(1)
         found.append(near)
-    return np.concatenate(found)
+    return np.concatenate(found) if found else np.zeros(len(split), bool)
 
 
 @dataclass(frozen=True)
@@ -303,6 +303,12 @@ class Latency:
     median: float
     lower: float
     upper: float
+
+    @classmethod
+    def of(cls, batch: int, seconds: Sequence[float] | NDArray[np.float64]) -> "Latency":
+        """seconds : per image, of each call."""
+        lower, median, upper = np.quantile(seconds, [0.25, 0.5, 0.75]).tolist()
+        return cls(batch, len(seconds), median, lower, upper)
 
 
 def latency(network: StoredNetwork, images: Tensor, batch: int = 1, repeats: int = 60) -> Latency:
@@ -339,8 +345,7 @@ def _timed(run: Callable[[], object], batch: int, repeats: int) -> Latency:
         run()
         if repeat >= 10:
             seconds.append((time.perf_counter() - start) / batch)
-    lower, median, upper = np.quantile(seconds, [0.25, 0.5, 0.75]).tolist()
-    return Latency(batch, repeats, median, lower, upper)
+    return Latency.of(batch, seconds)
 
 
 def to_arrays(evaluation: Evaluation) -> dict[str, Any]:

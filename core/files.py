@@ -8,6 +8,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+PROJECT = Path(__file__).resolve().parent.parent
+"""The folder in which `python -m core` runs."""
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary name in the same folder, flush to the disk, then rename. Raises OSError (disk full, ...)."""

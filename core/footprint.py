@@ -13,6 +13,10 @@ KB = 1024
 """Bytes in a KB, everywhere in this project."""
 
 
+COUNTED = ("float32 baseline", "bits × weights", "entropy")
+"""Ways to count bytes that are no file."""
+
+
 @dataclass(frozen=True)
 class Footprint:
     """entries : one per stored array and kind of byte; their sum is the size of the packed file, to the byte.

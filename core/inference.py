@@ -5,7 +5,7 @@ channels out for the processor, and releases the interpreter while it runs; its 
 bit whatever the chunk, the number of threads, or the place where a network is cut in two.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Literal
@@ -174,10 +174,15 @@ def histograms(layers: Sequence[StoredLayer], images: Array, largest: Mapping[st
     return counts
 
 
-def signals(layers: Sequence[StoredLayer], images: Array, names: list[str], bits: int | None) -> dict[str, Array]:
-    """The signals of these names (see `ranges`), before they are rounded."""
-    chunks = _run(_session(to_onnx(layers, bits=bits, observe="signals")), names, images) if names else []
-    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=False)}
+def signals(
+    layers: Sequence[StoredLayer], images: Array, names: list[str], bits: int | None
+) -> Iterator[dict[str, Array]]:
+    """The signals of these names (see `ranges`) before they are rounded, some images at a time: all take a lot of
+    memory. Nothing where no name is asked for."""
+    session = _session(to_onnx(layers, bits=bits, observe="signals")) if names else None
+    for start in range(0, len(images) if session else 0, 10 * CHUNK):
+        chunks = _run(session, names, images[start : start + 10 * CHUNK])
+        yield {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=True)}
 
 
 def _session(model: bytes) -> onnxruntime.InferenceSession:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from core.files import sha256, write_atomically
+from core.files import PROJECT, sha256, write_atomically
 
 try:
     import fcntl
@@ -32,7 +32,6 @@ Work = Callable[[dict[str, Any], Report, Callable[[], bool]], dict[str, Any]]
 
 GRACE_SECONDS = 10.0
 """How long a process that was just started may take to hold its lock."""
-PROJECT = Path(__file__).resolve().parent.parent
 _ENDS = ("result.json", "error.json", "progress.jsonl", "cancel")
 
 

@@ -93,17 +93,11 @@ def pack(network: StoredNetwork) -> Packed:
     encoder, choices, layers = coding.Encoder(), [], []
     sizes: Sizes = {}
     for stored in network.layers:
-        tensors, product = _cheapest(stored)
         weights = []
-        for tensor in tensors:
-            ways = _ways(tensor)
-            best = min(ways, key=lambda way: sum(way.sizes.values()))
-            storage, others = best.storage, {way.storage: way.bytes for way in ways}
-            if product is not None:
-                storage, others = "product", product
-            choices.append(Choice(stored.layer.name, tensor.name, storage, others))
+        for best, choice in _cheapest(stored):
+            choices.append(choice)
             encoder.extend(best.encoder)
-            sizes |= {(stored.layer.name, tensor.name, kind): bits for kind, bits in best.sizes.items()}
+            sizes |= {(choice.layer, choice.tensor, kind): bits for kind, bits in best.sizes.items()}
             weights.append(best.about | {"values": best.chosen})
         layers.append(_about_layer(stored, weights))
     raw = _write_floats(layers, encoder, sizes)
@@ -113,21 +107,25 @@ def pack(network: StoredNetwork) -> Packed:
     return Packed(content, _ledger(sizes, len(content)), tuple(choices))
 
 
-def _cheapest(stored: StoredLayer) -> tuple[tuple[StoredTensor, ...], dict[Storage, int] | None]:
-    """The stored tensors; or the product of two float32 factors, where that is smaller and computes the same, with what
-    both take."""
-    joined = stored.joined
-    if joined is None or any(tensor.bits != FLOAT_BITS for tensor in stored.tensors):
-        return stored.tensors, None
-    product = StoredTensor(f"{stored.layer.name}.weight", joined, FLOAT_BITS)
-    whole, *factors = (min(way.bytes for way in _ways(tensor)) for tensor in (product, *stored.tensors))
-    if whole >= sum(factors):
-        return stored.tensors, None
-    return (product,), {"product": whole, "factors": sum(factors)}
+def _cheapest(stored: StoredLayer) -> list[tuple[_Way, Choice]]:
+    """Each stored tensor in its cheapest way; or the product of two float32 factors, where that is smaller and computes
+    the same."""
+    name, found = stored.layer.name, []
+    for tensor in stored.tensors:
+        ways = _ways(tensor)
+        found.append((ways[0], Choice(name, tensor.name, ways[0].storage, {way.storage: way.bytes for way in ways})))
+    if stored.joined is None or any(tensor.bits != FLOAT_BITS for tensor in stored.tensors):
+        return found
+    product = _ways(StoredTensor(f"{name}.weight", stored.joined, FLOAT_BITS))[0]
+    sizes: dict[Storage, int] = {"product": product.bytes, "factors": sum(way.bytes for way, _ in found)}
+    smaller = sizes["product"] < sizes["factors"]
+    return [(product, Choice(name, f"{name}.weight", "product", sizes))] if smaller else found
 
 
 def _ways(tensor: StoredTensor) -> list[_Way]:
-    return [_dense(tensor), *([_sparse(tensor)] if tensor.zeros > SPARSE_FROM * tensor.count else [])]
+    """The cheapest first."""
+    ways = [_dense(tensor), *([_sparse(tensor)] if tensor.zeros > SPARSE_FROM * tensor.count else [])]
+    return sorted(ways, key=lambda way: sum(way.sizes.values()))
 
 
 def _matrix(tensor: StoredTensor) -> Array:

@@ -34,7 +34,7 @@ from core.config import DENSE, FORMATS, CompressionConfig, ConfigError, LayerCon
 from core.data import SplitName
 from core.evaluation import Comparison, Estimate, Evaluation, Latency
 from core.files import safetensors_header, sha256, write_atomically
-from core.footprint import Footprint
+from core.footprint import COUNTED, Footprint
 from core.models import Baseline
 from core.store import Store, key_of
 from core.stored import FORMAT, FormatError, StoredLayer, StoredNetwork
@@ -552,13 +552,15 @@ class Workbench:
 
     def history(self, name: str, config: CompressionConfig) -> list[dict[str, float]] | None:
         """The epochs of a recovery, as `training.Trained` has them; None where it was not trained yet."""
-        found = self.store.get(self._recovery_key(self.baseline(name), config), with_weights=False)
-        return None if found is None else json.loads(found.payload)["history"]
+        return self._of_recovery(name, config).get("history")
 
     def kept_epoch(self, name: str, config: CompressionConfig) -> int | None:
         """Which epoch of a recovery was the best on validation, and is kept."""
+        return self._of_recovery(name, config).get("best_epoch")
+
+    def _of_recovery(self, name: str, config: CompressionConfig) -> dict[str, Any]:
         found = self.store.get(self._recovery_key(self.baseline(name), config), with_weights=False)
-        return None if found is None else int(json.loads(found.payload)["best_epoch"])
+        return {} if found is None else json.loads(found.payload)
 
     def recover(
         self,
@@ -609,8 +611,13 @@ class Workbench:
     def submit_recovery(self, name: str, config: CompressionConfig) -> str:
         """Recover in a process of its own; returns the job's id."""
         request = {"kind": "recover", "baseline": name, "config": json.loads(config.to_json())}
+        return self._submit(request, lambda result: self.history(name, config) is None)
+
+    def _submit(self, request: dict[str, Any], again: Callable[[dict[str, Any]], bool]) -> str:
+        """Start a job; also one that is done, where its result is no longer enough: the cache may have been emptied."""
         job = self.jobs.submit(request)
-        if self.jobs.status(job).result is not None and self.history(name, config) is None:  # the cache was emptied
+        result = self.jobs.status(job).result
+        if result is not None and again(result):
             self.jobs.dismiss(job)
             job = self.jobs.submit(request)
         return job
@@ -814,12 +821,7 @@ class Workbench:
     def submit_training(self, config: TrainingConfig) -> str:
         """Train in a process of its own; returns the job's id. The same recipe is the same job."""
         request = {"kind": "train", "config": config.to_dict()}
-        job = self.jobs.submit(request)
-        result = self.jobs.status(job).result
-        if result is not None and self.store.get(f"baseline/{result['baseline']}") is None:
-            self.jobs.dismiss(job)
-            job = self.jobs.submit(request)
-        return job
+        return self._submit(request, lambda result: self.store.get(f"baseline/{result['baseline']}") is None)
 
     def work(self, request: dict[str, Any], report: jobs.Report, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """What a job's process does."""
@@ -875,18 +877,19 @@ class Workbench:
         if (directory / "network.safetensors").is_file():
             content = zlib.compress((directory / "network.safetensors").read_bytes(), 9)
             verdict["sizes"]["zip of the safetensors file"] = len(content)
+        files = {entry["path"]: entry["bytes"] for entry in verdict["files"] if entry["format"] != "packed"}
+        verdict["sizes"] |= files
         write_atomically(directory / VERIFIED_FILE, json.dumps(verdict).encode())
         return verdict
 
     def submit_export(self, name: str, config: CompressionConfig) -> str:
-        """Export in a process of its own, to where `exported` finds it; returns the job's id."""
-        request = {"kind": "export", "baseline": name, "config": json.loads(config.to_json())}
-        job = self.jobs.submit(request)
-        made = self.exported(name, config)
-        if self.jobs.status(job).result is not None and (made is None or not made.verdict["ok"]):
-            self.jobs.dismiss(job)
-            job = self.jobs.submit(request)
-        return job
+        """Export, or export again, in a process of its own, to where `exported` finds it; returns the job's id."""
+        return self._submit(self.export_request(name, config), lambda result: True)
+
+    @staticmethod
+    def export_request(name: str, config: CompressionConfig) -> dict[str, Any]:
+        """What the job of an export is asked for."""
+        return {"kind": "export", "baseline": name, "config": json.loads(config.to_json())}
 
     def exported(self, name: str, config: CompressionConfig) -> "Export | None":
         """The export of a configuration with its verdict, if it was made here and its files are still the same."""
@@ -901,7 +904,7 @@ class Workbench:
     def sizes(self, result: Result) -> dict[str, float]:
         """Bytes in all the ways that people count them."""
         theory, entropy = result.theoretical_kb * footprint.KB, result.footprint.entropy
-        ways = {"float32 baseline": result.baseline_bytes, "bits × weights": theory, "entropy": entropy}
+        ways = dict(zip(COUNTED, (result.baseline_bytes, theory, entropy), strict=True))
         return ways | {"packed file": result.bytes}
 
     def export_folder(self, name: str, config: CompressionConfig) -> Path:

@@ -29,16 +29,21 @@ from core.workbench import Workbench
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
 
 
+def drawn(family: str, images: Tensor, draw: st.DataObject) -> StoredNetwork:
+    """A small network of the family, compressed in some way."""
+    baseline = SMALL[family]
+    return compress(baseline, draw.draw(configurations(baseline)), statistics_of(baseline, images)).freeze()
+
+
 @pytest.mark.parametrize("family", ["mlp", "cnn"])
 @settings(max_examples=60)
 @given(draw=st.data())
 def test_what_is_read_is_what_was_written(family: str, images: Tensor, draw: st.DataObject) -> None:
-    baseline = SMALL[family]
-    network = compress(baseline, draw.draw(configurations(baseline)), statistics_of(baseline, images)).freeze()
+    network = drawn(family, images, draw)
     made = packed.pack(network)
     read = packed.unpack(made.content)
     assert packed.pack(network) == made
-    assert (read.config, read.baseline_sha256) == (network.config, baseline.sha256)
+    assert (read.config, read.baseline_sha256) == (network.config, SMALL[family].sha256)
     for mine, theirs in zip(network.layers, read.layers, strict=True):
         assert mine.layer == theirs.layer
         assert (mine.input_scale, mine.between_scale) == (theirs.input_scale, theirs.between_scale)
@@ -57,12 +62,11 @@ def test_what_is_read_is_what_was_written(family: str, images: Tensor, draw: st.
 def test_the_ledger_is_the_file_and_the_file_hardly_more_than_the_entropy(
     family: str, images: Tensor, draw: st.DataObject
 ) -> None:
-    baseline = SMALL[family]
-    network = compress(baseline, draw.draw(configurations(baseline)), statistics_of(baseline, images)).freeze()
+    network = drawn(family, images, draw)
     made = packed.pack(network)
     assert sum(entry.bytes for entry in made.entries) == len(made.content)
     assert all(entry.bytes >= 0 for entry in made.entries)
-    assert {entry.layer for entry in made.entries} == {"", *(layer.name for layer in baseline.layers)}
+    assert {entry.layer for entry in made.entries} == {"", *(layer.name for layer in SMALL[family].layers)}
     assert len(made.content) <= 1.05 * footprint.entropy_bytes(network) + 1024
     for choice in made.choices:
         assert choice.bytes[choice.storage] == min(choice.bytes.values())
@@ -157,8 +161,7 @@ def test_the_file_describes_itself(network: StoredNetwork) -> None:
 @settings(max_examples=20)
 @given(draw=st.data())
 def test_the_loader_computes_what_we_compute(family: str, images: Tensor, draw: st.DataObject) -> None:
-    baseline = SMALL[family]
-    network = compress(baseline, draw.draw(configurations(baseline)), statistics_of(baseline, images)).freeze()
+    network = drawn(family, images, draw)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 28, 28)).astype(np.uint8)
     x = (torch.from_numpy(pixels).float().unsqueeze(1) / 255 - MEAN) / DEVIATION
     ours, theirs = logits(network, x).numpy(), loader.load(packed.pack(network).content).logits(pixels)

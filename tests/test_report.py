@@ -56,7 +56,7 @@ def latency(median: float) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def verdict() -> dict[str, Any]:
+def verdict(bench: Workbench, small: str) -> dict[str, Any]:
     def file(path: str, kind: str, size: int, median: float, **more: Any) -> dict[str, Any]:
         shares = {"accuracy": 0.1234, "agreement": 0.9987}
         return {
@@ -74,7 +74,10 @@ def verdict() -> dict[str, Any]:
         file("/home/anna/network.onnx", "onnx", 65_432, 2e-5, ties=[5, 8]),
         file("int8.onnx", "onnx-int8", 23_456, 3e-5, problem="[Errno 2] No such file: '/home/anna/out/int8.onnx'"),
     ]
-    return {"ok": False, "split": "test", "images": 10_000, "files": files, "notes": ["Without onnx-int2: 6 bits."]}
+    sizes = bench.sizes(bench.evaluate(small, EVERYTHING, "test"))
+    sizes |= {Path(file["path"]).name: file["bytes"] for file in files[1:]}
+    found = {"ok": False, "split": "test", "images": 10_000, "files": files, "sizes": sizes}
+    return found | {"notes": ["Without onnx-int2: 6 bits."]}
 
 
 @pytest.fixture(scope="module")

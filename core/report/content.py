@@ -107,20 +107,13 @@ def ask(bench: Workbench, name: str, config: CompressionConfig, verdict: Row | N
         steps=steps(Subject(config, baseline.model, test.layers, energy)),
         history=bench.history(name, config) if config.recovery else None,
         kept=(baseline.info.get("best_epoch"), bench.kept_epoch(name, config) if config.recovery else None),
-        sizes=_sizes(bench.sizes(test), verdict),
+        sizes=verdict.get("sizes", bench.sizes(test)) if verdict else bench.sizes(test),
         changes=_records(bench.class_changes(test)),
         flips=flips,
         pictures=bench.images("test", flips["index"].head(SHOWN_FLIPS).tolist()),
         mistake=bench.most_confused(test),
         verdict=verdict,
     )
-
-
-def _sizes(counted: Mapping[str, float], verdict: Row | None) -> dict[str, float]:
-    """Every way of counting, then the files that were written, but for the packed one, which is among the first."""
-    found = dict(verdict.get("sizes", counted)) if verdict else dict(counted)
-    files = {Path(str(own["path"])).name: own["bytes"] for own in (verdict["files"] if verdict else [])}
-    return found | {path: size for path, size in files.items() if path != "network.packed"}
 
 
 def _records(table: pd.DataFrame) -> list[Row]:

@@ -1,6 +1,6 @@
 """The charts of a report, each as an SVG element for a page and as a PNG file; of the same data the same bytes.
 
-The colours are those of the app's charts. matplotlib is loaded when the first chart is drawn.
+matplotlib is loaded when the first chart is drawn.
 """
 
 import io
@@ -13,22 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from core.footprint import KB, Entry
+from core.footprint import COUNTED, KB, Entry
+from core.palette import BASELINE, CURRENT, GAINED, KINDS, LOST
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BASELINE, CURRENT, LOST, GAINED = "#8a94a0", "#2b83c6", "#D55E00", "#009E73"
-KINDS = {
-    "float32 values": "#8a94a0",
-    "integer codes": "#2b83c6",
-    "map of zeros": "#56B4E9",
-    "scales": "#E69F00",
-    "zero points": "#D55E00",
-    "biases": "#CC79A7",
-    "container": "#5b6470",
-}
-OTHERS = ("#009E73", "#F0E442", "#0072B2", "#999999")
 INK, ON_PICTURE = "#1b2733", "#1b2734"
 """Of letters on the page, which an SVG takes from the page around it, and of those on a picture, which stay dark."""
 
@@ -107,14 +97,12 @@ def ledger(name: str, entries: Iterable[Entry]) -> Picture:
     """The file's bytes: a bar per layer, its kinds of bytes side by side in it."""
     table = pd.DataFrame([(e.layer or "file", e.kind, e.bytes / KB) for e in entries], columns=["layer", "kind", "KB"])
     layers = list(dict.fromkeys(table["layer"]))
-    own = [kind for kind in table["kind"].unique() if kind not in KINDS]
-    colours = KINDS | {kind: OTHERS[i % len(OTHERS)] for i, kind in enumerate(own)}
 
     def draw(figure: "Figure") -> None:
         ax, left = figure.subplots(), np.zeros(len(layers))
-        for kind in (kind for kind in colours if kind in set(table["kind"])):
+        for kind in (kind for kind in KINDS if kind in set(table["kind"])):
             sums = table[table["kind"] == kind].groupby("layer")["KB"].sum().reindex(layers, fill_value=0.0).to_numpy()
-            ax.barh(layers, sums, left=left, color=colours[kind], label=kind)
+            ax.barh(layers, sums, left=left, color=KINDS[kind], label=kind)
             left += sums
         for place, total in enumerate(left):
             ax.text(total, place, f" {total:,.1f}", va="center")
@@ -124,10 +112,6 @@ def ledger(name: str, entries: Iterable[Entry]) -> Picture:
         figure.legend(loc="outside upper left", ncols=4)
 
     return picture(name, 1.4 + 0.3 * len(layers), draw)
-
-
-COUNTED = {"float32 baseline", "bits × weights", "entropy"}
-"""Ways of counting that are no file."""
 
 
 def sizes(name: str, ways: Mapping[str, float]) -> Picture:

@@ -7,16 +7,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-BASELINE, CURRENT, PINNED = "#8a94a0", "#2b83c6", "#E69F00"
-LOST, GAINED, NEUTRAL = "#D55E00", "#009E73", "#8a94a0"
-KIND_COLOURS = {
-    "float32 values": "#8a94a0",
-    "integer codes": "#2b83c6",
-    "map of zeros": "#56B4E9",
-    "scales": "#E69F00",
-    "biases": "#CC79A7",
-    "container": "#5b6470",
-}
+from core.palette import BASELINE, CURRENT, GAINED, LOST, NEUTRAL, PINNED
+from core.palette import KINDS as KIND_COLOURS
+
 RUNG_COLOURS = ["#8a94a0", "#56B4E9", "#2b83c6", "#CC79A7", "#009E73", "#E69F00"]
 FONT = 14
 

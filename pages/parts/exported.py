@@ -59,7 +59,8 @@ def asked(choice: state.Choice) -> Export | None:
     """What was exported of it; else the button that asks for it, or how far it is."""
     bench = state.workbench()
     made = bench.exported(*choice)
-    running = any(job.active and _is_of(job.request, choice) for job in bench.jobs.all("export"))
+    request = bench.export_request(*choice)
+    running = any(job.active and job.request == request for job in bench.jobs.all("export"))
     if not running:
         label = "Export and verify on the test images" if made is None else "Export and verify again"
         kind = "primary" if made is None else "secondary"
@@ -67,12 +68,6 @@ def asked(choice: state.Choice) -> Export | None:
     if made is None or running:
         jobs.panel("export", finished=False)
     return made
-
-
-def _is_of(request: dict[str, Any], choice: state.Choice) -> bool:
-    from core.config import CompressionConfig
-
-    return request["baseline"] == choice.baseline and CompressionConfig.from_record(request["config"]) == choice.config
 
 
 def _export(choice: state.Choice) -> None:
@@ -190,16 +185,14 @@ def _report(choice: state.Choice, found: dict[str, Any], name: str) -> Any:
 
 def sizes(result: Result, made: Export | None) -> None:
     """Every way of counting as a bar: counted, or the size of a file that was written."""
-    ways = dict(made.verdict["sizes"] if made is not None else state.workbench().sizes(result))
-    files = {"packed file", "zip of the safetensors file"}
-    for entry in made.verdict["files"][1:] if made is not None else []:
-        ways[entry["path"]] = entry["bytes"]
-        files.add(entry["path"])
+    from core.workbench import COUNTED
+
+    ways = made.verdict["sizes"] if made is not None else state.workbench().sizes(result)
     rows = [
         {
             "way": way,
             "bytes": size,
-            "kind": "a file" if way in files else "counted",
+            "kind": "counted" if way in COUNTED else "a file",
             "label": f"{round(size):,} bytes, {result.baseline_bytes / size:.1f}×",
         }
         for way, size in sorted(ways.items(), key=lambda pair: -pair[1])
