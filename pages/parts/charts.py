@@ -153,7 +153,7 @@ def look_ahead(low: float, high: float) -> dict[str, Any]:
     here = base.transform_filter("datum.here")
     mark = here.mark_point(shape="diamond", filled=True, color=PINNED, size=150, opacity=1).encode(y=accuracy)
     curve = alt.layer(line, points.add_params(place).transform_filter("!datum.here"), mark)
-    spans = (_span("accuracy", ".1%", "", "left", CURRENT), _span("KB", ",.0f", " KB", "right", NEUTRAL))
+    spans = (_span("accuracy", ".1%", "", "left", CURRENT), _span("KB", ",.1f", " KB", "right", NEUTRAL))
     chart = alt.layer(size, curve, *spans).resolve_scale(y="independent").properties(height=LOOK_HEIGHT, padding=0)
     return _without_data(chart.to_dict(validate=False))
 

@@ -218,7 +218,7 @@ def storage(result: Result, entries: pd.DataFrame) -> None:
                 if choice.tensor.endswith(("first", "second"))
                 else choice.storage,
                 "bytes": choice.bytes[choice.storage],
-                "otherwise": ", ".join(f"{way}: {size:,} bytes" for way, size in others.items())
+                "otherwise, bytes": ", ".join(f"{way}: {size:,}" for way, size in others.items())
                 or "no zeros to leave out",
             }
         )
@@ -227,7 +227,7 @@ def storage(result: Result, entries: pd.DataFrame) -> None:
         column_config={
             "bytes": st.column_config.NumberColumn(format="localized"),
             "stored": st.column_config.TextColumn(help=HELP_STORED),
-            "otherwise": st.column_config.TextColumn(help="What the other ways would take: the cheapest is chosen."),
+            "otherwise, bytes": st.column_config.TextColumn(help="The other ways: the cheapest is chosen."),
         },
     )  # fmt: skip
     ledger = st.expander("Every entry of the ledger", icon=":material/table:", on_change="rerun", key="w_ledger")
