@@ -397,12 +397,12 @@ def _job(options: argparse.Namespace) -> int:
     from core import jobs
 
     def work() -> jobs.Work:
-        from core import assignment, reproduce, search
+        from core import assignment, reproduce, tuning
         from core.workbench import Workbench
 
         bench = Workbench(options.folder.parent.parent)
         kind = json.loads((options.folder / "request.json").read_text())["kind"]
-        found = {**search.KINDS, **reproduce.KINDS, **assignment.KINDS}.get(kind)
+        found = {**tuning.KINDS, **reproduce.KINDS, **assignment.KINDS}.get(kind)
         return bench.work if found is None else partial(found, bench)
 
     return jobs.run(options.folder, work)

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from core import evaluation, footprint, low_rank, pruning, quantization, search
+from core import evaluation, footprint, low_rank, pruning, quantization, tuning
 from core.config import FLOAT_BITS, ChannelScore, CompressionConfig, RecoveryConfig, Scope
 from core.reproduce import difference, figures, latencies, say_which
 from core.training import Progress
@@ -98,10 +98,10 @@ def pruning_half(
     """The assignment's pruning half: the largest sparsity within `allowance` of the validation accuracy, one shot and
     iterative, with the test images' verdict on both; the sensitivity of the layers; half of the channels removed.
     """
-    one_shot = search.one_shot_answers(bench, name, allowance, progress, should_stop)
-    steps = search.largest_iterative(bench, name, ITERATIVE, iterative(epochs), allowance, progress, should_stop)
+    one_shot = tuning.one_shot_answers(bench, name, allowance, progress, should_stop)
+    steps = tuning.largest_iterative(bench, name, ITERATIVE, iterative(epochs), allowance, progress, should_stop)
     verdicts = {}
-    for title, found in (("one-shot", search.best_one_shot(one_shot)), ("iterative", search.chosen_run(steps))):
+    for title, found in (("one-shot", tuning.best_one_shot(one_shot)), ("iterative", tuning.chosen_run(steps))):
         if found is None:
             continue
         tested = bench.evaluate(name, CompressionConfig.from_json(found["config"]), "test")
@@ -113,7 +113,7 @@ def pruning_half(
         "one_shot": one_shot,
         "iterative": steps,
         "test": verdicts,
-        "sensitivity": search.sensitivity(bench, name, CompressionConfig(), "sparsity", progress, should_stop),
+        "sensitivity": tuning.sensitivity(bench, name, CompressionConfig(), "sparsity", progress, should_stop),
         "channels": channels(bench, name, progress=progress, should_stop=should_stop),
     }
 
@@ -132,14 +132,14 @@ def ladder(
     bench: Workbench, name: str, progress: Progress = lambda event: None, should_stop: Stop = lambda: False
 ) -> list[dict[str, Any]]:
     """Accuracy on validation by rung of `RUNGS` and bits, nothing trained, weights only and weights and activations
-    alike. Returns rows `rung`, `bits`, `activations` (bool), and the figures of `search.point`."""
+    alike. Returns rows `rung`, `bits`, `activations` (bool), and the figures of `tuning.point`."""
     rows: list[dict[str, Any]] = []
-    places = list(product(RUNGS, search.WIDTHS, (False, True)))
+    places = list(product(RUNGS, tuning.WIDTHS, (False, True)))
     for rung, bits, activations in places:
         if should_stop():
-            raise search.Cancelled
+            raise tuning.Cancelled
         config = alike(bits, rung) if activations else replace(alike(bits, rung), activation_bits=None)
-        rows.append(search.point(bench.evaluate(name, config)) | {"rung": rung, "bits": bits})
+        rows.append(tuning.point(bench.evaluate(name, config)) | {"rung": rung, "bits": bits})
         rows[-1] |= {"activations": activations}
         progress({"message": f"{bits} bits, {rung}", "done": len(rows) / len(places)})
     return rows
@@ -205,12 +205,12 @@ def _judged(bench: Workbench, name: str, config: CompressionConfig) -> dict[str,
     report = tested.evaluation.report().to_dict("index")
     test = {**figures(tested), **difference(bench, tested, None), "report": report}
     sizes = {"kb": chosen.theoretical_kb, "bytes": chosen.bytes, "compression_ratio": chosen.compression_ratio}
-    return search.point(chosen) | sizes | {"interval": list(chosen.comparison.interval), "test": test}
+    return tuning.point(chosen) | sizes | {"interval": list(chosen.comparison.interval), "test": test}
 
 
 def fewest_bits(rows: list[dict[str, Any]], allowance: float, when: str = "after") -> dict[str, Any] | None:
     """The row with the fewest bits that loses at most `allowance` of the validation images."""
-    fits = [row for row in rows if search.within_allowance(row[when], allowance)]
+    fits = [row for row in rows if tuning.within_allowance(row[when], allowance)]
     return min(fits, key=lambda row: int(row["bits"]), default=None)
 
 
@@ -253,14 +253,14 @@ def combination(
     """The smallest file that each of `ways` reaches within `allowance` of the validation accuracy, everything trained;
     the smallest of all is the best combination, kept as trained, with its verdict on test.
 
-    Returns `baseline`, `allowance`, `rows` (`way`, `runs`, `chosen` as `search.hardest` has them) and `best` (`way` and
+    Returns `baseline`, `allowance`, `rows` (`way`, `runs`, `chosen` as `tuning.hardest` has them) and `best` (`way` and
     what `_judged` says of it; None where nothing fits).
     """
     rows: list[dict[str, Any]] = []
     listed = ways(epochs)
     for way, configs in listed.items():
         said = partial(_part, progress, way, len(rows) / len(listed), 1 / len(listed))
-        rows.append({"way": way, **search.hardest(bench, name, configs, allowance, said, should_stop)})
+        rows.append({"way": way, **tuning.hardest(bench, name, configs, allowance, said, should_stop)})
     fits = [row for row in rows if row["chosen"] is not None]
     best = min(fits, key=lambda row: int(row["chosen"]["bytes"]), default=None)
     about: dict[str, Any] = {"baseline": name, "allowance": allowance, "rows": rows, "best": None}
@@ -310,7 +310,7 @@ def orders(
     listed = [order for count in (2, 3) for order in permutations(steps, count)]
     for order in listed:
         if should_stop():
-            raise search.Cancelled
+            raise tuning.Cancelled
         made = weight
         for step in order:
             made = steps[step](made)
@@ -361,10 +361,10 @@ KINDS: dict[str, Answer] = {
     LADDER: lambda bench, asked, *rest: {"rows": ladder(bench, asked["baseline"], *rest)},
     QUANTIZATION: lambda bench, asked, *rest: quantization_half(bench, asked["baseline"], asked["epochs"], *rest),
     WIDTHS: lambda bench, asked, *rest: {
-        "rows": search.sensitivity(bench, asked["baseline"], CompressionConfig(**RUNGS[asked["rung"]]), "bits", *rest)
+        "rows": tuning.sensitivity(bench, asked["baseline"], CompressionConfig(**RUNGS[asked["rung"]]), "bits", *rest)
     },
     MIXED: lambda bench, asked, *rest: {
-        "steps": search.allocate_bits(
+        "steps": tuning.allocate_bits(
             bench, asked["baseline"], replace(alike(asked["activations"], asked["rung"]), bits=None), *rest
         )
     },

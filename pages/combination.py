@@ -30,7 +30,7 @@ figures.show_code(
     None,
     "core.assignment.ways",
     "core.assignment.combination",
-    "core.search.hardest",
+    "core.tuning.hardest",
     "core.assignment.order_steps",
     "core.assignment.orders",
     "core.compression.compress",

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from core import assignment, search
+from core import assignment, tuning
 from pages.parts import channel_lab, controls, figures, jobs, live, pruning_lab, state, weights
 
 choice = state.current()
@@ -20,21 +20,21 @@ pruning_lab.by_hand()
 
 st.subheader("One shot: how much can go at once?")
 st.markdown(pruning_lab.ABOUT_ONE_SHOT)
-one_shot = jobs.asked(asked[search.ONE_SHOT], "Find the largest sparsity", ":material/search:")
+one_shot = jobs.asked(asked[tuning.ONE_SHOT], "Find the largest sparsity", ":material/search:")
 if one_shot is not None:
-    pruning_lab.one_shot(choice, one_shot["answers"], asked[search.ONE_SHOT]["allowance"])
+    pruning_lab.one_shot(choice, one_shot["answers"], asked[tuning.ONE_SHOT]["allowance"])
 
 st.subheader("Which layer is most sensitive?")
 st.markdown(pruning_lab.ABOUT_SCAN)
-scan = jobs.asked(asked[search.SCAN], "Prune each layer alone", ":material/troubleshoot:")
+scan = jobs.asked(asked[tuning.SCAN], "Prune each layer alone", ":material/troubleshoot:")
 if scan is not None:
-    pruning_lab.sensitivity(scan["rows"], asked[search.ONE_SHOT]["allowance"])
+    pruning_lab.sensitivity(scan["rows"], asked[tuning.ONE_SHOT]["allowance"])
 
 st.subheader("Step by step: prune a little, train, repeat")
 st.markdown(pruning_lab.ABOUT_ITERATIVE)
-steps = jobs.asked(asked[search.ITERATIVE], "Train step by step", ":material/stairs:")
+steps = jobs.asked(asked[tuning.ITERATIVE], "Train step by step", ":material/stairs:")
 if steps is not None:
-    pruning_lab.iterative(choice.baseline, steps, asked[search.ITERATIVE]["allowance"])
+    pruning_lab.iterative(choice.baseline, steps, asked[tuning.ITERATIVE]["allowance"])
     if one_shot is not None:
         pruning_lab.side_by_side(choice.baseline, one_shot["answers"], steps)
 
@@ -55,7 +55,7 @@ figures.show_code(
     "core.compression.check_sparsity",
     "core.pruning.cubic",
     "core.compression.prune_gradually",
-    "core.search.largest_one_shot",
+    "core.tuning.largest_one_shot",
     "core.channels.kept_channels",
     "core.channels.remove_channels",
 )

@@ -58,5 +58,5 @@ figures.show_code(
     "core.quantization.bias_correction",
     "core.compression.quantize_model",
     "core.footprint.model_size_kb",
-    "core.search.allocate_bits",
+    "core.tuning.allocate_bits",
 )

@@ -32,7 +32,7 @@ allocation.section(view.method)
 
 figures.show_code(
     None,
-    "core.search.allocate_ranks",
+    "core.tuning.allocate_ranks",
     "core.low_rank.decompose",
     "core.low_rank.decompose_whitened",
     "core.low_rank.random_singular_values",

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import short_ways
 
-from core import assignment, reproduce, search
+from core import assignment, reproduce, tuning
 from core.config import CompressionConfig
 from core.workbench import Workbench
 
@@ -26,7 +26,7 @@ def measured(laboratory: Laboratory, figures: dict[str, Any], split: str = "vali
 
 def test_the_ladder_has_every_rung_at_every_width(laboratory: Laboratory) -> None:
     rows = laboratory[1][assignment.LADDER]["rows"]
-    assert len(rows) == len(assignment.RUNGS) * len(search.WIDTHS) * 2
+    assert len(rows) == len(assignment.RUNGS) * len(tuning.WIDTHS) * 2
     assert len({(row["rung"], row["bits"], row["activations"]) for row in rows}) == len(rows)
     for row in rows[::17]:
         config = CompressionConfig.from_json(row["config"])
@@ -82,12 +82,12 @@ def test_bits_layer_by_layer_lose_one_at_a_time(laboratory: Laboratory) -> None:
         before = config
     last = measured(laboratory, steps[-1])
     assert last.evaluation.accuracy == steps[-1]["accuracy"]
-    assert steps[-1]["difference"] <= -search.FAR_ENOUGH or all(before.bits_of(name) == 2 for name in names)
+    assert steps[-1]["difference"] <= -tuning.FAR_ENOUGH or all(before.bits_of(name) == 2 for name in names)
 
 
 def test_each_layer_is_rounded_alone(laboratory: Laboratory) -> None:
     rows = laboratory[1][assignment.WIDTHS]["rows"]
-    assert len(rows) == 4 * len(search.WIDTHS)
+    assert len(rows) == 4 * len(tuning.WIDTHS)
     row = next(row for row in rows if (row["layer"], row["bits"]) == ("fc3", 2))
     result = measured(laboratory, row)
     assert result.evaluation.accuracy == row["accuracy"]
@@ -158,7 +158,7 @@ def test_an_experiment_that_is_cancelled_stops_at_once(
 def test_the_pruning_half_is_one_report_with_its_verdict_on_test(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "TARGETS", (0.6,))
+    monkeypatch.setattr(tuning, "TARGETS", (0.6,))
     monkeypatch.setattr(reproduce, "ROUNDS", 3)
     found = json.loads(json.dumps(assignment.pruning_half(bench, "mlp", 0.02, epochs=2), allow_nan=False))
     assert len(found["one_shot"]) == 6

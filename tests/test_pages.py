@@ -15,7 +15,7 @@ from conftest import leave_result, train_on_few
 from filelock import FileLock
 from streamlit.testing.v1 import AppTest
 
-from core import assignment, data, jobs, models, reproduce, search
+from core import assignment, data, jobs, models, reproduce, tuning
 from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, RecoveryConfig
 from core.evaluation import Estimate
 from core.workbench import Early, Workbench
@@ -564,11 +564,11 @@ def test_ranks_within_a_budget_go_to_explore(own_cache: Path, monkeypatch: pytes
     button(app, "Find the steps").click().run()
     (request,) = asked
     assert request == {"kind": "rank allocation", "baseline": "mlp", "method": "svd"}
-    result = search.KINDS[search.ALLOCATION](Workbench(own_cache), request, lambda event: None, lambda: False)
+    result = tuning.KINDS[tuning.ALLOCATION](Workbench(own_cache), request, lambda event: None, lambda: False)
     leave_result(own_cache, request, result)
     app.run()
     app.number_input(key="w_lost_rank").set_value(2.0).run()
-    step = search.within(result["steps"], lost=0.02)
+    step = tuning.within(result["steps"], lost=0.02)
     assert step is not None
     assert any(f"**{step['accuracy']:.2%}**" in text.value for text in app.markdown)
     app.get_by_key("w_budget_rank").set_value("Bytes").run()
@@ -584,26 +584,26 @@ def test_the_pruning_page_runs_everything_with_one_click_and_shows_what_it_found
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_on_few(monkeypatch)
-    monkeypatch.setattr(search, "TARGETS", (0.5, 0.9))
+    monkeypatch.setattr(tuning, "TARGETS", (0.5, 0.9))
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request: asked.append(request))
     app = opened("pruning", baseline="mlp", score="lamp")
     app.number_input(key="w_allowance").set_value(5.0).run()
     app.number_input(key="w_iterative_epochs").set_value(2).run()
     button(app, "Run everything").click().run()
-    assert {request["kind"] for request in asked} == {*search.KINDS, assignment.CHANNELS} - {search.ALLOCATION}
+    assert {request["kind"] for request in asked} == {*tuning.KINDS, assignment.CHANNELS} - {tuning.ALLOCATION}
     bench, found = Workbench(own_cache), {}
     for request in asked:
-        work = (search.KINDS | reproduce.KINDS | assignment.KINDS)[request["kind"]]
+        work = (tuning.KINDS | reproduce.KINDS | assignment.KINDS)[request["kind"]]
         found[request["kind"]] = work(bench, request, lambda event: None, lambda: False)
         leave_result(own_cache, request, json.loads(json.dumps(found[request["kind"]])))
     app.run()
     assert not app.exception
     said = " ".join(text.value for text in app.markdown)
-    best = max(found[search.ONE_SHOT]["answers"], key=lambda answer: answer["sparsity"])
+    best = max(found[tuning.ONE_SHOT]["answers"], key=lambda answer: answer["sparsity"])
     assert f"At most **{best['sparsity']:.1%}** of the weights can go at once" in said
     assert "alone costs" in said
-    assert f"**{found[search.ITERATIVE]['sparsity']:.1%}** is the most within 5 pp" in said
+    assert f"**{found[tuning.ITERATIVE]['sparsity']:.1%}** is the most within 5 pp" in said
     assert "From one shot to step by step" in said
     assert "zeros are multiplied like any other number" in said
     button(app, "Use it on Explore").click().run()
@@ -683,7 +683,7 @@ def test_bits_layer_by_layer_within_a_budget_go_to_explore(
 ) -> None:
     found = laboratory_cache
     app, _ = run_everything("quantization", monkeypatch, found, "Run everything")
-    step = search.within(found[assignment.MIXED]["steps"], lost=0.01)
+    step = tuning.within(found[assignment.MIXED]["steps"], lost=0.01)
     assert step is not None
     app.get_by_key("use_bits").click().run()
     assert choice(app).config == CompressionConfig.from_json(step["config"])

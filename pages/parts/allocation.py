@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import DENSE, CompressionConfig, LowRankMethod
-from core.search import ALLOCATION, within
+from core.tuning import ALLOCATION, within
 from pages.parts import charts, figures, jobs, state
 
 HELP_LOST = "Percentage points of accuracy that may be lost on the 5,000 validation images, without any training."

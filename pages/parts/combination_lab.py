@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import assignment, search
+from core import assignment, tuning
 from core.config import CompressionConfig
 from pages.parts import charts, figures, state
 
@@ -116,11 +116,11 @@ def _details(found: dict[str, Any]) -> None:
 def _run(way: str, run: dict[str, Any], allowance: float) -> dict[str, Any]:
     return {
         "way": way,
-        "": search.in_brief(CompressionConfig.from_json(run["config"])),
+        "": tuning.in_brief(CompressionConfig.from_json(run["config"])),
         "KB": run["bytes"] / 1024,
         "change": 100 * run["difference"],
         "accuracy": 100 * run["accuracy"],
-        "within": search.within_allowance(run, allowance),
+        "within": tuning.within_allowance(run, allowance),
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from core import assignment, inspection, search
+from core import assignment, inspection, tuning
 from core.config import CompressionConfig
 from pages.parts import charts, figures, jobs, live, recovery, state
 from pages.parts import controls as control_names
@@ -43,9 +43,9 @@ def controls(baseline: str) -> dict[str, dict[str, Any]]:
     allowance, steps = round(float(points) / 100, 6), replace(assignment.iterative(int(epochs)), distillation=taught)
     score = assignment.ITERATIVE.score
     about: dict[str, dict[str, Any]] = {
-        search.ONE_SHOT: {"allowance": allowance},
-        search.SCAN: {"score": "magnitude"},
-        search.ITERATIVE: {"allowance": allowance, "recovery": asdict(steps), "score": score},
+        tuning.ONE_SHOT: {"allowance": allowance},
+        tuning.SCAN: {"score": "magnitude"},
+        tuning.ITERATIVE: {"allowance": allowance, "recovery": asdict(steps), "score": score},
         assignment.CHANNELS: {"epochs": 6},
     }
     return jobs.all_at_once(baseline, about, DURATION)
@@ -83,7 +83,7 @@ def _rows(answer: dict[str, Any]) -> pd.DataFrame:
 
 def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: float) -> None:
     """The answer for every score and scope, and the curve of the ones in the sidebar."""
-    best, config = search.best_one_shot(answers), choice.config
+    best, config = tuning.best_one_shot(answers), choice.config
     own = next(each for each in answers if (each["score"], each["scope"]) == (config.score, config.scope))
     left, right = st.columns([1, 1.15], gap="medium")
     with left:
@@ -99,8 +99,8 @@ def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: flo
                 "weights go by": control_names.SCORES[each["score"]],
                 "threshold": control_names.SCOPES[each["scope"]],
                 "largest": 100 * each["sparsity"],
-                "change": 100 * search.chosen_point(each)["difference"],
-                "KB": search.chosen_point(each)["bytes"] / 1024,
+                "change": 100 * tuning.chosen_point(each)["difference"],
+                "KB": tuning.chosen_point(each)["bytes"] / 1024,
             }
             for each in answers
         ]
@@ -139,7 +139,7 @@ def sensitivity(rows: list[dict[str, Any]], allowance: float) -> None:
     """A small chart per layer; the most and the least sensitive in words."""
     table = pd.DataFrame(rows)
     charts.draw(charts.sensitivity(table, allowance), "Accuracy lost by pruning each layer alone, by its sparsity")
-    fits = [search.within_allowance(row, allowance) for row in rows]
+    fits = [tuning.within_allowance(row, allowance) for row in rows]
     within = table[fits].groupby("layer")["sparsity"].max()
     loss = -table[table["sparsity"] == 0.9].set_index("layer")["difference"]
     first, last = loss.idxmax(), loss.idxmin()
@@ -165,7 +165,7 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
     ]
     charts.draw(charts.rounds(pd.DataFrame(rows)), "Accuracy after every round of iterative pruning, by target")
     tried = ", ".join(f"{run['target']:.1%} ({figures.points(run['difference'])})" for run in found["runs"])
-    run = search.chosen_run(found)
+    run = tuning.chosen_run(found)
     if run is None:
         st.markdown(f"None of the targets stays within {100 * allowance:g} pp: {tried}. Try more epochs.")
         return
@@ -182,7 +182,7 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
 
 def side_by_side(baseline: str, answers: list[dict[str, Any]], found: dict[str, Any]) -> None:
     """One shot, one shot as sparse as the iterative one, and iterative: what each keeps, and what flips."""
-    run, best = search.chosen_run(found), search.best_one_shot(answers)
+    run, best = tuning.chosen_run(found), tuning.best_one_shot(answers)
     if run is None:
         return
     st.subheader("One shot against step by step")

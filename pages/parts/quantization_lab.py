@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import assignment, search
+from core import assignment, tuning
 from core.config import CompressionConfig
 from pages.parts import charts, figures, jobs, live, state
 
@@ -81,8 +81,8 @@ def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
         f"Weights and activations alike, the ladder takes the network {', '.join(parts)}; as trained it has "
         f"{float(whole.iloc[0]):.2%}, and nothing was trained since."
     )
-    found = [assignment.best_rung(rows, bits) for bits in search.WIDTHS]
-    fits = [row for row in found if search.within_allowance(row, allowance())]
+    found = [assignment.best_rung(rows, bits) for bits in tuning.WIDTHS]
+    fits = [row for row in found if tuning.within_allowance(row, allowance())]
     if fits:
         fewest = min(fits, key=lambda row: int(row["bits"]))
         config = CompressionConfig.from_json(fewest["config"])

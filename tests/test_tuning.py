@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import train_on_few
 
-from core import low_rank, search
+from core import low_rank, tuning
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig, Score
 from core.jobs import Cancelled
 from core.workbench import Workbench
@@ -16,9 +16,9 @@ from core.workbench import Workbench
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workbench, list[dict[str, Any]]]:
-    bench = Workbench(tmp_path_factory.mktemp("search"))
+    bench = Workbench(tmp_path_factory.mktemp("tuning"))
     said: list[dict[str, Any]] = []
-    steps = search.allocate_ranks(bench, "mlp", progress=said.append)
+    steps = tuning.allocate_ranks(bench, "mlp", progress=said.append)
     shares = [event["done"] for event in said]
     assert shares == sorted(shares)
     assert 0 <= shares[0] <= shares[-1] < 1
@@ -32,7 +32,7 @@ def test_each_step_takes_one_layer_further_and_is_what_the_workbench_measures(
     bench, steps = found
     layers = {layer.name: layer for layer in bench.baseline("mlp").layers}
     assert steps[0]["difference"] == 0
-    assert steps[-1]["difference"] <= -search.FAR_ENOUGH
+    assert steps[-1]["difference"] <= -tuning.FAR_ENOUGH
     for before, after in pairwise(steps):
         old, new = (CompressionConfig.from_json(step["config"]) for step in (before, after))
         changed = [name for name in layers if old.layer(name) != new.layer(name)]
@@ -40,7 +40,7 @@ def test_each_step_takes_one_layer_further_and_is_what_the_workbench_measures(
         edge = low_rank.break_even_rank(*layers[after["layer"]].matrix_shape)
         was, now = (config.layer(after["layer"]).rank for config in (old, new))
         assert 1 <= now <= edge
-        assert now == (int(was * search.SHRINK) if was else edge)
+        assert now == (int(was * tuning.SHRINK) if was else edge)
         assert after["bytes"] < before["bytes"]
     for step in steps[:: len(steps) // 4]:
         result = bench.evaluate("mlp", CompressionConfig.from_json(step["config"]))
@@ -61,7 +61,7 @@ def test_the_mlp_gets_five_times_smaller_within_a_point_without_training(
     found: tuple[Workbench, list[dict[str, Any]]],
 ) -> None:
     _, steps = found
-    step = search.within(steps, lost=0.01)
+    step = tuning.within(steps, lost=0.01)
     assert step is not None
     assert steps[0]["bytes"] / step["bytes"] > 5
 
@@ -70,12 +70,12 @@ def test_a_budget_is_answered_by_the_best_step_that_fits_it() -> None:
     steps = [
         {"difference": d, "accuracy": 0.9 + d, "bytes": b} for d, b in ((0, 90), (0.01, 60), (-0.02, 50), (-0.01, 40))
     ]
-    assert search.within(steps, lost=0.0) is steps[1]
-    assert search.within(steps, lost=0.01) is steps[3]
-    assert search.within(steps, size=55) is steps[3]
-    assert search.within(steps, size=1_000) is steps[1]
-    assert search.within(steps, size=10) is None
-    assert search.within([], lost=1.0) is None
+    assert tuning.within(steps, lost=0.0) is steps[1]
+    assert tuning.within(steps, lost=0.01) is steps[3]
+    assert tuning.within(steps, size=55) is steps[3]
+    assert tuning.within(steps, size=1_000) is steps[1]
+    assert tuning.within(steps, size=10) is None
+    assert tuning.within([], lost=1.0) is None
 
 
 @pytest.mark.parametrize("score", ["magnitude", "lamp"])
@@ -83,12 +83,12 @@ def test_the_largest_sparsity_is_within_the_allowance_and_what_follows_is_not(
     found: tuple[Workbench, list[dict[str, Any]]], score: Score
 ) -> None:
     bench, config = found[0], CompressionConfig(score=score)
-    answer = search.largest_one_shot(bench, "mlp", config, allowance=0.01)
-    points = {round(point["target"] * search.GRID): point for point in answer["points"]}
-    best = round(answer["sparsity"] * search.GRID)
+    answer = tuning.largest_one_shot(bench, "mlp", config, allowance=0.01)
+    points = {round(point["target"] * tuning.GRID): point for point in answer["points"]}
+    best = round(answer["sparsity"] * tuning.GRID)
     assert points[best] is answer["points"][answer["chosen"]]
     assert points[best]["difference"] >= -0.01
-    for place in range(best + 1, min(search.GRID, best + search.LOOK_ON) + 1):
+    for place in range(best + 1, min(tuning.GRID, best + tuning.LOOK_ON) + 1):
         assert points[place]["difference"] < -0.01
     result = bench.evaluate("mlp", replace(config, sparsity=answer["sparsity"]))
     assert (result.evaluation.accuracy, result.bytes) == (points[best]["accuracy"], points[best]["bytes"])
@@ -96,15 +96,15 @@ def test_the_largest_sparsity_is_within_the_allowance_and_what_follows_is_not(
 
 
 def test_an_allowance_of_everything_takes_every_weight(bench: Workbench) -> None:
-    answer = search.largest_one_shot(bench, "mlp", CompressionConfig(), allowance=1.0)
+    answer = tuning.largest_one_shot(bench, "mlp", CompressionConfig(), allowance=1.0)
     assert answer["sparsity"] == 1.0
     assert answer["points"][answer["chosen"]]["sparsity"] == 1.0
 
 
 def test_the_scan_prunes_each_layer_alone(bench: Workbench) -> None:
     said: list[dict[str, Any]] = []
-    rows = search.sensitivity(bench, "mlp", CompressionConfig(), "sparsity", said.append)
-    assert len(rows) == 4 * len(search.SHARES)
+    rows = tuning.sensitivity(bench, "mlp", CompressionConfig(), "sparsity", said.append)
+    assert len(rows) == 4 * len(tuning.SHARES)
     row = next(row for row in rows if (row["layer"], row["sparsity"]) == ("fc3", 0.9))
     alone = bench.evaluate("mlp", CompressionConfig(layers={"fc3": LayerConfig(sparsity=0.9)}))
     assert (row["accuracy"], row["bytes"]) == (alone.evaluation.accuracy, alone.bytes)
@@ -117,7 +117,7 @@ def test_the_iterative_search_trains_the_middle_first_and_keeps_every_round(
     train_on_few(monkeypatch)
     recovery, said = RecoveryConfig(epochs=2, learning_rate=0.01), []
     targets = (0.3, 0.5, 0.9999)
-    answer = search.largest_iterative(bench, "mlp", CompressionConfig(), recovery, 0.05, said.append, targets=targets)
+    answer = tuning.largest_iterative(bench, "mlp", CompressionConfig(), recovery, 0.05, said.append, targets=targets)
     assert [run["target"] for run in answer["runs"]] == [0.5, 0.9999]
     assert answer["sparsity"] == 0.5
     shares = [event["done"] for event in said if "done" in event]
@@ -130,12 +130,12 @@ def test_the_iterative_search_trains_the_middle_first_and_keeps_every_round(
         measured = bench.evaluate("mlp", CompressionConfig.from_json(run["config"]))
         assert measured.evaluation.accuracy == run["accuracy"]
         assert measured.config.recovery.schedule == "iterative"
-    worst = search.largest_iterative(bench, "mlp", CompressionConfig(), recovery, 0.0, targets=(0.9999,))
+    worst = tuning.largest_iterative(bench, "mlp", CompressionConfig(), recovery, 0.0, targets=(0.9999,))
     assert worst["sparsity"] is None
 
 
 def test_a_search_that_is_cancelled_stops_at_once(bench: Workbench) -> None:
     request = {"baseline": "mlp", "method": "svd", "allowance": 0.01, "score": "magnitude"}
-    for kind in (search.ALLOCATION, search.ONE_SHOT, search.SCAN):
+    for kind in (tuning.ALLOCATION, tuning.ONE_SHOT, tuning.SCAN):
         with pytest.raises(Cancelled):
-            search.KINDS[kind](bench, request, lambda event: None, lambda: True)
+            tuning.KINDS[kind](bench, request, lambda event: None, lambda: True)
