@@ -94,6 +94,19 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--baseline", default="cnn", metavar="NAME", help="not of low-rank")
     again.add_argument("--allowance", type=float, default=0.01, help="accuracy that may be lost, a fraction")
 
+    search = command("search", _search, "the smallest file that loses no more than an allowance, or the best of a size")
+    search.add_argument("--baseline", default="cnn", metavar="NAME|FILE", help="mlp, mlp-course, cnn, an id, or a file")
+    goal = search.add_mutually_exclusive_group()
+    goal.add_argument("--allowance", type=float, help="accuracy that may be lost, a fraction (0.01 if nothing is said)")
+    goal.add_argument("--size", type=int, metavar="BYTES", help="instead: the most accurate file of at most so many")
+    search.add_argument("--minutes", type=float, default=10.0, help="the confirmation on test included")
+    search.add_argument("--techniques", metavar="LIST", help="of channels, low rank, pruning, bits; all if not given")
+    search.add_argument("--storage", metavar="URL", help="an Optuna storage that several machines share")
+    search.add_argument("--out", type=Path, metavar="DIR", help="where the files of the best go")
+
+    front = command("pareto", _pareto, "the networks measured so far that no other one beats in size and accuracy")
+    front.add_argument("--baseline", default="cnn", metavar="NAME|FILE")
+
     _file_commands(command)
     return parser
 
@@ -337,6 +350,42 @@ def _reproduce(options: argparse.Namespace) -> int:
     return 0
 
 
+def _search(options: argparse.Namespace) -> int:
+    from core import search
+    from core.front import TECHNIQUES, Goal
+    from core.workbench import MOST_MINUTES, Workbench
+
+    if not 0 < options.minutes <= MOST_MINUTES:
+        raise ConfigError(f"--minutes must be in (0, {MOST_MINUTES}]. Got {options.minutes:g} instead.")
+    used = TECHNIQUES if options.techniques is None else tuple(map(str.strip, options.techniques.split(",")))
+    allowance = 0.01 if options.allowance is None and options.size is None else options.allowance
+    goal = Goal(allowance, options.size, used)
+    bench = Workbench(origin="searched")
+    found = search.run(
+        bench, options.baseline, goal, options.minutes, options.storage, lambda event: say(event["message"]),
+        out=options.out,
+    )  # fmt: skip
+    _print(found, options.json)
+    if found["best"] is None:
+        say(f"Nothing was found: {goal.in_words()}. Allow more, or more minutes.")
+    return 0 if found["best"] is not None else 1
+
+
+def _pareto(options: argparse.Namespace) -> int:
+    from core.front import pareto
+
+    bench = _workbench()
+    sha256 = bench.baseline(options.baseline).sha256
+    points = [point for point in bench.points() if point.sha256 == sha256]
+    rows = []
+    for point in pareto(points):
+        row = {name: getattr(point, name) for name in ("bytes", "compression_ratio", "accuracy", "difference")}
+        row |= {"interval": [point.low, point.high], "techniques": list(point.techniques)}
+        rows.append(row | {"recovered": point.recovered, "config": json.loads(point.config.to_json())})
+    _print({"baseline": options.baseline, "points": len(points), "front": rows}, options.json)
+    return 0
+
+
 def _export(options: argparse.Namespace) -> int:
     formats = [part.strip() for part in options.format.split(",")]
     unknown = [part for part in formats if part not in FORMATS]
@@ -397,12 +446,13 @@ def _job(options: argparse.Namespace) -> int:
     from core import jobs
 
     def work() -> jobs.Work:
-        from core import assignment, reproduce, tuning
+        from core import assignment, reproduce, search, tuning
         from core.workbench import Workbench
 
-        bench = Workbench(options.folder.parent.parent)
         kind = json.loads((options.folder / "request.json").read_text())["kind"]
-        found = {**tuning.KINDS, **reproduce.KINDS, **assignment.KINDS}.get(kind)
+        found = {**tuning.KINDS, **reproduce.KINDS, **assignment.KINDS, **search.KINDS}.get(kind)
+        origin = "searched" if kind in search.KINDS else "explored" if found is None else "reproduced"
+        bench = Workbench(options.folder.parent.parent, origin)
         return bench.work if found is None else partial(found, bench)
 
     return jobs.run(options.folder, work)

@@ -105,6 +105,20 @@ class Store:
         rows = self._run("SELECT key FROM entries WHERE kind = ? ORDER BY used DESC", kind)
         return [key for (key,) in rows or []]
 
+    def all(self, kind: str) -> list[tuple[str, bytes]]:
+        """Key and payload of all entries of a kind that are whole, in the order in which they were made. For small
+        ones, which have no weights."""
+        rows = self._run("SELECT key, payload, sha256 FROM entries WHERE kind = ? ORDER BY rowid", kind)
+        return [(key, payload) for key, payload, digest in rows or [] if _seal(key, None, payload) == digest]
+
+    def stamp(self, kind: str) -> object:
+        """Changes whenever entries of a kind come or go."""
+        return self._run("SELECT COUNT(*), MAX(rowid) FROM entries WHERE kind = ?", kind)
+
+    def keep(self, key: str) -> None:
+        """From now on the entry, where there is one, is never evicted."""
+        self._run("UPDATE entries SET kept = 1 WHERE key = ?", key)
+
     def size(self) -> int:
         rows = self._run("SELECT COALESCE(SUM(bytes), 0) FROM entries")
         return int(rows[0][0]) if rows else 0

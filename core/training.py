@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,17 @@ class Trained:
     module: nn.Module
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
+
+
+class Lessons(NamedTuple):
+    """What a teacher says of every image, its logits: computed once, since it does not change while it is learnt from.
+
+    training : (2, n, classes), of the training images and of their mirror images (1, n, classes, where none is
+        mirrored); validation : (m, classes)
+    """
+
+    training: Tensor
+    validation: Tensor
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,7 @@ def recover(
     model: Model,
     training: Split,
     validation: Split,
-    teacher: nn.Module,
+    lessons: Lessons | None = None,
     progress: Progress = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
@@ -126,16 +137,39 @@ def recover(
     through their rounding, the steps of all grids with them (LSQ, `quantization.fake_quantize`). The same recipe for
     every network, the uncompressed one included.
 
-    teacher : the baseline, learnt from where `config.distillation` says so
+    lessons : of the baseline, learnt from where `config.distillation` says so
     meanwhile : what changes the network while it trains: iterative pruning
-    Raises Stopped, Diverged.
+    Raises Stopped, Diverged; ValueError where lessons are missing.
     """
     device = device or best_device()
     recipe = TrainingConfig(
-        model, config.epochs, config.seed, learning_rate=config.learning_rate, flips=model == "cnn"
+        model, config.epochs, config.seed, learning_rate=config.learning_rate, flips=mirrors(model)
     )  # fmt: skip
-    taught_by = teacher.to(device).eval() if config.distillation else None
-    return fit(network, recipe, training, validation, progress, should_stop, device, taught_by, meanwhile)
+    if config.distillation and lessons is None:
+        raise ValueError("lessons must be given where distillation is asked for: see `teach`.")
+    taught = lessons if config.distillation else None
+    return fit(network, recipe, training, validation, progress, should_stop, device, taught, meanwhile)
+
+
+def mirrors(model: Model) -> bool:
+    """Whether images are mirrored when a compressed network of this family is trained."""
+    return model == "cnn"
+
+
+@torch.inference_mode()
+def teach(
+    teacher: nn.Module, mirrored: bool, training: Split, validation: Split, device: torch.device | None = None
+) -> Lessons:
+    """What a teacher says of all images; `mirrored`: also of the mirror images of those to train with."""
+    device = device or best_device()
+    teacher = teacher.to(device).eval()
+
+    def logits(images: Tensor, flip: bool = False) -> Tensor:
+        inputs = (normalize(x.to(device)) for x in images.split(250))
+        return torch.cat([teacher(models.channels_last(x.flip(3) if flip else x)).float() for x in inputs])
+
+    ways = [logits(training.images, flip) for flip in ((False, True) if mirrored else (False,))]
+    return Lessons(torch.stack(ways), logits(validation.images))
 
 
 def fit(
@@ -146,12 +180,12 @@ def fit(
     progress: Progress,
     should_stop: Callable[[], bool],
     device: torch.device,
-    teacher: nn.Module | None = None,
+    lessons: Lessons | None = None,
     meanwhile: Meanwhile | None = None,
 ) -> Trained:
     """Minimise the cross entropy of `module` for `config.epochs`; keep the epoch with the best validation accuracy.
 
-    teacher : a network on the same device to learn from, too; see `_loss`
+    lessons : what to learn besides the labels; see `_loss`
     meanwhile : changes the module as the training goes on; only epochs after that may be kept
     """
     meanwhile = meanwhile or Meanwhile()
@@ -163,18 +197,19 @@ def fit(
     generator = torch.Generator().manual_seed(config.seed)
     images, labels = training.images.to(device), training.labels.to(device)
     watched = validation.images.to(device), validation.labels.to(device)
+    lessons = None if lessons is None else Lessons(*(own.to(device) for own in lessons))
     history: list[dict[str, float]] = []
     best_epoch, best_state = 0, module.state_dict()
     for epoch in range(1, config.epochs + 1):
         start, seen = time.perf_counter(), torch.zeros(2, device=device)
         reported = start
         module.train()
-        for step, (x, y) in enumerate(_batches(images, labels, config, generator), 1):
+        for step, (x, y, taught) in enumerate(_batches(images, labels, config, generator, lessons), 1):
             if should_stop():
                 raise Stopped(f"Training was stopped in epoch {epoch} of {config.epochs}.")
             if step % MEANWHILE_STEPS == 1:
                 meanwhile.change((epoch - 1 + step / steps) / config.epochs)
-            seen += _step(module, x, y, config, optimizer, device, teacher)
+            seen += _step(module, x, y, config, optimizer, device, taught)
             schedule.step()
             if (epoch - 1) * steps + step == settled:
                 meanwhile.change(meanwhile.settled)
@@ -185,7 +220,7 @@ def fit(
                 progress({"epoch": epoch, "epochs": config.epochs, "done": (epoch - 1 + step / steps) / config.epochs})
         loss, accuracy = (seen / (steps * config.batch_size)).tolist()
         _check_sound(module, loss, epoch)
-        held_out = _measure(module, *watched, config, teacher)
+        held_out = _measure(module, *watched, config, lessons)
         history.append({"epoch": epoch, "training_loss": loss, "training_accuracy": accuracy, **held_out})
         history[-1] |= {"seconds": time.perf_counter() - start, **meanwhile.describe()}
         best = history[best_epoch - 1]["validation_accuracy"] if best_epoch else -1.0
@@ -231,9 +266,9 @@ def _optimizer(module: nn.Module, config: TrainingConfig) -> tuple[Any, Callable
 
 
 def _batches(
-    images: Tensor, labels: Tensor, config: TrainingConfig, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Shuffled batches of one epoch; the last, shorter one is left out."""
+    images: Tensor, labels: Tensor, config: TrainingConfig, generator: torch.Generator, lessons: Lessons | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Shuffled batches of one epoch, with what a teacher says of them; the last, shorter one is left out."""
     order = torch.randperm(len(labels), generator=generator).to(images.device)
     mirrored = torch.rand(len(labels), generator=generator).to(images.device) < 0.5
     for start in range(0, len(labels) - config.batch_size + 1, config.batch_size):
@@ -241,7 +276,8 @@ def _batches(
         x = normalize(images[index])
         if config.flips:
             x = torch.where(mirrored[index, None, None, None], x.flip(3), x)
-        yield x, labels[index]
+        way = mirrored[index].long() if config.flips else 0
+        yield x, labels[index], None if lessons is None else lessons.training[way, index]
 
 
 def _loss(logits: Tensor, y: Tensor, label_smoothing: float, taught: Tensor | None = None) -> Tensor:
@@ -264,14 +300,12 @@ def _step(
     config: TrainingConfig,
     optimizer: Any,
     device: torch.device,
-    teacher: nn.Module | None,
+    taught: Tensor | None,
 ) -> Tensor:
     """One gradient step; returns (summed loss, number right) of the batch, left on the device."""
     x = models.channels_last(x)
     with torch.autocast(device.type, torch.bfloat16, enabled=_fast_bfloat16(device)):
         logits = module(x)
-        with torch.no_grad():
-            taught = None if teacher is None else teacher(x).float()
     loss = _loss(logits.float(), y, config.label_smoothing, taught)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -281,15 +315,14 @@ def _step(
 
 @torch.inference_mode()
 def _measure(
-    module: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig, teacher: nn.Module | None = None
+    module: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig, lessons: Lessons | None = None
 ) -> dict[str, float]:
     """Mean loss, the one that is minimised, and accuracy over all images, in float32."""
     module.eval()
     loss, right = 0.0, 0
-    for x, y in zip(images.split(250), labels.split(250), strict=True):
-        x = models.channels_last(normalize(x))
-        logits = module(x)
-        taught = None if teacher is None else teacher(x)
+    for place, (x, y) in enumerate(zip(images.split(250), labels.split(250), strict=True)):
+        logits = module(models.channels_last(normalize(x)))
+        taught = None if lessons is None else lessons.validation[250 * place :][: len(y)]
         loss += _loss(logits, y, config.label_smoothing, taught).item() * len(y)
         right += int((logits.argmax(1) == y).sum())
     return {"validation_loss": loss / len(labels), "validation_accuracy": right / len(labels)}

@@ -1,6 +1,6 @@
 """Settings chosen for a whole network, by measurement on the validation images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any, Literal, get_args
@@ -255,13 +255,15 @@ def sensitivity(
     setting: Literal["sparsity", "bits"] = "sparsity",
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
+    values: Sequence[float] | None = None,
 ) -> list[dict[str, Any]]:
     """What the network loses where only one layer is pruned (`SHARES`) or rounded (`WIDTHS`), nothing trained.
 
-    config : what is not pruned or rounded about it. Returns rows `layer`, the setting, and the figures of `point`.
+    config : what is not pruned or rounded about it; values : others than these
+    Returns rows `layer`, the setting, and the figures of `point`.
     """
     layers, rows = bench.baseline(name).layers, []
-    values = SHARES if setting == "sparsity" else WIDTHS
+    values = values or (SHARES if setting == "sparsity" else WIDTHS)
     for layer in layers:
         for value in values:
             if should_stop():

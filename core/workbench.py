@@ -9,6 +9,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import threading
 import time
 import zipfile
@@ -29,12 +30,33 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor
 
-from core import artifact, compression, data, evaluation, footprint, jobs, low_rank, models, quantization, training
-from core.config import DENSE, FORMATS, CompressionConfig, ConfigError, LayerConfig, LowRankMethod, TrainingConfig
+from core import (
+    artifact,
+    compression,
+    data,
+    evaluation,
+    footprint,
+    jobs,
+    low_rank,
+    models,
+    packed,
+    quantization,
+    training,
+)  # fmt: skip
+from core.config import (
+    DENSE,
+    FORMATS,
+    CompressionConfig,
+    ConfigError,
+    LayerConfig,
+    LowRankMethod,
+    TrainingConfig,
+)  # fmt: skip
 from core.data import SplitName
 from core.evaluation import Comparison, Estimate, Evaluation, Latency
 from core.files import safetensors_header, sha256, write_atomically
 from core.footprint import COUNTED, Footprint
+from core.front import SEARCH, Goal, Point
 from core.models import Baseline
 from core.store import Store, key_of
 from core.stored import FORMAT, FormatError, StoredLayer, StoredNetwork
@@ -42,6 +64,12 @@ from core.turns import Ticket, Turns, Work
 
 SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
 PRETRAINED = Path(__file__).parent / "pretrained"
+MOST_MINUTES = 600
+"""A search may take so long."""
+
+PACKED = "packed"
+"""The one tensor of a network of which only its file is here."""
+
 _REMEMBERED = 256
 _REMEMBERED_POINTS = 50_000
 _REMEMBERED_PAIRS = 4
@@ -266,7 +294,9 @@ def cache_folder() -> Path:
 class Workbench:
     """One per process. `cache` may be shared with other processes, and deleted at any time."""
 
-    def __init__(self, cache: Path | None = None) -> None:
+    def __init__(self, cache: Path | None = None, origin: str = "explored") -> None:
+        """origin : what this process measures for, one of `front.ORIGINS`."""
+        self.origin = origin
         self.cache = Path(cache) if cache is not None else cache_folder()
         self.store = Store(self.cache)
         self.jobs = jobs.Jobs(self.cache / "jobs")
@@ -279,6 +309,8 @@ class Workbench:
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._latencies: dict[object, tuple[float, Latency]] = {}
         self._points: dict[tuple[str, CompressionConfig], tuple[float, int] | None] = {}
+        self._taught: tuple[str, training.Lessons | None] = "", None
+        self._listed: tuple[object, list[Point]] = (None, [])
         self._prefix = evaluation.Prefix()
         self._packing = ThreadPoolExecutor(1, "packing")
         self.turns = Turns()
@@ -394,12 +426,38 @@ class Workbench:
                 self._points.setdefault(place, None)  # unless it came meanwhile
         return self._points.get(place)
 
+    def points(self) -> list[Point]:
+        """Everything that any session has measured on the validation images and the store still holds."""
+        stamp = self.store.stamp("point")
+        if self._listed[0] != stamp:
+            found = []
+            for key, payload in self.store.all("point"):
+                try:
+                    found.append(Point.from_json(payload.decode()))
+                except (ValueError, KeyError, TypeError):
+                    self.store.delete(key)  # written by another version
+            self._listed = stamp, found
+        return self._listed[1]
+
+    def keep(self, name: str, config: CompressionConfig) -> None:
+        """What was measured of a configuration is never evicted: somebody pinned it, or searched for it."""
+        key = self._key(self.baseline(name), config, "validation")
+        for each in (key, f"point/{key}"):
+            self.store.keep(each)
+
+    def remove(self, name: str, config: CompressionConfig) -> None:
+        """Delete what was measured, trained and exported of a configuration; a person asked for it."""
+        self.forget(name, config)
+        self.store.delete(self._recovery_key(self.baseline(name), config))
+        shutil.rmtree(self.export_folder(name, config), ignore_errors=True)
+
     def forget(self, name: str, config: CompressionConfig) -> None:
         """What was measured of a configuration is measured anew when it is asked for."""
         baseline = self.baseline(name)
         splits: tuple[SplitName, ...] = ("validation", "test")
         for key in (self._key(baseline, config, split) for split in splits):
-            self.store.delete(key)
+            for each in (key, f"point/{key}"):
+                self.store.delete(each)
             with self._lock:
                 self._results.pop(key, None)
         self._points.pop((baseline.sha256, config), None)
@@ -477,7 +535,19 @@ class Workbench:
         payload = safetensors.numpy.save(arrays, metadata={"figures": json.dumps(figures)})
         self.store.put(key, "evaluation", payload)
         result = self._result(baseline, config, split, arrays, figures, cached=False)
+        if split == "validation":
+            point = self.point_of(result).to_json().encode()
+            self.store.put(f"point/{key}", "point", point, kept=self.origin != "explored")
         return self._remember(key, baseline, split, result)
+
+    def point_of(self, result: Result) -> Point:
+        """What Compare shows of a result."""
+        (low, high), measured = result.comparison.interval, result.evaluation
+        name = result.baseline_id
+        return Point(
+            name, self.baseline(name).sha256, result.config, measured.accuracy, result.comparison.difference, low, high,
+            measured.loss, result.bytes, result.baseline_bytes, self.origin,
+        )  # fmt: skip
 
     def _baseline_evaluation(self, baseline: Baseline, split: SplitName) -> Evaluation:
         nothing = CompressionConfig()
@@ -533,16 +603,24 @@ class Workbench:
         return self._module(self.baseline(name), config)
 
     def _compressed(self, baseline: Baseline, config: CompressionConfig) -> StoredNetwork:
+        if config.recovery is not None:
+            trained = self._trained(baseline, config)
+            if PACKED in trained:
+                return packed.unpack(trained[PACKED].numpy().tobytes())
         return self._module(baseline, config).freeze()
 
     def _module(self, baseline: Baseline, config: CompressionConfig) -> compression.CompressedNetwork:
         network = compression.compress(baseline, config, self.statistics(baseline))
         if config.recovery is not None:
-            found = self.store.get(self._recovery_key(baseline, config))
-            if found is None or found.weights is None:
-                raise NotRecovered
-            network.load_state_dict(load(found.weights))
+            network.load_state_dict(self._trained(baseline, config))
         return network
+
+    def _trained(self, baseline: Baseline, config: CompressionConfig) -> dict[str, Tensor]:
+        """What a recovery left: the module's tensors, or its packed file, where another machine trained it."""
+        found = self.store.get(self._recovery_key(baseline, config))
+        if found is None or found.weights is None:
+            raise NotRecovered
+        return load(found.weights)
 
     # Recovery: training after compression
 
@@ -586,17 +664,47 @@ class Workbench:
             meanwhile = training.Meanwhile(step, compression.PRUNING_SHARE, network.sparsities)
         else:
             network = compression.compress(baseline, config, statistics)
-        teacher = compression.compress(baseline, CompressionConfig(), statistics)
         images = data.load("train", self.cache / "data", lambda text: progress({"message": text}))
         trained = training.recover(
-            network, config.recovery, baseline.model, images, data.load("validation"), teacher, progress, should_stop,
+            network, config.recovery, baseline.model, images, data.load("validation"),
+            self._lessons(baseline) if config.recovery.distillation else None, progress, should_stop,
             meanwhile=meanwhile,
         )  # fmt: skip
         state = {key: tensor.contiguous() for key, tensor in trained.module.cpu().state_dict().items()}
-        about = {"baseline": name, "config": json.loads(config.to_json()), "best_epoch": trained.best_epoch}
-        payload = json.dumps({"history": trained.history, **about}).encode()
-        if not self.store.put(self._recovery_key(baseline, config), "recovered", payload, save(state), kept=True):
+        about = {"history": trained.history, "best_epoch": trained.best_epoch}
+        self._keep_recovered(name, config, about, save(state))
+
+    def _keep_recovered(self, name: str, config: CompressionConfig, about: dict[str, Any], weights: bytes) -> None:
+        about |= {"baseline": name, "config": json.loads(config.to_json())}
+        key, payload = self._recovery_key(self.baseline(name), config), json.dumps(about).encode()
+        if not self.store.put(key, "recovered", payload, weights, kept=True):
             raise OSError(self.store.problem or "The cache cannot be written.")
+
+    def _lessons(self, baseline: Baseline) -> training.Lessons:
+        """Of the last baseline in memory: seconds once, and a third off every epoch."""
+        if self._taught[0] != baseline.sha256:
+            teacher = compression.compress(baseline, CompressionConfig(), self.statistics(baseline))
+            images, validation = data.load("train", self.cache / "data"), data.load("validation")
+            found = training.teach(teacher, training.mirrors(baseline.model), images, validation)
+            self._taught = baseline.sha256, found
+        assert self._taught[1] is not None
+        return self._taught[1]
+
+    def file_of(self, name: str, config: CompressionConfig) -> tuple[bytes, list[dict[str, float]] | None]:
+        """The packed file, and the epochs of the recovery."""
+        return packed.pack(self.network(name, config)).content, self.history(name, config)
+
+    def bytes_of(self, name: str, config: CompressionConfig) -> int:
+        """Of the packed file; nothing is evaluated."""
+        return footprint.footprint(self.network(name, config)).total
+
+    def adopt(self, name: str, config: CompressionConfig, content: bytes, history: list[dict[str, Any]] | None) -> None:
+        """Keep the packed file of a network that another machine trained. Raises FormatError where it is another's."""
+        baseline, found = self.baseline(name), packed.unpack(content)
+        if (found.baseline_sha256, found.config) != (baseline.sha256, config):
+            raise FormatError("The file holds another network than its trial says.")
+        weights = save({PACKED: torch.frombuffer(bytearray(content), dtype=torch.uint8)})
+        self._keep_recovered(name, config, {"history": history}, weights)
 
     def recovered(self) -> list[tuple[str, CompressionConfig]]:
         """Baseline and configuration of every network that was trained after compression, the newest use first."""
@@ -822,6 +930,13 @@ class Workbench:
         """Train in a process of its own; returns the job's id. The same recipe is the same job."""
         request = {"kind": "train", "config": config.to_dict()}
         return self._submit(request, lambda result: self.store.get(f"baseline/{result['baseline']}") is None)
+
+    def submit_search(self, name: str, goal: Goal, minutes: float) -> str:
+        """Search in a process of its own, or go on with an earlier search; returns the job's id. Raises ConfigError."""
+        if not 0 < minutes <= MOST_MINUTES:
+            raise ConfigError(f"minutes must be in (0, {MOST_MINUTES}]. Got {minutes:g} instead.")
+        request = {"kind": SEARCH, "baseline": name, "goal": goal.to_request(), "minutes": minutes}
+        return self._submit(request, lambda result: True)
 
     def work(self, request: dict[str, Any], report: jobs.Report, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """What a job's process does."""

@@ -2,22 +2,23 @@
 
 import streamlit as st
 
-from pages.parts import charts, controls, curves, figures, live, pinned, recovery, state
+from pages.parts import charts, controls, curves, figures, lesson, live, pinned, recovery, state
 
 choice = state.current()
 with st.sidebar:
     controls.step_controls()
     controls.baseline_picker()
     below = controls.network_controls()
-    by_layer = st.expander("Layer by layer", icon=":material/layers:", key="w_by_layer", on_change="rerun")
-    finer = st.expander("Finer settings", icon=":material/settings:", key="w_finer", on_change="rerun")
-    if finer.open:  # what is folded away is not built
+    by_layer = lesson.folded("layers", ":material/layers:", "w_by_layer")
+    finer = lesson.folded("finer", ":material/settings:", "w_finer")
+    if finer is not None and finer.open:  # what is folded away is not built
         with finer:
             controls.finer_controls()
-    training = st.expander("Recover by training", icon=":material/fitness_center:", key="w_training", on_change="rerun")
-    if training.open:
+    training = lesson.folded("training", ":material/fitness_center:", "w_training")
+    if training is not None and training.open:
         with training:
             recovery.controls()
+    lesson.controls()
 
 st.title("Explore")
 result = live.measured_headline(choice)

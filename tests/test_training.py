@@ -206,7 +206,8 @@ def recovered(config: CompressionConfig, images: Split, held_out: Split, **setti
     before = compress(SMALL, config, statistics).freeze()
     network, teacher = compress(SMALL, config, statistics), compress(SMALL, CompressionConfig(), statistics)
     recipe = RecoveryConfig(**{"epochs": 2, "learning_rate": 0.05, **settings})
-    trained = training.recover(network, recipe, "mlp", images, held_out, teacher, device=CPU)
+    lessons = training.teach(teacher, False, images, held_out, CPU)
+    trained = training.recover(network, recipe, "mlp", images, held_out, lessons, device=CPU)
     return before, network.freeze(), trained
 
 
@@ -246,6 +247,22 @@ def test_the_uncompressed_network_is_trained_alike(training_images: Split, held_
         torch.equal(layer.tensors[0].values, SMALL.tensors[f"{layer.layer.name}.weight"]) for layer in before.layers
     )
     assert evaluation.evaluate(after, held_out).accuracy > evaluation.evaluate(before, held_out).accuracy + 0.2
+
+
+def test_lessons_are_the_teachers_logits_of_the_very_images_that_are_seen(training_images: Split) -> None:
+    few = Split("train", training_images.images[:300], training_images.labels[:300])
+    teacher = compress(SMALL, CompressionConfig(), statistics_of(SMALL, few.inputs))
+    lessons = training.teach(teacher, True, few, few, CPU)
+    recipe = TrainingConfig("cnn", 1, batch_size=64, flips=True)
+    batches = list(training._batches(few.images, few.labels, recipe, torch.Generator().manual_seed(0), lessons))
+    assert len(batches) == 4
+    with torch.inference_mode():
+        for x, _, taught in batches:
+            torch.testing.assert_close(taught, teacher(x))
+        torch.testing.assert_close(lessons.validation, teacher(few.inputs))
+    assert not torch.equal(lessons.training[0], lessons.training[1])
+    with pytest.raises(ValueError, match="lessons must be given"):
+        training.recover(teacher, RecoveryConfig(1, distillation=True), "mlp", few, few, device=CPU)
 
 
 def test_distillation_is_half_the_labels_and_half_the_softened_teacher() -> None:

@@ -19,7 +19,7 @@ Chart = alt.Chart | alt.LayerChart | alt.HConcatChart | alt.FacetChart
 
 def draw(chart: Chart, alt_text: str, key: str = "") -> None:
     """Show a chart with letters that reach the back row."""
-    st.altair_chart(_legible(chart), alt=alt_text, width="stretch", key=key or None)
+    st.altair_chart(legible(chart), alt=alt_text, width="stretch", key=key or None)
 
 
 def draw_again(data: pd.DataFrame, spec: dict[str, Any], alt_text: str) -> None:
@@ -28,14 +28,15 @@ def draw_again(data: pd.DataFrame, spec: dict[str, Any], alt_text: str) -> None:
     st.vega_lite_chart(data, spec, alt=alt_text, width="stretch")
 
 
-def _legible(chart: Chart) -> Chart:
+def legible(chart: Chart) -> Chart:
+    """With letters that reach the back row."""
     return chart.configure_axis(labelFontSize=FONT - 1, titleFontSize=FONT, titleFontWeight="normal").configure_legend(
         labelFontSize=FONT - 1, titleFontSize=FONT - 1, orient="top", title=None
     )
 
 
 def _description(chart: Chart) -> dict[str, Any]:
-    return _without_data(_legible(chart).to_dict())
+    return _without_data(legible(chart).to_dict())
 
 
 def _without_data(spec: dict[str, Any]) -> dict[str, Any]:
@@ -566,3 +567,47 @@ def weight_histogram(rows: pd.DataFrame) -> alt.Chart:
         )
         .properties(height=260)
     )
+
+
+TRAINED_COLOURS = {"not trained": "#8a94a0", "trained": CURRENT}
+
+
+def front(rows: pd.DataFrame, allowance: float | None, baseline: float) -> alt.LayerChart:
+    """Accuracy against file size, with the front as steps, intervals of what is on it, the baseline and the allowance.
+    Columns KB, accuracy, low, high, change, ratio, kind, by, settings, front, picked, pin, config. Points can be
+    clicked: the selection "place" has their `config`."""
+    low = float(rows["accuracy"][rows["front"]].min())
+    floor = max(0.0, min(low, baseline - 0.03) - 0.005)
+    x = alt.X("KB:Q", title="KB in the file (logarithmic)", scale=alt.Scale(type="log", nice=False, padding=20))
+    y = alt.Y(
+        "accuracy:Q", title="accuracy, validation", axis=alt.Axis(format=".1%"),
+        scale=alt.Scale(domain=[floor, float(rows["accuracy"].max()) + 0.004], nice=False, clamp=True),
+    )  # fmt: skip
+    kinds = list(TRAINED_COLOURS)
+    tooltip = [
+        alt.Tooltip("KB:Q", format=",.1f"), alt.Tooltip("accuracy:Q", format=".2%"),
+        alt.Tooltip("change:Q", format="+.2%"), alt.Tooltip("ratio:Q", format=".1f", title="times smaller"),
+        "by:N", "kind:N", "settings:N",
+    ]  # fmt: skip
+    place = alt.selection_point(name="place", fields=["config"], on="click", nearest=False, toggle=False, empty=False)
+    base = alt.Chart(rows).encode(x=x, tooltip=tooltip)
+    points = base.mark_point(filled=True, cursor="pointer").encode(
+        y=y,
+        color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=list(TRAINED_COLOURS.values()))),
+        shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "triangle-up"])),
+        size=alt.condition("datum.front", alt.value(110), alt.value(36)),
+        opacity=alt.condition("datum.front", alt.value(1), alt.value(0.45)),
+    )
+    best = base.transform_filter("datum.front")
+    steps = best.mark_line(color=PINNED, strokeWidth=2, interpolate="step-after").encode(y=y)
+    spans = best.mark_rule(strokeWidth=1.5, color=NEUTRAL, opacity=0.6, clip=True).encode(y=alt.Y("low:Q"), y2="high:Q")
+    here = base.transform_filter("datum.picked").mark_point(size=420, strokeWidth=3, color=LOST).encode(y=y)
+    pins = base.transform_filter("datum.pin != ''")
+    mark = pins.mark_point(shape="diamond", filled=True, size=220, color=PINNED, opacity=1).encode(y=y)
+    name = pins.mark_text(dy=-16, fontSize=FONT - 1, fontWeight="bold", color=PINNED).encode(y=y, text="pin:N")
+    whole = alt.Chart().mark_rule(color=BASELINE, strokeWidth=1.5).encode(y=alt.datum(baseline))
+    lines = [whole]
+    if allowance is not None:
+        edge = alt.Chart().mark_rule(color=LOST, strokeDash=[5, 4], strokeWidth=2)
+        lines.append(edge.encode(y=alt.datum(baseline - allowance)))
+    return alt.layer(*lines, steps, spans, points.add_params(place), here, mark, name).properties(height=430)

@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, TrainingConfig
-from pages.parts import state
+from pages.parts import lesson, state
 from pages.parts.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def step_controls() -> None:
         help=f"Keep this configuration beside the next ones, in the link too; {state.PINS} at most.",
         width="stretch",
     )
+    if lesson.hides("scenarios"):
+        return
     st.selectbox(
         "Scenario",
         list(PRESETS),
@@ -125,33 +127,46 @@ def baseline_picker() -> None:
 
 def network_controls() -> dict[str, DeltaGenerator]:
     """Rank, sparsity, bits and channels for the whole network; returns the place below each, for its curve."""
-    config = state.current().config
     slots = {}
+    for name, draw in (
+        ("rank", _rank), ("method", _method), ("sparsity", _sparsity), ("bits", _bits), ("activations", _activations),
+        ("channels", _channels),
+    ):  # fmt: skip
+        if not lesson.hides(name):
+            draw(state.current().config)
+            slots[name] = st.container()
+    return slots
+
+
+def _rank(config: CompressionConfig) -> None:
     share = ALL if config.rank_share is None else round(config.rank_share * 100)
     _slider("Rank kept", "w_rank", share, 1, ALL, HELP_RANK, lambda v: {"rank_share": kept_share(v)})
-    slots["rank"] = st.container()
+
+
+def _method(config: CompressionConfig) -> None:
     _choice("Factors nearest to", "w_method", config.low_rank_method, METHODS, "low_rank_method", HELP_METHOD)
-    _slider(
-        "Sparsity",
-        "w_sparsity",
-        _percent(config.sparsity),
-        0.0,
-        100.0,
-        HELP_SPARSITY,
-        lambda v: {"sparsity": sparsity_share(v)},
-        step=0.5,
-    )
-    slots["sparsity"] = st.container()
+
+
+def _sparsity(config: CompressionConfig) -> None:
+    now = _percent(config.sparsity)
+    to_config = sparsity_share
+    _slider("Sparsity", "w_sparsity", now, 0.0, 100.0, HELP_SPARSITY, lambda v: {"sparsity": to_config(v)}, step=0.5)
+
+
+def _bits(config: CompressionConfig) -> None:
     key = state.keep_widget("w_bits", config.bits or FLOAT)
     st.select_slider("Bits per weight", BIT_CHOICES, key=key, help=HELP_BITS, on_change=_write_bits)
-    slots["bits"] = st.container()
+
+
+def _activations(config: CompressionConfig) -> None:
     key = state.keep_widget("w_activations", activations_follow(config))
     own = "" if activations_follow(config) else f" (now {config.activation_bits or FLOAT})"
     st.toggle(f"Activations at the same bits{own}", key=key, help=HELP_ACTIVATIONS, on_change=_write_bits)
+
+
+def _channels(config: CompressionConfig) -> None:
     share = ALL if config.channel_share is None else round(config.channel_share * 100)
     _slider("Channels kept", "w_channels", share, 1, ALL, HELP_CHANNELS, lambda v: {"channel_share": kept_share(v)})
-    slots["channels"] = st.container()
-    return slots
 
 
 def finer_controls() -> None:
@@ -375,7 +390,9 @@ def activations_follow(config: CompressionConfig) -> bool:
 
 def _write_bits() -> None:
     config = state.current().config
-    _write(bits_settings(config, st.session_state["w_bits"], st.session_state["w_activations"]))
+    label = st.session_state.get("w_bits", config.bits or FLOAT)
+    alike = st.session_state.get("w_activations", activations_follow(config))  # one of the two may be left out
+    _write(bits_settings(config, label, alike))
 
 
 def bits_settings(config: CompressionConfig, label: int | str, alike: bool) -> dict[str, Any]:

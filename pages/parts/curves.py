@@ -91,10 +91,10 @@ def of_layer(config: CompressionConfig, places: controls.LayerPlaces) -> dict[st
     }
 
 
-def beside_sliders(result: Result, below: dict[str, DeltaGenerator], by_layer: ExpanderContainer) -> None:
+def beside_sliders(result: Result, below: dict[str, DeltaGenerator], by_layer: ExpanderContainer | None) -> None:
     """The curves of the whole network, and those of a layer where its sliders are open."""
     standing = result.evaluation.accuracy, result.bytes, result.config.recovery is not None
-    if by_layer.open:
+    if by_layer is not None and by_layer.open:
         with by_layer:
             places = controls.layer_controls(result)
         if places is not None:
@@ -103,8 +103,9 @@ def beside_sliders(result: Result, below: dict[str, DeltaGenerator], by_layer: E
                 with place:
                     draw(layer_curves[setting], standing)
     for setting, curve in of_network(result.config).items():
-        with below[setting]:
-            draw(curve, standing)
+        if setting in below:
+            with below[setting]:
+                draw(curve, standing)
 
 
 def draw(curve: Curve, standing: tuple[float, int, bool]) -> None:

@@ -19,6 +19,7 @@ def navigation() -> "Page":
             st.Page("pages/quantization.py", title="Quantization", icon=":material/grid_4x4:"),
             st.Page("pages/combination.py", title="Combination", icon=":material/join_inner:"),
             st.Page("pages/report.py", title="Course report", icon=":material/menu_book:"),
+            st.Page("pages/compare.py", title="Compare", icon=":material/scatter_plot:"),
             st.Page("pages/export.py", title="Export", icon=":material/download:"),
         ],
         position="top",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pages.parts import figures, state
+from pages.parts import figures, lesson, state
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
@@ -49,6 +49,7 @@ def measured_headline(choice: state.Choice) -> Result:
     What stood there before stays, untouched for a moment, then marked as previous, until there is something newer.
     """
     bench, choice = state.workbench(), available(choice)
+    lesson.wait_for_guess(choice)
     ticket = bench.ask(session(), *choice)
     outline = bench.outline(*choice)
     last: tuple[list[figures.Figure], str] = st.session_state.get("headline") or (figures.waiting(None, outline), "…")
@@ -64,6 +65,7 @@ def measured_headline(choice: state.Choice) -> Result:
     said = f":material/check_circle: **Exact**, all {images}: {figures.settings(choice.config)}."
     status.caption(said)
     row = _with_time(board, result)
+    lesson.beside_guess(result)
     st.session_state["measured"], st.session_state["headline"] = result, (row, said)
     if said != last[1]:
         time.sleep(PAINT_SECONDS)
@@ -73,7 +75,9 @@ def measured_headline(choice: state.Choice) -> Result:
 
 def headline(result: Result) -> None:
     """The five figures of what is already measured; the time may take a moment longer."""
+    lesson.wait_for_guess(state.Choice(result.baseline_id, result.config))
     _with_time(figures.Board(), result)
+    lesson.beside_guess(result)
 
 
 def _with_time(board: figures.Board, result: Result) -> list[figures.Figure]:

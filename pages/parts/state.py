@@ -182,6 +182,7 @@ def pin(choice: Choice) -> None:
     """Keep a choice for comparison, in the session and in the link."""
     if choice not in pins() and len(pins()) < PINS:
         st.session_state["pins"] = (*pins(), choice)
+        workbench().keep(*choice)
 
 
 def unpin(choice: Choice) -> None:
@@ -195,7 +196,7 @@ def _set(choice: Choice) -> None:
 
 def write_link() -> None:
     """The address bar shows choice and pins: copied, it opens the same elsewhere."""
-    query = _query(current())
+    query = {**_query(current()), **lesson()}
     if pins():
         query["pins"] = "*".join("_".join(f"{key}-{text}" for key, text in _query(own).items()) for own in pins())
     if _own(st.query_params.to_dict()) != query:
@@ -223,14 +224,47 @@ def keep_widget(key: str, value: Any) -> str:
     return key
 
 
+LESSON = ("reveal", "hide")
+"""What a teacher adds to a link."""
+
+
+def lesson() -> dict[str, str]:
+    """What the link says for a lesson: "reveal": "0", and "hide": names of controls."""
+    found: dict[str, str] = st.session_state.get("lesson", {})
+    return found
+
+
+def teach(wanted: dict[str, str]) -> None:
+    st.session_state["lesson"] = wanted
+
+
 def _own(query: dict[str, str]) -> dict[str, str]:
     """The part of a link that is ours to write; what other widgets bind to it stays theirs."""
-    return {key: text for key, text in query.items() if key in {"baseline", "pins", *QUERY_NAMES} or "." in key}
+    known = {"baseline", "pins", *LESSON, *QUERY_NAMES}
+    return {key: text for key, text in query.items() if key in known or "." in key}
+
+
+def _read_lesson(asked: dict[str, str], problems: list[str]) -> dict[str, str]:
+    """What a link's lesson means; what it does not know is left out, and named in `problems`."""
+    from pages.parts.lesson import CONTROLS
+
+    found = {}
+    if asked.get("reveal", "1") not in ("0", "1"):
+        problems.append(f"reveal must be 0 or 1; reveal={asked['reveal']} was left out.")
+    elif asked.get("reveal") == "0":
+        found["reveal"] = "0"
+    names = [name.strip() for name in asked.get("hide", "").split(",") if name.strip()]
+    unknown = [name for name in names if name not in CONTROLS]
+    if unknown:
+        problems.append(f"hide can be {', '.join(CONTROLS)}; {', '.join(unknown)} was left out.")
+    known = [name for name in names if name in CONTROLS]
+    return found | ({"hide": ",".join(known)} if known else {})
 
 
 def _read_link(asked: dict[str, str]) -> None:
     problems = st.session_state.get("problems", [])
     own = _own(asked)
+    st.session_state["lesson"] = _read_lesson({key: own.pop(key) for key in LESSON if key in own}, problems)
     pinned = own.pop("pins", "")
     choice = _read_choice(own, problems) if own else Choice(FIRST_BASELINE, START)
     texts = [dict(part.split("-", 1) for part in text.split("_") if "-" in part) for text in pinned.split("*") if text]

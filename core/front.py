@@ -1,0 +1,133 @@
+"""Networks as points, bytes against accuracy, and the front: those that no other one beats. Standard library only."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError
+
+TECHNIQUES = ("channels", "low rank", "pruning", "bits")
+"""What can make a network smaller, in the order in which it is done."""
+
+SEARCH = "budget search"
+"""The kind of a search's job."""
+
+ORIGINS = ("explored", "reproduced", "searched")
+"""How a network came to be measured: on a page or by a command, in an experiment of the course, or in a search."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A configuration as it was measured on the validation images.
+
+    sha256 : of the baseline's weights; baseline : the name under which it was asked for
+    difference, low, high : accuracy - baseline accuracy, with its 95 % interval (paired), fractions
+    bytes : of the packed file; origin : one of ORIGINS
+    """
+
+    baseline: str
+    sha256: str
+    config: CompressionConfig
+    accuracy: float
+    difference: float
+    low: float
+    high: float
+    loss: float
+    bytes: int
+    baseline_bytes: int
+    origin: str
+
+    @property
+    def techniques(self) -> tuple[str, ...]:
+        return techniques(self.config)
+
+    @property
+    def recovered(self) -> bool:
+        """Whether it was trained after compression."""
+        return self.config.recovery is not None
+
+    @property
+    def compression_ratio(self) -> float:
+        """Baseline bytes over compressed bytes."""
+        return self.baseline_bytes / self.bytes
+
+    def to_json(self) -> str:
+        return json.dumps({**asdict(self), "config": json.loads(self.config.to_json())})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Point":
+        """Raises ValueError, KeyError or TypeError for what is no point."""
+        record: dict[str, Any] = json.loads(text)
+        return cls(**{**record, "config": CompressionConfig.from_record(record["config"])})
+
+
+def techniques(config: CompressionConfig) -> tuple[str, ...]:
+    """Which of TECHNIQUES a configuration uses; nothing for the baseline itself. Activations take no bytes."""
+    layers = [own for _, own in config.layers]
+    used = {
+        "channels": config.channel_share is not None or any(own.channels is not None for own in layers),
+        "low rank": config.rank_share is not None or any(own.rank not in (None, DENSE) for own in layers),
+        "pruning": bool(config.sparsity) or any(own.sparsity for own in layers),
+        "bits": config.bits is not None or any(own.bits not in (None, FLOAT_BITS) for own in layers),
+    }
+    return tuple(name for name in TECHNIQUES if used[name])
+
+
+def pareto(points: Iterable[Point]) -> list[Point]:
+    """The points that no other one dominates, the smallest file first; of equals the first.
+
+    a dominates b where bytes_a <= bytes_b and accuracy_a >= accuracy_b, and one of the two is strict (Pareto).
+    """
+    front: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.bytes, -point.accuracy)):
+        if not front or point.accuracy > front[-1].accuracy:
+            front.append(point)
+    return front
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is searched for: the smallest file that loses at most `allowance` of the accuracy, or the most accurate one
+    of at most `size` bytes. Exactly one of the two is given.
+
+    allowance : a fraction of the validation images, in [0, 1); size : bytes, at least 1
+    techniques : those of TECHNIQUES that may be used
+    """
+
+    allowance: float | None = None
+    size: int | None = None
+    techniques: tuple[str, ...] = TECHNIQUES
+
+    def __post_init__(self) -> None:
+        if (self.allowance is None) == (self.size is None):
+            raise ConfigError("A search needs an allowance or a size, one of the two.")
+        if self.allowance is not None and not 0 <= self.allowance < 1:
+            raise ConfigError(f"allowance must be a number in [0, 1). Got {self.allowance!r} instead.")
+        if self.size is not None and self.size < 1:
+            raise ConfigError(f"size must be an integer at least 1. Got {self.size!r} instead.")
+        unknown = [name for name in self.techniques if name not in TECHNIQUES]
+        if unknown or not self.techniques:
+            raise ConfigError(f"techniques must be some of {', '.join(TECHNIQUES)}. Got {self.techniques!r} instead.")
+        object.__setattr__(self, "techniques", tuple(name for name in TECHNIQUES if name in self.techniques))
+
+    def to_request(self) -> dict[str, Any]:
+        """As JSON can hold it; `Goal(**request)` is the goal again."""
+        return {"allowance": self.allowance, "size": self.size, "techniques": list(self.techniques)}
+
+    def met_by(self, point: Point) -> bool:
+        if self.allowance is not None:
+            return point.difference >= -self.allowance - 1e-12
+        return point.bytes <= (self.size or 0)
+
+    def best(self, points: Iterable[Point]) -> Point | None:
+        """Of those that meet it; None where none does."""
+        fits = [point for point in points if self.met_by(point)]
+        if self.allowance is not None:
+            return min(fits, key=lambda point: (point.bytes, -point.accuracy), default=None)
+        return max(fits, key=lambda point: (point.accuracy, -point.bytes), default=None)
+
+    def in_words(self) -> str:
+        if self.allowance is not None:
+            return f"the smallest file that loses at most {100 * self.allowance:g} points"
+        return f"the most accurate file of at most {self.size:,} bytes"

@@ -1,0 +1,536 @@
+"""The smallest file within a budget, found by trying: Optuna's trials, measured by the live engine.
+
+Three studies, each with fewer and dearer trials than the one before. "untrained": compressed and measured, a second
+each, hundreds of them; they show what each layer can bear. "brief": an epoch of training each, shapes at equal size;
+before it, removed channels and low ranks look far worse than they are. "trained": the best of these shapes, as large as
+the law of `next_size` says, for as many epochs as there is time for; their packed files are kept with them. Several
+processes, on one machine or on many, may work on the same studies. The best is opened on the test images at the end.
+"""
+
+import contextlib
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from core import data, tuning
+from core.artifact import NETWORK_FILE
+from core.config import CompressionConfig
+from core.evaluation import Stopped
+from core.files import sha256
+from core.front import SEARCH, Goal, Point
+from core.jobs import Cancelled
+from core.models import Layer
+from core.space import START, Chosen, configuration, counts, draw, rank_at, recovery, resized, space, starts
+from core.stored import FORMAT
+from core.studies import (
+    HISTORY,
+    POINT,
+    Claimed,
+    claim,
+    finished,
+    held,
+    keep_packed,
+    measured,
+    open_study,
+    packed_of,
+    points_of,
+)  # fmt: skip
+from core.training import Diverged, Progress
+from core.training import Stopped as TrainingStopped
+from core.workbench import Early, Result, Workbench
+
+DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01)
+OCTAVES = (2, 4, 6, 8, 10)
+"""What the sensitivity scans try: shares of a layer's weights, and ranks in half octaves below break-even."""
+
+UNTRAINED_UNTIL, BRIEF_UNTIL = 0.2, 0.5
+"""Shares of the time after which the trials without training, and those of an epoch, are over."""
+
+TRAININGS = 2
+"""So many trainings share the rest of the time, where they are shorter than `MOST_EPOCHS` then."""
+
+LEAST_EPOCHS, MOST_EPOCHS = 2, 20
+GAIN = 3.0
+"""Until something was trained: the size within the allowance with training, below that without it, by this factor."""
+
+EASED = 1.8
+"""What a shape loses after one epoch over what it loses after ten, until it is known: the CNN, 96.3 % sparse, 1.6 and
+0.9 points (validation)."""
+
+POWER = 1.2
+"""Accuracy lost falls with bytes^-POWER, after training: the CNN at 10.2, 14.2 and 38.5 KB loses 1.12, 0.80 and 0.22
+points (validation)."""
+
+AIM = 0.93
+"""Of the allowance: what a training aims at, since its outcome is not known to a tenth of a point."""
+
+LEAST_LOST = 1e-3
+"""Smaller losses are not told apart."""
+
+APART = 0.2
+"""What a shape's merit is charged for each factor e between its size and the wanted one."""
+
+PARENTS = 3
+"""So many of the best shapes are varied."""
+
+EIGHTHS_LEFT, HALF_OCTAVES_DOWN = 6, 5
+"""Where a scale that did not count before begins."""
+
+RESIZING_STEPS = 8
+
+CLOSE = 1.03
+"""Sizes whose ratio is smaller are not told apart."""
+
+CONFIRMATION_SECONDS = 45.0
+"""Writing the files, reading them in fresh processes, running them over the test images."""
+
+
+DIVERGED = "diverged"
+
+
+class Finished(Exception):
+    """There is nothing more to train, or no time for it."""
+
+
+class Studies(NamedTuple):
+    """Of one goal, from the cheapest trials to the dearest."""
+
+    untrained: optuna.Study
+    brief: optuna.Study
+    trained: optuna.Study
+
+    def points(self) -> list[Point]:
+        return [point for study in self for point in points_of(study)]
+
+
+def next_size(tried: Sequence[tuple[int, float]], allowance: float) -> float | None:
+    """At how many bytes the next training should be tried; None where what fits and what does not are `CLOSE`.
+
+    Accuracy lost falls as a power of the bytes, lost = c bytes^-k: between the smallest file that fits and the largest
+    below it that does not, through both; outside of them with k = `POWER` through the nearest.
+
+    tried : bytes and accuracy lost, a fraction, of what was trained; not empty
+    """
+    fits = [size for size, lost in tried if lost <= allowance]
+    fails = [pair for pair in tried if pair[1] > allowance and (not fits or pair[0] < min(fits))]
+    goal = AIM * max(allowance, LEAST_LOST)
+    if not fails or not fits:
+        size, lost = min(tried) if fits else max(fails)
+        wanted = at_loss(size, lost, goal)
+        return max(size / 2, min(wanted, size / CLOSE**2)) if fits else min(4 * size, max(wanted, size * CLOSE**2))
+    (low, more), (high, less) = max(fails), min(pair for pair in tried if pair[1] <= allowance)
+    if high / low < CLOSE:
+        return None
+    slope = max(0.3, math.log(more / max(less, LEAST_LOST / 10)) / math.log(high / low))
+    wanted, edge = low * (more / goal) ** (1 / slope), (high / low) ** 0.2
+    return min(high / edge, max(low * edge, wanted))
+
+
+def at_loss(size: float, lost: float, goal: float) -> float:
+    """Bytes at which a shape that loses `lost` at `size` would lose `goal`: lost falls as bytes^-POWER."""
+    return size * (max(lost, LEAST_LOST) / goal) ** (1 / POWER)
+
+
+def merit(point: Point, wanted: float) -> float:
+    """How good a shape is at any size, the smaller the better: log bytes + log lost / POWER, which is the same wherever
+    it is tried on its curve, and a charge for trying it far from the wanted size, where the curve is not known."""
+    lost = max(-point.difference, LEAST_LOST)
+    return math.log(point.bytes) + math.log(lost) / POWER + APART * abs(math.log(point.bytes / wanted))
+
+
+def neighbour(chosen: Mapping[str, Any], layers: Sequence[Layer], used: Sequence[str], dice: random.Random) -> Chosen:
+    """The same choices but for one or two: another step of a scale, the other side of a switch, half or twice."""
+    known = space(layers, used)
+    changed: Chosen = dict(chosen)
+    for name in dice.sample([name for name in known if name in chosen], k=dice.choice((1, 2))):
+        distribution, own = known[name], chosen[name]
+        if isinstance(distribution, CategoricalDistribution):
+            changed[name] = dice.choice([other for other in distribution.choices if other != own])
+        elif isinstance(distribution, IntDistribution):
+            step = dice.choice((-2, -1, 1, 2))
+            changed[name] = min(distribution.high, max(distribution.low, own + step))
+        elif isinstance(distribution, FloatDistribution):
+            factor = dice.choice((0.5, 0.7, 1.4, 2))
+            changed[name] = min(distribution.high, max(distribution.low, own * factor))
+    middle = {"channels": EIGHTHS_LEFT, "rank": HALF_OCTAVES_DOWN}
+    shares = [own for name, own in chosen.items() if name.startswith("density")]
+    for name in known:  # what counts now and did not before
+        if name not in changed and counts(name, changed):
+            kind = name.partition(" ")[0]
+            changed[name] = middle[kind] if kind in middle else sum(shares) / len(shares)
+    return {name: changed[name] for name in known if name in changed and counts(name, changed)}
+
+
+@dataclass(eq=False)
+class Search:
+    """A worker's part of a search. whole : seconds; until : `time.monotonic()` of the end; seconds : of an epoch here,
+    once known; rounds : trainings of this run; guided : whether it begins at the scans and varies what is best"""
+
+    bench: Workbench
+    name: str
+    goal: Goal
+    studies: Studies
+    whole: float
+    until: float
+    should_stop: Callable[[], bool]
+    progress: Progress
+    guided: bool = True
+    seconds: float | None = None
+    rounds: int = 0
+    dice: random.Random = field(default_factory=random.Random)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return self.bench.baseline(self.name).layers
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.until - time.monotonic()
+
+    def past(self, share: float) -> bool:
+        """Whether that much of the time is over, or everything."""
+        return self.should_stop() or self.left <= (1 - share) * self.whole
+
+    def say(self, message: str) -> None:
+        """Where the search stands: what it does, how many trials, the best so far."""
+        points = self.studies.points()
+        best, about = self.goal.best(points), dict[str, Any]()
+        if best is not None:
+            about = {"bytes": best.bytes, "accuracy": best.accuracy, "difference": best.difference}
+            about = {"best": {**about, "config": json.loads(best.config.to_json())}}
+        done = max(0.0, min(0.99, 1 - self.left / self.whole))
+        self.progress({"message": message, "done": done, "trials": len(points), **about})
+
+    # Without training
+
+    def scan(self) -> None:
+        """Enqueue first trials, from what each layer alone can bear; nothing where the study has trials already."""
+        if self.studies.untrained.get_trials(deepcopy=False):
+            return
+        rows, used = list[dict[str, Any]](), self.goal.techniques
+        scans: list[tuple[str, str, Sequence[Any]]] = [
+            ("pruning", "sparsity", [1 - density for density in DENSITIES]),
+            ("bits", "bits", tuning.WIDTHS),
+            ("low rank", "rank", OCTAVES),
+        ]
+        for layer in self.layers:
+            for technique, setting, values in scans:
+                if technique in used:
+                    rows += [self._alone(layer, setting, value) for value in values]
+        for chosen in starts(rows, self.layers, used):
+            self.studies.untrained.enqueue_trial(chosen)
+
+    def _alone(self, layer: Layer, setting: str, value: Any) -> dict[str, Any]:
+        if self.past(1):
+            raise Stopped
+        own = {setting: rank_at(value, layer) if setting == "rank" else value}
+        result = self.bench.evaluate(self.name, START.with_layer(layer.name, **own))
+        self.say(f"{layer.name} alone, {setting} {own[setting]:.3g}: {result.evaluation.accuracy:.2%}")
+        return {"layer": layer.name, setting: value, "lost": max(0.0, -result.comparison.difference)}
+
+    def look(self, trial: Trial) -> tuple[float, float]:
+        """A trial without training: log bytes and accuracy lost."""
+        config = configuration(draw(trial, self.layers, self.goal.techniques), self.layers)
+        claim(self.studies.untrained, trial, config)
+        found = self.measured(config)
+        if isinstance(found, Early):  # hopeless: worth knowing where, but no point of any front
+            whole = self.bench.evaluate(self.name, CompressionConfig()).evaluation.accuracy
+            return math.log(found.bytes), whole - found.estimate.accuracy
+        point = self.bench.point_of(found)
+        trial.set_user_attr(POINT, point.to_json())
+        self.say(f"Without training: {in_figures(point)}")
+        return math.log(point.bytes), -point.difference
+
+    def measured(self, config: CompressionConfig) -> Result | Early:
+        """All images; or the first, where these say that a smaller or equal file is more accurate: the upper end of
+        their paired interval lies below it."""
+        ticket, rivals = self.bench.ask("search", self.name, config), points_of(self.studies.untrained)
+        while not self.bench.turns.wait(ticket, 0.1):
+            early: Early | None = ticket.first
+            if self.should_stop():
+                self.bench.turns.leave(ticket)
+            elif early is not None and hopeless(early, rivals):
+                self.bench.turns.leave(ticket)
+                return early
+        found: Result = ticket.result()
+        return found
+
+    # An epoch each
+
+    def sketch(self, trial: Trial) -> float:
+        """A trial of one epoch, of a shape at the wanted size; its merit."""
+        wanted = self.wanted()
+        config = held(trial)
+        if config is None:
+            chosen = self.resize(draw(trial, self.layers, self.goal.techniques), wanted)
+            trial.set_user_attr("chosen", json.dumps(chosen))
+            config = configuration(chosen, self.layers)
+            config = replace(config, recovery=recovery(config, 1))
+        claim(self.studies.brief, trial, config)
+        point = self.train(trial, config)
+        self.say(f"After an epoch: {in_figures(point)}")
+        return merit(point, wanted)
+
+    def wanted(self) -> float:
+        """Bytes at which shapes are compared: of the file that is searched for, as far as that is known."""
+        if self.goal.size is not None:
+            return self.goal.size / CLOSE
+        goal = AIM * max(self.goal.allowance or 0.0, LEAST_LOST)
+        found = [at_loss(point.bytes, -point.difference, goal) for point in points_of(self.studies.trained)]
+        found = found or [at_loss(p.bytes, -p.difference, goal * EASED) for p in points_of(self.studies.brief)]
+        best = self.goal.best(points_of(self.studies.untrained))
+        return min(found, default=best.bytes / GAIN if best is not None else 1e5)
+
+    def begin_sketches(self) -> None:
+        """Enqueue, for each set of techniques, the best shape without training."""
+        best: dict[tuple[str, ...], tuple[float, FrozenTrial]] = {}
+        wanted = self.wanted()
+        for trial, point in measured(self.studies.untrained):
+            own = merit(point, wanted), trial
+            best[point.techniques] = min(best.get(point.techniques, own), own, key=lambda pair: pair[0])
+        for _, trial in sorted(best.values(), key=lambda pair: pair[0]):
+            self.studies.brief.enqueue_trial(trial.params)
+
+    def vary(self) -> None:
+        """Enqueue a neighbour of one of the best shapes."""
+        wanted, known = self.wanted(), measured(self.studies.brief)
+        parents = sorted(known, key=lambda pair: merit(pair[1], wanted))[:PARENTS]
+        if parents:
+            chosen = json.loads(self.dice.choice(parents)[0].user_attrs["chosen"])
+            self.studies.brief.enqueue_trial(neighbour(chosen, self.layers, self.goal.techniques, self.dice))
+
+    def resize(self, chosen: Chosen, size: float) -> Chosen:
+        """The same shape at so many bytes before training, as far as its densities can do that: by the secant rule on
+        log bytes over the log of the factor, in a bracket."""
+        if not any(name.startswith("density") for name in chosen):
+            return chosen
+
+        def excess(factor: float) -> float:
+            config = configuration(resized(chosen, math.exp(factor)), self.layers)
+            config = replace(config, rounding="nearest", bias_correction=False, clip="minmax")
+            return math.log(self.bench.bytes_of(self.name, config) / size)
+
+        place, over = 0.0, excess(0.0)
+        low, high = (-9.0, 0.0) if over > 0 else (0.0, 9.0)
+        step = -over
+        for _ in range(RESIZING_STEPS):
+            if abs(over) < math.log(CLOSE):
+                break
+            then, was = place, over
+            place = min(high - 0.05 * (high - low), max(low + 0.05 * (high - low), place + step))
+            over = excess(place)
+            low, high = (low, place) if over > 0 else (place, high)
+            slope = (over - was) / (place - then)
+            step = -over / slope if slope > 0.05 else -4 * over
+        return resized(chosen, math.exp(place))
+
+    # As many epochs as there is time for
+
+    def finish(self, trial: Trial) -> float:
+        """A long training; one that another worker did not end, or the next that is worth it."""
+        config = held(trial)
+        if config is None:
+            chosen, config = self.plan()
+            trial.set_user_attr("chosen", json.dumps(chosen))
+        claim(self.studies.trained, trial, config)
+        try:
+            point = self.train(trial, config)
+        except Diverged:
+            trial.set_user_attr(DIVERGED, True)
+            raise
+        self.rounds += 1
+        self.say(f"Trained: {in_figures(point)}")
+        return merit(point, self.wanted())
+
+    def plan(self) -> tuple[Chosen, CompressionConfig]:
+        """The next long training: in turns the best shape of the brief ones that was not trained yet, and the best that
+        was, at another size. Raises Finished."""
+        wanted, long = self.wanted(), measured(self.studies.trained)
+        size = self.next_bytes([point for _, point in long])
+        started = [
+            held(trial)
+            for trial in self.studies.trained.get_trials(deepcopy=False)
+            if trial.state in (TrialState.RUNNING, TrialState.COMPLETE) or DIVERGED in trial.user_attrs
+        ]
+        fresh = [pair for pair in measured(self.studies.brief) if not any(alike(held(pair[0]), own) for own in started)]
+        pool = long if long and (len(started) % 2 or not fresh) else fresh
+        if not pool or size is None:
+            raise Finished
+        trial, point = min(pool, key=lambda pair: merit(pair[1], wanted))
+        chosen = json.loads(trial.user_attrs["chosen"])
+        grown = point.bytes / self.bench.bytes_of(self.name, configuration(chosen, self.layers))
+        chosen = self.resize(chosen, size / grown)
+        config = configuration(chosen, self.layers)
+        seconds = self.seconds or float(trial.user_attrs["seconds"])
+        rounds = max(1, TRAININGS - self.rounds)
+        epochs = min(MOST_EPOCHS, int(self.left / rounds / seconds))
+        least = LEAST_EPOCHS if not self.rounds else MOST_EPOCHS // 3
+        if epochs < least:
+            raise Finished
+        return chosen, replace(config, recovery=recovery(config, epochs))
+
+    def next_bytes(self, done: Sequence[Point]) -> float | None:
+        """How large the next file should be; one that another worker trains counts as what it hopes for."""
+        if self.goal.size is not None or not done:
+            return self.wanted()
+        return next_size([(point.bytes, -point.difference) for point in done], self.goal.allowance or 0.0)
+
+    def train(self, trial: Trial, config: CompressionConfig) -> Point:
+        """Recover, measure, and keep with the trial what another machine needs of it."""
+        assert config.recovery is not None
+        start = time.monotonic()
+        self.bench.recover(self.name, config, self._trained_on, self.should_stop)
+        self.seconds = (time.monotonic() - start) / config.recovery.epochs
+        point = self.bench.point_of(self.bench.evaluate(self.name, config))
+        content, history = self.bench.file_of(self.name, config)
+        keep_packed(trial, content)
+        trial.set_user_attr("seconds", self.seconds)
+        trial.set_user_attr(HISTORY, json.dumps(history))
+        trial.set_user_attr(POINT, point.to_json())
+        return point
+
+    def _trained_on(self, event: dict[str, Any]) -> None:
+        if "figures" in event and event["epochs"] > 1:
+            accuracy = event["figures"]["validation_accuracy"]
+            self.say(f"Training, epoch {event['epoch']} of {event['epochs']}: {accuracy:.2%}")
+
+    # All of it
+
+    def run(self) -> None:
+        """The three stages; ends early where somebody stops it, and where there are no images to train with."""
+        if self.guided:
+            self.scan()
+        untrained, brief, trained = self.studies
+        while not self.past(UNTRAINED_UNTIL):
+            untrained.optimize(self.look, n_trials=1, catch=(Claimed,))
+        if self.guided and not brief.get_trials(deepcopy=False):
+            self.begin_sketches()
+        while not self.past(BRIEF_UNTIL):
+            if self.guided and not brief.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                self.vary()
+            brief.optimize(self.sketch, n_trials=1, catch=(Claimed, Diverged))
+        while not self.past(1):
+            trained.optimize(self.finish, n_trials=1, catch=(Claimed, Diverged))
+
+
+def alike(one: CompressionConfig | None, other: CompressionConfig | None) -> bool:
+    """Whether two configurations have the same shape: all but how dense they are and how long they are trained."""
+
+    def shape(config: CompressionConfig) -> CompressionConfig:
+        layers = tuple((name, replace(own, sparsity=None)) for name, own in config.layers)
+        return replace(config, layers=layers, sparsity=None, recovery=None)
+
+    return one is not None and other is not None and shape(one) == shape(other)
+
+
+def hopeless(early: Early, rivals: Sequence[Point]) -> bool:
+    """Whether a file that is no larger is surely more accurate, by the first images."""
+    _, most = early.estimate.interval
+    return any(rival.bytes <= early.bytes and rival.accuracy > most for rival in rivals)
+
+
+def in_figures(point: Point) -> str:
+    return f"{point.bytes / 1024:.1f} KB, {point.accuracy:.2%}, {100 * point.difference:+.2f} points"
+
+
+def default_storage(bench: Workbench) -> str:
+    return f"sqlite:///{bench.cache / 'searches.sqlite'}"
+
+
+def open_studies(
+    bench: Workbench, name: str, goal: Goal, url: str, sampler: Callable[[], optuna.samplers.BaseSampler]
+) -> Studies:
+    """The same baseline, images, file format and goal are the same studies, for every process that opens them."""
+    about = [bench.baseline(name).sha256, data.fingerprint(), FORMAT, goal.in_words(), *goal.techniques]
+    title = f"{goal.in_words()}, {sha256('|'.join(about).encode())[:12]}"
+    return Studies(
+        open_study(url, f"{title}, untrained", 2, sampler()),
+        open_study(url, f"{title}, brief", 1, sampler()),
+        open_study(url, f"{title}, trained"),
+    )
+
+
+def run(
+    bench: Workbench,
+    name: str,
+    goal: Goal,
+    minutes: float,
+    storage: str | None = None,
+    progress: Progress = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    sampler: Callable[[], optuna.samplers.BaseSampler] | None = None,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Search for so many minutes, the confirmation included; what an earlier search for the same goal found counts.
+
+    storage : an Optuna storage URL, `default_storage` where not given
+    sampler : makes what the trials are drawn by, without a beginning at the scans and without variations of the best
+    out : where the files of the best go; where Export looks for them, if not given
+    Returns `trials`, how many configurations were measured, and `best`: `config`, `bytes`, `baseline_bytes`,
+    `compression_ratio`, `accuracy`, `baseline_accuracy`, `difference` (validation), `test_accuracy`,
+    `test_difference`, `path` (of the packed file); None where nothing meets the goal. Where it was stopped, nothing was
+    confirmed on test, and those three are None. Raises StorageError, UnknownBaseline, ConfigError.
+    """
+    draws = sampler or (lambda: optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=20))
+    studies = open_studies(bench, name, goal, storage or default_storage(bench), draws)
+    adopt(bench, name, studies)
+    whole = 60 * minutes - min(CONFIRMATION_SECONDS, 15 * minutes)
+    search = Search(
+        bench, name, goal, studies, whole, time.monotonic() + whole, should_stop, progress, guided=sampler is None
+    )  # fmt: skip
+    with contextlib.suppress(Stopped, TrainingStopped, Cancelled, Finished):
+        search.run()
+    adopt(bench, name, studies)
+    points = studies.points()
+    best, verdict = goal.best(points), None
+    if best is not None and not should_stop():
+        search.say("Confirming the best on the test images.")
+        out = out or bench.export_folder(name, best.config)
+        verdict = bench.export(name, best.config, out)
+    return {"trials": len(points), "best": None if best is None else _answer(best, out, verdict)}
+
+
+def _answer(best: Point, out: Path | None, verdict: dict[str, Any] | None) -> dict[str, Any]:
+    found = {
+        "config": json.loads(best.config.to_json()),
+        "bytes": best.bytes,
+        "baseline_bytes": best.baseline_bytes,
+        "compression_ratio": best.compression_ratio,
+        "accuracy": best.accuracy,
+        "baseline_accuracy": best.accuracy - best.difference,
+        "difference": best.difference,
+        **dict.fromkeys(("test_accuracy", "test_difference", "path")),
+    }
+    if verdict is not None and out is not None:
+        accuracy = verdict["files"][0]["accuracy"]
+        change = accuracy - verdict["baseline_accuracy"]
+        found |= {"test_accuracy": accuracy, "test_difference": change, "path": str(out / NETWORK_FILE)}
+    return found
+
+
+def adopt(bench: Workbench, name: str, studies: Studies) -> None:
+    """Take what other workers trained into this machine's store: it can be opened and exported here."""
+    for study in (studies.brief, studies.trained):
+        for trial in finished(study):
+            config = held(trial)
+            if config is not None and bench.history(name, config) is None:
+                bench.adopt(name, config, packed_of(trial), json.loads(trial.user_attrs[HISTORY]))
+                bench.evaluate(name, config)
+
+
+def _work(bench: Workbench, asked: dict[str, Any], report: Progress, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    return run(bench, asked["baseline"], Goal(**asked["goal"]), asked["minutes"], None, report, should_stop)
+
+
+KINDS = {SEARCH: _work}
+"""Kind of a job -> what its process does."""

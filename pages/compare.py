@@ -1,0 +1,34 @@
+"""Everything that was measured, accuracy against bytes, and the search for the smallest file within a budget."""
+
+import streamlit as st
+
+from pages.parts import board, controls, figures, live, search, state
+
+choice = state.current()
+with st.sidebar:
+    controls.baseline_picker()
+    shown = board.filters()
+    goal, minutes = search.controls()
+
+st.title("Compare")
+points = board.points(choice.baseline)
+picked = board.picked(choice, points)
+result = live.measured(picked)
+live.headline(result)
+search.panel(choice.baseline, goal, minutes)
+board.front(choice.baseline, picked, shown, goal)
+board.about(picked, result, goal)
+board.against(result, points)
+board.table(choice.baseline, shown)
+
+figures.show_code(
+    result,
+    "core.front.pareto",
+    "core.front.Goal",
+    "core.space.space",
+    "core.space.configuration",
+    "core.search.next_size",
+    "core.search.merit",
+    "core.search.hopeless",
+    command="search",
+)

@@ -1,0 +1,265 @@
+"""Everything that was measured of a network, bytes against accuracy: filtered, picked, compared, taken along."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+import streamlit as st
+
+from core.config import CompressionConfig, to_query
+from core.front import ORIGINS, TECHNIQUES, Goal, Point, pareto
+from pages.parts import charts, figures, live, search, state
+from pages.parts.state import Choice
+
+if TYPE_CHECKING:
+    from core.workbench import Result
+
+POLL_SECONDS = 2.0
+DRAWN = 1500
+"""So many points are drawn, those nearest to the front first; the table has them all."""
+
+HELP_TECHNIQUES = """Points that use nothing else than what is picked here. Pick one alone, and the front is what that
+technique reaches alone."""
+HELP_TRAINED = "Trained after compression, or not."
+HELP_ORIGIN = """Explored: on a page or by a command. Reproduced: in one of the course's experiments. Searched: in a
+search for the smallest file."""
+TRAINED = {"all": "All", "trained": "Trained", "not": "Not trained"}
+FEW = 16
+"""With fewer points than this the page measures a few by itself."""
+
+
+class Shown(NamedTuple):
+    """What the filters let through."""
+
+    techniques: tuple[str, ...]
+    trained: str
+    origins: tuple[str, ...]
+
+    def lets(self, point: Point) -> bool:
+        kind = {"all": True, "trained": point.recovered, "not": not point.recovered}[self.trained]
+        return kind and point.origin in self.origins and set(point.techniques) <= set(self.techniques)
+
+
+def filters() -> Shown:
+    """Which points are shown."""
+    used = st.pills(
+        "Nothing but", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_techniques", help=HELP_TECHNIQUES
+    )
+    trained = st.segmented_control(
+        "Training", list(TRAINED), format_func=lambda name: TRAINED.get(name, name), default="all", required=True,
+        key="w_trained", help=HELP_TRAINED,
+    )  # fmt: skip
+    origins = st.pills("From", ORIGINS, selection_mode="multi", default=ORIGINS, key="w_origins", help=HELP_ORIGIN)
+    return Shown(tuple(used), trained if trained in TRAINED else "all", tuple(origins))
+
+
+def points(baseline: str) -> list[Point]:
+    """Everything that was measured of a baseline, in this and in other sessions."""
+    bench = state.workbench()
+    sha256 = bench.baseline(baseline).sha256
+    return [point for point in bench.points() if point.sha256 == sha256]
+
+
+def beginning(baseline: str) -> list[CompressionConfig]:
+    """Each technique alone, a few steps of it: what a new cache is filled with when nobody waits for anything else."""
+    configs = [CompressionConfig(), *(CompressionConfig(bits=bits, clip="mse") for bits in (8, 6, 5, 4, 3))]
+    configs += [CompressionConfig(sparsity=share, score="lamp") for share in (0.5, 0.7, 0.8, 0.9, 0.95)]
+    configs += [CompressionConfig(rank_share=share, low_rank_method="whitened") for share in (0.5, 0.3, 0.15, 0.08)]
+    return configs + [CompressionConfig(channel_share=share, channel_score="activation") for share in (0.9, 0.75, 0.5)]
+
+
+def picked(choice: Choice, known: list[Point]) -> Choice:
+    """The point that was clicked, as long as it is there; else what is chosen on Explore."""
+    own: Choice | None = st.session_state.get("picked")
+    if own is not None and own.baseline == choice.baseline and any(point.config == own.config for point in known):
+        return own
+    return live.available(choice)
+
+
+def front(baseline: str, own: Choice, shown: Shown, goal: Goal) -> None:
+    """The chart; drawn again and again while a search goes on, or while the first points are being measured."""
+    few = len(points(baseline)) < FEW
+    waiting = few or search.under_way(baseline)
+    st.fragment(_front, run_every=POLL_SECONDS if waiting else None)(baseline, own, shown, goal, few, waiting)
+
+
+def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, few: bool, waiting: bool) -> None:
+    if st.session_state.pop("point_clicked", False):
+        st.rerun()
+    known, bench = points(baseline), state.workbench()
+    if few:
+        missing = [config for config in beginning(baseline) if bench.point(baseline, config) is None]
+        bench.wish(f"{live.session()} front", baseline, missing, 3 * POLL_SECONDS)
+        few = bool(missing)
+    if waiting and not few and not search.under_way(baseline):
+        st.rerun()  # nothing more is coming: polling ends with the next run of the page
+    let = [point for point in known if shown.lets(point)]
+    if not let:
+        st.info("No point is left by the filters.", icon=":material/filter_alt_off:")
+        return
+    best = pareto(let)
+    st.markdown(_in_words(let, best, goal))
+    clicks = st.session_state.get("point_clicks", 0)  # a chart that was clicked comes back without its selection
+    key = f"front_{clicks}"
+    frame = _frame(let, best, own)
+    st.altair_chart(
+        charts.legible(charts.front(frame, goal.allowance, _reference(known, own))),
+        key=key,
+        on_select=lambda: _pick(key, baseline),
+        selection_mode="place",
+        width="stretch",
+        alt=f"Accuracy against file size of {len(let)} networks; {len(best)} of them are on the front",
+    )
+
+
+def _reference(known: list[Point], own: Choice) -> float:
+    """The accuracy of the baseline."""
+    return known[0].accuracy - known[0].difference
+
+
+def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
+    fits = goal.best(let)
+    said = f"**{len(let):,}** measured networks, **{len(best)}** of them on the front: no other is smaller and better. "
+    if fits is None:
+        return said + f"None is {goal.in_words()}."
+    trained = "trained" if fits.recovered else "not trained"
+    used = " + ".join(fits.techniques) or "nothing"
+    return said + (
+        f"{goal.in_words().capitalize()}: **{figures.kilobytes(fits.bytes)}**, {fits.compression_ratio:.0f}×, "
+        f"{fits.accuracy:.2%} ({figures.points(fits.difference)}), by {used}, {trained}. Click a point to see it."
+    )
+
+
+def _frame(let: list[Point], best: list[Point], own: Choice) -> pd.DataFrame:
+    on_front, pinned = set(map(id, best)), {choice.config: number for number, choice in enumerate(state.pins(), 1)}
+    nearest = sorted(let, key=lambda point: (id(point) not in on_front, -point.accuracy))[:DRAWN]
+    rows = [
+        {
+            "KB": point.bytes / 1024,
+            "accuracy": point.accuracy,
+            "change": point.difference,
+            "low": point.accuracy - point.difference + point.low,
+            "high": point.accuracy - point.difference + point.high,
+            "ratio": point.compression_ratio,
+            "kind": "trained" if point.recovered else "not trained",
+            "by": " + ".join(point.techniques) or "baseline",
+            "settings": figures.settings(point.config),
+            "front": id(point) in on_front,
+            "picked": point.config == own.config,
+            "pin": f"pin {pinned[point.config]}" if point.config in pinned else "",
+            "config": point.config.to_json(),
+        }
+        for point in nearest
+    ]
+    return pd.DataFrame(rows).sort_values("KB", kind="stable")
+
+
+def _pick(key: str, baseline: str) -> None:
+    """Look at the point that was clicked."""
+    found = st.session_state[key]["selection"].get("place", [])
+    if found and isinstance(found[0].get("config"), str):
+        st.session_state["picked"] = Choice(baseline, CompressionConfig.from_json(found[0]["config"]))
+        st.session_state["point_clicks"] = st.session_state.get("point_clicks", 0) + 1
+        st.session_state["point_clicked"] = True
+
+
+def about(own: Choice, result: Result, goal: Goal) -> None:
+    """The picked point in words, and what can be done with it."""
+    st.subheader("The picked point")
+    st.markdown(f"{figures.settings(own.config)}")
+    row = st.container(horizontal=True, gap="small")
+    row.button("Open in Explore", icon=":material/tune:", on_click=_open, args=(own, "explore"), key="to_explore")
+    row.button("Export", icon=":material/download:", on_click=_open, args=(own, "export"), key="to_export")
+    full = len(state.pins()) >= state.PINS or own in state.pins()
+    row.button("Pin", icon=":material/push_pin:", on_click=state.pin, args=(own,), disabled=full, key="pin_point")
+    with row.popover("Delete", icon=":material/delete:", disabled=own.config == CompressionConfig()):
+        lost = "Its training is lost, too." if own.config.recovery is not None else "It can be measured again."
+        st.markdown(f"Delete what was measured and exported of this configuration? {lost}")
+        st.button("Delete it", type="primary", on_click=_delete, args=(own,), key="delete_point")
+    wanted = st.session_state.pop("go_to", None)
+    if wanted is not None:
+        st.switch_page(f"pages/{wanted}.py")
+
+
+def _open(own: Choice, page: str) -> None:
+    state.choose(*own)
+    st.session_state["go_to"] = page
+
+
+def _delete(own: Choice) -> None:
+    state.workbench().remove(*own)
+    state.unpin(own)
+    st.session_state.pop("picked", None)
+    if state.current() == own:
+        state.choose(config=CompressionConfig())
+
+
+def against(result: Result, known: list[Point]) -> None:
+    """Classes and flips from another point to the picked one."""
+    best = [point for point in pareto(known) if point.config != result.config]
+    options: dict[str, Choice | None] = {"the baseline": None}
+    options |= {f"pin {number}: {figures.settings(own.config)}": own for number, own in enumerate(state.pins(), 1)}
+    for point in best:
+        options[search.in_brief(point)] = Choice(result.baseline_id, point.config)
+    name = st.selectbox("Classes and flips: the picked point, compared with", list(options), key="w_compared")
+    other = options.get(name or "the baseline")
+    reference = None if other is None else live.measured(other)
+    bench = state.workbench()
+    if reference is not None and reference.baseline_id != result.baseline_id:
+        st.info("This pin is of another baseline; the images are the same.", icon=":material/compare_arrows:")
+    changes, flips = bench.class_changes(result, reference), bench.flips(result, reference)
+    if reference is not None:
+        step = bench.compare(result, reference)
+        size = result.bytes / reference.bytes
+        st.markdown(f"From there to the picked point: {figures.change(step)}, file × {size:.2f}.")
+    if not len(flips):
+        st.info("No prediction changed: nothing lost, nothing gained.", icon=":material/balance:")
+        return
+    left, right = st.columns([1, 1.3], gap="large")
+    with left:
+        worst = changes.loc[(changes["lost"] - changes["gained"]).idxmax()]
+        about = f"Images lost and gained per class; the largest net loss is {worst['class']}"
+        charts.class_changes(changes, about)
+    with right:
+        figures.flip_browser(flips, 8)
+
+
+COLUMNS = {
+    "bytes": st.column_config.NumberColumn(format="localized"),
+    "× smaller": st.column_config.NumberColumn(format="%.1f"),
+    "accuracy": st.column_config.NumberColumn(format="percent", help="On the 5,000 validation images."),
+    "change, pp": st.column_config.NumberColumn(format="%+.2f"),
+    "front": st.column_config.CheckboxColumn(help="No other point that is shown is smaller and better."),
+}
+
+
+def table(baseline: str, shown: Shown) -> None:
+    """Every point that is shown; sorts by a click on a head, downloads as CSV."""
+    let = [point for point in points(baseline) if shown.lets(point)]
+    best = set(map(id, pareto(let)))
+    rows = [_row(point, id(point) in best) for point in sorted(let, key=lambda point: point.bytes)]
+    st.subheader("All points")
+    frame = pd.DataFrame(rows)
+    st.dataframe(frame, hide_index=True, column_config=COLUMNS, alt="Every measured network that is shown")
+    st.download_button(
+        "Download as CSV", frame.to_csv(index=False), f"{baseline}-points.csv", "text/csv", icon=":material/download:",
+        on_click="ignore",
+    )  # fmt: skip
+
+
+def _row(point: Point, on_front: bool) -> dict[str, Any]:
+    return {
+        "bytes": point.bytes,
+        "× smaller": point.compression_ratio,
+        "accuracy": point.accuracy,
+        "change, pp": 100 * point.difference,
+        "95 % low, pp": 100 * point.low,
+        "95 % high, pp": 100 * point.high,
+        "front": on_front,
+        "by": " + ".join(point.techniques) or "baseline",
+        "trained": point.recovered,
+        "from": point.origin,
+        "settings": json.dumps(to_query(point.config)),
+    }

@@ -1,0 +1,108 @@
+"""Predict, then see: figures that wait for a guess, and controls that a teacher leaves out. Both are in the link."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from pages.parts import state
+
+if TYPE_CHECKING:
+    from streamlit.elements.lib.mutable_expander_container import ExpanderContainer
+
+    from core.workbench import Result
+
+CONTROLS = {
+    "rank": "Rank kept",
+    "method": "Factors nearest to",
+    "sparsity": "Sparsity",
+    "bits": "Bits per weight",
+    "activations": "Activations at the same bits",
+    "channels": "Channels kept",
+    "layers": "Layer by layer",
+    "finer": "Finer settings",
+    "training": "Recover by training",
+    "scenarios": "Scenarios",
+    "lesson": "This box itself",
+}
+"""What `?hide=` can leave out, and how it is called on the page."""
+
+HELP_GUESS = "Then each new setting shows its figures only when a guess of accuracy and size was written: ?reveal=0."
+HELP_HIDE = "Left out for whoever opens the link: ?hide=rank,bits. What a link sets still holds."
+
+
+def hides(name: str) -> bool:
+    """Whether the link leaves a control out."""
+    return name in state.lesson().get("hide", "").split(",")
+
+
+def folded(name: str, icon: str, key: str) -> ExpanderContainer | None:
+    """An expander of that control's name; None where the link leaves it out."""
+    return None if hides(name) else st.expander(CONTROLS[name], icon=icon, key=key, on_change="rerun")
+
+
+def controls() -> None:
+    """What a class will see; the link has it at once."""
+    if hides("lesson"):
+        return
+    now = state.lesson()
+    box = st.expander("For a lesson", icon=":material/co_present:", key="w_lesson", on_change="rerun")
+    if not box.open:
+        return
+    with box:
+        ask = st.toggle("Ask for a guess first", now.get("reveal") == "0", key="w_reveal", help=HELP_GUESS)
+        hidden = [name for name in now.get("hide", "").split(",") if name in CONTROLS]
+        left_out = st.multiselect(
+            "Leave out", list(CONTROLS), hidden, format_func=lambda name: CONTROLS.get(name, name), key="w_hide",
+            help=HELP_HIDE,
+        )  # fmt: skip
+        wanted = ({"reveal": "0"} if ask else {}) | ({"hide": ",".join(left_out)} if left_out else {})
+        if wanted != now:
+            state.teach(wanted)
+            st.rerun()
+
+
+def wait_for_guess(choice: state.Choice) -> None:
+    """Where the link asks for guesses: nothing more of the page until one was written for this choice."""
+    if state.lesson().get("reveal") != "0" or choice in _guesses():
+        return
+    with st.form("guess", width=560):
+        st.markdown("**What do you expect?** Write a guess; then you see both.")
+        left, right = st.columns(2)
+        accuracy = left.number_input("Accuracy, %", 0.0, 100.0, None, 0.5, key="w_guess_accuracy")
+        kilobytes = right.number_input("File, KB", 0.0, None, None, 1.0, key="w_guess_size")
+        sent = st.form_submit_button("Show me", type="primary", icon=":material/visibility:")
+    if sent and accuracy is not None:
+        _guesses()[choice] = float(accuracy) / 100, None if kilobytes is None else float(kilobytes)
+        st.rerun()
+    if sent:
+        st.warning("Write what accuracy you expect; the size may stay empty.", icon=":material/edit:")
+    st.stop()
+
+
+def beside_guess(result: Result) -> None:
+    """The guess and the measurement, side by side; and how near all guesses of this session were."""
+    own = _guesses().get(state.Choice(result.baseline_id, result.config))
+    if own is None or state.lesson().get("reveal") != "0":
+        return
+    accuracy, kilobytes = own
+    measured = result.evaluation.accuracy
+    _errors()[state.Choice(result.baseline_id, result.config)] = abs(measured - accuracy)
+    said = f"You guessed **{accuracy:.1%}**; it has **{measured:.2%}** ({100 * (measured - accuracy):+.1f} pp)."
+    if kilobytes is not None:
+        said += f" You guessed **{kilobytes:,.1f} KB**; the file has **{result.bytes / 1024:,.1f} KB**."
+    errors = list(_errors().values())
+    if len(errors) > 1:
+        said += f" Your {len(errors)} guesses were {100 * sum(errors) / len(errors):.1f} pp off on average."
+    st.info(said, icon=":material/psychology_alt:")
+
+
+def _guesses() -> dict[state.Choice, tuple[float, float | None]]:
+    found: dict[state.Choice, tuple[float, float | None]] = st.session_state.setdefault("guesses", {})
+    return found
+
+
+def _errors() -> dict[state.Choice, float]:
+    found: dict[state.Choice, float] = st.session_state.setdefault("guess_errors", {})
+    return found

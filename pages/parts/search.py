@@ -1,0 +1,156 @@
+"""The search for the smallest file within a budget: asked for, under way, found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from core.config import CompressionConfig, ConfigError
+from core.front import SEARCH, TECHNIQUES, Goal, Point
+from pages.parts import figures, state
+from pages.parts.state import Choice
+
+if TYPE_CHECKING:
+    from core.workbench import JobStatus
+
+POLL_SECONDS = 1.0
+HELP_GOAL = """*Smallest*: the fewest bytes that lose no more than the allowance on the 5,000 validation images. *Best*:
+the highest accuracy of all files up to a size."""
+HELP_ALLOWANCE = "How many points of accuracy may be lost on validation."
+HELP_MINUTES = "Of two cores, the confirmation on the test images included. It can go on afterwards."
+HELP_TECHNIQUES = "What the search may use."
+GOALS = {"smallest": "Smallest", "best": "Best"}
+
+
+def controls() -> tuple[Goal, float]:
+    """What is searched for, and for how long."""
+    with st.expander("Find the smallest file", icon=":material/search:", expanded=True):
+        kind = st.segmented_control(
+            "Goal", list(GOALS), format_func=lambda name: GOALS.get(name, name), default="smallest", required=True,
+            key="w_goal", help=HELP_GOAL,
+        )  # fmt: skip
+        allowance, size = None, None
+        if kind == "best":
+            kilobytes = st.number_input("At most, KB", 1.0, 10_000.0, 16.0, 1.0, key="w_goal_size")
+            size = int(float(kilobytes) * 1024)
+        else:
+            lost = st.number_input("Allowance, pp", 0.0, 20.0, 1.0, 0.1, key="w_goal_allowance", help=HELP_ALLOWANCE)
+            allowance = round(float(lost) / 100, 6)
+        minutes = st.number_input("Minutes", 1.0, 600.0, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES)
+        used = st.multiselect("May use", TECHNIQUES, default=TECHNIQUES, key="w_goal_techniques", help=HELP_TECHNIQUES)
+    return Goal(allowance, size, tuple(used) or TECHNIQUES), float(minutes)
+
+
+def jobs_of(baseline: str) -> list[JobStatus]:
+    """Searches of a baseline, the newest first."""
+    return [job for job in state.workbench().jobs.all(SEARCH) if job.request["baseline"] == baseline]
+
+
+def under_way(baseline: str) -> bool:
+    return any(job.active for job in jobs_of(baseline))
+
+
+def panel(baseline: str, goal: Goal, minutes: float) -> None:
+    """The button; or how far the search is, and what it found."""
+    found = jobs_of(baseline)
+    active = any(job.active for job in found)
+    same = next((job for job in found if Goal(**job.request["goal"]) == goal), None)
+    if not active:
+        label = "Find the smallest file" if goal.allowance is not None else "Find the most accurate file"
+        label = f"{label}: {minutes:g} minutes" if same is None else f"Go on for {minutes:g} minutes"
+        st.button(
+            label, type="primary", icon=":material/search:", on_click=_start, args=(baseline, goal, minutes),
+            key="start_search",
+        )  # fmt: skip
+    if found:
+        st.fragment(_panel, run_every=POLL_SECONDS if active else None)(baseline, active)
+
+
+def _start(baseline: str, goal: Goal, minutes: float) -> None:
+    try:
+        state.workbench().submit_search(baseline, goal, minutes)
+    except (ConfigError, OSError) as error:
+        st.session_state["problems"] = [f"The search was not started. {error}"]
+
+
+def _panel(baseline: str, was_active: bool) -> None:
+    job = jobs_of(baseline)[0]
+    if was_active and not under_way(baseline):
+        st.rerun()
+    with st.container(border=True):
+        goal, bench = Goal(**job.request["goal"]), state.workbench()
+        left, right = st.columns([5, 1], vertical_alignment="center")
+        left.markdown(f"**{goal.in_words().capitalize()}**, {job.request['minutes']:g} minutes")
+        if job.active:
+            right.button(
+                "Stop", icon=":material/stop:", on_click=bench.jobs.cancel, args=(job.id,), key="stop_search",
+                help="What was found stays; a later search goes on from there.",
+            )  # fmt: skip
+            _progress(job)
+        elif job.state == "done" and job.result is not None:
+            if right.button("Dismiss", type="tertiary", key="dismiss_search"):
+                bench.jobs.dismiss(job.id)
+                st.rerun()
+            _answer(baseline, goal, job.result)
+        else:
+            said = "was interrupted" if job.state == "interrupted" else f"ended: {job.error}"
+            st.warning(
+                f"The search {said}. What it had found is kept; the button above goes on.", icon=":material/warning:"
+            )
+
+
+def _progress(job: JobStatus) -> None:
+    ahead = f", {job.ahead} ahead" if job.ahead else ""
+    left = "" if job.remaining is None else f", {_duration(job.remaining)} left"
+    st.progress(job.done, f"{'Waiting' + ahead if job.state == 'queued' else job.message}{left}")
+    told = next((event for event in reversed(job.events) if "trials" in event), None)
+    if told is not None:
+        best = told.get("best")
+        said = "nothing within the goal yet" if best is None else (
+            f"best so far **{figures.kilobytes(best['bytes'])}**, {best['accuracy']:.2%} "
+            f"({figures.points(best['difference'])})"
+        )  # fmt: skip
+        st.caption(f"{told['trials']} networks measured, {said}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _answer(baseline: str, goal: Goal, found: dict[str, Any]) -> None:
+    best = found["best"]
+    if best is None:
+        st.warning(f"{found['trials']} networks measured, none is {goal.in_words()}. Allow more, or give it more time.")
+        return
+    config = CompressionConfig.from_record(best["config"])
+    own = Choice(baseline, config)
+    said = (
+        f"{found['trials']} networks measured. The best: **{figures.kilobytes(best['bytes'])}**, "
+        f"**{best['compression_ratio']:.0f} times** smaller, {best['accuracy']:.2%} on validation "
+        f"({figures.points(best['difference'])})"
+    )
+    if best["test_accuracy"] is None:
+        st.markdown(f"{said}. It was stopped: nothing was opened on the test images.")
+    else:
+        change = figures.points(best["test_difference"])
+        st.markdown(f"{said}; confirmed on the 10,000 test images: **{best['test_accuracy']:.2%}** ({change}).")
+    row = st.container(horizontal=True, gap="small")
+    made = state.workbench().exported(*own)
+    if made is not None and made.verdict["ok"]:
+        row.download_button(
+            f"network.packed, {best['bytes']:,} bytes", made.content("network.packed"), "network.packed",
+            icon=":material/download:", type="primary", on_click="ignore", key="take_packed",
+        )  # fmt: skip
+    row.button("Look at it", icon=":material/visibility:", on_click=_look, args=(own,), key="look_at_best")
+
+
+def _look(own: Choice) -> None:
+    st.session_state["picked"] = own
+
+
+def in_brief(point: Point) -> str:
+    """A point in a line of a list."""
+    used = " + ".join(point.techniques) or "baseline"
+    trained = f", trained {point.config.recovery.epochs} epochs" if point.config.recovery is not None else ""
+    return f"{figures.kilobytes(point.bytes)}, {point.accuracy:.2%}: {used}{trained}"
