@@ -129,5 +129,5 @@ class Goal:
 
     def in_words(self) -> str:
         if self.allowance is not None:
-            return f"the smallest file that loses at most {100 * self.allowance:g} points"
+            return f"the smallest file that loses at most {100 * self.allowance:g} pp"
         return f"the most accurate file of at most {self.size:,} bytes"

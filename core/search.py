@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,9 +33,11 @@ from core.models import Layer
 from core.space import START, Chosen, configuration, counts, draw, rank_at, recovery, resized, space, starts
 from core.stored import FORMAT
 from core.studies import (
+    CONFIG,
     HISTORY,
     POINT,
     Claimed,
+    Sampler,
     claim,
     finished,
     held,
@@ -52,8 +55,8 @@ DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01)
 OCTAVES = (2, 4, 6, 8, 10)
 """What the sensitivity scans try: shares of a layer's weights, and ranks in half octaves below break-even."""
 
-UNTRAINED_UNTIL, BRIEF_UNTIL = 0.2, 0.5
-"""Shares of the time after which the trials without training, and those of an epoch, are over."""
+SCANNED_UNTIL, UNTRAINED_UNTIL, BRIEF_UNTIL = 0.1, 0.2, 0.5
+"""Shares of the time after which the scans, the trials without training, and those of an epoch are over."""
 
 TRAININGS = 2
 """So many trainings share the rest of the time, where they are shorter than `MOST_EPOCHS` then."""
@@ -84,6 +87,9 @@ PARENTS = 3
 
 EIGHTHS_LEFT, HALF_OCTAVES_DOWN = 6, 5
 """Where a scale that did not count before begins."""
+
+SLOWER, LEAST_RATE = 3, 0.01
+"""A training that diverged is tried again with a learning rate so many times smaller, down to this."""
 
 RESIZING_STEPS = 8
 
@@ -156,11 +162,11 @@ def neighbour(chosen: Mapping[str, Any], layers: Sequence[Layer], used: Sequence
         if isinstance(distribution, CategoricalDistribution):
             changed[name] = dice.choice([other for other in distribution.choices if other != own])
         elif isinstance(distribution, IntDistribution):
-            step = dice.choice((-2, -1, 1, 2))
-            changed[name] = min(distribution.high, max(distribution.low, own + step))
+            near = [own + step for step in (-2, -1, 1, 2)]
+            changed[name] = dice.choice([value for value in near if distribution.low <= value <= distribution.high])
         elif isinstance(distribution, FloatDistribution):
-            factor = dice.choice((0.5, 0.7, 1.4, 2))
-            changed[name] = min(distribution.high, max(distribution.low, own * factor))
+            near = [own * factor for factor in (0.5, 0.7, 1.4, 2)]
+            changed[name] = dice.choice([value for value in near if distribution.low <= value <= distribution.high])
     middle = {"channels": EIGHTHS_LEFT, "rank": HALF_OCTAVES_DOWN}
     shares = [own for name, own in chosen.items() if name.startswith("density")]
     for name in known:  # what counts now and did not before
@@ -214,25 +220,29 @@ class Search:
     # Without training
 
     def scan(self) -> None:
-        """Enqueue first trials, from what each layer alone can bear; nothing where the study has trials already."""
+        """Enqueue first trials, from what each layer alone can bear; nothing where the study has trials already. What
+        there is no time for is left out: of every scan the same."""
         if self.studies.untrained.get_trials(deepcopy=False):
             return
-        rows, used = list[dict[str, Any]](), self.goal.techniques
-        scans: list[tuple[str, str, Sequence[Any]]] = [
-            ("pruning", "sparsity", [1 - density for density in DENSITIES]),
-            ("bits", "bits", tuning.WIDTHS),
-            ("low rank", "rank", OCTAVES),
+        shares = [1 - density for density in DENSITIES]
+        scans: dict[str, tuple[str, Sequence[Any]]] = {
+            "pruning": ("sparsity", shares), "bits": ("bits", tuning.WIDTHS), "low rank": ("rank", OCTAVES)
+        }  # fmt: skip
+        places = [
+            (place / len(values), setting, values[place], layer)
+            for setting, values in (scans[name] for name in self.goal.techniques if name in scans)
+            for place in range(len(values))
+            for layer in self.layers
         ]
-        for layer in self.layers:
-            for technique, setting, values in scans:
-                if technique in used:
-                    rows += [self._alone(layer, setting, value) for value in values]
-        for chosen in starts(rows, self.layers, used):
+        rows = []
+        for _, setting, value, layer in sorted(places, key=lambda place: place[0]):
+            if self.past(SCANNED_UNTIL):
+                break
+            rows.append(self._alone(layer, setting, value))
+        for chosen in starts(rows, self.layers, self.goal.techniques):
             self.studies.untrained.enqueue_trial(chosen)
 
     def _alone(self, layer: Layer, setting: str, value: Any) -> dict[str, Any]:
-        if self.past(1):
-            raise Stopped
         own = {setting: rank_at(value, layer) if setting == "rank" else value}
         result = self.bench.evaluate(self.name, START.with_layer(layer.name, **own))
         self.say(f"{layer.name} alone, {setting} {own[setting]:.3g}: {result.evaluation.accuracy:.2%}")
@@ -387,10 +397,20 @@ class Search:
 
     def train(self, trial: Trial, config: CompressionConfig) -> Point:
         """Recover, measure, and keep with the trial what another machine needs of it."""
-        assert config.recovery is not None
+        asked = config.recovery
+        assert asked is not None
         start = time.monotonic()
-        self.bench.recover(self.name, config, self._trained_on, self.should_stop)
-        self.seconds = (time.monotonic() - start) / config.recovery.epochs
+        try:
+            self.bench.recover(self.name, config, self._trained_on, self.should_stop)
+        except Diverged:
+            rate = asked.learning_rate / SLOWER
+            if rate < LEAST_RATE:
+                raise
+            self.say(f"Diverged; again with a learning rate of {rate:.2g}.")
+            config = replace(config, recovery=replace(asked, learning_rate=rate))
+            trial.set_user_attr(CONFIG, config.to_json())
+            return self.train(trial, config)
+        self.seconds = (time.monotonic() - start) / asked.epochs
         point = self.bench.point_of(self.bench.evaluate(self.name, config))
         content, history = self.bench.file_of(self.name, config)
         keep_packed(trial, content)
@@ -407,12 +427,22 @@ class Search:
     # All of it
 
     def run(self) -> None:
-        """The three stages; ends early where somebody stops it, and where there are no images to train with."""
+        """The three stages; where there are no images to train with, the first one has all the time."""
         if self.guided:
             self.scan()
-        untrained, brief, trained = self.studies
-        while not self.past(UNTRAINED_UNTIL):
-            untrained.optimize(self.look, n_trials=1, catch=(Claimed,))
+        self._look_until(UNTRAINED_UNTIL)
+        try:
+            self._train_until_the_end()
+        except data.DataError as error:
+            self.say(f"Nothing can be trained here. {error}")
+            self._look_until(1)
+
+    def _look_until(self, share: float) -> None:
+        while not self.past(share):
+            self.studies.untrained.optimize(self.look, n_trials=1, catch=(Claimed,))
+
+    def _train_until_the_end(self) -> None:
+        brief, trained = self.studies.brief, self.studies.trained
         if self.guided and not brief.get_trials(deepcopy=False):
             self.begin_sketches()
         while not self.past(BRIEF_UNTIL):
@@ -447,15 +477,13 @@ def default_storage(bench: Workbench) -> str:
     return f"sqlite:///{bench.cache / 'searches.sqlite'}"
 
 
-def open_studies(
-    bench: Workbench, name: str, goal: Goal, url: str, sampler: Callable[[], optuna.samplers.BaseSampler]
-) -> Studies:
+def open_studies(bench: Workbench, name: str, goal: Goal, url: str, sampler: Sampler) -> Studies:
     """The same baseline, images, file format and goal are the same studies, for every process that opens them."""
     about = [bench.baseline(name).sha256, data.fingerprint(), FORMAT, goal.in_words(), *goal.techniques]
     title = f"{goal.in_words()}, {sha256('|'.join(about).encode())[:12]}"
     return Studies(
-        open_study(url, f"{title}, untrained", 2, sampler()),
-        open_study(url, f"{title}, brief", 1, sampler()),
+        open_study(url, f"{title}, untrained", 2, sampler),
+        open_study(url, f"{title}, brief", 1, sampler),
         open_study(url, f"{title}, trained"),
     )
 
@@ -468,25 +496,28 @@ def run(
     storage: str | None = None,
     progress: Progress = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
-    sampler: Callable[[], optuna.samplers.BaseSampler] | None = None,
+    sampler: Sampler | None = None,
     out: Path | None = None,
+    seed: int | None = None,
 ) -> dict[str, Any]:
     """Search for so many minutes, the confirmation included; what an earlier search for the same goal found counts.
 
     storage : an Optuna storage URL, `default_storage` where not given
     sampler : makes what the trials are drawn by, without a beginning at the scans and without variations of the best
     out : where the files of the best go; where Export looks for them, if not given
+    seed : of what is drawn; one process with a seed repeats itself as far as its clock does
     Returns `trials`, how many configurations were measured, and `best`: `config`, `bytes`, `baseline_bytes`,
     `compression_ratio`, `accuracy`, `baseline_accuracy`, `difference` (validation), `test_accuracy`,
     `test_difference`, `path` (of the packed file); None where nothing meets the goal. Where it was stopped, nothing was
     confirmed on test, and those three are None. Raises StorageError, UnknownBaseline, ConfigError.
     """
-    draws = sampler or (lambda: optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=20))
+    draws = sampler or partial(optuna.samplers.TPESampler, seed=seed, multivariate=True, group=True)
     studies = open_studies(bench, name, goal, storage or default_storage(bench), draws)
     adopt(bench, name, studies)
     whole = 60 * minutes - min(CONFIRMATION_SECONDS, 15 * minutes)
     search = Search(
-        bench, name, goal, studies, whole, time.monotonic() + whole, should_stop, progress, guided=sampler is None
+        bench, name, goal, studies, whole, time.monotonic() + whole, should_stop, progress, guided=sampler is None,
+        dice=random.Random(seed),
     )  # fmt: skip
     with contextlib.suppress(Stopped, TrainingStopped, Cancelled, Finished):
         search.run()

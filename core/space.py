@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import Trial
 
 from core import low_rank
-from core.config import CompressionConfig, LayerConfig, LowRankMethod, RecoveryConfig, Score
+from core.config import FLOAT_BITS, CompressionConfig, LayerConfig, LowRankMethod, RecoveryConfig, Score
 from core.front import TECHNIQUES, techniques
 from core.models import Layer
 
@@ -23,6 +23,9 @@ START = CompressionConfig(
 """What every trial has: the ways to round that cost no bytes, and signals that integers can hold."""
 
 LEAST_DENSITY = 0.004
+WHOLE = 0.99
+"""A layer of which so much stays is not pruned."""
+
 EIGHTHS, HALF_OCTAVES, BITS = 8, 11, (2, 8)
 """Channels are searched in eighths of a layer's; ranks in half octaves below break-even, down to 1/32 of it."""
 
@@ -80,26 +83,27 @@ def draw(trial: Trial, layers: Sequence[Layer], used: Sequence[str]) -> Chosen:
 
 
 def configuration(chosen: Mapping[str, Any], layers: Sequence[Layer]) -> CompressionConfig:
-    """What choices mean."""
+    """What choices mean; those that change nothing are left out, so that equal networks have equal configurations."""
     own: dict[str, LayerConfig] = {}
     for layer in layers:
         name, width = layer.name, layer.shape[0]
         channels = max(1, round(chosen.get(f"channels {name}", EIGHTHS) / EIGHTHS * width))
-        octaves, density = chosen.get(f"rank {name}"), chosen.get(f"density {name}")
+        octaves = chosen.get(f"rank {name}")
         own[name] = LayerConfig(
             channels=channels if channels < width else None,
             rank=None if octaves is None else rank_at(octaves, layer),
-            sparsity=None if density is None else round(1 - density, 4),
+            sparsity=_sparsity(chosen.get(f"density {name}")),
             bits=chosen.get(f"bits {name}"),
         )
-    share = chosen.get("density")
-    return replace(
-        START,
-        layers=tuple(own.items()),
-        low_rank_method=chosen.get("method", START.low_rank_method),
-        score=chosen.get("score", START.score),
-        sparsity=None if share is None else round(1 - share, 4),
-    )
+    found = replace(START, layers=tuple(own.items()), sparsity=_sparsity(chosen.get("density")))
+    has = techniques(found)
+    if "pruning" in has:
+        found = replace(found, score=chosen["score"])
+    return replace(found, low_rank_method=chosen["method"]) if "low rank" in has else found
+
+
+def _sparsity(density: float | None) -> float | None:
+    return None if density is None or density >= WHOLE else round(1 - density, 4)
 
 
 def rank_at(octaves: int, layer: Layer) -> int:
@@ -108,13 +112,19 @@ def rank_at(octaves: int, layer: Layer) -> int:
 
 
 def resized(chosen: Mapping[str, Any], factor: float) -> Chosen:
-    """The same shape with fewer weights, or more: the odds of staying, d / (1 - d), times `factor`, in every layer."""
+    """The same shape with fewer weights, or more: the odds of staying, d / (1 - d), times `factor`, in every layer that
+    is pruned. Where each is whole, one threshold for the network prunes what has to go: it spares the small ones."""
+    densities = {name: own for name, own in chosen.items() if name.startswith("density")}
+    if densities and min(densities.values()) >= WHOLE:
+        shape = {name: own for name, own in chosen.items() if name not in densities}
+        return {**shape, "score": "lamp", "by layer": False, "density": _moved(WHOLE, factor)}
+    moved = {name: own if own >= WHOLE else _moved(own, factor) for name, own in densities.items()}
+    return {**chosen, **moved}
 
-    def moved(density: float) -> float:
-        odds = factor * min(density, 0.99) / (1 - min(density, 0.99))
-        return min(1.0, max(LEAST_DENSITY, odds / (1 + odds)))
 
-    return {name: moved(own) if name.startswith("density") else own for name, own in chosen.items()}
+def _moved(density: float, factor: float) -> float:
+    odds = factor * density / (1 - density)
+    return min(WHOLE, max(LEAST_DENSITY, odds / (1 + odds)))
 
 
 def starts(rows: Sequence[Mapping[str, Any]], layers: Sequence[Layer], used: Sequence[str]) -> list[Chosen]:
@@ -124,7 +134,7 @@ def starts(rows: Sequence[Mapping[str, Any]], layers: Sequence[Layer], used: Seq
 
     rows : `layer`, "rank", "sparsity" or "bits" with its value, and `lost`, a fraction of the images
     """
-    options = {layer.name: _options(layer, rows) for layer in layers}
+    options = {layer.name: _options(layer, rows, used) for layer in layers}
     known, found = space(layers, used), list[Chosen]()
     for power in range(SIZES):
         price = 10 ** (-7 + power / 4)
@@ -136,7 +146,7 @@ def starts(rows: Sequence[Mapping[str, Any]], layers: Sequence[Layer], used: Seq
         width = (EIGHTHS, 6, 4)[power % 3]
         narrower = {f"channels {layer.name}": width for layer in layers[:-1]} | {"narrow": width < EIGHTHS}
         whole = {"by layer": False, "score": "lamp", "density": max(LEAST_DENSITY, share)}
-        for more in ({}, narrower, whole, {**narrower, **whole}):
+        for more in (whole, {**narrower, **whole}, {}, narrower):
             every = {**chosen, **more}
             own = {name: every[name] for name in known if name in every and counts(name, every)}
             if own not in found:
@@ -144,7 +154,7 @@ def starts(rows: Sequence[Mapping[str, Any]], layers: Sequence[Layer], used: Seq
     return found
 
 
-def _options(layer: Layer, rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, Chosen]]:
+def _options(layer: Layer, rows: Sequence[Mapping[str, Any]], used: Sequence[str]) -> list[tuple[float, float, Chosen]]:
     """Accuracy lost, bytes, and choices, for every rank, density and bits that the scans tried on a layer."""
     name, alone = layer.name, [row for row in rows if row["layer"] == layer.name]
 
@@ -156,7 +166,7 @@ def _options(layer: Layer, rows: Sequence[Mapping[str, Any]]) -> list[tuple[floa
         numbers = layer.weights if octaves is None else rank_at(octaves, layer) * sum(layer.matrix_shape)
         factored = {f"factored {name}": octaves is not None, f"rank {name}": octaves}
         for sparsity, b in tried("sparsity", 0.0):
-            for bits, c in tried("bits", None)[1:] or [(32, 0.0)]:
+            for bits, c in tried("bits", None)[1:] or [(BITS[1] if "bits" in used else FLOAT_BITS, 0.0)]:
                 size = numbers * _entropy(1 - sparsity, bits) / 8
                 found.append((a + b + c, size, {**factored, f"density {name}": 1 - sparsity, f"bits {name}": bits}))
     return found

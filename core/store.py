@@ -112,8 +112,8 @@ class Store:
         return [(key, payload) for key, payload, digest in rows or [] if _seal(key, None, payload) == digest]
 
     def stamp(self, kind: str) -> object:
-        """Changes whenever entries of a kind come or go."""
-        return self._run("SELECT COUNT(*), MAX(rowid) FROM entries WHERE kind = ?", kind)
+        """Equal as long as the entries of a kind are the same; for those that nobody gets one by one."""
+        return self._run("SELECT COUNT(*), MAX(rowid), MAX(used) FROM entries WHERE kind = ?", kind)
 
     def keep(self, key: str) -> None:
         """From now on the entry, where there is one, is never evicted."""

@@ -9,6 +9,7 @@ import contextlib
 import sqlite3
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ POINT, CONFIG, HISTORY, PACKED = "point", "config", "history", "packed"
 """Attributes of a trial; a packed file lies in "packed 0", "packed 1", ..."""
 
 
+Sampler = Callable[[], optuna.samplers.BaseSampler]
+"""Makes what trials are drawn by."""
+
+
 class StorageError(OSError):
     """The storage of the studies cannot be used; the message says why, and never holds the URL's password."""
 
@@ -40,9 +45,7 @@ class Claimed(Exception):
     """Another trial has the same configuration."""
 
 
-def open_study(
-    url: str, title: str, objectives: int = 1, sampler: optuna.samplers.BaseSampler | None = None
-) -> optuna.Study:
+def open_study(url: str, title: str, objectives: int = 1, sampler: Sampler | None = None) -> optuna.Study:
     """The study of this title, made where it is new; all objectives are minimised. Raises StorageError."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -52,13 +55,13 @@ def open_study(
             study_name=title,
             directions=["minimize"] * objectives,
             load_if_exists=True,
-            sampler=sampler,
+            sampler=None if sampler is None else sampler(),
         )
     except ImportError as error:
         raise StorageError(
             f"The storage needs a driver that is not installed ({error}): install it with pip."
         ) from None
-    except (SQLAlchemyError, optuna.exceptions.OptunaError, ValueError, RuntimeError) as error:
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, ValueError, RuntimeError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StorageError(f"The storage of the search cannot be used: {reason}") from None
 

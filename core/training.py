@@ -24,6 +24,10 @@ from core.data import Split, normalize
 Progress = Callable[[dict[str, Any]], None]
 REPORT_SECONDS = 0.5
 MEANWHILE_STEPS = 40
+LEAST_STEP = 0.9
+"""The step of a grid keeps so much of itself in every update: where weights are small, a gradient could make it
+negative at once."""
+
 TEMPERATURE = 2.0
 """Softens predictions in distillation, so that what the teacher holds for less likely counts, too."""
 
@@ -254,7 +258,7 @@ def _optimizer(module: nn.Module, config: TrainingConfig) -> tuple[Any, Callable
     scales = [own for name, own in named if "scale" in name]
     groups = [
         {"params": [own for name, own in named if "scale" not in name], "weight_decay": config.weight_decay},
-        {"params": scales, "weight_decay": 0.0},
+        {"params": scales, "weight_decay": 0.0, "grids": True},
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "adam":
@@ -309,7 +313,12 @@ def _step(
     loss = _loss(logits.float(), y, config.label_smoothing, taught)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    grids = [own for group in optimizer.param_groups if group.get("grids") for own in group["params"]]
+    least = [LEAST_STEP * own.detach() for own in grids]
     optimizer.step()
+    with torch.no_grad():
+        for own, low in zip(grids, least, strict=True):
+            own.copy_(torch.maximum(own, low))
     return torch.stack([loss.detach() * len(y), (logits.detach().argmax(1) == y).sum().float()])
 
 

@@ -415,3 +415,50 @@ def test_a_random_network_is_no_better_than_it_says(run: Run, tmp_path: Path) ->
     share = torch.bincount(data.load("validation").labels).tolist()
     assert answer["accuracy"] in [count / 5_000 for count in share]
     assert answer["nonzero"] == sum(shape[0] for shape in MLP_SHAPES.values())
+
+
+def test_pareto_answers_with_the_front_of_what_was_measured(run: Run, file: Path) -> None:
+    for options in ([], ["--bits", "4"], ["--bits", "2"], ["--sparsity", "0.5"]):
+        run("evaluate", "--baseline", file, *options)
+    answer = run("pareto", "--baseline", file)
+    assert list(answer) == ["baseline", "points", "front"]
+    assert answer["points"] == 4
+    rows = answer["front"]
+    assert [row["bytes"] for row in rows] == sorted(row["bytes"] for row in rows)
+    assert [row["accuracy"] for row in rows] == sorted(row["accuracy"] for row in rows)
+    keys = ["bytes", "compression_ratio", "accuracy", "difference", "interval", "techniques", "recovered", "config"]
+    assert all(list(row) == keys for row in rows)
+    assert run("pareto", "--baseline", "mlp-course") == {"baseline": "mlp-course", "points": 0, "front": []}
+
+
+def test_search_answers_with_the_keys_that_were_agreed_and_leaves_the_file(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_on_few(monkeypatch)
+    limits = ("--allowance", "0.05", "--minutes", "0.2", "--techniques", "bits, pruning", "--out", tmp_path / "found")
+    answer = run("search", "--baseline", "mlp", *limits)
+    assert list(answer) == ["trials", "best"]
+    assert list(answer["best"]) == [
+        "config", "bytes", "baseline_bytes", "compression_ratio", "accuracy", "baseline_accuracy", "difference",
+        "test_accuracy", "test_difference", "path",
+    ]  # fmt: skip
+    path = Path(answer["best"]["path"])
+    assert path == tmp_path / "found" / "network.packed"
+    assert path.stat().st_size == answer["best"]["bytes"]
+    assert answer["best"]["difference"] >= -0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--minutes", "0"), "--minutes"),
+        (("--minutes", "99999"), "--minutes"),
+        (("--allowance", "2"), "allowance"),
+        (("--size", "0"), "size"),
+        (("--techniques", "magic"), "magic"),
+        (("--storage", "nonsense"), "storage"),
+        (("--baseline", "nobody"), "nobody"),
+    ],
+)
+def test_a_search_that_cannot_be_is_one_line(complaint: Run, options: tuple[str, ...], named: str) -> None:
+    assert named in complaint("search", *options)

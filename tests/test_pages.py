@@ -18,12 +18,13 @@ from streamlit.testing.v1 import AppTest
 from core import assignment, data, jobs, models, reproduce, tuning
 from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, RecoveryConfig
 from core.evaluation import Estimate
+from core.front import SEARCH, Goal, pareto
 from core.workbench import Early, Workbench
-from pages.parts import curves, figures, state
+from pages.parts import controls, curves, figures, state
 from pages.parts.presets import PRESETS
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAGES = ["baseline", "spectrum", "explore", "pruning", "quantization", "combination", "report", "export"]
+PAGES = ["baseline", "spectrum", "explore", "pruning", "quantization", "combination", "report", "compare", "export"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -787,3 +788,206 @@ def test_what_a_poll_reports_of_a_widget_undoes_no_choice(monkeypatch: pytest.Mo
     monkeypatch.setattr("pages.parts.controls._polled", lambda: True)
     app.get_by_key("w_bits").set_value("float32").run()
     assert choice(app).config == CompressionConfig(bits=4, activation_bits=4)
+
+
+# Compare, and lessons.
+
+
+def shown_points(app: AppTest) -> Any:
+    """The table of all points."""
+    return next(table.value for table in app.dataframe if "× smaller" in table.value.columns)
+
+
+def test_compare_shows_everything_that_was_measured_and_its_front(own_cache: Path) -> None:
+    bench = Workbench(own_cache)
+    configs = [CompressionConfig(bits=bits) for bits in (8, 4, 2)] + [CompressionConfig(sparsity=0.5)]
+    for config in configs:
+        bench.evaluate("mlp", config)
+    bench.evaluate("cnn", CompressionConfig(bits=7))
+    app = opened("compare", baseline="mlp", bits="3")
+    table = shown_points(app)
+    known = [point for point in bench.points() if point.baseline == "mlp"]
+    assert len(table) == len(known) >= 6, "this baseline's, with what is chosen now"
+    assert set(table["bytes"]) == {point.bytes for point in known}
+    front = pareto(known)
+    assert set(table["bytes"][table["front"]]) == {point.bytes for point in front}
+    said = " ".join(text.value for text in app.markdown)
+    assert f"**{len(known)}** measured networks, **{len(front)}** of them on the front" in said
+    best = Goal(0.01).best(known)
+    assert best is not None
+    assert figures.kilobytes(best.bytes) in said
+    assert len(app.get("vega_lite_chart")) == 2
+    bench.turns.close()
+
+
+def test_filters_leave_what_uses_nothing_else(own_cache: Path) -> None:
+    bench = Workbench(own_cache, "searched")
+    for config in (CompressionConfig(bits=4), CompressionConfig(sparsity=0.5), CompressionConfig(bits=4, sparsity=0.5)):
+        bench.evaluate("mlp", config)
+    app = opened("compare", baseline="mlp", sparsity="0.2", bits="8")
+    app.get_by_key("w_techniques").set_value(["bits"]).run()
+    assert set(shown_points(app)["by"]) == {"bits", "baseline"}
+    app.get_by_key("w_origins").set_value(["searched"]).run()
+    assert list(shown_points(app)["by"]) == ["bits", "baseline"]
+    app.get_by_key("w_trained").set_value("trained").run()
+    assert "No point is left by the filters" in app.info[0].value
+    assert not app.exception
+    bench.turns.close()
+
+
+def test_a_point_is_opened_exported_pinned_compared_and_deleted(own_cache: Path) -> None:
+    bench, own = Workbench(own_cache), CompressionConfig(bits=4)
+    bench.evaluate("mlp", own)
+    app = opened("compare", baseline="mlp", sparsity="0.9")
+    app.session_state["picked"] = state.Choice("mlp", own)
+    app.run()
+    result = bench.evaluate("mlp", own)
+    assert metrics(app)["Accuracy, validation"] == f"{result.evaluation.accuracy:.2%}"
+    app.button(key="pin_point").click().run()
+    assert app.session_state["pins"] == (state.Choice("mlp", own),)
+    app.session_state["picked"] = state.Choice("mlp", CompressionConfig(sparsity=0.9))
+    app.run()
+    pin = next(option for option in app.selectbox(key="w_compared").options if option.startswith("pin 1"))
+    app.selectbox(key="w_compared").set_value(pin).run()
+    step = bench.compare(bench.evaluate("mlp", CompressionConfig(sparsity=0.9)), result)
+    assert any(figures.change(step) in text.value for text in app.markdown)
+    app.session_state["picked"] = state.Choice("mlp", own)
+    app.run()
+    app.button(key="to_explore").click().run()
+    assert choice(app).config == own
+    assert app.title[0].value == "Explore"
+    app.switch_page("pages/compare.py").run()
+    app.button(key="to_export").click().run()
+    assert app.title[0].value == "Export"
+    assert metrics(app)["File"] == figures.kilobytes(result.bytes)
+    app.switch_page("pages/compare.py").run()
+    app.button(key="delete_point").click().run()
+    assert own not in [point.config for point in bench.points()]
+    assert app.session_state["pins"] == ()
+    assert not app.exception
+    bench.turns.close()
+
+
+def searching(cache: Path, **ends: Any) -> None:
+    """A search as its job's process leaves it."""
+    goal = Goal(0.01)
+    request = {"kind": SEARCH, "baseline": "mlp", "goal": goal.to_request(), "minutes": 10.0}
+    leave_result(cache, request, ends)
+
+
+def test_the_search_is_asked_for_and_its_answer_leaves_a_file(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(Workbench, "submit_search", lambda self, *about: asked.append(about))
+    app = opened("compare", baseline="mlp")
+    app.number_input(key="w_goal_allowance").set_value(2.0).run()
+    app.number_input(key="w_goal_minutes").set_value(3.0).run()
+    app.get_by_key("w_goal_techniques").set_value(["bits", "pruning"]).run()
+    app.button(key="start_search").click().run()
+    app.get_by_key("w_goal").set_value("best").run()
+    app.number_input(key="w_goal_size").set_value(20.0).run()
+    app.button(key="start_search").click().run()
+    used = ("pruning", "bits")
+    assert asked == [("mlp", Goal(0.02, techniques=used), 3.0), ("mlp", Goal(size=20 * 1024, techniques=used), 3.0)]
+
+    config = CompressionConfig(bits=4, clip="mse")
+    bench = Workbench(own_cache)
+    bench.export("mlp", config, bench.export_folder("mlp", config), ("packed",))
+    result = bench.evaluate("mlp", config)
+    best = {
+        "config": json.loads(config.to_json()), "bytes": result.bytes, "baseline_bytes": result.baseline_bytes,
+        "compression_ratio": result.compression_ratio, "accuracy": result.evaluation.accuracy,
+        "baseline_accuracy": result.baseline.accuracy, "difference": result.comparison.difference,
+        "test_accuracy": 0.9, "test_difference": -0.001, "path": "somewhere",
+    }  # fmt: skip
+    searching(own_cache, trials=17, best=best)
+    app.run()
+    said = " ".join(text.value for text in app.markdown)
+    assert "17 networks measured" in said
+    assert "confirmed on the 10,000 test images: **90.00%** (-0.10 pp)" in said
+    taken = next(own for own in app.get("download_button") if "network.packed" in own.proto.label)
+    assert f"{result.bytes:,} bytes" in taken.proto.label
+    app.button(key="look_at_best").click().run()
+    assert metrics(app)["File"] == figures.kilobytes(result.bytes)
+    bench.turns.close()
+
+
+def test_a_search_that_found_nothing_says_so_and_may_go_on(own_cache: Path) -> None:
+    searching(own_cache, trials=3, best=None)
+    app = opened("compare", baseline="mlp")
+    assert "none is the smallest file that loses at most 1 pp" in app.warning[0].value
+    assert any(button.label == "Go on for 10 minutes" for button in app.button)
+    app.button(key="dismiss_search").click().run()
+    assert not app.warning
+    assert not app.exception
+
+
+def test_figures_wait_for_a_guess_and_then_both_are_there() -> None:
+    app = opened(baseline="mlp", bits="4", reveal="0")
+    assert not app.metric
+    assert not app.get("vega_lite_chart")
+    button(app, "Show me").click().run()
+    assert "Write what accuracy you expect" in app.warning[0].value
+    app.number_input(key="w_guess_accuracy").set_value(80.0)
+    app.number_input(key="w_guess_size").set_value(100.0)
+    button(app, "Show me").click().run()
+    result = Workbench().evaluate("mlp", CompressionConfig(bits=4))
+    said = " ".join(text.value for text in app.info)
+    assert f"You guessed **80.0%**; it has **{result.evaluation.accuracy:.2%}**" in said
+    assert "You guessed **100.0 KB**" in said
+    assert metrics(app)["Accuracy, validation"] == f"{result.evaluation.accuracy:.2%}"
+    app.select_slider(key="w_bits").set_value(2).run()
+    assert not app.metric, "the next setting waits for the next guess"
+    assert app.query_params["reveal"] == "0"
+    app.switch_page("pages/export.py").run()
+    assert not app.metric, "no other page gives it away"
+    app.switch_page("pages/compare.py").run()
+    assert not app.get("vega_lite_chart")
+    assert app.query_params["reveal"] == "0"
+
+
+def test_a_link_leaves_controls_out_and_what_it_sets_holds() -> None:
+    app = opened(baseline="mlp", bits="4", hide="bits,activations,layers,scenarios")
+    assert [own.label for own in app.slider if "kept" in own.label] == ["Rank kept", "Channels kept"]
+    assert not [own for own in app.select_slider if own.key == "w_bits"]
+    assert not [own for own in app.toggle if own.key == "w_activations"]
+    assert not [own for own in app.selectbox if own.key == "w_preset"]
+    assert choice(app).config == CompressionConfig(bits=4)
+    app.slider(key="w_sparsity").set_value(50.0).run()
+    assert choice(app).config == CompressionConfig(bits=4, sparsity=0.5)
+    assert app.query_params["hide"] == "bits,activations,layers,scenarios"
+    half = opened(baseline="mlp", bits="4", hide="bits")
+    half.toggle(key="w_activations").set_value(True).run()
+    assert choice(half).config == CompressionConfig(bits=4, activation_bits=4)
+
+
+def test_a_lesson_that_makes_no_sense_is_left_out_and_said() -> None:
+    app = opened(baseline="mlp", hide="rank,magic", reveal="maybe")
+    said = " ".join(warning.value for warning in app.warning)
+    assert "magic" in said
+    assert "reveal=maybe" in said
+    assert "w_rank" not in [own.key for own in app.slider]
+    assert metrics(app)
+    only = opened(reveal="0")
+    assert choice(only) == state.Choice("cnn", state.START), "a lesson alone changes no setting"
+
+
+def test_a_teacher_makes_the_link_on_the_page() -> None:
+    app = opened(baseline="mlp", bits="4")
+    app.session_state["w_lesson"] = True
+    app.run()
+    app.multiselect(key="w_hide").set_value(["rank", "lesson"]).run()
+    assert app.query_params["hide"] == "rank,lesson"
+    assert not [own for own in app.multiselect if own.key == "w_hide"]
+    assert "w_rank" not in [own.key for own in app.slider]
+
+
+def test_the_smallest_known_within_a_point_is_one_click_away(own_cache: Path) -> None:
+    bench = Workbench(own_cache)
+    for bits in (8, 5, 2):
+        bench.evaluate("mlp", CompressionConfig(bits=bits))
+    app = opened(baseline="mlp")
+    app.selectbox(key="w_preset").set_value(controls.SMALLEST).run()
+    best = Goal(0.01).best([point for point in bench.points() if point.baseline == "mlp"])
+    assert best is not None
+    assert choice(app).config == best.config
+    bench.turns.close()

@@ -364,3 +364,33 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
                 write_atomically(path, b"after")
         assert path.read_bytes() == b"before"
         assert list(path.parent.iterdir()) == [path]
+
+
+def test_all_of_a_kind_come_in_the_order_in_which_they_were_made_and_damaged_ones_do_not(
+    store: Store, root: Path
+) -> None:
+    assert store.all("point") == []
+    stamps = [store.stamp("point")]
+    for number in range(5):
+        store.put(f"key {number}", "point", b"%d" % number)
+        store.put(f"other {number}", "evaluation", b"more")
+        stamps.append(store.stamp("point"))
+    assert store.all("point") == [(f"key {number}", b"%d" % number) for number in range(5)]
+    edit(root, "UPDATE entries SET payload = ? WHERE key = ?", b"17", "key 2")
+    assert [key for key, _ in store.all("point")] == ["key 0", "key 1", "key 3", "key 4"]
+    store.delete("key 4")
+    store.put("key 5", "point", b"another in its place")
+    stamps.append(store.stamp("point"))
+    assert len({str(stamp) for stamp in stamps}) == len(stamps), "a stamp tells that something came or went"
+
+
+def test_what_was_kept_later_is_not_evicted(root: Path) -> None:
+    store = Store(root, limit=10_000)
+    store.put("pinned", "evaluation", bytes(4_000))
+    store.keep("pinned")
+    store.keep("nothing of that name")
+    for number in range(20):
+        store.put(f"key {number}", "evaluation", bytes(4_000))
+    assert store.get("pinned") is not None
+    assert store.get("key 0") is None
+    store.close()

@@ -127,6 +127,24 @@ def test_the_step_of_a_grid_that_leaves_its_range_is_said(training_images: Split
         training.fit(module, QUICK["mlp"], training_images, held_out, print, lambda: False, torch.device("cpu"))
 
 
+def test_a_gradient_takes_at_most_a_tenth_of_the_step_of_a_grid() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.free = nn.Parameter(torch.tensor([0.5])), nn.Parameter(torch.tensor([0.5]))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.scale + self.free) * x.flatten(1)[:, :10]
+
+    module, y = Scaled(), torch.zeros(8, dtype=torch.long)
+    x = torch.ones(8, 1, 28, 28)
+    x[:, :, 0, 0] = -50  # the larger the sum, the worse for class 0
+    optimizer, _ = training._optimizer(module, replace(QUICK["mlp"], learning_rate=1.0, weight_decay=0.0))
+    training._step(module, x, y, QUICK["mlp"], optimizer, torch.device("cpu"), None)
+    assert module.free.item() < 0
+    assert module.scale.item() == pytest.approx(0.5 * training.LEAST_STEP)
+
+
 def test_steps_do_not_decay() -> None:
     module = models.build("mlp")
     module.fc1.scale = nn.Parameter(torch.tensor([0.1]))
@@ -169,11 +187,11 @@ def test_an_epoch_shows_every_image_at_most_once_and_flips_half_of_them(training
     labels, generator = torch.arange(1_000), torch.Generator().manual_seed(0)
     recipe = TrainingConfig("mlp", epochs=1, batch_size=64, flips=True)
     batches = list(training._batches(images, labels, recipe, generator))
-    seen = torch.cat([y for _, y in batches])
+    seen = torch.cat([y for _, y, _ in batches])
     assert len(seen) == 1_000 // 64 * 64
     assert len(seen.unique()) == len(seen)
     assert not torch.equal(seen, seen.sort().values)
-    x = torch.cat([x for x, _ in batches])
+    x = torch.cat([x for x, _, _ in batches])
     flipped = (x == data.normalize(images[seen].flip(2))).flatten(1).all(1)
     straight = (x == data.normalize(images[seen])).flatten(1).all(1)
     assert (flipped | straight).all()

@@ -23,8 +23,9 @@ from core import artifact, compression, data, evaluation, jobs, models, training
 from core.config import CompressionConfig, ConfigError, LayerConfig, RecoveryConfig, TrainingConfig
 from core.evaluation import Latency
 from core.files import sha256
+from core.front import Goal
 from core.models import Baseline, BaselineError
-from core.stored import StoredNetwork
+from core.stored import FormatError, StoredNetwork
 from core.turns import Ticket
 from core.workbench import SHIPPED, Early, NotRecovered, Result, UnknownBaseline, Workbench
 
@@ -846,3 +847,102 @@ def test_what_was_trained_after_compression_is_listed(bench: Workbench, small: s
 def test_a_page_can_show_the_source_of_what_it_computed() -> None:
     assert "Eckart" in workbench.source("core.low_rank.factorize")
     assert workbench.source("core.pruning.keep_mask").startswith("def keep_mask(")
+
+
+# Points: everything that was measured.
+
+
+def test_what_any_session_measured_is_a_point_with_the_figures_of_its_result(bench: Workbench, small: str) -> None:
+    configs = [CompressionConfig(), SOME, CompressionConfig(bits=3)]
+    results = [bench.evaluate(small, config) for config in configs]
+    bench.evaluate(small, SOME, "test")
+    other = Workbench(bench.cache)
+    for each in (bench, other):
+        points = each.points()
+        assert [point.config for point in points] == configs, "validation only, each once"
+        for point, result in zip(points, results, strict=True):
+            assert (point.accuracy, point.bytes, point.loss) == (
+                result.evaluation.accuracy, result.bytes, result.evaluation.loss
+            )  # fmt: skip
+            assert (point.low, point.high) == result.comparison.interval
+            assert (point.difference, point.compression_ratio) == (
+                result.comparison.difference, result.compression_ratio
+            )  # fmt: skip
+            assert (point.origin, point.sha256) == ("explored", bench.baseline(small).sha256)
+    third = other.evaluate(small, CompressionConfig(bits=5))
+    assert bench.points()[-1].config == third.config, "what another process measured appears"
+    other.turns.close()
+
+
+def test_a_point_that_is_removed_is_gone_with_all_that_was_made_of_it(
+    bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_on_few(monkeypatch)
+    config = CompressionConfig(sparsity=0.5, recovery=RecoveryConfig(epochs=1, learning_rate=0.01))
+    bench.recover(small, config)
+    bench.export(small, config, bench.export_folder(small, config), ("packed",))
+    assert bench.exported(small, config) is not None
+    bench.remove(small, config)
+    assert bench.exported(small, config) is None
+    assert bench.history(small, config) is None
+    assert bench.known(small, config) is None
+    assert bench.known(small, config, "test") is None
+    assert config not in [point.config for point in bench.points()]
+    with pytest.raises(NotRecovered):
+        bench.evaluate(small, config)
+
+
+def test_what_was_pinned_or_searched_for_outlives_everything_else(tmp_path: Path, baseline: Baseline) -> None:
+    for origin, pinned in (("searched", False), ("explored", True), ("explored", False)):
+        bench = Workbench(tmp_path / f"{origin} {pinned}", origin)
+        name = bench.add_baseline(baseline, "small", "loaded")
+        bench.evaluate(name, SOME)
+        if pinned:
+            bench.keep(name, SOME)
+        bench.store.limit = 1
+        bench.store.put("large", "evaluation", bytes(10_000))
+        assert (SOME in [point.config for point in bench.points()]) == (pinned or origin == "searched")
+        assert pinned == (bench.store.get(bench._key(baseline, SOME, "validation")) is not None)
+        bench.turns.close()
+        bench.store.close()
+
+
+def test_a_point_of_another_version_is_no_point(bench: Workbench, small: str) -> None:
+    bench.evaluate(small, SOME)
+    bench.store.put("point/older", "point", b'{"accuracy": 1.0}')
+    bench.store.put("point/none", "point", b"nothing")
+    assert {point.config for point in bench.points()} == {SOME, CompressionConfig()}
+    assert bench.store.get("point/older") is None
+
+
+def test_a_network_of_another_machine_is_kept_only_where_it_is_what_it_says(
+    bench: Workbench, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_on_few(monkeypatch)
+    config = replace(SOME, recovery=RecoveryConfig(epochs=1, learning_rate=0.01))
+    bench.recover(small, config)
+    content, history = bench.file_of(small, config)
+    there = Workbench(tmp_path / "there")
+    there.add_baseline(bench.baseline(small), "small", "loaded")
+    with pytest.raises(FormatError, match="another network"):
+        there.adopt(small, SOME, content, history)
+    with pytest.raises(FormatError):
+        there.adopt(small, config, content[:-3], history)
+    assert there.history(small, config) is None
+    there.adopt(small, config, content, history)
+    here, found = bench.evaluate(small, config), there.evaluate(small, config)
+    assert torch.equal(here.evaluation.predictions, found.evaluation.predictions)
+    assert found.bytes == here.bytes == len(content)
+    assert (small, config) in there.recovered()
+    there.turns.close()
+    there.store.close()
+
+
+def test_a_search_is_a_job_that_can_always_go_on(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(Workbench, "_submit", lambda self, request, again: asked.append(request) or str(again({})))
+    assert bench.submit_search("mlp", Goal(0.01), 10) == "True"
+    assert Goal(**json.loads(json.dumps(asked[0]))["goal"]) == Goal(0.01)
+    for minutes in (0, -1, workbench.MOST_MINUTES + 1):
+        with pytest.raises(ConfigError, match="minutes"):
+            bench.submit_search("mlp", Goal(0.01), minutes)

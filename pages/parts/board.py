@@ -26,6 +26,10 @@ HELP_TRAINED = "Trained after compression, or not."
 HELP_ORIGIN = """Explored: on a page or by a command. Reproduced: in one of the course's experiments. Searched: in a
 search for the smallest file."""
 TRAINED = {"all": "All", "trained": "Trained", "not": "Not trained"}
+AXES = {"near": "Near the baseline", "all": "Whole"}
+NEAR = 0.06
+"""So far below the baseline the accuracy axis goes, where it is not shown as a whole."""
+
 FEW = 16
 """With fewer points than this the page measures a few by itself."""
 
@@ -36,6 +40,7 @@ class Shown(NamedTuple):
     techniques: tuple[str, ...]
     trained: str
     origins: tuple[str, ...]
+    near: bool
 
     def lets(self, point: Point) -> bool:
         kind = {"all": True, "trained": point.recovered, "not": not point.recovered}[self.trained]
@@ -51,8 +56,12 @@ def filters() -> Shown:
         "Training", list(TRAINED), format_func=lambda name: TRAINED.get(name, name), default="all", required=True,
         key="w_trained", help=HELP_TRAINED,
     )  # fmt: skip
+    near = st.segmented_control(
+        "Accuracy axis", list(AXES), format_func=lambda name: AXES.get(name, name), default="near", required=True,
+        key="w_axis",
+    )  # fmt: skip
     origins = st.pills("From", ORIGINS, selection_mode="multi", default=ORIGINS, key="w_origins", help=HELP_ORIGIN)
-    return Shown(tuple(used), trained if trained in TRAINED else "all", tuple(origins))
+    return Shown(tuple(used), trained if trained in TRAINED else "all", tuple(origins), near == "near")
 
 
 def points(baseline: str) -> list[Point]:
@@ -103,20 +112,21 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, few: bool, wait
     st.markdown(_in_words(let, best, goal))
     clicks = st.session_state.get("point_clicks", 0)  # a chart that was clicked comes back without its selection
     key = f"front_{clicks}"
+    whole = known[0].accuracy - known[0].difference  # the baseline's accuracy
     frame = _frame(let, best, own)
+    floor = whole - max(NEAR, 2 * (goal.allowance or 0)) if shown.near else 0.0
+    frame = frame[frame["accuracy"] >= floor]
+    if frame.empty:
+        st.info("No point is so near the baseline: show the whole axis.", icon=":material/zoom_out:")
+        return
     st.altair_chart(
-        charts.legible(charts.front(frame, goal.allowance, _reference(known, own))),
+        charts.legible(charts.front(frame, goal.allowance, whole)),
         key=key,
         on_select=lambda: _pick(key, baseline),
         selection_mode="place",
         width="stretch",
         alt=f"Accuracy against file size of {len(let)} networks; {len(best)} of them are on the front",
     )
-
-
-def _reference(known: list[Point], own: Choice) -> float:
-    """The accuracy of the baseline."""
-    return known[0].accuracy - known[0].difference
 
 
 def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:

@@ -576,13 +576,10 @@ def front(rows: pd.DataFrame, allowance: float | None, baseline: float) -> alt.L
     """Accuracy against file size, with the front as steps, intervals of what is on it, the baseline and the allowance.
     Columns KB, accuracy, low, high, change, ratio, kind, by, settings, front, picked, pin, config. Points can be
     clicked: the selection "place" has their `config`."""
-    low = float(rows["accuracy"][rows["front"]].min())
-    floor = max(0.0, min(low, baseline - 0.03) - 0.005)
+    floor, top = float(rows["accuracy"].min()), max(float(rows["accuracy"].max()), baseline)
     x = alt.X("KB:Q", title="KB in the file (logarithmic)", scale=alt.Scale(type="log", nice=False, padding=20))
-    y = alt.Y(
-        "accuracy:Q", title="accuracy, validation", axis=alt.Axis(format=".1%"),
-        scale=alt.Scale(domain=[floor, float(rows["accuracy"].max()) + 0.004], nice=False, clamp=True),
-    )  # fmt: skip
+    scale = alt.Scale(domain=[min(floor, baseline - 0.012) - 0.002, top + 0.004], nice=False, zero=False)
+    y = alt.Y("accuracy:Q", title="accuracy, validation", axis=alt.Axis(format=".1%"), scale=scale)
     kinds = list(TRAINED_COLOURS)
     tooltip = [
         alt.Tooltip("KB:Q", format=",.1f"), alt.Tooltip("accuracy:Q", format=".2%"),
@@ -600,14 +597,15 @@ def front(rows: pd.DataFrame, allowance: float | None, baseline: float) -> alt.L
     )
     best = base.transform_filter("datum.front")
     steps = best.mark_line(color=PINNED, strokeWidth=2, interpolate="step-after").encode(y=y)
-    spans = best.mark_rule(strokeWidth=1.5, color=NEUTRAL, opacity=0.6, clip=True).encode(y=alt.Y("low:Q"), y2="high:Q")
+    spans = best.mark_rule(strokeWidth=1.5, color=NEUTRAL, opacity=0.6, clip=True)
+    spans = spans.encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
     here = base.transform_filter("datum.picked").mark_point(size=420, strokeWidth=3, color=LOST).encode(y=y)
     pins = base.transform_filter("datum.pin != ''")
     mark = pins.mark_point(shape="diamond", filled=True, size=220, color=PINNED, opacity=1).encode(y=y)
     name = pins.mark_text(dy=-16, fontSize=FONT - 1, fontWeight="bold", color=PINNED).encode(y=y, text="pin:N")
-    whole = alt.Chart().mark_rule(color=BASELINE, strokeWidth=1.5).encode(y=alt.datum(baseline))
-    lines = [whole]
+    whole = alt.Chart().mark_rule(color=BASELINE, strokeWidth=1.5)
+    lines = [whole.encode(y=alt.YDatum(baseline, scale=scale))]
     if allowance is not None:
         edge = alt.Chart().mark_rule(color=LOST, strokeDash=[5, 4], strokeWidth=2)
-        lines.append(edge.encode(y=alt.datum(baseline - allowance)))
+        lines.append(edge.encode(y=alt.YDatum(baseline - allowance, scale=scale)))
     return alt.layer(*lines, steps, spans, points.add_params(place), here, mark, name).properties(height=430)

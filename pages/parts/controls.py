@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, TrainingConfig
+from core.front import Goal
 from pages.parts import lesson, state
 from pages.parts.presets import PRESETS
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from core.workbench import Result
 
+SMALLEST = "Smallest within 1 pp, of all that was measured"
 ALL = 100
 FLOAT = "float32"
 BIT_CHOICES = [2, 3, 4, 5, 6, 7, 8, FLOAT]
@@ -94,7 +96,7 @@ def step_controls() -> None:
         return
     st.selectbox(
         "Scenario",
-        list(PRESETS),
+        [SMALLEST, *PRESETS],
         index=None,
         placeholder="Go to a scenario of the course",
         key="w_preset",
@@ -109,6 +111,12 @@ def _go_to_preset() -> None:
     st.session_state["w_preset"] = None
     if name in PRESETS:
         state.choose(*PRESETS[name])
+    if name == SMALLEST:
+        choice, bench = state.current(), state.workbench()
+        sha256 = bench.baseline(choice.baseline).sha256
+        best = Goal(allowance=0.01).best(point for point in bench.points() if point.sha256 == sha256)
+        if best is not None:
+            state.choose(config=best.config)
 
 
 def baseline_picker() -> None:

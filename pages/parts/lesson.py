@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.parts import state
+from core.config import CompressionConfig
+from pages.parts import figures, state
 
 if TYPE_CHECKING:
     from streamlit.elements.lib.mutable_expander_container import ExpanderContainer
@@ -67,8 +68,13 @@ def wait_for_guess(choice: state.Choice) -> None:
     """Where the link asks for guesses: nothing more of the page until one was written for this choice."""
     if state.lesson().get("reveal") != "0" or choice in _guesses():
         return
-    with st.form("guess", width=560):
-        st.markdown("**What do you expect?** Write a guess; then you see both.")
+    before = state.workbench().evaluate(choice.baseline, CompressionConfig())
+    with st.form("guess", width=640):
+        st.markdown(
+            f"**What do you expect** of {figures.settings(choice.config)}? Uncompressed the network has "
+            f"{before.evaluation.accuracy:.1%} on validation and {figures.kilobytes(before.baseline_bytes)}. Write a "
+            "guess; then you see both."
+        )
         left, right = st.columns(2)
         accuracy = left.number_input("Accuracy, %", 0.0, 100.0, None, 0.5, key="w_guess_accuracy")
         kilobytes = right.number_input("File, KB", 0.0, None, None, 1.0, key="w_guess_size")

@@ -1,0 +1,106 @@
+"""The front is what no point dominates; a goal picks from it."""
+
+import pytest
+from conftest import configurations
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig, RecoveryConfig
+from core.front import TECHNIQUES, Goal, Point, pareto, techniques
+from core.models import Baseline
+
+
+def point(size: int, accuracy: float, config: CompressionConfig | None = None) -> Point:
+    about = (config or CompressionConfig(), accuracy, accuracy - 0.9, accuracy - 0.91, accuracy - 0.89, 0.3)
+    return Point("cnn", "0" * 64, *about, size, 1_000, "searched")
+
+
+def dominates(a: Point, b: Point) -> bool:
+    return (
+        a.bytes <= b.bytes and a.accuracy >= b.accuracy and (a.bytes, a.accuracy) != (b.bytes, b.accuracy)
+    )  # the definition, word by word
+
+
+PLACES = st.lists(st.tuples(st.integers(1, 12), st.integers(0, 12)), max_size=25)
+
+
+@given(PLACES)
+def test_the_front_is_exactly_what_nothing_dominates(places: list[tuple[int, int]]) -> None:
+    points = [point(size, right / 12) for size, right in places]
+    front = pareto(points)
+    expected = {(p.bytes, p.accuracy) for p in points if not any(dominates(other, p) for other in points)}
+    assert [(p.bytes, p.accuracy) for p in front] == sorted(expected)
+    assert all(any(own is p for p in points) for own in front)
+
+
+@given(PLACES, st.integers(0, 12), st.integers(1, 12))
+def test_the_best_of_a_goal_is_on_the_front(places: list[tuple[int, int]], right: int, size: int) -> None:
+    points = [point(own, accuracy / 12) for own, accuracy in places]
+    for goal in (Goal(allowance=max(0.0, 0.9 - right / 12)), Goal(size=size)):
+        best, fits = goal.best(points), [p for p in points if goal.met_by(p)]
+        assert (best is None) == (not fits)
+        if best is not None:
+            places_on = [(p.bytes, p.accuracy) for p in pareto(points)]
+            assert (best.bytes, best.accuracy) in places_on
+            key = (lambda p: -p.bytes) if goal.allowance is not None else (lambda p: p.accuracy)
+            assert key(best) == max(map(key, fits))
+
+
+def test_an_allowance_counts_images_and_not_floats() -> None:
+    exact = point(10, 0.89)
+    assert Goal(allowance=0.01).met_by(exact)
+    assert not Goal(allowance=0.0099).met_by(exact)
+    assert Goal(size=10).met_by(exact)
+    assert not Goal(size=9).met_by(exact)
+
+
+@pytest.mark.parametrize(
+    ("about", "named"),
+    [
+        ({}, "one of the two"),
+        ({"allowance": 0.01, "size": 4}, "one of the two"),
+        ({"allowance": -0.1}, "allowance"),
+        ({"allowance": 1.0}, "allowance"),
+        ({"size": 0}, "size"),
+        ({"size": 5, "techniques": ()}, "techniques"),
+        ({"size": 5, "techniques": ("magic",)}, "magic"),
+    ],
+)
+def test_a_goal_outside_its_range_says_what_is_wrong(about: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        Goal(**about)  # type: ignore[arg-type]
+
+
+def test_equal_goals_are_equal_however_their_techniques_are_ordered() -> None:
+    assert Goal(0.01, techniques=("bits", "pruning")) == Goal(0.01, techniques=("pruning", "bits"))
+    goal = Goal(size=4_000, techniques=("low rank",))
+    assert Goal(**goal.to_request()) == goal
+
+
+@pytest.mark.parametrize(
+    ("config", "used"),
+    [
+        (CompressionConfig(), ()),
+        (CompressionConfig(activation_bits=8), ()),
+        (CompressionConfig(sparsity=0.0), ()),
+        (CompressionConfig(layers={"fc1": LayerConfig(rank=DENSE, bits=32)}), ()),
+        (CompressionConfig(sparsity=0.1, bits=4), ("pruning", "bits")),
+        (CompressionConfig(channel_share=0.5, rank_share=0.5), ("channels", "low rank")),
+        (CompressionConfig(layers={"fc1": LayerConfig(3, 2, 0.1, 4)}), TECHNIQUES),
+    ],
+)
+def test_techniques_are_what_makes_it_smaller(config: CompressionConfig, used: tuple[str, ...]) -> None:
+    assert techniques(config) == used
+
+
+@given(st.data())
+def test_a_point_survives_json(mlp: Baseline, data: st.DataObject) -> None:
+    config = data.draw(configurations(mlp))
+    own = point(7, 0.5, config)
+    assert Point.from_json(own.to_json()) == own
+    assert not own.recovered
+
+
+def test_a_recovered_point_says_so() -> None:
+    assert point(7, 0.5, CompressionConfig(recovery=RecoveryConfig())).recovered
+    assert point(250, 0.5).compression_ratio == 4

@@ -1,0 +1,325 @@
+"""The search finds what it says, keeps it, goes on where it stopped, and its figures are those of the file."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from conftest import random_tensors, train_on_few
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from core import artifact, compression, data, models, search, studies
+from core.config import CompressionConfig, RecoveryConfig
+from core.evaluation import Estimate
+from core.front import Goal, Point, pareto
+from core.space import configuration, counts, space
+from core.workbench import Early, Workbench
+
+PROJECT = Path(__file__).resolve().parent.parent
+GOAL = Goal(allowance=0.05)
+KEYS = {
+    "config", "bytes", "baseline_bytes", "compression_ratio", "accuracy", "baseline_accuracy", "difference",
+    "test_accuracy", "test_difference", "path",
+}  # fmt: skip
+
+
+def point(size: int, lost: float) -> Point:
+    return Point("mlp", "0", CompressionConfig(), 0.9 - lost, -lost, -lost, -lost, 0.3, size, 10**6, "searched")
+
+
+# The laws that say what to try next.
+
+SIZES = st.floats(1e6, 1e8)
+
+
+@given(SIZES, st.floats(2e-3, 0.3), st.floats(2e-3, 0.3))
+def test_a_shape_on_its_curve_has_the_same_merit_everywhere(size: float, lost: float, goal: float) -> None:
+    there = search.at_loss(size, lost, goal)
+    assert search.at_loss(there, goal, lost) == pytest.approx(size)
+    here, moved = point(round(size), lost), point(round(there), goal)
+    charge = search.APART * abs(math.log(moved.bytes / here.bytes))
+    assert search.merit(moved, here.bytes) - charge == pytest.approx(search.merit(here, here.bytes), abs=2e-3)
+
+
+@given(st.floats(4e3, 1e5), st.floats(0.6, 2.5), st.floats(0.005, 0.05))
+def test_the_next_size_finds_the_allowance_on_a_power_law(edge: float, power: float, allowance: float) -> None:
+    def lost(size: float) -> float:
+        return search.AIM * allowance * (edge / size) ** power
+
+    tried = [(round(edge * 2.5), lost(edge * 2.5))]
+    for _ in range(12):
+        size = search.next_size(tried, allowance)
+        if size is None:
+            break
+        assert all(size != pytest.approx(was, rel=1e-3) for was, _ in tried), "no size is tried twice"
+        tried.append((round(size), lost(size)))
+    smallest = min(size for size, own in tried if own <= allowance)
+    assert edge * 0.85 < smallest < edge * 1.1
+
+
+@given(st.lists(st.tuples(st.integers(1_000, 100_000), st.floats(0, 0.3)), min_size=1, max_size=8))
+def test_the_next_size_lies_where_the_answer_may_be(tried: list[tuple[int, float]]) -> None:
+    size = search.next_size(tried, 0.01)
+    fits = [own for own, lost in tried if lost <= 0.01]
+    below = [own for own, lost in tried if lost > 0.01 and (not fits or own < min(fits))]
+    if size is not None:
+        assert not fits or size < min(fits)
+        assert not below or size > max(below)
+    else:
+        assert min(fits) / max(below) < search.CLOSE
+
+
+def test_only_surely_worse_is_hopeless() -> None:
+    early = Early(Estimate(500, 5_000, 0.80, 0.02), 1_000, 10)
+    assert search.hopeless(early, [point(1_000, 0.05)])
+    assert not search.hopeless(early, [point(1_001, 0.05)]), "a larger file says nothing"
+    assert not search.hopeless(early, [point(1_000, 0.09)]), "within the interval"
+    assert not search.hopeless(early, [])
+
+
+@given(st.integers(0, 10_000))
+def test_neighbours_are_choices_of_the_same_space(seed: int) -> None:
+    layers, dice = Workbench().baseline("cnn").layers, random.Random(seed)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    used = ("channels", "low rank", "pruning", "bits")
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
+    chosen = search.draw(trial, layers, used)
+    known = space(layers, used)
+    for _ in range(6):
+        after = search.neighbour(chosen, layers, used, dice)
+        assert set(after) == {name for name in known if name in after and counts(name, after)}
+        assert all(known[name]._contains(known[name].to_internal_repr(own)) for name, own in after.items())
+        assert after != chosen
+        compression.check(configuration(after, layers), layers)
+        chosen = after
+
+
+# The search itself, on few training images.
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The file of a small network that has learnt something: a trial takes a tenth of a second."""
+    folder = tmp_path_factory.mktemp("small")
+    shapes = {"fc1": (96, 784), "fc2": (64, 96), "fc3": (32, 64), "fc4": (10, 32)}
+    path, bench = folder / "small.safetensors", Workbench(folder / "cache")
+    path.write_bytes(models.to_bytes(models.Baseline("raw", random_tensors(shapes))))
+    taught = CompressionConfig(recovery=RecoveryConfig(epochs=20, learning_rate=0.05))
+    with pytest.MonkeyPatch.context() as patch:
+        train_on_few(patch)
+        bench.recover(str(path), taught)
+    layers = bench.network(str(path), taught).layers
+    tensors = {f"{own.layer.name}.weight": own.tensors[0].weight() for own in layers}
+    tensors |= {f"{own.layer.name}.bias": own.bias for own in layers}
+    path.write_bytes(models.to_bytes(models.Baseline("small", tensors)))
+    assert bench.evaluate(str(path), CompressionConfig()).evaluation.accuracy > 0.75
+    bench.turns.close()
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def searched(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A search of half a minute, and a second one that goes on with it."""
+    bench = Workbench(tmp_path_factory.mktemp("search"), origin="searched")
+    said: list[dict[str, Any]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        train_on_few(patch)
+        found = search.run(bench, small, GOAL, 0.5, progress=said.append)
+        counted = counts_of(bench, small)
+        again = search.run(bench, small, GOAL, 0.3)
+    yield {"bench": bench, "found": found, "again": again, "said": said, "counted": counted}
+    bench.turns.close()
+
+
+def counts_of(bench: Workbench, name: str, goal: Goal = GOAL) -> list[int]:
+    return [len(studies.finished(study)) for study in opened(bench, name, goal)]
+
+
+def opened(bench: Workbench, name: str, goal: Goal = GOAL, url: str | None = None) -> search.Studies:
+    return search.open_studies(bench, name, goal, url or search.default_storage(bench), optuna.samplers.RandomSampler)
+
+
+def test_the_answer_is_the_best_that_was_measured(small: str, searched: dict[str, Any]) -> None:
+    bench, best = searched["bench"], searched["found"]["best"]
+    assert set(searched["found"]) == {"trials", "best"}
+    assert set(best) == KEYS
+    config = CompressionConfig.from_record(best["config"])
+    result, test = bench.evaluate(small, config), bench.evaluate(small, config, "test")
+    assert best["accuracy"] == result.evaluation.accuracy
+    assert best["difference"] == result.comparison.difference >= -0.05
+    assert best["bytes"] == result.bytes == Path(best["path"]).stat().st_size
+    assert best["compression_ratio"] == result.compression_ratio > 5
+    assert best["test_accuracy"] == test.evaluation.accuracy
+    assert best["test_difference"] == pytest.approx(test.comparison.difference)
+    assert artifact.read(Path(best["path"])).config == config
+    smaller = [own for own in bench.points() if own.bytes < best["bytes"] and own.difference >= -0.05]
+    assert not smaller or searched["again"]["best"]["bytes"] <= min(own.bytes for own in smaller)
+
+
+def test_each_stage_was_there_and_was_told(small: str, searched: dict[str, Any]) -> None:
+    assert all(searched["counted"]), "untrained, brief and trained"
+    said = searched["said"]
+    done = [event["done"] for event in said]
+    assert done == sorted(done)
+    assert 0 <= done[0] <= done[-1] <= 1
+    assert said[-1]["trials"] == searched["found"]["trials"]
+    sizes = [event["best"]["bytes"] for event in said if "best" in event]
+    assert sizes == sorted(sizes, reverse=True)
+    for stage in ("alone, ", "Without training", "After an epoch", "Trained", "Confirming"):
+        assert any(stage in event["message"] for event in said), stage
+    assert json.dumps(said, allow_nan=False)
+
+
+def test_no_configuration_was_tried_twice_and_all_are_points(small: str, searched: dict[str, Any]) -> None:
+    bench = searched["bench"]
+    points = {own.config: own for own in bench.points()}
+    for study in opened(bench, small):
+        known = [studies.held(trial) for trial in studies.finished(study)]
+        assert len(known) == len(set(known))
+        for trial, own in studies.measured(study):
+            assert points[own.config] == own
+            assert studies.held(trial) == own.config
+            assert own.origin == "searched"
+
+
+def test_a_later_search_goes_on(small: str, searched: dict[str, Any]) -> None:
+    assert searched["again"]["trials"] > searched["found"]["trials"]
+    assert searched["again"]["best"]["bytes"] <= searched["found"]["best"]["bytes"]
+    assert all(now >= then for now, then in zip(counts_of(searched["bench"], small), searched["counted"], strict=True))
+
+
+def test_another_machine_has_the_very_files(small: str, searched: dict[str, Any], tmp_path: Path) -> None:
+    bench, there = searched["bench"], Workbench(tmp_path / "elsewhere")
+    found = opened(there, small, url=search.default_storage(bench))
+    search.adopt(there, small, found)
+    trained = studies.measured(found.trained)
+    assert trained
+    for trial, own in trained:
+        result, here = there.evaluate(small, own.config), bench.evaluate(small, own.config)
+        assert result.bytes == own.bytes == len(studies.packed_of(trial))
+        assert result.evaluation.accuracy == own.accuracy
+        assert (result.evaluation.predictions == here.evaluation.predictions).all()
+        assert there.history(small, own.config) == bench.history(small, own.config)
+        assert there.file_of(small, own.config)[0] == bench.file_of(small, own.config)[0]
+    verdict = there.export(small, trained[0][1].config, tmp_path / "files", ("packed",))
+    assert verdict["ok"]
+    assert verdict["files"][0]["bytes"] == trained[0][1].bytes
+    there.turns.close()
+
+
+def test_every_point_of_the_front_is_a_file_of_these_bytes(small: str, searched: dict[str, Any]) -> None:
+    bench = searched["bench"]
+    front = pareto(bench.points())
+    assert len(front) > 5
+    for own in front[:: max(1, len(front) // 8)]:
+        content, _ = bench.file_of(small, own.config)
+        assert len(content) == own.bytes
+
+
+def test_stopping_keeps_what_was_found_and_opens_no_test(
+    small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_on_few(monkeypatch)
+    said: list[dict[str, Any]] = []
+    goal = Goal(size=9_000, techniques=("pruning", "bits"))
+    found = search.run(bench, small, goal, 5, progress=said.append, should_stop=lambda: len(said) > 75)
+    assert found["best"] is not None
+    assert found["best"]["bytes"] <= 9_000
+    assert (found["best"]["test_accuracy"], found["best"]["path"]) == (None, None)
+    assert found["trials"] == len(opened(bench, small, goal).points())
+    assert not any("Confirming" in event["message"] for event in said)
+
+
+def test_a_size_is_a_budget(small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_on_few(monkeypatch)
+    goal = Goal(size=9_000, techniques=("bits", "pruning"))
+    found = search.run(bench, small, goal, 0.4)
+    assert found["best"]["bytes"] <= 9_000
+    points = opened(bench, small, goal).points()
+    assert found["best"]["accuracy"] == max(own.accuracy for own in points if own.bytes <= 9_000)
+    assert all(set(own.techniques) <= set(goal.techniques) for own in points)
+
+
+def test_nothing_within_the_goal_is_said_so(small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_on_few(monkeypatch)
+    found = search.run(bench, small, Goal(size=10), 0.05)
+    assert found["best"] is None
+
+
+def test_without_training_images_the_trials_without_training_remain(
+    small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = data.load
+
+    def no_images(name: str, *rest: Any) -> Any:
+        if name == "train":
+            raise data.DataError("No source has the training images.")
+        return load(name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(data, "load", no_images)
+    said: list[dict[str, Any]] = []
+    found = search.run(bench, small, GOAL, 0.4, progress=said.append)
+    assert found["best"] is not None
+    assert any("No source has the training images" in event["message"] for event in said)
+
+
+def test_other_samplers_draw_by_themselves(small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_on_few(monkeypatch)
+    found = search.run(bench, small, GOAL, 0.15, sampler=lambda: optuna.samplers.RandomSampler(seed=1))
+    assert found["trials"] > 0
+    waiting = [
+        trial for study in opened(bench, small) for trial in study.get_trials() if "fixed_params" in trial.system_attrs
+    ]
+    assert not waiting
+
+
+# Several processes, as the command line starts them.
+
+
+def started(small: str, cache: Path, url: str, minutes: float, training_folder: Path) -> subprocess.Popen[bytes]:
+    arguments = ["search", "--baseline", small, "--allowance", "0.02", "--minutes", str(minutes), "--storage", url]
+    environment = {**os.environ, "COMPRESSION_CACHE": str(cache), "FASHION_MNIST_DIR": str(training_folder)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "core", *arguments, "--json"], cwd=PROJECT, env=environment, stdout=subprocess.PIPE
+    )
+
+
+def test_two_processes_share_a_search_and_killing_one_loses_nothing(
+    small: str, tmp_path: Path, training_folder: Path
+) -> None:
+    url, goal = f"sqlite:///{tmp_path / 'shared.sqlite'}", Goal(allowance=0.02)
+    first, second = (started(small, tmp_path / name, url, 0.6, training_folder) for name in ("one", "two"))
+    bench = Workbench(tmp_path / "look")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and sum(counts_shared(bench, small, goal, url)) < 12:
+        time.sleep(1)
+    before = sum(counts_shared(bench, small, goal, url))
+    os.kill(second.pid, signal.SIGKILL)
+    output, _ = first.communicate(timeout=240)
+    assert first.returncode == 0
+    best = json.loads(output)["best"]
+    assert best["difference"] >= -0.02
+    found = opened(bench, small, goal, url)
+    assert sum(map(len, map(studies.finished, found))) >= before
+    for study in found:
+        known = [studies.held(trial) for trial in studies.finished(study)]
+        assert len(known) == len(set(known)), "a trial was done twice"
+    running = [trial for study in found for trial in study.get_trials(states=(TrialState.RUNNING,))]
+    assert len(running) <= 1, "nothing but the killed process's trial in flight"
+    points = found.points()
+    assert best["bytes"] == min(own.bytes for own in points if own.difference >= -0.02 - 1e-12)
+
+
+def counts_shared(bench: Workbench, small: str, goal: Goal, url: str) -> list[int]:
+    return [len(studies.finished(study)) for study in opened(bench, small, goal, url)]

@@ -1,0 +1,144 @@
+"""Every choice of a search is a network that can be made, and the first ones follow from the scans."""
+
+from typing import Any
+
+import optuna
+import pytest
+from conftest import CNN_SHAPES, random_tensors
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import compression, low_rank
+from core.config import CompressionConfig
+from core.front import TECHNIQUES, techniques
+from core.models import Baseline
+from core.space import (
+    EIGHTHS,
+    HALF_OCTAVES,
+    LEAST_DENSITY,
+    SIZES,
+    START,
+    WHOLE,
+    configuration,
+    counts,
+    draw,
+    rank_at,
+    recovery,
+    resized,
+    space,
+    starts,
+)  # fmt: skip
+
+CNN = Baseline("small-cnn", random_tensors(CNN_SHAPES, 2))
+LAYERS = CNN.layers
+
+
+def drawn(used: tuple[str, ...] = TECHNIQUES, seed: int = 0) -> dict[str, Any]:
+    """The choices of one random trial."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    return draw(study.ask(), LAYERS, used)
+
+
+USED = st.sets(st.sampled_from(TECHNIQUES), min_size=1).map(lambda own: tuple(t for t in TECHNIQUES if t in own))
+
+
+@given(USED, st.integers(0, 10_000))
+def test_every_trial_is_a_network_that_uses_nothing_else(used: tuple[str, ...], seed: int) -> None:
+    chosen = drawn(used, seed)
+    config = configuration(chosen, LAYERS)
+    compression.check(config, LAYERS)
+    assert set(techniques(config)) <= set(used)
+    assert chosen.keys() <= space(LAYERS, used).keys()
+    assert all(counts(name, chosen) for name in chosen)
+    if "bits" in used:
+        assert all(config.bits_of(layer.name) == chosen[f"bits {layer.name}"] for layer in LAYERS)
+
+
+def test_nothing_chosen_is_where_every_trial_starts() -> None:
+    assert configuration({}, LAYERS) == START
+    whole = {"narrow": False, "score": "lamp", "by layer": False, "density": 1.0, "method": "svd"}
+    assert configuration(whole, LAYERS) == START, "what changes nothing does not make another configuration"
+    assert techniques(START) == ()
+
+
+@given(st.integers(0, 10_000), st.floats(0.05, 20))
+def test_resizing_multiplies_the_odds_of_staying(seed: int, factor: float) -> None:
+    chosen = drawn(("pruning",), seed)
+    after = resized(chosen, factor)
+    for name, own in chosen.items():
+        if not name.startswith("density"):
+            assert after[name] == own
+        elif LEAST_DENSITY < after[name] < WHOLE > own:
+            assert after[name] / (1 - after[name]) == pytest.approx(factor * own / (1 - own))
+        else:
+            assert LEAST_DENSITY <= after[name] <= 1
+
+
+def test_a_whole_layer_stays_whole_and_a_whole_network_gets_one_threshold() -> None:
+    own = {"by layer": True, "score": "magnitude", "density conv1": 1.0, "density fc1": 0.2}
+    assert resized(own, 0.25) == {**own, "density fc1": pytest.approx(0.0588, abs=1e-3)}
+    whole = {"by layer": True, "score": "magnitude", "density conv1": 1.0, "density fc1": 1.0, "bits fc1": 4}
+    after = resized(whole, 0.01)
+    assert after == {"by layer": False, "score": "lamp", "density": pytest.approx(0.4975, abs=1e-3), "bits fc1": 4}
+
+
+def test_ranks_halve_every_second_step_from_break_even_on() -> None:
+    layer = max(LAYERS, key=lambda own: own.weights)
+    assert rank_at(0, layer) == low_rank.break_even_rank(*layer.matrix_shape)
+    ranks = [rank_at(step, layer) for step in range(HALF_OCTAVES)]
+    assert ranks == sorted(ranks, reverse=True)
+    assert ranks[2] == round(ranks[0] / 2)
+    assert min(ranks) >= 1
+
+
+def scans(lost: dict[tuple[str, str], float]) -> list[dict[str, Any]]:
+    """Scans in which a layer loses so much at each setting, and nothing where nothing is said."""
+    settings = {"sparsity": (0.5, 0.9, 0.98), "bits": (8, 4, 2), "rank": (2, 6)}
+    return [
+        {"layer": layer.name, setting: value, "lost": lost.get((layer.name, setting), 0.0)}
+        for layer in LAYERS
+        for setting, values in settings.items()
+        for value in values
+    ]
+
+
+def test_first_trials_spare_the_layer_that_minds() -> None:
+    rows = scans({("conv2", setting): 0.5 for setting in ("sparsity", "bits", "rank")})
+    found = starts(rows, LAYERS, TECHNIQUES)
+    assert len(found) == len({str(chosen) for chosen in found})
+    assert 4 <= len(found) <= 4 * SIZES
+    known = space(LAYERS, TECHNIQUES)
+    for chosen in found:
+        assert chosen.keys() <= known.keys()
+        assert all(known[name]._contains(known[name].to_internal_repr(own)) for name, own in chosen.items())
+        compression.check(configuration(chosen, LAYERS), LAYERS)
+    first = configuration(next(own for own in found if own["by layer"] and not own["narrow"]), LAYERS)
+    assert first.layer("conv2").rank is None
+    assert (first.layer("conv2").sparsity or 0) == 0
+    assert first.layer("fc1").sparsity == 0.98
+    assert first.layer("fc1").bits == 2
+    assert any(chosen.get("narrow") for chosen in found)
+    assert any(chosen["by layer"] is False for chosen in found)
+
+
+def test_first_trials_use_what_may_be_used() -> None:
+    for used in (("bits",), ("pruning",), ("low rank", "bits")):
+        for chosen in starts(scans({}), LAYERS, used):
+            assert set(techniques(configuration(chosen, LAYERS))) <= set(used)
+
+
+def test_a_shape_is_trained_step_by_step_where_it_has_zeros() -> None:
+    assert recovery(CompressionConfig(sparsity=0.9, bits=4), 7).schedule == "iterative"
+    rates = [recovery(own, 2).learning_rate for own in (CompressionConfig(bits=4), CompressionConfig(rank_share=0.5))]
+    assert rates == sorted(rates)
+    assert recovery(CompressionConfig(bits=4), 2).schedule == "one-shot"
+
+
+def test_channels_are_eighths_and_never_none() -> None:
+    for eighths in range(1, EIGHTHS + 1):
+        chosen = {"narrow": True, **{f"channels {layer.name}": eighths for layer in LAYERS[:-1]}}
+        config = configuration(chosen, LAYERS)
+        for layer in LAYERS[:-1]:
+            own = config.layer(layer.name).channels or layer.shape[0]
+            assert own == max(1, round(eighths / EIGHTHS * layer.shape[0]))
