@@ -87,6 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--report", action="store_true", help="also write the report, as HTML, Markdown and DOCX")
     export.add_argument("--out", type=Path, required=True, metavar="DIR")
 
+    _long_commands(command)
+    _file_commands(command)
+    return parser
+
+
+def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Commands that run many networks, and what they found."""
     again = command("reproduce", _reproduce, "a course document's experiments, with its figures beside ours")
     again.add_argument("what", choices=["low-rank", "pruning", "quantization", "combination"])
     again.add_argument("--seeds", type=int, default=3, help="how many (low-rank)")
@@ -106,9 +113,6 @@ def _parser() -> argparse.ArgumentParser:
 
     front = command("pareto", _pareto, "the networks measured so far that no other one beats in size and accuracy")
     front.add_argument("--baseline", default="cnn", metavar="NAME|FILE")
-
-    _file_commands(command)
-    return parser
 
 
 def _file_commands(command: Callable[..., argparse.ArgumentParser]) -> None:

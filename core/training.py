@@ -151,7 +151,7 @@ def recover(
     )  # fmt: skip
     if config.distillation and lessons is None:
         raise ValueError("lessons must be given where distillation is asked for: see `teach`.")
-    taught = lessons if config.distillation else None
+    taught = Lessons(*(own.to(device) for own in lessons)) if lessons is not None and config.distillation else None
     return fit(network, recipe, training, validation, progress, should_stop, device, taught, meanwhile)
 
 
@@ -189,7 +189,7 @@ def fit(
 ) -> Trained:
     """Minimise the cross entropy of `module` for `config.epochs`; keep the epoch with the best validation accuracy.
 
-    lessons : what to learn besides the labels; see `_loss`
+    lessons : what to learn besides the labels, on `device`; see `_loss`
     meanwhile : changes the module as the training goes on; only epochs after that may be kept
     """
     meanwhile = meanwhile or Meanwhile()
@@ -201,12 +201,11 @@ def fit(
     generator = torch.Generator().manual_seed(config.seed)
     images, labels = training.images.to(device), training.labels.to(device)
     watched = validation.images.to(device), validation.labels.to(device)
-    lessons = None if lessons is None else Lessons(*(own.to(device) for own in lessons))
     history: list[dict[str, float]] = []
     best_epoch, best_state = 0, module.state_dict()
     for epoch in range(1, config.epochs + 1):
-        start, seen = time.perf_counter(), torch.zeros(2, device=device)
-        reported = start
+        start = reported = time.perf_counter()
+        seen = torch.zeros(2, device=device)
         module.train()
         for step, (x, y, taught) in enumerate(_batches(images, labels, config, generator, lessons), 1):
             if should_stop():
@@ -219,8 +218,8 @@ def fit(
                 meanwhile.change(meanwhile.settled)
                 optimizer, cycle = _optimizer(module, config)  # its steps may be learned from now on
                 schedule = cycle(steps * config.epochs - settled)
-            if time.perf_counter() - reported > REPORT_SECONDS:
-                reported = time.perf_counter()
+            if (now := time.perf_counter()) - reported > REPORT_SECONDS:
+                reported = now
                 progress({"epoch": epoch, "epochs": config.epochs, "done": (epoch - 1 + step / steps) / config.epochs})
         loss, accuracy = (seen / (steps * config.batch_size)).tolist()
         _check_sound(module, loss, epoch)

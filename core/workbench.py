@@ -533,7 +533,7 @@ class Workbench:
         }
         arrays = evaluation.to_arrays(measured)
         payload = safetensors.numpy.save(arrays, metadata={"figures": json.dumps(figures)})
-        self.store.put(key, "evaluation", payload)
+        self.store.put(key, "evaluation", payload, kept=self.origin == "searched")
         result = self._result(baseline, config, split, arrays, figures, cached=False)
         if split == "validation":
             point = self.point_of(result).to_json().encode()

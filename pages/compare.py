@@ -22,7 +22,7 @@ board.against(result, points)
 board.table(choice.baseline, shown)
 
 figures.show_code(
-    result,
+    None,
     "core.front.pareto",
     "core.front.Goal",
     "core.space.space",
@@ -30,5 +30,4 @@ figures.show_code(
     "core.search.next_size",
     "core.search.merit",
     "core.search.hopeless",
-    command="search",
 )

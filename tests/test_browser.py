@@ -129,7 +129,15 @@ def test_every_chart_of_every_page_is_drawn(page: Any, address: str) -> None:
         "console",
         lambda message: errors.append(f"{message.text} {message.location['url']}") if message.type == "error" else None,
     )
-    for name, charts in (("baseline", 4), ("spectrum", 3), ("", 6), ("pruning", 1), ("quantization", 2), ("export", 2)):
+    for name, charts in (
+        ("baseline", 4),
+        ("spectrum", 3),
+        ("", 6),
+        ("pruning", 1),
+        ("quantization", 2),
+        ("compare", 2),
+        ("export", 2),
+    ):
         page.goto(f"{address}/{name}?baseline=cnn&sparsity=0.5&bits=8")
         metric(page, "Time/image").wait_for()
         settled(page)
@@ -265,3 +273,44 @@ def test_a_link_with_pins_shows_the_identical_screen_in_a_private_window(page: A
         return [line for line in lines if not any(word in line for word in time_of_this_machine)]
 
     assert screen(private) == screen(page)
+
+
+def test_a_search_grows_the_front_and_leaves_the_file_that_it_promised(page: Any, address: str, tmp_path: Path) -> None:
+    page.goto(f"{address}/compare?baseline=mlp&sparsity=0.5&bits=8")
+    metric(page, "Time/image").wait_for()
+    settled(page)
+    known = page.get_by_text("measured networks,")
+    known.wait_for()
+    before = int(known.inner_text().split()[0])
+    minutes = page.get_by_role("spinbutton", name="Minutes")
+    minutes.fill("1")
+    minutes.press("Enter")
+    page.get_by_role("button", name="Find the smallest file: 1 minute").click()
+    page.get_by_text("best so far").wait_for(timeout=120_000)
+    assert page.get_by_role("button", name="Stop").count()
+    page.get_by_text("confirmed on the 10,000 test images").wait_for(timeout=300_000)
+    settled(page)
+    assert int(known.inner_text().replace(",", "").split()[0]) > before
+    button = page.get_by_role("button", name="network.packed")
+    size = int(button.inner_text().split(",", 1)[1].replace("bytes", "").replace(",", "").split()[-1])
+    with page.expect_download() as event:
+        button.click()
+    path = tmp_path / "network.packed"
+    event.value.save_as(path)
+    assert path.stat().st_size == size
+    page.get_by_role("button", name="Look at it").click()
+    page.wait_for_function(f"document.body.innerText.includes('{size / 1024:.1f} KB')")
+    measured = evaluation.evaluate(artifact.read(path), data.load("validation"))
+    exact_accuracy = metric(page, "Accuracy, validation")
+    page.get_by_text("The picked point").wait_for()
+    settled(page)
+    assert exact_accuracy.inner_text() == f"{measured.accuracy:.2%}"
+
+    page.wait_for_function(DRAWN, arg=2)
+    clicked = page.get_by_test_id("stVegaLiteChart").first.locator("svg path[aria-roledescription='point']").first
+    clicked.click(force=True)
+    page.wait_for_function(
+        f"!document.querySelector('[data-testid=stMetricValue]').innerText.includes('{measured.accuracy:.2%}')"
+    )
+    settled(page)
+    assert not page.get_by_test_id("stException").count()

@@ -901,8 +901,9 @@ def test_what_was_pinned_or_searched_for_outlives_everything_else(tmp_path: Path
             bench.keep(name, SOME)
         bench.store.limit = 1
         bench.store.put("large", "evaluation", bytes(10_000))
-        assert (SOME in [point.config for point in bench.points()]) == (pinned or origin == "searched")
-        assert pinned == (bench.store.get(bench._key(baseline, SOME, "validation")) is not None)
+        stays = pinned or origin == "searched"
+        assert (SOME in [point.config for point in bench.points()]) == stays
+        assert (bench.store.get(bench._key(baseline, SOME, "validation")) is not None) == stays
         bench.turns.close()
         bench.store.close()
 

@@ -110,6 +110,7 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, few: bool, wait
         return
     best = pareto(let)
     st.markdown(_in_words(let, best, goal))
+    st.markdown(_pins_in_words(let, best, baseline))
     clicks = st.session_state.get("point_clicks", 0)  # a chart that was clicked comes back without its selection
     key = f"front_{clicks}"
     whole = known[0].accuracy - known[0].difference  # the baseline's accuracy
@@ -140,6 +141,27 @@ def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
         f"{goal.in_words().capitalize()}: **{figures.kilobytes(fits.bytes)}**, {fits.compression_ratio:.0f}×, "
         f"{fits.accuracy:.2%} ({figures.points(fits.difference)}), by {used}, {trained}. Click a point to see it."
     )
+
+
+def _pins_in_words(let: list[Point], best: list[Point], baseline: str) -> str:
+    """Each pinned point against the front: how much better at its size, how much smaller at its accuracy."""
+    by_config, lines = {point.config: point for point in let}, []
+    for number, choice in enumerate(state.pins(), 1):
+        own = by_config.get(choice.config) if choice.baseline == baseline else None
+        if own is None:
+            continue
+        better = max((point for point in best if point.bytes <= own.bytes), key=lambda point: point.accuracy)
+        smaller = min((point for point in best if point.accuracy >= own.accuracy), key=lambda point: point.bytes)
+        said = f"- **:orange[Pin {number}]**, {figures.kilobytes(own.bytes)} and {own.accuracy:.2%}, is on the front."
+        if own.bytes > smaller.bytes or own.accuracy < better.accuracy:
+            said = said.replace(
+                "is on the front.",
+                f"is not on the front: as small there is {better.accuracy:.2%} ("
+                f"{figures.points(better.accuracy - own.accuracy)}), as good there is "
+                f"{figures.kilobytes(smaller.bytes)} (× {smaller.bytes / own.bytes:.2f}).",
+            )
+        lines.append(said)
+    return "\n".join(lines)
 
 
 def _frame(let: list[Point], best: list[Point], own: Choice) -> pd.DataFrame:

@@ -58,11 +58,14 @@ def panel(baseline: str, goal: Goal, minutes: float) -> None:
     same = next((job for job in found if Goal(**job.request["goal"]) == goal), None)
     if not active:
         label = "Find the smallest file" if goal.allowance is not None else "Find the most accurate file"
-        label = f"{label}: {minutes:g} minutes" if same is None else f"Go on for {minutes:g} minutes"
+        label = f"{label}: {_minutes(minutes)}" if same is None else f"Go on for {_minutes(minutes)}"
         st.button(
             label, type="primary", icon=":material/search:", on_click=_start, args=(baseline, goal, minutes),
             key="start_search",
         )  # fmt: skip
+        aim = f"--allowance {goal.allowance:g}" if goal.allowance is not None else f"--size {goal.size}"
+        used = "" if goal.techniques == TECHNIQUES else f' --techniques "{",".join(goal.techniques)}"'
+        st.caption(f"`python -m core search --baseline {baseline} {aim} --minutes {minutes:g}{used}` does the same.")
     if found:
         st.fragment(_panel, run_every=POLL_SECONDS if active else None)(baseline, active)
 
@@ -81,7 +84,7 @@ def _panel(baseline: str, was_active: bool) -> None:
     with st.container(border=True):
         goal, bench = Goal(**job.request["goal"]), state.workbench()
         left, right = st.columns([5, 1], vertical_alignment="center")
-        left.markdown(f"**{goal.in_words().capitalize()}**, {job.request['minutes']:g} minutes")
+        left.markdown(f"**{goal.in_words().capitalize()}**, {_minutes(job.request['minutes'])}")
         if job.active:
             right.button(
                 "Stop", icon=":material/stop:", on_click=bench.jobs.cancel, args=(job.id,), key="stop_search",
@@ -112,6 +115,10 @@ def _progress(job: JobStatus) -> None:
             f"({figures.points(best['difference'])})"
         )  # fmt: skip
         st.caption(f"{told['trials']} networks measured, {said}")
+
+
+def _minutes(count: float) -> str:
+    return f"{count:g} {'minute' if count == 1 else 'minutes'}"
 
 
 def _duration(seconds: float) -> str:
