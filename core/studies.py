@@ -10,6 +10,7 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,12 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 
 def measured(study: optuna.Study) -> list[tuple[FrozenTrial, Point]]:
     """Trials whose configuration was measured on all images."""
-    return [(own, Point.from_json(own.user_attrs[POINT])) for own in finished(study) if POINT in own.user_attrs]
+    return [(own, _point(own.user_attrs[POINT])) for own in finished(study) if POINT in own.user_attrs]
+
+
+@lru_cache(maxsize=10_000)
+def _point(text: str) -> Point:
+    return Point.from_json(text)
 
 
 def points_of(study: optuna.Study) -> list[Point]:
