@@ -1,4 +1,4 @@
-"""The pages and their order."""
+"""The page config, the pages and their order."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,11 @@ if TYPE_CHECKING:
 
 
 def navigation() -> "Page":
-    """The page that the link asks for; calling it also switches Streamlit's own discovery of `pages/` off."""
+    """The page that the link asks for; calling it also switches Streamlit's own discovery of `pages/` off.
+
+    Always after the page config: without it the browser would fetch the page's icon from the net.
+    """
+    st.set_page_config(page_title="Compression explorer", page_icon="pages/parts/icon.png", layout="wide")
     return st.navigation(
         [
             st.Page("pages/baseline.py", title="Baseline", icon=":material/school:"),

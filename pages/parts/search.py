@@ -149,11 +149,9 @@ def _answer(baseline: str, goal: Goal, found: dict[str, Any]) -> None:
             f"network.packed, {best['bytes']:,} bytes", made.content("network.packed"), "network.packed",
             icon=":material/download:", type="primary", on_click="ignore", key="take_packed",
         )  # fmt: skip
-    row.button("Look at it", icon=":material/visibility:", on_click=_look, args=(own,), key="look_at_best")
-
-
-def _look(own: Choice) -> None:
-    st.session_state["picked"] = own
+    if row.button("Look at it", icon=":material/visibility:", key="look_at_best"):
+        st.session_state["picked"] = own
+        st.rerun()  # the whole page, and not this panel alone
 
 
 def in_brief(point: Point) -> str:
