@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy import event, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, event, make_url, select
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from core.config import CompressionConfig
+from core.files import sha256
 from core.front import Point
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 60
@@ -69,21 +71,30 @@ def open_study(url: str, title: str, objectives: int = 1, sampler: Sampler | Non
 
 def _storage(url: str) -> RDBStorage:
     """Raises what SQLAlchemy raises, StorageError."""
-    local = url.startswith("sqlite")
-    if local and (path := make_url(url).database):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path = make_url(url).database if url.startswith("sqlite") else None
+    if path is None:
+        return _connected(url, {"pool_pre_ping": True})
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):  # tables are made by one process
         _set_aside_if_damaged(Path(path))
+        return _connected(url, {"connect_args": {"timeout": 60}})
+
+
+def _connected(url: str, how: dict[str, Any]) -> RDBStorage:
     storage = RDBStorage(
         url,
-        engine_kwargs={"connect_args": {"timeout": 60}} if local else {"pool_pre_ping": True},
+        engine_kwargs=how,
         heartbeat_interval=HEARTBEAT_SECONDS,
         grace_period=GRACE_SECONDS,
         heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
     )
-    if local:
+    if storage.engine.name == "sqlite":
         event.listen(storage.engine, "connect", _prepare)
         event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         storage.engine.dispose()
+    with contextlib.suppress(SQLAlchemyError):  # another machine may make the table in the same moment
+        CLAIMS.metadata.create_all(storage.engine)
+    CLAIMS.metadata.create_all(storage.engine)
     return storage
 
 
@@ -105,20 +116,48 @@ def _set_aside_if_damaged(path: Path) -> None:
     except sqlite3.OperationalError as error:
         raise StorageError(f"{path} cannot be opened: {error}.") from None
     except sqlite3.DatabaseError:
-        for part in path.parent.glob(f"{path.name}*"):
-            part.replace(part.with_name(f"damaged-{time.time_ns()}-{part.name}"))
+        for part in (path.with_name(path.name + end) for end in ("", "-wal", "-shm", "-journal")):
+            if part.exists():
+                part.replace(part.with_name(f"damaged-{time.time_ns()}-{part.name}"))
+
+
+CLAIMS = Table(
+    "claims",
+    MetaData(),
+    Column("study", Integer, primary_key=True, autoincrement=False),
+    Column("config", String(64), primary_key=True),
+    Column("trial", Integer, nullable=False),
+)
+"""Which trial of a study has a configuration, by its SHA-256: of those that ask at once the database lets one."""
 
 
 def claim(study: optuna.Study, trial: Trial, config: CompressionConfig) -> None:
-    """Take a configuration for this trial. Raises Claimed where an earlier trial has it, done or in hand.
-
-    Everybody writes first and looks then, so of two that take the same at once the later one sees the earlier one.
-    """
-    own = config.to_json()
+    """Take a configuration for this trial. Raises Claimed where another trial has it, done or in hand; one that failed,
+    or whose worker died, gives it to the first that asks."""
+    own, engine = config.to_json(), _engine(study)
     trial.set_user_attr(CONFIG, own)
-    for other in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.COMPLETE)):
-        if other.number < trial.number and other.user_attrs.get(CONFIG) == own:
-            raise Claimed(f"Trial {other.number} has the same configuration.")
+    place = {"study": study._study_id, "config": sha256(own.encode())}
+    here = (CLAIMS.c.study == place["study"]) & (CLAIMS.c.config == place["config"])
+    with contextlib.suppress(IntegrityError), engine.begin() as connection:
+        connection.execute(CLAIMS.insert().values(**place, trial=trial.number))
+        return
+    with engine.begin() as connection:
+        holder = connection.execute(select(CLAIMS.c.trial).where(here)).scalar_one()
+    if study.get_trials(deepcopy=False)[holder].state != TrialState.FAIL:
+        raise Claimed(f"Trial {holder} has the same configuration.")
+    with engine.begin() as connection:
+        taken = connection.execute(
+            CLAIMS.update().where(here, CLAIMS.c.trial == holder).values(trial=trial.number)
+        ).rowcount
+    if not taken:
+        raise Claimed("Another trial took the same configuration over just now.")
+
+
+def _engine(study: optuna.Study) -> Engine:
+    """Of the study's storage, which Optuna wraps."""
+    storage: Any = getattr(study._storage, "_backend", study._storage)
+    engine: Engine = storage.engine
+    return engine
 
 
 def held(trial: Trial | FrozenTrial) -> CompressionConfig | None:

@@ -211,11 +211,11 @@ def fit(
             if should_stop():
                 raise Stopped(f"Training was stopped in epoch {epoch} of {config.epochs}.")
             if step % MEANWHILE_STEPS == 1:
-                meanwhile.change((epoch - 1 + step / steps) / config.epochs)
+                _change(module, meanwhile, (epoch - 1 + step / steps) / config.epochs, epoch)
             seen += _step(module, x, y, config, optimizer, device, taught)
             schedule.step()
             if (epoch - 1) * steps + step == settled:
-                meanwhile.change(meanwhile.settled)
+                _change(module, meanwhile, meanwhile.settled, epoch)
                 optimizer, cycle = _optimizer(module, config)  # its steps may be learned from now on
                 schedule = cycle(steps * config.epochs - settled)
             if (now := time.perf_counter()) - reported > REPORT_SECONDS:
@@ -232,6 +232,12 @@ def fit(
         progress({"epoch": epoch, "epochs": config.epochs, "done": epoch / config.epochs, "figures": history[-1]})
     module.load_state_dict(best_state)
     return Trained(module.eval(), history, best_epoch)
+
+
+def _change(module: nn.Module, meanwhile: Meanwhile, done: float, epoch: int) -> None:
+    """What happens to a module meanwhile; never to one whose numbers are none any more."""
+    _check_sound(module, 0.0, epoch)
+    meanwhile.change(done)
 
 
 def _check_sound(module: nn.Module, loss: float, epoch: int) -> None:

@@ -7,18 +7,17 @@ from pages.parts import board, controls, figures, live, search, state
 choice = state.current()
 with st.sidebar:
     controls.baseline_picker()
-    shown = board.filters()
+    shown = board.filters(choice.baseline)
     goal, minutes = search.controls()
 
 st.title("Compare")
-points = board.points(choice.baseline)
-picked = board.picked(choice, points)
+picked = board.picked(choice, shown)
 result = live.measured(picked)
 live.headline(result)
 search.panel(choice.baseline, goal, minutes)
 board.front(choice.baseline, picked, shown, goal)
 board.about(picked, result, goal)
-board.against(result, points)
+board.against(result, shown)
 board.table(choice.baseline, shown)
 
 figures.show_code(

@@ -20,7 +20,7 @@ from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, Recovery
 from core.evaluation import Estimate
 from core.front import SEARCH, Goal, pareto
 from core.workbench import Early, Workbench
-from pages.parts import controls, curves, figures, state
+from pages.parts import board, controls, curves, figures, state
 from pages.parts.presets import PRESETS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -793,12 +793,18 @@ def test_what_a_poll_reports_of_a_widget_undoes_no_choice(monkeypatch: pytest.Mo
 # Compare, and lessons.
 
 
+@pytest.fixture
+def nothing_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare measures nothing that nobody asked for."""
+    monkeypatch.setattr(board, "beginning", list)
+
+
 def shown_points(app: AppTest) -> Any:
     """The table of all points."""
     return next(table.value for table in app.dataframe if "× smaller" in table.value.columns)
 
 
-def test_compare_shows_everything_that_was_measured_and_its_front(own_cache: Path) -> None:
+def test_compare_shows_everything_that_was_measured_and_its_front(own_cache: Path, nothing_by_itself: None) -> None:
     bench = Workbench(own_cache)
     configs = [CompressionConfig(bits=bits) for bits in (8, 4, 2)] + [CompressionConfig(sparsity=0.5)]
     for config in configs:
@@ -820,7 +826,40 @@ def test_compare_shows_everything_that_was_measured_and_its_front(own_cache: Pat
     bench.turns.close()
 
 
-def test_filters_leave_what_uses_nothing_else(own_cache: Path) -> None:
+def test_a_new_cache_is_filled_with_each_technique_alone(own_cache: Path) -> None:
+    app = opened("compare", baseline="mlp")
+    for _ in range(240):
+        if not board.missing("mlp"):
+            break
+        time.sleep(0.25)
+        app.run()
+    app.run()
+    assert set(shown_points(app)["by"]) == {"baseline", "channels", "low rank", "pruning", "bits"}
+    assert len(shown_points(app)) >= len(board.beginning())
+
+
+def test_other_models_stand_beside_this_one(own_cache: Path, nothing_by_itself: None) -> None:
+    bench = Workbench(own_cache)
+    for name in ("mlp", "cnn"):
+        bench.evaluate(name, CompressionConfig(bits=4))
+    app = opened("compare", baseline="mlp", bits="8")
+    assert set(shown_points(app)["model"]) == {"mlp"}
+    app.get_by_key("w_models_mlp").set_value(["mlp", "cnn"]).run()
+    table = shown_points(app)
+    assert set(table["model"]) == {"mlp", "cnn"}
+    assert set(table["bytes"][table["front"]]) == {own.bytes for own in pareto(bench.points())}
+    other = next(own for own in app.selectbox(key="w_compared").options if f"{table['bytes'].min():,} bytes" in own)
+    app.selectbox(key="w_compared").set_value(other).run()
+    assert "of another baseline" in app.info[0].value
+    app.session_state["picked"] = state.Choice("cnn", CompressionConfig(bits=4))
+    app.run()
+    own = bench.evaluate("cnn", CompressionConfig(bits=4))
+    assert metrics(app)["Accuracy, validation"] == f"{own.evaluation.accuracy:.2%}"
+    assert not app.exception
+    bench.turns.close()
+
+
+def test_filters_leave_what_uses_nothing_else(own_cache: Path, nothing_by_itself: None) -> None:
     bench = Workbench(own_cache, "searched")
     for config in (CompressionConfig(bits=4), CompressionConfig(sparsity=0.5), CompressionConfig(bits=4, sparsity=0.5)):
         bench.evaluate("mlp", config)
@@ -835,7 +874,7 @@ def test_filters_leave_what_uses_nothing_else(own_cache: Path) -> None:
     bench.turns.close()
 
 
-def test_a_point_is_opened_exported_pinned_compared_and_deleted(own_cache: Path) -> None:
+def test_a_point_is_opened_exported_pinned_compared_and_deleted(own_cache: Path, nothing_by_itself: None) -> None:
     bench, own = Workbench(own_cache), CompressionConfig(bits=4)
     bench.evaluate("mlp", own)
     app = opened("compare", baseline="mlp", sparsity="0.9")

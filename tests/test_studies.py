@@ -25,7 +25,7 @@ from core import studies
 from core.config import CompressionConfig
 
 url, log, trials, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-studies.HEARTBEAT_SECONDS, studies.GRACE_SECONDS = 1, 3
+studies.HEARTBEAT_SECONDS, studies.GRACE_SECONDS = 1, int(sys.argv[5])
 study = studies.open_study(url, "shared")
 
 def look(trial):
@@ -40,8 +40,8 @@ study.optimize(look, n_trials=trials, catch=(studies.Claimed,))
 """
 
 
-def worker(url: str, log: Path, trials: int, seconds: float) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", WORKER, url, str(log), str(trials), str(seconds)]
+def worker(url: str, log: Path, trials: int, seconds: float, grace: int = 60) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", WORKER, url, str(log), str(trials), str(seconds), str(grace)]
     return subprocess.Popen(command, cwd=PROJECT)
 
 
@@ -75,7 +75,7 @@ def test_many_processes_do_no_trial_twice(url: str, tmp_path: Path) -> None:
 def test_what_a_dead_worker_held_is_tried_again_by_another(url: str, tmp_path: Path) -> None:
     log, study = tmp_path / "log.txt", studies.open_study(url, "shared")
     study.enqueue_trial({"bits": 7, "s": 3})
-    first = worker(url, log, 1, 600)
+    first = worker(url, log, 1, 600, 3)
     for _ in range(600):
         if log.exists() and log.read_text():
             break
@@ -83,7 +83,7 @@ def test_what_a_dead_worker_held_is_tried_again_by_another(url: str, tmp_path: P
     os.kill(first.pid, signal.SIGKILL)
     first.wait(20)
     time.sleep(5)
-    assert worker(url, log, 2, 0).wait(120) == 0
+    assert worker(url, log, 2, 0, 3).wait(120) == 0
     lines = [line.split() for line in log.read_text().splitlines()]
     again = [line for line in lines if line[2:] == ["7", "0.3"]]
     assert len(again) == 2
@@ -97,15 +97,20 @@ def test_what_a_dead_worker_held_is_tried_again_by_another(url: str, tmp_path: P
 
 def test_only_what_is_done_or_in_hand_is_taken(url: str) -> None:
     study, config = studies.open_study(url, "own"), CompressionConfig(bits=3)
-    first = study.ask()
+    late, first = study.ask(), study.ask()
     studies.claim(study, first, config)
-    with pytest.raises(studies.Claimed, match="Trial 0"):
+    with pytest.raises(studies.Claimed, match="Trial 1"):
         studies.claim(study, study.ask(), config)
+    with pytest.raises(studies.Claimed, match="Trial 1"):  # of a lower number, and asking later
+        studies.claim(study, late, config)
     studies.claim(study, study.ask(), CompressionConfig(bits=4))
+    studies.claim(studies.open_study(url, "other"), late, config)  # another study knows nothing of it
     study.tell(first, state=TrialState.FAIL)
-    fifth = study.ask()
-    with pytest.raises(studies.Claimed):  # trial 1 had asked for it meanwhile, and is still running
-        studies.claim(study, fifth, config)
+    again = study.ask()
+    studies.claim(study, again, config)
+    study.tell(again, 1.0)
+    with pytest.raises(studies.Claimed, match=f"Trial {again.number}"):
+        studies.claim(study, study.ask(), config)
 
 
 @pytest.mark.parametrize("size", [0, 1, 29_999, 30_001, 123_457])

@@ -120,6 +120,19 @@ def test_a_loss_that_is_no_longer_a_number_is_said(training_images: Split, held_
         train(replace(QUICK["mlp"], epochs=4, learning_rate=10.0, weight_decay=10.0), training_images, held_out)
 
 
+def test_nothing_is_done_to_a_network_whose_numbers_are_none(training_images: Split, held_out: Split) -> None:
+    told: list[float] = []
+    module = models.build("mlp")
+    with torch.no_grad():
+        module.fc1.weight[0, 0] = float("nan")
+    with pytest.raises(training.Diverged, match="weight is no longer a number in epoch 1"):
+        training.fit(
+            module, QUICK["mlp"], training_images, held_out, print, lambda: False, CPU,
+            meanwhile=training.Meanwhile(told.append, 0.5),
+        )  # fmt: skip
+    assert not told
+
+
 def test_the_step_of_a_grid_that_leaves_its_range_is_said(training_images: Split, held_out: Split) -> None:
     module = models.build("mlp")
     module.fc1.scale = nn.Parameter(torch.tensor([0.1, -0.1]))

@@ -22,6 +22,7 @@ DRAWN = 1500
 
 HELP_TECHNIQUES = """Points that use nothing else than what is picked here. Pick one alone, and the front is what that
 technique reaches alone."""
+HELP_MODEL = "Other models beside this baseline: for so many bytes, which one is best?"
 HELP_TRAINED = "Trained after compression, or not."
 HELP_ORIGIN = """Explored: on a page or by a command. Reproduced: in one of the course's experiments. Searched: in a
 search for the smallest file."""
@@ -30,8 +31,8 @@ AXES = {"near": "Near the baseline", "all": "Whole"}
 NEAR = 0.06
 """So far below the baseline the accuracy axis goes, where it is not shown as a whole."""
 
-FEW = 16
-"""With fewer points than this the page measures a few by itself."""
+COMPARED = 400
+"""So many points can be chosen to compare with, the front first."""
 
 
 class Shown(NamedTuple):
@@ -41,14 +42,23 @@ class Shown(NamedTuple):
     trained: str
     origins: tuple[str, ...]
     near: bool
+    models: frozenset[str]
 
     def lets(self, point: Point) -> bool:
+        if point.sha256 not in self.models:
+            return False
         kind = {"all": True, "trained": point.recovered, "not": not point.recovered}[self.trained]
         return kind and point.origin in self.origins and set(point.techniques) <= set(self.techniques)
 
 
-def filters() -> Shown:
-    """Which points are shown."""
+def filters(baseline: str) -> Shown:
+    """Which points are shown; those of other models beside this baseline's, where they are wanted."""
+    bench = state.workbench()
+    titles = {card.id: card.title for card in bench.cards()}
+    models = st.pills(
+        "Model", list(titles), selection_mode="multi", default=[baseline], help=HELP_MODEL,
+        format_func=lambda name: titles.get(name, name), key=f"w_models_{baseline}",
+    )  # fmt: skip
     used = st.pills(
         "Nothing but", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_techniques", help=HELP_TECHNIQUES
     )
@@ -61,17 +71,24 @@ def filters() -> Shown:
         key="w_axis",
     )  # fmt: skip
     origins = st.pills("From", ORIGINS, selection_mode="multi", default=ORIGINS, key="w_origins", help=HELP_ORIGIN)
-    return Shown(tuple(used), trained if trained in TRAINED else "all", tuple(origins), near == "near")
+    weights = frozenset(bench.baseline(name).sha256 for name in models if name in titles)
+    return Shown(
+        tuple(used), trained if trained in TRAINED else "all", tuple(origins), near == "near", weights
+    )  # fmt: skip
 
 
-def points(baseline: str) -> list[Point]:
-    """Everything that was measured of a baseline, in this and in other sessions."""
+def shown_points(shown: Shown) -> list[Point]:
+    """What the filters let through of everything that was measured, in this and in other sessions."""
+    return [point for point in state.workbench().points() if shown.lets(point)]
+
+
+def _names() -> dict[str, str]:
+    """The baselines that are known here, by their weights."""
     bench = state.workbench()
-    sha256 = bench.baseline(baseline).sha256
-    return [point for point in bench.points() if point.sha256 == sha256]
+    return {bench.baseline(card.id).sha256: card.id for card in bench.cards()}
 
 
-def beginning(baseline: str) -> list[CompressionConfig]:
+def beginning() -> list[CompressionConfig]:
     """Each technique alone, a few steps of it: what a new cache is filled with when nobody waits for anything else."""
     configs = [CompressionConfig(), *(CompressionConfig(bits=bits, clip="mse") for bits in (8, 6, 5, 4, 3))]
     configs += [CompressionConfig(sparsity=share, score="lamp") for share in (0.5, 0.7, 0.8, 0.9, 0.95)]
@@ -79,41 +96,46 @@ def beginning(baseline: str) -> list[CompressionConfig]:
     return configs + [CompressionConfig(channel_share=share, channel_score="activation") for share in (0.9, 0.75, 0.5)]
 
 
-def picked(choice: Choice, known: list[Point]) -> Choice:
+def picked(choice: Choice, shown: Shown) -> Choice:
     """The point that was clicked, as long as it is there; else what is chosen on Explore."""
     own: Choice | None = st.session_state.get("picked")
-    if own is not None and own.baseline == choice.baseline and any(point.config == own.config for point in known):
-        return own
+    bench = state.workbench()
+    if own is not None and own.baseline in {card.id for card in bench.cards()}:
+        sha256 = bench.baseline(own.baseline).sha256
+        if sha256 in shown.models and any((p.sha256, p.config) == (sha256, own.config) for p in bench.points()):
+            return own
     return live.available(choice)
+
+
+def missing(baseline: str) -> list[CompressionConfig]:
+    """What of the beginning was not measured yet."""
+    bench = state.workbench()
+    return [config for config in beginning() if bench.point(baseline, config) is None]
 
 
 def front(baseline: str, own: Choice, shown: Shown, goal: Goal) -> None:
     """The chart; drawn again and again while a search goes on, or while the first points are being measured."""
-    few = len(points(baseline)) < FEW
-    waiting = few or search.under_way(baseline)
-    st.fragment(_front, run_every=POLL_SECONDS if waiting else None)(baseline, own, shown, goal, few, waiting)
+    waiting = bool(missing(baseline)) or search.under_way(baseline)
+    st.fragment(_front, run_every=POLL_SECONDS if waiting else None)(baseline, own, shown, goal, waiting)
 
 
-def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, few: bool, waiting: bool) -> None:
+def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) -> None:
     if st.session_state.pop("point_clicked", False):
         st.rerun()
-    known, bench = points(baseline), state.workbench()
-    if few:
-        missing = [config for config in beginning(baseline) if bench.point(baseline, config) is None]
-        bench.wish(f"{live.session()} front", baseline, missing, 3 * POLL_SECONDS)
-        few = bool(missing)
-    if waiting and not few and not search.under_way(baseline):
+    wished, bench = missing(baseline), state.workbench()
+    bench.wish(f"{live.session()} front", baseline, wished, 3 * POLL_SECONDS)
+    if waiting and not wished and not search.under_way(baseline):
         st.rerun()  # nothing more is coming: polling ends with the next run of the page
-    let = [point for point in known if shown.lets(point)]
+    let = shown_points(shown)
     if not let:
         st.info("No point is left by the filters.", icon=":material/filter_alt_off:")
         return
     best = pareto(let)
     st.markdown(_in_words(let, best, goal))
-    st.markdown(_pins_in_words(let, best, baseline))
+    st.markdown(_pins_in_words(let, best))
     clicks = st.session_state.get("point_clicks", 0)  # a chart that was clicked comes back without its selection
     key = f"front_{clicks}"
-    whole = known[0].accuracy - known[0].difference  # the baseline's accuracy
+    whole = bench.evaluate(baseline, CompressionConfig()).evaluation.accuracy
     frame = _frame(let, best, own)
     floor = whole - max(NEAR, 2 * (goal.allowance or 0)) if shown.near else 0.0
     frame = frame[frame["accuracy"] >= floor]
@@ -123,7 +145,7 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, few: bool, wait
     st.altair_chart(
         charts.legible(charts.front(frame, goal.allowance, whole)),
         key=key,
-        on_select=lambda: _pick(key, baseline),
+        on_select=lambda: _pick(key),
         selection_mode="place",
         width="stretch",
         alt=f"Accuracy against file size of {len(let)} networks; {len(best)} of them are on the front",
@@ -143,11 +165,11 @@ def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
     )
 
 
-def _pins_in_words(let: list[Point], best: list[Point], baseline: str) -> str:
+def _pins_in_words(let: list[Point], best: list[Point]) -> str:
     """Each pinned point against the front: how much better at its size, how much smaller at its accuracy."""
-    by_config, lines = {point.config: point for point in let}, []
+    by_config, lines = {(point.sha256, point.config): point for point in let}, []
     for number, choice in enumerate(state.pins(), 1):
-        own = by_config.get(choice.config) if choice.baseline == baseline else None
+        own = by_config.get((state.workbench().baseline(choice.baseline).sha256, choice.config))
         if own is None:
             continue
         better = max((point for point in best if point.bytes <= own.bytes), key=lambda point: point.accuracy)
@@ -165,7 +187,10 @@ def _pins_in_words(let: list[Point], best: list[Point], baseline: str) -> str:
 
 
 def _frame(let: list[Point], best: list[Point], own: Choice) -> pd.DataFrame:
-    on_front, pinned = set(map(id, best)), {choice.config: number for number, choice in enumerate(state.pins(), 1)}
+    on_front, bench = set(map(id, best)), state.workbench()
+    names = _names()
+    here = bench.baseline(own.baseline).sha256, own.config
+    pins = {(bench.baseline(name).sha256, config): number for number, (name, config) in enumerate(state.pins(), 1)}
     nearest = sorted(let, key=lambda point: (id(point) not in on_front, -point.accuracy))[:DRAWN]
     rows = [
         {
@@ -179,8 +204,9 @@ def _frame(let: list[Point], best: list[Point], own: Choice) -> pd.DataFrame:
             "by": " + ".join(point.techniques) or "baseline",
             "settings": figures.settings(point.config),
             "front": id(point) in on_front,
-            "picked": point.config == own.config,
-            "pin": f"pin {pinned[point.config]}" if point.config in pinned else "",
+            "picked": (point.sha256, point.config) == here,
+            "pin": f"pin {pins[point.sha256, point.config]}" if (point.sha256, point.config) in pins else "",
+            "model": names[point.sha256],
             "config": point.config.to_json(),
         }
         for point in nearest
@@ -188,11 +214,11 @@ def _frame(let: list[Point], best: list[Point], own: Choice) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("KB", kind="stable")
 
 
-def _pick(key: str, baseline: str) -> None:
+def _pick(key: str) -> None:
     """Look at the point that was clicked."""
     found = st.session_state[key]["selection"].get("place", [])
     if found and isinstance(found[0].get("config"), str):
-        st.session_state["picked"] = Choice(baseline, CompressionConfig.from_json(found[0]["config"]))
+        st.session_state["picked"] = Choice(found[0]["model"], CompressionConfig.from_json(found[0]["config"]))
         st.session_state["point_clicks"] = st.session_state.get("point_clicks", 0) + 1
         st.session_state["point_clicked"] = True
 
@@ -228,19 +254,22 @@ def _delete(own: Choice) -> None:
         state.choose(config=CompressionConfig())
 
 
-def against(result: Result, known: list[Point]) -> None:
-    """Classes and flips from another point to the picked one."""
-    best = [point for point in pareto(known) if point.config != result.config]
+def against(result: Result, shown: Shown) -> None:
+    """Classes and flips from any other point to the picked one; those of the front can be chosen first."""
+    let = shown_points(shown)
+    others = [*pareto(let), *sorted(let, key=lambda point: point.bytes)]
+    others = [point for point in others if (point.baseline, point.config) != (result.baseline_id, result.config)]
     options: dict[str, Choice | None] = {"the baseline": None}
     options |= {f"pin {number}: {figures.settings(own.config)}": own for number, own in enumerate(state.pins(), 1)}
-    for point in best:
-        options[search.in_brief(point)] = Choice(result.baseline_id, point.config)
+    names = _names()
+    for point in others[:COMPARED]:
+        options.setdefault(search.in_brief(point), Choice(names[point.sha256], point.config))
     name = st.selectbox("Classes and flips: the picked point, compared with", list(options), key="w_compared")
     other = options.get(name or "the baseline")
     reference = None if other is None else live.measured(other)
     bench = state.workbench()
     if reference is not None and reference.baseline_id != result.baseline_id:
-        st.info("This pin is of another baseline; the images are the same.", icon=":material/compare_arrows:")
+        st.info("It is a point of another baseline; the images are the same.", icon=":material/compare_arrows:")
     changes, flips = bench.class_changes(result, reference), bench.flips(result, reference)
     if reference is not None:
         step = bench.compare(result, reference)
@@ -269,9 +298,10 @@ COLUMNS = {
 
 def table(baseline: str, shown: Shown) -> None:
     """Every point that is shown; sorts by a click on a head, downloads as CSV."""
-    let = [point for point in points(baseline) if shown.lets(point)]
+    let = shown_points(shown)
     best = set(map(id, pareto(let)))
-    rows = [_row(point, id(point) in best) for point in sorted(let, key=lambda point: point.bytes)]
+    names = _names()
+    rows = [_row(point, id(point) in best, names[point.sha256]) for point in sorted(let, key=lambda point: point.bytes)]
     st.subheader("All points")
     frame = pd.DataFrame(rows)
     st.dataframe(frame, hide_index=True, column_config=COLUMNS, alt="Every measured network that is shown")
@@ -281,7 +311,7 @@ def table(baseline: str, shown: Shown) -> None:
     )  # fmt: skip
 
 
-def _row(point: Point, on_front: bool) -> dict[str, Any]:
+def _row(point: Point, on_front: bool, model: str) -> dict[str, Any]:
     return {
         "bytes": point.bytes,
         "× smaller": point.compression_ratio,
@@ -293,5 +323,6 @@ def _row(point: Point, on_front: bool) -> dict[str, Any]:
         "by": " + ".join(point.techniques) or "baseline",
         "trained": point.recovered,
         "from": point.origin,
+        "model": model,
         "settings": json.dumps(to_query(point.config)),
     }

@@ -574,8 +574,8 @@ TRAINED_COLOURS = {"not trained": "#8a94a0", "trained": CURRENT}
 
 def front(rows: pd.DataFrame, allowance: float | None, baseline: float) -> alt.LayerChart:
     """Accuracy against file size, with the front as steps, intervals of what is on it, the baseline and the allowance.
-    Columns KB, accuracy, low, high, change, ratio, kind, by, settings, front, picked, pin, config. Points can be
-    clicked: the selection "place" has their `config`."""
+    Columns KB, accuracy, low, high, change, ratio, kind, by, settings, front, picked, pin, model, config. Points can be
+    clicked: the selection "place" has their `config` and `model`."""
     floor, top = float(rows["accuracy"].min()), max(float(rows["accuracy"].max()), baseline)
     x = alt.X("KB:Q", title="KB in the file (logarithmic)", scale=alt.Scale(type="log", nice=False, padding=20))
     scale = alt.Scale(domain=[min(floor, baseline - 0.012) - 0.002, top + 0.004], nice=False, zero=False)
@@ -584,9 +584,11 @@ def front(rows: pd.DataFrame, allowance: float | None, baseline: float) -> alt.L
     tooltip = [
         alt.Tooltip("KB:Q", format=",.1f"), alt.Tooltip("accuracy:Q", format=".2%"),
         alt.Tooltip("change:Q", format="+.2%"), alt.Tooltip("ratio:Q", format=".1f", title="times smaller"),
-        "by:N", "kind:N", "settings:N",
+        "by:N", "kind:N", "model:N", "settings:N",
     ]  # fmt: skip
-    place = alt.selection_point(name="place", fields=["config"], on="click", nearest=False, toggle=False, empty=False)
+    place = alt.selection_point(
+        name="place", fields=["config", "model"], on="click", nearest=False, toggle=False, empty=False
+    )
     base = alt.Chart(rows).encode(x=x, tooltip=tooltip)
     points = base.mark_point(filled=True, cursor="pointer").encode(
         y=y,

@@ -158,4 +158,4 @@ def in_brief(point: Point) -> str:
     """A point in a line of a list."""
     used = " + ".join(point.techniques) or "baseline"
     trained = f", trained {point.config.recovery.epochs} epochs" if point.config.recovery is not None else ""
-    return f"{figures.kilobytes(point.bytes)}, {point.accuracy:.2%}: {used}{trained}"
+    return f"{point.bytes:,} bytes, {point.accuracy:.2%}: {used}{trained}"
