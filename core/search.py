@@ -82,6 +82,13 @@ LEAST_LOST = 1e-3
 APART = 0.2
 """What a shape's merit is charged for each factor e between its size and the wanted one."""
 
+NEAR = 1.5
+"""A shape whose size cannot be made the wanted one within this factor is not trained: a tiny network follows another
+law."""
+
+FAR_LOST = 3.0
+"""Where more than so many times the goal is lost, nothing is said of the size that the goal needs."""
+
 PARENTS = 3
 """So many of the best shapes are varied."""
 
@@ -92,6 +99,9 @@ SLOWER, LEAST_RATE = 3, 0.01
 """A training that diverged is tried again with a learning rate so many times smaller, down to this."""
 
 RESIZING_STEPS = 8
+
+UNKNOWN_SIZE = 1e5
+"""Wanted, while nothing meets the goal."""
 
 CLOSE = 1.03
 """Sizes whose ratio is smaller are not told apart."""
@@ -285,6 +295,8 @@ class Search:
             chosen = self.resize(draw(trial, self.layers, self.goal.techniques), wanted)
             trial.set_user_attr("chosen", json.dumps(chosen))
             config = configuration(chosen, self.layers)
+            if not self.near(self.bench.bytes_of(self.name, config), wanted):
+                raise optuna.TrialPruned
             config = replace(config, recovery=recovery(config, 1))
         claim(self.studies.brief, trial, config)
         point = self.train(trial, config)
@@ -295,17 +307,26 @@ class Search:
         """Bytes at which shapes are compared: of the file that is searched for, as far as that is known."""
         if self.goal.size is not None:
             return self.goal.size / CLOSE
-        goal = AIM * max(self.goal.allowance or 0.0, LEAST_LOST)
-        found = [at_loss(point.bytes, -point.difference, goal) for point in points_of(self.studies.trained)]
-        found = found or [at_loss(p.bytes, -p.difference, goal * EASED) for p in points_of(self.studies.brief)]
         best = self.goal.best(points_of(self.studies.untrained))
-        return min(found, default=best.bytes / GAIN if best is not None else 1e5)
+        goal = AIM * max(self.goal.allowance or 0.0, LEAST_LOST)
+        for study, lost in ((self.studies.trained, goal), (self.studies.brief, goal * EASED)):
+            known = [(point.bytes, -point.difference) for point in points_of(study)]
+            found = [at_loss(size, own, lost) for size, own in known if own <= FAR_LOST * lost]
+            if found:
+                return min(found)
+        return best.bytes / GAIN if best is not None else UNKNOWN_SIZE
+
+    def near(self, size: float, wanted: float) -> bool:
+        """Whether a shape has about the wanted size; any has that where nothing may be pruned to make it so."""
+        return "pruning" not in self.goal.techniques or wanted / NEAR <= size <= wanted * NEAR
 
     def begin_sketches(self) -> None:
         """Enqueue, for each set of techniques, the best shape without training."""
         best: dict[tuple[str, ...], tuple[float, FrozenTrial]] = {}
         wanted = self.wanted()
         for trial, point in measured(self.studies.untrained):
+            if point.bytes < wanted and not self.near(point.bytes, wanted):
+                continue  # it could hardly be made larger
             own = merit(point, wanted), trial
             best[point.techniques] = min(best.get(point.techniques, own), own, key=lambda pair: pair[0])
         for _, trial in sorted(best.values(), key=lambda pair: pair[0]):
@@ -313,7 +334,9 @@ class Search:
 
     def vary(self) -> None:
         """Enqueue a neighbour of one of the best shapes."""
-        wanted, known = self.wanted(), measured(self.studies.brief)
+        wanted = self.wanted()
+        known = [pair for pair in measured(self.studies.brief) if self.near(pair[1].bytes, wanted)]
+        known = known or measured(self.studies.brief)
         parents = sorted(known, key=lambda pair: merit(pair[1], wanted))[:PARENTS]
         if parents:
             chosen = json.loads(self.dice.choice(parents)[0].user_attrs["chosen"])
@@ -372,22 +395,30 @@ class Search:
             for trial in self.studies.trained.get_trials(deepcopy=False)
             if trial.state in (TrialState.RUNNING, TrialState.COMPLETE) or DIVERGED in trial.user_attrs
         ]
+        shapes = {None if own is None else replace(own, recovery=None) for own in started}
         fresh = [pair for pair in measured(self.studies.brief) if not any(alike(held(pair[0]), own) for own in started)]
-        pool = long if long and (len(started) % 2 or not fresh) else fresh
-        if not pool or size is None:
+        if size is None:
             raise Finished
-        trial, point = min(pool, key=lambda pair: merit(pair[1], wanted))
-        chosen = json.loads(trial.user_attrs["chosen"])
-        grown = point.bytes / self.bench.bytes_of(self.name, configuration(chosen, self.layers))
-        chosen = self.resize(chosen, size / grown)
-        config = configuration(chosen, self.layers)
+        pools = [sorted(pool, key=lambda pair: merit(pair[1], wanted)) for pool in (fresh, long)]
+        first, second = reversed(pools) if len(started) % 2 else pools
+        for trial, point in [*first, *second]:
+            chosen = json.loads(trial.user_attrs["chosen"])
+            grown = point.bytes / self.bench.bytes_of(self.name, configuration(chosen, self.layers))
+            chosen = self.resize(chosen, size / grown)
+            config = configuration(chosen, self.layers)
+            if config not in shapes and self.near(grown * self.bench.bytes_of(self.name, config), size):
+                return chosen, replace(config, recovery=recovery(config, self.epochs(trial)))
+        raise Finished
+
+    def epochs(self, trial: FrozenTrial) -> int:
+        """Of the next training: the time that is left, shared with those after it. Raises Finished."""
         seconds = self.seconds or float(trial.user_attrs["seconds"])
         rounds = max(1, TRAININGS - self.rounds)
         epochs = min(MOST_EPOCHS, int(self.left / rounds / seconds))
         least = LEAST_EPOCHS if not self.rounds else MOST_EPOCHS // 3
         if epochs < least:
             raise Finished
-        return chosen, replace(config, recovery=recovery(config, epochs))
+        return epochs
 
     def next_bytes(self, done: Sequence[Point]) -> float | None:
         """How large the next file should be; one that another worker trains counts as what it hopes for."""

@@ -38,7 +38,10 @@ def controls() -> tuple[Goal, float]:
             lost = st.number_input("Allowance, pp", 0.0, 20.0, 1.0, 0.1, key="w_goal_allowance", help=HELP_ALLOWANCE)
             allowance = round(float(lost) / 100, 6)
         minutes = st.number_input("Minutes", 1.0, 600.0, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES)
-        used = st.multiselect("May use", TECHNIQUES, default=TECHNIQUES, key="w_goal_techniques", help=HELP_TECHNIQUES)
+        used = st.pills(
+            "May use", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_goal_techniques",
+            help=HELP_TECHNIQUES,
+        )  # fmt: skip
     return Goal(allowance, size, tuple(used) or TECHNIQUES), float(minutes)
 
 
