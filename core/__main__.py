@@ -378,9 +378,7 @@ def _search(options: argparse.Namespace) -> int:
 def _pareto(options: argparse.Namespace) -> int:
     from core.front import pareto
 
-    bench = _workbench()
-    sha256 = bench.baseline(options.baseline).sha256
-    points = [point for point in bench.points() if point.sha256 == sha256]
+    points = _workbench().points(options.baseline)
     rows = []
     for point in pareto(points):
         row = {name: getattr(point, name) for name in ("bytes", "compression_ratio", "accuracy", "difference")}

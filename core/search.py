@@ -12,14 +12,13 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from core import data, tuning
@@ -30,7 +29,7 @@ from core.files import sha256
 from core.front import SEARCH, Goal, Point
 from core.jobs import Cancelled
 from core.models import Layer
-from core.space import START, Chosen, configuration, counts, draw, rank_at, recovery, resized, space, starts
+from core.space import START, Chosen, configuration, draw, neighbour, rank_at, recovery, resized, starts
 from core.stored import FORMAT
 from core.studies import (
     CONFIG,
@@ -39,6 +38,7 @@ from core.studies import (
     Claimed,
     Sampler,
     claim,
+    connect,
     finished,
     held,
     keep_packed,
@@ -46,7 +46,7 @@ from core.studies import (
     open_study,
     packed_of,
     points_of,
-)  # fmt: skip
+)
 from core.training import Diverged, Progress
 from core.training import Stopped as TrainingStopped
 from core.workbench import Early, Result, Workbench
@@ -91,9 +91,6 @@ FAR_LOST = 3.0
 
 PARENTS = 3
 """So many of the best shapes are varied."""
-
-EIGHTHS_LEFT, HALF_OCTAVES_DOWN = 6, 5
-"""Where a scale that did not count before begins."""
 
 SLOWER, LEAST_RATE = 3, 0.01
 """A training that diverged is tried again with a learning rate so many times smaller, down to this."""
@@ -161,29 +158,6 @@ def merit(point: Point, wanted: float) -> float:
     it is tried on its curve, and a charge for trying it far from the wanted size, where the curve is not known."""
     lost = max(-point.difference, LEAST_LOST)
     return math.log(point.bytes) + math.log(lost) / POWER + APART * abs(math.log(point.bytes / wanted))
-
-
-def neighbour(chosen: Mapping[str, Any], layers: Sequence[Layer], used: Sequence[str], dice: random.Random) -> Chosen:
-    """The same choices but for one or two: another step of a scale, the other side of a switch, half or twice."""
-    known = space(layers, used)
-    changed: Chosen = dict(chosen)
-    for name in dice.sample([name for name in known if name in chosen], k=dice.choice((1, 2))):
-        distribution, own = known[name], chosen[name]
-        if isinstance(distribution, CategoricalDistribution):
-            changed[name] = dice.choice([other for other in distribution.choices if other != own])
-        elif isinstance(distribution, IntDistribution):
-            near = [own + step for step in (-2, -1, 1, 2)]
-            changed[name] = dice.choice([value for value in near if distribution.low <= value <= distribution.high])
-        elif isinstance(distribution, FloatDistribution):
-            near = [own * factor for factor in (0.5, 0.7, 1.4, 2)]
-            changed[name] = dice.choice([value for value in near if distribution.low <= value <= distribution.high])
-    middle = {"channels": EIGHTHS_LEFT, "rank": HALF_OCTAVES_DOWN}
-    shares = [own for name, own in chosen.items() if name.startswith("density")]
-    for name in known:  # what counts now and did not before
-        if name not in changed and counts(name, changed):
-            kind = name.partition(" ")[0]
-            changed[name] = middle[kind] if kind in middle else sum(shares) / len(shares)
-    return {name: changed[name] for name in known if name in changed and counts(name, changed)}
 
 
 @dataclass(eq=False)
@@ -391,12 +365,13 @@ class Search:
         wanted, long = self.wanted(), measured(self.studies.trained)
         size = self.next_bytes([point for _, point in long])
         started = [
-            held(trial)
+            replace(own, recovery=None)
             for trial in self.studies.trained.get_trials(deepcopy=False)
             if trial.state in (TrialState.RUNNING, TrialState.COMPLETE) or DIVERGED in trial.user_attrs
+            if (own := held(trial)) is not None
         ]
-        shapes = {None if own is None else replace(own, recovery=None) for own in started}
-        fresh = [pair for pair in measured(self.studies.brief) if not any(alike(held(pair[0]), own) for own in started)]
+        shapes = set(map(shape, started))
+        fresh = [pair for pair in measured(self.studies.brief) if shape(pair[1].config) not in shapes]
         if size is None:
             raise Finished
         pools = [sorted(pool, key=lambda pair: merit(pair[1], wanted)) for pool in (fresh, long)]
@@ -406,7 +381,7 @@ class Search:
             grown = point.bytes / self.bench.bytes_of(self.name, configuration(chosen, self.layers))
             chosen = self.resize(chosen, size / grown)
             config = configuration(chosen, self.layers)
-            if config not in shapes and self.near(grown * self.bench.bytes_of(self.name, config), size):
+            if config not in started and self.near(grown * self.bench.bytes_of(self.name, config), size):
                 return chosen, replace(config, recovery=recovery(config, self.epochs(trial)))
         raise Finished
 
@@ -421,7 +396,7 @@ class Search:
         return epochs
 
     def next_bytes(self, done: Sequence[Point]) -> float | None:
-        """How large the next file should be; one that another worker trains counts as what it hopes for."""
+        """How large the next file should be, after those that were trained; None where nothing is left to try."""
         if self.goal.size is not None or not done:
             return self.wanted()
         return next_size([(point.bytes, -point.difference) for point in done], self.goal.allowance or 0.0)
@@ -443,10 +418,9 @@ class Search:
             return self.train(trial, config)
         self.seconds = (time.monotonic() - start) / asked.epochs
         point = self.bench.point_of(self.bench.evaluate(self.name, config))
-        content, history = self.bench.file_of(self.name, config)
-        keep_packed(trial, content)
+        keep_packed(trial, self.bench.file_of(self.name, config))
         trial.set_user_attr("seconds", self.seconds)
-        trial.set_user_attr(HISTORY, json.dumps(history))
+        trial.set_user_attr(HISTORY, json.dumps(self.bench.history(self.name, config)))
         trial.set_user_attr(POINT, point.to_json())
         return point
 
@@ -484,14 +458,10 @@ class Search:
             trained.optimize(self.finish, n_trials=1, catch=(Claimed, Diverged))
 
 
-def alike(one: CompressionConfig | None, other: CompressionConfig | None) -> bool:
-    """Whether two configurations have the same shape: all but how dense they are and how long they are trained."""
-
-    def shape(config: CompressionConfig) -> CompressionConfig:
-        layers = tuple((name, replace(own, sparsity=None)) for name, own in config.layers)
-        return replace(config, layers=layers, sparsity=None, recovery=None)
-
-    return one is not None and other is not None and shape(one) == shape(other)
+def shape(config: CompressionConfig) -> CompressionConfig:
+    """All of a configuration but how dense it is and how it is trained."""
+    layers = tuple((name, replace(own, sparsity=None)) for name, own in config.layers)
+    return replace(config, layers=layers, sparsity=None, recovery=None)
 
 
 def hopeless(early: Early, rivals: Sequence[Point]) -> bool:
@@ -512,10 +482,11 @@ def open_studies(bench: Workbench, name: str, goal: Goal, url: str, sampler: Sam
     """The same baseline, images, file format and goal are the same studies, for every process that opens them."""
     about = [bench.baseline(name).sha256, data.fingerprint(), FORMAT, goal.in_words(), *goal.techniques]
     title = f"{goal.in_words()}, {sha256('|'.join(about).encode())[:12]}"
+    storage = connect(url)
     return Studies(
-        open_study(url, f"{title}, untrained", 2, sampler),
-        open_study(url, f"{title}, brief", 1, sampler),
-        open_study(url, f"{title}, trained"),
+        open_study(storage, f"{title}, untrained", 2, sampler),
+        open_study(storage, f"{title}, brief", 1, sampler),
+        open_study(storage, f"{title}, trained"),
     )
 
 

@@ -1,6 +1,7 @@
 """What a search may choose, what the choices mean as a configuration, and where to begin. Nothing is measured here."""
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
@@ -28,6 +29,9 @@ WHOLE = 0.99
 
 EIGHTHS, HALF_OCTAVES, BITS = 8, 11, (2, 8)
 """Channels are searched in eighths of a layer's; ranks in half octaves below break-even, down to 1/32 of it."""
+
+EIGHTHS_LEFT, HALF_OCTAVES_DOWN = 6, 5
+"""Where a scale that did not count before begins."""
 
 SIZES = 16
 """So many sizes a search begins with, from a few percent of the weights on."""
@@ -125,6 +129,29 @@ def resized(chosen: Mapping[str, Any], factor: float) -> Chosen:
 def _moved(density: float, factor: float) -> float:
     odds = factor * density / (1 - density)
     return min(WHOLE, max(LEAST_DENSITY, odds / (1 + odds)))
+
+
+def neighbour(chosen: Mapping[str, Any], layers: Sequence[Layer], used: Sequence[str], dice: random.Random) -> Chosen:
+    """The same choices but for one or two: another step of a scale, the other side of a switch, half or twice."""
+    known = space(layers, used)
+    changed: Chosen = dict(chosen)
+    for name in dice.sample([name for name in known if name in chosen], k=dice.choice((1, 2))):
+        distribution, own = known[name], chosen[name]
+        if isinstance(distribution, CategoricalDistribution):
+            changed[name] = dice.choice([other for other in distribution.choices if other != own])
+        elif isinstance(distribution, IntDistribution):
+            near = [own + step for step in (-2, -1, 1, 2)]
+            changed[name] = dice.choice([value for value in near if distribution.low <= value <= distribution.high])
+        elif isinstance(distribution, FloatDistribution):
+            near = [own * factor for factor in (0.5, 0.7, 1.4, 2)]
+            changed[name] = dice.choice([value for value in near if distribution.low <= value <= distribution.high])
+    middle = {"channels": EIGHTHS_LEFT, "rank": HALF_OCTAVES_DOWN}
+    shares = [own for name, own in chosen.items() if name.startswith("density")]
+    for name in known:  # what counts now and did not before
+        if name not in changed and counts(name, changed):
+            kind = name.partition(" ")[0]
+            changed[name] = middle[kind] if kind in middle else sum(shares) / len(shares)
+    return {name: changed[name] for name in known if name in changed and counts(name, changed)}
 
 
 def starts(rows: Sequence[Mapping[str, Any]], layers: Sequence[Layer], used: Sequence[str]) -> list[Chosen]:

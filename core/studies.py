@@ -9,7 +9,7 @@ import contextlib
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,18 +48,13 @@ class Claimed(Exception):
     """Another trial has the same configuration."""
 
 
-def open_study(url: str, title: str, objectives: int = 1, sampler: Sampler | None = None) -> optuna.Study:
-    """The study of this title, made where it is new; all objectives are minimised. Raises StorageError."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """What goes wrong with a storage as a StorageError."""
     try:
-        return optuna.create_study(
-            storage=_storage(url),
-            study_name=title,
-            directions=["minimize"] * objectives,
-            load_if_exists=True,
-            sampler=None if sampler is None else sampler(),
-        )
+        yield
+    except StorageError:
+        raise
     except ImportError as error:
         raise StorageError(
             f"The storage needs a driver that is not installed ({error}): install it with pip."
@@ -67,6 +62,32 @@ def open_study(url: str, title: str, objectives: int = 1, sampler: Sampler | Non
     except (SQLAlchemyError, optuna.exceptions.OptunaError, ValueError, RuntimeError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StorageError(f"The storage of the search cannot be used: {reason}") from None
+
+
+def connect(url: str) -> RDBStorage:
+    """The storage at a URL, made where it is new. Raises StorageError."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with _in_words():
+        return _storage(url)
+
+
+def open_study(
+    storage: str | RDBStorage, title: str, objectives: int = 1, sampler: Sampler | None = None
+) -> optuna.Study:
+    """The study of this title, made where it is new; all objectives are minimised. Raises StorageError.
+
+    storage : of `connect`, or its URL
+    """
+    storage = connect(storage) if isinstance(storage, str) else storage
+    with _in_words():
+        return optuna.create_study(
+            storage=storage,
+            study_name=title,
+            directions=["minimize"] * objectives,
+            load_if_exists=True,
+            sampler=None if sampler is None else sampler(),
+        )
 
 
 def _storage(url: str) -> RDBStorage:

@@ -426,8 +426,12 @@ class Workbench:
                 self._points.setdefault(place, None)  # unless it came meanwhile
         return self._points.get(place)
 
-    def points(self) -> list[Point]:
-        """Everything that any session has measured on the validation images and the store still holds."""
+    def points(self, name: str | None = None) -> list[Point]:
+        """Everything that any session has measured on the validation images and the store still holds; of one baseline,
+        where it is named."""
+        if name is not None:
+            sha256 = self.baseline(name).sha256
+            return [point for point in self.points() if point.sha256 == sha256]
         stamp = self.store.stamp("point")
         if self._listed[0] != stamp:
             found = []
@@ -690,9 +694,9 @@ class Workbench:
         assert self._taught[1] is not None
         return self._taught[1]
 
-    def file_of(self, name: str, config: CompressionConfig) -> tuple[bytes, list[dict[str, float]] | None]:
-        """The packed file, and the epochs of the recovery."""
-        return packed.pack(self.network(name, config)).content, self.history(name, config)
+    def file_of(self, name: str, config: CompressionConfig) -> bytes:
+        """The packed file."""
+        return packed.pack(self.network(name, config)).content
 
     def bytes_of(self, name: str, config: CompressionConfig) -> int:
         """Of the packed file; nothing is evaluated."""

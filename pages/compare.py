@@ -16,7 +16,7 @@ result = live.measured(picked)
 live.headline(result)
 search.panel(choice.baseline, goal, minutes)
 board.front(choice.baseline, picked, shown, goal)
-board.about(picked, result, goal)
+board.about(picked)
 board.against(result, shown)
 board.table(choice.baseline, shown)
 

@@ -23,7 +23,7 @@ from core import artifact, compression, data, models, search, studies
 from core.config import CompressionConfig, RecoveryConfig
 from core.evaluation import Estimate
 from core.front import Goal, Point, pareto
-from core.space import configuration, counts, space
+from core.space import configuration, counts, draw, neighbour, space
 from core.workbench import Early, Workbench
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -94,10 +94,10 @@ def test_neighbours_are_choices_of_the_same_space(seed: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     used = ("channels", "low rank", "pruning", "bits")
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
-    chosen = search.draw(trial, layers, used)
+    chosen = draw(trial, layers, used)
     known = space(layers, used)
     for _ in range(6):
-        after = search.neighbour(chosen, layers, used, dice)
+        after = neighbour(chosen, layers, used, dice)
         assert set(after) == {name for name in known if name in after and counts(name, after)}
         assert all(known[name]._contains(known[name].to_internal_repr(own)) for name, own in after.items())
         assert after != chosen
@@ -211,7 +211,7 @@ def test_another_machine_has_the_very_files(small: str, searched: dict[str, Any]
         assert result.evaluation.accuracy == own.accuracy
         assert (result.evaluation.predictions == here.evaluation.predictions).all()
         assert there.history(small, own.config) == bench.history(small, own.config)
-        assert there.file_of(small, own.config)[0] == bench.file_of(small, own.config)[0]
+        assert there.file_of(small, own.config) == bench.file_of(small, own.config)
     verdict = there.export(small, trained[0][1].config, tmp_path / "files", ("packed",))
     assert verdict["ok"]
     assert verdict["files"][0]["bytes"] == trained[0][1].bytes
@@ -223,7 +223,7 @@ def test_every_point_of_the_front_is_a_file_of_these_bytes(small: str, searched:
     front = pareto(bench.points())
     assert len(front) > 5
     for own in front[:: max(1, len(front) // 8)]:
-        content, _ = bench.file_of(small, own.config)
+        content = bench.file_of(small, own.config)
         assert len(content) == own.bytes
 
 

@@ -922,7 +922,7 @@ def test_a_network_of_another_machine_is_kept_only_where_it_is_what_it_says(
     train_on_few(monkeypatch)
     config = replace(SOME, recovery=RecoveryConfig(epochs=1, learning_rate=0.01))
     bench.recover(small, config)
-    content, history = bench.file_of(small, config)
+    content, history = bench.file_of(small, config), bench.history(small, config)
     there = Workbench(tmp_path / "there")
     there.add_baseline(bench.baseline(small), "small", "loaded")
     with pytest.raises(FormatError, match="another network"):

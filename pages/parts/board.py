@@ -72,9 +72,7 @@ def filters(baseline: str) -> Shown:
     )  # fmt: skip
     origins = st.pills("From", ORIGINS, selection_mode="multi", default=ORIGINS, key="w_origins", help=HELP_ORIGIN)
     weights = frozenset(bench.baseline(name).sha256 for name in models if name in titles)
-    return Shown(
-        tuple(used), trained if trained in TRAINED else "all", tuple(origins), near == "near", weights
-    )  # fmt: skip
+    return Shown(tuple(used), trained if trained in TRAINED else "all", tuple(origins), near == "near", weights)
 
 
 def shown_points(shown: Shown) -> list[Point]:
@@ -223,7 +221,7 @@ def _pick(key: str) -> None:
         st.session_state["point_clicked"] = True
 
 
-def about(own: Choice, result: Result, goal: Goal) -> None:
+def about(own: Choice) -> None:
     """The picked point in words, and what can be done with it."""
     st.subheader("The picked point")
     st.markdown(f"{figures.settings(own.config)}")
@@ -291,7 +289,7 @@ COLUMNS = {
     "bytes": st.column_config.NumberColumn(format="localized"),
     "× smaller": st.column_config.NumberColumn(format="%.1f"),
     "accuracy": st.column_config.NumberColumn(format="percent", help="On the 5,000 validation images."),
-    "change, pp": st.column_config.NumberColumn(format="%+.2f"),
+    **{name: st.column_config.NumberColumn(format="%+.2f") for name in ("change, pp", "95 % low, pp", "95 % high, pp")},
     "front": st.column_config.CheckboxColumn(help="No other point that is shown is smaller and better."),
 }
 

@@ -569,7 +569,7 @@ def weight_histogram(rows: pd.DataFrame) -> alt.Chart:
     )
 
 
-TRAINED_COLOURS = {"not trained": "#8a94a0", "trained": CURRENT}
+TRAINED_COLOURS = {"not trained": NEUTRAL, "trained": CURRENT}
 
 
 def front(rows: pd.DataFrame, allowance: float | None, baseline: float) -> alt.LayerChart:

@@ -112,9 +112,7 @@ def _go_to_preset() -> None:
     if name in PRESETS:
         state.choose(*PRESETS[name])
     if name == SMALLEST:
-        choice, bench = state.current(), state.workbench()
-        sha256 = bench.baseline(choice.baseline).sha256
-        best = Goal(allowance=0.01).best(point for point in bench.points() if point.sha256 == sha256)
+        best = Goal(allowance=0.01).best(state.workbench().points(state.current().baseline))
         if best is not None:
             state.choose(config=best.config)
 
@@ -156,9 +154,16 @@ def _method(config: CompressionConfig) -> None:
 
 
 def _sparsity(config: CompressionConfig) -> None:
-    now = _percent(config.sparsity)
-    to_config = sparsity_share
-    _slider("Sparsity", "w_sparsity", now, 0.0, 100.0, HELP_SPARSITY, lambda v: {"sparsity": to_config(v)}, step=0.5)
+    _slider(
+        "Sparsity",
+        "w_sparsity",
+        _percent(config.sparsity),
+        0.0,
+        100.0,
+        HELP_SPARSITY,
+        lambda v: {"sparsity": sparsity_share(v)},
+        step=0.5,
+    )
 
 
 def _bits(config: CompressionConfig) -> None:

@@ -94,11 +94,11 @@ def beside_guess(result: Result) -> None:
         return
     accuracy, kilobytes = own
     measured = result.evaluation.accuracy
-    _errors()[state.Choice(result.baseline_id, result.config)] = abs(measured - accuracy)
     said = f"You guessed **{accuracy:.1%}**; it has **{measured:.2%}** ({100 * (measured - accuracy):+.1f} pp)."
     if kilobytes is not None:
         said += f" You guessed **{kilobytes:,.1f} KB**; the file has **{result.bytes / 1024:,.1f} KB**."
-    errors = list(_errors().values())
+    known = [(guess, state.workbench().point(*choice)) for choice, (guess, _) in _guesses().items()]
+    errors = [abs(point[0] - guess) for guess, point in known if point is not None]
     if len(errors) > 1:
         said += f" Your {len(errors)} guesses were {100 * sum(errors) / len(errors):.1f} pp off on average."
     st.info(said, icon=":material/psychology_alt:")
@@ -106,9 +106,4 @@ def beside_guess(result: Result) -> None:
 
 def _guesses() -> dict[state.Choice, tuple[float, float | None]]:
     found: dict[state.Choice, tuple[float, float | None]] = st.session_state.setdefault("guesses", {})
-    return found
-
-
-def _errors() -> dict[state.Choice, float]:
-    found: dict[state.Choice, float] = st.session_state.setdefault("guess_errors", {})
     return found
