@@ -1,14 +1,16 @@
 """How small a file a search finds in the same minutes, ours and others, in one run.
 
-    python -m benchmarks.search [--baseline cnn|mlp] [--minutes 10] [--seeds 3] [--json]
+    python -m benchmarks.search [--baseline cnn|mlp] [--minutes 10] [--seeds 3] [--only TITLE ...] [--keep FILE]
+        [--json]
 
 ours      : begins at the sensitivity scans, sketches shapes with an epoch each, varies the best, trains the best of all
 random, TPE, NSGA-II : Optuna's samplers draw the trials of the same space, with the same stages and the same trainings
-single    : ours again, allowed one technique only (and each with bits, which everything else is better with)
+only ...  : ours again, allowed one technique, the first seed
 
 Each run begins with an empty cache, but for what depends on the baseline alone. The allowance is one point on
 validation; the smallest file that each had found after a quarter, a half, three quarters and all of the time, in bytes,
-median over the seeds; and the test accuracy of the last one, which nothing was chosen by.
+median over the seeds; the test accuracy of the last one, which nothing was chosen by; and the front: the smallest file
+that loses at most so much. It takes minutes x (4 seeds + 4); with `--keep` it can be stopped and goes on.
 """
 
 import argparse
@@ -30,6 +32,11 @@ from core.studies import Sampler
 from core.workbench import Workbench
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
+LOST = (0.0025, 0.005, 0.01, 0.02)
+"""Accuracy lost on validation, fractions: where the front is told."""
+
+LISTS, ALONE = ("reached", "front"), ("compression_ratio", "difference", "test_accuracy", "trials")
+"""What a run tells."""
 
 
 def samplers(seed: int) -> dict[str, Sampler | None]:
@@ -65,25 +72,48 @@ def measure(name: str, cache: Path, goal: Goal, minutes: float, sampler: Sampler
             found.append(((time.monotonic() - start) / (60 * minutes), event["best"]["bytes"]))
 
     answer = search.run(bench, name, goal, minutes, progress=said, sampler=sampler, seed=seed)
+    front = [min((own.bytes for own in bench.points(name) if -own.difference <= lost), default=None) for lost in LOST]
     bench.turns.close()
+    bench.store.close()
     shutil.rmtree(folder)
     best = answer["best"] or {}
     reached = [min((size for when, size in found if when <= share), default=None) for share in SHARES[:-1]]
     about = {key: best.get(key) for key in ("bytes", "compression_ratio", "difference", "test_accuracy")}
-    return {"reached": [*reached, best.get("bytes")], "trials": answer["trials"], **about}
+    return {"reached": [*reached, best.get("bytes")], "front": front, "trials": answer["trials"], **about}
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over the seeds; the bytes of a run that had found nothing are those of the baseline."""
+    """Medians over the seeds; None where a run had found nothing."""
 
     def middle(values: list[Any]) -> float | None:
-        known = [value for value in values if value is not None]
-        return statistics.median(known) if len(known) == len(values) else None
+        return None if None in values else statistics.median(values)
 
-    reached = [middle([run["reached"][place] for run in runs]) for place in range(len(SHARES))]
-    keys = ("compression_ratio", "difference", "test_accuracy", "trials")
-    sizes = [run["bytes"] for run in runs]
-    return {"reached": reached, "sizes": sizes, **{key: middle([run[key] for run in runs]) for key in keys}}
+    lists = {key: [middle(list(each)) for each in zip(*(run[key] for run in runs), strict=True)] for key in LISTS}
+    alone = {key: middle([run[key] for run in runs]) for key in ALONE}
+    return {**lists, "sizes": [run["bytes"] for run in runs], **alone}
+
+
+def planned(seeds: int) -> list[tuple[str, int, Sampler | None, tuple[str, ...]]]:
+    """Title, seed, sampler and techniques of each run, those of a seed beside one another."""
+    runs = [(title, seed, each, TECHNIQUES) for seed in range(seeds) for title, each in samplers(seed).items()]
+    alone = [(f"only {technique}", 0, None, (technique,)) for technique in TECHNIQUES]
+    return runs[:4] + alone + runs[4:]
+
+
+def kept(file: Path | None) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file and file.exists() else []
+
+
+def show(found: dict[str, dict[str, Any]], minutes: float) -> None:
+    def bytes_of(sizes: list[float | None]) -> str:
+        return "".join(f"{size:>11,.0f}" if size is not None else f"{'-':>11}" for size in sizes)
+
+    times, losses = (f"{share * minutes:.1f} min" for share in SHARES), (f"-{100 * lost:.2f}" for lost in LOST)
+    print(f"{'':16}" + "".join(f"{head:>11}" for head in (*times, *losses)) + f"{'times':>8}{'test':>8}{'of':>6}")
+    for title, row in found.items():
+        ratio, test = row["compression_ratio"], row["test_accuracy"]
+        end = f"{ratio:>8.1f}{test:>8.2%}{row['trials']:>6.0f}" if ratio and test else ""
+        print(f"{title:16}{bytes_of(row['reached'])}{bytes_of(row['front'])}{end}")
 
 
 def main() -> None:
@@ -91,31 +121,32 @@ def main() -> None:
     parser.add_argument("--baseline", choices=("cnn", "mlp"), default="cnn")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--only", nargs="+", metavar="TITLE", help="of these runs alone: ours, random, 'only bits', ..."
+    )
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="finished runs, which are not done again")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    name, minutes, goal = options.baseline, options.minutes, Goal(allowance=0.01)
-    rows: dict[str, list[dict[str, Any]]] = {}
+    name, minutes, rows = options.baseline, options.minutes, kept(options.keep)
     with tempfile.TemporaryDirectory() as folder:
         cache = prepared(name, Path(folder) / "cache")
-        for seed in range(options.seeds):
-            for title, sampler in samplers(seed).items():
-                rows.setdefault(title, []).append(measure(name, cache, goal, minutes, sampler, seed))
-        for technique in TECHNIQUES:
-            for used in dict.fromkeys([(technique,), tuple(dict.fromkeys((technique, "bits")))]):
-                alone = Goal(allowance=0.01, techniques=used)
-                rows[f"only {' + '.join(used)}"] = [measure(name, cache, alone, minutes, None, 0)]
-    found = {title: summary(runs) for title, runs in rows.items()}
+        for title, seed, sampler, used in planned(options.seeds):
+            run = {"baseline": name, "minutes": minutes, "title": title, "seed": seed}
+            if (options.only and title not in options.only) or any(run.items() <= row.items() for row in rows):
+                continue
+            rows.append({**run, **measure(name, cache, Goal(allowance=0.01, techniques=used), minutes, sampler, seed)})
+            if options.keep:
+                options.keep.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    of_these = [row for row in rows if (row["baseline"], row["minutes"]) == (name, minutes)]
+    found = {title: summary([row for row in of_these if row["title"] == title]) for title in titles(of_these)}
     if options.json:
         print(json.dumps({"minutes": minutes, "seeds": options.seeds, "rows": found}))
-        return
-    print(
-        f"{'':24}" + "".join(f"{share * minutes:>9.1f} min" for share in SHARES) + f"{'times':>8}{'test':>8}{'of':>6}"
-    )
-    for title, row in found.items():
-        sizes = "".join(f"{size:>13,.0f}" if size is not None else f"{'-':>13}" for size in row["reached"])
-        ratio, test = row["compression_ratio"], row["test_accuracy"]
-        end = f"{ratio:>8.1f}{test:>8.2%}{row['trials']:>6.0f}" if ratio and test else ""
-        print(f"{title:24}{sizes}{end}")
+    else:
+        show(found, minutes)
+
+
+def titles(rows: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["title"] for row in rows))
 
 
 if __name__ == "__main__":
