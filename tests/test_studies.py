@@ -1,18 +1,26 @@
 """Each configuration is tried once, whoever works on it, and what a dead worker held is tried again."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from core import studies
 from core.config import CompressionConfig
@@ -49,9 +57,87 @@ def url_of(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return url_of(tmp_path / "deep" / "studies.sqlite")
+def program(name: str, *folders: str) -> str:
+    """The path of a database's program. Skips the test where it is not installed, but not in CI."""
+    found = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", *folders]))
+    if found is None:
+        assert not os.environ.get("CI"), f"The test needs {name}, and a CI run must not skip it."
+        pytest.skip(f"no {name} here: install PostgreSQL and MariaDB")
+    return found
+
+
+@contextlib.contextmanager
+def server(folder: Path, user: str | None, make: list[str], serve: list[str], stop: signal.Signals) -> Iterator[None]:
+    """A database server with its data in a new folder."""
+    folder.mkdir()
+    if user is not None:
+        shutil.chown(folder, user)
+    quiet: dict[str, Any] = {"user": user, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+    subprocess.run(make, check=True, timeout=120, **quiet)
+    process = subprocess.Popen(serve, **quiet)
+    try:
+        yield
+        assert process.poll() is None, "the server ended"
+    finally:
+        process.send_signal(stop)
+        process.wait(30)
+
+
+def answering(url: str) -> Engine:
+    """Of a server that has just been started."""
+    engine = create_engine(url, connect_args={"connect_timeout": 2}, isolation_level="AUTOCOMMIT")
+    for _ in range(300):
+        with contextlib.suppress(SQLAlchemyError):
+            engine.connect().close()
+            return engine
+        time.sleep(0.1)
+    raise AssertionError(f"{engine.url.drivername} does not answer")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[str]:
+    own = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
+    initdb, postgres, port = program("initdb", *own), program("postgres", *own), free_port()
+    user = "postgres" if os.geteuid() == 0 else None  # it refuses to be run by root
+    with tempfile.TemporaryDirectory() as home:
+        os.chmod(home, 0o755)
+        data = Path(home) / "data"
+        make = [initdb, "-D", str(data), "-U", "tester", "-A", "trust", "--no-sync"]
+        serve = [postgres, "-D", str(data), "-p", str(port), "-k", str(data), "-h", "127.0.0.1"]
+        with server(data, user, make, serve, signal.SIGINT):
+            yield f"postgresql+psycopg://tester@127.0.0.1:{port}/"
+
+
+@pytest.fixture(scope="module")
+def mysql() -> Iterator[str]:
+    install, mariadbd, port = program("mariadb-install-db"), program("mariadbd"), free_port()
+    with tempfile.TemporaryDirectory() as home:
+        data = Path(home) / "data"
+        common = ["--no-defaults", f"--datadir={data}", *(["--user=root"] if os.geteuid() == 0 else [])]
+        make = [install, *common, "--auth-root-authentication-method=normal", "--skip-test-db"]
+        serve = [mariadbd, *common, f"--port={port}", "--bind-address=127.0.0.1", f"--socket={data}/own.sock"]
+        with server(data, None, make, serve, signal.SIGTERM):
+            yield f"mysql+pymysql://root@127.0.0.1:{port}/"
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a new, empty database."""
+    if request.param == "sqlite":
+        return url_of(tmp_path / "deep" / "studies.sqlite")
+    address, name = request.getfixturevalue(request.param), f"studies_{time.time_ns()}"
+    first = answering(address + ("postgres" if request.param == "postgresql" else ""))
+    with first.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    first.dispose()
+    return str(address + name)
 
 
 def test_many_processes_do_no_trial_twice(url: str, tmp_path: Path) -> None:
@@ -161,8 +247,8 @@ def test_a_full_disk_is_no_traceback(tmp_path: Path) -> None:
         studies.open_study(url_of(folder), "own")
 
 
-def test_transactions_on_sqlite_begin_with_the_lock(url: str) -> None:
-    study = studies.open_study(url, "own")
+def test_transactions_on_sqlite_begin_with_the_lock(tmp_path: Path) -> None:
+    study = studies.open_study(url_of(tmp_path / "studies.sqlite"), "own")
     storage = study._storage._backend
     with storage.engine.begin() as connection:
         connection.exec_driver_sql("SELECT 1").fetchall()
