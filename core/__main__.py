@@ -356,11 +356,10 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 def _search(options: argparse.Namespace) -> int:
     from core import search
-    from core.front import TECHNIQUES, Goal
-    from core.workbench import MOST_MINUTES, Workbench
+    from core.front import TECHNIQUES, Goal, check_minutes
+    from core.workbench import Workbench
 
-    if not 0 < options.minutes <= MOST_MINUTES:
-        raise ConfigError(f"--minutes must be in (0, {MOST_MINUTES}]. Got {options.minutes:g} instead.")
+    check_minutes(options.minutes)
     used = TECHNIQUES if options.techniques is None else tuple(map(str.strip, options.techniques.split(",")))
     allowance = 0.01 if options.allowance is None and options.size is None else options.allowance
     goal = Goal(allowance, options.size, used)

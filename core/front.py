@@ -13,6 +13,8 @@ TECHNIQUES = ("channels", "low rank", "pruning", "bits")
 SEARCH = "budget search"
 """The kind of a search's job."""
 
+MOST_MINUTES = 600
+
 ORIGINS = ("explored", "reproduced", "searched")
 """How a network came to be measured: on a page or by a command, in an experiment of the course, or in a search."""
 
@@ -131,3 +133,9 @@ class Goal:
         if self.allowance is not None:
             return f"the smallest file that loses at most {100 * self.allowance:g} pp"
         return f"the most accurate file of at most {self.size:,} bytes"
+
+
+def check_minutes(minutes: float) -> None:
+    """How long a search may take: in (0, `MOST_MINUTES`]. Raises ConfigError."""
+    if not 0 < minutes <= MOST_MINUTES:
+        raise ConfigError(f"minutes must be in (0, {MOST_MINUTES}]. Got {minutes:g} instead.")

@@ -245,6 +245,7 @@ class Search:
             whole = self.bench.evaluate(self.name, CompressionConfig()).evaluation.accuracy
             return math.log(found.bytes), whole - found.estimate.accuracy
         point = self.bench.point_of(found)
+        self.bench.keep(self.name, config)
         trial.set_user_attr(POINT, point.to_json())
         self.say(f"Without training: {in_figures(point)}")
         return math.log(point.bytes), -point.difference
@@ -422,6 +423,7 @@ class Search:
             return self.train(trial, config)
         self.seconds = (time.monotonic() - start) / asked.epochs
         point = self.bench.point_of(self.bench.evaluate(self.name, config))
+        self.bench.keep(self.name, config)
         keep_packed(trial, self.bench.file_of(self.name, config))
         trial.set_user_attr("seconds", self.seconds)
         trial.set_user_attr(HISTORY, json.dumps(self.bench.history(self.name, config)))

@@ -56,7 +56,7 @@ from core.data import SplitName
 from core.evaluation import Comparison, Estimate, Evaluation, Latency
 from core.files import safetensors_header, sha256, write_atomically
 from core.footprint import COUNTED, Footprint
-from core.front import SEARCH, Goal, Point
+from core.front import SEARCH, Goal, Point, check_minutes
 from core.models import Baseline
 from core.store import Store, key_of
 from core.stored import FORMAT, FormatError, StoredLayer, StoredNetwork
@@ -64,8 +64,6 @@ from core.turns import Ticket, Turns, Work
 
 SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
 PRETRAINED = Path(__file__).parent / "pretrained"
-MOST_MINUTES = 600
-"""A search may take so long."""
 
 PACKED = "packed"
 """The one tensor of a network of which only its file is here."""
@@ -309,6 +307,7 @@ class Workbench:
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._latencies: dict[object, tuple[float, Latency]] = {}
         self._points: dict[tuple[str, CompressionConfig], tuple[float, int] | None] = {}
+        self._kept: set[str] = set()
         self._taught: tuple[str, training.Lessons | None] = "", None
         self._listed: tuple[object, list[Point]] = (None, [])
         self._prefix = evaluation.Prefix()
@@ -446,6 +445,7 @@ class Workbench:
     def keep(self, name: str, config: CompressionConfig) -> None:
         """What was measured of a configuration is never evicted: somebody pinned it, or searched for it."""
         key = self._key(self.baseline(name), config, "validation")
+        self._kept.add(key)  # it may not have been measured yet
         for each in (key, f"point/{key}"):
             self.store.keep(each)
 
@@ -537,11 +537,11 @@ class Workbench:
         }
         arrays = evaluation.to_arrays(measured)
         payload = safetensors.numpy.save(arrays, metadata={"figures": json.dumps(figures)})
-        self.store.put(key, "evaluation", payload, kept=self.origin == "searched")
+        self.store.put(key, "evaluation", payload, kept=key in self._kept or self.origin == "searched")
         result = self._result(baseline, config, split, arrays, figures, cached=False)
         if split == "validation":
             point = self.point_of(result).to_json().encode()
-            self.store.put(f"point/{key}", "point", point, kept=self.origin != "explored")
+            self.store.put(f"point/{key}", "point", point, kept=key in self._kept or self.origin != "explored")
         return self._remember(key, baseline, split, result)
 
     def point_of(self, result: Result) -> Point:
@@ -937,8 +937,7 @@ class Workbench:
 
     def submit_search(self, name: str, goal: Goal, minutes: float) -> str:
         """Search in a process of its own, or go on with an earlier search; returns the job's id. Raises ConfigError."""
-        if not 0 < minutes <= MOST_MINUTES:
-            raise ConfigError(f"minutes must be in (0, {MOST_MINUTES}]. Got {minutes:g} instead.")
+        check_minutes(minutes)
         request = {"kind": SEARCH, "baseline": name, "goal": goal.to_request(), "minutes": minutes}
         return self._submit(request, lambda result: True)
 

@@ -451,8 +451,8 @@ def test_search_answers_with_the_keys_that_were_agreed_and_leaves_the_file(
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (("--minutes", "0"), "--minutes"),
-        (("--minutes", "99999"), "--minutes"),
+        (("--minutes", "0"), "minutes"),
+        (("--minutes", "99999"), "minutes"),
         (("--allowance", "2"), "allowance"),
         (("--size", "0"), "size"),
         (("--techniques", "magic"), "magic"),

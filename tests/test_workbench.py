@@ -19,7 +19,7 @@ from conftest import MLP_SHAPES, configurations, random_tensors, train_on_few
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core import artifact, compression, data, evaluation, jobs, models, training, turns, workbench
+from core import artifact, compression, data, evaluation, front, jobs, models, training, turns, workbench
 from core.config import CompressionConfig, ConfigError, LayerConfig, RecoveryConfig, TrainingConfig
 from core.evaluation import Latency
 from core.files import sha256
@@ -893,15 +893,17 @@ def test_a_point_that_is_removed_is_gone_with_all_that_was_made_of_it(
 
 
 def test_what_was_pinned_or_searched_for_outlives_everything_else(tmp_path: Path, baseline: Baseline) -> None:
-    for origin, pinned in (("searched", False), ("explored", True), ("explored", False)):
+    for origin, pinned in (("searched", ""), ("explored", "before"), ("explored", "after"), ("explored", "")):
         bench = Workbench(tmp_path / f"{origin} {pinned}", origin)
         name = bench.add_baseline(baseline, "small", "loaded")
+        if pinned == "before":  # while it is still being measured
+            bench.keep(name, SOME)
         bench.evaluate(name, SOME)
-        if pinned:
+        if pinned == "after":
             bench.keep(name, SOME)
         bench.store.limit = 1
         bench.store.put("large", "evaluation", bytes(10_000))
-        stays = pinned or origin == "searched"
+        stays = bool(pinned) or origin == "searched"
         assert (SOME in [point.config for point in bench.points()]) == stays
         assert (bench.store.get(bench._key(baseline, SOME, "validation")) is not None) == stays
         bench.turns.close()
@@ -944,6 +946,6 @@ def test_a_search_is_a_job_that_can_always_go_on(bench: Workbench, monkeypatch: 
     monkeypatch.setattr(Workbench, "_submit", lambda self, request, again: asked.append(request) or str(again({})))
     assert bench.submit_search("mlp", Goal(0.01), 10) == "True"
     assert Goal(**json.loads(json.dumps(asked[0]))["goal"]) == Goal(0.01)
-    for minutes in (0, -1, workbench.MOST_MINUTES + 1):
+    for minutes in (0, -1, front.MOST_MINUTES + 1):
         with pytest.raises(ConfigError, match="minutes"):
             bench.submit_search("mlp", Goal(0.01), minutes)

@@ -233,6 +233,8 @@ def about(own: Choice) -> None:
     with row.popover("Delete", icon=":material/delete:", disabled=own.config == CompressionConfig()):
         lost = "Its training is lost, too." if own.config.recovery is not None else "It can be measured again."
         st.markdown(f"Delete what was measured and exported of this configuration? {lost}")
+        if own.config.recovery is not None:
+            st.caption("A search that trained it still has its file, and brings it back when it goes on.")
         st.button("Delete it", type="primary", on_click=_delete, args=(own,), key="delete_point")
     wanted = st.session_state.pop("go_to", None)
     if wanted is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from core.config import CompressionConfig, ConfigError
-from core.front import SEARCH, TECHNIQUES, Goal, Point
+from core.front import MOST_MINUTES, SEARCH, TECHNIQUES, Goal, Point
 from pages.parts import figures, state
 from pages.parts.state import Choice
 
@@ -37,7 +37,8 @@ def controls() -> tuple[Goal, float]:
         else:
             lost = st.number_input("Allowance, pp", 0.0, 20.0, 1.0, 0.1, key="w_goal_allowance", help=HELP_ALLOWANCE)
             allowance = round(float(lost) / 100, 6)
-        minutes = st.number_input("Minutes", 1.0, 600.0, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES)
+        most = float(MOST_MINUTES)
+        minutes = st.number_input("Minutes", 1.0, most, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES)
         used = st.pills(
             "May use", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_goal_techniques",
             help=HELP_TECHNIQUES,
