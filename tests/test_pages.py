@@ -974,6 +974,7 @@ def test_figures_wait_for_a_guess_and_then_both_are_there() -> None:
     said = " ".join(text.value for text in app.info)
     assert f"You guessed **80.0%**; it has **{result.evaluation.accuracy:.2%}**" in said
     assert "You guessed **100.0 KB**" in said
+    assert len(app.get("vega_lite_chart")) == 2, "classes and bytes; no curve beside a slider gives the next away"
     assert metrics(app)["Accuracy, validation"] == f"{result.evaluation.accuracy:.2%}"
     app.select_slider(key="w_bits").set_value(2).run()
     assert not app.metric, "the next setting waits for the next guess"

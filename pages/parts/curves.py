@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import DENSE, CompressionConfig
-from pages.parts import charts, controls, live, state
+from pages.parts import charts, controls, lesson, live, state
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
@@ -110,7 +110,9 @@ def beside_sliders(result: Result, below: dict[str, DeltaGenerator], by_layer: E
 
 def draw(curve: Curve, standing: tuple[float, int, bool]) -> None:
     """The curve with what is known of it; polls while points are missing. standing : accuracy and bytes here, and
-    whether they were trained, which the curve is not."""
+    whether they were trained, which the curve is not. It would give away what a lesson asks for."""
+    if lesson.asks():
+        return
     bench, choice = state.workbench(), state.current()
     missing = any(bench.point(choice.baseline, own.config) is None for own in curve.positions)
     interval = max(POLL_SECONDS, bench.turns.wishing / POLLS_PER_SECOND) if missing else None

@@ -38,6 +38,11 @@ def hides(name: str) -> bool:
     return name in state.lesson().get("hide", "").split(",")
 
 
+def asks() -> bool:
+    """Whether figures wait for a guess."""
+    return state.lesson().get("reveal") == "0"
+
+
 def folded(name: str, icon: str, key: str) -> ExpanderContainer | None:
     """An expander of that control's name; None where the link leaves it out."""
     return None if hides(name) else st.expander(CONTROLS[name], icon=icon, key=key, on_change="rerun")
@@ -52,7 +57,7 @@ def controls() -> None:
     if not box.open:
         return
     with box:
-        ask = st.toggle("Ask for a guess first", now.get("reveal") == "0", key="w_reveal", help=HELP_GUESS)
+        ask = st.toggle("Ask for a guess first", asks(), key="w_reveal", help=HELP_GUESS)
         hidden = [name for name in now.get("hide", "").split(",") if name in CONTROLS]
         left_out = st.multiselect(
             "Leave out", list(CONTROLS), hidden, format_func=lambda name: CONTROLS.get(name, name), key="w_hide",
@@ -66,7 +71,7 @@ def controls() -> None:
 
 def wait_for_guess(choice: state.Choice) -> None:
     """Where the link asks for guesses: nothing more of the page until one was written for this choice."""
-    if state.lesson().get("reveal") != "0" or choice in _guesses():
+    if not asks() or choice in _guesses():
         return
     before = state.workbench().evaluate(choice.baseline, CompressionConfig())
     with st.form("guess", width=640):
@@ -90,7 +95,7 @@ def wait_for_guess(choice: state.Choice) -> None:
 def beside_guess(result: Result) -> None:
     """The guess and the measurement, side by side; and how near all guesses of this session were."""
     own = _guesses().get(state.Choice(result.baseline_id, result.config))
-    if own is None or state.lesson().get("reveal") != "0":
+    if own is None or not asks():
         return
     accuracy, kilobytes = own
     measured = result.evaluation.accuracy
