@@ -41,7 +41,8 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True)
 class Status:
-    """events : what the job reported so far; done : share of the work, in [0, 1]; remaining : seconds, once known."""
+    """events : what the job reported so far; done : share of the work, in [0, 1]; remaining : seconds, once known;
+    silent : seconds since the last event; stopping : whether somebody asked it to stop."""
 
     id: str
     request: dict[str, Any]
@@ -51,6 +52,8 @@ class Status:
     result: dict[str, Any] | None = None
     error: str | None = None
     ahead: int = 0
+    silent: float = 0.0
+    stopping: bool = False
 
     @property
     def done(self) -> float:
@@ -63,7 +66,7 @@ class Status:
         if not timed or not self.done or self.state != "running":
             return None
         elapsed = timed[-1]["time"] - self.events[0]["time"]
-        return elapsed * (1 - self.done) / self.done
+        return max(0.0, elapsed * (1 - self.done) / self.done - self.silent)
 
     @property
     def active(self) -> bool:
@@ -126,7 +129,10 @@ class Jobs:
             state = "running" if events else "queued"
         else:
             state = "queued" if time.time() - submitted < GRACE_SECONDS and not ended else "interrupted"
-        return Status(job, request, state, submitted, events, result, message, self._ahead(job, submitted, state))
+        ahead, now = self._ahead(job, submitted, state), time.time()
+        silent = max(0.0, now - events[-1].get("time", now)) if events else 0.0
+        stopping = (folder / "cancel").exists()
+        return Status(job, request, state, submitted, events, result, message, ahead, silent, stopping)
 
     def all(self, kind: str | None = None) -> list[Status]:
         """Every job, or those of a kind, the newest first; of the others nothing but the request is read."""

@@ -30,7 +30,7 @@ from core.front import SEARCH, Goal, Point
 from core.jobs import Cancelled
 from core.models import Layer
 from core.space import START, Chosen, configuration, draw, neighbour, rank_at, recovery, resized, starts
-from core.stored import FORMAT
+from core.stored import FORMAT, FormatError
 from core.studies import (
     CONFIG,
     HISTORY,
@@ -166,8 +166,12 @@ def merit(point: Point, wanted: float) -> float:
 
 @dataclass(eq=False)
 class Search:
-    """A worker's part of a search. whole : seconds; until : `time.monotonic()` of the end; seconds : of an epoch here,
-    once known; rounds : trainings of this run; guided : whether it begins at the scans and varies what is best"""
+    """A worker's part of a search.
+
+    whole : seconds, without those of the `confirmation`; until : `time.monotonic()` of their end
+    guided : whether it begins at the scans and varies what is best
+    seconds : of an epoch here, once known; rounds : trainings of this run
+    """
 
     bench: Workbench
     name: str
@@ -177,6 +181,7 @@ class Search:
     until: float
     should_stop: Callable[[], bool]
     progress: Progress
+    confirmation: float = 0.0
     guided: bool = True
     seconds: float | None = None
     rounds: int = 0
@@ -202,7 +207,7 @@ class Search:
         if best is not None:
             about = {"bytes": best.bytes, "accuracy": best.accuracy, "difference": best.difference}
             about = {"best": {**about, "config": json.loads(best.config.to_json())}}
-        done = max(0.0, min(0.99, 1 - self.left / self.whole))
+        done = max(0.0, min(0.99, (self.whole - self.left) / (self.whole + self.confirmation)))
         self.progress({"message": message, "done": done, "trials": len(points), **about})
 
     # Without training
@@ -517,15 +522,17 @@ def run(
     Returns `trials`, how many configurations were measured, and `best`: `config`, `bytes`, `baseline_bytes`,
     `compression_ratio`, `accuracy`, `baseline_accuracy`, `difference` (validation), `test_accuracy`,
     `test_difference`, `path` (of the packed file); None where nothing meets the goal. Where it was stopped, nothing was
-    confirmed on test, and those three are None. Raises StorageError, UnknownBaseline, ConfigError.
+    confirmed on test, and those three are None. Raises StorageError, UnknownBaseline, ConfigError, FormatError (the
+    file does not hold what was promised).
     """
     draws = sampler or partial(optuna.samplers.TPESampler, seed=seed, multivariate=True, group=True)
     studies = open_studies(bench, name, goal, storage or default_storage(bench), draws)
     adopt(bench, name, studies)
-    whole = 60 * minutes - min(CONFIRMATION_SECONDS, 15 * minutes)
+    confirmation = min(CONFIRMATION_SECONDS, 15 * minutes)
+    whole = 60 * minutes - confirmation
     search = Search(
-        bench, name, goal, studies, whole, time.monotonic() + whole, should_stop, progress, guided=sampler is None,
-        dice=random.Random(seed),
+        bench, name, goal, studies, whole, time.monotonic() + whole, should_stop, progress, confirmation,
+        guided=sampler is None, dice=random.Random(seed),
     )  # fmt: skip
     with contextlib.suppress(Stopped, TrainingStopped, Cancelled, Finished):
         search.run()
@@ -551,7 +558,10 @@ def _answer(best: Point, out: Path | None, verdict: dict[str, Any] | None) -> di
         **dict.fromkeys(("test_accuracy", "test_difference", "path")),
     }
     if verdict is not None and out is not None:
-        accuracy = verdict["files"][0]["accuracy"]
+        file = verdict["files"][0]
+        if "problem" in file:
+            raise FormatError(file["problem"])
+        accuracy = file["accuracy"]
         change = accuracy - verdict["baseline_accuracy"]
         found |= {"test_accuracy": accuracy, "test_difference": change, "path": str(out / NETWORK_FILE)}
     return found
