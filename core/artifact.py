@@ -109,14 +109,19 @@ def write(network: StoredNetwork, directory: Path, promise: Promise, formats: Se
     }
     beside = {path: content for path, (_, content) in made.items()} | _companions(promise, made, network.config)
     beside |= {EXPECTED_FILE: expected, VERDICT_FILE: json.dumps(verdict, indent=1).encode()}
-    taken = [path for path in beside if (directory / path).exists()]
-    if taken and not (directory / VERDICT_FILE).exists():
-        raise FileExistsError(f"{directory} already holds {', '.join(taken)}, of no export. Choose an empty folder.")
+    check_directory(directory)
     for path in set(_ABOUT) - set(beside):  # of an earlier export
         (directory / path).unlink(missing_ok=True)
     for path, content in beside.items():
         write_atomically(directory / path, content)
     return notes
+
+
+def check_directory(directory: Path) -> None:
+    """Raises FileExistsError where an export would write over files of no export."""
+    taken = [path for path in (*_ABOUT, "README.md", EXPECTED_FILE) if (directory / path).exists()]
+    if taken and not (directory / VERDICT_FILE).exists():
+        raise FileExistsError(f"{directory} already holds {', '.join(taken)}, of no export. Choose an empty folder.")
 
 
 def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]], config: CompressionConfig) -> dict[str, bytes]:

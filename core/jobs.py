@@ -146,7 +146,7 @@ class Jobs:
         return sorted(found, key=lambda status: -status.submitted)
 
     def cancel(self, job: str) -> None:
-        """Ask the job to stop; it does so within a step, and keeps nothing."""
+        """Ask the job to stop; it does so within a step."""
         write_atomically(self.root / job / "cancel", b"")
 
     def dismiss(self, job: str) -> None:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from core import data, tuning
+from core import artifact, data, tuning
 from core.artifact import NETWORK_FILE
 from core.config import CompressionConfig
 from core.evaluation import Stopped
@@ -35,17 +35,19 @@ from core.studies import (
     CONFIG,
     HISTORY,
     POINT,
-    Claimed,
     Sampler,
     claim,
     connect,
     finished,
+    first,
     held,
+    in_words,
     keep_packed,
     measured,
     open_study,
     packed_of,
     points_of,
+    step,
 )
 from core.training import Diverged, Progress
 from core.training import Stopped as TrainingStopped
@@ -100,6 +102,12 @@ SLOWER, LEAST_RATE = 3, 0.01
 
 RESIZING_STEPS = 8
 
+FRUITLESS = 50
+"""After so many trials in a row that came to nothing, what may be chosen is exhausted."""
+
+VARIATIONS = 20
+"""So often another neighbour is tried where one changes nothing that counts."""
+
 UNKNOWN_SIZE = 1e5
 """Wanted, while nothing meets the goal."""
 
@@ -110,11 +118,16 @@ CONFIRMATION_SECONDS = 45.0
 """Writing the files, reading them in fresh processes, running them over the test images."""
 
 
-DIVERGED = "diverged"
+DIVERGED, SCANNED = "diverged", "scanned"
+"""Attributes: of a trial whose training diverged; of a study, how many sensitivities its first trials come from."""
 
 
 class Finished(Exception):
     """There is nothing more to train, or no time for it."""
+
+
+class Exhausted(Exception):
+    """`FRUITLESS` trials in a row came to nothing."""
 
 
 class Studies(NamedTuple):
@@ -170,7 +183,7 @@ class Search:
 
     whole : seconds, without those of the `confirmation`; until : `time.monotonic()` of their end
     guided : whether it begins at the scans and varies what is best
-    seconds : of an epoch here, once known; rounds : trainings of this run
+    paces : seconds of an epoch here, by shape; rounds : trainings of this run; fruitless : trials in a row
     """
 
     bench: Workbench
@@ -183,8 +196,9 @@ class Search:
     progress: Progress
     confirmation: float = 0.0
     guided: bool = True
-    seconds: float | None = None
+    paces: dict[CompressionConfig, float] = field(default_factory=dict)
     rounds: int = 0
+    fruitless: int = 0
     dice: random.Random = field(default_factory=random.Random)
 
     @property
@@ -213,10 +227,9 @@ class Search:
     # Without training
 
     def scan(self) -> None:
-        """Enqueue first trials, from what each layer alone can bear; nothing where the study has trials already. What
-        there is no time for is left out: of every scan the same."""
-        if self.studies.untrained.get_trials(deepcopy=False):
-            return
+        """Enqueue first trials, from what each layer alone can bear; nothing where the study has those of as much. What
+        there is no time for is left out, of every scan the same, until a later search has more."""
+        study = self.studies.untrained
         shares = [1 - density for density in DENSITIES]
         scans: dict[str, tuple[str, Sequence[Any]]] = {
             "pruning": ("sparsity", shares), "bits": ("bits", tuning.WIDTHS), "low rank": ("rank", OCTAVES)
@@ -227,13 +240,18 @@ class Search:
             for place in range(len(values))
             for layer in self.layers
         ]
+        if study.user_attrs.get(SCANNED, -1) >= len(places):
+            return
         rows = []
         for _, setting, value, layer in sorted(places, key=lambda place: place[0]):
             if self.past(SCANNED_UNTIL):
                 break
             rows.append(self._alone(layer, setting, value))
-        for chosen in starts(rows, self.layers, self.goal.techniques):
-            self.studies.untrained.enqueue_trial(chosen)
+        more = study.user_attrs.get(SCANNED, -1) < len(rows)
+        if more and not self.should_stop() and first(study, f"{len(rows)} rows"):
+            study.set_user_attr(SCANNED, len(rows))
+            for chosen in starts(rows, self.layers, self.goal.techniques):
+                study.enqueue_trial(chosen)
 
     def _alone(self, layer: Layer, setting: str, value: Any) -> dict[str, Any]:
         own = {setting: rank_at(value, layer) if setting == "rank" else value}
@@ -245,7 +263,7 @@ class Search:
         """A trial without training: log bytes and accuracy lost."""
         config = configuration(draw(trial, self.layers, self.goal.techniques), self.layers)
         claim(self.studies.untrained, trial, config)
-        found = self.measured(config)
+        found = self.seen(config)
         if isinstance(found, Early):  # hopeless: worth knowing where, but no point of any front
             whole = self.bench.evaluate(self.name, CompressionConfig()).evaluation.accuracy
             return math.log(found.bytes), whole - found.estimate.accuracy
@@ -255,7 +273,7 @@ class Search:
         self.say(f"Without training: {in_figures(point)}")
         return math.log(point.bytes), -point.difference
 
-    def measured(self, config: CompressionConfig) -> Result | Early:
+    def seen(self, config: CompressionConfig) -> Result | Early:
         """All images; or the first, where these say that a smaller or equal file is more accurate: the upper end of
         their paired interval lies below it."""
         ticket, rivals = self.bench.ask("search", self.name, config), points_of(self.studies.untrained)
@@ -276,11 +294,11 @@ class Search:
         wanted = self.wanted()
         config = held(trial)
         if config is None:
-            chosen = self.resize(draw(trial, self.layers, self.goal.techniques), wanted)
+            chosen, size = self.resize(draw(trial, self.layers, self.goal.techniques), wanted)
             trial.set_user_attr("chosen", json.dumps(chosen))
-            config = configuration(chosen, self.layers)
-            if not self.near(self.bench.bytes_of(self.name, config), wanted):
+            if not self.near(size, wanted):
                 raise optuna.TrialPruned
+            config = configuration(chosen, self.layers)
             config = replace(config, recovery=recovery(config, 1))
         claim(self.studies.brief, trial, config)
         point = self.train(trial, config)
@@ -290,22 +308,28 @@ class Search:
     def wanted(self) -> float:
         """Bytes at which shapes are compared: of the file that is searched for, as far as that is known."""
         if self.goal.size is not None:
-            return self.goal.size / CLOSE
-        best = self.goal.best(points_of(self.studies.untrained))
+            over = [point.bytes / self.goal.size for point in points_of(self.studies.trained)]
+            return self.goal.size / CLOSE**2 / max([1.0, *over])
         goal = AIM * max(self.goal.allowance or 0.0, LEAST_LOST)
         for study, lost in ((self.studies.trained, goal), (self.studies.brief, goal * EASED)):
             known = [(point.bytes, -point.difference) for point in points_of(study)]
             found = [at_loss(size, own, lost) for size, own in known if own <= FAR_LOST * lost]
             if found:
                 return min(found)
+        best = self.goal.best(points_of(self.studies.untrained))
         return best.bytes / GAIN if best is not None else UNKNOWN_SIZE
 
     def near(self, size: float, wanted: float) -> bool:
-        """Whether a shape has about the wanted size; any has that where nothing may be pruned to make it so."""
+        """Whether a shape has about the wanted size, and no more than the most; where nothing may be pruned to make it
+        so, any has."""
+        if self.goal.size is not None and size > self.goal.size:
+            return False
         return "pruning" not in self.goal.techniques or wanted / NEAR <= size <= wanted * NEAR
 
     def begin_sketches(self) -> None:
-        """Enqueue, for each set of techniques, the best shape without training."""
+        """Enqueue, for each set of techniques, the best shape without training; one worker does."""
+        if not first(self.studies.brief, "sketches"):
+            return
         best: dict[tuple[str, ...], tuple[float, FrozenTrial]] = {}
         wanted = self.wanted()
         for trial, point in measured(self.studies.untrained):
@@ -324,18 +348,25 @@ class Search:
         parents = sorted(known, key=lambda pair: merit(pair[1], wanted))[:PARENTS]
         if parents:
             chosen = json.loads(self.dice.choice(parents)[0].user_attrs["chosen"])
-            self.studies.brief.enqueue_trial(neighbour(chosen, self.layers, self.goal.techniques, self.dice))
+            for _ in range(VARIATIONS):
+                other = neighbour(chosen, self.layers, self.goal.techniques, self.dice)
+                if configuration(other, self.layers) != configuration(chosen, self.layers):
+                    self.studies.brief.enqueue_trial(other)
+                    return
 
-    def resize(self, chosen: Chosen, size: float) -> Chosen:
-        """The same shape at so many bytes before training, as far as its densities can do that: by the secant rule on
-        log bytes over the log of the factor, in a bracket."""
+    def size_of(self, chosen: Chosen) -> int:
+        """Bytes before training, rounded in the plain way, which is soon done: other roundings have about as many."""
+        config = replace(configuration(chosen, self.layers), rounding="nearest", bias_correction=False, clip="minmax")
+        return self.bench.bytes_of(self.name, config)
+
+    def resize(self, chosen: Chosen, size: float) -> tuple[Chosen, float]:
+        """The same shape at so many bytes before training, as far as its densities can do that, and how many it has: by
+        the secant rule on log bytes over the log of the factor, in a bracket."""
         if not any(name.startswith("density") for name in chosen):
-            return chosen
+            return chosen, self.size_of(chosen)
 
         def excess(factor: float) -> float:
-            config = configuration(resized(chosen, math.exp(factor)), self.layers)
-            config = replace(config, rounding="nearest", bias_correction=False, clip="minmax")
-            return math.log(self.bench.bytes_of(self.name, config) / size)
+            return math.log(self.size_of(resized(chosen, math.exp(factor))) / size)
 
         place, over = 0.0, excess(0.0)
         low, high = (-9.0, 0.0) if over > 0 else (0.0, 9.0)
@@ -349,7 +380,7 @@ class Search:
             low, high = (low, place) if over > 0 else (place, high)
             slope = (over - was) / (place - then)
             step = -over / slope if slope > 0.05 else -4 * over
-        return resized(chosen, math.exp(place))
+        return resized(chosen, math.exp(place)), size * math.exp(over)
 
     # As many epochs as there is time for
 
@@ -359,6 +390,7 @@ class Search:
         if config is None:
             chosen, config = self.plan()
             trial.set_user_attr("chosen", json.dumps(chosen))
+        config = self.in_time(config)
         claim(self.studies.trained, trial, config)
         try:
             point = self.train(trial, config)
@@ -371,7 +403,8 @@ class Search:
 
     def plan(self) -> tuple[Chosen, CompressionConfig]:
         """The next long training: in turns the best shape of the brief ones that was not trained yet, and the best that
-        was, at another size. Raises Finished."""
+        was, at another size; where that is no longer worth it, a new one, a little smaller than the best. Raises
+        Finished."""
         wanted, long = self.wanted(), measured(self.studies.trained)
         size = self.next_bytes([point for _, point in long])
         started = [
@@ -383,27 +416,39 @@ class Search:
         shapes = set(map(shape, started))
         fresh = [pair for pair in measured(self.studies.brief) if shape(pair[1].config) not in shapes]
         if size is None:
-            raise Finished
+            size, long = min(point.bytes for _, point in long if self.goal.met_by(point)) / CLOSE, []
         pools = [sorted(pool, key=lambda pair: merit(pair[1], wanted)) for pool in (fresh, long)]
-        first, second = reversed(pools) if len(started) % 2 else pools
-        for trial, point in [*first, *second]:
+        before, after = reversed(pools) if len(started) % 2 else pools
+        for trial, point in [*before, *after]:
             chosen = json.loads(trial.user_attrs["chosen"])
-            grown = point.bytes / self.bench.bytes_of(self.name, configuration(chosen, self.layers))
-            chosen = self.resize(chosen, size / grown)
+            grown = point.bytes / self.size_of(chosen)
+            chosen, bare = self.resize(chosen, size / grown)
             config = configuration(chosen, self.layers)
-            if config not in started and self.near(grown * self.bench.bytes_of(self.name, config), size):
-                return chosen, replace(config, recovery=recovery(config, self.epochs(trial)))
+            if config not in started and self.near(grown * bare, size):
+                return chosen, replace(config, recovery=recovery(config, self.epochs(trial, point)))
         raise Finished
 
-    def epochs(self, trial: FrozenTrial) -> int:
+    def epochs(self, trial: FrozenTrial, point: Point) -> int:
         """Of the next training: the time that is left, shared with those after it. Raises Finished."""
-        seconds = self.seconds or float(trial.user_attrs["seconds"])
-        rounds = max(1, TRAININGS - self.rounds)
-        epochs = min(MOST_EPOCHS, int(self.left / rounds / seconds))
+        known = self.paces.get(shape(point.config))
+        pace = known or max([float(trial.user_attrs["seconds"]), *self.paces.values()])
         least = LEAST_EPOCHS if not self.rounds else MOST_EPOCHS // 3
-        if epochs < least:
-            raise Finished
-        return epochs
+        for rounds in (max(1, TRAININGS - self.rounds), 1):
+            epochs = min(MOST_EPOCHS, self.affordable(pace) // rounds)
+            if epochs >= least:
+                return epochs
+        raise Finished
+
+    def affordable(self, pace: float) -> int:
+        """So many epochs there is time for, and for measuring what came of them."""
+        return int(self.left / pace - 0.5)
+
+    def in_time(self, config: CompressionConfig) -> CompressionConfig:
+        """With fewer epochs where another worker, or a higher learning rate, had more time for them."""
+        asked, pace = config.recovery, self.paces.get(shape(config), max(self.paces.values(), default=0.0))
+        if asked is None or not pace:
+            return config
+        return replace(config, recovery=replace(asked, epochs=max(1, min(asked.epochs, self.affordable(pace)))))
 
     def next_bytes(self, done: Sequence[Point]) -> float | None:
         """How large the next file should be, after those that were trained; None where nothing is left to try."""
@@ -415,7 +460,7 @@ class Search:
         """Recover, measure, and keep with the trial what another machine needs of it."""
         asked = config.recovery
         assert asked is not None
-        start = time.monotonic()
+        known = self.bench.history(self.name, config) is not None
         try:
             self.bench.recover(self.name, config, self._trained_on, self.should_stop)
         except Diverged:
@@ -423,19 +468,24 @@ class Search:
             if rate < LEAST_RATE:
                 raise
             self.say(f"Diverged; again with a learning rate of {rate:.2g}.")
-            config = replace(config, recovery=replace(asked, learning_rate=rate))
+            config = self.in_time(replace(config, recovery=replace(asked, learning_rate=rate)))
             trial.set_user_attr(CONFIG, config.to_json())
             return self.train(trial, config)
-        self.seconds = (time.monotonic() - start) / asked.epochs
+        history = self.bench.history(self.name, config) or []
+        pace = sum(epoch["seconds"] for epoch in history) / asked.epochs
+        if not known:
+            self.paces[shape(config)] = pace
         point = self.bench.point_of(self.bench.evaluate(self.name, config))
         self.bench.keep(self.name, config)
         keep_packed(trial, self.bench.file_of(self.name, config))
-        trial.set_user_attr("seconds", self.seconds)
-        trial.set_user_attr(HISTORY, json.dumps(self.bench.history(self.name, config)))
+        trial.set_user_attr("seconds", pace)
+        trial.set_user_attr(HISTORY, json.dumps(history))
         trial.set_user_attr(POINT, point.to_json())
         return point
 
     def _trained_on(self, event: dict[str, Any]) -> None:
+        if "message" in event:
+            self.say(event["message"])
         if "figures" in event and event["epochs"] > 1:
             accuracy = event["figures"]["validation_accuracy"]
             self.say(f"Training, epoch {event['epoch']} of {event['epochs']}: {accuracy:.2%}")
@@ -448,25 +498,45 @@ class Search:
             self.scan()
         self._look_until(UNTRAINED_UNTIL)
         try:
-            self._train_until_the_end()
+            data.load("train", self.bench.cache / "data", self.say)
         except data.DataError as error:
             self.say(f"Nothing can be trained here. {error}")
             self._look_until(1)
+        else:
+            self._train_until_the_end()
+
+    def _try(self, study: optuna.Study, what: Callable[[Trial], Any]) -> None:
+        """Raises Exhausted, Finished."""
+        self.fruitless = 0 if step(study, what, Diverged) else self.fruitless + 1
+        if self.fruitless == FRUITLESS:
+            self.fruitless = 0
+            raise Exhausted
 
     def _look_until(self, share: float) -> None:
-        while not self.past(share):
-            self.studies.untrained.optimize(self.look, n_trials=1, catch=(Claimed,))
+        with contextlib.suppress(Exhausted):
+            while not self.past(share):
+                self._try(self.studies.untrained, self.look)
+
+    def _sketch(self) -> None:
+        waiting = self.studies.brief.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if self.guided and not waiting:
+            self.vary()
+        self._try(self.studies.brief, self.sketch)
 
     def _train_until_the_end(self) -> None:
-        brief, trained = self.studies.brief, self.studies.trained
-        if self.guided and not brief.get_trials(deepcopy=False):
+        """Sketches, then long trainings; more sketches, for a search that goes on, where nothing longer fits."""
+        if self.guided:
             self.begin_sketches()
-        while not self.past(BRIEF_UNTIL):
-            if self.guided and not brief.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                self.vary()
-            brief.optimize(self.sketch, n_trials=1, catch=(Claimed, Diverged))
+        with contextlib.suppress(Exhausted):
+            while not self.past(BRIEF_UNTIL):
+                self._sketch()
         while not self.past(1):
-            trained.optimize(self.finish, n_trials=1, catch=(Claimed, Diverged))
+            try:
+                self._try(self.studies.trained, self.finish)
+            except (Exhausted, Finished):
+                if self.affordable(max(self.paces.values(), default=math.inf)) < 1:
+                    return
+                self._sketch()
 
 
 def shape(config: CompressionConfig) -> CompressionConfig:
@@ -526,27 +596,35 @@ def run(
     file does not hold what was promised).
     """
     draws = sampler or partial(optuna.samplers.TPESampler, seed=seed, multivariate=True, group=True)
-    studies = open_studies(bench, name, goal, storage or default_storage(bench), draws)
-    adopt(bench, name, studies)
     confirmation = min(CONFIRMATION_SECONDS, 15 * minutes)
     whole = 60 * minutes - confirmation
+    if out is not None:
+        artifact.check_directory(out)
+    until = time.monotonic() + whole
+    studies = open_studies(bench, name, goal, storage or default_storage(bench), draws)
     search = Search(
-        bench, name, goal, studies, whole, time.monotonic() + whole, should_stop, progress, confirmation,
-        guided=sampler is None, dice=random.Random(seed),
+        bench, name, goal, studies, whole, until, should_stop, progress, confirmation, guided=sampler is None,
+        dice=random.Random(seed),
     )  # fmt: skip
-    with contextlib.suppress(Stopped, TrainingStopped, Cancelled, Finished):
-        search.run()
-    adopt(bench, name, studies)
-    points = studies.points()
-    best, verdict = goal.best(points), None
-    if best is not None and not should_stop():
-        search.say("Confirming the best on the test images.")
-        out = out or bench.export_folder(name, best.config)
-        verdict = bench.export(name, best.config, out)
-    return {"trials": len(points), "best": None if best is None else _answer(best, out, verdict)}
+    with in_words():
+        adopt(bench, name, studies)
+        with contextlib.suppress(Stopped, TrainingStopped, Cancelled, Finished, Exhausted):
+            search.run()
+        adopt(bench, name, studies)
+        points, verdict = studies.points(), None
+        best = goal.best(points)
+        if best is not None and not should_stop():
+            search.say("Confirming the best on the test images.")
+            out = out or bench.export_folder(name, best.config)
+            verdict = bench.export(name, best.config, out)
+    return {"trials": len(points), "best": None if best is None else _answer(bench, name, best.config, out, verdict)}
 
 
-def _answer(best: Point, out: Path | None, verdict: dict[str, Any] | None) -> dict[str, Any]:
+def _answer(
+    bench: Workbench, name: str, config: CompressionConfig, out: Path | None, verdict: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Of the network as it is here, whoever else trained it."""
+    best = bench.point_of(bench.evaluate(name, config))
     found = {
         "config": json.loads(best.config.to_json()),
         "bytes": best.bytes,

@@ -135,7 +135,8 @@ def neighbour(chosen: Mapping[str, Any], layers: Sequence[Layer], used: Sequence
     """The same choices but for one or two: another step of a scale, the other side of a switch, half or twice."""
     known = space(layers, used)
     changed: Chosen = dict(chosen)
-    for name in dice.sample([name for name in known if name in chosen], k=dice.choice((1, 2))):
+    names = [name for name in known if name in chosen]
+    for name in dice.sample(names, k=min(len(names), dice.choice((1, 2)))):
         distribution, own = known[name], chosen[name]
         if isinstance(distribution, CategoricalDistribution):
             changed[name] = dice.choice([other for other in distribution.choices if other != own])

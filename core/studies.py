@@ -10,6 +10,7 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -49,27 +50,35 @@ class Claimed(Exception):
 
 
 @contextlib.contextmanager
-def _in_words() -> Iterator[None]:
-    """What goes wrong with a storage as a StorageError."""
+def in_words() -> Iterator[None]:
+    """What goes wrong with a storage, its database or what reads it, as a StorageError."""
     try:
         yield
-    except StorageError:
-        raise
-    except ImportError as error:
-        raise StorageError(
-            f"The storage needs a driver that is not installed ({error}): install it with pip."
-        ) from None
-    except (SQLAlchemyError, optuna.exceptions.OptunaError, ValueError, RuntimeError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise StorageError(f"The storage of the search cannot be used: {reason}") from None
+    except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+        raise StorageError(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error  # what SQLAlchemy said, and within it the database
+    said = str(getattr(cause, "orig", None) or cause).strip() or type(error).__name__
+    return f"The storage of the search cannot be used: {said.splitlines()[0]}"
 
 
 def connect(url: str) -> RDBStorage:
     """The storage at a URL, made where it is new. Raises StorageError."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    with _in_words():
-        return _storage(url)
+    try:
+        with in_words():
+            return _storage(url)
+    except StorageError:
+        raise
+    except ImportError as error:
+        raise StorageError(
+            f"The storage needs a driver that is not installed ({error}): install it with pip."
+        ) from None
+    except (ValueError, RuntimeError, OSError) as error:
+        raise StorageError(_reason(error)) from None
 
 
 def open_study(
@@ -80,7 +89,7 @@ def open_study(
     storage : of `connect`, or its URL
     """
     storage = connect(storage) if isinstance(storage, str) else storage
-    with _in_words():
+    with in_words():
         return optuna.create_study(
             storage=storage,
             study_name=title,
@@ -149,19 +158,17 @@ CLAIMS = Table(
     Column("config", String(64), primary_key=True),
     Column("trial", Integer, nullable=False),
 )
-"""Which trial of a study has a configuration, by its SHA-256: of those that ask at once the database lets one."""
+"""Which trial of a study has a configuration, by its SHA-256."""
 
 
 def claim(study: optuna.Study, trial: Trial, config: CompressionConfig) -> None:
-    """Take a configuration for this trial. Raises Claimed where another trial has it, done or in hand; one that failed,
-    or whose worker died, gives it to the first that asks."""
-    own, engine = config.to_json(), _engine(study)
-    trial.set_user_attr(CONFIG, own)
-    place = {"study": study._study_id, "config": sha256(own.encode())}
-    here = (CLAIMS.c.study == place["study"]) & (CLAIMS.c.config == place["config"])
-    with contextlib.suppress(IntegrityError), engine.begin() as connection:
-        connection.execute(CLAIMS.insert().values(**place, trial=trial.number))
+    """Take a configuration for this trial, however long it is trained. Raises Claimed where another trial has it, done
+    or in hand; one that failed, or whose worker died, gives it to the first that asks."""
+    engine, untrained = _engine(study), replace(config, recovery=None).to_json()
+    trial.set_user_attr(CONFIG, config.to_json())
+    if first(study, untrained, trial.number):
         return
+    here = (CLAIMS.c.study == study._study_id) & (CLAIMS.c.config == sha256(untrained.encode()))
     with engine.begin() as connection:
         holder = connection.execute(select(CLAIMS.c.trial).where(here)).scalar_one()
     if study.get_trials(deepcopy=False)[holder].state != TrialState.FAIL:
@@ -172,6 +179,35 @@ def claim(study: optuna.Study, trial: Trial, config: CompressionConfig) -> None:
         ).rowcount
     if not taken:
         raise Claimed("Another trial took the same configuration over just now.")
+
+
+def first(study: optuna.Study, what: str, trial: int = -1) -> bool:
+    """Whether nobody else has asked this of the study: of those that ask at once the database lets one."""
+    place = {"study": study._study_id, "config": sha256(what.encode())}
+    with contextlib.suppress(IntegrityError), _engine(study).begin() as connection:
+        connection.execute(CLAIMS.insert().values(**place, trial=trial))
+        return True
+    return False
+
+
+def step(study: optuna.Study, what: Callable[[Trial], Any], *caught: type[Exception]) -> bool:
+    """One trial; whether it came to a value: not where another has its configuration, where it raised what is `caught`,
+    or where this worker was silent for so long that the trial was given to another."""
+    states = list[TrialState]()
+    try:
+        study.optimize(
+            what,
+            n_trials=1,
+            catch=(Claimed, optuna.exceptions.UpdateFinishedTrialError, *caught),
+            callbacks=[lambda _, trial: states.append(trial.state)],
+        )
+    except UnboundLocalError as error:  # Optuna's own, while it handles that the storage is gone
+        reason = error.__context__ or error
+        raise reason from reason.__cause__
+    except (ValueError, AssertionError) as error:
+        if not str(error).startswith(("Cannot tell a ", "Should not reach")):
+            raise
+    return states == [TrialState.COMPLETE]
 
 
 def _engine(study: optuna.Study) -> Engine:

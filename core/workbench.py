@@ -92,6 +92,16 @@ class NotRecovered(LookupError):
         return "This configuration was not trained yet. The button on Explore does it, and `python -m core evaluate`."
 
 
+class OnlyItsFile(NotRecovered):
+    """Another machine trained the network; of what its file leaves out, nothing is here."""
+
+    def __str__(self) -> str:
+        return (
+            "Another machine trained this network, and only its file is here: it can be measured, compared and "
+            "exported. To look inside, train it here: delete it on Compare, and use the button on Explore."
+        )
+
+
 ERRORS = (
     ConfigError, models.BaselineError, UnknownBaseline, NotRecovered, FormatError, data.DataError,
     training.Diverged, OSError,
@@ -616,7 +626,10 @@ class Workbench:
     def _module(self, baseline: Baseline, config: CompressionConfig) -> compression.CompressedNetwork:
         network = compression.compress(baseline, config, self.statistics(baseline))
         if config.recovery is not None:
-            network.load_state_dict(self._trained(baseline, config))
+            trained = self._trained(baseline, config)
+            if PACKED in trained:
+                raise OnlyItsFile
+            network.load_state_dict(trained)
         return network
 
     def _trained(self, baseline: Baseline, config: CompressionConfig) -> dict[str, Tensor]:

@@ -5,10 +5,12 @@ import math
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,11 @@ from optuna.trial import TrialState
 from core import artifact, compression, data, models, search, studies
 from core.config import CompressionConfig, RecoveryConfig
 from core.evaluation import Estimate
-from core.front import Goal, Point, pareto
+from core.front import TECHNIQUES, Goal, Point, pareto
 from core.space import configuration, counts, draw, neighbour, space
-from core.workbench import Early, Workbench
+from core.stored import FormatError
+from core.studies import measured
+from core.workbench import Early, NotRecovered, Workbench
 
 PROJECT = Path(__file__).resolve().parent.parent
 GOAL = Goal(allowance=0.05)
@@ -88,11 +92,13 @@ def test_only_surely_worse_is_hopeless() -> None:
     assert not search.hopeless(early, [])
 
 
-@given(st.integers(0, 10_000))
-def test_neighbours_are_choices_of_the_same_space(seed: int) -> None:
+USED = st.lists(st.sampled_from(TECHNIQUES), min_size=1, unique=True).map(tuple)
+
+
+@given(st.integers(0, 10_000), USED)
+def test_neighbours_are_choices_of_the_same_space(seed: int, used: tuple[str, ...]) -> None:
     layers, dice = Workbench().baseline("cnn").layers, random.Random(seed)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    used = ("channels", "low rank", "pruning", "bits")
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
     chosen = draw(trial, layers, used)
     known = space(layers, used)
@@ -212,6 +218,8 @@ def test_another_machine_has_the_very_files(small: str, searched: dict[str, Any]
         assert (result.evaluation.predictions == here.evaluation.predictions).all()
         assert there.history(small, own.config) == bench.history(small, own.config)
         assert there.file_of(small, own.config) == bench.file_of(small, own.config)
+        with pytest.raises(NotRecovered, match="only its file is here"):
+            there.module(small, own.config)
     verdict = there.export(small, trained[0][1].config, tmp_path / "files", ("packed",))
     assert verdict["ok"]
     assert verdict["files"][0]["bytes"] == trained[0][1].bytes
@@ -272,6 +280,111 @@ def test_without_training_images_the_trials_without_training_remain(
     found = search.run(bench, small, GOAL, 0.4, progress=said.append)
     assert found["best"] is not None
     assert any("No source has the training images" in event["message"] for event in said)
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES)
+def test_one_technique_alone(small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch, technique: str) -> None:
+    train_on_few(monkeypatch)
+    goal = Goal(allowance=0.05, techniques=(technique,))
+    found = search.run(bench, small, goal, 0.2, seed=1)
+    assert found["best"] is not None
+    studies_of = opened(bench, small, goal)
+    assert studies.finished(studies_of.brief), "some shape was trained"
+    assert all(set(own.techniques) <= {technique} for own in studies_of.points())
+
+
+def test_a_search_that_was_stopped_while_it_scanned_begins_with_the_scans_again(
+    small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_on_few(monkeypatch)
+    said: list[dict[str, Any]] = []
+    search.run(bench, small, GOAL, 1, progress=said.append, should_stop=lambda: len(said) > 3)
+    assert not opened(bench, small).untrained.get_trials()
+    search.run(bench, small, GOAL, 0.2)
+    first = opened(bench, small).untrained
+    rows = first.user_attrs[search.SCANNED]
+    waiting = sum("fixed_params" in trial.system_attrs for trial in first.get_trials())
+    assert rows > 0
+    assert waiting > 0
+    search.run(bench, small, GOAL, 0.4)
+    again = opened(bench, small).untrained
+    assert again.user_attrs[search.SCANNED] >= rows
+
+
+def a_search(bench: Workbench, name: str, seconds: float) -> search.Search:
+    return search.Search(
+        bench, name, GOAL, opened(bench, name), 60, time.monotonic() + seconds, lambda: False, lambda event: None
+    )
+
+
+def test_epochs_are_those_that_there_is_time_for(small: str, searched: dict[str, Any]) -> None:
+    bench = searched["bench"]
+    trial, own = studies.measured(opened(bench, small).brief)[0]
+    for left, pace, epochs in ((201, 8, 12), (62, 8, 3), (25, 8, 2), (401, 8, 20)):
+        worker = a_search(bench, small, left)
+        worker.paces = {search.shape(own.config): pace}
+        assert worker.epochs(trial, own) == epochs
+        asked = replace(own.config, recovery=RecoveryConfig(epochs=20))
+        recovery = worker.in_time(asked).recovery
+        assert recovery is not None
+        assert recovery.epochs == min(20, int(left / pace - 0.5)), "another worker may have had more time"
+        worker.paces = {CompressionConfig(bits=2): pace}
+        assert worker.epochs(trial, own) <= epochs, "of another shape: the slower of both"
+    worker = a_search(bench, small, 15)
+    worker.paces = {search.shape(own.config): 8}
+    with pytest.raises(search.Finished):
+        worker.epochs(trial, own)
+
+
+def test_where_sizes_are_no_longer_told_apart_only_another_shape_is_trained(
+    small: str, searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = a_search(searched["bench"], small, 100)
+    monkeypatch.setattr(search, "next_size", lambda tried, allowance: None)
+    trained = worker.studies.trained
+    shapes = {search.shape(own.config) for _, own in studies.measured(trained)}
+    fresh = [own for _, own in studies.measured(worker.studies.brief) if search.shape(own.config) not in shapes]
+    assert fresh
+    _, config = worker.plan()
+    assert search.shape(config) not in shapes
+    monkeypatch.setattr(search, "measured", lambda study: [] if study is worker.studies.brief else measured(study))
+    with pytest.raises(search.Finished):
+        worker.plan()
+
+
+def test_a_storage_that_is_lost_meanwhile_is_said_in_words(
+    small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_on_few(monkeypatch)
+
+    def lose(event: dict[str, Any]) -> None:
+        if "Without training" in event["message"]:
+            with sqlite3.connect(search.default_storage(bench).removeprefix("sqlite:///")) as connection:
+                connection.execute("DROP TABLE trials")
+
+    with pytest.raises(studies.StorageError, match=r"storage of the search cannot be used: .*trials"):
+        search.run(bench, small, GOAL, 0.3, progress=lose)
+    assert bench.points(small), "what was measured stays"
+
+
+def test_a_file_that_cannot_be_read_confirms_nothing(
+    small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_on_few(monkeypatch)
+    broken = {"ok": False, "files": [{"accuracy": 0.0, "problem": "network.packed is broken."}]}
+    monkeypatch.setattr(bench, "export", lambda *rest: broken)
+    with pytest.raises(FormatError, match="broken"):
+        search.run(bench, small, GOAL, 0.1)
+
+
+def test_a_folder_that_holds_something_else_is_refused_before_the_search(
+    small: str, bench: Workbench, tmp_path: Path
+) -> None:
+    (tmp_path / "network.packed").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"network\.packed"):
+        search.run(bench, small, GOAL, 10, out=tmp_path)
+    assert (tmp_path / "network.packed").read_text() == "mine"
+    assert not bench.points(small)
 
 
 def test_other_samplers_draw_by_themselves(small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:

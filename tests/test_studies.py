@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from core import studies
-from core.config import CompressionConfig
+from core.config import CompressionConfig, RecoveryConfig
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -191,12 +192,44 @@ def test_only_what_is_done_or_in_hand_is_taken(url: str) -> None:
         studies.claim(study, late, config)
     studies.claim(study, study.ask(), CompressionConfig(bits=4))
     studies.claim(studies.open_study(url, "other"), late, config)  # another study knows nothing of it
+    with pytest.raises(studies.Claimed, match="Trial 1"):  # however long it is trained
+        studies.claim(study, study.ask(), replace(config, recovery=RecoveryConfig(epochs=7)))
     study.tell(first, state=TrialState.FAIL)
     again = study.ask()
     studies.claim(study, again, config)
     study.tell(again, 1.0)
     with pytest.raises(studies.Claimed, match=f"Trial {again.number}"):
         studies.claim(study, study.ask(), config)
+
+
+def test_a_trial_that_was_given_to_another_meanwhile_is_no_error(url: str) -> None:
+    study = studies.open_study(url, "own")
+
+    def lose(trial: optuna.Trial) -> float:
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        return 1.0
+
+    def lose_and_write(trial: optuna.Trial) -> float:
+        lose(trial)
+        trial.set_user_attr("late", True)
+        return 1.0
+
+    def wrong(trial: optuna.Trial) -> float:
+        raise ValueError("Cannot be.")
+
+    assert not studies.step(study, lose)
+    assert not studies.step(study, lose_and_write)
+    assert studies.step(study, lambda trial: 1.0)
+    assert not studies.step(study, wrong, ValueError)
+    with pytest.raises(ValueError, match="Cannot be"):
+        studies.step(study, wrong)
+
+
+def test_of_those_that_ask_one_is_first(url: str) -> None:
+    study, other = studies.open_study(url, "own"), studies.open_study(url, "other")
+    assert [studies.first(study, "sketches"), studies.first(study, "sketches")] == [True, False]
+    assert studies.first(other, "sketches")
+    assert studies.first(study, "rows")
 
 
 @pytest.mark.parametrize("size", [0, 1, 29_999, 30_001, 123_457])
