@@ -1,7 +1,8 @@
 """Networks as points, bytes against accuracy, and the front: those that no other one beats. Standard library only."""
 
 import json
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -88,6 +89,14 @@ def pareto(points: Iterable[Point]) -> list[Point]:
     return front
 
 
+def behind(front: Sequence[Point], point: Point) -> float:
+    """How much more accurate a file of the front is that is no larger, a fraction; 0 on the front.
+
+    front : as `pareto` returns it, of points that `point` is one of
+    """
+    return front[bisect_right([own.bytes for own in front], point.bytes) - 1].accuracy - point.accuracy
+
+
 @dataclass(frozen=True)
 class Goal:
     """What is searched for: the smallest file that loses at most `allowance` of the accuracy, or the most accurate one
@@ -132,7 +141,18 @@ class Goal:
     def in_words(self) -> str:
         if self.allowance is not None:
             return f"the smallest file that loses at most {100 * self.allowance:g} pp"
-        return f"the most accurate file of at most {self.size:,} bytes"
+        return f"the most accurate file of at most {self._most}"
+
+    def none_in_words(self) -> str:
+        """That nothing meets it."""
+        if self.allowance is not None:
+            return f"None loses at most {100 * self.allowance:g} pp."
+        return f"None has at most {self._most}."
+
+    @property
+    def _most(self) -> str:
+        size = self.size or 0
+        return f"{size:,} bytes" if size % 1024 else f"{size // 1024:,} KB"
 
 
 def check_minutes(minutes: float) -> None:

@@ -21,6 +21,8 @@ with st.sidebar:
     lesson.controls()
 
 st.title("Explore")
+if lesson.waits(live.available(choice)):  # several layers can be set before a guess
+    curves.beside_sliders(live.measured(choice), {}, by_layer)
 result = live.measured_headline(choice)
 bench = state.workbench()
 changes = bench.class_changes(result)

@@ -193,12 +193,14 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     return cache_folder, found
 
 
-def leave_result(cache: Path, request: dict[str, Any], result: dict[str, Any]) -> None:
-    """As a job's process leaves it."""
-    folder = cache / "jobs" / "".join(filter(str.isalnum, request["kind"]))
+def leave_result(cache: Path, request: dict[str, Any], result: dict[str, Any]) -> Path:
+    """As a job's process leaves it; the job's folder."""
+    number = len(list((cache / "jobs").glob("*/request.json")))
+    folder = cache / "jobs" / f"{''.join(filter(str.isalnum, request['kind']))}{number}"
     folder.mkdir(parents=True)
     (folder / "request.json").write_text(json.dumps({**request, "submitted": 1.0}))
     (folder / "result.json").write_text(json.dumps(result))
+    return folder
 
 
 def short_ways(epochs: int) -> dict[str, list[CompressionConfig]]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig, RecoveryConfig
-from core.front import TECHNIQUES, Goal, Point, pareto, techniques
+from core.front import TECHNIQUES, Goal, Point, behind, pareto, techniques
 from core.models import Baseline
 
 
@@ -44,6 +44,15 @@ def test_the_best_of_a_goal_is_on_the_front(places: list[tuple[int, int]], right
             assert (best.bytes, best.accuracy) in places_on
             key = (lambda p: -p.bytes) if goal.allowance is not None else (lambda p: p.accuracy)
             assert key(best) == max(map(key, fits))
+
+
+@given(PLACES)
+def test_how_far_behind_the_front_a_point_is(places: list[tuple[int, int]]) -> None:
+    points = [point(size, right / 12) for size, right in places]
+    front = pareto(points)
+    for own in points:
+        assert behind(front, own) == max(p.accuracy for p in points if p.bytes <= own.bytes) - own.accuracy
+    assert all(behind(front, own) == 0 for own in front)
 
 
 def test_an_allowance_counts_images_and_not_floats() -> None:

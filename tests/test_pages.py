@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import time
 import zipfile
 from collections.abc import Iterator
@@ -890,7 +891,12 @@ def test_a_point_is_opened_exported_pinned_compared_and_deleted(own_cache: Path,
     app.selectbox(key="w_compared").set_value(pin).run()
     step = bench.compare(bench.evaluate("mlp", CompressionConfig(sparsity=0.9)), result)
     assert any(figures.change(step) in text.value for text in app.markdown)
-    assert any("**:orange[Pin 1]**" in text.value and "on the front" in text.value for text in app.markdown)
+    assert any("**:orange[Pin 1]**" in text.value for text in app.markdown)
+    app.session_state["picked"] = state.Choice("mlp", own)
+    app.run()
+    app.button(key="unpick").click().run()
+    assert "picked" not in app.session_state
+    assert metrics(app)["Accuracy, validation"] != f"{result.evaluation.accuracy:.2%}"
     app.session_state["picked"] = state.Choice("mlp", own)
     app.run()
     app.button(key="to_explore").click().run()
@@ -908,11 +914,10 @@ def test_a_point_is_opened_exported_pinned_compared_and_deleted(own_cache: Path,
     bench.turns.close()
 
 
-def searching(cache: Path, **ends: Any) -> None:
-    """A search as its job's process leaves it."""
-    goal = Goal(0.01)
-    request = {"kind": SEARCH, "baseline": "mlp", "goal": goal.to_request(), "minutes": 10.0}
-    leave_result(cache, request, ends)
+def searching(cache: Path, minutes: float = 10.0, **ends: Any) -> Path:
+    """A search as its job's process leaves it; the job's folder."""
+    request = {"kind": SEARCH, "baseline": "mlp", "goal": Goal(0.01).to_request(), "minutes": minutes}
+    return leave_result(cache, request, ends)
 
 
 def test_the_search_is_asked_for_and_its_answer_leaves_a_file(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -954,11 +959,143 @@ def test_the_search_is_asked_for_and_its_answer_leaves_a_file(own_cache: Path, m
 def test_a_search_that_found_nothing_says_so_and_may_go_on(own_cache: Path) -> None:
     searching(own_cache, trials=3, best=None)
     app = opened("compare", baseline="mlp")
-    assert "none is the smallest file that loses at most 1 pp" in app.warning[0].value
+    assert "None loses at most 1 pp." in app.warning[0].value
     assert any(button.label == "Go on for 10 minutes" for button in app.button)
-    app.button(key="dismiss_search").click().run()
+    button(app, "Dismiss").click().run()
     assert not app.warning
     assert not app.exception
+
+
+def test_a_search_that_did_not_end_well_goes_on_or_away(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(Workbench, "submit_search", lambda self, *about: asked.append(about))
+    folder = searching(own_cache)
+    (folder / "result.json").unlink()
+    for ending, said in (
+        (None, "was interrupted"),
+        ({"state": "cancelled", "message": "Cancelled."}, "was stopped"),
+        ({"state": "failed", "message": "The disk is full."}, "failed: The disk is full."),
+    ):
+        if ending is not None:
+            (folder / "error.json").write_text(json.dumps(ending))
+        app = opened("compare", baseline="mlp")
+        assert app.warning[0].value == f"The search {said}. What was measured is kept."
+    [own for own in app.button if own.label == "Go on for 10 minutes"][-1].click().run()
+    assert asked == [("mlp", Goal(0.01), 10.0)]
+    button(app, "Dismiss").click().run()
+    assert not app.warning
+    assert not folder.exists()
+
+
+def test_every_search_under_way_is_shown_with_its_time_and_stops(own_cache: Path) -> None:
+    now = time.time()
+    first, second = searching(own_cache), searching(own_cache, minutes=5.0)
+    best = {"bytes": 12_345, "accuracy": 0.9, "difference": -0.005, "config": {}}
+    begun, told = {"time": now - 60, "message": "Starting."}, {"time": now - 10, "message": "Here.", "done": 0.5}
+    for folder, more in ((first, {"trials": 7, "best": best}), (second, {"trials": 7})):
+        (folder / "result.json").unlink()
+        lines = [json.dumps(event) for event in (begun, {**told, **more})]
+        (folder / "progress.jsonl").write_text("\n".join(lines) + "\n")
+    with FileLock(first / "lock"), FileLock(second / "lock"):
+        app = opened("compare", baseline="mlp")
+        said = " ".join(caption.value for caption in app.caption)
+        assert f"7 networks measured, best so far **{figures.kilobytes(12_345)}**, 90.00% (-0.50 pp)" in said
+        assert "nothing within the goal yet" in said
+        assert len([own for own in app.button if own.label == "Stop"]) == 2
+        assert not any(own.key == "start_search" for own in app.button)
+        left = re.findall(r"Here\., (\d+) s left", " ".join(str(own.proto) for own in app.get("progress")))
+        assert len(left) == 2
+        assert all(25 <= int(seconds) <= 40 for seconds in left), "fifty seconds for a half, ten of the other are over"
+        button(app, "Stop").click().run()
+        assert (first / "cancel").exists() or (second / "cancel").exists()
+        assert "It stops after this step." in " ".join(caption.value for caption in app.caption)
+
+
+def test_pins_stand_against_the_front_that_is_shown(own_cache: Path, nothing_by_itself: None) -> None:
+    found, own = Workbench(own_cache, "searched"), CompressionConfig(sparsity=0.95)
+    for bits in (4, 2):
+        found.evaluate("mlp", CompressionConfig(bits=bits, clip="mse", rounding="gptq"))
+    app = opened("compare", baseline="mlp", bits="8", pins="baseline-mlp_sparsity-0.95")
+    app.get_by_key("w_origins").set_value(["searched"]).run()
+    for _ in range(100):  # a pin is measured when nobody waits for anything
+        if found.point("mlp", own) is not None:
+            break
+        time.sleep(0.1)
+    app.run()
+    pinned = next(point for point in found.points() if point.config == own)
+    front = pareto([point for point in found.points() if point.origin == "searched"])
+    better = max((point for point in front if point.bytes <= pinned.bytes), key=lambda point: point.accuracy)
+    smaller = min((point for point in front if point.accuracy >= pinned.accuracy), key=lambda point: point.bytes)
+    said = next(text.value for text in app.markdown if "**:orange[Pin 1]**" in text.value)
+    assert f"{figures.kilobytes(pinned.bytes)} and {pinned.accuracy:.2%}: the best file" in said
+    assert f"has {better.accuracy:.2%} ({figures.points(better.accuracy - pinned.accuracy)})" in said
+    assert f"has {figures.kilobytes(smaller.bytes)} (× {smaller.bytes / pinned.bytes:.2f})." in said
+    found.turns.close()
+
+
+def test_the_first_points_are_not_deleted_as_they_would_come_back(own_cache: Path) -> None:
+    first = CompressionConfig(bits=4, clip="mse")
+    Workbench(own_cache).evaluate("mlp", first)
+    app = opened("compare", baseline="mlp", bits="4", clip="mse")
+    deleting = next(own for own in app.get("popover") if own.proto.popover.label == "Delete")
+    assert deleting.proto.popover.disabled
+    assert "measures its first points again" in deleting.proto.popover.help
+
+
+def test_a_lesson_tells_nothing_that_was_not_guessed(own_cache: Path, nothing_by_itself: None) -> None:
+    bench = Workbench(own_cache)
+    for bits in (8, 4, 3, 2):
+        bench.evaluate("mlp", CompressionConfig(bits=bits))
+    searching(own_cache, trials=3, best=None)
+    app = opened(baseline="mlp", reveal="0", bits="4", pins="baseline-mlp_bits-2")
+    app.number_input(key="w_guess_accuracy").set_value(80.0)
+    button(app, "Show me").click().run()
+    waiting = next(text.value for text in app.markdown if "**:orange[Pin 1]**" in text.value)
+    assert "It waits for your guess" in waiting
+    assert "%" not in waiting
+    app.switch_page("pages/compare.py").run()
+    assert not app.exception
+    points = shown_points(app)
+    assert set(points["by"]) == {"baseline", "bits"}
+    assert len(points) == 2, "the baseline and what was guessed"
+    assert not app.warning, "a search would tell"
+    assert not any(own.key == "start_search" for own in app.button)
+    assert not any(own.startswith("pin") for own in app.selectbox(key="w_compared").options)
+    app.switch_page("pages/baseline.py").run()
+    assert app.metric, "nobody guesses what the question says"
+    bench.turns.close()
+
+
+def test_layers_are_set_before_the_guess() -> None:
+    app = opened(baseline="mlp", bits="4", reveal="0")
+    app.session_state["w_by_layer"] = True
+    app.run()
+    assert not app.metric
+    sliders = [own for own in app.slider if own.label.startswith("Rank of fc1")]
+    assert len(sliders) == 1
+    sliders[0].set_value(20).run()
+    assert choice(app).config.layer("fc1").rank == 20
+    assert not app.metric
+    assert not app.get("vega_lite_chart")
+
+
+def test_a_training_under_way_tells_a_lesson_nothing(own_cache: Path) -> None:
+    config = CompressionConfig(bits=2, recovery=RecoveryConfig(epochs=3))
+    request = {"kind": "recover", "baseline": "mlp", "config": json.loads(config.to_json())}
+    folder = leave_result(own_cache, request, {})
+    (folder / "result.json").unlink()
+    reached = {"training_loss": 1.0, "training_accuracy": 0.5, "validation_loss": 1.0, "validation_accuracy": 0.5123}
+    told = {"epoch": 1, "epochs": 3, "done": 0.3, "figures": {"epoch": 1, **reached}}
+    (folder / "progress.jsonl").write_text(2 * (json.dumps({"time": time.time(), **told}) + "\n"))
+    with FileLock(folder / "lock"):
+        for reveal, shown in (("1", True), ("0", False)):
+            app = opened(baseline="mlp", bits="4", reveal=reveal)
+            if not shown:
+                app.number_input(key="w_guess_accuracy").set_value(80.0)
+                button(app, "Show me").click().run()
+            text = " ".join(str(own.proto) for own in app.get("progress"))
+            assert "epoch 2 of 3" in text
+            assert ("51.23%" in text) == shown
 
 
 def test_figures_wait_for_a_guess_and_then_both_are_there() -> None:

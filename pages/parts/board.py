@@ -9,20 +9,23 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CompressionConfig, to_query
-from core.front import ORIGINS, TECHNIQUES, Goal, Point, pareto
-from pages.parts import charts, figures, live, search, state
+from core.front import ORIGINS, TECHNIQUES, Goal, Point, behind, pareto
+from pages.parts import charts, figures, lesson, live, search, state
 from pages.parts.state import Choice
 
 if TYPE_CHECKING:
     from core.workbench import Result
 
 POLL_SECONDS = 2.0
+POLLS_PER_SECOND = 2
+"""Of all sessions together, while a search goes on: a class on this page leaves time for it."""
+
 DRAWN = 1500
 """So many points are drawn, those nearest to the front first; the table has them all."""
 
 HELP_TECHNIQUES = """Points that use nothing else than what is picked here. Pick one alone, and the front is what that
 technique reaches alone."""
-HELP_MODEL = "Other models beside this baseline: for so many bytes, which one is best?"
+HELP_MODEL = "Show other models, too: which one is best at a file size?"
 HELP_TRAINED = "Trained after compression, or not."
 HELP_ORIGIN = """Explored: on a page or by a command. Reproduced: in one of the course's experiments. Searched: in a
 search for the smallest file."""
@@ -31,8 +34,8 @@ AXES = {"near": "Near the baseline", "all": "Whole"}
 NEAR = 0.06
 """So far below the baseline the accuracy axis goes, where it is not shown as a whole."""
 
-COMPARED = 400
-"""So many points can be chosen to compare with, the front first."""
+COMPARED = 1500
+"""So many points can be chosen to compare with, those nearest to the front first."""
 
 
 class Shown(NamedTuple):
@@ -76,8 +79,11 @@ def filters(baseline: str) -> Shown:
 
 
 def shown_points(shown: Shown) -> list[Point]:
-    """What the filters let through of everything that was measured, in this and in other sessions."""
-    return [point for point in state.workbench().points() if shown.lets(point)]
+    """What the filters let through of everything that was measured, in this and in other sessions; where figures wait
+    for guesses, what was guessed."""
+    names = _names()
+    let = [point for point in state.workbench().points() if point.sha256 in names and shown.lets(point)]
+    return [point for point in let if not lesson.waits(Choice(names[point.sha256], point.config))]
 
 
 def _names() -> dict[str, str]:
@@ -102,39 +108,46 @@ def picked(choice: Choice, shown: Shown) -> Choice:
         sha256 = bench.baseline(own.baseline).sha256
         if sha256 in shown.models and any((p.sha256, p.config) == (sha256, own.config) for p in bench.points()):
             return own
+    if own is not None:
+        st.info("The picked point is not there any more, or of a model that is not shown.", icon=":material/block:")
+        del st.session_state["picked"]
     return live.available(choice)
 
 
 def missing(baseline: str) -> list[CompressionConfig]:
-    """What of the beginning was not measured yet."""
-    bench = state.workbench()
-    return [config for config in beginning() if bench.point(baseline, config) is None]
+    """What of the beginning, and of what is pinned, was not measured yet."""
+    bench, pins = state.workbench(), map(live.available, state.pins())
+    wanted = [*beginning(), *(pin.config for pin in pins if pin.baseline == baseline)]
+    return [config for config in wanted if bench.point(baseline, config) is None]
 
 
 def front(baseline: str, own: Choice, shown: Shown, goal: Goal) -> None:
     """The chart; drawn again and again while a search goes on, or while the first points are being measured."""
     waiting = bool(missing(baseline)) or search.under_way(baseline)
-    st.fragment(_front, run_every=POLL_SECONDS if waiting else None)(baseline, own, shown, goal, waiting)
+    interval = max(POLL_SECONDS, state.workbench().turns.wishing / POLLS_PER_SECOND)
+    st.fragment(_front, run_every=interval if waiting else None)(baseline, own, shown, goal, waiting)
 
 
 def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) -> None:
-    if st.session_state.pop("point_clicked", False):
+    if st.session_state.pop("point_clicked", False) or baseline not in {card.id for card in state.workbench().cards()}:
         st.rerun()
     wished, bench = missing(baseline), state.workbench()
     bench.wish(f"{live.session()} front", baseline, wished, 3 * POLL_SECONDS)
     if waiting and not wished and not search.under_way(baseline):
         st.rerun()  # nothing more is coming: polling ends with the next run of the page
+    if lesson.asks():
+        st.caption("Here is what you have guessed; everything else waits, too.")
     let = shown_points(shown)
     if not let:
         st.info("No point is left by the filters.", icon=":material/filter_alt_off:")
         return
     best = pareto(let)
     st.markdown(_in_words(let, best, goal))
-    st.markdown(_pins_in_words(let, best))
+    st.markdown(_pins_in_words(best))
     clicks = st.session_state.get("point_clicks", 0)  # a chart that was clicked comes back without its selection
     key = f"front_{clicks}"
     whole = bench.evaluate(baseline, CompressionConfig()).evaluation.accuracy
-    frame = _frame(let, best, own)
+    frame = _frame([*let, *(point for point in _pinned().values() if point not in let)], best, own)
     floor = whole - max(NEAR, 2 * (goal.allowance or 0)) if shown.near else 0.0
     frame = frame[frame["accuracy"] >= floor]
     if frame.empty:
@@ -154,33 +167,41 @@ def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
     fits = goal.best(let)
     said = f"**{len(let):,}** measured networks, **{len(best)}** of them on the front: no other is smaller and better. "
     if fits is None:
-        return said + f"None is {goal.in_words()}."
+        return said + goal.none_in_words()
     trained = "trained" if fits.recovered else "not trained"
-    used = " + ".join(fits.techniques) or "nothing"
+    used = " + ".join(fits.techniques) or "nothing: it is the baseline"
     return said + (
         f"{goal.in_words().capitalize()}: **{figures.kilobytes(fits.bytes)}**, {fits.compression_ratio:.0f}×, "
         f"{fits.accuracy:.2%} ({figures.points(fits.difference)}), by {used}, {trained}. Click a point to see it."
     )
 
 
-def _pins_in_words(let: list[Point], best: list[Point]) -> str:
-    """Each pinned point against the front: how much better at its size, how much smaller at its accuracy."""
-    by_config, lines = {(point.sha256, point.config): point for point in let}, []
-    for number, choice in enumerate(state.pins(), 1):
-        own = by_config.get((state.workbench().baseline(choice.baseline).sha256, choice.config))
-        if own is None:
-            continue
-        better = max((point for point in best if point.bytes <= own.bytes), key=lambda point: point.accuracy)
-        smaller = min((point for point in best if point.accuracy >= own.accuracy), key=lambda point: point.bytes)
-        said = f"- **:orange[Pin {number}]**, {figures.kilobytes(own.bytes)} and {own.accuracy:.2%}, is on the front."
-        if own.bytes > smaller.bytes or own.accuracy < better.accuracy:
-            said = said.replace(
-                "is on the front.",
-                f"is not on the front: as small there is {better.accuracy:.2%} ("
-                f"{figures.points(better.accuracy - own.accuracy)}), as good there is "
-                f"{figures.kilobytes(smaller.bytes)} (× {smaller.bytes / own.bytes:.2f}).",
+def _pinned() -> dict[int, Point]:
+    """What was pinned and measured, by number, whatever the filters let through."""
+    bench, found = state.workbench(), dict[int, Point]()
+    known = {(point.sha256, point.config): point for point in bench.points()} if state.pins() else {}
+    for number, pin in enumerate(map(live.available, state.pins()), 1):
+        own = known.get((bench.baseline(pin.baseline).sha256, pin.config))
+        if own is not None and not lesson.waits(pin):
+            found[number] = own
+    return found
+
+
+def _pins_in_words(best: list[Point]) -> str:
+    """Each pinned point against the front that is shown: how much better at its size, how much smaller as good."""
+    lines = []
+    for number, own in _pinned().items():
+        name = f"- **:orange[Pin {number}]**, {figures.kilobytes(own.bytes)} and {own.accuracy:.2%}"
+        better = max((p for p in best if p.bytes <= own.bytes), key=lambda p: p.accuracy, default=own)
+        smaller = min((p for p in best if p.accuracy >= own.accuracy), key=lambda p: p.bytes, default=own)
+        if smaller.bytes >= own.bytes and better.accuracy <= own.accuracy:
+            lines.append(f"{name}: nothing that is shown is smaller and better.")
+        else:
+            lines.append(
+                f"{name}: the best file that is no larger has {better.accuracy:.2%} "
+                f"({figures.points(better.accuracy - own.accuracy)}), the smallest that is as good has "
+                f"{figures.kilobytes(smaller.bytes)} (× {smaller.bytes / own.bytes:.2f})."
             )
-        lines.append(said)
     return "\n".join(lines)
 
 
@@ -188,8 +209,9 @@ def _frame(let: list[Point], best: list[Point], own: Choice) -> pd.DataFrame:
     on_front, bench = set(map(id, best)), state.workbench()
     names = _names()
     here = bench.baseline(own.baseline).sha256, own.config
-    pins = {(bench.baseline(name).sha256, config): number for number, (name, config) in enumerate(state.pins(), 1)}
-    nearest = sorted(let, key=lambda point: (id(point) not in on_front, -point.accuracy))[:DRAWN]
+    pins = {(point.sha256, point.config): number for number, point in _pinned().items()}
+    marked = {here, *pins}
+    nearest = sorted(let, key=lambda point: ((point.sha256, point.config) not in marked, behind(best, point)))[:DRAWN]
     rows = [
         {
             "KB": point.bytes / 1024,
@@ -230,7 +252,10 @@ def about(own: Choice) -> None:
     row.button("Export", icon=":material/download:", on_click=_open, args=(own, "export"), key="to_export")
     full = len(state.pins()) >= state.PINS or own in state.pins()
     row.button("Pin", icon=":material/push_pin:", on_click=state.pin, args=(own,), disabled=full, key="pin_point")
-    with row.popover("Delete", icon=":material/delete:", disabled=own.config == CompressionConfig()):
+    if "picked" in st.session_state and own != live.available(state.current()):
+        row.button("Back to what Explore shows", icon=":material/undo:", on_click=_unpick, key="unpick")
+    own_first = "This page measures its first points again by itself." if own.config in beginning() else None
+    with row.popover("Delete", icon=":material/delete:", disabled=own_first is not None, help=own_first):
         lost = "Its training is lost, too." if own.config.recovery is not None else "It can be measured again."
         st.markdown(f"Delete what was measured and exported of this configuration? {lost}")
         if own.config.recovery is not None:
@@ -246,24 +271,31 @@ def _open(own: Choice, page: str) -> None:
     st.session_state["go_to"] = page
 
 
+def _unpick() -> None:
+    st.session_state.pop("picked", None)
+
+
 def _delete(own: Choice) -> None:
+    here = live.available(state.current())
     state.workbench().remove(*own)
     state.unpin(own)
-    st.session_state.pop("picked", None)
-    if state.current() == own:
+    _unpick()
+    if here == own:
         state.choose(config=CompressionConfig())
 
 
 def against(result: Result, shown: Shown) -> None:
     """Classes and flips from any other point to the picked one; those of the front can be chosen first."""
-    let = shown_points(shown)
-    others = [*pareto(let), *sorted(let, key=lambda point: point.bytes)]
-    others = [point for point in others if (point.baseline, point.config) != (result.baseline_id, result.config)]
+    let, names = shown_points(shown), _names()
+    best = pareto(let)
+    others = sorted(let, key=lambda point: (behind(best, point), point.bytes))
+    others = [own for own in others if Choice(names[own.sha256], own.config) != (result.baseline_id, result.config)]
     options: dict[str, Choice | None] = {"the baseline": None}
-    options |= {f"pin {number}: {figures.settings(own.config)}": own for number, own in enumerate(state.pins(), 1)}
-    names = _names()
+    for number, point in _pinned().items():
+        options[f"pin {number}: {figures.settings(point.config)}"] = Choice(names[point.sha256], point.config)
     for point in others[:COMPARED]:
-        options.setdefault(search.in_brief(point), Choice(names[point.sha256], point.config))
+        model = f", {names[point.sha256]}" if len(shown.models) > 1 else ""
+        options.setdefault(f"{search.in_brief(point)}{model}", Choice(names[point.sha256], point.config))
     name = st.selectbox("Classes and flips: the picked point, compared with", list(options), key="w_compared")
     other = options.get(name or "the baseline")
     reference = None if other is None else live.measured(other)

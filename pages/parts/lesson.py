@@ -29,8 +29,10 @@ CONTROLS = {
 }
 """What `?hide=` can leave out, and how it is called on the page."""
 
-HELP_GUESS = "Then each new setting shows its figures only when a guess of accuracy and size was written: ?reveal=0."
-HELP_HIDE = "Left out for whoever opens the link: ?hide=rank,bits. What a link sets still holds."
+HELP_GUESS = """Then each new setting shows its figures only when a guess of its accuracy was written, and of its size
+if you like: `?reveal=0`. Guesses last as long as the browser's tab."""
+HELP_HIDE = """Left out of this page for whoever opens the link: `?hide=rank,bits`. What a link sets still holds. Leave
+out *This box itself*, too, or a class can switch the guessing off."""
 
 
 def hides(name: str) -> bool:
@@ -41,6 +43,11 @@ def hides(name: str) -> bool:
 def asks() -> bool:
     """Whether figures wait for a guess."""
     return state.lesson().get("reveal") == "0"
+
+
+def waits(choice: state.Choice) -> bool:
+    """Whether the figures of a choice wait for a guess; those of the uncompressed network are in the question."""
+    return asks() and choice.config != CompressionConfig() and choice not in _guesses()
 
 
 def folded(name: str, icon: str, key: str) -> ExpanderContainer | None:
@@ -71,7 +78,7 @@ def controls() -> None:
 
 def wait_for_guess(choice: state.Choice) -> None:
     """Where the link asks for guesses: nothing more of the page until one was written for this choice."""
-    if not asks() or choice in _guesses():
+    if not waits(choice):
         return
     before = state.workbench().evaluate(choice.baseline, CompressionConfig())
     with st.form("guess", width=640):

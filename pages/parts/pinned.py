@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.parts import figures, live, state
+from pages.parts import figures, lesson, live, state
 
 if TYPE_CHECKING:
+    from core.config import CompressionConfig
     from core.workbench import Result
 
 BASELINE = "the baseline"
@@ -23,23 +24,36 @@ def side_by_side(result: Result) -> dict[str, Result]:
     cells = st.columns(state.PINS)
     for number, (cell, choice) in enumerate(zip(cells, state.pins(), strict=False), 1):
         with cell.container(border=True):
-            other = live.measured(choice)
-            found[f"pin {number}"] = other
-            _card(number, choice, other, result)
+            if lesson.waits(live.available(choice)):
+                st.markdown(f"{_title(number, choice, choice.config)}  \nIt waits for your guess: **Go**.")
+            else:
+                other = live.measured(choice)
+                found[f"pin {number}"] = other
+                _figures(number, choice, other, result)
+            _buttons(number, choice)
     return found
 
 
-def _card(number: int, choice: state.Choice, other: Result, now: Result) -> None:
-    """A pinned configuration in figures, with the change from it to what is chosen now."""
+def _title(number: int, choice: state.Choice, config: CompressionConfig) -> str:
+    before = "" if config == choice.config else ", **not trained here yet**"
+    return (
+        f"**:orange[Pin {number}]** · {state.workbench().title(choice.baseline)}  \n{figures.settings(config)}{before}"
+    )
+
+
+def _figures(number: int, choice: state.Choice, other: Result, now: Result) -> None:
+    """A pinned configuration, with the change from it to what is chosen now."""
     change = state.workbench().compare(now, other)
     step = "same predictions" if change.lost == change.gained == 0 else figures.points(change.difference)
     sure = " (a real change)" if figures.is_sure(change) else ""
     st.markdown(
-        f"**:orange[Pin {number}]** · {state.workbench().title(choice.baseline)}  \n"
-        f"{figures.settings(choice.config)}  \n"
+        f"{_title(number, choice, other.config)}  \n"
         f"**{other.evaluation.accuracy:.2%}** · **{figures.kilobytes(other.bytes)}** · "
         f"{other.compression_ratio:.1f}×  \nFrom here to now: {step}{sure}, file × {now.bytes / other.bytes:.2f}"
     )
+
+
+def _buttons(number: int, choice: state.Choice) -> None:
     row = st.container(horizontal=True, gap="small")
     row.button("Go", key=f"go_{number}", on_click=state.choose, args=tuple(choice), help="Choose this configuration.")
     row.button(

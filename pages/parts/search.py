@@ -8,7 +8,7 @@ import streamlit as st
 
 from core.config import CompressionConfig, ConfigError
 from core.front import MOST_MINUTES, SEARCH, TECHNIQUES, Goal, Point
-from pages.parts import figures, state
+from pages.parts import figures, lesson, state
 from pages.parts.state import Choice
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ POLL_SECONDS = 1.0
 HELP_GOAL = """*Smallest*: the fewest bytes that lose no more than the allowance on the 5,000 validation images. *Best*:
 the highest accuracy of all files up to a size."""
 HELP_ALLOWANCE = "How many points of accuracy may be lost on validation."
-HELP_MINUTES = "Of two cores, the confirmation on the test images included. It can go on afterwards."
+HELP_MINUTES = "How long it takes, the check on the test images included. It can go on afterwards."
 HELP_TECHNIQUES = "What the search may use."
 GOALS = {"smallest": "Smallest", "best": "Best"}
 
@@ -56,7 +56,9 @@ def under_way(baseline: str) -> bool:
 
 
 def panel(baseline: str, goal: Goal, minutes: float) -> None:
-    """The button; or how far the search is, and what it found."""
+    """The button; or how far the search is, and what it found. It would tell what a lesson asks for."""
+    if lesson.asks():
+        return
     found = jobs_of(baseline)
     active = any(job.active for job in found)
     same = next((job for job in found if Goal(**job.request["goal"]) == goal), None)
@@ -82,35 +84,47 @@ def _start(baseline: str, goal: Goal, minutes: float) -> None:
 
 
 def _panel(baseline: str, was_active: bool) -> None:
-    job = jobs_of(baseline)[0]
-    if was_active and not under_way(baseline):
+    found = jobs_of(baseline)
+    active = [job for job in found if job.active]
+    if not found or (was_active and not active):  # another session may have dismissed it
         st.rerun()
-    with st.container(border=True):
-        goal, bench = Goal(**job.request["goal"]), state.workbench()
-        left, right = st.columns([5, 1], vertical_alignment="center")
-        left.markdown(f"**{goal.in_words().capitalize()}**, {_minutes(job.request['minutes'])}")
-        if job.active:
-            right.button(
-                "Stop", icon=":material/stop:", on_click=bench.jobs.cancel, args=(job.id,), key="stop_search",
-                help="What was found stays; a later search goes on from there.",
-            )  # fmt: skip
-            _progress(job)
-        elif job.state == "done" and job.result is not None:
-            if right.button("Dismiss", type="tertiary", key="dismiss_search"):
-                bench.jobs.dismiss(job.id)
-                st.rerun()
-            _answer(baseline, goal, job.result)
-        else:
-            said = "was interrupted" if job.state == "interrupted" else f"ended: {job.error}"
-            st.warning(
-                f"The search {said}. What it had found is kept; the button above goes on.", icon=":material/warning:"
-            )
+    for job in active or found[:1]:
+        with st.container(border=True):
+            _card(baseline, job)
+
+
+def _card(baseline: str, job: JobStatus) -> None:
+    goal, minutes, jobs = Goal(**job.request["goal"]), job.request["minutes"], state.workbench().jobs
+    left, right = st.columns([5, 1], vertical_alignment="center")
+    left.markdown(f"**{goal.in_words().capitalize()}**, {_minutes(minutes)}")
+    if job.active:
+        right.button(
+            "Stop", icon=":material/stop:", on_click=jobs.cancel, args=(job.id,), key=f"stop_{job.id}",
+            disabled=job.stopping, help="What was found stays; a later search goes on from there.",
+        )  # fmt: skip
+        _progress(job)
+        return
+    if right.button("Dismiss", type="tertiary", key=f"dismiss_{job.id}"):
+        for other in jobs_of(baseline):
+            if Goal(**other.request["goal"]) == goal:
+                jobs.dismiss(other.id)
+        st.rerun()
+    if job.state == "done" and job.result is not None:
+        _answer(baseline, goal, job.result)
+        return
+    how = {"interrupted": "was interrupted", "cancelled": "was stopped"}.get(job.state, f"failed: {job.error}")
+    st.warning(f"The search {how}. What was measured is kept.", icon=":material/warning:")
+    if st.button(f"Go on for {_minutes(minutes)}", icon=":material/replay:", key=f"again_{job.id}"):
+        _start(baseline, goal, minutes)
+        st.rerun()
 
 
 def _progress(job: JobStatus) -> None:
     ahead = f", {job.ahead} ahead" if job.ahead else ""
     left = "" if job.remaining is None else f", {_duration(job.remaining)} left"
     st.progress(job.done, f"{'Waiting' + ahead if job.state == 'queued' else job.message}{left}")
+    if job.stopping:
+        st.caption("It stops after this step.")
     told = next((event for event in reversed(job.events) if "trials" in event), None)
     if told is not None:
         best = told.get("best")
@@ -132,7 +146,8 @@ def _duration(seconds: float) -> str:
 def _answer(baseline: str, goal: Goal, found: dict[str, Any]) -> None:
     best = found["best"]
     if best is None:
-        st.warning(f"{found['trials']} networks measured, none is {goal.in_words()}. Allow more, or give it more time.")
+        said = f"{found['trials']} networks measured. {goal.none_in_words()}"
+        st.warning(f"{said} Allow more, or give it more time.")
         return
     config = CompressionConfig.from_record(best["config"])
     own = Choice(baseline, config)
