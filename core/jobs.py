@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,7 +53,7 @@ class Status:
     result: dict[str, Any] | None = None
     error: str | None = None
     ahead: int = 0
-    silent: float = 0.0
+    silent: float = field(default=0.0, compare=False)
     stopping: bool = False
 
     @property
@@ -256,10 +257,17 @@ def _read_json(path: Path) -> Any:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Whole lines that hold an event: the last one may still be being written."""
-    events = []
+    """Whole lines that hold an event: the last one may still be being written. Many sessions ask for the same."""
     with suppress(OSError):
-        for line in path.read_bytes().split(b"\n")[:-1]:
-            with suppress(ValueError):
-                events.append(json.loads(line))
+        about = path.stat()
+        return _lines(path, about.st_mtime_ns, about.st_size)
+    return []
+
+
+@lru_cache(maxsize=32)
+def _lines(path: Path, _changed: int, _size: int) -> list[dict[str, Any]]:
+    events = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        with suppress(ValueError):
+            events.append(json.loads(line))
     return [event for event in events if isinstance(event, dict)]

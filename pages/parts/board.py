@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import streamlit as st
 
 from core.config import CompressionConfig, to_query
+from core.files import sha256
 from core.front import ORIGINS, TECHNIQUES, Goal, Point, behind, pareto
 from pages.parts import charts, figures, lesson, live, search, state
 from pages.parts.state import Choice
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
     from core.workbench import Result
 
 POLL_SECONDS = 2.0
-POLLS_PER_SECOND = 2
-"""Of all sessions together, while a search goes on: a class on this page leaves time for it."""
-
 DRAWN = 1500
 """So many points are drawn, those nearest to the front first; the table has them all."""
 
@@ -124,8 +123,7 @@ def missing(baseline: str) -> list[CompressionConfig]:
 def front(baseline: str, own: Choice, shown: Shown, goal: Goal) -> None:
     """The chart; drawn again and again while a search goes on, or while the first points are being measured."""
     waiting = bool(missing(baseline)) or search.under_way(baseline)
-    interval = max(POLL_SECONDS, state.workbench().turns.wishing / POLLS_PER_SECOND)
-    st.fragment(_front, run_every=interval if waiting else None)(baseline, own, shown, goal, waiting)
+    st.fragment(_front, run_every=POLL_SECONDS if waiting else None)(baseline, own, shown, goal, waiting)
 
 
 def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) -> None:
@@ -153,14 +151,8 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) 
     if frame.empty:
         st.info("No point is so near the baseline: show the whole axis.", icon=":material/zoom_out:")
         return
-    st.altair_chart(
-        charts.legible(charts.front(frame, goal.allowance, whole)),
-        key=key,
-        on_select=lambda: _pick(key),
-        selection_mode="place",
-        width="stretch",
-        alt=f"Accuracy against file size of {len(let)} networks; {len(best)} of them are on the front",
-    )
+    about = f"Accuracy against file size of {len(let)} networks; {len(best)} of them are on the front"
+    charts.front(frame, goal.allowance, whole, about, key, lambda: _pick(key))
 
 
 def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
@@ -227,18 +219,27 @@ def _frame(let: list[Point], best: list[Point], own: Choice) -> pd.DataFrame:
             "picked": (point.sha256, point.config) == here,
             "pin": f"pin {pins[point.sha256, point.config]}" if (point.sha256, point.config) in pins else "",
             "model": names[point.sha256],
-            "config": point.config.to_json(),
+            "id": _id(point),
+            "first": place == 0,
         }
-        for point in nearest
+        for place, point in enumerate(nearest)
     ]
     return pd.DataFrame(rows).sort_values("KB", kind="stable")
+
+
+@lru_cache(maxsize=20_000)
+def _id(point: Point) -> str:
+    """Short, as the browser gets it again and again."""
+    return sha256(f"{point.sha256} {point.config.to_json()}".encode())[:16]
 
 
 def _pick(key: str) -> None:
     """Look at the point that was clicked."""
     found = st.session_state[key]["selection"].get("place", [])
-    if found and isinstance(found[0].get("config"), str):
-        st.session_state["picked"] = Choice(found[0]["model"], CompressionConfig.from_json(found[0]["config"]))
+    names = _names()
+    clicked = [point for point in state.workbench().points() if found and _id(point) == found[0].get("id")]
+    if clicked and clicked[0].sha256 in names:
+        st.session_state["picked"] = Choice(names[clicked[0].sha256], clicked[0].config)
         st.session_state["point_clicks"] = st.session_state.get("point_clicks", 0) + 1
         st.session_state["point_clicked"] = True
 

@@ -1,5 +1,7 @@
 """Pictures of figures, all in one hand: the same colour for the same thing on every page, axes with names and units."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import altair as alt
@@ -572,13 +574,22 @@ def weight_histogram(rows: pd.DataFrame) -> alt.Chart:
 TRAINED_COLOURS = {"not trained": NEUTRAL, "trained": CURRENT}
 
 
-def front(rows: pd.DataFrame, allowance: float | None, baseline: float) -> alt.LayerChart:
+def front(
+    rows: pd.DataFrame, allowance: float | None, baseline: float, about: str, key: str, on_select: Callable[[], None]
+) -> None:
     """Accuracy against file size, with the front as steps, intervals of what is on it, the baseline and the allowance.
-    Columns KB, accuracy, low, high, change, ratio, kind, by, settings, front, picked, pin, model, config. Points can be
-    clicked: the selection "place" has their `config` and `model`."""
-    floor, top = float(rows["accuracy"].min()), max(float(rows["accuracy"].max()), baseline)
+    Columns KB, accuracy, low, high, change, ratio, kind, by, settings, front, picked, pin, model, id, first (of one row
+    alone). Points can be clicked: the selection "place" has their `id`."""
+    floor = math.floor(200 * min(float(rows["accuracy"].min()), baseline - 0.012)) / 200
+    top = math.ceil(200 * max(float(rows["accuracy"].max()), baseline) + 0.4) / 200
+    spec = _front(floor, top, allowance, baseline)
+    st.vega_lite_chart(rows, spec, key=key, on_select=on_select, selection_mode="place", width="stretch", alt=about)
+
+
+@st.cache_data(show_spinner=False)
+def _front(floor: float, top: float, allowance: float | None, baseline: float) -> dict[str, Any]:
     x = alt.X("KB:Q", title="KB in the file (logarithmic)", scale=alt.Scale(type="log", nice=False, padding=20))
-    scale = alt.Scale(domain=[min(floor, baseline - 0.012) - 0.002, top + 0.004], nice=False, zero=False)
+    scale = alt.Scale(domain=[floor, top], nice=False, zero=False)
     y = alt.Y("accuracy:Q", title="accuracy, validation", axis=alt.Axis(format=".1%"), scale=scale)
     kinds = list(TRAINED_COLOURS)
     tooltip = [
@@ -586,10 +597,8 @@ def front(rows: pd.DataFrame, allowance: float | None, baseline: float) -> alt.L
         alt.Tooltip("change:Q", format="+.2%"), alt.Tooltip("ratio:Q", format=".1f", title="times smaller"),
         "by:N", "kind:N", "model:N", "settings:N",
     ]  # fmt: skip
-    place = alt.selection_point(
-        name="place", fields=["config", "model"], on="click", nearest=False, toggle=False, empty=False
-    )
-    base = alt.Chart(rows).encode(x=x, tooltip=tooltip)
+    place = alt.selection_point(name="place", fields=["id"], on="click", nearest=False, toggle=False, empty=False)
+    base = alt.Chart().encode(x=x, tooltip=tooltip)
     points = base.mark_point(filled=True, cursor="pointer").encode(
         y=y,
         color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=list(TRAINED_COLOURS.values()))),
@@ -605,9 +614,10 @@ def front(rows: pd.DataFrame, allowance: float | None, baseline: float) -> alt.L
     pins = base.transform_filter("datum.pin != ''")
     mark = pins.mark_point(shape="diamond", filled=True, size=220, color=PINNED, opacity=1).encode(y=y)
     name = pins.mark_text(dy=-16, fontSize=FONT - 1, fontWeight="bold", color=PINNED).encode(y=y, text="pin:N")
-    whole = alt.Chart().mark_rule(color=BASELINE, strokeWidth=1.5)
-    lines = [whole.encode(y=alt.YDatum(baseline, scale=scale))]
+    once = alt.Chart().transform_filter("datum.first")
+    lines = [once.mark_rule(color=BASELINE, strokeWidth=1.5).encode(y=alt.YDatum(baseline, scale=scale))]
     if allowance is not None:
-        edge = alt.Chart().mark_rule(color=LOST, strokeDash=[5, 4], strokeWidth=2)
+        edge = once.mark_rule(color=LOST, strokeDash=[5, 4], strokeWidth=2)
         lines.append(edge.encode(y=alt.YDatum(baseline - allowance, scale=scale)))
-    return alt.layer(*lines, steps, spans, points.add_params(place), here, mark, name).properties(height=430)
+    chart = alt.layer(*lines, steps, spans, points.add_params(place), here, mark, name)
+    return _description(chart.properties(height=430))
