@@ -30,6 +30,9 @@ HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 60
 """So often a worker says that it lives; after so long without a word its trial is given to another."""
 
 RETRIES = 3
+ATTEMPTS = 3
+"""To connect: several machines may make the tables of a new database in the same moment."""
+
 PIECE = 40_000
 """Characters of an attribute: some databases hold no more than 64 KB in one."""
 
@@ -103,6 +106,10 @@ def _storage(url: str) -> RDBStorage:
     """Raises what SQLAlchemy raises, StorageError."""
     path = make_url(url).database if url.startswith("sqlite") else None
     if path is None:
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(SQLAlchemyError):
+                return _connected(url, {"pool_pre_ping": True})
+            time.sleep(1)
         return _connected(url, {"pool_pre_ping": True})
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):  # tables are made by one process
@@ -122,8 +129,6 @@ def _connected(url: str, how: dict[str, Any]) -> RDBStorage:
         event.listen(storage.engine, "connect", _prepare)
         event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         storage.engine.dispose()
-    with contextlib.suppress(SQLAlchemyError):  # another machine may make the table in the same moment
-        CLAIMS.metadata.create_all(storage.engine)
     CLAIMS.metadata.create_all(storage.engine)
     return storage
 

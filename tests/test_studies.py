@@ -159,6 +159,12 @@ def test_many_processes_do_no_trial_twice(url: str, tmp_path: Path) -> None:
     assert not states[TrialState.WAITING]
 
 
+def test_several_begin_on_an_empty_database_at_once(url: str, tmp_path: Path) -> None:
+    workers = [worker(url, tmp_path / "log.txt", 2, 0) for _ in range(4)]
+    assert [each.wait(120) for each in workers] == [0] * 4
+    assert len(studies.open_study(url, "shared").get_trials()) == 8
+
+
 def test_what_a_dead_worker_held_is_tried_again_by_another(url: str, tmp_path: Path) -> None:
     log, study = tmp_path / "log.txt", studies.open_study(url, "shared")
     study.enqueue_trial({"bits": 7, "s": 3})
