@@ -370,7 +370,7 @@ def _search(options: argparse.Namespace) -> int:
     )  # fmt: skip
     _print(found, options.json)
     if found["best"] is None:
-        say(f"Nothing was found: {goal.in_words()}. Allow more, or more minutes.")
+        say(f"{goal.none_in_words()} Allow more, or more minutes.")
     return 0 if found["best"] is not None else 1
 
 
