@@ -84,8 +84,9 @@ AIM = 0.93
 LEAST_LOST = 1e-3
 """Smaller losses are not told apart."""
 
-APART = 0.2
-"""What a shape's merit is charged for each factor e between its size and the wanted one."""
+APART, FAR_APART = 0.2, 1.0
+"""What a shape's merit is charged for each factor e between its size and the wanted one; the second where no pruning
+can make it the wanted one: fewer channels or bits alone go by no law over more than a small factor."""
 
 NEAR = 1.5
 """A shape whose size cannot be made the wanted one within this factor is not trained: a tiny network follows another
@@ -170,11 +171,14 @@ def at_loss(size: float, lost: float, goal: float, power: float = POWER) -> floa
     return size * (max(lost, LEAST_LOST) / goal) ** (1 / power)
 
 
-def merit(point: Point, wanted: float) -> float:
+def merit(point: Point, wanted: float, apart: float = APART, least: float = LEAST_LOST) -> float:
     """How good a shape is at any size, the smaller the better: log bytes + log lost / POWER, which is the same wherever
-    it is tried on its curve, and a charge for trying it far from the wanted size, where the curve is not known."""
-    lost = max(-point.difference, LEAST_LOST)
-    return math.log(point.bytes) + math.log(lost) / POWER + APART * abs(math.log(point.bytes / wanted))
+    it is tried on its curve, and a charge for trying it far from the wanted size, where the curve is not known.
+
+    apart : the charge for a factor e; least : losses below are not told apart, a fraction
+    """
+    lost = max(-point.difference, least)
+    return math.log(point.bytes) + math.log(lost) / POWER + apart * abs(math.log(point.bytes / wanted))
 
 
 @dataclass(eq=False)
@@ -209,6 +213,17 @@ class Search:
     def left(self) -> float:
         """Seconds."""
         return self.until - time.monotonic()
+
+    @property
+    def scalable(self) -> bool:
+        """Whether a shape can be made any size, by pruning it."""
+        return "pruning" in self.goal.techniques
+
+    def merit(self, point: Point, wanted: float) -> float:
+        if self.scalable:
+            return merit(point, wanted)
+        least = (self.goal.allowance or 0.0) * EASED / FAR_LOST
+        return merit(point, wanted, FAR_APART, max(least, LEAST_LOST))
 
     def past(self, share: float) -> bool:
         """Whether that much of the time is over, or everything."""
@@ -303,7 +318,7 @@ class Search:
         claim(self.studies.brief, trial, config)
         point = self.train(trial, config)
         self.say(f"After an epoch: {in_figures(point)}")
-        return merit(point, wanted)
+        return self.merit(point, wanted)
 
     def wanted(self) -> float:
         """Bytes at which shapes are compared: of the file that is searched for, as far as that is known."""
@@ -313,7 +328,8 @@ class Search:
         goal = AIM * max(self.goal.allowance or 0.0, LEAST_LOST)
         for study, lost in ((self.studies.trained, goal), (self.studies.brief, goal * EASED)):
             known = [(point.bytes, -point.difference) for point in points_of(study)]
-            found = [at_loss(size, own, lost) for size, own in known if own <= FAR_LOST * lost]
+            least = -1.0 if self.scalable else lost / FAR_LOST
+            found = [at_loss(size, own, lost) for size, own in known if least <= own <= FAR_LOST * lost]
             if found:
                 return min(found)
         best = self.goal.best(points_of(self.studies.untrained))
@@ -324,7 +340,7 @@ class Search:
         so, any has."""
         if self.goal.size is not None and size > self.goal.size:
             return False
-        return "pruning" not in self.goal.techniques or wanted / NEAR <= size <= wanted * NEAR
+        return not self.scalable or wanted / NEAR <= size <= wanted * NEAR
 
     def begin_sketches(self) -> None:
         """Enqueue, for each set of techniques, the best shape without training; one worker does."""
@@ -335,7 +351,7 @@ class Search:
         for trial, point in measured(self.studies.untrained):
             if point.bytes < wanted and not self.near(point.bytes, wanted):
                 continue  # it could hardly be made larger
-            own = merit(point, wanted), trial
+            own = self.merit(point, wanted), trial
             best[point.techniques] = min(best.get(point.techniques, own), own, key=lambda pair: pair[0])
         for _, trial in sorted(best.values(), key=lambda pair: pair[0]):
             self.studies.brief.enqueue_trial(trial.params)
@@ -345,7 +361,7 @@ class Search:
         wanted = self.wanted()
         known = [pair for pair in measured(self.studies.brief) if self.near(pair[1].bytes, wanted)]
         known = known or measured(self.studies.brief)
-        parents = sorted(known, key=lambda pair: merit(pair[1], wanted))[:PARENTS]
+        parents = sorted(known, key=lambda pair: self.merit(pair[1], wanted))[:PARENTS]
         if parents:
             chosen = json.loads(self.dice.choice(parents)[0].user_attrs["chosen"])
             for _ in range(VARIATIONS):
@@ -399,7 +415,7 @@ class Search:
             raise
         self.rounds += 1
         self.say(f"Trained: {in_figures(point)}")
-        return merit(point, self.wanted())
+        return self.merit(point, self.wanted())
 
     def plan(self) -> tuple[Chosen, CompressionConfig]:
         """The next long training: in turns the best shape of the brief ones that was not trained yet, and the best that
@@ -417,7 +433,7 @@ class Search:
         fresh = [pair for pair in measured(self.studies.brief) if shape(pair[1].config) not in shapes]
         if size is None:
             size, long = min(point.bytes for _, point in long if self.goal.met_by(point)) / CLOSE, []
-        pools = [sorted(pool, key=lambda pair: merit(pair[1], wanted)) for pool in (fresh, long)]
+        pools = [sorted(pool, key=lambda pair: self.merit(pair[1], wanted)) for pool in (fresh, long)]
         before, after = reversed(pools) if len(started) % 2 else pools
         for trial, point in [*before, *after]:
             chosen = json.loads(trial.user_attrs["chosen"])
