@@ -20,7 +20,7 @@ from filelock import FileLock
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, event, make_url, select
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from core.config import CompressionConfig
 from core.files import sha256
@@ -107,7 +107,7 @@ def _storage(url: str) -> RDBStorage:
     path = make_url(url).database if url.startswith("sqlite") else None
     if path is None:
         for _ in range(ATTEMPTS):
-            with contextlib.suppress(SQLAlchemyError):
+            with contextlib.suppress(DBAPIError):
                 return _connected(url, {"pool_pre_ping": True})
             time.sleep(1)
         return _connected(url, {"pool_pre_ping": True})

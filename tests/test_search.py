@@ -143,7 +143,7 @@ def searched(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
         train_on_few(patch)
         found = search.run(bench, small, GOAL, 0.5, progress=said.append)
         counted = counts_of(bench, small)
-        again = search.run(bench, small, GOAL, 0.3)
+        again = search.run(bench, small, GOAL, 0.2)
     yield {"bench": bench, "found": found, "again": again, "said": said, "counted": counted}
     bench.turns.close()
 
@@ -252,7 +252,7 @@ def test_stopping_keeps_what_was_found_and_opens_no_test(
 def test_a_size_is_a_budget(small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     train_on_few(monkeypatch)
     goal = Goal(size=9_000, techniques=("bits", "pruning"))
-    found = search.run(bench, small, goal, 0.4)
+    found = search.run(bench, small, goal, 0.25)
     assert found["best"]["bytes"] <= 9_000
     points = opened(bench, small, goal).points()
     assert found["best"]["accuracy"] == max(own.accuracy for own in points if own.bytes <= 9_000)
@@ -277,12 +277,12 @@ def test_without_training_images_the_trials_without_training_remain(
 
     monkeypatch.setattr(data, "load", no_images)
     said: list[dict[str, Any]] = []
-    found = search.run(bench, small, GOAL, 0.4, progress=said.append)
+    found = search.run(bench, small, GOAL, 0.2, progress=said.append)
     assert found["best"] is not None
     assert any("No source has the training images" in event["message"] for event in said)
 
 
-@pytest.mark.parametrize("technique", TECHNIQUES)
+@pytest.mark.parametrize("technique", ["channels", "bits"])
 def test_one_technique_alone(small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch, technique: str) -> None:
     train_on_few(monkeypatch)
     goal = Goal(allowance=0.05, techniques=(technique,))
