@@ -97,7 +97,8 @@ def planned(seeds: int) -> list[tuple[str, int, Sampler | None, tuple[str, ...]]
     """Title, seed, sampler and techniques of each run, those of a seed beside one another."""
     runs = [(title, seed, each, TECHNIQUES) for seed in range(seeds) for title, each in samplers(seed).items()]
     alone = [(f"only {technique}", 0, None, (technique,)) for technique in TECHNIQUES]
-    return runs[:4] + alone + runs[4:]
+    each = len(samplers(0))
+    return runs[:each] + alone + runs[each:]
 
 
 def kept(file: Path | None) -> list[dict[str, Any]]:
@@ -138,15 +139,12 @@ def main() -> None:
             if options.keep:
                 options.keep.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     of_these = [row for row in rows if (row["baseline"], row["minutes"]) == (name, minutes)]
-    found = {title: summary([row for row in of_these if row["title"] == title]) for title in titles(of_these)}
+    titles = dict.fromkeys(row["title"] for row in of_these)
+    found = {title: summary([row for row in of_these if row["title"] == title]) for title in titles}
     if options.json:
         print(json.dumps({"minutes": minutes, "seeds": options.seeds, "rows": found}))
     else:
         show(found, minutes)
-
-
-def titles(rows: list[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(row["title"] for row in rows))
 
 
 if __name__ == "__main__":

@@ -577,8 +577,9 @@ def default_storage(bench: Workbench) -> str:
 
 def open_studies(bench: Workbench, name: str, goal: Goal, url: str, sampler: Sampler) -> Studies:
     """The same baseline, images, file format and goal are the same studies, for every process that opens them."""
-    about = [bench.baseline(name).sha256, data.fingerprint(), FORMAT, goal.in_words(), *goal.techniques]
-    title = f"{goal.in_words()}, {sha256('|'.join(about).encode())[:12]}"
+    wanted = json.dumps(goal.to_request())
+    about = [bench.baseline(name).sha256, data.fingerprint(), FORMAT, wanted]
+    title = f"{wanted}, {sha256('|'.join(about).encode())[:12]}"
     storage = connect(url)
     return Studies(
         open_study(storage, f"{title}, untrained", 2, sampler),

@@ -72,15 +72,14 @@ def connect(url: str) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     try:
-        with in_words():
-            return _storage(url)
+        return _storage(url)
     except StorageError:
         raise
     except ImportError as error:
         raise StorageError(
             f"The storage needs a driver that is not installed ({error}): install it with pip."
         ) from None
-    except (ValueError, RuntimeError, OSError) as error:
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, ValueError, RuntimeError, OSError) as error:
         raise StorageError(_reason(error)) from None
 
 
@@ -210,7 +209,7 @@ def step(study: optuna.Study, what: Callable[[Trial], Any], *caught: type[Except
         reason = error.__context__ or error
         raise reason from reason.__cause__
     except (ValueError, AssertionError) as error:
-        if not str(error).startswith(("Cannot tell a ", "Should not reach")):
+        if not str(error).startswith(("Cannot tell a ", "Should not reach")):  # what has ended is not ended again
             raise
     return states == [TrialState.COMPLETE]
 

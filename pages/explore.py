@@ -21,7 +21,7 @@ with st.sidebar:
     lesson.controls()
 
 st.title("Explore")
-if lesson.waits(live.available(choice)):  # several layers can be set before a guess
+if by_layer is not None and by_layer.open and lesson.waits(live.available(choice)):  # layers are set before a guess
     curves.beside_sliders(live.measured(choice), {}, by_layer)
 result = live.measured_headline(choice)
 bench = state.workbench()

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -191,6 +192,13 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
             found[kind] = json.loads(json.dumps(result, allow_nan=False))
     bench.turns.close()
     return cache_folder, found
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
 
 
 def leave_result(cache: Path, request: dict[str, Any], result: dict[str, Any]) -> Path:

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 
 import optuna
 import pytest
+from conftest import free_port
 from optuna.trial import TrialState
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -93,13 +93,6 @@ def answering(url: str) -> Engine:
             return engine
         time.sleep(0.1)
     raise AssertionError(f"{engine.url.drivername} does not answer")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 @pytest.fixture(scope="module")

@@ -139,13 +139,13 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) 
     if not let:
         st.info("No point is left by the filters.", icon=":material/filter_alt_off:")
         return
-    best = pareto(let)
+    best, pinned = pareto(let), _pinned()
     st.markdown(_in_words(let, best, goal))
-    st.markdown(_pins_in_words(best))
+    st.markdown(_pins_in_words(pinned, best))
     clicks = st.session_state.get("point_clicks", 0)  # a chart that was clicked comes back without its selection
     key = f"front_{clicks}"
     whole = bench.evaluate(baseline, CompressionConfig()).evaluation.accuracy
-    frame = _frame([*let, *(point for point in _pinned().values() if point not in let)], best, own)
+    frame = _frame(let, pinned, best, own)
     floor = whole - max(NEAR, 2 * (goal.allowance or 0)) if shown.near else 0.0
     frame = frame[frame["accuracy"] >= floor]
     if frame.empty:
@@ -179,12 +179,12 @@ def _pinned() -> dict[int, Point]:
     return found
 
 
-def _pins_in_words(best: list[Point]) -> str:
+def _pins_in_words(pinned: dict[int, Point], best: list[Point]) -> str:
     """Each pinned point against the front that is shown: how much better at its size, how much smaller as good."""
     lines = []
-    for number, own in _pinned().items():
+    for number, own in pinned.items():
         name = f"- **:orange[Pin {number}]**, {figures.kilobytes(own.bytes)} and {own.accuracy:.2%}"
-        better = max((p for p in best if p.bytes <= own.bytes), key=lambda p: p.accuracy, default=own)
+        better = Goal(size=own.bytes).best(best) or own
         smaller = min((p for p in best if p.accuracy >= own.accuracy), key=lambda p: p.bytes, default=own)
         if smaller.bytes >= own.bytes and better.accuracy <= own.accuracy:
             lines.append(f"{name}: nothing that is shown is smaller and better.")
@@ -197,11 +197,12 @@ def _pins_in_words(best: list[Point]) -> str:
     return "\n".join(lines)
 
 
-def _frame(let: list[Point], best: list[Point], own: Choice) -> pd.DataFrame:
+def _frame(let: list[Point], pinned: dict[int, Point], best: list[Point], own: Choice) -> pd.DataFrame:
+    let = [*let, *(point for point in pinned.values() if point not in let)]
     on_front, bench = set(map(id, best)), state.workbench()
     names = _names()
     here = bench.baseline(own.baseline).sha256, own.config
-    pins = {(point.sha256, point.config): number for number, point in _pinned().items()}
+    pins = {(point.sha256, point.config): number for number, point in pinned.items()}
     marked = {here, *pins}
     nearest = sorted(let, key=lambda point: ((point.sha256, point.config) not in marked, behind(best, point)))[:DRAWN]
     rows = [

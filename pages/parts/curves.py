@@ -109,8 +109,10 @@ def beside_sliders(result: Result, below: dict[str, DeltaGenerator], by_layer: E
 
 
 def draw(curve: Curve, standing: tuple[float, int, bool]) -> None:
-    """The curve with what is known of it; polls while points are missing. standing : accuracy and bytes here, and
-    whether they were trained, which the curve is not. It would give away what a lesson asks for."""
+    """The curve with what is known of it; polls while points are missing. None in a lesson that asks for guesses.
+
+    standing : accuracy and bytes here, and whether they were trained, which the curve is not
+    """
     if lesson.asks():
         return
     bench, choice = state.workbench(), state.current()

@@ -88,7 +88,7 @@ def _title(job: JobStatus) -> str:
 def _card(job: JobStatus) -> None:
     title = _title(job)
     left, right = st.columns([4, 1], vertical_alignment="center")
-    trained = [event for event in job.events if "figures" in event and not _secret(job)]
+    trained = _measured(job)
     history = pd.DataFrame([event["figures"] for event in trained if event.get("target") == trained[-1].get("target")])
     if job.state == "queued":
         left.progress(0.0, f"**{title}** waits: {job.ahead or 'no'} other {'job' if job.ahead == 1 else 'jobs'} ahead.")
@@ -124,7 +124,7 @@ def _pace(job: JobStatus) -> str:
         named = [event["message"] for event in epochs if "message" in event]
         now = f"epoch {min(last['epoch'] + ('figures' in last), last['epochs'])} of {last['epochs']}"
         now = f"{named[-1]}, {now}" if named else now
-    measured = [event["figures"] for event in epochs if "figures" in event and not _secret(job)]
+    measured = [event["figures"] for event in _measured(job) if "epoch" in event]
     if measured:
         now += f", {measured[-1]['validation_accuracy']:.2%} on validation so far"
     if job.remaining is not None:
@@ -133,9 +133,11 @@ def _pace(job: JobStatus) -> str:
     return now
 
 
-def _secret(job: JobStatus) -> bool:
-    """Whether its figures wait for a guess."""
-    return lesson.asks() and job.request["kind"] == "recover"
+def _measured(job: JobStatus) -> list[dict[str, Any]]:
+    """Its events with figures; none where these wait for a guess."""
+    if lesson.asks() and job.request["kind"] == "recover":
+        return []
+    return [event for event in job.events if "figures" in event]
 
 
 def _best(history: pd.DataFrame) -> str:

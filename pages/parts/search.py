@@ -56,7 +56,7 @@ def under_way(baseline: str) -> bool:
 
 
 def panel(baseline: str, goal: Goal, minutes: float) -> None:
-    """The button; or how far the search is, and what it found. It would tell what a lesson asks for."""
+    """The button; or how far the search is, and what it found. Nothing in a lesson that asks for guesses."""
     if lesson.asks():
         return
     found = jobs_of(baseline)
