@@ -133,10 +133,17 @@ class Goal:
 
     def best(self, points: Iterable[Point]) -> Point | None:
         """Of those that meet it; None where none does."""
-        fits = [point for point in points if self.met_by(point)]
-        if self.allowance is not None:
-            return min(fits, key=lambda point: (point.bytes, -point.accuracy), default=None)
-        return max(fits, key=lambda point: (point.accuracy, -point.bytes), default=None)
+        return min(filter(self.met_by, points), key=self._place, default=None)
+
+    def ranked(self, points: Iterable[Point]) -> list[Point]:
+        """Those that meet it first, the best of them before the others; then those that are nearest to meeting it."""
+        return sorted(points, key=self._place)
+
+    def _place(self, point: Point) -> tuple[float, ...]:
+        met = self.met_by(point)
+        if met == (self.allowance is not None):
+            return not met, point.bytes, -point.accuracy
+        return not met, -point.accuracy, point.bytes
 
     def in_words(self) -> str:
         if self.allowance is not None:

@@ -18,7 +18,7 @@ search.panel(choice.baseline, goal, minutes)
 board.front(choice.baseline, picked, shown, goal)
 board.about(picked)
 board.against(result, shown)
-board.table(choice.baseline, shown)
+board.table(choice.baseline, shown, goal)
 
 figures.show_code(
     None,

@@ -33,6 +33,12 @@ def test_the_front_is_exactly_what_nothing_dominates(places: list[tuple[int, int
     assert all(any(own is p for p in points) for own in front)
 
 
+def test_what_meets_a_goal_is_ranked_first_then_what_is_nearest_to_meeting_it() -> None:
+    points = [point(size, accuracy) for size, accuracy in ((1, 0.1), (9, 0.95), (5, 0.85), (7, 0.92), (3, 0.87))]
+    assert [own.bytes for own in Goal(allowance=0.0).ranked(points)] == [7, 9, 3, 5, 1]
+    assert [own.bytes for own in Goal(size=5).ranked(points)] == [3, 5, 1, 7, 9]
+
+
 @given(PLACES, st.integers(0, 12), st.integers(1, 12))
 def test_the_best_of_a_goal_is_on_the_front(places: list[tuple[int, int]], right: int, size: int) -> None:
     points = [point(own, accuracy / 12) for own, accuracy in places]

@@ -824,6 +824,7 @@ def test_compare_shows_everything_that_was_measured_and_its_front(own_cache: Pat
     best = Goal(0.01).best(known)
     assert best is not None
     assert figures.kilobytes(best.bytes) in said
+    assert table["bytes"][0] == best.bytes, "what one looks for stands first"
     assert len(app.get("vega_lite_chart")) == 2
     bench.turns.close()
 

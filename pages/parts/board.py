@@ -330,13 +330,13 @@ COLUMNS = {
 }
 
 
-def table(baseline: str, shown: Shown) -> None:
-    """Every point that is shown; sorts by a click on a head, downloads as CSV."""
+def table(baseline: str, shown: Shown, goal: Goal) -> None:
+    """Every point that is shown, the best for the goal first; sorts by a click on a head, downloads as CSV."""
     let = shown_points(shown)
     best = set(map(id, pareto(let)))
     names = _names()
-    rows = [_row(point, id(point) in best, names[point.sha256]) for point in sorted(let, key=lambda point: point.bytes)]
-    st.subheader("All points")
+    rows = [_row(point, id(point) in best, names[point.sha256]) for point in goal.ranked(let)]
+    st.subheader("All points", help="Those that meet the goal first. A click on a head sorts.")
     frame = pd.DataFrame(rows)
     st.dataframe(frame, hide_index=True, column_config=COLUMNS, alt="Every measured network that is shown")
     st.download_button(
