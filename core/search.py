@@ -432,7 +432,7 @@ class Search:
         shapes = set(map(shape, started))
         fresh = [pair for pair in measured(self.studies.brief) if shape(pair[1].config) not in shapes]
         if size is None:
-            size, long = min(point.bytes for _, point in long if self.goal.met_by(point)) / CLOSE, []
+            size, long = min(point.bytes for point in self.studies.points() if self.goal.met_by(point)) / CLOSE, []
         pools = [sorted(pool, key=lambda pair: self.merit(pair[1], wanted)) for pool in (fresh, long)]
         before, after = reversed(pools) if len(started) % 2 else pools
         for trial, point in [*before, *after]:
@@ -467,10 +467,14 @@ class Search:
         return replace(config, recovery=replace(asked, epochs=max(1, min(asked.epochs, self.affordable(pace)))))
 
     def next_bytes(self, done: Sequence[Point]) -> float | None:
-        """How large the next file should be, after those that were trained; None where nothing is left to try."""
-        if self.goal.size is not None or not done:
+        """How large the next file should be, after those that were trained: smaller than what meets the goal without
+        that; None where nothing is left to try."""
+        if self.goal.allowance is None:
             return self.wanted()
-        return next_size([(point.bytes, -point.difference) for point in done], self.goal.allowance or 0.0)
+        tried = [(point.bytes, -point.difference) for point in done]
+        size = next_size(tried, self.goal.allowance) if tried else self.wanted()
+        cheaper = self.goal.best([*points_of(self.studies.untrained), *points_of(self.studies.brief)])
+        return size if size is None or cheaper is None else min(size, cheaper.bytes / CLOSE**2)
 
     def train(self, trial: Trial, config: CompressionConfig) -> Point:
         """Recover, measure, and keep with the trial what another machine needs of it."""

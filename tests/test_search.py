@@ -329,6 +329,20 @@ def test_epochs_are_those_that_there_is_time_for(small: str, searched: dict[str,
         worker.epochs(trial, own)
 
 
+def test_a_long_training_is_of_a_smaller_file_than_what_meets_the_goal_without_it(
+    small: str, searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = a_search(searched["bench"], small, 100)
+    brief = [own for _, own in studies.measured(worker.studies.brief)]
+    fits = replace(brief[0], difference=0.0, bytes=3_000)
+    monkeypatch.setattr(search, "points_of", lambda study: [fits] if study is worker.studies.brief else [])
+    assert GOAL.allowance is not None
+    failed = replace(fits, bytes=2_900, difference=-3 * GOAL.allowance)
+    assert search.next_size([(failed.bytes, -failed.difference)], GOAL.allowance) > fits.bytes
+    assert failed.bytes * 0.95 < worker.next_bytes([failed]) < fits.bytes
+    assert worker.next_bytes([]) < fits.bytes
+
+
 def test_where_sizes_are_no_longer_told_apart_only_another_shape_is_trained(
     small: str, searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
