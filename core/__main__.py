@@ -371,6 +371,8 @@ def _search(options: argparse.Namespace) -> int:
     _print(found, options.json)
     if found["best"] is None:
         say(f"{goal.none_in_words()} Allow more, or more minutes.")
+    elif missed := goal.missed_in_words(found["best"]["test_difference"]):
+        say(f"Lost on the test images: {-100 * found['best']['test_difference']:.2f} pp. {missed}")
     return 0 if found["best"] is not None else 1
 
 

@@ -156,6 +156,15 @@ class Goal:
             return f"None loses at most {100 * self.allowance:g} pp."
         return f"None has at most {self._most}."
 
+    def missed_in_words(self, difference: float) -> str:
+        """That other images than those of the search lose more than the allowance; nothing where they do not."""
+        if self.allowance is None or difference >= -self.allowance - 1e-12:
+            return ""
+        return (
+            f"That is more than {100 * self.allowance:g} pp: the validation images tell what others will lose within a "
+            "few tenths of a point only. A smaller allowance leaves a margin."
+        )
+
     @property
     def _most(self) -> str:
         size = self.size or 0

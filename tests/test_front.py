@@ -61,6 +61,12 @@ def test_how_far_behind_the_front_a_point_is(places: list[tuple[int, int]]) -> N
     assert all(behind(front, own) == 0 for own in front)
 
 
+def test_other_images_may_lose_more_and_that_is_said() -> None:
+    assert "more than 1 pp" in Goal(allowance=0.01).missed_in_words(-0.0101)
+    assert not Goal(allowance=0.01).missed_in_words(0.90 - 0.91)
+    assert not Goal(size=10).missed_in_words(-0.5)
+
+
 def test_an_allowance_counts_images_and_not_floats() -> None:
     exact = point(10, 0.89)
     assert Goal(allowance=0.01).met_by(exact)

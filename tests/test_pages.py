@@ -946,9 +946,13 @@ def test_the_search_is_asked_for_and_its_answer_leaves_a_file(own_cache: Path, m
         "baseline_accuracy": result.baseline.accuracy, "difference": result.comparison.difference,
         "test_accuracy": 0.9, "test_difference": -0.001, "path": "somewhere",
     }  # fmt: skip
+    searching(own_cache, trials=18, best={**best, "test_difference": -0.0136})
+    app.run()
+    assert "more than 1 pp" in " ".join(text.value for text in app.caption)
     searching(own_cache, trials=17, best=best)
     app.run()
     said = " ".join(text.value for text in app.markdown)
+    assert "more than 1 pp" not in " ".join(text.value for text in app.caption)
     assert "17 networks measured" in said
     assert "confirmed on the 10,000 test images: **90.00%** (-0.10 pp)" in said
     taken = next(own for own in app.get("download_button") if "network.packed" in own.proto.label)

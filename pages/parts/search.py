@@ -161,6 +161,8 @@ def _answer(baseline: str, goal: Goal, found: dict[str, Any]) -> None:
     else:
         change = figures.points(best["test_difference"])
         st.markdown(f"{said}; confirmed on the 10,000 test images: **{best['test_accuracy']:.2%}** ({change}).")
+        if missed := goal.missed_in_words(best["test_difference"]):
+            st.caption(missed)
     row = st.container(horizontal=True, gap="small")
     made = state.workbench().exported(*own)
     if made is not None and made.verdict["ok"]:
