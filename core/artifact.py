@@ -337,5 +337,5 @@ def remarks(entries: Sequence[Mapping[str, Any]]) -> list[str]:
             word = "slower than" if slower else "faster than" if faster else "no faster and no slower than"
             said.append(f"{kind[5:]} is {word} float32 here, {images} at a time ({times}).")
     if timed:
-        said.append("Bits are not speed: nothing here computes in 4 bits; fewer bits make a smaller file.")
+        said.append("Bits are not speed: nothing here computes in so few; fewer bits make a smaller file.")
     return said

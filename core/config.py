@@ -326,7 +326,7 @@ def with_text(config: CompressionConfig, key: str, text: str) -> CompressionConf
     except ConfigError:
         raise
     except (ValueError, KeyError):
-        raise ConfigError(f"Got {text!r} instead of a number.") from None
+        raise ConfigError(f"{text!r} is no number, or not a whole one.") from None
 
 
 def from_query(query: Mapping[str, str], layers: Iterable[str]) -> tuple[CompressionConfig, list[str]]:

@@ -101,8 +101,8 @@ class Store:
                 self._weights_path(name).unlink(missing_ok=True)
 
     def keys(self, kind: str) -> list[str]:
-        """All entries of a kind, the oldest use last."""
-        rows = self._run("SELECT key FROM entries WHERE kind = ? ORDER BY used DESC", kind)
+        """All entries of a kind, the last made first."""
+        rows = self._run("SELECT key FROM entries WHERE kind = ? ORDER BY rowid DESC", kind)
         return [key for (key,) in rows or []]
 
     def all(self, kind: str) -> list[tuple[str, bytes]]:

@@ -724,7 +724,7 @@ class Workbench:
         self._keep_recovered(name, config, {"history": history}, weights)
 
     def recovered(self) -> list[tuple[str, CompressionConfig]]:
-        """Baseline and configuration of every network that was trained after compression, the newest use first."""
+        """Baseline and configuration of every network that was trained after compression, the last made first."""
         found = []
         for key in self.store.keys("recovered"):
             entry = self.store.get(key, with_weights=False)

@@ -17,7 +17,7 @@ live.headline(result)
 search.panel(choice.baseline, goal, minutes)
 board.front(choice.baseline, picked, shown, goal)
 board.about(picked)
-board.against(result, shown)
+board.against(result, shown, goal)
 board.table(choice.baseline, shown, goal)
 
 figures.show_code(

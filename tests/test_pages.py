@@ -286,6 +286,32 @@ def test_export_writes_the_bytes_that_the_page_showed_and_verifies_them(
     assert not app.exception
 
 
+def test_export_shows_the_network_that_was_picked_whatever_is_trained_meanwhile(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list comes in another order each time that it is asked for."""
+    known = [("mlp", CompressionConfig(bits=bits)) for bits in (8, 7, 6, 5, 4, 3)]
+    for own in known[:3]:
+        state.workbench().evaluate(*own)
+
+    def recovered(bench: Workbench) -> list[tuple[str, CompressionConfig]]:
+        known.reverse()
+        return list(known)
+
+    monkeypatch.setattr(Workbench, "recovered", recovered)
+    app = opened("export", baseline="mlp", sparsity="0.5")
+    for bits in (7, 4, 8):
+        config = CompressionConfig(bits=bits)
+        app.selectbox(key="w_export").set_value(f"mlp {config.to_json()}").run()
+        size = state.workbench().evaluate("mlp", config).bytes
+        for _ in range(2):
+            assert metrics(app)["File"] == figures.kilobytes(size)
+            assert app.selectbox(key="w_export").value == f"mlp {config.to_json()}"
+            app.run()
+        said = f"trained, {size:,} bytes" in " ".join(app.selectbox(key="w_export").options)
+        assert said == (bits > 5), "an option that gets another label is not the one that was picked"
+
+
 def test_the_reports_of_an_export_are_made_when_they_are_asked_for(own_cache: Path) -> None:
     from pages.parts import exported
 
@@ -432,10 +458,19 @@ def test_bad_pins_in_a_link_are_named_and_the_others_stay() -> None:
     text = "baseline-mlp_sparsity-7*nonsense*baseline-nobody_bits-4*baseline-cnn_bits-4*baseline-cnn_bits-3*rank-1e-05"
     app = opened(baseline="mlp", sparsity="0.5", pins=text)
     said = " ".join(warning.value for warning in app.warning)
-    for part in ("sparsity=7", "nobody", "can pin 4"):
+    for part in ("sparsity=7", "nobody", "can pin 4", "no configuration"):
         assert part in said
     assert choice(app).config == CompressionConfig(sparsity=0.5)
     assert 0 < len(app.session_state["pins"]) <= 4
+    assert opened(pins="nonsense").session_state["pins"] == ()
+
+
+def test_what_was_wrong_with_a_link_is_said_until_something_else_is_chosen() -> None:
+    app = opened(baseline="mlp", sparsity="2", bits="4")
+    app.run()
+    assert "sparsity=2" in app.warning[0].value, "a page that draws itself again has not lost it"
+    app.slider(key="w_sparsity").set_value(50.0).run()
+    assert not app.warning
 
 
 def test_classes_and_flips_are_against_the_baseline_or_against_a_pin() -> None:
@@ -820,7 +855,7 @@ def test_compare_shows_everything_that_was_measured_and_its_front(own_cache: Pat
     front = pareto(known)
     assert set(table["bytes"][table["front"]]) == {point.bytes for point in front}
     said = " ".join(text.value for text in app.markdown)
-    assert f"**{len(known)}** measured networks, **{len(front)}** of them on the front" in said
+    assert f"**{len(known)}** measured networks, **{len(front)}** on the front" in said
     best = Goal(0.01).best(known)
     assert best is not None
     assert figures.kilobytes(best.bytes) in said
@@ -1044,7 +1079,7 @@ def test_pins_stand_against_the_front_that_is_shown(own_cache: Path, nothing_by_
     said = next(text.value for text in app.markdown if "**:orange[Pin 1]**" in text.value)
     assert f"{figures.kilobytes(pinned.bytes)} and {pinned.accuracy:.2%}: the best file" in said
     assert f"has {better.accuracy:.2%} ({figures.points(better.accuracy - pinned.accuracy)})" in said
-    assert f"has {figures.kilobytes(smaller.bytes)} (× {smaller.bytes / pinned.bytes:.2f})." in said
+    assert f"has {figures.kilobytes(smaller.bytes)}: {pinned.bytes / smaller.bytes:.1f} times smaller." in said
     found.turns.close()
 
 
@@ -1159,6 +1194,8 @@ def test_a_lesson_that_makes_no_sense_is_left_out_and_said() -> None:
     assert "magic" in said
     assert "reveal=maybe" in said
     assert "w_rank" not in [own.key for own in app.slider]
+    assert not [own for own in app.get("button_group") if own.key == "w_method"], "it goes with the rank"
+    assert [own for own in opened(baseline="mlp").get("button_group") if own.key == "w_method"]
     assert metrics(app)
     only = opened(reveal="0")
     assert choice(only) == state.Choice("cnn", state.START), "a lesson alone changes no setting"

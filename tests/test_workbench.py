@@ -842,6 +842,11 @@ def test_what_was_trained_after_compression_is_listed(bench: Workbench, small: s
     assert bench.recovered() == []
     bench.recover(small, RECOVERED)
     assert bench.recovered() == [(small, RECOVERED)]
+    later = replace(RECOVERED, bits=5)
+    bench.recover(small, later)
+    for _ in range(2):
+        bench.evaluate(small, RECOVERED)
+        assert bench.recovered() == [(small, later), (small, RECOVERED)], "looking at one changes no order"
 
 
 def test_a_page_can_show_the_source_of_what_it_computed() -> None:

@@ -28,6 +28,7 @@ HELP_MODEL = "Show other models, too: which one is best at a file size?"
 HELP_TRAINED = "Trained after compression, or not."
 HELP_ORIGIN = """Explored: on a page or by a command. Reproduced: in one of the course's experiments. Searched: in a
 search for the smallest file."""
+HELP_FULL = f"{state.PINS} are pinned, and no more fit. Explore takes pins away."
 TRAINED = {"all": "All", "trained": "Trained", "not": "Not trained"}
 AXES = {"near": "Near the baseline", "all": "Whole"}
 NEAR = 0.06
@@ -152,18 +153,19 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) 
         st.info("No point is so near the baseline: show the whole axis.", icon=":material/zoom_out:")
         return
     about = f"Accuracy against file size of {len(let)} networks; {len(best)} of them are on the front"
-    charts.front(frame, goal.allowance, whole, about, key, lambda: _pick(key))
+    charts.front(frame, goal, whole, about, key, lambda: _pick(key))
 
 
 def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
     fits = goal.best(let)
-    said = f"**{len(let):,}** measured networks, **{len(best)}** of them on the front: no other is smaller and better. "
+    networks = "network" if len(let) == 1 else "networks"
+    said = f"**{len(let):,}** measured {networks}, **{len(best)}** on the front: no other is smaller and better. "
     if fits is None:
         return said + goal.none_in_words()
     trained = "trained" if fits.recovered else "not trained"
     used = " + ".join(fits.techniques) or "nothing: it is the baseline"
     return said + (
-        f"{goal.in_words().capitalize()}: **{figures.kilobytes(fits.bytes)}**, {fits.compression_ratio:.0f}×, "
+        f"{figures.sentence(goal.in_words())}: **{figures.kilobytes(fits.bytes)}**, {fits.compression_ratio:.0f}×, "
         f"{fits.accuracy:.2%} ({figures.points(fits.difference)}), by {used}, {trained}. Click a point to see it."
     )
 
@@ -192,7 +194,7 @@ def _pins_in_words(pinned: dict[int, Point], best: list[Point]) -> str:
             lines.append(
                 f"{name}: the best file that is no larger has {better.accuracy:.2%} "
                 f"({figures.points(better.accuracy - own.accuracy)}), the smallest that is as good has "
-                f"{figures.kilobytes(smaller.bytes)} (× {smaller.bytes / own.bytes:.2f})."
+                f"{figures.kilobytes(smaller.bytes)}: {own.bytes / smaller.bytes:.1f} times smaller."
             )
     return "\n".join(lines)
 
@@ -209,7 +211,7 @@ def _frame(let: list[Point], pinned: dict[int, Point], best: list[Point], own: C
         {
             "KB": point.bytes / 1024,
             "accuracy": point.accuracy,
-            "change": point.difference,
+            "change": 100 * point.difference,
             "low": point.accuracy - point.difference + point.low,
             "high": point.accuracy - point.difference + point.high,
             "ratio": point.compression_ratio,
@@ -252,8 +254,12 @@ def about(own: Choice) -> None:
     row = st.container(horizontal=True, gap="small")
     row.button("Open in Explore", icon=":material/tune:", on_click=_open, args=(own, "explore"), key="to_explore")
     row.button("Export", icon=":material/download:", on_click=_open, args=(own, "export"), key="to_export")
-    full = len(state.pins()) >= state.PINS or own in state.pins()
-    row.button("Pin", icon=":material/push_pin:", on_click=state.pin, args=(own,), disabled=full, key="pin_point")
+    pinned = "It is pinned. Explore takes pins away." if own in state.pins() else None
+    full = HELP_FULL if len(state.pins()) >= state.PINS else pinned
+    row.button(
+        "Pin", icon=":material/push_pin:", on_click=state.pin, args=(own,), disabled=full is not None, help=full,
+        key="pin_point",
+    )  # fmt: skip
     if "picked" in st.session_state and own != live.available(state.current()):
         row.button("Back to what Explore shows", icon=":material/undo:", on_click=_unpick, key="unpick")
     own_first = "This page measures its first points again by itself." if own.config in beginning() else None
@@ -286,11 +292,11 @@ def _delete(own: Choice) -> None:
         state.choose(config=CompressionConfig())
 
 
-def against(result: Result, shown: Shown) -> None:
+def against(result: Result, shown: Shown, goal: Goal) -> None:
     """Classes and flips from any other point to the picked one; those of the front can be chosen first."""
     let, names = shown_points(shown), _names()
     best = pareto(let)
-    others = sorted(let, key=lambda point: (behind(best, point), point.bytes))
+    others = sorted(goal.ranked(let), key=lambda point: behind(best, point) > 0)
     others = [own for own in others if Choice(names[own.sha256], own.config) != (result.baseline_id, result.config)]
     options: dict[str, Choice | None] = {"the baseline": None}
     for number, point in _pinned().items():
@@ -324,7 +330,7 @@ def against(result: Result, shown: Shown) -> None:
 COLUMNS = {
     "bytes": st.column_config.NumberColumn(format="localized"),
     "× smaller": st.column_config.NumberColumn(format="%.1f"),
-    "accuracy": st.column_config.NumberColumn(format="percent", help="On the 5,000 validation images."),
+    "accuracy, %": st.column_config.NumberColumn(format="%.2f", help="On the 5,000 validation images."),
     **{name: st.column_config.NumberColumn(format="%+.2f") for name in ("change, pp", "95 % low, pp", "95 % high, pp")},
     "front": st.column_config.CheckboxColumn(help="No other point that is shown is smaller and better."),
 }
@@ -337,7 +343,7 @@ def table(baseline: str, shown: Shown, goal: Goal) -> None:
     names = _names()
     rows = [_row(point, id(point) in best, names[point.sha256]) for point in goal.ranked(let)]
     st.subheader("All points", help="Those that meet the goal first. A click on a head sorts.")
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows).round(4)
     st.dataframe(frame, hide_index=True, column_config=COLUMNS, alt="Every measured network that is shown")
     st.download_button(
         "Download as CSV", frame.to_csv(index=False), f"{baseline}-points.csv", "text/csv", icon=":material/download:",
@@ -349,7 +355,7 @@ def _row(point: Point, on_front: bool, model: str) -> dict[str, Any]:
     return {
         "bytes": point.bytes,
         "× smaller": point.compression_ratio,
-        "accuracy": point.accuracy,
+        "accuracy, %": 100 * point.accuracy,
         "change, pp": 100 * point.difference,
         "95 % low, pp": 100 * point.low,
         "95 % high, pp": 100 * point.high,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from core.front import Goal
 from core.palette import BASELINE, CURRENT, GAINED, LOST, NEUTRAL, PINNED
 from core.palette import KINDS as KIND_COLOURS
 
@@ -574,28 +575,27 @@ def weight_histogram(rows: pd.DataFrame) -> alt.Chart:
 TRAINED_COLOURS = {"not trained": NEUTRAL, "trained": CURRENT}
 
 
-def front(
-    rows: pd.DataFrame, allowance: float | None, baseline: float, about: str, key: str, on_select: Callable[[], None]
-) -> None:
-    """Accuracy against file size, with the front as steps, intervals of what is on it, the baseline and the allowance.
+def front(rows: pd.DataFrame, goal: Goal, baseline: float, about: str, key: str, on_select: Callable[[], None]) -> None:
+    """Accuracy against file size, with the front as steps, intervals of what is on it, the baseline and the goal.
     Columns KB, accuracy, low, high, change, ratio, kind, by, settings, front, picked, pin, model, id, first (of one row
     alone). Points can be clicked: the selection "place" has their `id`."""
     floor = math.floor(200 * min(float(rows["accuracy"].min()), baseline - 0.012)) / 200
     top = math.ceil(200 * max(float(rows["accuracy"].max()), baseline) + 0.4) / 200
-    spec = _front(floor, top, allowance, baseline)
+    spec = _front(floor, top, goal, baseline)
     st.vega_lite_chart(rows, spec, key=key, on_select=on_select, selection_mode="place", width="stretch", alt=about)
 
 
 @st.cache_data(show_spinner=False)
-def _front(floor: float, top: float, allowance: float | None, baseline: float) -> dict[str, Any]:
-    x = alt.X("KB:Q", title="KB in the file (logarithmic)", scale=alt.Scale(type="log", nice=False, padding=20))
+def _front(floor: float, top: float, goal: Goal, baseline: float) -> dict[str, Any]:
+    scale = alt.Scale(type="log", nice=False, padding=20)
+    x = alt.X("KB:Q", title="KB in the file (logarithmic)", scale=scale, axis=alt.Axis(format=",~g"))
     scale = alt.Scale(domain=[floor, top], nice=False, zero=False)
     y = alt.Y("accuracy:Q", title="accuracy, validation", axis=alt.Axis(format=".1%"), scale=scale)
     kinds = list(TRAINED_COLOURS)
     tooltip = [
         alt.Tooltip("KB:Q", format=",.1f"), alt.Tooltip("accuracy:Q", format=".2%"),
-        alt.Tooltip("change:Q", format="+.2%"), alt.Tooltip("ratio:Q", format=".1f", title="times smaller"),
-        "by:N", "kind:N", "model:N", "settings:N",
+        alt.Tooltip("change:Q", format="+.2f", title="change, pp"),
+        alt.Tooltip("ratio:Q", format=".1f", title="times smaller"), "by:N", "kind:N", "model:N", "settings:N",
     ]  # fmt: skip
     place = alt.selection_point(name="place", fields=["id"], on="click", nearest=False, toggle=False, empty=False)
     base = alt.Chart().encode(x=x, tooltip=tooltip)
@@ -604,7 +604,7 @@ def _front(floor: float, top: float, allowance: float | None, baseline: float) -
         color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=list(TRAINED_COLOURS.values()))),
         shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "triangle-up"])),
         size=alt.condition("datum.front", alt.value(110), alt.value(36)),
-        opacity=alt.condition("datum.front", alt.value(1), alt.value(0.45)),
+        opacity=alt.condition("datum.front", alt.value(1), alt.value(0.6)),
     )
     best = base.transform_filter("datum.front")
     steps = best.mark_line(color=PINNED, strokeWidth=2, interpolate="step-after").encode(y=y)
@@ -616,8 +616,10 @@ def _front(floor: float, top: float, allowance: float | None, baseline: float) -
     name = pins.mark_text(dy=-16, fontSize=FONT - 1, fontWeight="bold", color=PINNED).encode(y=y, text="pin:N")
     once = alt.Chart().transform_filter("datum.first")
     lines = [once.mark_rule(color=BASELINE, strokeWidth=1.5).encode(y=alt.YDatum(baseline, scale=scale))]
-    if allowance is not None:
-        edge = once.mark_rule(color=LOST, strokeDash=[5, 4], strokeWidth=2)
-        lines.append(edge.encode(y=alt.YDatum(baseline - allowance, scale=scale)))
-    chart = alt.layer(*lines, steps, spans, points.add_params(place), here, mark, name)
+    edge = once.mark_rule(color=LOST, strokeDash=[5, 4], strokeWidth=2)
+    if goal.allowance is not None:
+        lines.append(edge.encode(y=alt.YDatum(baseline - goal.allowance, scale=scale)))
+    else:
+        lines.append(edge.encode(x=alt.XDatum((goal.size or 0) / 1024)))
+    chart = alt.layer(*lines, steps, spans, here, mark, points.add_params(place), name)  # what is clicked lies on top
     return _description(chart.properties(height=430))

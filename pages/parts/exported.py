@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
-from pages.parts import charts, figures, jobs, state
+from pages.parts import charts, figures, jobs, lesson, state
 
 if TYPE_CHECKING:
     from core.workbench import Export, Result
@@ -38,14 +39,15 @@ def picker(current: state.Choice) -> state.Choice:
     options |= {f"pin {number}": choice for number, choice in enumerate(state.pins(), 1) if choice != current}
     known = {card.id for card in bench.cards()}
     trained = [state.Choice(*each) for each in bench.recovered() if each[0] in known]
-    fresh = [choice for choice in trained if choice not in options.values()][:TRAINED]
-    options |= {f"trained {number}": choice for number, choice in enumerate(fresh, 1)}
+    fresh = [choice for choice in trained if choice not in options.values()]
+    options |= {_named(choice): choice for choice in sorted(fresh[:TRAINED], key=_size)}
     if len(options) == 1:
         return current
 
     def label(name: str) -> str:
         choice = options[name]
-        return f"{name}: {bench.title(choice.baseline)}, {figures.settings(choice.config)}"
+        said = f"{bench.title(choice.baseline)}, {figures.settings(choice.config)}"
+        return f"trained{_in_figures(choice)}: {said}" if name == _named(choice) else f"{name}: {said}"
 
     if st.session_state.get("w_export") not in options:
         st.session_state.pop("w_export", None)
@@ -53,6 +55,30 @@ def picker(current: state.Choice) -> state.Choice:
     if picked != "now":
         st.button("Choose it on Explore, too", on_click=state.choose, args=tuple(options[picked]))
     return options[picked]
+
+
+def _named(choice: state.Choice) -> str:
+    """The same network has the same name in every run, whatever else was trained meanwhile."""
+    return f"{choice.baseline} {choice.config.to_json()}"
+
+
+def _known(choice: state.Choice) -> tuple[float, int] | None:
+    """Accuracy and bytes, where they were known, and did not wait for a guess, when it was listed first: the browser
+    knows an option by its label, which has to stay."""
+    listed: dict[state.Choice, tuple[float, int] | None] = st.session_state.setdefault("listed", {})
+    if choice not in listed:
+        listed[choice] = None if lesson.waits(choice) else state.workbench().point(*choice)
+    return listed[choice]
+
+
+def _size(choice: state.Choice) -> float:
+    known = _known(choice)
+    return math.inf if known is None else known[1]
+
+
+def _in_figures(choice: state.Choice) -> str:
+    known = _known(choice)
+    return "" if known is None else f", {known[1]:,} bytes, {known[0]:.2%}"
 
 
 def asked(choice: state.Choice) -> Export | None:

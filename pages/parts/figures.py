@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,8 @@ WORDS = {
     "distill": "distillation",
 }
 PICTURE_WIDTH = 92
+WIDTHS = (230, 135, 125, 140, 155)
+"""Pixels of the five figures: what they need at their longest. Where a window is narrower, they go on below."""
 
 
 def points(fraction: float) -> str:
@@ -43,6 +45,11 @@ def kilobytes(size: float) -> str:
     """1 KB is 1,024 bytes."""
     kb = size / 1024
     return f"{kb:,.0f} KB" if kb >= 1000 else f"{kb:.1f} KB"
+
+
+def sentence(words: str) -> str:
+    """Begun with a capital; KB stays KB."""
+    return words[:1].upper() + words[1:]
 
 
 def settings(config: CompressionConfig) -> str:
@@ -78,13 +85,13 @@ class Board:
     ones, which stay on the screen until then."""
 
     def __init__(self) -> None:
-        self._cells = list(st.columns([1.75, 1.05, 1, 1.1, 1.1]))
+        self._cells = [st.container(horizontal=True, gap="xsmall")] * len(WIDTHS)
 
     def show(self, row: list[Figure]) -> None:
-        self._cells = [draw(cell, figure) for cell, figure in zip(self._cells, row, strict=True)]
+        self._cells = [draw(*own) for own in zip(self._cells, row, WIDTHS, strict=True)]
 
 
-def draw(cell: DeltaGenerator, figure: Figure) -> DeltaGenerator:
+def draw(cell: DeltaGenerator, figure: Figure, width: int | Literal["stretch"] = "stretch") -> DeltaGenerator:
     """A figure in its frame; returns where it stands."""
     return cell.metric(
         figure.label,
@@ -94,6 +101,7 @@ def draw(cell: DeltaGenerator, figure: Figure) -> DeltaGenerator:
         delta_arrow="auto" if figure.change else "off",
         border=True,
         help=figure.text,
+        width=width,
     )
 
 

@@ -30,14 +30,15 @@ CONTROLS = {
 """What `?hide=` can leave out, and how it is called on the page."""
 
 HELP_GUESS = """Then each new setting shows its figures only when a guess of its accuracy was written, and of its size
-if you like: `?reveal=0`. Guesses last as long as the browser's tab."""
+if you like: `?reveal=0`. Guesses last until the page is loaded again."""
 HELP_HIDE = """Left out of this page for whoever opens the link: `?hide=rank,bits`. What a link sets still holds. Leave
 out *This box itself*, too, or a class can switch the guessing off."""
 
 
 def hides(name: str) -> bool:
-    """Whether the link leaves a control out."""
-    return name in state.lesson().get("hide", "").split(",")
+    """Whether the link leaves a control out. How a layer is factored goes with its rank."""
+    hidden = state.lesson().get("hide", "").split(",")
+    return name in hidden or (name == "method" and "rank" in hidden)
 
 
 def asks() -> bool:

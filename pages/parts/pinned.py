@@ -31,6 +31,7 @@ def side_by_side(result: Result) -> dict[str, Result]:
                 found[f"pin {number}"] = other
                 _figures(number, choice, other, result)
             _buttons(number, choice)
+    st.page_link("pages/compare.py", label="How far are they from the best of all?", icon=":material/scatter_plot:")
     return found
 
 

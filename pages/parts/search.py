@@ -77,6 +77,7 @@ def panel(baseline: str, goal: Goal, minutes: float) -> None:
 
 
 def _start(baseline: str, goal: Goal, minutes: float) -> None:
+    st.session_state.pop("said", None)
     try:
         state.workbench().submit_search(baseline, goal, minutes)
     except (ConfigError, OSError) as error:
@@ -96,7 +97,7 @@ def _panel(baseline: str, was_active: bool) -> None:
 def _card(baseline: str, job: JobStatus) -> None:
     goal, minutes, jobs = Goal(**job.request["goal"]), job.request["minutes"], state.workbench().jobs
     left, right = st.columns([5, 1], vertical_alignment="center")
-    left.markdown(f"**{goal.in_words().capitalize()}**, {_minutes(minutes)}")
+    left.markdown(f"**{figures.sentence(goal.in_words())}**, {_minutes(minutes)}")
     if job.active:
         right.button(
             "Stop", icon=":material/stop:", on_click=jobs.cancel, args=(job.id,), key=f"stop_{job.id}",
@@ -178,5 +179,6 @@ def _answer(baseline: str, goal: Goal, found: dict[str, Any]) -> None:
 def in_brief(point: Point) -> str:
     """A point in a line of a list."""
     used = " + ".join(point.techniques) or "baseline"
-    trained = f", trained {point.config.recovery.epochs} epochs" if point.config.recovery is not None else ""
+    epochs = 0 if point.config.recovery is None else point.config.recovery.epochs
+    trained = f", trained {epochs} epoch{'s' * (epochs > 1)}" if epochs else ""
     return f"{point.bytes:,} bytes, {point.accuracy:.2%}: {used}{trained}"

@@ -105,11 +105,20 @@ def open_page(page: str) -> None:
         _read_link(asked)
     _forget_deleted({card.id for card in workbench().cards()})
     write_link()
-    for problem in st.session_state.pop("problems", []):
+    for problem in _problems():
         st.warning(problem, icon=":material/link_off:")
     trouble = workbench().store.problem
     if trouble:
         st.warning(f"{trouble} Everything works, but nothing is remembered.", icon=":material/save_as:")
+
+
+def _problems() -> list[str]:
+    """What went wrong on the way to this choice; a page that draws itself again says it again."""
+    new = st.session_state.pop("problems", [])
+    if new or st.session_state.get("said", (current(),))[0] != current():
+        st.session_state["said"] = current(), new
+    said: list[str] = st.session_state.get("said", (current(), []))[1]
+    return said
 
 
 def _forget_deleted(known: set[str]) -> None:
@@ -256,7 +265,7 @@ def _read_lesson(asked: dict[str, str], problems: list[str]) -> dict[str, str]:
     names = [name.strip() for name in asked.get("hide", "").split(",") if name.strip()]
     unknown = [name for name in names if name not in CONTROLS]
     if unknown:
-        problems.append(f"hide can be {', '.join(CONTROLS)}; {', '.join(unknown)} was left out.")
+        problems.append(f"hide can be {', '.join(CONTROLS)}, not {', '.join(unknown)}.")
     known = [name for name in names if name in CONTROLS]
     return found | ({"hide": ",".join(known)} if known else {})
 
@@ -268,6 +277,9 @@ def _read_link(asked: dict[str, str]) -> None:
     pinned = own.pop("pins", "")
     choice = _read_choice(own, problems) if own else Choice(FIRST_BASELINE, START)
     texts = [dict(part.split("-", 1) for part in text.split("_") if "-" in part) for text in pinned.split("*") if text]
+    if not all(texts):
+        problems.append("Of the link's pins, what is no configuration was left out.")
+    texts = [text for text in texts if text]
     if len(texts) > PINS:
         problems.append(f"A link can pin {PINS} configurations; {len(texts) - PINS} more were left out.")
     st.session_state["pins"] = tuple(dict.fromkeys(_read_choice(text, problems) for text in texts[:PINS]))
