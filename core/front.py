@@ -127,9 +127,10 @@ class Goal:
         return {"allowance": self.allowance, "size": self.size, "techniques": list(self.techniques)}
 
     def met_by(self, point: Point) -> bool:
-        if self.allowance is not None:
-            return point.difference >= -self.allowance - 1e-12
-        return point.bytes <= (self.size or 0)
+        return self._allows(point.difference) if self.size is None else point.bytes <= self.size
+
+    def _allows(self, difference: float) -> bool:
+        return self.allowance is None or difference >= -self.allowance - 1e-12
 
     def best(self, points: Iterable[Point]) -> Point | None:
         """Of those that meet it; None where none does."""
@@ -158,11 +159,11 @@ class Goal:
 
     def missed_in_words(self, difference: float) -> str:
         """That other images than those of the search lose more than the allowance; nothing where they do not."""
-        if self.allowance is None or difference >= -self.allowance - 1e-12:
+        if self._allows(difference):
             return ""
         return (
-            f"That is more than {100 * self.allowance:g} pp: the validation images tell what others will lose within a "
-            "few tenths of a point only. A smaller allowance leaves a margin."
+            f"That is more than {100 * (self.allowance or 0):g} pp: the validation images tell what others will lose "
+            "within a few tenths of a point only. A smaller allowance leaves a margin."
         )
 
     @property

@@ -114,10 +114,11 @@ def open_page(page: str) -> None:
 
 def _problems() -> list[str]:
     """What went wrong on the way to this choice; a page that draws itself again says it again."""
-    new = st.session_state.pop("problems", [])
-    if new or st.session_state.get("said", (current(),))[0] != current():
-        st.session_state["said"] = current(), new
-    said: list[str] = st.session_state.get("said", (current(), []))[1]
+    new: list[str] = st.session_state.pop("problems", [])
+    choice, said = st.session_state.get("said", (None, new))
+    if new or choice != current():
+        said = new
+        st.session_state["said"] = current(), said
     return said
 
 
