@@ -22,9 +22,9 @@ from torch import Tensor
 from core.config import FLOAT_BITS, CompressionConfig, ConfigError
 from core.data import CLASSES, DEVIATION, MEAN
 from core.inference import IMAGE, IR_VERSION, OPSET, Graph
-from core.models import Layer, propagate
+from core.models import Layer
 from core.quantization import integer_range
-from core.stored import FORMAT, FormatError, StoredLayer, StoredNetwork, StoredTensor
+from core.stored import FORMAT, FormatError, StoredLayer, StoredNetwork, StoredTensor, check, must_be
 
 NORMALIZATION = {"mean": MEAN, "deviation": DEVIATION}
 
@@ -204,8 +204,8 @@ def from_safetensors(tensors: bytes, about: bytes) -> StoredNetwork:
         layers = tuple(_read_layer(entry, left) for entry in described["layers"])
         config = CompressionConfig.from_record(described["config"])
         network = StoredNetwork(layers, config, described["baseline_sha256"] + "")
-        _check("The shape of its outputs", _outputs(layers), (1, len(CLASSES)))
-        _check("The list of tensors that no layer uses", sorted(left), [])
+        check(layers)
+        must_be("The list of tensors that no layer uses", sorted(left), [])
         return network
     except FormatError:
         raise
@@ -220,9 +220,9 @@ def from_safetensors(tensors: bytes, about: bytes) -> StoredNetwork:
 def _load(tensors: bytes, about: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         described = json.loads(about)
-        _check("The file's format", described["format"], FORMAT)
-        _check("Its classes", described["classes"], list(CLASSES))
-        _check("Its normalization", described["normalization"], NORMALIZATION)
+        must_be("The file's format", described["format"], FORMAT)
+        must_be("Its classes", described["classes"], list(CLASSES))
+        must_be("Its normalization", described["normalization"], NORMALIZATION)
     except FormatError:
         raise
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -231,20 +231,6 @@ def _load(tensors: bytes, about: bytes) -> tuple[dict[str, Tensor], dict[str, An
         return load_tensors(tensors), described
     except Exception as error:  # its own error, and whatever torch or Python say of what a header promises
         raise FormatError(f"The tensors must be a whole safetensors file ({error}).") from None
-
-
-def _check(name: str, value: object, expected: object) -> None:
-    if value != expected:
-        raise FormatError(f"{name} must be {expected!r}. Got {value!r} instead.")
-
-
-def _outputs(layers: Sequence[StoredLayer]) -> tuple[int, ...]:
-    """The shape of the outputs for one image; nothing is computed. RuntimeError where layers do not fit together."""
-    x = torch.empty(1, *IMAGE, device="meta")
-    for stored in layers:
-        weights = [torch.empty(tensor.values.shape, device="meta") for tensor in stored.tensors]
-        x = propagate(stored.layer, x, weights, stored.bias.to("meta"))
-    return tuple(x.shape)
 
 
 def _sizes(shape: object) -> tuple[int, ...]:
@@ -256,17 +242,11 @@ def _sizes(shape: object) -> tuple[int, ...]:
 def _read_layer(entry: Mapping[str, Any], left: dict[str, Tensor]) -> StoredLayer:
     """A layer that fits its description; its tensors are taken out of those that are left."""
     layer = Layer(entry["name"] + "", _sizes(entry["shape"]), entry["pool"], entry["relu"])
-    _check(f"The types of pool and relu of {layer.name}", [type(layer.pool), type(layer.relu)], [bool, bool])
     for kind in ("input_scale", "between_scale"):
         scale = entry[kind]
         if scale is not None and not (type(scale) is float and SMALLEST <= scale <= LARGEST):
             raise FormatError(f"{kind} of {layer.name} must be a positive float or null. Got {scale!r} instead.")
     tensors = tuple(_read_tensor(own, left) for own in entry["weights"])
-    rank, kernel = tensors[0].values.shape[0], (1,) * len(layer.shape[2:])
-    factors = {"first": (rank, *layer.shape[1:]), "second": (layer.shape[0], rank, *kernel)}
-    expected = {"weight": layer.shape} if len(tensors) == 1 else factors
-    named = {f"{layer.name}.{part}": shape for part, shape in expected.items()}
-    _check(f"The weights of {layer.name}", {tensor.name: tuple(tensor.values.shape) for tensor in tensors}, named)
     bias = _take(f"{layer.name}.bias", layer.shape[:1], (torch.float16, torch.float32), left)
     return StoredLayer(layer, tensors, bias, entry["input_scale"], entry["between_scale"])
 
@@ -301,7 +281,7 @@ def _take(
 ) -> Tensor:
     """A tensor of that shape, of one of these types, of numbers in [low, high]; halves become float32."""
     tensor = left.pop(name)
-    _check(f"The shape of {name}", tuple(tensor.shape), shape)
+    must_be(f"The shape of {name}", tuple(tensor.shape), shape)
     if tensor.dtype not in kinds:
         raise FormatError(f"{name} must be {' or '.join(map(str, kinds))}. Got {tensor.dtype} instead.")
     tensor = tensor.float() if tensor.is_floating_point() else tensor

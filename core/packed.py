@@ -22,7 +22,7 @@ from core.config import FLOAT_BITS, CompressionConfig, ConfigError
 from core.data import CLASSES, DEVIATION, MEAN
 from core.models import Layer
 from core.portable import loader
-from core.stored import FormatError, StoredLayer, StoredNetwork, StoredTensor, fixed_point_exponent
+from core.stored import FormatError, StoredLayer, StoredNetwork, StoredTensor, check, fixed_point_exponent
 
 Storage = Literal["dense", "sparse", "product", "factors"]
 Array = NDArray[Any]
@@ -238,6 +238,7 @@ def unpack(content: bytes) -> StoredNetwork:
         read = loader.load(content)
         about = read.header
         layers = tuple(_layer(layer) for layer in read.layers)
+        check(layers)
         config = CompressionConfig.from_record(about["config"])
         return StoredNetwork(layers, config, about["baseline_sha256"])
     except (loader.DamagedFile, ConfigError) as error:
@@ -249,9 +250,6 @@ def unpack(content: bytes) -> StoredNetwork:
 def _layer(read: dict[str, Any]) -> StoredLayer:
     layer = Layer(read["name"], tuple(read["shape"]), read["pool"], read["relu"])
     scales = [None if read[key] is None else float(read[key][0]) for key in ("input", "between")]
-    for each in (*scales, *(scale for own in read["weights"] if (scale := own["scale"]) is not None)):
-        if each is not None and not (np.isfinite(each) & (np.asarray(each) > 0)).all():
-            raise FormatError(f"{layer.name}: scales must be numbers above 0.")
     tensors = tuple(
         StoredTensor(own["name"], values, own["bits"], scale, (values != 0) if own["nonzero"] is not None else None)
         for own in read["weights"]

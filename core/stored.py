@@ -5,6 +5,7 @@ A quantized layer has scales and biases that float16 holds exactly; a float32 la
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import frexp
@@ -12,8 +13,8 @@ from math import frexp
 import torch
 from torch import Tensor
 
-from core.config import CompressionConfig
-from core.models import Layer
+from core.config import FLOAT_BITS, CompressionConfig
+from core.models import CLASS_COUNT, IMAGE_SIDE, Layer, propagate
 from core.quantization import linear_dequantize
 
 FORMAT = "compressed-network/2"
@@ -132,6 +133,62 @@ class StoredNetwork:
         """Pruned weights / stored weights of all layers; biases are never pruned and never counted."""
         masked = sum(tensor.masked for stored in self.layers for tensor in stored.tensors)
         return masked / sum(stored.weights for stored in self.layers)
+
+
+def must_be(name: str, value: object, expected: object) -> None:
+    """Raises FormatError where a file holds something else than it must."""
+    if value != expected:
+        raise FormatError(f"{name} must be {expected!r}. Got {value!r} instead.")
+
+
+def check(layers: Sequence[StoredLayer]) -> None:
+    """Raises FormatError where what was read from a file is no network: names that are no text or come twice, weights
+    that do not fit their layer, layers that do not fit one another, numbers that are none. Nothing is computed."""
+    names = [stored.layer.name for stored in layers]
+    must_be("The types of the names of layers", {type(name) for name in names}, {str})
+    must_be("The number of different names of layers", len(set(names)), len(names))
+    x = torch.empty(1, 1, IMAGE_SIDE, IMAGE_SIDE, device="meta")
+    for stored in layers:
+        _check_layer(stored)
+        weights = [torch.empty(tensor.values.shape, device="meta") for tensor in stored.tensors]
+        try:
+            x = propagate(stored.layer, x, weights, stored.bias.to("meta"))
+        except (RuntimeError, IndexError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise FormatError(f"{stored.layer.name} does not fit the layer before it: {reason}.") from None
+    must_be("The shape of its outputs", tuple(x.shape), (1, CLASS_COUNT))
+
+
+def _check_layer(stored: StoredLayer) -> None:
+    layer, name = stored.layer, stored.layer.name
+    must_be(f"The types of pool and relu of {name}", [type(layer.pool), type(layer.relu)], [bool, bool])
+    if not _is_shape(layer.shape):
+        raise FormatError(f"{name} must have the shape (out, in) or (out, in, k, k), k odd. Got {layer.shape} instead.")
+    rank = stored.rank or 0
+    factors = {"first": (rank, *layer.shape[1:]), "second": (layer.shape[0], rank, *(1,) * len(layer.shape[2:]))}
+    expected = {"weight": layer.shape} if len(stored.tensors) == 1 else factors
+    shapes = {tensor.name: tuple(tensor.values.shape) for tensor in stored.tensors}
+    must_be(f"The weights of {name}", shapes, {f"{name}.{part}": shape for part, shape in expected.items()})
+    must_be(f"The shape of the bias of {name}", tuple(stored.bias.shape), layer.shape[:1])
+    for tensor in stored.tensors:
+        if type(tensor.bits) is not int or not (tensor.bits == FLOAT_BITS or 2 <= tensor.bits <= 8):
+            raise FormatError(f"bits of {tensor.name} must be in [2, 8] or {FLOAT_BITS}. Got {tensor.bits!r} instead.")
+        must_be(f"Whether {tensor.name} has a scale", tensor.scale is not None, tensor.bits != FLOAT_BITS)
+        if tensor.scale is not None:
+            each = (1 if tensor.scale.numel() == 1 else tensor.values.shape[0], *(1,) * (tensor.values.dim() - 1))
+            must_be(f"The shape of the scale of {tensor.name}", tuple(tensor.scale.shape), each)
+    numbers = [stored.bias, *(tensor.weight() for tensor in stored.tensors)]
+    steps = [tensor.scale for tensor in stored.tensors if tensor.scale is not None]
+    steps += [torch.tensor(step) for step in (stored.input_scale, stored.between_scale) if step is not None]
+    if not all(bool(torch.isfinite(part).all()) for part in (*numbers, *steps)):
+        raise FormatError(f"{name} must hold numbers. It holds NaN or infinity.")
+    if not all(bool((step > 0).all()) for step in steps):
+        raise FormatError(f"Scales of {name} must be numbers above 0.")
+
+
+def _is_shape(shape: tuple[int, ...]) -> bool:
+    sizes = all(type(size) is int and size > 0 for size in shape)
+    return sizes and (len(shape) == 2 or (len(shape) == 4 and shape[2] == shape[3] and shape[2] % 2 == 1))
 
 
 def to_half(x: Tensor) -> Tensor:

@@ -6,8 +6,10 @@ import random
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,29 +212,91 @@ def sealed(body: bytes) -> bytes:
     return body + hashlib.sha256(body).digest()[: loader.CHECK]
 
 
-@pytest.mark.filterwarnings("ignore:invalid value encountered")
-def test_a_damaged_file_with_a_new_checksum_is_refused_or_a_network_and_never_a_crash(network: StoredNetwork) -> None:
-    content, dice = packed.pack(network).content[: -loader.CHECK], random.Random(0)
-    refused = 0
-    for _ in range(600):
-        damaged = bytearray(content)
-        for _ in range(dice.randrange(1, 4)):
-            damaged[dice.randrange(len(content))] = dice.randrange(256)
-        try:
-            packed.unpack(sealed(bytes(damaged)))
-        except FormatError:
-            refused += 1
-    assert refused > 300
-
-
-def with_header(content: bytes, change: object) -> bytes:
+def taken_apart(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header of a packed file, and what comes after it."""
     start = len(loader.MAGIC) + 4
     end = start + int.from_bytes(content[5:start], "little")
     about = json.loads(zlib.decompressobj(zdict=loader.DICTIONARY).decompress(content[start:end]))
-    about = change(about) or about  # type: ignore[operator]
+    return about, content[end : -loader.CHECK]
+
+
+def put_together(about: object, body: bytes) -> bytes:
+    """A packed file with its right checksum, whatever is in it."""
     compressor = zlib.compressobj(9, zdict=loader.DICTIONARY)
     text = compressor.compress(json.dumps(about).encode()) + compressor.flush()
-    return sealed(loader.MAGIC + len(text).to_bytes(4, "little") + text + content[end : -loader.CHECK])
+    return sealed(loader.MAGIC + len(text).to_bytes(4, "little") + text + body)
+
+
+def places(holder: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place of a description at which something stands: what holds it, and its key or position there."""
+    items = holder.items() if isinstance(holder, dict) else enumerate(holder) if isinstance(holder, list) else ()
+    for key, value in items:
+        yield holder, key
+        yield from places(value)
+
+
+ODD: list[Any] = [None, True, -1, 0, 1, 7, 33, 2.0, 1e99, 10**400, 10**9, "", "x", [], [1], [-1, 4], [4, 4, 4, 4], {}]
+ODD += [float("nan"), [[]], [{}], {"layers": 1}, "float32", "float16", -12]
+
+
+def odd(about: dict[str, Any], dice: random.Random) -> dict[str, Any]:
+    """The same description with one thing in it changed, or gone."""
+    changed = json.loads(json.dumps(about))
+    holder, key = dice.choice(list(places(changed)))
+    if dice.random() < 0.2 and isinstance(holder, dict):
+        del holder[key]
+    elif dice.random() < 0.3 and isinstance(holder[key], int | float):
+        holder[key] += dice.choice([-1, 1, 2, 100])
+    else:
+        holder[key] = dice.choice(ODD)
+    return changed
+
+
+def is_refused(content: bytes, images: Tensor) -> bool:
+    """Whether a file is refused; one that is not must hold a network that can be stored and run, of the right shape."""
+    try:
+        network = packed.unpack(content)
+    except FormatError as error:
+        said = str(error)
+    else:
+        packed.pack(network)
+        assert logits(network, images).shape == (len(images), 10)
+        return False
+    assert "\n" not in said
+    return True
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_a_description_with_a_right_checksum_is_refused_or_a_network(network: StoredNetwork, images: Tensor) -> None:
+    """What stands behind the compression: the header is changed before it is deflated."""
+    (about, body), dice = taken_apart(packed.pack(network).content), random.Random(0)
+    files = [put_together(odd(about, dice), body) for _ in range(800)]
+    assert 500 < sum(is_refused(content, images[:4]) for content in files) < 800
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_codes_with_a_right_checksum_are_refused_or_a_network(network: StoredNetwork, images: Tensor) -> None:
+    (about, body), dice = taken_apart(packed.pack(network).content), random.Random(0)
+    for turn in range(400):
+        damaged = bytearray(body)
+        if turn % 4 == 0:
+            del damaged[dice.randrange(len(damaged)) :]
+        elif turn % 4 == 1:
+            damaged += dice.randbytes(dice.randrange(1, 9))
+        else:
+            damaged[dice.randrange(len(damaged))] ^= 1 << dice.randrange(8)
+        assert is_refused(put_together(about, bytes(damaged)), images[:4]) or turn % 4 > 1, "more codes, or fewer"
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_a_damaged_file_with_a_new_checksum_is_refused_or_a_network(network: StoredNetwork, images: Tensor) -> None:
+    """Anywhere in the file, also in what is deflated."""
+    content, dice = packed.pack(network).content[: -loader.CHECK], random.Random(0)
+    for _ in range(300):
+        damaged = bytearray(content)
+        for _ in range(dice.randrange(1, 4)):
+            damaged[dice.randrange(len(content))] = dice.randrange(256)
+        is_refused(sealed(bytes(damaged)), images[:4])
 
 
 HOSTILE = {
@@ -259,9 +323,13 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_header_that_describes_no_network_of_ours_is_refused(network: StoredNetwork, change: object) -> None:
+def test_a_header_that_describes_no_network_of_ours_is_refused(
+    network: StoredNetwork, change: Callable[[Any], Any]
+) -> None:
+    about, body = taken_apart(packed.pack(network).content)
+    content = put_together(change(about) or about, body)
     with pytest.raises(FormatError) as refused:
-        packed.unpack(with_header(packed.pack(network).content, change))
+        packed.unpack(content)
     assert "\n" not in str(refused.value)
 
 
