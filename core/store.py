@@ -86,16 +86,21 @@ class Store:
             return False
         size = len(payload) + len(weights or b"")
         row = (key, kind, payload, _seal(key, name, payload), name, size, time.time(), int(kept))
+        replaced = self._run("SELECT weights FROM entries WHERE key = ?", key)
         stored = self._run("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)
         if stored is None:
             return False
         self.problem = None
+        self._unlink_unused(replaced)
         self._evict()
         return True
 
     def delete(self, key: str) -> None:
         """Remove an entry, and its weights where no other entry has the same."""
-        rows = self._run("DELETE FROM entries WHERE key = ? RETURNING weights", key)
+        self._unlink_unused(self._run("DELETE FROM entries WHERE key = ? RETURNING weights", key))
+
+    def _unlink_unused(self, rows: list[Any] | None) -> None:
+        """The weights that these rows named, where no entry names them any more."""
         for (name,) in rows or []:
             if name and not self._run("SELECT 1 FROM entries WHERE weights = ?", name):
                 self._weights_path(name).unlink(missing_ok=True)
@@ -120,11 +125,12 @@ class Store:
         self._run("UPDATE entries SET kept = 1 WHERE key = ?", key)
 
     def size(self) -> int:
-        rows = self._run("SELECT COALESCE(SUM(bytes), 0) FROM entries")
+        """Bytes of what may be evicted: what is kept does not count against the limit."""
+        rows = self._run("SELECT COALESCE(SUM(bytes), 0) FROM entries WHERE kept = 0")
         return int(rows[0][0]) if rows else 0
 
     def _evict(self) -> None:
-        """Above the limit: what was used longest ago goes, except what is kept, down to nine tenths of it."""
+        """Above the limit: what was used longest ago goes, down to nine tenths of it."""
         excess = self.size() - self.limit
         if excess <= 0:
             return
