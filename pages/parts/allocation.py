@@ -35,10 +35,14 @@ def walk(steps: list[dict[str, Any]], setting: str) -> None:
         "Budget", ["Accuracy", "Bytes"], default="Accuracy", required=True, key=f"w_budget_{setting}"
     )
     if budget == "Bytes":
-        size = right.number_input("At most, KB", 1, 100_000, 400, key=f"w_size_{setting}", help=HELP_SIZE)
+        size = right.number_input(
+            "At most, KB", 1, 100_000, 400, key=f"w_size_{setting}", help=HELP_SIZE, persist_state="session"
+        )
         step = within(steps, size=int(size * 1024))
     else:
-        points = right.number_input("Lose at most, pp", 0.0, 20.0, 1.0, 0.1, key=f"w_lost_{setting}", help=HELP_LOST)
+        points = right.number_input(
+            "Lose at most, pp", 0.0, 20.0, 1.0, 0.1, key=f"w_lost_{setting}", help=HELP_LOST, persist_state="session"
+        )
         step = within(steps, lost=float(points) / 100)
     rows = pd.DataFrame(steps).assign(KB=[own["bytes"] / 1024 for own in steps], chosen=[own is step for own in steps])
     rows["step"] = [_words(own, setting) for own in steps]
