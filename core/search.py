@@ -119,6 +119,9 @@ CONFIRMATION_SECONDS = 45.0
 """Writing the files, reading them in fresh processes, running them over the test images."""
 
 
+Clock = Callable[[], float]
+"""Says the time, in seconds from any beginning."""
+
 DIVERGED, SCANNED = "diverged", "scanned"
 """Attributes: of a trial whose training diverged; of a study, how many sensitivities its first trials come from."""
 
@@ -185,7 +188,7 @@ def merit(point: Point, wanted: float, apart: float = APART, least: float = LEAS
 class Search:
     """A worker's part of a search.
 
-    whole : seconds, without those of the `confirmation`; until : `time.monotonic()` of their end
+    whole : seconds, without those of the `confirmation`; until : their end, on the `clock`
     guided : whether it begins at the scans and varies what is best
     paces : seconds of an epoch here, by shape; rounds : trainings of this run; fruitless : trials in a row
     """
@@ -204,6 +207,7 @@ class Search:
     rounds: int = 0
     fruitless: int = 0
     dice: random.Random = field(default_factory=random.Random)
+    clock: Clock = time.monotonic
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -212,7 +216,7 @@ class Search:
     @property
     def left(self) -> float:
         """Seconds."""
-        return self.until - time.monotonic()
+        return self.until - self.clock()
 
     @property
     def scalable(self) -> bool:
@@ -603,6 +607,7 @@ def run(
     sampler: Sampler | None = None,
     out: Path | None = None,
     seed: int | None = None,
+    clock: Clock = time.monotonic,
 ) -> dict[str, Any]:
     """Search for so many minutes, the confirmation included; what an earlier search for the same goal found counts.
 
@@ -610,6 +615,7 @@ def run(
     sampler : makes what the trials are drawn by, without a beginning at the scans and without variations of the best
     out : where the files of the best go; where Export looks for them, if not given
     seed : of what is drawn; one process with a seed repeats itself as far as its clock does
+    clock : says the time in seconds
     Returns `trials`, how many configurations were measured, and `best`: `config`, `bytes`, `baseline_bytes`,
     `compression_ratio`, `accuracy`, `baseline_accuracy`, `difference` (validation), `test_accuracy`,
     `test_difference`, `path` (of the packed file); None where nothing meets the goal. Where it was stopped, nothing was
@@ -621,11 +627,11 @@ def run(
     whole = 60 * minutes - confirmation
     if out is not None:
         artifact.check_directory(out)
-    until = time.monotonic() + whole
+    until = clock() + whole
     studies = open_studies(bench, name, goal, storage or default_storage(bench), draws)
     search = Search(
         bench, name, goal, studies, whole, until, should_stop, progress, confirmation, guided=sampler is None,
-        dice=random.Random(seed),
+        dice=random.Random(seed), clock=clock,
     )  # fmt: skip
     with in_words():
         adopt(bench, name, studies)
