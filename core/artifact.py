@@ -298,18 +298,24 @@ def _read_elsewhere(kind: str, path: Path, images: Path) -> dict[str, Array]:
     """What `core.readers` finds in a fresh process. Raises FormatError with what that said."""
     out = images.with_name("out.npz")
     out.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "core.readers", kind, str(path.resolve()), str(images), str(out)]
-    try:
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=READING_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise FormatError(f"it was not read within {READING_SECONDS} seconds.") from None
-    if done.returncode or not out.exists():
-        raise FormatError((done.stderr.strip() or "it could not be read.").splitlines()[-1])
+    problem = _in_fresh_process(kind, path.resolve(), images, out)
+    if problem or not out.exists():
+        raise FormatError(problem or "it could not be read.")
     with np.load(out) as arrays:
         found = {name: arrays[name] for name in arrays.files}
     if found["logits"].shape != (len(np.load(images, mmap_mode="r")), len(data.CLASSES)):
         raise FormatError(f"its logits must be one for each image and class. Got {found['logits'].shape} instead.")
     return found
+
+
+def _in_fresh_process(kind: str, path: Path, images: Path, out: Path) -> str:
+    """`readers.run` in a process that knows nothing of this one; returns what went wrong, or ""."""
+    command = [sys.executable, "-m", "core.readers", kind, *map(str, (path, images, out))]
+    try:
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=READING_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"it was not read within {READING_SECONDS} seconds."
+    return (done.stderr.strip() or "it could not be read.").splitlines()[-1] if done.returncode else ""
 
 
 def _is_tie(logits: Array, ties: Array, index: int) -> bool:

@@ -82,9 +82,14 @@ def read(kind: str, path: Path, images: Array) -> dict[str, Any]:
     return found
 
 
-if __name__ == "__main__":
-    kind, path, images, out = sys.argv[1:]
+def run(kind: str, path: Path, images: Path, out: Path) -> str:
+    """Write OUT; what went wrong instead, in one line, or ""."""
     try:
-        np.savez(out, **read(kind, Path(path), np.load(images)))
+        np.savez(out, **read(kind, path, np.load(images)))
     except Exception as error:
-        sys.exit(" ".join(str(error).split()) or type(error).__name__)
+        return " ".join(str(error).split()) or type(error).__name__
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1], *map(Path, sys.argv[2:])) or None)
