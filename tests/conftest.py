@@ -9,9 +9,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # Before anything of core is imported: no test reads or writes the cache of the person who runs it.
 os.environ["COMPRESSION_CACHE"] = tempfile.mkdtemp(prefix="compression-tests-")
@@ -22,12 +22,13 @@ os.environ.setdefault(
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import assignment, compression, data
+from core import artifact, assignment, compression, data, models, readers, reproduce
 from core.compression import Statistics
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig
 from core.data import Split
@@ -35,7 +36,7 @@ from core.inference import Runner
 from core.models import Baseline, Layer
 from core.quantization import fake_quantize
 from core.stored import StoredNetwork
-from core.workbench import Workbench
+from core.workbench import SHIPPED, Workbench
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -50,8 +51,73 @@ settings.register_profile(
 settings.load_profile("laws")
 
 
+TOGETHER = {
+    "address": "browser",
+    "laboratory": "laboratory",
+    "searched": "search",
+    "each_url": "databases",
+    "full": "report",
+    "course_report": "reproduction",
+    "found": "tuning",
+    "trained": "training",
+}
+"""Fixture -> name of the tests that one worker runs, one after the other: what they share is made once, and one server
+and one browser at a time have the machine."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        shared = [name for fixture, name in TOGETHER.items() if fixture in getattr(item, "fixturenames", ())]
+        if shared:
+            item.add_marker(pytest.mark.xdist_group(shared[0]))
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(os.environ["COMPRESSION_CACHE"], ignore_errors=True)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first worker who asks makes, and all others find."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    root = factory.getbasetemp() if alone else factory.getbasetemp().parent
+    with FileLock(root / f"{name}.lock"):
+        if not (root / name).exists():
+            part = root / f"{name}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            make(part)
+            part.rename(root / name)
+    return root / name
+
+
+def copied(cache: Path, folder: Path) -> Path:
+    """A cache of its own with what is in another. Large files are shared: nobody writes into one that has a name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(cache, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("weights"))
+    (folder / "weights").mkdir(exist_ok=True)
+    for path in (cache / "weights").iterdir():
+        os.link(path, folder / "weights" / path.name)
+    return folder
+
+
+def _warm(folder: Path) -> None:
+    bench = Workbench(folder)
+    for name in SHIPPED:
+        for split in ("validation", "test"):
+            bench.evaluate(name, CompressionConfig(), split)  # type: ignore[arg-type]
+        known = bench.statistics(bench.baseline(name))
+        known.compensations()
+        for method in ("svd", "whitened"):
+            known.decompositions(method)  # type: ignore[arg-type]
+    bench.turns.close()
+    bench.store.close()
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that knows the shipped baselines: evaluated, decomposed, with their statistics. Copy it."""
+    return made_once(tmp_path_factory, "warm", _warm)
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +158,9 @@ def baseline(request: pytest.FixtureRequest) -> Baseline:
     return request.getfixturevalue(request.param)
 
 
+@lru_cache(maxsize=32)
 def statistics_of(baseline: Baseline, images: Tensor) -> Statistics:
+    """Of the very baseline and the very images; made once."""
     known = cache(lambda: compression.moments(baseline, images))
     parts = cache(lambda method: compression.decompose(baseline, method, known))
     return Statistics(parts, known, cache(lambda: compression.compensations(known())), images)
@@ -176,22 +244,72 @@ def few_training_images(monkeypatch: pytest.MonkeyPatch) -> None:
     train_on_few(monkeypatch)
 
 
+TRAINED_SHAPES = {"fc1": (96, 784), "fc2": (64, 96), "fc3": (32, 64), "fc4": (10, 32)}
+
+
+def _taught(folder: Path) -> None:
+    bench, path = Workbench(folder / "cache"), folder / "small.safetensors"
+    path.write_bytes(models.to_bytes(Baseline("raw", random_tensors(TRAINED_SHAPES))))
+    taught = CompressionConfig(recovery=RecoveryConfig(epochs=20, learning_rate=0.05))
+    with pytest.MonkeyPatch.context() as patch:
+        train_on_few(patch)
+        bench.recover(str(path), taught)
+    layers = bench.network(str(path), taught).layers
+    tensors = {f"{own.layer.name}.weight": own.tensors[0].weight() for own in layers}
+    tensors |= {f"{own.layer.name}.bias": own.bias for own in layers}
+    path.write_bytes(models.to_bytes(Baseline("small", tensors)))
+    assert bench.evaluate(str(path), CompressionConfig()).evaluation.accuracy > 0.75
+    bench.turns.close()
+
+
 @pytest.fixture(scope="session")
-def laboratory(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
-    """A cache, and by kind the results of the quantization experiments on the MLP, with few training images."""
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a small network that has learnt something: a trial takes a tenth of a second."""
+    return made_once(tmp_path_factory, "taught", _taught) / "small.safetensors"
+
+
+class CourseReport(NamedTuple):
+    """found : of `reproduce.low_rank` with two seeds and few training images; said : meanwhile."""
+
+    found: dict[str, Any]
+    said: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def course_report(warm: Path, tmp_path_factory: pytest.TempPathFactory) -> CourseReport:
+    bench, said = Workbench(copied(warm, tmp_path_factory.mktemp("report"))), list[dict[str, Any]]()
+    with pytest.MonkeyPatch.context() as patch:
+        train_on_few(patch, 512)
+        found = reproduce.low_rank(bench, seeds=2, epochs=1, progress=said.append)
+    bench.turns.close()
+    return CourseReport(json.loads(json.dumps(found, allow_nan=False)), said)
+
+
+class Laboratory(NamedTuple):
+    """A cache, the baseline in it, and by kind the results of the quantization experiments on that, all of them with
+    few training images."""
+
+    cache: Path
+    baseline: str
+    found: dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def laboratory(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
     cache_folder, found = tmp_path_factory.mktemp("laboratory"), {}
     bench, kinds = Workbench(cache_folder), assignment.KINDS
+    name = bench.load_file(taught.read_bytes(), "small")
     about = {"rung": "+ GPTQ", "activations": 8, "epochs": 2, "allowance": 0.05, "layer": "fc2"}
     order = {"sparsity": 0.8, "bits": 3, "share": 0.25}
     with pytest.MonkeyPatch.context() as patch:
         train_on_few(patch)
         patch.setattr(assignment, "ways", short_ways)
         for kind in kinds.keys() - {assignment.CHANNELS}:
-            request = {"baseline": "mlp", **about, **order}
+            request = {"baseline": name, **about, **order}
             result = kinds[kind](bench, request, lambda event: None, lambda: False)
             found[kind] = json.loads(json.dumps(result, allow_nan=False))
     bench.turns.close()
-    return cache_folder, found
+    return Laboratory(cache_folder, name, found)
 
 
 def free_port() -> int:
@@ -219,10 +337,36 @@ def short_ways(epochs: int) -> dict[str, list[CompressionConfig]]:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Workbench]:
+    """A workbench on an empty cache."""
     made = Workbench(tmp_path / "cache")
     yield made
     made.turns.close()
     made.store.close()
+
+
+@pytest.fixture
+def warm_bench(warm: Path, tmp_path: Path) -> Iterator[Workbench]:
+    """A workbench on a cache of its own that knows the shipped baselines."""
+    made = Workbench(copied(warm, tmp_path / "warm"))
+    yield made
+    made.turns.close()
+    made.store.close()
+
+
+def read_here(patch: pytest.MonkeyPatch) -> None:
+    """The files of an export are read in this process."""
+    patch.setattr(artifact, "_in_fresh_process", readers.run)
+
+
+@pytest.fixture
+def fresh_processes() -> None:
+    """For laws of the processes themselves, in which the files of an export are read."""
+
+
+@pytest.fixture(autouse=True)
+def _reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "fresh_processes" not in request.fixturenames:
+        read_here(monkeypatch)
 
 
 SHARES = st.one_of(st.sampled_from([0.0, 0.5, 0.8, 1.0]), st.floats(0, 1))

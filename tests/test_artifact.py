@@ -88,6 +88,27 @@ def test_every_file_of_an_untouched_export_verifies(network: StoredNetwork, tmp_
     assert verdict["notes"][-1].startswith("Bits are not speed")
 
 
+def test_each_format_is_read_in_a_process_of_its_own(
+    fresh_processes: None, tmp_path: Path, cnn: Baseline, images: Tensor, few: Split
+) -> None:
+    """Two exports have all formats between them; what one process says is what this one finds."""
+    seen: dict[str, str] = {}
+    for config in (CONFIGS[3], CONFIGS[4]):
+        write(compress(cnn, config, statistics_of(cnn, images)).freeze(), tmp_path, few)
+        promised = json.loads((tmp_path / "verdict.json").read_text())["files"]
+        fresh = [entry for entry in promised if entry["format"] not in seen]
+        change_verdict(tmp_path, files=fresh)
+        verdict = artifact.verify(tmp_path)
+        assert verdict["ok"]
+        seen |= {entry["format"]: entry["reader"] for entry in verdict["files"]}
+        assert [entry["bytes"] for entry in verdict["files"]] == [entry["bytes"] for entry in fresh]
+    assert sorted(seen) == sorted(KINDS)
+    assert {reader.split()[0] for reader in seen.values()} == {"NumPy", "ONNX", "PyTorch"}
+    (tmp_path / "network.packed").write_bytes(b"CNET")
+    change_verdict(tmp_path, files=[entry for entry in promised if entry["format"] == "packed"])
+    assert problem(tmp_path) == "network.packed: This is not a packed network, or one of another version."
+
+
 def test_what_is_read_back_is_the_network(network: StoredNetwork, tmp_path: Path, few: Split) -> None:
     write(network, tmp_path, few)
     wanted = evaluation.logits(network, few)
@@ -158,9 +179,9 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_predict_needs_numpy_alone_and_finds_what_was_promised(
-    network: StoredNetwork, tmp_path: Path, few: Split, elsewhere: Path
+    cnn: Baseline, images: Tensor, tmp_path: Path, few: Split, elsewhere: Path
 ) -> None:
-    measured = write(network, tmp_path, few)
+    measured = write(compress(cnn, CONFIGS[3], statistics_of(cnn, images)).freeze(), tmp_path, few)
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([elsewhere, *command], cwd=tmp_path, capture_output=True, text=True)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import free_port, leave_result
+from conftest import Laboratory, free_port, leave_result
 
 from core import artifact, assignment, data, evaluation
+from core.workbench import Workbench
 
 pytestmark = pytest.mark.browser
 PROJECT = Path(__file__).resolve().parent.parent
@@ -139,14 +140,16 @@ def test_every_chart_of_every_page_is_drawn(page: Any, address: str) -> None:
         metric(page, "Time/image").wait_for()
         settled(page)
         page.wait_for_function(DRAWN, arg=charts)
-        page.wait_for_timeout(1500)
+        page.wait_for_timeout(500)
         page.wait_for_function(DRAWN, arg=charts)
     assert not [text for text in errors if "404" not in text], errors
 
 
 def test_every_chart_of_the_experiments_is_drawn(
-    page: Any, address: str, home: Path, laboratory: tuple[Path, dict[str, dict[str, Any]]]
+    page: Any, address: str, home: Path, taught: Path, laboratory: Laboratory
 ) -> None:
+    name = Workbench(home / "cache").load_file(taught.read_bytes(), "small")
+    assert name == laboratory.baseline
     about = {
         assignment.LADDER: {},
         assignment.WIDTHS: {"rung": "+ GPTQ"},
@@ -156,14 +159,14 @@ def test_every_chart_of_the_experiments_is_drawn(
         assignment.ORDERS: {"layer": "fc1", "sparsity": 0.9, "bits": 3, "share": 0.25},
     }
     for kind, own in about.items():
-        leave_result(home / "cache", {"kind": kind, "baseline": "mlp", **own}, laboratory[1][kind])
+        leave_result(home / "cache", {"kind": kind, "baseline": name, **own}, laboratory.found[kind])
     errors: list[str] = []
     page.on(
         "console",
         lambda message: errors.append(f"{message.text} {message.location['url']}") if message.type == "error" else None,
     )
-    for name, charts in (("quantization", 9), ("combination", 2)):
-        page.goto(f"{address}/{name}?baseline=mlp&bits=4&activations=4")
+    for where, charts in (("quantization", 9), ("combination", 2)):
+        page.goto(f"{address}/{where}?baseline={name}&bits=4&activations=4")
         metric(page, "Time/image").wait_for()
         settled(page)
         page.wait_for_function(DRAWN, arg=charts)

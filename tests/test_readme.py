@@ -39,10 +39,9 @@ def test_the_notebook_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_an_exported_file_read_by_the_readmes_five_lines_has_the_weights_that_were_measured(
-    baseline: str, config: CompressionConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    warm_bench: Workbench, baseline: str, config: CompressionConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = Workbench()
-    verdict = bench.export(baseline, config, tmp_path / "exported", ["safetensors"])
+    verdict = warm_bench.export(baseline, config, tmp_path / "exported", ["safetensors"])
     assert verdict["ok"]
     (reader,) = (code for code in PYTHON if "load_file" in code)
     assert "core" not in re.findall(r"^(?:from|import) (\w+)", reader, re.MULTILINE)
@@ -50,6 +49,6 @@ def test_an_exported_file_read_by_the_readmes_five_lines_has_the_weights_that_we
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(reader, names)
-    tensors = [tensor for layer in bench.network(baseline, config).layers for tensor in layer.tensors]
+    tensors = [tensor for layer in warm_bench.network(baseline, config).layers for tensor in layer.tensors]
     assert set(names["weights"]) == {tensor.name for tensor in tensors}
     assert all(torch.equal(names["weights"][tensor.name], tensor.weight()) for tensor in tensors)

@@ -1,10 +1,9 @@
 """The course's low-rank report: its scenarios and counts, the control, and what follows from the figures."""
 
-import json
 from typing import Any
 
 import pytest
-from conftest import train_on_few
+from conftest import CourseReport
 
 from core import reproduce
 from core.config import CompressionConfig
@@ -12,19 +11,9 @@ from core.training import Stopped
 from core.workbench import Workbench
 
 
-@pytest.fixture(scope="module")
-def said() -> list[dict[str, Any]]:
-    return []
-
-
-@pytest.fixture(scope="module")
-def report(said: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    bench = Workbench(tmp_path_factory.mktemp("report"))
-    with pytest.MonkeyPatch.context() as patch:
-        train_on_few(patch, 512)
-        found = reproduce.low_rank(bench, seeds=2, epochs=1, progress=said.append)
-    bench.turns.close()
-    return json.loads(json.dumps(found, allow_nan=False))
+@pytest.fixture
+def report(course_report: CourseReport) -> dict[str, Any]:
+    return course_report.found
 
 
 def test_the_scenarios_have_the_parameters_that_the_report_counts(report: dict[str, Any]) -> None:
@@ -82,7 +71,8 @@ def test_latencies_stand_beside_the_arithmetic(report: dict[str, Any]) -> None:
             assert 0 < timed["lower"] <= timed["median"] <= timed["upper"]
 
 
-def test_progress_is_said_and_rises(report: dict[str, Any], said: list[dict[str, Any]]) -> None:
+def test_progress_is_said_and_rises(course_report: CourseReport) -> None:
+    said = course_report.said
     shares = [event["done"] for event in said if "done" in event]
     assert shares == sorted(shares)
     assert shares[-1] == 1

@@ -325,18 +325,18 @@ def test_who_is_answered_at_once_waits_no_longer_for_what_was_asked_before(
     ],
 )
 def test_an_early_figure_comes_before_the_result_with_exact_bytes_and_an_interval_that_holds_it(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch, name: str, config: CompressionConfig
+    warm_bench: Workbench, monkeypatch: pytest.MonkeyPatch, name: str, config: CompressionConfig
 ) -> None:
-    bench.evaluate(name, CompressionConfig())
+    warm_bench.evaluate(name, CompressionConfig())
     gate = Gate(monkeypatch, reports=True)
-    ticket = bench.ask("a", name, config)
+    ticket = warm_bench.ask("a", name, config)
     assert gate.reported.wait(60)
     assert not ticket.done
     early = ticket.first
     assert isinstance(early, Early)
     assert (early.estimate.images, early.estimate.of) == (500, 5_000)
     gate.open.set()
-    result = bench.turns.answer(ticket)
+    result = warm_bench.turns.answer(ticket)
     assert ticket.first is early
     assert (early.bytes, early.nonzero) == (result.bytes, result.nonzero)
     low, high = early.estimate.interval
@@ -433,26 +433,28 @@ def test_a_cached_result_of_another_version_is_measured_again(bench: Workbench, 
     assert same(honest, again)
 
 
-def test_a_layer_rebuilt_at_full_rank_is_the_layer_and_its_error_is_eckart_and_youngs(bench: Workbench) -> None:
-    for layer in bench.spectrum("cnn"):
-        full = bench.rebuilt("cnn", layer.name, layer.full_rank)
+def test_a_layer_rebuilt_at_full_rank_is_the_layer_and_its_error_is_eckart_and_youngs(warm_bench: Workbench) -> None:
+    for layer in warm_bench.spectrum("cnn"):
+        full = warm_bench.rebuilt("cnn", layer.name, layer.full_rank)
         np.testing.assert_allclose(full.near, full.weight, atol=1e-5)
-        half = bench.rebuilt("cnn", layer.name, max(1, layer.full_rank // 2))
+        half = warm_bench.rebuilt("cnn", layer.name, max(1, layer.full_rank // 2))
         kept = layer.cumulative_energy[max(1, layer.full_rank // 2) - 1]
         assert half.error == pytest.approx((1 - kept) ** 0.5, rel=1e-3)
-    pairs = bench.rebuilt("cnn", "conv1", 3).pictures(8)
+    pairs = warm_bench.rebuilt("cnn", "conv1", 3).pictures(8)
     assert len(pairs) == 8
     assert all(part.shape == (3, 3) and part.dtype == np.uint8 for pair in pairs for part in pair)
-    assert bench.rebuilt("mlp", "fc1", 3).pictures(2)[0][0].shape == (28, 28)
-    assert bench.rebuilt("cnn", "fc1", 3).pictures(8) == []
+    assert warm_bench.rebuilt("mlp", "fc1", 3).pictures(2)[0][0].shape == (28, 28)
+    assert warm_bench.rebuilt("cnn", "fc1", 3).pictures(8) == []
 
 
 @pytest.mark.parametrize("rank", [8, 16, 24])
-def test_data_aware_factors_of_conv2_lose_at_most_half_of_what_plain_ones_lose(bench: Workbench, rank: int) -> None:
+def test_data_aware_factors_of_conv2_lose_at_most_half_of_what_plain_ones_lose(
+    warm_bench: Workbench, rank: int
+) -> None:
     config = CompressionConfig().with_layer("conv2", rank=rank)
     for split in ("validation", "test"):
-        plain = bench.evaluate("cnn", config, split).comparison.difference  # type: ignore[arg-type]
-        aware = bench.evaluate("cnn", replace(config, low_rank_method="whitened"), split)  # type: ignore[arg-type]
+        plain = warm_bench.evaluate("cnn", config, split).comparison.difference  # type: ignore[arg-type]
+        aware = warm_bench.evaluate("cnn", replace(config, low_rank_method="whitened"), split)  # type: ignore[arg-type]
         assert aware.comparison.difference >= plain / 2
         assert rank < 16 or aware.comparison.difference >= -0.03
 
@@ -592,13 +594,13 @@ def test_a_shipped_baseline_has_the_test_accuracy_that_its_record_says(bench: Wo
 
 @pytest.mark.parametrize(("rank", "parameters"), [(256, 932_362), (102, 774_666)])
 def test_the_mlp_has_the_parameters_of_the_course_at_the_courses_ranks(
-    bench: Workbench, rank: int, parameters: int
+    warm_bench: Workbench, rank: int, parameters: int
 ) -> None:
-    assert bench.evaluate("mlp", CompressionConfig().with_layer("fc2", rank=rank)).parameters == parameters
+    assert warm_bench.evaluate("mlp", CompressionConfig().with_layer("fc2", rank=rank)).parameters == parameters
 
 
-def test_the_mlp_at_sparsity_zero_is_the_mlp(bench: Workbench) -> None:
-    result = bench.evaluate("mlp", CompressionConfig(sparsity=0))
+def test_the_mlp_at_sparsity_zero_is_the_mlp(warm_bench: Workbench) -> None:
+    result = warm_bench.evaluate("mlp", CompressionConfig(sparsity=0))
     assert (result.parameters, result.comparison.difference, result.sparsity) == (932_362, 0, 0)
     assert torch.equal(result.evaluation.confidences, result.baseline.confidences)
 
@@ -751,7 +753,7 @@ def test_a_recovery_is_trained_once_and_never_evicted(bench: Workbench, small: s
         bench.recover(small, SOME)
 
 
-def test_an_export_verifies_in_a_fresh_process_and_is_found_again(bench: Workbench, cnn: Baseline) -> None:
+def test_an_export_is_verified_and_found_again(bench: Workbench, cnn: Baseline) -> None:
     name = bench.add_baseline(cnn, "small", "loaded")
     folder = bench.export_folder(name, SOME)
     assert bench.exported(name, SOME) is None
