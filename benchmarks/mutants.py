@@ -112,7 +112,7 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-def tested(folder: Path, module: str, limit: float | None = None) -> bool:
+def passes(folder: Path, module: str, limit: float | None = None) -> bool:
     """Whether all tests of a module pass in that copy of the project, within so many seconds."""
     files = [f"tests/test_{name}.py" for name in MODULES[module]]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *files]
@@ -128,7 +128,7 @@ def outcome(folder: Path, mutant: Mutant, limit: float) -> Outcome:
     path = folder / "core" / f"{mutant.module}.py"
     with use_mutation(path, get_operator(mutant.operator)(), mutant.occurrence) as (before, after):
         assert after is not None, mutant
-        survived = tested(folder, mutant.module, limit)
+        survived = passes(folder, mutant.module, limit)
     lines = unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
     return Outcome(mutant, survived, "\n".join(list(lines)[2:]))
 
@@ -142,7 +142,7 @@ def run(chosen: list[Mutant], workers: int) -> list[Outcome]:
         limits = {}
         for module in dict.fromkeys(mutant.module for mutant in chosen):
             start = time.monotonic()
-            assert tested(Path(home) / "0", module), f"the tests of {module} fail without a fault"
+            assert passes(Path(home) / "0", module), f"the tests of {module} fail without a fault"
             limits[module] = SLOWER * (time.monotonic() - start)
 
         def one(mutant: Mutant) -> Outcome:
@@ -183,9 +183,8 @@ def main() -> None:
     rows["all"] = {key: sum(row[key] for row in rows.values()) for key in ("mutants", "killed", "survived")}
     print(f"{'':14}{'mutants':>8}{'killed':>8}{'survived':>9}{'share':>8}   of {places} places")
     for module, row in rows.items():
-        print(
-            f"{module:14}{row['mutants']:>8}{row['killed']:>8}{row['survived']:>9}{row['killed'] / row['mutants']:>8.1%}"
-        )
+        figures = "".join(f"{row[key]:>{width}}" for key, width in (("mutants", 8), ("killed", 8), ("survived", 9)))
+        print(f"{module:14}{figures}{row['killed'] / row['mutants']:>8.1%}")
 
 
 if __name__ == "__main__":

@@ -53,24 +53,31 @@ settings.load_profile("laws")
 
 TOGETHER = {
     "address": "browser",
-    "laboratory": "laboratory",
     "searched": "search",
     "each_url": "databases",
-    "full": "report",
+    "laboratory": "laboratory",
     "course_report": "reproduction",
     "found": "tuning",
+    "full": "report",
     "trained": "training",
 }
 """Fixture -> name of the tests that one worker runs, one after the other: what they share is made once, and one server
-and one browser at a time have the machine."""
+and one browser at a time have the machine. What takes longest begins first."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Before xdist looks for its marks."""
+    order = list(TOGETHER)
+
+    def place(item: pytest.Item) -> int:
+        return next((at for at, name in enumerate(order) if name in getattr(item, "fixturenames", ())), len(order))
+
     for item in items:
-        shared = [name for fixture, name in TOGETHER.items() if fixture in getattr(item, "fixturenames", ())]
-        if shared:
-            item.add_marker(pytest.mark.xdist_group(shared[0]))
+        if place(item) < len(order):
+            item.add_marker(pytest.mark.xdist_group(TOGETHER[order[place(item)]]))
+    items.sort(key=place)
+    yield
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -222,7 +229,8 @@ def images() -> Tensor:
 
 @pytest.fixture
 def statistics(baseline: Baseline, images: Tensor) -> Statistics:
-    return statistics_of(baseline, images)
+    """Which remember nothing yet."""
+    return statistics_of.__wrapped__(baseline, images)
 
 
 @pytest.fixture(scope="session")
@@ -294,11 +302,9 @@ class Laboratory(NamedTuple):
     found: dict[str, dict[str, Any]]
 
 
-@pytest.fixture(scope="session")
-def laboratory(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
-    cache_folder, found = tmp_path_factory.mktemp("laboratory"), {}
-    bench, kinds = Workbench(cache_folder), assignment.KINDS
-    name = bench.load_file(taught.read_bytes(), "small")
+def _experiments(folder: Path, network: bytes) -> None:
+    bench, kinds, found = Workbench(folder / "cache"), assignment.KINDS, {}
+    name = bench.load_file(network, "small")
     about = {"rung": "+ GPTQ", "activations": 8, "epochs": 2, "allowance": 0.05, "layer": "fc2"}
     order = {"sparsity": 0.8, "bits": 3, "share": 0.25}
     with pytest.MonkeyPatch.context() as patch:
@@ -306,10 +312,17 @@ def laboratory(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Labora
         patch.setattr(assignment, "ways", short_ways)
         for kind in kinds.keys() - {assignment.CHANNELS}:
             request = {"baseline": name, **about, **order}
-            result = kinds[kind](bench, request, lambda event: None, lambda: False)
-            found[kind] = json.loads(json.dumps(result, allow_nan=False))
+            found[kind] = kinds[kind](bench, request, lambda event: None, lambda: False)
     bench.turns.close()
-    return Laboratory(cache_folder, name, found)
+    bench.store.close()
+    (folder / "found.json").write_text(json.dumps({"baseline": name, "found": found}, allow_nan=False))
+
+
+@pytest.fixture(scope="session")
+def laboratory(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
+    made = made_once(tmp_path_factory, "experiments", lambda folder: _experiments(folder, taught.read_bytes()))
+    cache_folder = copied(made / "cache", tmp_path_factory.mktemp("laboratory"))
+    return Laboratory(cache_folder, **json.loads((made / "found.json").read_text()))
 
 
 def free_port() -> int:

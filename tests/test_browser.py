@@ -86,7 +86,7 @@ def settled(page: Any) -> None:
 
 
 def test_slide_see_export_download(page: Any, address: str, tmp_path: Path) -> None:
-    page.goto(address)
+    page.goto(f"{address}/?baseline=mlp&sparsity=0.7&bits=6&activations=6")
     accuracy, size = metric(page, "Accuracy, validation"), metric(page, "File")
     accuracy.wait_for()
     settled(page)

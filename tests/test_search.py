@@ -258,7 +258,7 @@ def test_stopping_keeps_what_was_found_and_opens_no_test(
     train_on_few(monkeypatch, FEW)
     said: list[dict[str, Any]] = []
     goal = Goal(size=9_000, techniques=("pruning", "bits"))
-    found = run(bench, small, goal, 5, progress=said.append, should_stop=lambda: len(said) > 60)
+    found = run(bench, small, goal, 5, progress=said.append, should_stop=lambda: len(said) > 75)
     assert found["best"] is not None
     assert found["best"]["bytes"] <= 9_000
     assert (found["best"]["test_accuracy"], found["best"]["path"]) == (None, None)
@@ -448,7 +448,7 @@ def started(small: str, cache: Path, url: str, minutes: float) -> subprocess.Pop
 
 def test_two_processes_share_a_search_and_killing_one_loses_nothing(small: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.sqlite'}"
-    first, second = (started(small, tmp_path / name, url, minutes) for name, minutes in (("one", 0.3), ("two", 60)))
+    first, second = (started(small, tmp_path / name, url, minutes) for name, minutes in (("one", 0.2), ("two", 60)))
     bench = Workbench(tmp_path / "look")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and sum(counts_of(bench, small, url=url)) < 12:
