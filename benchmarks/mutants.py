@@ -34,12 +34,12 @@ from cosmic_ray.plugins import get_operator, operator_names
 from core.files import PROJECT
 
 MODULES = {
-    "low_rank": ("low_rank", "compression", "workbench"),
+    "low_rank": ("low_rank", "compression"),
     "pruning": ("pruning", "compression"),
     "quantization": ("quantization", "compression"),
     "coding": ("coding", "packed"),
-    "footprint": ("footprint", "packed", "workbench"),
-    "stored": ("stored", "packed", "interchange", "compression"),
+    "footprint": ("footprint", "records", "packed"),
+    "stored": ("stored", "records", "packed", "interchange", "compression"),
 }
 """Module of `core` -> the test files that speak of it, the nearest first."""
 

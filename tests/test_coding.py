@@ -51,6 +51,19 @@ def test_parts_come_back_in_their_order_and_cost_what_was_said(parts: list[tuple
     assert (decoder.words, decoder.state) == ([], 0)
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_flags_beyond_the_last_bucket_come_back(full: bool) -> None:
+    """Odds that are as far from those of all others as they can be: one row of nothing else among thousands of none."""
+    flags = np.zeros((40, 3000), bool)
+    flags[-3:] = True
+    flags = flags if full else ~flags
+    encoder = coding.Encoder()
+    share = 1e-4 if full else 1 - 1e-4
+    encoder.flags(flags, share)
+    decoder = loader.Decoder(np.frombuffer(encoder.finish(), "<u4"))
+    assert np.array_equal(decoder.flags(*flags.shape, share), flags)
+
+
 def test_the_library_itself_decodes_the_words_with_the_same_frequencies() -> None:
     symbols = np.random.default_rng(0).geometric(0.3, 500) % 9
     encoder = coding.Encoder()

@@ -86,6 +86,17 @@ def test_the_rank_for_an_energy_is_the_smallest_that_keeps_it(values: list[float
     assert rank == 1 or kept[rank - 2] < energy + 1e-9
 
 
+@pytest.mark.parametrize("shape", [(7, 5), (6, 2, 3, 3)])
+def test_a_layer_rebuilt_is_the_product_of_its_factors_and_at_full_rank_itself(shape: tuple[int, ...]) -> None:
+    weight = torch.randn(shape)
+    known = low_rank.decompose(weight)
+    for rank in range(1, len(known.singular_values) + 1):
+        first, second = low_rank.factorize(known, rank, shape)
+        product = torch.einsum("or,ri->oi", second.reshape(-1, rank), first.reshape(rank, -1)).reshape(shape)
+        torch.testing.assert_close(low_rank.reconstruct(known, rank, shape), product)
+    torch.testing.assert_close(low_rank.reconstruct(known, rank, shape), weight, atol=1e-5, rtol=1e-5)
+
+
 @given(SPECTRA)
 def test_energy_rises_to_one_as_numpy_says(values: list[float]) -> None:
     energy = low_rank.cumulative_energy(torch.tensor(values)).numpy()

@@ -16,6 +16,7 @@ import safetensors.torch
 import streamlit as st
 from conftest import CourseReport, Laboratory, copied, leave_result, train_on_few
 from filelock import FileLock
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from core import assignment, data, jobs, models, reproduce, tuning, turns
@@ -50,9 +51,10 @@ def _shared_cache(warm: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(autouse=True)
 def _in_no_hurry(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is painted before the rest of a page; and what a page would like to know when there is time is not
-    computed, but for a test that waits for it."""
+    """Nothing is painted before the rest of a page; no app looks for components in all that is installed, as AppTest
+    has each one do; and what a page would like to know when there is time is not computed, but for a test of that."""
     monkeypatch.setattr(live, "PAINT_SECONDS", 0.0)
+    monkeypatch.setattr(manifest_scanner, "scan_component_manifests", list)
     if "wishes" not in request.fixturenames:
         monkeypatch.setattr(turns, "QUIET_SECONDS", 1e6)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -256,6 +257,24 @@ def test_a_clipped_activation_has_the_least_error_of_all_shares(seed: int, bits:
     assert chosen <= 1.01 * min(error(share * largest) for share in quantization.CLIP_SHARES)
     assert chosen < error(largest)
     assert quantization.clipped_activation(counts * 0, 0.0, bits, signed) == 0
+
+
+@given(SEEDS, st.integers(2, 4), st.integers(6, 40), st.booleans())
+def test_a_histogram_stands_for_numbers_in_the_middles_of_its_bins(
+    seed: int, bits: int, bins: int, signed: bool
+) -> None:
+    """So that the chosen share is the best for just these numbers; those of the first bin are zeros."""
+    counts = np.random.default_rng(seed).integers(1, 9, bins)
+    middles = (np.arange(bins) + 0.5) * (3.0 / bins)
+    middles[0] = 0
+    x = torch.from_numpy(np.repeat(middles, counts)).float()
+
+    def error(share: float) -> float:
+        scale = quantization.activation_scale(share * 3.0, bits, signed)
+        return float((x - quantization.fake_quantize(x, scale, bits, signed)).double().square().sum())
+
+    chosen = quantization.clipped_activation(counts, 3.0, bits, signed)
+    assert error(chosen / 3.0) == pytest.approx(min(map(error, quantization.CLIP_SHARES)), rel=1e-6)
 
 
 # Learned steps.
