@@ -5,6 +5,7 @@ import json
 import random
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -310,6 +311,8 @@ HOSTILE = {
     "a layer less": lambda about: about["layers"].pop() and None,
     "a layer twice": lambda about: about["layers"].append(about["layers"][0]),
     "a weight of a terabyte": lambda about: about["layers"][0]["weights"][0].update(shape=[10**6, 10**6]),
+    "a weight of no size": lambda about: about["layers"][0]["weights"][0].update(shape=[0, 0, 3, 3]),
+    "steps that would make a weight larger": lambda about: about["layers"][2]["weights"][0].update(scales=[1, 12]),
     "a weight of negative size": lambda about: about["layers"][0]["weights"][0].update(shape=[-4, -4]),
     "a weight without a shape": lambda about: about["layers"][0]["weights"][0].update(shape=None),
     "shapes of text": lambda about: about["layers"][0]["weights"][0].update(shape=["a", "b"]),
@@ -331,6 +334,53 @@ def test_a_header_that_describes_no_network_of_ours_is_refused(
     with pytest.raises(FormatError) as refused:
         packed.unpack(content)
     assert "\n" not in str(refused.value)
+
+
+def of_one_layer(shapes: list[list[int]], kept: int | None) -> bytes:
+    """A file of a hundred and some bytes that describes a layer with weights of these shapes."""
+    names = ("weight",) if len(shapes) == 1 else ("first", "second")
+    weights = [
+        {"name": f"fc1.{name}", "shape": shape, "bits": 4, "nonzero": kept, "low": 0, "high": 1, "scale": "float16"}
+        | {"values": None, "scales": [1, 1]}
+        for name, shape in zip(names, shapes, strict=True)
+    ]
+    layer = {"name": "fc1", "shape": [10, 784], "pool": False, "relu": False, "weights": weights, "bias": 0}
+    about = {"layers": [layer | {"input": None, "between": None}], "config": {}, "baseline_sha256": ""}
+    return put_together(about, b"\1\0\0\0" * 4)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "kept"),
+    [
+        ([[10**6, 10**6], [-(10**6), 10**6]], None),  # which cancel
+        ([[-(10**6), -(10**6)]], None),
+        ([[1 << 13, 1 << 13]], None),
+        ([[1 << 13, 1 << 13]], 5),
+        ([[1 << 13, 1 << 13]], 0),
+        ([[10, 1 << 22], [10, 1 << 22]], 1),
+        ([[10, 784], [1 << 40, 0]], None),
+    ],
+    ids=str,
+)
+def test_a_small_file_that_describes_a_large_network_is_refused_at_once(
+    shapes: list[list[int]], kept: int | None
+) -> None:
+    """By what it describes: neither memory nor time is spent on it."""
+    content = of_one_layer(shapes, kept)
+    assert len(content) < 300
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="so few bytes"):
+        packed.unpack(content)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10 * 2**20
+
+
+def test_layers_of_zeros_cost_next_to_nothing_and_are_read(bench: Workbench) -> None:
+    network = bench.network("mlp", CompressionConfig(sparsity=1, bits=4))
+    content = packed.pack(network).content
+    assert len(content) < 4_000
+    assert packed.unpack(content).nonzero == network.nonzero
 
 
 @pytest.mark.parametrize("content", [b"", b"CNET", b"CNET\x01", b"CNET\x02" + b"\0" * 99, b"\x80\x04pickle", b"PK\x03"])
