@@ -21,6 +21,7 @@ from core import data, interchange, packed, readers, stored
 from core.config import FLOAT_BITS, FORMATS, CompressionConfig, to_arguments
 from core.evaluation import Evaluation, Latency
 from core.files import PROJECT, sha256, write_atomically
+from core.inference import predicted
 from core.stored import FormatError, StoredNetwork
 
 Array = NDArray[Any]
@@ -246,7 +247,7 @@ def _read_promise(directory: Path) -> tuple[list[dict[str, str]], dict[str, Arra
         raise FormatError(f"{VERDICT_FILE} must promise {images} predictions. Got {len(predictions)} instead.")
     if expected["logits"].shape != (images, len(data.CLASSES)) or expected["ties"].shape != (images,):
         raise FormatError(f"{EXPECTED_FILE} must hold logits and ties of {images} images.")
-    if not np.array_equal(expected["logits"].argmax(1), predictions):
+    if not np.array_equal(predicted(expected["logits"]), predictions):
         raise FormatError(f"{VERDICT_FILE} promises other predictions than the logits of {EXPECTED_FILE}.")
     return promised, expected
 
@@ -272,8 +273,8 @@ def _verify_file(
         return entry | {"problem": f"{path.name} cannot be read ({error.strerror or error})."}
     except FormatError as error:
         return entry | {"problem": f"{path.name}: {error}"}
-    found = measured["logits"].argmax(1)
-    other = np.flatnonzero(found != expected["logits"].argmax(1))
+    found = predicted(measured["logits"])
+    other = np.flatnonzero(found != predicted(expected["logits"]))
     excused = [int(index) for index in other if _is_tie(expected["logits"], expected["ties"], int(index))]
     where = sorted(set(other.tolist()) - set(excused))
     entry |= {

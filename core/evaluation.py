@@ -18,7 +18,7 @@ from torch import Tensor
 
 from core import inference
 from core.data import CLASSES, SAMPLE, Split
-from core.inference import Array, Runner
+from core.inference import Array, Runner, predicted
 from core.stored import StoredNetwork
 
 Z95 = 1.959963984540054
@@ -264,11 +264,11 @@ def evaluate(
         outputs[index] = runner(x)
         if start < SAMPLE <= start + chunk < len(split):
             seen = split.order[: start + chunk]
-            report(seen, outputs[seen].argmax(1).astype(np.uint8))
-    scores = torch.from_numpy(outputs).log_softmax(1)
-    best = scores.max(1)
+            report(seen, predicted(outputs[seen]))
+    scores, predictions = torch.from_numpy(outputs).log_softmax(1), torch.from_numpy(predicted(outputs))
+    confidences = scores.gather(1, predictions.long()[:, None]).flatten().exp()
     loss = torch.nn.functional.nll_loss(scores, split.labels).item()
-    return Evaluation(split.name, best.indices.to(torch.uint8), best.values.exp(), split.labels, loss)
+    return Evaluation(split.name, predictions, confidences, split.labels, loss)
 
 
 def logits(network: StoredNetwork, split: Split) -> NDArray[np.float32]:

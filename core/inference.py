@@ -152,6 +152,14 @@ class Runner:
         return np.concatenate([output for (output,) in _run(self._session, ["y"], x)])
 
 
+def predicted(logits: Array) -> NDArray[np.uint8]:
+    """The class of each image, (n,): that of its largest score, of equal ones the first; logits : (n, classes).
+
+    Of the scores themselves: after a softmax those that are nearly equal may be equal.
+    """
+    return logits.argmax(1).astype(np.uint8)
+
+
 def ranges(layers: Sequence[StoredLayer], images: Array) -> dict[str, float]:
     """max |signal| over all images: at the input of each layer but the first ("NAME.input"), and between two factors
     ("NAME.between"), with float32 activations."""
@@ -195,7 +203,10 @@ def _session(model: bytes) -> onnxruntime.InferenceSession:
 
 def _run(session: onnxruntime.InferenceSession, names: list[str], x: Array) -> list[list[Array]]:
     """The outputs chunk by chunk, each on one core: cores that work on chunks of their own never wait for each other,
-    which threads inside an operation do whenever something else needs a core for a moment."""
+    which threads inside an operation do whenever something else needs a core for a moment. Nothing where no name is
+    asked for: ONNX Runtime would give all that there is."""
+    if not names:
+        return []
     chunks = [x[start : start + CHUNK] for start in range(0, len(x), CHUNK)]
     if len(chunks) == 1 or torch.get_num_threads() == 1:
         return [session.run(names, {"x": chunk}) for chunk in chunks]

@@ -57,6 +57,7 @@ from core.evaluation import Comparison, Estimate, Evaluation, Latency
 from core.files import safetensors_header, sha256, write_atomically
 from core.footprint import COUNTED, Footprint
 from core.front import SEARCH, Goal, Point, check_minutes
+from core.inference import predicted
 from core.models import Baseline
 from core.store import Store, key_of
 from core.stored import FORMAT, FormatError, StoredLayer, StoredNetwork
@@ -995,7 +996,7 @@ class Workbench:
         network, split = self.network(name, config), data.load("test")
         logits, ties = evaluation.logits(network, split), evaluation.rounding_ties(network, split)
         test = self.evaluate(name, config, "test")
-        same = np.array_equal(logits.argmax(1), test.evaluation.predictions.numpy())
+        same = np.array_equal(predicted(logits), test.evaluation.predictions.numpy())
         if not same or test.footprint != footprint.footprint(network):  # measured with other versions of the libraries
             self.forget(name, config)
             test = self.evaluate(name, config, "test")

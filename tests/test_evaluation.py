@@ -21,7 +21,7 @@ from core.compression import Statistics, compress
 from core.config import CompressionConfig
 from core.data import CLASSES, Split
 from core.evaluation import Comparison, Estimate, Evaluation, Prefix
-from core.inference import Array, Runner
+from core.inference import Array, Runner, predicted
 from core.models import Baseline
 from core.stored import StoredLayer, StoredNetwork
 from core.workbench import Workbench
@@ -63,6 +63,32 @@ def test_an_evaluation_is_the_softmax_of_the_networks_outputs(network: StoredNet
     torch.testing.assert_close(measured.confidences, probabilities.max(1).values, rtol=1e-4, atol=1e-5)
     assert measured.loss == pytest.approx(F.cross_entropy(outputs, split.labels).item(), rel=1e-4)
     assert torch.equal(measured.labels, split.labels)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([-1.0, 0.0, 1.0, 1e-30, 1 + 2**-23]), min_size=10, max_size=10), min_size=1),
+    st.sampled_from([1.0, 1e-9, 1e-30, 1e30]),
+)
+def test_predictions_are_the_first_of_the_largest_scores_however_small_they_are(
+    rows: list[list[float]], factor: float
+) -> None:
+    scores = np.array(rows, np.float32) * np.float32(factor)
+    assert predicted(scores).tolist() == [row.tolist().index(max(row.tolist())) for row in scores]
+    assert torch.from_numpy(scores).argmax(1).tolist() == predicted(scores).tolist(), "as training counts them"
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e-30])
+def test_a_network_of_tiny_scores_predicts_the_largest_of_them(mlp: Baseline, split: Split, factor: float) -> None:
+    """After a softmax in float32 all of them would be a tenth."""
+    last = mlp.layers[-1].name
+    small = {name: own * (factor if name.startswith(last) else 1) for name, own in mlp.tensors.items()}
+    network = compress(Baseline("tiny", small), CompressionConfig(), statistics_of(mlp, split.inputs[:64])).freeze()
+    whole = compress(mlp, CompressionConfig(), statistics_of(mlp, split.inputs[:64])).freeze()
+    measured = evaluation.evaluate(network, split)
+    assert torch.equal(measured.predictions, torch.from_numpy(predicted(evaluation.logits(network, split))))
+    agree = (measured.predictions == evaluation.evaluate(whole, split).predictions).float().mean()
+    assert agree > 0.99, "but for what the smallest floats round"
+    assert torch.allclose(measured.confidences, torch.tensor(0.1))
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 599, 600, 10_000])

@@ -211,3 +211,15 @@ def test_a_signal_that_is_always_zero_has_a_histogram(mlp: Baseline, images: Ten
     largest = inference.ranges(layers, images.numpy())
     assert set(largest.values()) == {0.0}
     assert all(each[0] == each.sum() > 0 for each in inference.histograms(layers, images.numpy(), largest).values())
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_a_single_layer_has_no_signals_to_round(images: Tensor, bits: int) -> None:
+    one = Baseline("one", random_tensors({"fc1": (10, 784)}))
+    statistics = statistics_of(one, images)
+    for clip in ("minmax", "mse"):
+        config = CompressionConfig(bits=bits, activation_bits=bits, clip=clip)  # type: ignore[arg-type]
+        network = compress(one, config, statistics)
+        assert statistics.activation_ranges(network, clip, bits) == {}  # type: ignore[arg-type]
+        assert statistics.histograms(network) == {}
+        assert logits(network.freeze(), images).shape == (len(images), 10)

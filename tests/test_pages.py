@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import streamlit as st
-from conftest import CourseReport, Laboratory, copied, leave_result, train_on_few
+from conftest import CourseReport, Laboratory, copied, leave_result, random_tensors, train_on_few
 from filelock import FileLock
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
@@ -23,6 +23,7 @@ from core import assignment, data, jobs, models, reproduce, tuning, turns
 from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, RecoveryConfig
 from core.evaluation import Estimate
 from core.front import SEARCH, Goal, pareto
+from core.models import Baseline
 from core.workbench import Early, Result, Workbench
 from pages.parts import board, controls, curves, figures, live, state
 from pages.parts.presets import PRESETS
@@ -120,6 +121,15 @@ def test_every_page_opens_with_the_five_figures(page: str, baseline: str) -> Non
     shown = metrics(app)
     for label in ("Accuracy, validation", "File", "Ratio", "Parameters", "Time/image"):
         assert label in shown
+    assert not app.error
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_for_a_network_of_one_layer(page: str, empty_cache: Path) -> None:
+    name = Workbench(empty_cache).add_baseline(Baseline("one", random_tensors({"fc1": (10, 784)})), "one", "loaded")
+    everything = {"sparsity": "0.5", "bits": "4", "activations": "4", "clip": "mse", "rounding": "gptq", "rank": "0.9"}
+    app = opened(page, baseline=name, **everything)
+    assert metrics(app)["Parameters"]
     assert not app.error
 
 

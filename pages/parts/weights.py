@@ -24,7 +24,7 @@ def section(choice: state.Choice) -> None:
     bench = state.workbench()
     st.subheader("The weights themselves")
     names = [layer.name for layer in bench.baseline(choice.baseline).layers]
-    name = st.pills("Layer", names, default=names[-2], required=True, key=f"weights_{choice.baseline}")
+    name = st.pills("Layer", names, default=names[-2:][0], required=True, key=f"weights_{choice.baseline}")
     found = bench.weights(choice.baseline, choice.config, name if name in names else names[0])
     gone = sum(int((~own.kept).sum()) for own in found)
     whole = sum(own.kept.size for own in found)
