@@ -53,9 +53,10 @@ def test_parts_come_back_in_their_order_and_cost_what_was_said(parts: list[tuple
 
 @pytest.mark.parametrize("full", [True, False])
 def test_flags_beyond_the_last_bucket_come_back(full: bool) -> None:
-    """Odds that are as far from those of all others as they can be: one row of nothing else among thousands of none."""
+    """Odds that are as far from those of all others as they can be: rows of nearly nothing else after rows of none."""
     flags = np.zeros((40, 3000), bool)
     flags[-3:] = True
+    flags[-2:, 1200::150] = False
     flags = flags if full else ~flags
     encoder = coding.Encoder()
     share = 1e-4 if full else 1 - 1e-4
