@@ -42,6 +42,7 @@ from core import compression, data, evaluation, footprint, inference, models
 from core.config import CompressionConfig
 from core.data import Split
 from core.models import Baseline
+from core.recent import Recent
 from core.stored import StoredNetwork
 from core.vision import datasets
 from core.workbench import PRETRAINED
@@ -199,7 +200,7 @@ def before(name: str) -> evaluation.Evaluation:
 def ours(name: str, config: CompressionConfig) -> Run:
     """As if it were the first what-if: no ranges and no layers' outputs are remembered from another."""
     baseline, known, first = shipped(name), before(name), []
-    unused = replace(about(name), _ranges={}, _histograms={})
+    unused = replace(about(name), recent=Recent(0))
     start = time.perf_counter()
 
     def report(sample: NDArray[np.int64], predictions: NDArray[np.uint8]) -> None:

@@ -26,17 +26,13 @@ from core.config import (
     Score,
     Symmetry,
 )  # fmt: skip
-from core.models import Baseline, Layer, propagate
+from core.files import sha256
+from core.models import Baseline, Layer, Overflow, propagate
+from core.recent import Recent
 from core.stored import StoredLayer, StoredNetwork, StoredTensor, to_fixed_point, to_half
 
-REMEMBERED_RANGES = 256
-"""Calibrations of the latest weights that are kept: a few numbers each."""
-
-REMEMBERED_DECOMPOSITIONS = 16
-"""Those of weights that lost channels."""
-
-REMEMBERED_COMPENSATIONS = 4
-"""Those of inputs that lost channels, up to 39 MB each."""
+REMEMBERED_BYTES = 100 * 2**20
+"""Of what statistics remember, unless they share a memory with others."""
 
 SIGNAL_IMAGES = 512
 """Calibration images of which histograms of signals are taken."""
@@ -57,16 +53,15 @@ class Statistics:
     moments : of the baseline's signals for `images`, made when they are asked for
     compensations : by layer, from the moments, made when they are asked for
     images : the calibration inputs, float32 (n, 1, 28, 28), normalized
+    of : the baseline's SHA-256 sum, where `recent`, what follows from these for single configurations, is shared
     """
 
     decompositions: Callable[[LowRankMethod], Mapping[str, low_rank.Decomposition]]
     moments: Callable[[], Moments]
     compensations: Callable[[], Mapping[str, quantization.Compensation]]
     images: Tensor
-    _ranges: dict[object, dict[str, float]] = field(default_factory=dict)
-    _histograms: dict[object, dict[str, NDArray[Any]]] = field(default_factory=dict)
-    _smaller: dict[object, low_rank.Decomposition] = field(default_factory=dict)
-    _fewer: dict[object, quantization.Compensation] = field(default_factory=dict)
+    of: str = ""
+    recent: Recent = field(default_factory=lambda: Recent(REMEMBERED_BYTES))
 
     def means(self) -> dict[str, Tensor]:
         return {name: mean for name, (mean, _) in self.moments().items()}
@@ -86,26 +81,23 @@ class Statistics:
         whole = self.decompositions(method)[layer.name]
         if len(whole.left) == weight.shape[0] and whole.right.shape[1] == len(columns):
             return whole
-        key = (layer.name, method, weight.contiguous().numpy().tobytes())
-        found = self._smaller.get(key)
-        if found is None:
-            if method == "svd":
-                found = low_rank.decompose(weight)
-            else:
-                mean, second = self.means()[layer.name][columns], self.second(layer.name, columns)
-                found = low_rank.decompose_whitened(weight, mean, second)
-            _keep(self._smaller, key, found, REMEMBERED_DECOMPOSITIONS)
-        return found
+        key = ("decomposition", self.of, layer.name, method, sha256(weight.contiguous().numpy().tobytes()))
+        return self.recent.made(key, lambda: self._decomposed(layer, weight, columns, method))
+
+    def _decomposed(
+        self, layer: Layer, weight: Tensor, columns: Tensor, method: LowRankMethod
+    ) -> low_rank.Decomposition:
+        if method == "svd":
+            return low_rank.decompose(weight)
+        return low_rank.decompose_whitened(weight, self.means()[layer.name][columns], self.second(layer.name, columns))
 
     def compensation(self, layer: str, columns: Tensor) -> quantization.Compensation:
         """Of the inputs of a layer that are left."""
         whole = self.compensations()[layer]
         if len(columns) == len(whole.order):
             return whole
-        key = layer, columns.numpy().tobytes()
-        if key not in self._fewer:
-            _keep(self._fewer, key, quantization.compensation(self.second(layer, columns)), REMEMBERED_COMPENSATIONS)
-        return self._fewer[key]
+        key = ("compensation", self.of, layer, sha256(columns.numpy().tobytes()))
+        return self.recent.made(key, lambda: quantization.compensation(self.second(layer, columns)))
 
     def activation_ranges(
         self, network: "CompressedNetwork", clip: Clip = "minmax", bits: int | None = None
@@ -130,29 +122,22 @@ class Statistics:
         return self._counted(network.freeze().layers)
 
     def _largest(self, layers: tuple[StoredLayer, ...]) -> dict[str, float]:
-        key = tuple(layer.content for layer in layers)
-        if key not in self._ranges:
-            _keep(self._ranges, key, inference.ranges(layers, self.images.numpy()), REMEMBERED_RANGES)
-        return self._ranges[key]
+        key = ("ranges", tuple(layer.content for layer in layers))
+        return self.recent.made(key, lambda: inference.ranges(layers, self.images.numpy()))
 
     def _counted(self, layers: tuple[StoredLayer, ...]) -> dict[str, NDArray[Any]]:
-        key = tuple(layer.content for layer in layers)
-        if key not in self._histograms:
-            counts = inference.histograms(layers, self.images[:SIGNAL_IMAGES].numpy(), self._largest(layers))
-            _keep(self._histograms, key, counts, REMEMBERED_RANGES)
-        return self._histograms[key]
+        def count() -> dict[str, NDArray[Any]]:
+            return inference.histograms(layers, self.images[:SIGNAL_IMAGES].numpy(), self._largest(layers))
 
-
-def _keep(remembered: dict[Any, Any], key: object, value: object, limit: int) -> None:
-    if len(remembered) >= limit:
-        remembered.clear()
-    remembered[key] = value
+        return self.recent.made(("histograms", tuple(layer.content for layer in layers)), count)
 
 
 def moments(baseline: Baseline, images: Tensor) -> Moments:
-    """E[x] and E[x x^T] at the input of every layer, from the baseline's signals for `images`."""
+    """E[x] and E[x x^T] at the input of every layer, from the baseline's signals for `images`. Raises Overflow."""
     found, x = {}, images
     for layer in baseline.layers:
+        if not torch.isfinite(x).all():
+            raise Overflow(f"The inputs of {layer.name}")
         found[layer.name] = low_rank.moments(x, layer.shape)
         x = propagate(layer, x, [baseline.tensors[f"{layer.name}.weight"]], baseline.tensors[f"{layer.name}.bias"])
     return found

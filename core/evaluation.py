@@ -19,6 +19,7 @@ from torch import Tensor
 from core import inference
 from core.data import CLASSES, SAMPLE, Split
 from core.inference import Array, Runner, predicted
+from core.models import Overflow
 from core.stored import StoredNetwork
 
 Z95 = 1.959963984540054
@@ -252,6 +253,7 @@ def evaluate(
     should_stop : asked between chunks; Stopped is raised when it says so
     report : told once, when the sample is done and others are not: its indices and predictions
     prefix : outputs of leading layers, kept from earlier evaluations and for later ones
+    Raises Stopped, Overflow.
     """
     enter, depth = (prefix or Prefix()).enter(network, split)
     runner, outputs = None, np.empty((len(split), len(CLASSES)), dtype=np.float32)
@@ -265,6 +267,8 @@ def evaluate(
         if start < SAMPLE <= start + chunk < len(split):
             seen = split.order[: start + chunk]
             report(seen, predicted(outputs[seen]))
+    if not np.isfinite(outputs).all():
+        raise Overflow(f"The outputs for {int((~np.isfinite(outputs)).any(1).sum()):,} of {len(split):,} images")
     scores, predictions = torch.from_numpy(outputs).log_softmax(1), torch.from_numpy(predicted(outputs))
     confidences = scores.gather(1, predictions.long()[:, None]).flatten().exp()
     loss = torch.nn.functional.nll_loss(scores, split.labels).item()

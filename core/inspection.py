@@ -39,10 +39,16 @@ class OnGrid:
     after: NDArray[np.float64]
 
 
-def prune_by_hand(weight: Matrix, score: Score, sparsity: float) -> tuple[Matrix, Matrix, NDArray[np.bool_]]:
-    """Scores of a small matrix, what pruning leaves of it, and the mask; its inputs are taken as equally large."""
+def prune_by_hand(
+    weight: Matrix, score: Score, sparsity: float, input_rms: NDArray[np.float64]
+) -> tuple[Matrix, Matrix, NDArray[np.bool_]]:
+    """Scores of a small matrix, what pruning leaves of it, and the mask. input_rms : sqrt(E[x^2]) of each column's
+    input, for the score "activation"."""
     tensor = torch.tensor(weight)
-    scores = pruning.lamp(tensor) if score == "lamp" else pruning.magnitude(tensor)
+    if score == "activation":
+        scores = pruning.activation(tensor, torch.tensor(input_rms))
+    else:
+        scores = pruning.lamp(tensor) if score == "lamp" else pruning.magnitude(tensor)
     mask = pruning.keep_mask(scores, sparsity)
     return scores.numpy(), tensor.masked_fill(~mask, 0.0).numpy(), mask.numpy()
 

@@ -32,6 +32,16 @@ class BaselineError(ValueError):
     """Tensors that are not a network of either family; the message says which and what was expected."""
 
 
+class Overflow(ArithmeticError):
+    """What a network computes is too large for float32: no figure of it would mean anything."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"{where} are no longer numbers: what the network computes is too large for float32. Its weights, or the "
+            "pixels that it was made for, have to be smaller."
+        )
+
+
 @dataclass(frozen=True)
 class Layer:
     """A compressible layer: conv (k x k, "same" padding) or linear; then 2x2 max pooling; then ReLU, where it has them.

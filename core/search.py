@@ -28,7 +28,7 @@ from core.evaluation import Stopped
 from core.files import sha256
 from core.front import SEARCH, Goal, Point
 from core.jobs import Cancelled
-from core.models import Layer
+from core.models import Layer, Overflow
 from core.space import START, Chosen, configuration, draw, neighbour, rank_at, recovery, resized, starts
 from core.stored import FORMAT, FormatError
 from core.studies import (
@@ -531,7 +531,7 @@ class Search:
 
     def _try(self, study: optuna.Study, what: Callable[[Trial], Any]) -> None:
         """Raises Exhausted, Finished."""
-        self.fruitless = 0 if step(study, what, Diverged) else self.fruitless + 1
+        self.fruitless = 0 if step(study, what, Diverged, Overflow) else self.fruitless + 1
         if self.fruitless == FRUITLESS:
             self.fruitless = 0
             raise Exhausted

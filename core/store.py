@@ -75,6 +75,11 @@ class Store:
             self._run("UPDATE entries SET used = ? WHERE key = ?", time.time(), key)
         return Found(payload, weights)
 
+    def digest(self, key: str) -> str | None:
+        """Tells the content of an entry from any other, without reading it; None where there is none."""
+        rows = self._run("SELECT sha256 FROM entries WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
+
     def put(self, key: str, kind: str, payload: bytes, weights: bytes | None = None, kept: bool = False) -> bool:
         """Store an entry; `kept` ones are never evicted. Returns False, with `problem` set, where the disk refuses."""
         name = sha256(weights) if weights is not None else None

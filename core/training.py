@@ -28,6 +28,9 @@ LEAST_STEP = 0.9
 """The step of a grid keeps so much of itself in every update: where weights are small, a gradient could make it
 negative at once."""
 
+MOMENTUM, WARM_UP, BEGINNING = 0.9, 0.25, 10
+"""Of SGD; of one cycle: the share in which the learning rate rises, and the part of its peak at which it begins."""
+
 TEMPERATURE = 2.0
 """Softens predictions in distillation, so that what the teacher holds for less likely counts, too."""
 
@@ -146,13 +149,19 @@ def recover(
     Raises Stopped, Diverged; ValueError where lessons are missing.
     """
     device = device or best_device()
-    recipe = TrainingConfig(
-        model, config.epochs, config.seed, learning_rate=config.learning_rate, flips=mirrors(model)
-    )  # fmt: skip
     if config.distillation and lessons is None:
         raise ValueError("lessons must be given where distillation is asked for: see `teach`.")
     taught = Lessons(*(own.to(device) for own in lessons)) if lessons is not None and config.distillation else None
-    return fit(network, recipe, training, validation, progress, should_stop, device, taught, meanwhile)
+    return fit(
+        network, recipe(config, model), training, validation, progress, should_stop, device, taught, meanwhile
+    )  # fmt: skip
+
+
+def recipe(config: RecoveryConfig, model: Model) -> TrainingConfig:
+    """The whole recipe of a recovery: what a person does not choose is as in any training."""
+    return TrainingConfig(
+        model, config.epochs, config.seed, learning_rate=config.learning_rate, flips=mirrors(model)
+    )  # fmt: skip
 
 
 def mirrors(model: Model) -> bool:
@@ -269,9 +278,9 @@ def _optimizer(module: nn.Module, config: TrainingConfig) -> tuple[Any, Callable
     if config.optimizer == "adam":
         adam = torch.optim.Adam(groups, config.learning_rate)
         return adam, lambda steps: torch.optim.lr_scheduler.ConstantLR(adam, factor=1.0)
-    sgd = torch.optim.SGD(groups, config.learning_rate, momentum=0.9, nesterov=True)
+    sgd = torch.optim.SGD(groups, config.learning_rate, momentum=MOMENTUM, nesterov=True)
     cycle = partial(torch.optim.lr_scheduler.OneCycleLR, sgd, config.learning_rate, cycle_momentum=False)
-    return sgd, lambda steps: cycle(total_steps=max(steps, 7) + 1, pct_start=0.25, div_factor=10)
+    return sgd, lambda steps: cycle(total_steps=max(steps, 7) + 1, pct_start=WARM_UP, div_factor=BEGINNING)
 
 
 def _batches(

@@ -41,6 +41,7 @@ from core import (
     models,
     packed,
     quantization,
+    reliance,
     training,
 )  # fmt: skip
 from core.config import (
@@ -59,8 +60,9 @@ from core.footprint import COUNTED, Footprint
 from core.front import SEARCH, Goal, Point, check_minutes
 from core.inference import predicted
 from core.models import Baseline
+from core.recent import Recent
 from core.store import Store, key_of
-from core.stored import FORMAT, FormatError, StoredLayer, StoredNetwork
+from core.stored import FormatError, StoredLayer, StoredNetwork
 from core.turns import Ticket, Turns, Work
 
 SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
@@ -71,7 +73,8 @@ PACKED = "packed"
 
 _REMEMBERED = 256
 _REMEMBERED_POINTS = 50_000
-_REMEMBERED_PAIRS = 4
+STATISTICS_BYTES = 400 * 2**20
+"""Of statistics and decompositions in memory; the shipped CNN's moments alone are 80 MB."""
 LATENCY_SECONDS = 20.0
 """After so long a latency is measured again."""
 
@@ -104,7 +107,7 @@ class OnlyItsFile(NotRecovered):
 
 
 ERRORS = (
-    ConfigError, models.BaselineError, UnknownBaseline, NotRecovered, FormatError, data.DataError,
+    ConfigError, models.BaselineError, models.Overflow, UnknownBaseline, NotRecovered, FormatError, data.DataError,
     training.Diverged, OSError,
 )  # fmt: skip
 """What a person's input or machine can cause; the message says what happened and what to do."""
@@ -312,12 +315,10 @@ class Workbench:
         self._lock = threading.Lock()  # of the dictionaries below; held briefly, and nothing is computed under it
         self._decomposing = threading.RLock()  # decompositions are made once
         self._baselines: dict[str, Baseline] = {}
-        self._statistics: dict[str, compression.Statistics] = {}
-        self._decompositions: dict[tuple[str, str], dict[str, low_rank.Decomposition]] = {}
-        self._known_pairs: OrderedDict[str, dict[str, tuple[Tensor, Tensor]]] = OrderedDict()
+        self._recent = Recent(STATISTICS_BYTES)
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._latencies: dict[object, tuple[float, Latency]] = {}
-        self._points: dict[tuple[str, CompressionConfig], tuple[float, int] | None] = {}
+        self._points: dict[str, tuple[float, int] | None] = {}
         self._kept: set[str] = set()
         self._taught: tuple[str, training.Lessons | None] = "", None
         self._listed: tuple[object, list[Point]] = (None, [])
@@ -427,7 +428,7 @@ class Workbench:
 
         Curves ask again and again: the cache is read once, also for what is not in it.
         """
-        place = self.baseline(name).sha256, config
+        place = self._key(self.baseline(name), config, "validation")
         if place not in self._points:
             found = self.known(name, config)
             if found is not None:
@@ -444,13 +445,15 @@ class Workbench:
             return [point for point in self.points() if point.sha256 == sha256]
         stamp = self.store.stamp("point")
         if self._listed[0] != stamp:
-            found = []
+            found: dict[tuple[str, CompressionConfig], Point] = {}
             for key, payload in self.store.all("point"):
                 try:
-                    found.append(Point.from_json(payload.decode()))
+                    point = Point.from_json(payload.decode())
+                    found.pop((point.sha256, point.config), None)  # of what was trained again, the last
+                    found[point.sha256, point.config] = point
                 except (ValueError, KeyError, TypeError):
                     self.store.delete(key)  # written by another version
-            self._listed = stamp, found
+            self._listed = stamp, list(found.values())
         return self._listed[1]
 
     def keep(self, name: str, config: CompressionConfig) -> None:
@@ -462,9 +465,9 @@ class Workbench:
 
     def remove(self, name: str, config: CompressionConfig) -> None:
         """Delete what was measured, trained and exported of a configuration; a person asked for it."""
+        shutil.rmtree(self.export_folder(name, config), ignore_errors=True)
         self.forget(name, config)
         self.store.delete(self._recovery_key(self.baseline(name), config))
-        shutil.rmtree(self.export_folder(name, config), ignore_errors=True)
 
     def forget(self, name: str, config: CompressionConfig) -> None:
         """What was measured of a configuration is measured anew when it is asked for."""
@@ -475,7 +478,7 @@ class Workbench:
                 self.store.delete(each)
             with self._lock:
                 self._results.pop(key, None)
-        self._points.pop((baseline.sha256, config), None)
+                self._points.pop(key, None)
 
     def outline(self, name: str, config: CompressionConfig) -> Outline:
         """What follows from the configuration in closed form, before anything is measured."""
@@ -495,10 +498,11 @@ class Workbench:
         kilobytes = footprint.model_size_kb(sizes, bits, biases)
         return Outline(sum(sizes) + biases, macs, len(sizes) + len(energy), baseline.bytes, kilobytes, energy)
 
-    @staticmethod
-    def _key(baseline: Baseline, config: CompressionConfig, split: SplitName) -> str:
-        about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "data": data.fingerprint()}
-        return key_of("evaluation", split=split, format=FORMAT, **about)
+    def _key(self, baseline: Baseline, config: CompressionConfig, split: SplitName) -> str:
+        """Of a measurement. What was trained is measured anew where the training left something else."""
+        trained = self.store.digest(self._recovery_key(baseline, config)) if config.recovery is not None else None
+        about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "trained": trained}
+        return key_of("evaluation", split=split, methods=reliance.networks(), **about)
 
     def _remembered(self, key: str, baseline: Baseline, config: CompressionConfig, split: SplitName) -> Result | None:
         with self._lock:
@@ -603,7 +607,7 @@ class Workbench:
             if split == "validation":
                 if len(self._points) >= _REMEMBERED_POINTS:
                     self._points.clear()
-                self._points[baseline.sha256, result.config] = result.evaluation.accuracy, result.bytes
+                self._points[key] = result.evaluation.accuracy, result.bytes
             self._results[key] = result
             while len(self._results) > _REMEMBERED:
                 self._results.popitem(last=False)
@@ -644,7 +648,9 @@ class Workbench:
 
     @staticmethod
     def _recovery_key(baseline: Baseline, config: CompressionConfig) -> str:
-        return key_of("recovered", baseline=baseline.sha256, config=json.loads(config.to_json()), data=data.SHA256)
+        recipe = None if config.recovery is None else training.recipe(config.recovery, baseline.model)
+        about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "methods": reliance.networks()}
+        return key_of("recovered", training=None if recipe is None else reliance.trainings(recipe), **about)
 
     def history(self, name: str, config: CompressionConfig) -> list[dict[str, float]] | None:
         """The epochs of a recovery, as `training.Trained` has them; None where it was not trained yet."""
@@ -694,6 +700,7 @@ class Workbench:
 
     def _keep_recovered(self, name: str, config: CompressionConfig, about: dict[str, Any], weights: bytes) -> None:
         about |= {"baseline": name, "config": json.loads(config.to_json())}
+        self.forget(name, config)  # what an earlier training left was measured
         key, payload = self._recovery_key(self.baseline(name), config), json.dumps(about).encode()
         if not self.store.put(key, "recovered", payload, weights, kept=True):
             raise OSError(self.store.problem or "The cache cannot be written.")
@@ -750,24 +757,20 @@ class Workbench:
 
     def statistics(self, baseline: Baseline) -> compression.Statistics:
         """What compression needs of a baseline besides its weights; computed once per baseline, ever."""
-        with self._lock:
-            if baseline.sha256 not in self._statistics:
-                self._statistics[baseline.sha256] = compression.Statistics(
-                    partial(self.decompositions, baseline),
-                    partial(self._moments, baseline),
-                    partial(self._compensations, baseline),
-                    data.load("calibration").inputs,
-                )
-            return self._statistics[baseline.sha256]
+        return compression.Statistics(
+            partial(self.decompositions, baseline),
+            partial(self._moments, baseline),
+            partial(self._compensations, baseline),
+            data.load("calibration").inputs,
+            baseline.sha256,
+            self._recent,
+        )
 
     def _moments(self, baseline: Baseline) -> compression.Moments:
-        """Of the latest baselines in memory: the shipped CNN's are 80 MB."""
         images = data.load("calibration").inputs
         return self._pairs("moments", baseline, lambda: _flat(compression.moments(baseline, images)))
 
     def _compensations(self, baseline: Baseline) -> dict[str, quantization.Compensation]:
-        """The same of what GPTQ needs, 40 MB."""
-
         def make() -> dict[str, Tensor]:
             return _flat(compression.compensations(self._moments(baseline)))
 
@@ -778,16 +781,14 @@ class Workbench:
         self, kind: str, baseline: Baseline, make: Callable[[], dict[str, Tensor]]
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Two tensors by layer that only the baseline and the calibration images decide."""
-        key = key_of(kind, baseline=baseline.sha256, images=data.load("calibration").fingerprint)
+        key = key_of(kind, baseline=baseline.sha256, methods=reliance.networks())
+
+        def pairs() -> dict[str, tuple[Tensor, Tensor]]:
+            tensors = self._tensors(kind, key, make)
+            return {layer.name: (tensors[f"{layer.name}.0"], tensors[f"{layer.name}.1"]) for layer in baseline.layers}
+
         with self._decomposing:
-            if key not in self._known_pairs:
-                tensors = self._tensors(kind, key, make)
-                while len(self._known_pairs) >= _REMEMBERED_PAIRS:
-                    self._known_pairs.popitem(last=False)
-                self._known_pairs[key] = {
-                    layer.name: (tensors[f"{layer.name}.0"], tensors[f"{layer.name}.1"]) for layer in baseline.layers
-                }
-            return self._known_pairs[key]
+            return self._recent.made(key, pairs)
 
     def _tensors(self, kind: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """From the cache, else made and kept there."""
@@ -800,15 +801,12 @@ class Workbench:
 
     def decompositions(self, baseline: Baseline, method: LowRankMethod) -> dict[str, low_rank.Decomposition]:
         """By layer; from memory or the cache where they were made before."""
-        place = baseline.sha256, method
         with self._decomposing:
-            if place not in self._decompositions:
-                self._decompositions[place] = self._decompose(baseline, method)
-            return self._decompositions[place]
+            place = "decompositions", baseline.sha256, method
+            return self._recent.made(place, lambda: self._decompose(baseline, method))
 
     def _decompose(self, baseline: Baseline, method: LowRankMethod) -> dict[str, low_rank.Decomposition]:
-        images = data.load("calibration")
-        key = key_of("decomposition", baseline=baseline.sha256, method=method, images=images.fingerprint)
+        key = key_of("decomposition", baseline=baseline.sha256, method=method, methods=reliance.networks())
         known = partial(self._moments, baseline)
         tensors = self._tensors("decompositions", key, lambda: _flat(compression.decompose(baseline, method, known)))
         parts = range(len(low_rank.Decomposition._fields))
@@ -1041,8 +1039,7 @@ class Workbench:
 
     def export_folder(self, name: str, config: CompressionConfig) -> Path:
         """Where the page keeps the export of a configuration."""
-        key = key_of("export", format=FORMAT, baseline=self.baseline(name).sha256, config=json.loads(config.to_json()))
-        return self.cache / "exports" / key[:16]
+        return self.cache / "exports" / self._key(self.baseline(name), config, "test")[:16]
 
 
 def source(path: str) -> str:

@@ -305,7 +305,7 @@ class Laboratory(NamedTuple):
 def _experiments(folder: Path, network: bytes) -> None:
     bench, kinds, found = Workbench(folder / "cache"), assignment.KINDS, {}
     name = bench.load_file(network, "small")
-    about = {"rung": "+ GPTQ", "activations": 8, "epochs": 2, "allowance": 0.05, "layer": "fc2"}
+    about = {"rung": "+ clipping", "activations": 8, "epochs": 2, "allowance": 0.05, "layer": "fc2"}
     order = {"sparsity": 0.8, "bits": 3, "share": 0.25}
     with pytest.MonkeyPatch.context() as patch:
         train_on_few(patch)

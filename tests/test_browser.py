@@ -136,7 +136,7 @@ def test_every_chart_of_every_page_is_drawn(page: Any, address: str) -> None:
         ("compare", 2),
         ("export", 2),
     ):
-        page.goto(f"{address}/{name}?baseline=cnn&sparsity=0.5&bits=8")
+        page.goto(f"{address}/{name}?baseline=mlp&sparsity=0.5&bits=8")
         metric(page, "Time/image").wait_for()
         settled(page)
         page.wait_for_function(DRAWN, arg=charts)
@@ -283,9 +283,9 @@ def test_a_search_grows_the_front_and_leaves_the_file_that_it_promised(page: Any
     known.wait_for()
     before = int(known.inner_text().split()[0])
     minutes = page.get_by_role("spinbutton", name="Minutes")
-    minutes.fill("1")
+    minutes.fill("0.5")
     minutes.press("Enter")
-    page.get_by_role("button", name="Find the smallest file: 1 minute").click()
+    page.get_by_role("button", name="Find the smallest file: 0.5 minutes").click()
     page.get_by_text("best so far").wait_for(timeout=120_000)
     assert page.get_by_role("button", name="Stop").count()
     page.get_by_text("confirmed on the 10,000 test images").wait_for(timeout=300_000)

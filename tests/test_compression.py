@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import compression, data, inference, low_rank, pruning, quantization
+from core import compression, data, evaluation, inference, low_rank, pruning, quantization
 from core.compression import CompressedNetwork, Statistics, apply_pruning, check_sparsity, compress, quantize_model
 from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig, LowRankMethod
-from core.models import Baseline, Layer, propagate
+from core.models import Baseline, Layer, Overflow, propagate
+from core.recent import Recent
 from core.stored import StoredNetwork
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
@@ -241,6 +242,19 @@ def test_a_configuration_of_another_network_is_refused(
     assert all(part in str(refused.value) for part in named)
 
 
+@pytest.mark.parametrize("config", [
+    CompressionConfig(bits=4, rounding="gptq"), CompressionConfig(bits=3, bias_correction=True),
+    CompressionConfig(rank_share=0.3, low_rank_method="whitened"), CompressionConfig(),
+])  # fmt: skip
+def test_weights_that_are_too_large_for_float32_are_said(
+    baseline: Baseline, images: Tensor, config: CompressionConfig
+) -> None:
+    large = Baseline("large", {name: own * 1e30 for name, own in baseline.tensors.items()})
+    split = data.load("validation")
+    with pytest.raises(Overflow, match="too large for float32"):
+        evaluation.evaluate(frozen(large, config, statistics_of(large, images)), split)
+
+
 # The course's functions, one by one.
 
 
@@ -358,10 +372,8 @@ def test_the_ranges_of_activations_are_remembered_across_bit_widths(
     assert len(measured) == 3
 
 
-def test_remembered_ranges_are_those_that_would_be_measured(
-    baseline: Baseline, statistics: Statistics, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compression, "REMEMBERED_RANGES", 2)
+def test_remembered_ranges_are_those_that_would_be_measured(baseline: Baseline, statistics: Statistics) -> None:
+    statistics = replace(statistics, recent=Recent(200))
     configs = [CompressionConfig(sparsity=share) for share in (0.1, 0.5, 0.9, 0.1, 0.9, 0.9, 0.5)]
     for config in configs:
         network = compress(baseline, config, statistics)

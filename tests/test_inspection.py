@@ -93,8 +93,10 @@ def test_by_hand_is_the_same_as_the_operation() -> None:
     rebuilt = quantization.linear_dequantize(torch.tensor(codes), torch.tensor(scale), torch.tensor(zero_point))
     assert near == pytest.approx(rebuilt.numpy(), abs=1e-6)
     assert np.abs(near - weight).max() <= scale.max()
-    pruned = inspection.prune_by_hand(weight, "magnitude", 0.5)[1]
-    assert (pruned == 0).sum() == 3
+    rms = np.array([0.01, 3.0, 1.0])
+    for score, gone in (("magnitude", [3, 4, 5]), ("lamp", [3, 4, 5]), ("activation", [0, 3, 5])):
+        _, pruned, kept = inspection.prune_by_hand(weight, score, 0.5, rms)  # type: ignore[arg-type]
+        assert np.flatnonzero(~kept).tolist() == np.flatnonzero(pruned == 0).tolist() == gone
 
 
 def test_a_trained_network_is_shown_as_it_was_trained(

@@ -14,13 +14,23 @@ from typing import Any
 import pytest
 import safetensors.torch
 import streamlit as st
-from conftest import CourseReport, Laboratory, copied, leave_result, random_tensors, train_on_few
+from conftest import (
+    MLP_SHAPES,
+    CourseReport,
+    Laboratory,
+    configurations,
+    copied,
+    leave_result,
+    random_tensors,
+    train_on_few,
+)
 from filelock import FileLock
+from hypothesis import HealthCheck, given, settings, strategies
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from core import assignment, data, jobs, models, reproduce, tuning, turns
-from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, RecoveryConfig
+from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, RecoveryConfig, to_query
 from core.evaluation import Estimate
 from core.front import SEARCH, Goal, pareto
 from core.models import Baseline
@@ -29,6 +39,7 @@ from pages.parts import board, controls, curves, figures, live, state
 from pages.parts.presets import PRESETS
 
 PROJECT = Path(__file__).resolve().parent.parent
+FIXTURES = HealthCheck.function_scoped_fixture
 PAGES = ["baseline", "spectrum", "explore", "pruning", "quantization", "combination", "report", "compare", "export"]
 
 
@@ -133,6 +144,15 @@ def test_every_page_opens_for_a_network_of_one_layer(page: str, empty_cache: Pat
     assert not app.error
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "report"])  # which is about its own baseline
+def test_a_network_whose_outputs_are_no_numbers_is_refused_in_words(page: str, empty_cache: Path) -> None:
+    tensors = {name: own * 1e30 for name, own in random_tensors(MLP_SHAPES).items()}
+    name = Workbench(empty_cache).add_baseline(Baseline("large", tensors), "large", "loaded")
+    for query in ({"bits": "4", "rounding": "gptq"}, {"rank": "0.2", "method": "whitened"}):
+        app = opened(page, baseline=name, **query)
+        assert "too large for float32" in app.error[0].value
+
+
 def test_activations_follow_the_weights_or_keep_bits_of_their_own() -> None:
     app = opened(baseline="mlp", bits="4", activations="4")
     assert app.toggle(key="w_activations").value
@@ -177,6 +197,29 @@ def test_a_link_reopens_the_same_state_on_every_page() -> None:
         app = opened(page, baseline="mlp", **{"fc2.rank": "102"})
         assert metrics(app)["Parameters"] == "774,666"
         assert choice(app).config.layer("fc2").rank == 102
+
+
+@settings(max_examples=12, suppress_health_check=[*settings.default.suppress_health_check, FIXTURES])
+@given(draw=strategies.data())
+def test_every_legal_configuration_can_be_drawn(empty_cache: Path, mlp: Baseline, draw: strategies.DataObject) -> None:
+    """Also one that no slider reaches: the edges of every setting, by the link, with every box open."""
+    name = Workbench(empty_cache).add_baseline(mlp, "small", "loaded")
+    config = draw.draw(configurations(mlp))
+    edge = {"rank_share": 0.004, "channel_share": 0.004, "sparsity": 0.0004}
+    config = replace(config, **{key: own for key, own in edge.items() if draw.draw(strategies.booleans())})
+    app = AppTest.from_file(str(PROJECT / "streamlit_app.py"), default_timeout=120)
+    for key, text in {"baseline": name, **to_query(config)}.items():
+        app.query_params[key] = text
+    for box in ("w_by_layer", "w_finer", "w_training"):
+        app.session_state[box] = True
+    app.run()
+    assert not app.exception
+    assert not app.error
+    assert choice(app).config == config
+    for page in ("quantization", "pruning"):
+        app.switch_page(f"pages/{page}.py").run()
+        assert not app.exception
+    assert choice(app).config == config, "who only looks changes nothing"
 
 
 def test_bad_values_in_a_link_fall_back_and_say_so() -> None:
@@ -826,8 +869,18 @@ def test_a_matrix_is_pruned_by_hand() -> None:
     app = opened("pruning", baseline="mlp")
     app.slider(key="hand_sparsity").set_value(25).run()
     assert any("= 4 weights go" in caption.value for caption in app.caption)
+    assert not any("root mean square" in caption.value for caption in app.caption)
     product = next(table.value for table in app.dataframe if list(table.value.columns) == list("abcd"))
     assert product.shape == (4, 4)
+
+
+def test_by_hand_a_weight_that_meets_nothing_goes_first() -> None:
+    app = opened("pruning", baseline="mlp", score="activation")
+    app.slider(key="hand_sparsity").set_value(25).run()
+    _, scores, *_ = (table.value for table in app.dataframe if list(table.value.columns) == list("abcd"))
+    assert not scores["d"].any()
+    assert scores["c"].tolist() == pytest.approx([0.8, 0.04, 0.5, 1.6])
+    assert any("a 1, b 0.3, c 2, d 0." in caption.value for caption in app.caption)
 
 
 def test_channels_are_controls_that_go_into_the_choice_and_fit_any_baseline() -> None:
@@ -911,7 +964,7 @@ def test_a_new_cache_is_filled_with_each_technique_alone(empty_cache: Path, wish
     for _ in range(240):
         if not board.missing("mlp"):
             break
-        time.sleep(0.25)
+        time.sleep(0.5)
         app.run()
     app.run()
     assert set(shown_points(app)["by"]) == {"baseline", "channels", "low rank", "pruning", "bits"}

@@ -158,7 +158,7 @@ def searched(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
     with pytest.MonkeyPatch.context() as patch:
         train_on_few(patch, FEW)
         read_here(patch)
-        found = run(bench, small, GOAL, 0.5, progress=said.append)
+        found = run(bench, small, GOAL, 0.35, progress=said.append)
         counted = counts_of(bench, small)
         again = run(bench, small, GOAL, 0.2)
     yield {"bench": bench, "found": found, "again": again, "said": said, "counted": counted}

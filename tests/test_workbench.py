@@ -370,6 +370,47 @@ def test_an_outline_says_what_the_result_will(
         assert outline.energy[layer] == pytest.approx((values[:rank] ** 2).sum() / (values**2).sum(), abs=1e-4)
 
 
+def test_eight_threads_get_nothing_but_right_answers(
+    bench: Workbench, mlp: Baseline, cnn: Baseline, tmp_path: Path
+) -> None:
+    """However little is remembered: of two baselines, whatever each of them is asked for."""
+    bench._recent.limit = 20_000
+    names = [bench.add_baseline(baseline, "small", "loaded") for baseline in (mlp, cnn)]
+    asked = [
+        (name, CompressionConfig(low_rank_method=method, rank_share=share, sparsity=sparsity, **more))  # type: ignore[arg-type]
+        for name in names
+        for method, share in (("svd", 0.4), ("whitened", 0.3), ("svd", None))
+        for sparsity in (None, 0.6)
+        for more in (
+            {"bits": 3, "rounding": "gptq", "bias_correction": True, "activation_bits": 4},
+            {"bits": 4, "clip": "mse", "activation_bits": 3, "channel_share": 0.5},
+        )
+    ]
+    alone = Workbench(tmp_path / "alone")
+    for baseline in (mlp, cnn):
+        alone.add_baseline(baseline, "small", "loaded")
+    right = [[own.content for own in alone.network(*each).layers] for each in asked]
+    wrong: list[object] = []
+
+    def ask(thread: int) -> None:
+        for place in random.Random(thread).sample(range(len(asked)), 6):
+            name, config = asked[place]
+            try:
+                found = [own.content for own in bench.network(name, config).layers]
+                if found != right[place] or bench.outline(name, config) != alone.outline(name, config):
+                    wrong.append(asked[place])
+            except Exception as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not wrong, wrong[:3]
+    assert bench._recent.bytes <= 20_000 or len(bench._recent._entries) == 1
+
+
 def test_wishes_fill_the_cache(bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.evaluate(small, SOME)
     wished = [replace(SOME, bits=bits) for bits in (5, 6, 7)]

@@ -359,7 +359,7 @@ def _slider(
     change: Callable[[float], dict[str, Any]],
     step: float = 1,
 ) -> None:
-    key = state.keep_widget(key, type(low)(value))
+    key = state.keep_widget(key, min(max(type(low)(value), low), high))  # a link may say less than a slider can show
     st.slider(
         label,
         low,

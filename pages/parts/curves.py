@@ -58,9 +58,9 @@ def of_network(config: CompressionConfig) -> dict[str, Curve]:
         Position(i, _bits_words(label), replace(config, **controls.bits_settings(config, label, alike)))
         for i, label in enumerate(controls.BIT_CHOICES)
     ]
-    rank_now = controls.ALL if config.rank_share is None else config.rank_share * 100
+    rank_now = controls.ALL if config.rank_share is None else max(1, config.rank_share * 100)
     bits_now = controls.BIT_CHOICES.index(config.bits or controls.FLOAT)
-    width_now = controls.ALL if config.channel_share is None else config.channel_share * 100
+    width_now = controls.ALL if config.channel_share is None else max(1, config.channel_share * 100)
     return {
         "rank": Curve("rank", "rank kept", ranks, 1, controls.ALL, rank_now),
         "sparsity": Curve("sparsity", "sparsity", sparsities, 0, 100, (config.sparsity or 0) * 100),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -32,6 +33,8 @@ epochs of training afterwards."""
 HELP_ALLOWANCE = "How many points of accuracy may be lost on the 5,000 validation images."
 HELP_EPOCHS = "Of the training in which iterative pruning happens: 60 % of it prunes, the rest only trains."
 START = [[0.9, -0.1, 0.4, 0.05], [-0.3, 0.7, -0.02, 0.2], [0.15, -0.6, 0.25, -0.45], [0.01, 0.35, -0.8, 0.5]]
+INPUTS = (1.0, 0.3, 2.0, 0.0)
+"""sqrt(E[x^2]) of the columns of the small matrix: a large weight that meets nothing goes first."""
 DURATION = "Seven minutes for the CNN, one after the other. What was run before is there at once."
 
 
@@ -60,7 +63,8 @@ def by_hand() -> None:
         st.caption("W, yours to change")
         frame = pd.DataFrame(START, columns=list("abcd"))
         given = st.data_editor(frame, hide_index=True, key="hand_weights", width="stretch").fillna(0.0)
-    scores, left_over, kept = inspection.prune_by_hand(given.to_numpy(float), state.current().config.score, share / 100)
+    score = state.current().config.score
+    scores, left_over, kept = inspection.prune_by_hand(given.to_numpy(float), score, share / 100, np.array(INPUTS))
     for place, title, shown in ((middle, "score", scores), (right, "W · mask", left_over)):
         with place:
             st.caption(title)
@@ -68,7 +72,9 @@ def by_hand() -> None:
             styled = styled.apply(lambda _: pd.DataFrame(kept, columns=list("abcd")).map(_ink), axis=None)
             st.dataframe(styled, hide_index=True, width="stretch", alt=f"The small matrix: {title}")
     gone = int((~kept).sum())
-    st.caption(f"round({share / 100:g} · {kept.size}) = {gone} weights go, those in grey.")
+    met = ", ".join(f"{name} {size:g}" for name, size in zip("abcd", INPUTS, strict=True))
+    inputs = f" The root mean square of what each column meets: {met}." if score == "activation" else ""
+    st.caption(f"round({share / 100:g} · {kept.size}) = {gone} weights go, those in grey.{inputs}")
 
 
 def _ink(kept: bool) -> str:

@@ -38,7 +38,7 @@ def controls() -> tuple[Goal, float]:
             lost = st.number_input("Allowance, pp", 0.0, 20.0, 1.0, 0.1, key="w_goal_allowance", help=HELP_ALLOWANCE)
             allowance = round(float(lost) / 100, 6)
         most = float(MOST_MINUTES)
-        minutes = st.number_input("Minutes", 1.0, most, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES)
+        minutes = st.number_input("Minutes", 0.5, most, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES)
         used = st.pills(
             "May use", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_goal_techniques",
             help=HELP_TECHNIQUES,

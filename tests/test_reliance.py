@@ -1,0 +1,171 @@
+"""A result under a key is never another's: whatever a result relies on changes its key."""
+
+import ast
+import dataclasses
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import pytest
+from conftest import train_on_few
+
+from core import (
+    channels,
+    coding,
+    compression,
+    config,
+    inference,
+    low_rank,
+    packed,
+    pruning,
+    quantization,
+    reliance,
+    stored,
+    training,
+)  # fmt: skip
+from core.config import CompressionConfig, LayerConfig, RecoveryConfig, TrainingConfig
+from core.models import Baseline
+from core.portable import loader
+from core.workbench import Workbench
+
+METHODS = [
+    low_rank, pruning, quantization, channels, compression, inference, stored, coding, packed, loader, training
+]  # fmt: skip
+HARMLESS = {
+    "core.quantization.BLOCK": "the same sums, some columns at a time",
+    "core.compression.REMEMBERED_BYTES": "what is kept in memory",
+    "core.inference.CHUNK": "the same answers, some images at a time",
+    "core.inference.OPSET": "the same operations by another name",
+    "core.inference.IR_VERSION": "the same file in another version",
+    "core.inference.ERRORS": "what is said of layers that do not fit",
+    "core.inference.IMAGE": "the images themselves are in the key",
+    "core.packed.KINDS": "words of the ledger",
+    "core.portable.loader.FREE": "what is refused",
+    "core.portable.loader.EACH": "what is refused",
+    "core.training.REPORT_SECONDS": "how often something is said",
+}
+RECIPE = TrainingConfig("cnn", 3)
+
+
+def constants(module: ModuleType) -> list[str]:
+    """Names of the values that a module gives itself."""
+    statements = [own for own in ast.parse(inspect.getsource(module)).body if isinstance(own, ast.Assign)]
+    targets = [own for each in statements for target in each.targets for own in ast.walk(target)]
+    names = [own.id for own in targets if isinstance(own, ast.Name)]
+    return [name for name in dict.fromkeys(names) if name.isupper() and name in vars(module)]
+
+
+def other(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return value[:-1]
+    return value + (b"!" if isinstance(value, bytes) else "!" if isinstance(value, str) else 1)
+
+
+PLACES = [(module, name) for module in METHODS for name in constants(module)]
+
+
+def test_there_are_constants() -> None:
+    known = {f"{module.__name__}.{name}" for module, name in PLACES}
+    assert len(known) > 25
+    assert set(HARMLESS) <= known
+
+
+@pytest.mark.parametrize(("module", "name"), PLACES, ids=lambda own: getattr(own, "__name__", own))
+def test_a_constant_that_is_changed_changes_the_keys(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
+) -> None:
+    if f"{module.__name__}.{name}" in HARMLESS:
+        return
+    before = reliance.networks(), reliance.trainings(RECIPE)
+    monkeypatch.setattr(module, name, other(vars(module)[name]))
+    assert (reliance.networks(), reliance.trainings(RECIPE)) != before, (
+        "name it in core.reliance, or why it is harmless"
+    )
+
+
+def changed(record: Any) -> list[Any]:
+    """The record with each of its fields changed, one at a time."""
+    found = []
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        tried = [True, False, 2, 3, 0.25, 0.5, *CHOICES.get(field.name, ())]
+        for own in tried:
+            try:
+                made = replace(record, **{field.name: own})
+            except (TypeError, ValueError):
+                continue
+            if getattr(made, field.name) != value:
+                found.append(made)
+                break
+        else:
+            raise AssertionError(f"no other value of {field.name} is known here")
+    return found
+
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "layers": ({"fc1": LayerConfig(bits=5)},),
+    "recovery": (RecoveryConfig(epochs=2),),
+    **{
+        name: get_args(getattr(config, kind))
+        for name, kind in {
+            "channel_score": "ChannelScore", "low_rank_method": "LowRankMethod", "score": "Score", "scope": "Scope",
+            "granularity": "Granularity", "symmetry": "Symmetry", "clip": "Clip", "rounding": "Rounding",
+            "model": "Model", "optimizer": "Optimizer", "schedule": "Schedule",
+        }.items()
+    },
+}  # fmt: skip
+
+
+def test_every_field_of_a_configuration_is_in_the_key_of_what_is_measured(bench: Workbench, mlp: Baseline) -> None:
+    whole = CompressionConfig(sparsity=0.5, recovery=RecoveryConfig(epochs=4, schedule="iterative"))
+    configs = [whole, *changed(replace(whole, recovery=None)), replace(whole, recovery=None)]
+    configs += [replace(whole, recovery=own) for own in changed(RecoveryConfig(epochs=4))]
+    configs += [replace(whole, layers={"fc1": own}) for own in changed(LayerConfig())]
+    configs += [replace(whole, layers={"fc2": own}) for own in changed(LayerConfig())]
+    configs = list(dict.fromkeys(configs))
+    assert len(configs) > 25
+    for key in (lambda own: bench._key(mlp, own, "validation"), lambda own: bench._recovery_key(mlp, own)):
+        assert len({key(own) for own in configs}) == len(configs)
+    assert len({bench._key(mlp, whole, split) for split in ("validation", "test")}) == 2  # type: ignore[arg-type]
+
+
+def test_every_field_of_a_recipe_is_in_the_key_of_what_is_trained(
+    bench: Workbench, mlp: Baseline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of what a person does not choose."""
+    asked = CompressionConfig(recovery=RecoveryConfig(epochs=4))
+    own = training.recipe(RecoveryConfig(epochs=4), "mlp")
+    keys = {bench._recovery_key(mlp, asked)}
+    recipes = changed(own)
+    for recipe in recipes:
+        monkeypatch.setattr(training, "recipe", lambda *rest, recipe=recipe: recipe)
+        keys.add(bench._recovery_key(mlp, asked))
+    assert len(keys) == len(recipes) + 1 == len(dataclasses.fields(TrainingConfig)) + 1
+
+
+def test_a_network_that_is_trained_again_is_measured_again(
+    bench: Workbench, mlp: Baseline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other tensors in the place of those that were measured, left by whatever process."""
+    name = bench.add_baseline(mlp, "small", "loaded")
+    asked = CompressionConfig(sparsity=0.5, recovery=RecoveryConfig(epochs=1, learning_rate=0.01))
+    train_on_few(monkeypatch)
+    bench.recover(name, asked)
+    before = bench.evaluate(name, asked)
+    bench.export(name, asked, bench.export_folder(name, asked), ("packed",))
+    assert bench.exported(name, asked) is not None
+    elsewhere = Workbench(tmp_path / "elsewhere")
+    elsewhere.add_baseline(mlp, "small", "loaded")
+    train_on_few(monkeypatch, 512)
+    elsewhere.recover(name, asked)
+    found = elsewhere.store.get(elsewhere._recovery_key(mlp, asked))
+    assert found is not None
+    bench.store.put(bench._recovery_key(mlp, asked), "recovered", found.payload, found.weights, kept=True)
+    for later in (bench, Workbench(bench.cache)):
+        after = later.evaluate(name, asked)
+        assert after.evaluation.loss == elsewhere.evaluate(name, asked).evaluation.loss != before.evaluation.loss
+        assert later.exported(name, asked) is None, "an export of other weights"
+    assert [point.loss for point in bench.points() if point.config == asked] == [after.evaluation.loss]
+    elsewhere.turns.close()
