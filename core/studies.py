@@ -77,10 +77,27 @@ def connect(url: str) -> RDBStorage:
         raise
     except ImportError as error:
         raise StorageError(
-            f"The storage needs a driver that is not installed ({error}): install it with pip."
+            f"The storage needs a driver that is not installed ({error}): install it with pip.{_instead(url)}"
         ) from None
     except (SQLAlchemyError, optuna.exceptions.OptunaError, ValueError, RuntimeError, OSError) as error:
-        raise StorageError(_reason(error)) from None
+        raise StorageError(f"{_reason(error).rstrip('.')}.{_instead(url)}") from None
+
+
+DRIVERS = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+}
+"""What people write -> what names a driver that is tested."""
+
+
+def _instead(url: str) -> str:
+    """What to write in the place of a URL that is often meant otherwise, or ""; never the URL's password."""
+    scheme, found, _ = url.partition("://")
+    if not found:
+        return f" Write sqlite:///{scheme.removeprefix('sqlite:').lstrip('/')} for a file." if "@" not in url else ""
+    return f" Write {DRIVERS[scheme]}:// in the place of {scheme}://." if scheme in DRIVERS else ""
 
 
 def open_study(

@@ -347,7 +347,22 @@ def test_a_state_dict_of_ones_own_becomes_a_baseline(run: Run, tmp_path: Path, w
     torch.save({"state_dict": state, "epoch": 3} if wrapped else state, tmp_path / "theirs.pt")
     answer = run("import", tmp_path / "theirs.pt", "--out", tmp_path / "ours.safetensors")
     assert (answer["model"], answer["parameters"]) == ("mlp", 784 * 9 + 9 + 9 * 10 + 10)
-    assert run("evaluate", "--baseline", tmp_path / "ours.safetensors")["parameters"] == answer["parameters"]
+    measured = run("evaluate", "--baseline", tmp_path / "ours.safetensors")
+    assert (measured["parameters"], measured["accuracy"]) == (answer["parameters"], answer["accuracy"])
+    assert (answer["mean"], answer["deviation"]) == (data.MEAN, data.DEVIATION), "the input scaling that is assumed"
+
+
+def test_an_import_writes_over_no_input_and_nothing_that_no_command_opens(complaint: Run, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.safetensors"
+    torch.save(theirs().state_dict(), path)
+    content = path.read_bytes()
+    (tmp_path / "other.safetensors").symlink_to(path)
+    for out in (path, tmp_path / "other.safetensors", tmp_path / ".." / tmp_path.name / path.name):
+        assert "another file" in complaint("import", path, "--out", out)
+    for out in ("ours", "ours.pt", "ours.safetensor"):
+        assert ".safetensors" in complaint("import", path, "--out", tmp_path / out)
+    assert path.read_bytes() == content
+    assert {own.name for own in tmp_path.iterdir()} == {"theirs.safetensors", "other.safetensors"}
 
 
 class Attack:

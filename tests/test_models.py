@@ -271,6 +271,93 @@ def test_a_state_dict_of_other_names_and_widths_folds_to_the_same_network(module
     torch.testing.assert_close(ours(baseline, x), module(x), rtol=1e-3, atol=1e-3)
 
 
+class Apart(nn.Module):
+    """Layers and normalizations under names of their own, declared in whatever order; norms before the activation."""
+
+    def __init__(self, norms_first: bool = False) -> None:
+        super().__init__()
+        norms = {"bn1": nn.BatchNorm2d(6), "bn2": nn.BatchNorm2d(7)}
+        layers = {
+            "conv1": nn.Conv2d(1, 6, 3, padding=1),
+            "conv2": nn.Conv2d(6, 7, 3, padding=1),
+            "fc1": nn.Linear(7 * 49, 11),
+            "fc2": nn.Linear(11, 10),
+        }
+        for name, own in ((norms | layers) if norms_first else (layers | norms)).items():
+            self.add_module(name, own)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2)):
+            x = F.max_pool2d(F.relu(norm(conv(x))), 2)
+        return self.fc2(F.relu(self.fc1(x.flatten(1))))
+
+
+class Deep(nn.Module):
+    """A sequence of more than ten: sorted by their names its layers come as 1, 11, 3, 5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        hidden = [own for _ in range(5) for own in (nn.ReLU(), nn.Linear(12, 12))]
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(784, 12), *hidden, nn.ReLU())
+        self.out = nn.Linear(12, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.body(x))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [Apart(), Apart(norms_first=True), Deep(), foreign_cnn()],
+    ids=["apart", "norms first", "deep", "sequence"],
+)
+@pytest.mark.parametrize("in_order", [False, True])
+@torch.no_grad()
+def test_the_order_of_the_keys_changes_nothing_that_names_and_numbers_say(module: nn.Module, in_order: bool) -> None:
+    """Some tools sort them."""
+    module.eval()
+    random_batch_norms(module)
+    state = module.state_dict()
+    state = state if in_order else {key: state[key] for key in sorted(state)}
+    x = torch.randn(8, 1, 28, 28)
+    torch.testing.assert_close(ours(Baseline("theirs", models.fold(state)), x), module(x), rtol=1e-3, atol=1e-3)
+
+
+def test_a_normalization_after_the_activation_is_refused() -> None:
+    after = nn.Sequential(nn.Flatten(), nn.Linear(784, 9), nn.ReLU(), nn.BatchNorm1d(9), nn.Linear(9, 10))
+    with pytest.raises(BaselineError, match=r"3 is a batch normalization, and something stands between 1 and it"):
+        models.fold(after.state_dict())
+
+
+def test_a_normalization_that_could_belong_to_two_layers_is_refused() -> None:
+    state = nn.ModuleDict(
+        {"a": nn.Linear(784, 9), "b": nn.Linear(9, 9), "n": nn.BatchNorm1d(9), "m": nn.BatchNorm1d(9)}
+    )
+    with pytest.raises(BaselineError, match="nothing says of which layer"):
+        models.fold(state.state_dict())
+
+
+BESIDE = {
+    "a mask": {"1.mask": torch.ones(9, 784)},
+    "a pruned bias": {"1.bias_orig": torch.zeros(9), "1.bias_mask": torch.ones(9)},
+    "steps of eight bits": {"1.SCB": torch.ones(9)},
+    "an adapter": {"1.lora_A": torch.zeros(2, 784), "1.lora_B": torch.zeros(9, 2)},
+    "beside a normalization": {"2.mask": torch.ones(9)},
+}
+
+
+@pytest.mark.parametrize("more", BESIDE.values(), ids=BESIDE)
+def test_what_stands_beside_a_weight_is_refused_by_its_name(more: dict[str, Tensor]) -> None:
+    with pytest.raises(BaselineError, match=r"stands beside a weight") as refused:
+        models.fold(foreign_mlp().state_dict() | more)
+    assert any(key in str(refused.value) for key in more)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int64])
+def test_whole_numbers_are_no_weights(kind: torch.dtype) -> None:
+    with pytest.raises(BaselineError, match=r"1\.weight holds whole numbers \(torch\.u?int\d+\)"):
+        models.fold(foreign_mlp().state_dict() | {"1.weight": torch.ones(9, 784, dtype=kind)})
+
+
 def test_a_state_dict_in_half_precision_folds_to_float32() -> None:
     tensors = models.fold(foreign_mlp().half().state_dict())
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}

@@ -266,7 +266,13 @@ def test_a_damaged_study_is_set_aside_and_begun_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ("nonsense", "cannot be used"),
+        ("nonsense", "cannot be used.*Write sqlite:///nonsense for a file"),
+        ("study.db", "Write sqlite:///study.db for a file"),
+        ("sqlite:study.db", "Write sqlite:///study.db for a file"),
+        ("somebody:secret@nowhere", "cannot be used"),
+        ("postgres://somebody:secret@127.0.0.1:1/studies", r"Write postgresql\+psycopg:// in the place of postgres://"),
+        ("mysql://somebody:secret@127.0.0.1:1/studies", r"Write mysql\+pymysql:// in the place of mysql://"),
+        ("mariadb://somebody:secret@127.0.0.1:1/studies", r"Write mysql\+pymysql:// in the place of mariadb://"),
         ("nonsense://somebody:secret@nowhere/studies", "cannot be used"),
         ("postgresql://somebody:secret@127.0.0.1:1/studies", "driver|cannot be used"),
         ("sqlite:////proc/nothing/studies.sqlite", "cannot be"),
