@@ -1046,6 +1046,25 @@ def test_a_point_is_opened_exported_pinned_compared_and_deleted(own_cache: Path,
     bench.turns.close()
 
 
+def test_who_deletes_what_was_trained_is_told_so(
+    empty_cache: Path, taught: Path, nothing_by_itself: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_on_few(monkeypatch, 512)
+    bench, own = Workbench(empty_cache), CompressionConfig(bits=3, recovery=RecoveryConfig(1, 0.01))
+    name = bench.load_file(taught.read_bytes(), "small")
+    bench.recover(name, own)
+    bench.evaluate(name, own)
+    app = opened("compare", baseline=name)
+    app.session_state["picked"] = state.Choice(name, own)
+    app.run()
+    assert any("Its training is lost, too." in text.value for text in app.markdown)
+    assert any("brings it back" in text.value for text in app.caption)
+    app.button(key="delete_point").click().run()
+    assert bench.history(name, own) is None
+    assert own not in [point.config for point in bench.points()]
+    bench.turns.close()
+
+
 def searching(cache: Path, minutes: float = 10.0, **ends: Any) -> Path:
     """A search as its job's process leaves it; the job's folder."""
     request = {"kind": SEARCH, "baseline": "mlp", "goal": Goal(0.01).to_request(), "minutes": minutes}

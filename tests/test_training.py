@@ -94,6 +94,19 @@ def test_the_same_seed_trains_the_same_network_and_another_seed_another(
     assert train(replace(recipe, seed=1), training_images, held_out).sha256 != once.sha256
 
 
+def test_a_long_epoch_says_how_far_it_is(
+    training_images: Split, held_out: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "REPORT_SECONDS", 0.0)
+    said: list[dict[str, Any]] = []
+    recipe = replace(QUICK["mlp"], epochs=2)
+    train(recipe, training_images, held_out, progress=said.append)
+    within = [event for event in said if "figures" not in event]
+    assert [event["epoch"] for event in within] == [1] * 15 + [2] * 15, "a thousand images, 64 at a time"
+    assert [event["done"] for event in said] == sorted(event["done"] for event in said)
+    assert within[0]["done"] == pytest.approx(1 / 30)
+
+
 def test_training_leaves_the_callers_random_numbers_alone(training_images: Split, held_out: Split) -> None:
     state = torch.get_rng_state()
     train(replace(QUICK["mlp"], epochs=1), training_images, held_out)

@@ -11,6 +11,7 @@ from conftest import train_on_few
 from core import low_rank, tuning
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig, Score
 from core.jobs import Cancelled
+from core.models import Baseline
 from core.workbench import Workbench
 
 
@@ -139,3 +140,15 @@ def test_a_search_that_is_cancelled_stops_at_once(bench: Workbench) -> None:
     for kind in (tuning.ALLOCATION, tuning.ONE_SHOT, tuning.SCAN):
         with pytest.raises(Cancelled):
             tuning.KINDS[kind](bench, request, lambda event: None, lambda: True)
+
+
+def test_where_nothing_can_get_smaller_the_walk_ends(
+    bench: Workbench, mlp: Baseline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little was lost by then."""
+    monkeypatch.setattr(tuning, "FAR_ENOUGH", 2.0)
+    name = bench.add_baseline(mlp, "small", "loaded")
+    steps = tuning.allocate_bits(bench, name, CompressionConfig())
+    config = CompressionConfig.from_json(steps[-1]["config"])
+    assert {config.bits_of(layer.name) for layer in mlp.layers} == {2}
+    assert len(steps) == 1 + 6 * len(mlp.layers)

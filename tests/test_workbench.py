@@ -468,7 +468,8 @@ def test_a_cached_result_that_was_edited_is_measured_again(bench: Workbench, sma
 @pytest.mark.parametrize("payload", not_of_this_version())
 def test_a_cached_result_of_another_version_is_measured_again(bench: Workbench, small: str, payload: bytes) -> None:
     honest = bench.evaluate(small, SOME)
-    edit(bench, "payload = ?, sha256 = ?", payload, sha256(payload))
+    for key in bench.store.keys("evaluation"):
+        assert bench.store.put(key, "evaluation", payload), "whole, and another version's"
     again = Workbench(bench.cache).evaluate(small, SOME)
     assert not again.cached
     assert same(honest, again)
@@ -987,6 +988,57 @@ def test_a_network_of_another_machine_is_kept_only_where_it_is_what_it_says(
     assert (small, config) in there.recovered()
     there.turns.close()
     there.store.close()
+
+
+def test_only_the_latest_results_are_remembered_and_the_others_read_again(
+    bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workbench, "_REMEMBERED", 2)
+    configs = [CompressionConfig(bits=bits) for bits in (3, 4, 5)]
+    first = [bench.evaluate(small, config) for config in configs]
+    assert len(bench._results) == 2
+    assert all(same(bench.evaluate(small, config), own) for config, own in zip(configs, first, strict=True))
+    assert all(bench.evaluate(small, config).cached for config in configs)
+
+
+@pytest.mark.usefixtures("few_training_images")
+def test_what_cannot_be_kept_after_a_training_is_said(
+    bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.evaluate(small, SOME)
+    monkeypatch.setattr(bench.store, "put", lambda *entry, **more: False)
+    with pytest.raises(OSError, match="cache cannot be written"):
+        bench.recover(small, RECOVERED)
+    assert bench.history(small, RECOVERED) is None
+
+
+def test_long_work_that_was_done_is_done_again_only_where_its_result_is_gone(
+    bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def submit(request: dict[str, Any]) -> str:
+        """As one whose process has ended at once."""
+        asked.append(request)
+        folder = bench.jobs.root / "job"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "request.json").write_text(json.dumps(request))
+        (folder / "result.json").write_text(json.dumps({"baseline": small, "recovered": small}))
+        return "job"
+
+    monkeypatch.setattr(bench.jobs, "submit", submit)
+    assert bench.submit_training(QUICK) == "job"
+    assert asked == [{"kind": "train", "config": QUICK.to_dict()}]
+    bench.delete_baseline(small)
+    bench.submit_training(QUICK)
+    assert len(asked) == 3, "of the baseline that was trained nothing is left"
+    bench.add_baseline(Baseline("small-mlp", random_tensors(MLP_SHAPES, 1)), "small", "loaded")
+    bench.submit_recovery(small, RECOVERED)
+    assert asked[3:] == [{"kind": "recover", "baseline": small, "config": json.loads(RECOVERED.to_json())}] * 2
+    train_on_few(monkeypatch)
+    bench.recover(small, RECOVERED)
+    bench.submit_recovery(small, RECOVERED)
+    assert len(asked) == 6
 
 
 def test_a_search_is_a_job_that_can_always_go_on(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
