@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -278,7 +279,10 @@ def test_a_damaged_study_is_set_aside_and_begun_anew(tmp_path: Path) -> None:
         ("sqlite:////proc/nothing/studies.sqlite", "cannot be"),
     ],
 )
-def test_a_storage_that_cannot_be_used_says_so_and_tells_no_password(wrong: str, said: str) -> None:
+def test_a_storage_that_cannot_be_used_says_so_and_tells_no_password(
+    monkeypatch: pytest.MonkeyPatch, wrong: str, said: str
+) -> None:
+    monkeypatch.setattr(studies, "time", SimpleNamespace(sleep=lambda seconds: None, time_ns=time.time_ns))
     with pytest.raises(OSError, match=said) as raised:
         studies.open_study(wrong, "own")
     assert "secret" not in str(raised.value)
