@@ -18,6 +18,7 @@ os.environ["COMPRESSION_CACHE"] = tempfile.mkdtemp(prefix="compression-tests-")
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # threads that wait for one another make small networks slower, not faster
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a hundred processes are started: what one has compiled serves all
 
 import numpy as np
 import pytest
@@ -39,6 +40,7 @@ from core.stored import StoredNetwork
 from core.workbench import SHIPPED, Workbench
 
 PROJECT = Path(__file__).resolve().parent.parent
+sys.dont_write_bytecode = False
 
 # No deadline and no complaint about a slow machine; the same examples at every run where a failure blocks others.
 settings.register_profile(
