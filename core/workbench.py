@@ -17,6 +17,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -732,13 +733,16 @@ class Workbench:
         self._keep_recovered(name, config, {"history": history}, weights)
 
     def recovered(self) -> list[tuple[str, CompressionConfig]]:
-        """Baseline and configuration of every network that was trained after compression, the last made first."""
+        """Baseline and configuration of every network that was trained after compression, the last made first; not of
+        one whose baseline is gone, or that relies on what is no longer so."""
         found = []
         for key in self.store.keys("recovered"):
             entry = self.store.get(key, with_weights=False)
             about = json.loads(entry.payload) if entry is not None else {}
-            if "config" in about:
-                found.append((about["baseline"], CompressionConfig.from_record(about["config"])))
+            with suppress(KeyError):  # of an entry of another version, or UnknownBaseline
+                name, config = about["baseline"], CompressionConfig.from_record(about["config"])
+                if key == self._recovery_key(self.baseline(name), config):
+                    found.append((name, config))
         return found
 
     def submit_recovery(self, name: str, config: CompressionConfig) -> str:

@@ -828,20 +828,26 @@ def test_an_export_is_verified_and_found_again(bench: Workbench, cnn: Baseline) 
     assert not artifact.verify(folder)["ok"]
 
 
-def test_an_export_that_is_asked_for_again_is_made_again(
-    bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[dict[str, Any]] = []
+def ended_at_once(bench: Workbench, patch: pytest.MonkeyPatch, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is submitted from now on, each a job whose process leaves this result at once."""
+    asked: list[dict[str, Any]] = []
 
     def submit(request: dict[str, Any]) -> str:
-        started.append(request)
+        asked.append(request)
         folder = bench.jobs.root / "job"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "request.json").write_text(json.dumps(request))
-        (folder / "result.json").write_text("{}")
+        (folder / "result.json").write_text(json.dumps(result))
         return "job"
 
-    monkeypatch.setattr(bench.jobs, "submit", submit)
+    patch.setattr(bench.jobs, "submit", submit)
+    return asked
+
+
+def test_an_export_that_is_asked_for_again_is_made_again(
+    bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = ended_at_once(bench, monkeypatch, {})
     bench.submit_export(small, SOME)
     assert len(started) == 2  # the job of an earlier time has no files any more
     said: list[dict[str, Any]] = []
@@ -882,7 +888,9 @@ def test_an_export_never_promises_what_other_versions_measured(bench: Workbench,
 
 
 @pytest.mark.usefixtures("few_training_images")
-def test_what_was_trained_after_compression_is_listed(bench: Workbench, small: str) -> None:
+def test_what_was_trained_after_compression_is_listed(
+    bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert bench.recovered() == []
     bench.recover(small, RECOVERED)
     assert bench.recovered() == [(small, RECOVERED)]
@@ -891,6 +899,11 @@ def test_what_was_trained_after_compression_is_listed(bench: Workbench, small: s
     for _ in range(2):
         bench.evaluate(small, RECOVERED)
         assert bench.recovered() == [(small, later), (small, RECOVERED)], "looking at one changes no order"
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "TEMPERATURE", 3.0)
+        assert bench.recovered() == [], "trained otherwise than it would be now"
+    bench.delete_baseline(small)
+    assert bench.recovered() == []
 
 
 def test_a_page_can_show_the_source_of_what_it_computed() -> None:
@@ -1015,18 +1028,7 @@ def test_what_cannot_be_kept_after_a_training_is_said(
 def test_long_work_that_was_done_is_done_again_only_where_its_result_is_gone(
     bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[dict[str, Any]] = []
-
-    def submit(request: dict[str, Any]) -> str:
-        """As one whose process has ended at once."""
-        asked.append(request)
-        folder = bench.jobs.root / "job"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "request.json").write_text(json.dumps(request))
-        (folder / "result.json").write_text(json.dumps({"baseline": small, "recovered": small}))
-        return "job"
-
-    monkeypatch.setattr(bench.jobs, "submit", submit)
+    asked = ended_at_once(bench, monkeypatch, {"baseline": small, "recovered": small})
     assert bench.submit_training(QUICK) == "job"
     assert asked == [{"kind": "train", "config": QUICK.to_dict()}]
     bench.delete_baseline(small)
