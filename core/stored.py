@@ -143,7 +143,7 @@ def must_be(name: str, value: object, expected: object) -> None:
 
 def check(layers: Sequence[StoredLayer]) -> None:
     """Raises FormatError where what was read from a file is no network: names that are no text or come twice, weights
-    that do not fit their layer, layers that do not fit one another, numbers that are none. Nothing is computed."""
+    that do not fit their layer, layers that do not fit one another, numbers that are none. The network is not run."""
     names = [stored.layer.name for stored in layers]
     must_be("The types of the names of layers", {type(name) for name in names}, {str})
     must_be("The number of different names of layers", len(set(names)), len(names))
