@@ -56,13 +56,13 @@ from core.config import (
 )  # fmt: skip
 from core.data import SplitName
 from core.evaluation import Comparison, Estimate, Evaluation, Latency
-from core.files import safetensors_header, sha256, write_atomically
+from core.files import safetensors_header, sha256, trim, write_atomically
 from core.footprint import COUNTED, Footprint
 from core.front import SEARCH, Goal, Point, check_minutes
 from core.inference import predicted
 from core.models import Baseline
 from core.recent import Recent
-from core.store import Store, key_of
+from core.store import KEPT_LIMIT, Store, key_of
 from core.stored import FormatError, StoredLayer, StoredNetwork
 from core.turns import Ticket, Turns, Work
 
@@ -76,6 +76,10 @@ _REMEMBERED = 256
 _REMEMBERED_POINTS = 50_000
 STATISTICS_BYTES = 400 * 2**20
 """Of statistics and decompositions in memory; the shipped CNN's moments alone are 80 MB."""
+EXPORTS_BYTES = 500 * 2**20
+"""Of exports under the cache; those that were looked at longest ago go."""
+NEARLY_FULL = 0.8
+"""Of the room for what is kept: from here on a person is told."""
 LATENCY_SECONDS = 20.0
 """After so long a latency is measured again."""
 
@@ -304,6 +308,36 @@ def cache_folder() -> Path:
     return Path(os.environ.get("COMPRESSION_CACHE") or jobs.PROJECT / "cache")
 
 
+def kept_limit() -> int:
+    """Bytes of what is never evicted: COMPRESSION_KEPT_GB, else 2 GB. Raises ConfigError."""
+    asked = os.environ.get("COMPRESSION_KEPT_GB")
+    if not asked:
+        return KEPT_LIMIT
+    with suppress(ValueError, OverflowError):
+        if (limit := int(float(asked) * 2**30)) > 0:
+            return limit
+    raise ConfigError(f"COMPRESSION_KEPT_GB must be a number of gigabytes above 0. Got {asked!r} instead.")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is never evicted: baselines, and what was trained, searched for or pinned. bytes : of `limit`
+
+    kinds : kind of entry -> how many, and bytes; the largest first
+    """
+
+    limit: int
+    kinds: Mapping[str, tuple[int, int]]
+
+    @property
+    def bytes(self) -> int:
+        return sum(size for _, size in self.kinds.values())
+
+    @property
+    def share(self) -> float:
+        return self.bytes / self.limit if self.limit else 1.0
+
+
 class Workbench:
     """One per process. `cache` may be shared with other processes, and deleted at any time."""
 
@@ -311,7 +345,8 @@ class Workbench:
         """origin : what this process measures for, one of `front.ORIGINS`."""
         self.origin = origin
         self.cache = Path(cache) if cache is not None else cache_folder()
-        self.store = Store(self.cache)
+        self.store = Store(self.cache, kept_limit=kept_limit())
+        self.store.sweep()
         self.jobs = jobs.Jobs(self.cache / "jobs")
         self._lock = threading.Lock()  # of the dictionaries below; held briefly, and nothing is computed under it
         self._decomposing = threading.RLock()  # decompositions are made once
@@ -321,6 +356,7 @@ class Workbench:
         self._latencies: dict[object, tuple[float, Latency]] = {}
         self._points: dict[str, tuple[float, int] | None] = {}
         self._kept: set[str] = set()
+        self._looked_through: Mapping[str, tuple[int, int]] = {}
         self._taught: tuple[str, training.Lessons | None] = "", None
         self._listed: tuple[object, list[Point]] = (None, [])
         self._prefix = evaluation.Prefix()
@@ -369,9 +405,7 @@ class Workbench:
         """Keep a baseline; returns its id, which names its content."""
         name = f"{baseline.model}-{baseline.sha256[:8]}"
         about = {"id": name, "title": title, "origin": origin, "info": dict(baseline.info)}
-        payload = json.dumps(about).encode()
-        if not self.store.put(f"baseline/{name}", "baseline", payload, models.to_bytes(baseline), kept=True):
-            raise OSError(self.store.problem or "The cache cannot be written.")
+        self._keep(f"baseline/{name}", "baseline", json.dumps(about).encode(), models.to_bytes(baseline))
         self._baselines.pop(name, None)
         return name
 
@@ -461,8 +495,7 @@ class Workbench:
         """What was measured of a configuration is never evicted: somebody pinned it, or searched for it."""
         key = self._key(self.baseline(name), config, "validation")
         self._kept.add(key)  # it may not have been measured yet
-        for each in (key, f"point/{key}"):
-            self.store.keep(each)
+        self.store.keep(key, f"point/{key}")
 
     def remove(self, name: str, config: CompressionConfig) -> None:
         """Delete what was measured, trained and exported of a configuration; a person asked for it."""
@@ -474,10 +507,10 @@ class Workbench:
         """What was measured of a configuration is measured anew when it is asked for."""
         baseline = self.baseline(name)
         splits: tuple[SplitName, ...] = ("validation", "test")
-        for key in (self._key(baseline, config, split) for split in splits):
-            for each in (key, f"point/{key}"):
-                self.store.delete(each)
-            with self._lock:
+        keys = [self._key(baseline, config, split) for split in splits]
+        self.store.delete(*keys, *(f"point/{key}" for key in keys))
+        with self._lock:
+            for key in keys:
                 self._results.pop(key, None)
                 self._points.pop(key, None)
 
@@ -553,11 +586,11 @@ class Workbench:
         }
         arrays = evaluation.to_arrays(measured)
         payload = safetensors.numpy.save(arrays, metadata={"figures": json.dumps(figures)})
-        self.store.put(key, "evaluation", payload, kept=key in self._kept or self.origin == "searched")
+        self._put(key, "evaluation", payload, kept=key in self._kept or self.origin == "searched")
         result = self._result(baseline, config, split, arrays, figures, cached=False)
         if split == "validation":
             point = self.point_of(result).to_json().encode()
-            self.store.put(f"point/{key}", "point", point, kept=key in self._kept or self.origin != "explored")
+            self._put(f"point/{key}", "point", point, kept=key in self._kept or self.origin != "explored")
         return self._remember(key, baseline, split, result)
 
     def point_of(self, result: Result) -> Point:
@@ -702,9 +735,39 @@ class Workbench:
     def _keep_recovered(self, name: str, config: CompressionConfig, about: dict[str, Any], weights: bytes) -> None:
         about |= {"baseline": name, "config": json.loads(config.to_json())}
         self.forget(name, config)  # what an earlier training left was measured
-        key, payload = self._recovery_key(self.baseline(name), config), json.dumps(about).encode()
-        if not self.store.put(key, "recovered", payload, weights, kept=True):
+        self._keep(self._recovery_key(self.baseline(name), config), "recovered", json.dumps(about).encode(), weights)
+
+    def _keep(self, key: str, kind: str, payload: bytes, weights: bytes | None = None) -> None:
+        """As `_put`, for what nobody wants to lose. Raises OSError where the disk refuses."""
+        if not self._put(key, kind, payload, weights, kept=True):
             raise OSError(self.store.problem or "The cache cannot be written.")
+
+    def _put(self, key: str, kind: str, payload: bytes, weights: bytes | None = None, kept: bool = False) -> bool:
+        """Where there is no room for more of what is kept, it is stored like any result; the pages say so."""
+        put = self.store.put
+        return (kept and put(key, kind, payload, weights, kept=True)) or put(key, kind, payload, weights)
+
+    def kept(self) -> Kept:
+        """How full the room for what is kept is. What is of no use today is no longer kept when it is nearly full."""
+        kinds = self.store.kept()
+        if Kept(self.store.kept_limit, kinds).share >= NEARLY_FULL and kinds != self._looked_through:
+            self.store.release(*self._outdated())
+            kinds = self._looked_through = self.store.kept()
+        return Kept(self.store.kept_limit, kinds)
+
+    def _outdated(self) -> list[str]:
+        """Keys of what relies on methods, or on a baseline, that are no longer so."""
+        current = {self._recovery_key(self.baseline(name), config) for name, config in self.recovered()}
+        found = [key for key in self.store.keys("recovered") if key not in current]
+        for key, payload in self.store.all("point"):
+            try:
+                point = Point.from_json(payload.decode())
+                outdated = key != f"point/{self._key(self.baseline(point.baseline), point.config, 'validation')}"
+            except (ValueError, KeyError, TypeError):  # of another version; UnknownBaseline
+                outdated = True
+            if outdated:
+                found += [key, key.removeprefix("point/")]
+        return found
 
     def _lessons(self, baseline: Baseline) -> training.Lessons:
         """Of the last baseline in memory: seconds once, and a third off every epoch."""
@@ -748,16 +811,7 @@ class Workbench:
     def submit_recovery(self, name: str, config: CompressionConfig) -> str:
         """Recover in a process of its own; returns the job's id."""
         request = {"kind": "recover", "baseline": name, "config": json.loads(config.to_json())}
-        return self._submit(request, lambda result: self.history(name, config) is None)
-
-    def _submit(self, request: dict[str, Any], again: Callable[[dict[str, Any]], bool]) -> str:
-        """Start a job; also one that is done, where its result is no longer enough: the cache may have been emptied."""
-        job = self.jobs.submit(request)
-        result = self.jobs.status(job).result
-        if result is not None and again(result):
-            self.jobs.dismiss(job)
-            job = self.jobs.submit(request)
-        return job
+        return self.jobs.submit(request, lambda result: self.history(name, config) is None)
 
     def statistics(self, baseline: Baseline) -> compression.Statistics:
         """What compression needs of a baseline besides its weights; computed once per baseline, ever."""
@@ -949,13 +1003,13 @@ class Workbench:
     def submit_training(self, config: TrainingConfig) -> str:
         """Train in a process of its own; returns the job's id. The same recipe is the same job."""
         request = {"kind": "train", "config": config.to_dict()}
-        return self._submit(request, lambda result: self.store.get(f"baseline/{result['baseline']}") is None)
+        return self.jobs.submit(request, lambda result: self.store.digest(f"baseline/{result.get('baseline')}") is None)
 
     def submit_search(self, name: str, goal: Goal, minutes: float) -> str:
         """Search in a process of its own, or go on with an earlier search; returns the job's id. Raises ConfigError."""
         check_minutes(minutes)
         request = {"kind": SEARCH, "baseline": name, "goal": goal.to_request(), "minutes": minutes}
-        return self._submit(request, lambda result: True)
+        return self.jobs.submit(request, lambda result: True)
 
     def work(self, request: dict[str, Any], report: jobs.Report, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """What a job's process does."""
@@ -971,7 +1025,9 @@ class Workbench:
                     raise jobs.Cancelled
                 report({"message": text, "done": done})
 
-            return self.export(name, wanted, self.export_folder(name, wanted), say=say)
+            verdict = self.export(name, wanted, self.export_folder(name, wanted), say=say)
+            trim(self.cache / "exports", EXPORTS_BYTES)
+            return verdict
         config = TrainingConfig(**request["config"])
         baseline = self.train(config, report, should_stop)
         title = f"{config.model.upper()}, {config.epochs} epochs, seed {config.seed}"
@@ -1018,7 +1074,7 @@ class Workbench:
 
     def submit_export(self, name: str, config: CompressionConfig) -> str:
         """Export, or export again, in a process of its own, to where `exported` finds it; returns the job's id."""
-        return self._submit(self.export_request(name, config), lambda result: True)
+        return self.jobs.submit(self.export_request(name, config), lambda result: True)
 
     @staticmethod
     def export_request(name: str, config: CompressionConfig) -> dict[str, Any]:
@@ -1031,6 +1087,7 @@ class Workbench:
         try:
             verdict = json.loads((folder / VERIFIED_FILE).read_text())
             same = all(sha256((folder / entry["path"]).read_bytes()) == entry["sha256"] for entry in verdict["files"])
+            os.utime(folder)  # it was looked at
             return Export(folder, verdict) if same and verdict["files"] else None
         except (OSError, ValueError, KeyError, TypeError):
             return None

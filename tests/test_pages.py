@@ -1335,3 +1335,33 @@ def test_the_smallest_known_within_a_point_is_one_click_away(own_cache: Path) ->
     assert best is not None
     assert choice(app).config == best.config
     bench.turns.close()
+
+
+def test_a_nearly_full_cache_says_what_fills_it_and_what_to_do(empty_cache: Path) -> None:
+    app = opened()
+    assert not [own for own in app.warning if "room" in own.value]
+    store = state.workbench().store
+    store.put("trained", "recovered", bytes(80_000), kept=True)
+    store.put("searched", "evaluation", bytes(10_000), kept=True)
+    store.kept_limit = 100_000
+    state.workbench()._looked_through = store.kept()  # nothing of it is outdated
+    (said,) = [own.value for own in app.run().warning]
+    assert "90%" in said
+    assert said.index("1 networks trained after compression") < said.index("1 measurements")
+    assert "delete those on Compare" in said
+    assert "COMPRESSION_KEPT_GB" in said
+    store.kept_limit = 90_000
+    (said,) = [own.value for own in app.run().warning]
+    assert "may be forgotten" in said
+
+
+def test_a_setting_of_the_server_that_makes_no_sense_is_said(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESSION_KEPT_GB", "much")
+    state.workbench.clear()
+    app = opened()
+    assert [own.value for own in app.error] == [
+        "COMPRESSION_KEPT_GB must be a number of gigabytes above 0. Got 'much' instead."
+    ]
+    monkeypatch.delenv("COMPRESSION_KEPT_GB")
