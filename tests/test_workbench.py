@@ -1096,7 +1096,7 @@ def test_long_work_that_was_done_is_done_again_only_where_its_result_is_gone(
 
 def test_a_search_is_a_job_that_can_always_go_on(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(Workbench, "_submit", lambda self, request, again: asked.append(request) or str(again({})))
+    monkeypatch.setattr(bench.jobs, "submit", lambda request, again: asked.append(request) or str(again({})))
     assert bench.submit_search("mlp", Goal(0.01), 10) == "True"
     assert Goal(**json.loads(json.dumps(asked[0]))["goal"]) == Goal(0.01)
     for minutes in (0, -1, front.MOST_MINUTES + 1):
