@@ -4,7 +4,8 @@
 
 Files begin as good ones and are changed at random places: anywhere, or in their header and under a right checksum, so
 that what stands behind the checksum is met as well. Links and configurations are drawn from good and bad values of all
-settings. Anything but an answer or one of `core.workbench.ERRORS` is a fault, and so is what takes more than 5 seconds of one core.
+settings. Anything but an answer or one of `core.workbench.ERRORS` is a fault, and so is what takes more than 5 seconds
+of one core.
 """
 
 import argparse
@@ -36,7 +37,7 @@ SLOW_SECONDS = 5.0
 CHECK = loader.CHECK
 STRANGE = [
     None, True, False, 0, -1, 1, 2, 2**31, 2**62, -(2**63), 0.5, 1e308, float("nan"), float("inf"), "", "a", "\0",
-    "é" * 9,     "../../x", [], {}, [[]], [0], [-1, 4], [2**40, 2**40], {"a": 1}, "<img src=x>", "![x](http://y)",
+    "é" * 9, "../../x", [], {}, [[]], [0], [-1, 4], [2**40, 2**40], {"a": 1}, "<img src=x>", "![x](http://y)",
 ]  # fmt: skip
 
 
