@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -87,8 +87,11 @@ class Jobs:
         self.root = root
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def submit(self, request: dict[str, Any]) -> str:
-        """Start the job, unless the same request is under way or done; an interrupted or failed one starts again."""
+    def submit(self, request: dict[str, Any], environment: Mapping[str, str] | None = None) -> str:
+        """Start the job, unless the same request is under way or done; an interrupted or failed one starts again.
+
+        environment : of its process, besides this one's: how it is run. Which job it is the request alone decides.
+        """
         text = json.dumps(request, sort_keys=True)
         job = sha256(text.encode())[:16]
         folder = self.root / job
@@ -103,7 +106,11 @@ class Jobs:
                 self._processes[job] = subprocess.Popen(
                     [sys.executable, "-m", "core", "job", str(folder.resolve())],
                     cwd=PROJECT,
-                    env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # waiting threads leave the cores to the app
+                    env={
+                        **os.environ,
+                        **(environment or {}),
+                        "OMP_WAIT_POLICY": "PASSIVE",
+                    },  # waiting threads leave the cores to the app
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
