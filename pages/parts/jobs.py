@@ -144,6 +144,17 @@ def _best(history: pd.DataFrame) -> str:
     return f"{history['validation_accuracy'].max():.2%} on validation" if len(history) else "ready"
 
 
+def on_another_device(job: JobStatus, place: st.delta_generator.DeltaGenerator, label: str) -> None:
+    """What starts a job again on another device, the CPU, where the one that it ran on failed it; else nothing."""
+    bench = state.workbench()
+    other = bench.another_device(job)
+    if other is not None and place.button(
+        f"{label} on the {other.upper()}", key=f"other_{job.id}", icon=":material/memory:", type="primary"
+    ):
+        bench.start_again(job, other)
+        st.rerun()
+
+
 def _buttons(job: JobStatus, place: st.delta_generator.DeltaGenerator) -> None:
     bench = state.workbench()
     if job.active:
@@ -155,9 +166,11 @@ def _buttons(job: JobStatus, place: st.delta_generator.DeltaGenerator) -> None:
         if place.button("Use it", key=f"use_{job.id}", type="primary", disabled=state.current().baseline == chosen):
             state.choose(baseline=chosen)
             st.rerun()
-    elif place.button("Start again", key=f"again_{job.id}", icon=":material/replay:"):
-        bench.jobs.submit(job.request)
-        st.rerun()
+    else:
+        if place.button("Start again", key=f"again_{job.id}", icon=":material/replay:"):
+            bench.start_again(job)
+            st.rerun()
+        on_another_device(job, place, "Start again")
     if not job.active and place.button("Dismiss", key=f"dismiss_{job.id}", type="tertiary"):
         bench.jobs.dismiss(job.id)
         st.rerun()

@@ -9,6 +9,7 @@ import streamlit as st
 from core.config import CompressionConfig, ConfigError
 from core.front import MOST_MINUTES, SEARCH, TECHNIQUES, Goal, Point
 from pages.parts import figures, lesson, state
+from pages.parts.jobs import on_another_device
 from pages.parts.state import Choice
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def _card(baseline: str, job: JobStatus) -> None:
     if st.button(f"Go on for {_minutes(minutes)}", icon=":material/replay:", key=f"again_{job.id}"):
         _start(baseline, goal, minutes)
         st.rerun()
+    on_another_device(job, st.container(), "Go on")
 
 
 def _progress(job: JobStatus) -> None:
