@@ -49,7 +49,7 @@ class DeviceError(RuntimeError):
         return cls(
             device.type,
             f"The device {device.type} {what} ({said}). Train on the CPU instead: with --device {CPU} on "
-            f"the command line, with {VARIABLE}={CPU} in the environment of the app, or with the button on its page.",
+            f"the command line, with {VARIABLE}={CPU} in the environment of the app, or with the button of the job.",
         )
 
 

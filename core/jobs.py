@@ -33,6 +33,9 @@ Work = Callable[[dict[str, Any], Report, Callable[[], bool]], dict[str, Any]]
 
 GRACE_SECONDS = 10.0
 """How long a process that was just started may take to hold its lock."""
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait leave the cores to the app."""
+
 _ENDS = ("result.json", "error.json", "progress.jsonl", "cancel")
 
 
@@ -106,11 +109,7 @@ class Jobs:
                 self._processes[job] = subprocess.Popen(
                     [sys.executable, "-m", "core", "job", str(folder.resolve())],
                     cwd=PROJECT,
-                    env={
-                        **os.environ,
-                        **(environment or {}),
-                        "OMP_WAIT_POLICY": "PASSIVE",
-                    },  # waiting threads leave the cores to the app
+                    env={**os.environ, **(environment or {}), **WAITING},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -19,7 +19,7 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 NAME = "standin"
 
 
-class _Module(_DummyBackendModule):  # type: ignore[misc]
+class Module(_DummyBackendModule):  # type: ignore[misc]
     """`torch.standin`"""
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
@@ -36,7 +36,7 @@ class _Module(_DummyBackendModule):  # type: ignore[misc]
         """Nothing waits: what was asked for is done."""
 
 
-_setup_privateuseone_for_python_backend(NAME, _Module())
+_setup_privateuseone_for_python_backend(NAME, Module())
 DEVICE = torch.device(NAME, 0)
 
 aten = torch.ops.aten

@@ -181,6 +181,17 @@ def test_a_baseline_is_trained_on_a_device_as_on_the_cpu(recipe: TrainingConfig)
     assert there.sha256 == here.sha256
 
 
+def test_a_training_on_the_cpu_asks_nothing_of_a_device_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA error: unknown error")
+
+    monkeypatch.setattr(standin.Module, "get_rng_state", broken)
+    one = replace(few("train"), images=few("train").images[:128], labels=few("train").labels[:128])
+    training.train_baseline(TrainingConfig("mlp", 1), one, one, device=torch.device("cpu"))
+    with pytest.raises(DeviceError, match="cannot do this training"):
+        training.train_baseline(TrainingConfig("mlp", 1), one, one, device=standin.DEVICE)
+
+
 def test_a_teacher_stays_where_it_is_and_a_pupil_comes_back(files: dict[str, str]) -> None:
     baseline = models.from_bytes(Path(files["mlp"]).read_bytes(), "mlp")
     known = statistics_of(baseline, few("train").inputs)
@@ -286,9 +297,10 @@ def test_what_fails_on_a_device_is_said_with_the_way_out(error: Exception) -> No
 
 
 @pytest.mark.parametrize(
-    "error", [training.Diverged("far"), training.Stopped("stop"), ValueError("lessons"), OSError()]
+    "error",
+    [training.Diverged("far"), training.Stopped("stop"), ValueError("lessons"), OSError(), DeviceError("mps", "said")],
 )
-def test_what_is_not_the_devices_fault_stays_what_it_is(error: Exception) -> None:
+def test_what_is_not_the_devices_fault_or_was_said_already_stays_what_it_is(error: Exception) -> None:
     with pytest.raises(type(error)) as plain, devices.in_words(torch.device("cuda")):
         raise error
     assert plain.value is error

@@ -470,7 +470,7 @@ def test_a_job_is_shown_while_it_runs_and_after_its_process_died(own_cache: Path
     [
         ("baseline", "Start again", {"kind": "train", "config": RECIPES["cnn"].to_dict()}),
         ("explore", "Start again", {"kind": "recover", "baseline": "cnn", "config": {}}),
-        ("compare", "Go on", {"kind": SEARCH, "baseline": "mlp", "goal": Goal(0.01).to_request(), "minutes": 10.0}),
+        ("compare", "Continue", {"kind": SEARCH, "baseline": "mlp", "goal": Goal(0.01).to_request(), "minutes": 10.0}),
     ],
 )  # fmt: skip
 def test_a_job_that_its_device_failed_can_start_again_on_the_cpu(
@@ -1167,7 +1167,7 @@ def test_a_search_that_did_not_end_well_goes_on_or_away(own_cache: Path, monkeyp
     for ending, said in (
         (None, "was interrupted"),
         ({"state": "cancelled", "message": "Cancelled."}, "was stopped"),
-        ({"state": "failed", "message": "The disk is full."}, "failed: The disk is full."),
+        ({"state": "failed", "message": "The disk is full."}, "failed: The disk is full"),
     ):
         if ending is not None:
             (folder / "error.json").write_text(json.dumps(ending))
