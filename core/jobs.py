@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
@@ -36,6 +36,8 @@ Work = Callable[[dict[str, Any], Report, Callable[[], bool]], dict[str, Any]]
 
 GRACE_SECONDS = 10.0
 """How long a process that was just started may take to hold its lock."""
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait leave the cores to the app."""
 
 REMEMBERED = 200
 """So many jobs that are over are remembered."""
@@ -96,10 +98,16 @@ class Jobs:
         self._processes: dict[str, tuple[float, subprocess.Popen[bytes]]] = {}  # with the time of the submission
         self._over: dict[str, tuple[object, Status]] = {}  # what does not change any more is read once
 
-    def submit(self, request: dict[str, Any], again: Callable[[dict[str, Any]], bool] = lambda result: False) -> str:
+    def submit(
+        self,
+        request: dict[str, Any],
+        again: Callable[[dict[str, Any]], bool] = lambda result: False,
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
         """Start the job, unless the same request is under way or done; an interrupted or failed one starts again.
 
         again : says of the result of one that is done whether it is no longer enough
+        environment : of its process, besides this one's: how it is run. Which job it is the request alone decides.
         Raises OSError where the disk refuses.
         """
         text = json.dumps(request, sort_keys=True)
@@ -117,7 +125,7 @@ class Jobs:
                     remove(folder / name)
                 now = time.time()
                 write_atomically(folder / "request.json", json.dumps({**request, "submitted": now}).encode())
-                self._processes[job] = now, self._start(folder)
+                self._processes[job] = now, self._start(folder, environment or {})
             except OSError:
                 if known is None:
                     self._remove(job)
@@ -126,12 +134,12 @@ class Jobs:
         return job
 
     @staticmethod
-    def _start(folder: Path) -> "subprocess.Popen[bytes]":
+    def _start(folder: Path, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         with open(folder / "log.txt", "ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "core", "job", str(folder.resolve())],
                 cwd=PROJECT,
-                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # waiting threads leave the cores to the app
+                env={**os.environ, **environment, **WAITING},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -35,6 +35,7 @@ from core import (
     artifact,
     compression,
     data,
+    devices,
     evaluation,
     footprint,
     jobs,
@@ -50,6 +51,7 @@ from core.config import (
     FORMATS,
     CompressionConfig,
     ConfigError,
+    Device,
     LayerConfig,
     LowRankMethod,
     TrainingConfig,
@@ -113,7 +115,7 @@ class OnlyItsFile(NotRecovered):
 
 ERRORS = (
     ConfigError, models.BaselineError, models.Overflow, UnknownBaseline, NotRecovered, FormatError, data.DataError,
-    training.Diverged, OSError,
+    training.Diverged, devices.DeviceError, OSError,
 )  # fmt: skip
 """What a person's input or machine can cause; the message says what happened and what to do."""
 
@@ -341,9 +343,14 @@ class Kept:
 class Workbench:
     """One per process. `cache` may be shared with other processes, and deleted at any time."""
 
-    def __init__(self, cache: Path | None = None, origin: str = "explored") -> None:
-        """origin : what this process measures for, one of `front.ORIGINS`."""
+    def __init__(self, cache: Path | None = None, origin: str = "explored", device: Device | None = None) -> None:
+        """origin : what this process measures for, one of `front.ORIGINS`
+        device : that trains; if none is named, as `devices.chosen` finds it when something is trained
+
+        Raises DeviceError where the device is not here.
+        """
         self.origin = origin
+        self.device = None if device is None else devices.chosen(device)
         self.cache = Path(cache) if cache is not None else cache_folder()
         self.store = Store(self.cache, kept_limit=kept_limit())
         self.store.sweep()
@@ -707,7 +714,7 @@ class Workbench:
     ) -> None:
         """Train a compressed network as `config.recovery` says, and keep it. Nothing is done where it was done before.
 
-        Raises ConfigError, DataError, training.Stopped, Diverged.
+        Raises ConfigError, DataError, training.Stopped, Diverged, DeviceError.
         """
         baseline = self.baseline(name)
         compression.check(config, baseline.layers)
@@ -726,9 +733,9 @@ class Workbench:
         trained = training.recover(
             network, config.recovery, baseline.model, images, data.load("validation"),
             self._lessons(baseline) if config.recovery.distillation else None, progress, should_stop,
-            meanwhile=meanwhile,
+            self.training_device(), meanwhile,
         )  # fmt: skip
-        state = {key: tensor.contiguous() for key, tensor in trained.module.cpu().state_dict().items()}
+        state = {key: tensor.contiguous() for key, tensor in trained.module.state_dict().items()}
         about = {"history": trained.history, "best_epoch": trained.best_epoch}
         self._keep_recovered(name, config, about, save(state))
 
@@ -774,7 +781,8 @@ class Workbench:
         if self._taught[0] != baseline.sha256:
             teacher = compression.compress(baseline, CompressionConfig(), self.statistics(baseline))
             images, validation = data.load("train", self.cache / "data"), data.load("validation")
-            found = training.teach(teacher, training.mirrors(baseline.model), images, validation)
+            mirrored = training.mirrors(baseline.model)
+            found = training.teach(teacher, mirrored, images, validation, self.training_device())
             self._taught = baseline.sha256, found
         assert self._taught[1] is not None
         return self._taught[1]
@@ -812,6 +820,16 @@ class Workbench:
         """Recover in a process of its own; returns the job's id."""
         request = {"kind": "recover", "baseline": name, "config": json.loads(config.to_json())}
         return self.jobs.submit(request, lambda result: self.history(name, config) is None)
+
+    @staticmethod
+    def another_device(job: JobStatus) -> Device | None:
+        """Where a job can start again that its device failed: the CPU; None where it was no device's fault."""
+        return "cpu" if job.state == "failed" and devices.failed(job.events) not in (None, "cpu") else None
+
+    def start_again(self, job: JobStatus, device: Device | None = None) -> str:
+        """Start a job that did not end well once more, on a device of its own if one is named; returns its id, which is
+        the same. Raises OSError."""
+        return self.jobs.submit(job.request, environment={} if device is None else {devices.VARIABLE: device})
 
     def statistics(self, baseline: Baseline) -> compression.Statistics:
         """What compression needs of a baseline besides its weights; computed once per baseline, ever."""
@@ -985,17 +1003,23 @@ class Workbench:
 
     # Training and other long work
 
+    def training_device(self) -> torch.device:
+        """That of this workbench, else as `devices.chosen`. Raises ConfigError, DeviceError."""
+        return self.device or devices.chosen()
+
     def train(
         self,
         config: TrainingConfig,
         progress: training.Progress = lambda event: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Baseline:
-        """Train a baseline, then evaluate it once on the test images. Raises DataError, training.Stopped, Diverged."""
+        """Train a baseline, then evaluate it once on the test images. Raises DataError, training.Stopped, Diverged,
+        DeviceError."""
         validation = data.load("validation")
         images = data.load("train", self.cache / "data", lambda text: progress({"message": text}))
-        progress({"message": f"Training on {training.best_device().type}."})
-        baseline = training.train_baseline(config, images, validation, progress, should_stop)
+        device = self.training_device()
+        progress({"message": f"Training on {device.type}."})
+        baseline = training.train_baseline(config, images, validation, progress, should_stop, device)
         test = evaluation.evaluate(self._compressed(baseline, CompressionConfig()), data.load("test"))
         figures = {"test_accuracy": test.accuracy, "test_loss": test.loss, "test_images": test.images}
         return replace(baseline, info={**baseline.info, **figures, "machine": platform.machine()})

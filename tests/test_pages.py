@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
-from core import assignment, data, jobs, models, reproduce, tuning, turns
+from core import assignment, data, devices, jobs, models, reproduce, tuning, turns
 from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, RecoveryConfig, to_query
 from core.evaluation import Estimate
 from core.front import SEARCH, Goal, pareto
@@ -463,6 +463,35 @@ def test_a_job_is_shown_while_it_runs_and_after_its_process_died(own_cache: Path
     assert any(button.label == "Start again" for button in app.button)
     next(button for button in app.button if button.label == "Dismiss").click().run()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("page", "label", "request_of"),
+    [
+        ("baseline", "Start again", {"kind": "train", "config": RECIPES["cnn"].to_dict()}),
+        ("explore", "Start again", {"kind": "recover", "baseline": "cnn", "config": {}}),
+        ("compare", "Continue", {"kind": SEARCH, "baseline": "mlp", "goal": Goal(0.01).to_request(), "minutes": 10.0}),
+    ],
+)  # fmt: skip
+def test_a_job_that_its_device_failed_can_start_again_on_the_cpu(
+    page: str, label: str, request_of: dict[str, Any], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[Any, Any]] = []
+    monkeypatch.setattr(
+        jobs.Jobs, "submit", lambda self, request, environment=None: begun.append((request, environment))
+    )
+    folder = leave_result(own_cache, request_of, {})
+    (folder / "result.json").unlink()
+    failed = {"state": "failed", "message": "The device cuda has too little free memory for this training."}
+    (folder / "error.json").write_text(json.dumps(failed))
+    app = opened(page, baseline=request_of.get("baseline", "cnn"))
+    assert f"{label} on the CPU" not in [own.label for own in app.button], "it was not said to be the device's fault"
+    (folder / "progress.jsonl").write_text(json.dumps({"time": 1.0, devices.FAILED: "cuda"}) + "\n")
+    app = opened(page, baseline=request_of.get("baseline", "cnn"))
+    assert any("too little free memory" in own.value for own in [*app.markdown, *app.warning])
+    button(app, f"{label} on the CPU").click().run()
+    assert begun == [(request_of, {devices.VARIABLE: "cpu"})]
+    assert not app.exception
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_everything_works(empty_cache: Path) -> None:
@@ -1138,7 +1167,7 @@ def test_a_search_that_did_not_end_well_goes_on_or_away(own_cache: Path, monkeyp
     for ending, said in (
         (None, "was interrupted"),
         ({"state": "cancelled", "message": "Cancelled."}, "was stopped"),
-        ({"state": "failed", "message": "The disk is full."}, "failed: The disk is full."),
+        ({"state": "failed", "message": "The disk is full."}, "failed: The disk is full"),
     ):
         if ending is not None:
             (folder / "error.json").write_text(json.dumps(ending))
