@@ -168,7 +168,8 @@ def quantization_half(
     training, with the verdict on the test images, and sizes in KB.
 
     Returns `baseline`, `epochs`, `ladder`, `float32` and `rows`: per number of bits `minmax` (per channel, no more),
-    `before` (the best rung on validation), `after` (that, trained, with `history`), each as `_judged`.
+    `before` (the best rung on validation), `after` (that, trained), each as `_judged`; and of the training its `history`
+    and the epoch that is `kept`.
     """
     work = 1 + sum(quantized_training(bits, epochs).epochs for bits in ASSIGNED)
     rungs = ladder(bench, name, partial(_part, progress, "the ladder", 0.0, 1 / work), should_stop)
@@ -184,7 +185,7 @@ def quantization_half(
         done += training.epochs
         judged = {"minmax": alike(bits), "before": before, "after": after}
         rows.append({"bits": bits} | {when: _judged(bench, name, config) for when, config in judged.items()})
-        rows[-1]["history"] = bench.history(name, after)
+        rows[-1] |= {"history": bench.history(name, after), "kept": bench.kept_epoch(name, after)}
     about = {"baseline": name, "epochs": epochs, "kb": whole.theoretical_kb, "bytes": whole.bytes}
     return about | {"float32": _judged(bench, name, CompressionConfig()), "ladder": rungs, "rows": rows}
 

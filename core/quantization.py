@@ -149,7 +149,7 @@ def fake_quantize(
 
 def learned_step(scale: Tensor, count: int, bits: int, signed: bool) -> Tensor:
     """The scale itself, its gradient divided by sqrt(n * q_max), so that a step moves as far, for its size, as a weight
-    does (LSQ, Esser et al. 2020). count : n, how many numbers the tensor has"""
+    does (LSQ, Esser et al. 2020). count : n, how many numbers share the step: those of a row, where each has its own"""
     if not torch.is_grad_enabled():
         return scale
     factor = (count * integer_range(bits, signed)[1]) ** -0.5
@@ -157,6 +157,18 @@ def learned_step(scale: Tensor, count: int, bits: int, signed: bool) -> Tensor:
     if step.requires_grad:
         step.register_hook(lambda gradient: gradient * factor)
     return step
+
+
+def first_step(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
+    """Where a step that is learned begins: 2 E|w| / sqrt(q_max), over the weights that share it and are not 0 (LSQ,
+    Esser et al. 2020); the scale as it is where all of them are 0.
+
+    weight : (out, ...), on a symmetric grid; scale : (out, 1, ...) or (1, 1, ...), as is what is returned
+    """
+    others = tuple(place for place in range(weight.dim()) if scale.shape[place] == 1)
+    kept = torch.count_nonzero(weight, others).reshape(scale.shape)
+    mean = weight.abs().sum(others, keepdim=True) / kept.clamp_min(1)
+    return torch.where(mean > 0, 2 * mean / integer_range(bits, signed=True)[1] ** 0.5, scale)
 
 
 def compensation(second: Tensor) -> Compensation:

@@ -34,6 +34,8 @@ def trainings(recipe: TrainingConfig) -> dict[str, Any]:
         "recipe": recipe.to_dict(),
         "images": data.SHA256,
         "pruning": compression.PRUNING_SHARE,
+        "steps": compression.LEARNED_CLIP,
+        "version": training.VERSION,
         "every": training.MEANWHILE_STEPS,
         "least step": training.LEAST_STEP,
         "temperature": training.TEMPERATURE,

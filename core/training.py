@@ -23,6 +23,10 @@ from core.data import Split, normalize
 
 Progress = Callable[[dict[str, Any]], None]
 REPORT_SECONDS = 0.5
+
+VERSION = 2
+"""Raise it when a training comes out otherwise."""
+
 MEANWHILE_STEPS = 40
 LEAST_STEP = 0.9
 """The step of a grid keeps so much of itself in every update: where weights are small, a gradient could make it
@@ -47,6 +51,9 @@ class Diverged(ArithmeticError):
 class Trained:
     """The network with the best validation accuracy of all epochs, and how it came about.
 
+    before : loss and accuracy on validation of the network before training, where it was an epoch like the others: it
+        is kept, and `best_epoch` is 0, where no other is better
+
     history : per epoch `epoch, training_loss, training_accuracy, validation_loss, validation_accuracy, seconds`.
         Both losses are the one that was minimised, with its label smoothing and what a teacher adds to it. The training
         figures are taken while learning, with dropout and flips on, so they may lie below the validation figures.
@@ -55,6 +62,7 @@ class Trained:
     module: nn.Module
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
+    before: dict[str, float] | None = None
 
 
 class Lessons(NamedTuple):
@@ -134,6 +142,7 @@ def recover(
     should_stop: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
     meanwhile: Meanwhile | None = None,
+    before: nn.Module | None = None,
 ) -> Trained:
     """Fine-tune a compressed network: pruned weights stay zero, factors stay factors, and weights on a grid are trained
     through their rounding, the steps of all grids with them (LSQ, `quantization.fake_quantize`). The same recipe for
@@ -141,15 +150,21 @@ def recover(
 
     lessons : of the baseline, learnt from where `config.distillation` says so
     meanwhile : what changes the network while it trains: iterative pruning
+    before : the network before training, its steps not yet made ready to be learned; kept where no epoch is better on
+        validation
     Raises Stopped, Diverged, devices.DeviceError; ValueError where lessons are missing.
     """
     if config.distillation and lessons is None:
         raise ValueError("lessons must be given where distillation is asked for: see `teach`.")
     taught = lessons if config.distillation else None
-    return fit(
-        network, recipe(config, model), training, validation, progress, should_stop, device or devices.chosen(), taught,
-        meanwhile,
-    )  # fmt: skip
+    wanted, device = recipe(config, model), device or devices.chosen()
+    trained = fit(network, wanted, training, validation, progress, should_stop, device, taught, meanwhile)
+    if before is None:
+        return trained
+    beginning = _measure(before.eval(), validation.images, validation.labels, wanted, taught)
+    if trained.history[trained.best_epoch - 1]["validation_accuracy"] > beginning["validation_accuracy"]:
+        return replace(trained, before=beginning)
+    return Trained(before, trained.history, 0, beginning)
 
 
 def recipe(config: RecoveryConfig, model: Model) -> TrainingConfig:

@@ -698,7 +698,7 @@ class Workbench:
         return self._of_recovery(name, config).get("history")
 
     def kept_epoch(self, name: str, config: CompressionConfig) -> int | None:
-        """Which epoch of a recovery was the best on validation, and is kept."""
+        """Which epoch of a recovery was the best on validation, and is kept; 0 for the network before training."""
         return self._of_recovery(name, config).get("best_epoch")
 
     def _of_recovery(self, name: str, config: CompressionConfig) -> dict[str, Any]:
@@ -722,21 +722,22 @@ class Workbench:
             raise ConfigError("recovery must be given. Got None instead.")
         if self.history(name, config) is not None:
             return
-        statistics, meanwhile = self.statistics(baseline), None
+        statistics, meanwhile, before = self.statistics(baseline), None, None
         if config.recovery.schedule == "iterative":
             network = compression.restructure(baseline, config, statistics)
             step = partial(compression.prune_gradually, network, config, statistics)
             meanwhile = training.Meanwhile(step, compression.PRUNING_SHARE, network.sparsities)
         else:
-            network = compression.compress(baseline, config, statistics)
+            before = compression.compress(baseline, config, statistics)
+            network = compression.compress(baseline, config, statistics, learned=True)
         images = data.load("train", self.cache / "data", lambda text: progress({"message": text}))
         trained = training.recover(
             network, config.recovery, baseline.model, images, data.load("validation"),
             self._lessons(baseline) if config.recovery.distillation else None, progress, should_stop,
-            self.training_device(), meanwhile,
+            self.training_device(), meanwhile, before,
         )  # fmt: skip
         state = {key: tensor.contiguous() for key, tensor in trained.module.state_dict().items()}
-        about = {"history": trained.history, "best_epoch": trained.best_epoch}
+        about = {"history": trained.history, "best_epoch": trained.best_epoch, "before": trained.before}
         self._keep_recovered(name, config, about, save(state))
 
     def _keep_recovered(self, name: str, config: CompressionConfig, about: dict[str, Any], weights: bytes) -> None:

@@ -1,6 +1,7 @@
 """Low rank, then pruning, then quantization, on the stored tensors; nothing set is the baseline, bit for bit."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,35 @@ def frozen(baseline: Baseline, config: CompressionConfig, statistics: Statistics
 
 def weights(network: StoredNetwork) -> dict[str, Tensor]:
     return {tensor.name: tensor.weight() for stored in network.layers for tensor in stored.tensors}
+
+
+# Steps that are about to be learned.
+
+
+@pytest.mark.parametrize("settings", [{}, {"rounding": "gptq", "bias_correction": True}, {"symmetry": "asymmetric"}])
+def test_training_begins_alike_whatever_ends_were_chosen(
+    baseline: Baseline, statistics: Statistics, settings: dict[str, Any]
+) -> None:
+    """And on grids that are those of a stored network."""
+    config = CompressionConfig(sparsity=0.5, bits=3, activation_bits=4, **settings)
+    states = []
+    for clip in ("minmax", "mse"):
+        own = replace(config, clip=clip)
+        network = compress(baseline, own, statistics, learned=True)
+        assert network.config == own
+        chosen = compress(baseline, own, statistics)
+        assert set(network.state_dict()) == set(chosen.state_dict())
+        gradual = compression.restructure(baseline, own, statistics)
+        compression.prune_gradually(gradual, own, statistics, 1.0)
+        states += [network.state_dict(), gradual.state_dict()]
+        same = all(torch.equal(tensor, chosen.state_dict()[name]) for name, tensor in network.state_dict().items())
+        assert same == (clip == "mse" and own.symmetry == "asymmetric"), "where plain grids end best already"
+    for other in states[1:]:
+        assert all(torch.equal(tensor, states[0][name]) for name, tensor in other.items())
+    if config.symmetry == "symmetric" and config.rounding == "nearest":
+        for own in network.named().values():
+            weight = own.masked_weights()[0]
+            assert torch.equal(own.scale0, quantization.first_step(weight, own.scale0, 3))
 
 
 # Iterative pruning.

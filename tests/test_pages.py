@@ -656,6 +656,22 @@ def test_what_a_chart_draws_is_only_what_it_is_given() -> None:
         assert "empty" not in json.dumps(spec)
 
 
+def test_where_no_epoch_was_better_the_page_says_that_the_start_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    train_on_few(monkeypatch)
+    bench, config = Workbench(), CompressionConfig(bits=7, recovery=RecoveryConfig(1, 0.01, seed=17))
+    bench.recover("mlp", config)
+    bench.keep("mlp", config)
+    key = bench._recovery_key(bench.baseline("mlp"), config)
+    found = bench.store.get(key)
+    assert found is not None
+    for epoch in (0, 1):
+        bench.store.put(
+            key, "recovered", json.dumps(json.loads(found.payload) | {"best_epoch": epoch}).encode(), found.weights
+        )
+        app = opened(baseline="mlp", **to_query(config))
+        assert any("no epoch was better" in own.value for own in app.markdown) == (epoch == 0)
+
+
 def test_a_link_shows_what_exists_and_a_button_and_never_starts_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     train_on_few(monkeypatch)
     link = {"baseline": "mlp", "fc2.rank": "5", "recover": "1", "rate": "0.01"}

@@ -7,11 +7,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
-from core import low_rank, quantization
+from core import low_rank, pruning, quantization
+from core.compression import CompressedLayer
 from core.config import Granularity, Symmetry
+from core.models import Layer
 from core.quantization import Grid
+from core.stored import to_half
 
 BITS = st.integers(2, 8)
 SEEDS = st.integers(0, 2**31)
@@ -294,6 +297,44 @@ def test_the_gradient_of_a_learned_step_is_torchs(seed: int, bits: int, step: fl
     oracle = torch._fake_quantize_learnable_per_tensor_affine(x, other, torch.zeros(1), q_min, q_max, factor)
     (oracle * x).sum().backward()
     torch.testing.assert_close(scale.grad, other.grad, rtol=1e-3, atol=1e-4)
+
+
+@given(SEEDS, BITS)
+def test_where_rows_have_steps_of_their_own_the_gradient_of_each_is_torchs_of_that_row(seed: int, bits: int) -> None:
+    layer = CompressedLayer(Layer("fc1", (5, 40)), (normal((5, 40), seed),), torch.zeros(5), torch.arange(40))
+    layer.bits = bits
+    q_min, q_max = quantization.integer_range(bits, signed=True)
+    steps = to_half(quantization.weight_grid(layer.weights[0].detach(), bits, clip="mse").scale * 0.9)
+    codes = layer.weights[0].detach() / steps
+    inside = codes.abs() < q_max - 0.01  # torch counts what is at most half a step outside as inside
+    layer.weights[0].data.mul_(inside)
+    layer.scale0 = nn.Parameter(steps.clone())
+    (layer.effective_weights()[0] * 3).square().sum().backward()
+    other = nn.Parameter(steps.flatten().clone())
+    factor = (40 * q_max) ** -0.5
+    oracle = torch._fake_quantize_learnable_per_channel_affine(
+        layer.weights[0].detach(), other, torch.zeros(5), 0, q_min, q_max, factor
+    )
+    (oracle * 3).square().sum().backward()
+    torch.testing.assert_close(layer.scale0.grad.flatten(), other.grad, rtol=1e-3, atol=1e-4)
+
+
+@given(SEEDS, BITS, st.sampled_from(["channel", "tensor"]), st.floats(0, 1))
+def test_a_learned_step_begins_at_twice_the_mean_of_what_is_not_zero(
+    seed: int, bits: int, granularity: Granularity, sparsity: float
+) -> None:
+    weight = normal((6, 3, 3, 3), seed)
+    weight = weight * pruning.keep_mask(weight.abs(), sparsity)
+    weight[2] = 0
+    scale = quantization.weight_grid(weight, bits, granularity).scale
+    found = quantization.first_step(weight, scale, bits)
+    assert found.shape == scale.shape
+    rows = [weight] if granularity == "tensor" else list(weight)
+    for row, old, new in zip(rows, scale.flatten(), found.flatten(), strict=True):
+        kept = row[row != 0].abs()
+        expected = 2 * kept.mean() / quantization.integer_range(bits, True)[1] ** 0.5 if len(kept) else old
+        torch.testing.assert_close(new, torch.as_tensor(expected))
+    assert (found > 0).all()
 
 
 @given(st.floats(1e-6, 10), st.integers(1, 100_000), BITS)

@@ -1,5 +1,6 @@
 """The one training loop: seeded, watched, stopped when asked, and the best epoch kept."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -274,6 +275,24 @@ def test_recovery_learns_weights_and_steps_and_keeps_the_rest(training_images: S
             assert not new.values[~new.mask].any()
             assert int(new.values.abs().max()) <= 3
             assert not torch.equal(new.values, old.values)
+
+
+def test_the_network_before_training_is_an_epoch_like_the_others(training_images: Split, held_out: Split) -> None:
+    statistics = statistics_of(SMALL, training_images.inputs[:200])
+    _, _, trained = recovered(COMPRESSED, training_images, held_out, epochs=8)
+    good, poor = (compress(SMALL, COMPRESSED, statistics) for _ in range(2))
+    good.load_state_dict(trained.module.state_dict())
+    gentle = RecoveryConfig(1, learning_rate=1e-6)
+    for start, learned, kept in ((good, poor, 0), (poor, good, 1)):
+        network, before = copy.deepcopy(learned), copy.deepcopy(start)
+        found = training.recover(network, gentle, "mlp", training_images, held_out, device=CPU, before=before)
+        assert found.best_epoch == kept
+        assert found.before is not None
+        measured = evaluation.evaluate(start.freeze(), held_out)
+        assert found.before["validation_accuracy"] == pytest.approx(measured.accuracy, abs=0.01)
+        assert (found.history[0]["validation_accuracy"] > found.before["validation_accuracy"]) == (kept == 1)
+        left, was = ([layer.content for layer in own.freeze().layers] for own in (found.module, start))
+        assert (left == was) == (kept == 0)
 
 
 def test_the_same_seed_recovers_the_same_network_and_another_another(training_images: Split, held_out: Split) -> None:

@@ -324,7 +324,8 @@ def _curves(found: Findings) -> list[Block]:
             first, last = (percent(epoch["validation_accuracy"]) for epoch in (history[0], history[-1]))
             alt = f"Loss and accuracy by epoch; accuracy on validation {first} after the first, {last} after the last."
             images = found.validation.evaluation.images
-            caption = f"{what}, with the {images:,} validation images; epoch {kept} is kept."
+            which = f"epoch {kept} is kept" if kept else "none was better than the network before it, which is kept"
+            caption = f"{what}, with the {images:,} validation images; {which}."
             drawn.append(_figure(name, caption, alt, plots.training_curves(name, history)))
     text = (
         "Losses are those that were minimised, label smoothing, and where there is a teacher its share, included. "

@@ -231,9 +231,9 @@ def _one_width(rows: list[dict[str, Any]]) -> None:
     for cell, chart in zip((loss, accuracy), charts.training_curves(pd.DataFrame(row["history"])), strict=True):
         with cell:
             charts.draw(chart, f"Loss and accuracy while the network was trained at {name}")
-    kept = max(row["history"], key=lambda epoch: epoch["validation_accuracy"])
+    which = f"Epoch {row['kept']} is kept." if row["kept"] else "No epoch was better than the start, which is kept."
     st.caption(
-        f"Epoch {kept['epoch']} is kept. Half of the loss is the cross entropy with the labels, half the distance to "
+        f"{which} Half of the loss is the cross entropy with the labels, half the distance to "
         "the baseline's predictions, so that it does not fall to 0."
     )
     table = pd.DataFrame(

@@ -76,6 +76,8 @@ def panel(result: Result) -> None:
     before = live.measured(choice._replace(config=replace(choice.config, recovery=None)))
     was = f"{before.evaluation.accuracy:.2%}"
     text = _step(f"**Recovery**, {recovery.epochs} epochs, took it from {was}", before, result)
+    if bench.kept_epoch(*choice) == 0:
+        text += " On validation no epoch was better than the network before training, so **that is kept**."
     text += " The curves below the sliders show networks before recovery."
     control = choice._replace(config=CompressionConfig(recovery=recovery))
     if control == choice:
