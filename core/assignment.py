@@ -168,8 +168,8 @@ def quantization_half(
     training, with the verdict on the test images, and sizes in KB.
 
     Returns `baseline`, `epochs`, `ladder`, `float32` and `rows`: per number of bits `minmax` (per channel, no more),
-    `before` (the best rung on validation), `after` (that, trained), each as `_judged`; and of the training its `history`
-    and the epoch that is `kept`.
+    `before` (the best rung on validation) and `after` (that, trained), each as `_judged`; `history` of the training, and
+    the epoch that is `kept`.
     """
     work = 1 + sum(quantized_training(bits, epochs).epochs for bits in ASSIGNED)
     rungs = ladder(bench, name, partial(_part, progress, "the ladder", 0.0, 1 / work), should_stop)
