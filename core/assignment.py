@@ -168,7 +168,7 @@ def quantization_half(
     training, with the verdict on the test images, and sizes in KB.
 
     Returns `baseline`, `epochs`, `ladder`, `float32` and `rows`: per number of bits `minmax` (per channel, no more),
-    `before` (the best rung on validation) and `after` (that, trained), each as `_judged`; `history` of the training, and
+    `before` (the best rung on validation) and `after` (that, trained), each as `_judged`; the training's `history`, and
     the epoch that is `kept`.
     """
     work = 1 + sum(quantized_training(bits, epochs).epochs for bits in ASSIGNED)
