@@ -329,7 +329,10 @@ def _spectrum(options: argparse.Namespace) -> int:
     if not 0 < options.energy <= 1:
         raise ConfigError(f"--energy must be in (0, 1]. Got {options.energy} instead.")
     layers = []
-    for layer in _workbench().spectrum(options.baseline, options.energy, options.low_rank_method):
+    bench = _workbench()
+    for reason in bench.left_out(options.baseline, options.low_rank_method).values():
+        say(f"Not among these: {reason}")
+    for layer in bench.spectrum(options.baseline, options.energy, options.low_rank_method):
         row = {"name": layer.name, "shape": list(layer.shape), "singular_values": list(layer.singular_values)}
         keys = ("rank", "share", "break_even_rank", "condition_number", "stable_rank", "effective_rank")
         layers.append(row | {key: getattr(layer, key) for key in keys})

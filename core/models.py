@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from math import prod
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -21,11 +22,17 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core import costs
 from core.config import Model
+from core.costs import LayerCost
+from core.files import safetensors_header
 
 IMAGE_SIDE, CLASS_COUNT = 28, 10
 MLP_WIDTHS = (784, 512, 512, 512, 10)
 CNN_WIDTHS = (32, 64, 128)
+HEADER_BYTES = 100 * 2**20
+"""Of a safetensors file, at most: as in the library that reads it."""
+
 Tensors = Mapping[str, Tensor]
 
 
@@ -153,26 +160,50 @@ def layers_of(tensors: Tensors) -> tuple[Layer, ...]:
 
     `mlp`: fc1 .. fcN, from 784 inputs to 10 classes. `cnn`: conv1, conv2 (odd square kernels), fc1, fc2.
     """
-    convolutional = any(name.startswith("conv") for name in tensors)
+    layers = layers_of_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32:
+            raise BaselineError(f"{name} must hold float32 values. Got {tensor.dtype} instead.")
+        if not torch.isfinite(tensor).all():
+            raise BaselineError(f"{name} must hold finite values. It holds NaN or infinity.")
+    return layers
+
+
+def layers_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Layer, ...]:
+    """The same from the shapes alone, by name: a file's header tells them. Raises BaselineError where they are no
+    network, and where it could never be evaluated here (`core.costs`)."""
+    convolutional = any(name.startswith("conv") for name in shapes)
     if convolutional:
         names = ["conv1", "conv2", "fc1", "fc2"]
     else:
-        names = [f"fc{i}" for i in range(1, max(1, len(tensors) // 2) + 1)]
+        names = [f"fc{i}" for i in range(1, max(1, len(shapes) // 2) + 1)]
     expected = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
-    if set(tensors) != expected:
-        missing, extra = sorted(expected - set(tensors)), sorted(set(tensors) - expected)
+    if set(shapes) != expected:
+        missing, extra = sorted(expected - set(shapes)), sorted(set(shapes) - expected)
         raise BaselineError(
-            f"The tensors must be named {', '.join(sorted(expected))}. "
-            + (f"Missing: {', '.join(missing[:6])}. " if missing else "")
-            + (f"Not expected: {', '.join(extra[:6])}. " if extra else "")
+            f"The tensors must be named {_listed(sorted(expected), 8)}. "
+            + (f"Missing: {_listed(missing, 6)}. " if missing else "")
+            + (f"Not expected: {_listed(extra, 6)}. " if extra else "")
             + "Weights under other names: `python -m core import FILE.pt --out FILE.safetensors` renames them."
         )
     layers = tuple(
-        Layer(name, tuple(tensors[f"{name}.weight"].shape), pool=name.startswith("conv"), relu=name != names[-1])
-        for name in names
+        Layer(name, shapes[f"{name}.weight"], pool=name.startswith("conv"), relu=name != names[-1]) for name in names
     )
-    _check(layers, tensors)
+    _check(layers, shapes)
+    refusal = costs.too_much(costs_of(layers))
+    if refusal:
+        raise BaselineError(f"This network is too large. {refusal}")
     return layers
+
+
+def _listed(names: Sequence[str], most: int) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def costs_of(layers: Sequence[Layer]) -> tuple[LayerCost, ...]:
+    """What each of a network's layers takes."""
+    used = zip(layers, weight_uses(layers), strict=True)
+    return tuple(costs.layer_cost(layer.name, layer.shape, places, layer.pool) for layer, places in used)
 
 
 def weight_uses(layers: Sequence[Layer]) -> list[int]:
@@ -187,13 +218,8 @@ def weight_uses(layers: Sequence[Layer]) -> list[int]:
     return uses
 
 
-def _check(layers: tuple[Layer, ...], tensors: Tensors) -> None:
-    """Types, finite values, and shapes that follow from one another."""
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32:
-            raise BaselineError(f"{name} must hold float32 values. Got {tensor.dtype} instead.")
-        if not torch.isfinite(tensor).all():
-            raise BaselineError(f"{name} must hold finite values. It holds NaN or infinity.")
+def _check(layers: tuple[Layer, ...], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Shapes that follow from one another."""
     width = 1 if layers[0].kind == "conv" else IMAGE_SIDE**2
     side = IMAGE_SIDE
     for layer in layers:
@@ -206,7 +232,7 @@ def _check(layers: tuple[Layer, ...], tensors: Tensors) -> None:
             raise BaselineError(f"{layer.name}.weight must have shape (out, in). Got {layer.shape} instead.")
         if layer.shape[1] != width or 0 in layer.shape:
             raise BaselineError(f"{layer.name}.weight must have {width} inputs. Got shape {layer.shape} instead.")
-        bias_shape = tuple(tensors[f"{layer.name}.bias"].shape)
+        bias_shape = shapes[f"{layer.name}.bias"]
         if bias_shape != layer.shape[:1]:
             raise BaselineError(f"{layer.name}.bias must have shape {layer.shape[:1]}. Got {bias_shape} instead.")
         side //= 2 if layer.pool else 1
@@ -373,13 +399,41 @@ def to_bytes(baseline: Baseline) -> bytes:
 
 
 def from_bytes(content: bytes, name: str, info: Mapping[str, Any] | None = None) -> Baseline:
-    """A baseline from a safetensors file. Raises BaselineError with what is wrong; nothing in the file is executed."""
+    """A baseline from a safetensors file. Raises BaselineError with what is wrong; nothing in the file is executed.
+
+    The header is judged before the tensors are read."""
+    layers_of_shapes(declared_shapes(content))
     try:
         tensors = load(content)
     except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BaselineError(f"This is not a safetensors file that can be read ({reason}).") from None
-    if not tensors:
-        raise BaselineError("This safetensors file holds no tensors.")
+        raise _unreadable(error) from None
     layers_of(tensors)
     return Baseline(name, tensors, info or {})
+
+
+def from_file(path: Path, name: str) -> Baseline:
+    """The same from a path; what its header alone refuses is not read."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        layers_of_shapes(declared_shapes(start + file.read(min(int.from_bytes(start, "little"), HEADER_BYTES))))
+    return from_bytes(path.read_bytes(), name)
+
+
+def declared_shapes(content: bytes) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, as the header of a safetensors file tells them; its tensors need not be there. Raises
+    BaselineError."""
+    try:
+        header, _ = safetensors_header(content)
+        found = {own: tuple(entry["shape"]) for own, entry in header.items() if own != "__metadata__"}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _unreadable(error) from None
+    if not all(type(size) is int and size >= 0 for shape in found.values() for size in shape):
+        raise BaselineError("This is not a safetensors file that can be read (a shape that is no whole numbers).")
+    if not found:
+        raise BaselineError("This safetensors file holds no tensors.")
+    return found
+
+
+def _unreadable(error: Exception) -> BaselineError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return BaselineError(f"This is not a safetensors file that can be read ({reason}).")

@@ -36,7 +36,7 @@ METHODS = [
 HARMLESS = {
     "core.quantization.BLOCK": "the same sums, some columns at a time",
     "core.compression.REMEMBERED_BYTES": "what is kept in memory",
-    "core.inference.CHUNK": "the same answers, some images at a time",
+    "core.inference.SIGNAL_IMAGES": "the same answers, some images at a time",
     "core.inference.OPSET": "the same operations by another name",
     "core.inference.IR_VERSION": "the same file in another version",
     "core.inference.ERRORS": "what is said of layers that do not fit",
