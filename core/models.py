@@ -1,12 +1,11 @@
 """The two families, `mlp` (a chain of linear layers) and `cnn` (conv, conv, linear, linear), and their layers by name.
 
-`build` makes the module that is trained; `fold` turns it into plain weights and biases, batch normalization folded
-into the layer before it. Everything after that - compression, evaluation, export - sees the folded tensors as a
+`build` makes the module that is trained; `folding.fold` turns it into plain weights and biases, batch normalization
+folded into the layer before it. Everything after that - compression, evaluation, export - sees the folded tensors as a
 `Baseline`, whose layer widths are read from the tensors themselves.
 """
 
 import hashlib
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -181,9 +180,9 @@ def layers_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Layer, ...]
     if set(shapes) != expected:
         missing, extra = sorted(expected - set(shapes)), sorted(set(shapes) - expected)
         raise BaselineError(
-            f"The tensors must be named {_listed(sorted(expected), 8)}. "
-            + (f"Missing: {_listed(missing, 6)}. " if missing else "")
-            + (f"Not expected: {_listed(extra, 6)}. " if extra else "")
+            f"The tensors must be named {listed(sorted(expected), 8)}. "
+            + (f"Missing: {listed(missing, 6)}. " if missing else "")
+            + (f"Not expected: {listed(extra, 6)}. " if extra else "")
             + "Weights under other names: `python -m core import FILE.pt --out FILE.safetensors` renames them."
         )
     layers = tuple(
@@ -196,7 +195,8 @@ def layers_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Layer, ...]
     return layers
 
 
-def _listed(names: Sequence[str], most: int) -> str:
+def listed(names: Sequence[str], most: int) -> str:
+    """The first of them, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
@@ -263,134 +263,6 @@ def build(model: Model, dropout: float = 0.0) -> nn.Sequential:
         if i < len(widths) - 1:
             parts += [(f"fc{i}_relu", nn.ReLU(inplace=True)), (f"fc{i}_dropout", nn.Dropout(dropout))]
     return nn.Sequential(OrderedDict(parts))
-
-
-def fold_batch_norm(
-    weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float = 1e-5
-) -> tuple[Tensor, Tensor]:
-    """gamma * (W x + b - mean) / sqrt(var + eps) + beta = W' x + b' (Jacob et al. 2018, section 3.2).
-
-    weight : (out, in, k, k) or (out, in); everything else (out,). Returns W' and b', computed in float64.
-    """
-    factor = gamma.double() / torch.sqrt(var.double() + eps)
-    folded = weight.double() * factor.reshape(-1, *[1] * (weight.dim() - 1))
-    return folded.float(), ((bias.double() - mean.double()) * factor + beta.double()).float()
-
-
-def fold(state: Tensors) -> dict[str, Tensor]:
-    """A state dict of either family -> plain `NAME.weight` and `NAME.bias`, batch normalization folded.
-
-    Layers are taken in the order of the state dict, numbered ones of a sequence in the order of their numbers, whatever
-    they are called: 4-dimensional weights are conv1, conv2, 2-dimensional ones fc1, fc2, ...; a group with
-    `running_mean` is folded into the layer right before it, or into the one whose name has its number; a missing bias
-    is zero. Raises BaselineError where that does not give a network of either family, or where something stands beside
-    a weight that may change it.
-    """
-    groups = _groups(state)
-    layers = [name for name, group in groups.items() if "running_mean" not in group]
-    norms = _paired(groups, layers)
-    folded: dict[str, Tensor] = {}
-    counts = {"conv": 0, "fc": 0}
-    for name in layers:
-        weight = groups[name]["weight"].float()
-        bias = groups[name].get("bias", torch.zeros(weight.shape[0])).float()
-        if bias.shape != weight.shape[:1]:
-            raise BaselineError(f"{name}.bias must have shape {weight.shape[:1]}. Got {bias.shape} instead.")
-        if name in norms:
-            plain = {"weight": torch.ones_like(bias), "bias": torch.zeros_like(bias)} | groups[norms[name]]
-            parts = [plain.get(part) for part in ("weight", "bias", "running_mean", "running_var")]
-            if any(part is None or part.shape != bias.shape for part in parts):
-                raise BaselineError(f"{norms[name]} must hold mean and variance of the {len(bias)} channels of {name}.")
-            weight, bias = fold_batch_norm(weight, bias, *parts)  # type: ignore[arg-type]
-        kind = "conv" if weight.dim() == 4 else "fc"
-        counts[kind] += 1
-        folded[f"{kind}{counts[kind]}.weight"] = weight.contiguous()
-        folded[f"{kind}{counts[kind]}.bias"] = bias.contiguous()
-    layers_of(folded)
-    return folded
-
-
-_PARTS = {"weight", "bias"}
-_NORM_PARTS = {*_PARTS, "running_mean", "running_var", "num_batches_tracked"}
-
-
-def _groups(state: Tensors) -> dict[str, dict[str, Tensor]]:
-    """Prefix -> part -> tensor: layers and normalizations in their order, and nothing that is not understood."""
-    groups: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in state.items():
-        if not isinstance(key, str) or tensor.layout != torch.strided or tensor.is_complex():
-            raise BaselineError(
-                f"A state dict must map names to dense tensors of real numbers. {key!r} is something else."
-            )
-        prefix, _, part = key.rpartition(".")
-        groups.setdefault(prefix, {})[part] = tensor.detach().cpu()
-    for prefix, group in groups.items():
-        more = sorted(set(group) - (_NORM_PARTS if "running_mean" in group else _PARTS))
-        if "weight" in group and more:
-            raise BaselineError(
-                f"{prefix}.{more[0]} stands beside a weight and may change it, as a mask, a scale or an adapter does. "
-                "Multiply it into the weight before the state dict is saved."
-            )
-        if "running_mean" not in group and ("weight" not in group or group["weight"].dim() not in (2, 4)):
-            raise BaselineError(f"{prefix or 'The state dict'} is neither linear, convolution nor batch normalization.")
-        for part in _PARTS & set(group):
-            if not group[part].is_floating_point():
-                raise BaselineError(
-                    f"{prefix}.{part} holds whole numbers ({group[part].dtype}): only its quantizer knows what they "
-                    "stand for. Save the float weights, or dequantize them first."
-                )
-    seen = {parent: place for place, parent in reversed(list(enumerate(map(_parent, groups))))}
-    order = sorted(groups, key=lambda name: (seen[_parent(name)], _number(name) if _in_sequence(name) else 0))
-    return {name: groups[name] for name in order}
-
-
-def _in_sequence(name: str) -> bool:
-    return name.rpartition(".")[2].isdecimal()
-
-
-def _parent(name: str) -> str:
-    """Of a numbered place in a sequence the sequence, of another name itself."""
-    return name.rpartition(".")[0] + "." if _in_sequence(name) else name
-
-
-def _number(name: str) -> int | None:
-    """At the end of a name: 3 of "features.3", 2 of "bn2"."""
-    found = re.search(r"(\d+)$", name)
-    return None if found is None else int(found[1])
-
-
-def _paired(groups: Mapping[str, Mapping[str, Tensor]], layers: Sequence[str]) -> dict[str, str]:
-    """Layer -> its normalization: the one right after it, or the one with its number. Raises BaselineError."""
-    pairs: dict[str, str] = {}
-    names = list(groups)
-    for place, name in enumerate(names):
-        if name in layers:
-            continue
-        before = names[place - 1] if place and names[place - 1] in layers else None
-        width = len(groups[name]["running_mean"])
-        alike = [
-            own for own in layers
-            if own not in pairs and _number(own) == _number(name) is not None and not _in_sequence(own)
-            and len(groups[own]["weight"]) == width
-        ]  # fmt: skip
-        if before is None or (before not in alike and len(alike) == 1):
-            if len(alike) != 1:
-                raise BaselineError(
-                    f"{name} is a batch normalization, and nothing says of which layer: it must stand right after it "
-                    "in the state dict, or end in the same number."
-                )
-            before = alike[0]
-        elif (
-            _in_sequence(name)
-            and _parent(before) == _parent(name)
-            and (_number(name) or 0) - (_number(before) or 0) > 1
-        ):
-            raise BaselineError(
-                f"{name} is a batch normalization, and something stands between {before} and it, an activation by all "
-                "signs: only one right after its layer can be folded into it."
-            )
-        pairs[before] = name
-    return pairs
 
 
 def to_bytes(baseline: Baseline) -> bytes:

@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
-from core import assignment, data, jobs, models, reproduce, tuning, turns
+from core import assignment, data, folding, jobs, models, reproduce, tuning, turns
 from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, RecoveryConfig, to_query
 from core.evaluation import Estimate
 from core.front import SEARCH, Goal, pareto
@@ -430,7 +430,7 @@ def test_a_file_that_is_no_network_is_refused_and_changes_nothing(own_cache: Pat
 
 def test_a_loaded_network_becomes_the_baseline_of_every_page(own_cache: Path) -> None:
     app = opened("baseline")
-    mine = models.Baseline("mine", models.fold(models.build("mlp").state_dict()))
+    mine = models.Baseline("mine", folding.fold(models.build("mlp").state_dict()))
     app.file_uploader(key="upload").upload("mine.safetensors", models.to_bytes(mine)).run()
     assert not app.exception
     assert choice(app).baseline == f"mlp-{mine.sha256[:8]}"
