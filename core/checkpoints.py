@@ -18,13 +18,13 @@ from core.models import BaselineError
 SAVE = "Where the network is at home, save its tensors alone: torch.save(model.state_dict(), FILE)."
 
 BEGINNINGS = {
-    b"version https://git-lfs": "a pointer of Git LFS: the file itself was not fetched. `git lfs pull` does that",
-    b"<": "a web page, as a download leaves that asked for something first. Download it again",
+    b"version https://git-lfs": "a pointer of Git LFS: the file itself was not fetched. `git lfs pull` does that.",
+    b"<": "a web page, as a download leaves that asked for something first. Download it again.",
     b"\x89HDF": f"an HDF5 file, as Keras writes. {SAVE}",
     b"\x08": f"an ONNX file by all signs. {SAVE}",
     b"\x80\x04\x95": f"a pickle that torch.save did not write. {SAVE}",
 }
-"""How files begin that are taken for checkpoints, and what they are."""
+"""How files begin that torch does not read, and what they are."""
 
 
 class Checkpoint(NamedTuple):
@@ -40,20 +40,20 @@ def read(path: Path) -> Checkpoint:
     """The state dict of a file that torch.save or safetensors wrote. Raises BaselineError, OSError."""
     with path.open("rb") as file:
         begins = file.read(64).lstrip()
-    known = next((text for start, text in BEGINNINGS.items() if begins.startswith(start)), None)
-    if known is not None:
-        raise BaselineError(f"{path} is {known}.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what is refused below
             held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise BaselineError(f"{path} holds no plain state dict: {_reason(path, str(error))}") from None
+        raise BaselineError(f"{path} holds no plain state dict: {_reason(path, begins, str(error))}") from None
     return unbox(held, str(path))
 
 
-def _reason(path: Path, error: str) -> str:
+def _reason(path: Path, begins: bytes, error: str) -> str:
     """What torch would not read, and the way out."""
+    known = next((text for start, text in BEGINNINGS.items() if begins.startswith(start)), None)
+    if known is not None:
+        return f"it is {known}"
     found = re.search(r"Unsupported global: GLOBAL (\S+)|Unsupported class (\S+)", error)
     if found:
         name = found[1] or found[2]

@@ -29,11 +29,11 @@ _PARTS = {"weight", "bias"}
 _NORM_PARTS = {*_PARTS, "running_mean", "running_var", "num_batches_tracked"}
 
 _CAUSES = {
+    r"weight_g$": "weight normalization keeps a weight in two parts: remove_weight_norm(layer) joins them",
+    r"weight_u$": "spectral normalization divides the weight: remove_spectral_norm(layer) does it for good",
     r"_orig$|_mask$": "torch.nn.utils.prune keeps weights and masks apart: prune.remove(layer, NAME) joins them",
-    r"weight_[gv]$": "weight normalization keeps a weight in two parts: remove_weight_norm(layer) joins them",
     r"parametrizations": "a parametrization makes the weight anew each time: parametrize.remove_parametrizations "
     "leaves what it makes",
-    r"weight_[uv]$": "spectral normalization divides the weight: remove_spectral_norm(layer) does it for good",
     r"post_process|fake_quant|observer|_packed_params|zero_point": "it was prepared for quantization by torch: only "
     "its own program knows what it computes. Save the float network",
     r"_l\d+$|in_proj": "recurrent layers and attention are not known here",
@@ -90,8 +90,8 @@ def _renamed(groups: Groups, layers: Sequence[str]) -> dict[str, str]:
     convolutions, linear = kinds.count("conv"), kinds.count("fc")
     if (convolutions and (convolutions, linear) != (2, 2)) or not layers:
         raise BaselineError(
-            "A network must be linear layers, or two convolutions and then two linear layers. This state dict has "
-            f"{convolutions} convolutions and {linear} linear layers."
+            "A network must be linear layers alone, or two convolutions and then two linear layers. Convolutions of "
+            f"this state dict: {convolutions}; linear layers: {linear}."
         )
     names = {name: f"{kinds[place]}{kinds[: place + 1].count(kinds[place])}" for place, name in enumerate(layers)}
     shapes = dict[str, tuple[int, ...]]()
@@ -118,10 +118,9 @@ def _groups(state: Tensors) -> dict[str, dict[str, Tensor]]:
         groups.setdefault(prefix, {})[part] = tensor.detach().cpu()
     for prefix, group in groups.items():
         more = sorted(set(group) - (_NORM_PARTS if "running_mean" in group else _PARTS))
+        if more or "weight" not in group:
+            _check_known(prefix, state)
         first = f"{prefix}.{next(iter(more or group))}".lstrip(".")
-        known = next((cause for sign, cause in _CAUSES.items() if re.search(sign, first)), None)
-        if more and known is not None:
-            raise BaselineError(f"{first} is no plain weight: {known}.")
         if "weight" in group and more:
             raise BaselineError(
                 f"{first} stands beside a weight and may change it, as a mask, a scale or an adapter does. Multiply it "
@@ -141,6 +140,15 @@ def _groups(state: Tensors) -> dict[str, dict[str, Tensor]]:
     seen = {parent: place for place, parent in reversed(list(enumerate(map(_parent, groups))))}
     order = sorted(groups, key=lambda name: (seen[_parent(name)], _number(name) if _in_sequence(name) else 0))
     return {name: groups[name] for name in order}
+
+
+def _check_known(prefix: str, state: Tensors) -> None:
+    """Raises BaselineError where a key at this place is a sign of a technique that has its own way out."""
+    here = [key for key in state if key.startswith(f"{prefix}." if prefix else "")]
+    for sign, cause in _CAUSES.items():
+        for key in here:
+            if re.search(sign, key):
+                raise BaselineError(f"{key} is no plain weight: {cause}.")
 
 
 def _check_tensor(key: object, tensor: Tensor) -> None:
