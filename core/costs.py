@@ -93,7 +93,7 @@ class LayerCost:
     def taking(self) -> int:
         """While the moments are taken: what there is, a product, its share, their sum, and rows."""
         most = ROW_IMAGES if self.places == 1 else PATCH_IMAGES
-        return 9 * self.moments // 2 + images_at_once(self.patches, most) * self.patches
+        return 9 * self.moments // 2 + images_at_once(self.patches, most, PART) * self.patches
 
     @property
     def decomposing(self) -> int:
@@ -133,7 +133,7 @@ def layer_cost(name: str, shape: tuple[int, ...], places: int, pool: bool) -> La
     return LayerCost(name, shape[0], prod(shape[1:]), places, shape[1], pool)
 
 
-def images_at_once(each: int, most: int, within: int = PART) -> int:
+def images_at_once(each: int, most: int, within: int) -> int:
     """As many as fit, at least one. each : bytes of one; most : where there is room for all of them"""
     return max(1, min(most, within // max(each, 1)))
 
@@ -141,7 +141,7 @@ def images_at_once(each: int, most: int, within: int = PART) -> int:
 def evaluating(layers: Sequence[LayerCost]) -> int:
     """Copies of the weights, and on each core the signals of some images, at the layer that has most."""
     signal = max(layer.signal for layer in layers)
-    return EVALUATED * sum(layer.weights for layer in layers) + CORES * images_at_once(signal, CHUNK) * signal
+    return EVALUATED * sum(layer.weights for layer in layers) + CORES * images_at_once(signal, CHUNK, PART) * signal
 
 
 def reworking(layers: Iterable[LayerCost]) -> int:

@@ -156,7 +156,7 @@ class Runner:
 def at_once(layers: Sequence[StoredLayer]) -> int:
     """So many images each core works on at a time: fewer where a layer has very many outputs."""
     most = max(cost.signal for cost in costs_of([stored.layer for stored in layers]))
-    return costs.images_at_once(most, costs.CHUNK)
+    return costs.images_at_once(most, costs.CHUNK, costs.PART)
 
 
 def predicted(logits: Array) -> NDArray[np.uint8]:
@@ -196,7 +196,7 @@ def signals(
     memory. Nothing where no name is asked for."""
     session = _session(to_onnx(layers, bits=bits, observe="signals")) if names else None
     each = sum(cost.signal for cost in costs_of([stored.layer for stored in layers]))
-    count = costs.images_at_once(each, SIGNAL_IMAGES)
+    count = costs.images_at_once(each, SIGNAL_IMAGES, costs.SIGNALS)
     for start in range(0, len(images) if session else 0, count):
         chunks = _run(session, names, images[start : start + count], at_once(layers))
         yield {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=True)}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.costs import PATCH_IMAGES, ROW_IMAGES, images_at_once, layer_cost
+from core import costs
 
 RIDGE = 1e-7
 """Added to the second moments, relative to their mean on the diagonal: inputs that never vary make them singular."""
@@ -51,8 +51,9 @@ def moments(x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     shape : of its weight, (out, in) or (out, in, k, k). Returns (d,) and (d, d) with d = in or in k k.
     """
     first, second = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    places, most = (x[0, 0].numel(), PATCH_IMAGES) if len(shape) == 4 else (1, ROW_IMAGES)
-    for chunk in x.split(images_at_once(layer_cost("", shape, places, pool=False).patches, most)):
+    places, most = (x[0, 0].numel(), costs.PATCH_IMAGES) if len(shape) == 4 else (1, costs.ROW_IMAGES)
+    own = costs.layer_cost("", shape, places, pool=False)
+    for chunk in x.split(costs.images_at_once(own.patches, most, costs.PART)):
         if len(shape) == 4:
             rows = F.unfold(chunk.double(), shape[-1], padding=shape[-1] // 2).transpose(1, 2).flatten(0, 1)
         else:

@@ -16,6 +16,7 @@ from core import (
     coding,
     compression,
     config,
+    costs,
     inference,
     low_rank,
     packed,
@@ -31,11 +32,34 @@ from core.portable import loader
 from core.workbench import Workbench
 
 METHODS = [
-    low_rank, pruning, quantization, channels, compression, inference, stored, coding, packed, loader, training
+    costs, low_rank, pruning, quantization, channels, compression, inference, stored, coding, packed, loader, training
 ]  # fmt: skip
 HARMLESS = {
     "core.quantization.BLOCK": "the same sums, some columns at a time",
     "core.compression.REMEMBERED_BYTES": "what is kept in memory",
+    **dict.fromkeys(
+        [
+            f"core.costs.{name}"
+            for name in (
+                "MEMORY",
+                "MOMENTS",
+                "LAYERS",
+                "CORES",
+                "SPEED",
+                "DECOMPOSED",
+                "EVALUATION_SECONDS",
+                "DECOMPOSITION_SECONDS",
+                "IMAGES",
+                "EVALUATED",
+                "REWORKED",
+            )
+        ],
+        "what is refused",
+    ),
+    **dict.fromkeys(
+        [f"core.costs.{name}" for name in ("CHUNK", "PATCH_IMAGES", "ROW_IMAGES", "PART", "SIGNALS")],
+        "the same sums and answers, some images at a time",
+    ),
     "core.inference.SIGNAL_IMAGES": "the same answers, some images at a time",
     "core.inference.OPSET": "the same operations by another name",
     "core.inference.IR_VERSION": "the same file in another version",
