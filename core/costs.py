@@ -24,10 +24,12 @@ SPEED = 3e10
 DECOMPOSED = 2.5e8
 """m n min(m, n) of a singular value decomposition a second, float64, on the same."""
 
-EVALUATION_SECONDS, DECOMPOSITION_SECONDS = 600.0, 300.0
-"""What a person may be asked to wait for: the 5,000 validation images once, one decomposition once."""
+EVALUATION_SECONDS, MOMENTS_SECONDS, DECOMPOSITION_SECONDS = 600.0, 300.0, 300.0
+"""What a person may be asked to wait for: the 5,000 validation images; what is known of a layer's inputs and of its
+weight, once ever."""
 
-IMAGES = 5_000
+IMAGES, MOMENT_IMAGES = 5_000, 2_048
+"""Of an evaluation, and of those that tell the inputs of a layer."""
 
 EVALUATED, REWORKED = 9, 19
 """Copies of the float32 weights while a network is evaluated as it is, and while it is pruned, rounded and packed."""
@@ -118,6 +120,11 @@ class LayerCost:
         return max(self.taking, self.whitening, self.compensating)
 
     @property
+    def taking_seconds(self) -> float:
+        """n n products in float64 at each place of each image."""
+        return MOMENT_IMAGES * self.places * self.n**2 / (SPEED / 2)
+
+    @property
     def seconds(self) -> float:
         """Of a singular value decomposition."""
         return self.m * self.n * min(self.m, self.n) / DECOMPOSED
@@ -159,7 +166,7 @@ def known(layers: Iterable[LayerCost]) -> frozenset[str]:
     names, total = set[str](), 0
     for layer in sorted(layers, key=lambda layer: layer.n):
         total += layer.moments
-        if layer.knowing <= MEMORY and total <= MOMENTS:
+        if layer.knowing <= MEMORY and total <= MOMENTS and layer.taking_seconds <= MOMENTS_SECONDS:
             names.add(layer.name)
     return frozenset(names)
 
@@ -189,6 +196,11 @@ def unknown_in_words(layer: LayerCost) -> str:
     text = f"{layer.name} has {layer.n:,} inputs, and their second moments are {layer.n:,} x {layer.n:,} numbers: "
     if layer.knowing > MEMORY:
         return text + f"using them would take {in_bytes(layer.knowing)} of memory, and {in_bytes(MEMORY)} are there."
+    if layer.taking_seconds > MOMENTS_SECONDS:
+        return text + (
+            f"taking them would last about {layer.taking_seconds / 60:,.0f} minutes, and "
+            f"{MOMENTS_SECONDS / 60:.0f} are the most."
+        )
     return text + (
         f"{in_bytes(layer.moments)} beside those of the other layers, and all together may have {in_bytes(MOMENTS)}."
     )

@@ -1,6 +1,7 @@
 """What a network takes is known from its shapes: never less than what is then allocated, and not many times more."""
 
 import json
+import re
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import CNN_SHAPES, random_tensors, statistics_of
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -72,6 +73,7 @@ def cost_and_input(shape: tuple[int, ...]) -> tuple[LayerCost, Tensor]:
 
 @settings(max_examples=20)
 @given(SHAPES)
+@example((5, 1500))
 def test_each_step_allocates_what_its_cost_says_and_no_more(shape: tuple[int, ...]) -> None:
     (cost, x), weight = cost_and_input(shape), torch.randn(shape)
     mean, second = low_rank.moments(x, shape)
@@ -140,6 +142,12 @@ def test_a_header_is_judged_without_making_anything(shapes: dict[str, tuple[int,
     assert tracemalloc.get_traced_memory()[1] < 2**22
     if not tracing:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shape", [[10.0, 784.0], [10, True], [10, -784], ["10", "784"], "ab", {"10": 1}, [[10], 784]])
+def test_a_shape_is_whole_numbers(shape: Any) -> None:
+    with pytest.raises(BaselineError, match="not a safetensors file"):
+        models.declared_shapes(header({"fc1.weight": shape, "fc1.bias": [10]}))
 
 
 JUNK = st.recursive(
@@ -297,6 +305,10 @@ def test_layers_with_few_inputs_are_known_first() -> None:
     assert costs.known([large]) == set()
     assert "242,000 x 242,000" in costs.unknown_in_words(large)
     assert "1.0 GB are there" in costs.unknown_in_words(large)
+    slow = costs.layer_cost("conv2", (10, 450, 3, 3), 196, pool=True)
+    assert slow.knowing < costs.MEMORY
+    assert costs.known([slow]) == set()
+    assert re.search(r"4,050 x 4,050 numbers.*about \d+ minutes, and 5 are the most", costs.unknown_in_words(slow))
 
 
 def test_the_shipped_networks_have_room_for_everything() -> None:

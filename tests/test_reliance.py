@@ -50,6 +50,8 @@ HARMLESS = {
                 "EVALUATION_SECONDS",
                 "DECOMPOSITION_SECONDS",
                 "IMAGES",
+                "MOMENT_IMAGES",
+                "MOMENTS_SECONDS",
                 "EVALUATED",
                 "REWORKED",
             )
