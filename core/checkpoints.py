@@ -22,7 +22,7 @@ BEGINNINGS = {
     b"<": "a web page, as a download leaves that asked for something first. Download it again.",
     b"\x89HDF": f"an HDF5 file, as Keras writes. {SAVE}",
     b"\x08": f"an ONNX file by all signs. {SAVE}",
-    b"\x80\x04\x95": f"a pickle that torch.save did not write. {SAVE}",
+    b"\x80\x04\x95": f"a file of Python objects that torch.save did not write. {SAVE}",
 }
 """How files begin that torch does not read, and what they are."""
 
@@ -91,7 +91,7 @@ def unbox(held: Any, where: str) -> Checkpoint:
     if len(boxes) > 1:
         raise BaselineError(
             f"{where} holds several networks: {', '.join(map(str, boxes))}. Save the one that is meant alone: "
-            f"torch.save(torch.load(FILE)[{boxes[0]!r}], OTHER)."
+            f"torch.save(checkpoint[{boxes[0]!r}], OTHER)."
         )
     tensors = any(isinstance(value, Tensor) and value.dim() > 1 for value in held.values())
     if not boxes or tensors:
