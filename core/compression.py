@@ -438,6 +438,16 @@ def _check_costs(config: CompressionConfig, layers: tuple[Layer, ...]) -> None:
                 raise ConfigError(f"{what} cannot be had here. {costs.unknown_in_words(each[name])} {way_out}")
 
 
+def check_training(layers: Sequence[Layer]) -> None:
+    """Raise ConfigError where training the network after compression takes more memory than there is."""
+    taken = costs.training(costs_of(layers))
+    if taken > costs.MEMORY:
+        raise ConfigError(
+            f"Training this network would take {costs.in_bytes(taken)} of memory, in batches of {costs.BATCH} images, "
+            f"and {costs.in_bytes(costs.MEMORY)} are there. Compress it without training."
+        )
+
+
 def _asks_for_moments(config: CompressionConfig, layers: tuple[Layer, ...]) -> Iterable[tuple[str, list[str], str]]:
     """Settings that need to know a layer's inputs: in words, of which layers, and what to choose instead."""
     if config.low_rank_method == "whitened":

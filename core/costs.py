@@ -37,6 +37,13 @@ EVALUATED, REWORKED = 9, 19
 CHUNK = 50
 """Images that a core evaluates at a time: their signals fit the processor's cache."""
 
+BATCH = 128
+"""Images of a training step."""
+
+TRAINED, TRAINED_SIGNALS = 12, 3
+"""Copies of the weights while a compressed network is trained (gradients, momentum, what is pruned and rounded, the
+best epoch), and of the signals of a batch."""
+
 PATCH_IMAGES, ROW_IMAGES = 128, 1024
 """Images of which the moments are taken at a time, for a convolution and for a linear layer, where they fit."""
 
@@ -154,6 +161,13 @@ def evaluating(layers: Sequence[LayerCost]) -> int:
 def reworking(layers: Iterable[LayerCost]) -> int:
     """While a network is pruned, rounded and packed."""
     return REWORKED * sum(layer.weights for layer in layers)
+
+
+def training(layers: Iterable[LayerCost]) -> int:
+    """While a compressed network is trained: copies of the weights, and the signals of a batch at every layer."""
+    every = list(layers)
+    signals = TRAINED_SIGNALS * BATCH * sum(layer.signal for layer in every)
+    return TRAINED * sum(layer.weights for layer in every) + signals
 
 
 def evaluation_seconds(layers: Iterable[LayerCost]) -> float:

@@ -26,6 +26,9 @@ Array = NDArray[Any]
 SIGNAL_IMAGES = 500
 """Images of which signals are held at a time, where they fit."""
 
+FAINT = 1 / float(np.finfo(np.float32).max)
+"""A signal below so much for each bin counts as none: float32 has no number that would scale it."""
+
 BINS = 2048
 """Of the histogram of a signal."""
 
@@ -184,7 +187,8 @@ def histograms(layers: Sequence[StoredLayer], images: Array, largest: Mapping[st
     counts = {name: np.zeros(BINS, dtype=np.int64) for name in largest}
     for found in signals(layers, images, list(largest), bits=None):
         for name, signal in found.items():
-            places = (np.abs(signal.ravel()) * (BINS / (largest[name] or 1.0))).astype(np.int64).clip(0, BINS - 1)
+            per_bin = BINS / largest[name] if largest[name] > BINS * FAINT else 1.0
+            places = (np.abs(signal.ravel()) * per_bin).astype(np.int64).clip(0, BINS - 1)
             counts[name] += np.bincount(places, minlength=BINS)
     return counts
 

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from core import artifact, data, tuning
+from core import artifact, compression, data, tuning
 from core.artifact import NETWORK_FILE
-from core.config import CompressionConfig
+from core.config import CompressionConfig, ConfigError
 from core.evaluation import Stopped
 from core.files import sha256
 from core.front import SEARCH, Goal, Point
@@ -523,8 +523,9 @@ class Search:
             self.scan()
         self._look_until(UNTRAINED_UNTIL)
         try:
+            compression.check_training(self.layers)
             data.load("train", self.bench.cache / "data", self.say)
-        except data.DataError as error:
+        except (data.DataError, ConfigError) as error:
             self.say(f"Nothing can be trained here. {error}")
             self._look_until(1)
         else:

@@ -681,6 +681,7 @@ class Workbench:
         compression.check(config, baseline.layers)
         if config.recovery is None:
             raise ConfigError("recovery must be given. Got None instead.")
+        compression.check_training(baseline.layers)
         if self.history(name, config) is not None:
             return
         statistics, meanwhile = self.statistics(baseline), None

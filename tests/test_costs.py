@@ -1,5 +1,6 @@
 """What a network takes is known from its shapes: never less than what is then allocated, and not many times more."""
 
+import copy
 import json
 import re
 import tracemalloc
@@ -96,6 +97,32 @@ def test_the_signals_of_a_layer_take_what_its_cost_says(a: int, b: int, k: int, 
         run = partial(models.propagate, layer, weights=[weight], bias=bias)
         assert within(images * cost.signal, 4 * x.numel() + allocated(partial(run, x)))
         assert cost.passed_on == run(x[:1]).numel()
+
+
+@pytest.mark.parametrize("config", [{}, {"bits": 4, "activation_bits": 4, "rank_share": 0.9, "above_break_even": True}])
+@pytest.mark.parametrize("shapes", [CNN_SHAPES, {"fc1": (300, 784), "fc2": (200, 300), "fc3": (10, 200)}])
+def test_training_allocates_what_its_cost_says_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, shapes: dict[str, tuple[int, ...]], config: dict[str, Any]
+) -> None:
+    baseline, images = Baseline("it", random_tensors(shapes)), torch.randn(costs.BATCH, 1, 28, 28)
+    network = compression.compress(baseline, CompressionConfig(**config), statistics_of(baseline, images[:32]))
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
+
+    def steps() -> None:
+        copy.deepcopy(network.state_dict())  # of the best epoch
+        for _ in range(2):
+            optimizer.zero_grad()
+            network(images).square().mean().backward()
+            optimizer.step()
+
+    bound = costs.training(models.costs_of(baseline.layers))
+    weights = 4 * sum(own.numel() for own in network.parameters())
+    assert within(bound, weights + allocated(steps))
+    monkeypatch.setattr(costs, "MEMORY", bound - 1)
+    with pytest.raises(ConfigError, match=r"Training this network would take .* are there. Compress it without"):
+        compression.check_training(baseline.layers)
+    monkeypatch.setattr(costs, "MEMORY", bound)
+    compression.check_training(baseline.layers)
 
 
 SIZES = st.integers(1, 2**40) | st.integers(0, 3) | st.integers(1, 300)

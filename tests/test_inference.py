@@ -223,3 +223,14 @@ def test_a_single_layer_has_no_signals_to_round(images: Tensor, bits: int) -> No
         assert statistics.activation_ranges(network, clip, bits) == {}  # type: ignore[arg-type]
         assert statistics.histograms(network) == {}
         assert logits(network.freeze(), images).shape == (len(images), 10)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e-30, 1e-38, 1e-42, 0.0])
+def test_signals_that_are_nearly_nothing_are_counted_without_a_word(size: float) -> None:
+    shapes = {"fc1": (4, 784), "fc2": (10, 4)}
+    baseline = Baseline("faint", {name: size * own for name, own in random_tensors(shapes).items()})
+    x = torch.randn(20, 1, 28, 28)
+    layers = compress(baseline, CompressionConfig(), statistics_of(baseline, x)).freeze().layers
+    counts = inference.histograms(layers, x.numpy(), inference.ranges(layers, x.numpy()))
+    assert {name: own.sum() for name, own in counts.items()} == {"fc2.input": 80}

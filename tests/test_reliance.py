@@ -52,6 +52,9 @@ HARMLESS = {
                 "IMAGES",
                 "MOMENT_IMAGES",
                 "MOMENTS_SECONDS",
+                "BATCH",
+                "TRAINED",
+                "TRAINED_SIGNALS",
                 "EVALUATED",
                 "REWORKED",
             )
@@ -62,6 +65,7 @@ HARMLESS = {
         [f"core.costs.{name}" for name in ("CHUNK", "PATCH_IMAGES", "ROW_IMAGES", "PART", "SIGNALS")],
         "the same sums and answers, some images at a time",
     ),
+    "core.inference.FAINT": "what is no signal by any count",
     "core.inference.SIGNAL_IMAGES": "the same answers, some images at a time",
     "core.inference.OPSET": "the same operations by another name",
     "core.inference.IR_VERSION": "the same file in another version",
