@@ -21,6 +21,7 @@ from core.config import (
     Clip,
     CompressionConfig,
     ConfigError,
+    Device,
     Granularity,
     LowRankMethod,
     Rounding,
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=int)
     train.add_argument("--seed", type=int)
     train.add_argument("--out", type=Path, metavar="DIR", help="write NAME.safetensors and NAME.json there")
+    _device_option(train)
 
     evaluate = command("evaluate", _evaluate, "accuracy and size of a configuration")
     _compression_options(evaluate)
@@ -100,6 +102,7 @@ def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     again.add_argument("--epochs", type=int, help="of training: low-rank 3, quantization 4, others 8")
     again.add_argument("--baseline", default="cnn", metavar="NAME", help="not of low-rank")
     again.add_argument("--allowance", type=float, default=0.01, help="accuracy that may be lost, a fraction")
+    _device_option(again)
 
     search = command("search", _search, "the smallest file that loses no more than an allowance, or the best of a size")
     search.add_argument("--baseline", default="cnn", metavar="NAME|FILE", help="mlp, mlp-course, cnn, an id, or a file")
@@ -110,6 +113,7 @@ def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     search.add_argument("--techniques", metavar="LIST", help="of channels, low rank, pruning, bits; all if not given")
     search.add_argument("--storage", metavar="URL", help="an Optuna storage that several machines share")
     search.add_argument("--out", type=Path, metavar="DIR", help="where the files of the best go")
+    _device_option(search)
 
     front = command("pareto", _pareto, "the networks measured so far that no other one beats in size and accuracy")
     front.add_argument("--baseline", default="cnn", metavar="NAME|FILE")
@@ -170,6 +174,12 @@ def _compression_options(parser: argparse.ArgumentParser) -> None:
         else:
             more = {"metavar": value} if isinstance(value, str) else {"choices": value}
         parser.add_argument(argument(key), dest=f"network_{key}", help=text, **more)
+    _device_option(parser)
+
+
+def _device_option(parser: argparse.ArgumentParser) -> None:
+    text = "that trains; if not given the one that EXPLORER_DEVICE names, else the best that is here"
+    parser.add_argument("--device", choices=get_args(Device), help=text)
 
 
 def configuration(options: argparse.Namespace) -> CompressionConfig:
@@ -239,10 +249,11 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _workbench() -> Any:
+def _workbench(device: Device | None = None) -> Any:
+    """device : that trains, as `_device_option` has it"""
     from core.workbench import Workbench
 
-    return Workbench()
+    return Workbench(device=device)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -251,7 +262,7 @@ def _train(options: argparse.Namespace) -> int:
     recipe = RECIPES[options.baseline]
     chosen = {name: getattr(options, name) for name in ("epochs", "seed") if getattr(options, name) is not None}
     recipe = replace(recipe, **chosen)
-    bench = _workbench()
+    bench = _workbench(options.device)
     baseline = bench.train(recipe, _show_progress)
     info = {"name": options.baseline, **baseline.info}
     answer = {"sha256": baseline.sha256, "parameters": baseline.parameters}
@@ -281,7 +292,7 @@ def _show_progress(event: dict[str, Any]) -> None:
 
 def _recovered(options: argparse.Namespace) -> tuple[Any, CompressionConfig]:
     """The workbench and the configuration, trained where it asks for that."""
-    bench, config = _workbench(), configuration(options)
+    bench, config = _workbench(options.device), configuration(options)
     if config.recovery is not None:
         bench.recover(options.baseline, config, _show_progress)
     return bench, config
@@ -344,7 +355,7 @@ def _spectrum(options: argparse.Namespace) -> int:
 def _reproduce(options: argparse.Namespace) -> int:
     from core import assignment, reproduce
 
-    bench, name, epochs, say_so = _workbench(), options.baseline, options.epochs, _show_progress
+    bench, name, epochs, say_so = _workbench(options.device), options.baseline, options.epochs, _show_progress
     if options.what == "low-rank":
         found = reproduce.low_rank(bench, options.seeds, epochs or 3, say_so)
     elif options.what == "pruning":
@@ -366,7 +377,7 @@ def _search(options: argparse.Namespace) -> int:
     used = TECHNIQUES if options.techniques is None else tuple(map(str.strip, options.techniques.split(",")))
     allowance = 0.01 if options.allowance is None and options.size is None else options.allowance
     goal = Goal(allowance, options.size, used)
-    bench = Workbench(origin="searched")
+    bench = Workbench(origin="searched", device=options.device)
     found = search.run(
         bench, options.baseline, goal, options.minutes, options.storage, lambda event: say(event["message"]),
         out=options.out,
@@ -465,14 +476,14 @@ def _job(options: argparse.Namespace) -> int:
     from core import jobs
 
     def work() -> jobs.Work:
-        from core import assignment, reproduce, search, tuning
+        from core import assignment, devices, reproduce, search, tuning
         from core.workbench import Workbench
 
         kind = json.loads((options.folder / "request.json").read_text())["kind"]
         found = {**tuning.KINDS, **reproduce.KINDS, **assignment.KINDS, **search.KINDS}.get(kind)
         origin = "searched" if kind in search.KINDS else "explored" if found is None else "reproduced"
         bench = Workbench(options.folder.parent.parent, origin)
-        return bench.work if found is None else partial(found, bench)
+        return devices.watched(bench.work if found is None else partial(found, bench))
 
     return jobs.run(options.folder, work)
 

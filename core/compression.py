@@ -4,6 +4,7 @@ Channels first, then low rank, pruning and quantization, the last two on the *st
 layer is factored. Pruning a rebuilt matrix would destroy its rank and make the size a lie.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -278,6 +279,7 @@ class CompressedLayer(nn.Module):
         """sqrt(E[x^2]) of what each weight is multiplied with, broadcasting to it; between factors E[z^2] of z = F x.
 
         second : E[x x^T] of the baseline's input
+        On the CPU, wherever the layer is.
         """
         second = second[self.columns][:, self.columns]
         first = self.weights[0].detach().cpu()
@@ -286,7 +288,7 @@ class CompressedLayer(nn.Module):
             factor = low_rank.as_matrix(first).double()
             squares = ((factor @ second) * factor).sum(1).clamp_min(0)
             found.append(squares.sqrt().reshape(1, -1, *[1] * (first.dim() - 2)))
-        return [rms.float().to(self.bias.device) for rms in found]
+        return [rms.float() for rms in found]
 
 
 class CompressedNetwork(nn.Module):
@@ -365,22 +367,24 @@ def quantize(network: CompressedNetwork, config: CompressionConfig, statistics: 
             round_together(own, statistics)
         if before is not None:
             mean, after = statistics.means()[name][own.columns], own.matrix(own.effective_weights())
-            own.bias.add_(quantization.bias_correction(before, after, mean))
+            correction = quantization.bias_correction(before.cpu(), after.cpu(), mean)
+            own.bias.add_(correction.to(own.bias.device))
     return network
 
 
 @torch.no_grad()
 def round_together(own: CompressedLayer, statistics: Statistics) -> None:
     """Put the weights of a quantized layer on their grids by `quantization.gptq`, in place; the second factor with what
-    the first one, not rounded, gives for the baseline's inputs."""
-    first, *others = (weight.clone() for weight in own.masked_weights())  # which are about to change
+    the first one, not rounded, gives for the baseline's inputs. Computed on the CPU, where these are known."""
+    before = copy.deepcopy(own).cpu()
+    first, *others = before.masked_weights()
     known = [statistics.compensation(own.layer.name, own.columns)]
     if others:
         second, factor = statistics.second(own.layer.name, own.columns), low_rank.as_matrix(first).double()
         known.append(quantization.compensation(factor @ second @ factor.T))
     for i, weight in enumerate((first, *others)):
-        grid = quantization.Grid(own.stored(f"scale{i}"), getattr(own, f"zero_point{i}"))
-        own.weights[i].copy_(quantization.gptq(weight, grid, own.bits, known[i], getattr(own, f"mask{i}")))
+        grid = quantization.Grid(before.stored(f"scale{i}"), getattr(before, f"zero_point{i}"))
+        own.weights[i].copy_(quantization.gptq(weight, grid, own.bits, known[i], getattr(before, f"mask{i}")))
 
 
 def prune_gradually(
@@ -548,13 +552,14 @@ def apply_pruning(
         }
         for slot, mask in pruning.keep_masks(scores, share).items():
             name, _, i = slot.partition(":")
-            setattr(network.named()[name], f"mask{i}", mask)
+            own_layer = network.named()[name]
+            setattr(own_layer, f"mask{i}", mask.to(own_layer.bias.device))
     return network
 
 
 def _scores(own: CompressedLayer, score: Score, second: Tensor | None) -> list[Tensor]:
-    """Of the weights as they are now, those that went already at zero."""
-    weights = own.masked_weights()
+    """Of the weights as they are now, those that went already at zero. On the CPU: not every device has float64."""
+    weights = [weight.cpu() for weight in own.masked_weights()]
     if score == "magnitude":
         return [pruning.magnitude(weight) for weight in weights]
     if score == "lamp":

@@ -20,6 +20,7 @@ ChannelScore = Literal["l1", "activation"]
 Schedule = Literal["one-shot", "iterative"]
 Model = Literal["mlp", "cnn"]
 Optimizer = Literal["sgd", "adam"]
+Device = Literal["cpu", "cuda", "mps"]
 
 FLOAT_BITS = 32
 """Bits of a weight that is not quantized (IEEE single precision)."""

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core import inference
+from core import devices, inference
 from core.data import CLASSES, SAMPLE, Split
 from core.inference import Array, Runner, predicted
 from core.models import Overflow, costs_of
@@ -331,15 +331,16 @@ def latency(network: StoredNetwork, images: Tensor, batch: int = 1, repeats: int
 @torch.inference_mode()
 def device_latency(module: torch.nn.Module, images: Tensor, batch: int = 1, repeats: int = 60) -> Latency:
     """The same for a torch module where its parameters are, a graphics processor for one: the images lie there
-    already, and a call ends when its answer does."""
+    already, and a call ends when its answer does. Raises DeviceError."""
     device = next(module.parameters()).device
-    x, wait = images[:batch].to(device), getattr(torch, device.type).synchronize
+    with devices.in_words(device):
+        x, wait = images[:batch].to(device), getattr(torch, device.type).synchronize
 
-    def run() -> None:
-        module(x)
-        wait()
+        def run() -> None:
+            module(x)
+            wait()
 
-    return _timed(run, batch, repeats)
+        return _timed(run, batch, repeats)
 
 
 def _timed(run: Callable[[], object], batch: int, repeats: int) -> Latency:

@@ -2,7 +2,8 @@
 
 A job is a folder `cache/jobs/ID/`, ID the hash of its request, so the same request is the same job for everybody:
 `request.json` what to do, `progress.jsonl` one event per line, and at the end `result.json` or `error.json`. While its
-process lives it holds `lock`; a job without an end whose lock is free was interrupted, and can be started again.
+process lives it holds `lock`, and `process.json` says which it is; a job without an end whose process is gone was
+interrupted, and can be started again. Of those that are over, the newest `REMEMBERED` stay.
 """
 
 import json
@@ -11,16 +12,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 from filelock import FileLock, Timeout
 
-from core.files import PROJECT, sha256, write_atomically
+from core.files import PROJECT, WINDOWS, remove, replace, sha256, write_atomically
 
 try:
     import fcntl
@@ -33,7 +36,14 @@ Work = Callable[[dict[str, Any], Report, Callable[[], bool]], dict[str, Any]]
 
 GRACE_SECONDS = 10.0
 """How long a process that was just started may take to hold its lock."""
-_ENDS = ("result.json", "error.json", "progress.jsonl", "cancel")
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait leave the cores to the app."""
+
+REMEMBERED = 200
+"""So many jobs that are over are remembered."""
+
+_ENDS = ("result.json", "error.json")
+_TRACES = (*_ENDS, "progress.jsonl", "cancel", "process.json")
 
 
 class Cancelled(Exception):
@@ -81,119 +91,213 @@ class Status:
 
 
 class Jobs:
-    """The jobs under `root` (`cache/jobs`)."""
+    """The jobs under `root` (`cache/jobs`). Threads and processes may share them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, tuple[float, subprocess.Popen[bytes]]] = {}  # with the time of the submission
+        self._over: dict[str, tuple[object, Status]] = {}  # what does not change any more is read once
 
-    def submit(self, request: dict[str, Any]) -> str:
-        """Start the job, unless the same request is under way or done; an interrupted or failed one starts again."""
+    def submit(
+        self,
+        request: dict[str, Any],
+        again: Callable[[dict[str, Any]], bool] = lambda result: False,
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
+        """Start the job, unless the same request is under way or done; an interrupted or failed one starts again.
+
+        again : says of the result of one that is done whether it is no longer enough
+        environment : of its process, besides this one's: how it is run. Which job it is the request alone decides.
+        Raises OSError where the disk refuses.
+        """
         text = json.dumps(request, sort_keys=True)
         job = sha256(text.encode())[:16]
         folder = self.root / job
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / "submit.lock", timeout=30):
-            if (folder / "request.json").exists() and self.status(job).state in ("queued", "running", "done"):
+        with self._changing():
+            known = self._status(job)
+            if known is not None and known.active:
                 return job
-            for name in _ENDS:
-                (folder / name).unlink(missing_ok=True)
-            write_atomically(folder / "request.json", json.dumps({**request, "submitted": time.time()}).encode())
-            with open(folder / "log.txt", "ab") as log:
-                self._processes[job] = subprocess.Popen(
-                    [sys.executable, "-m", "core", "job", str(folder.resolve())],
-                    cwd=PROJECT,
-                    env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # waiting threads leave the cores to the app
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            if known is not None and known.result is not None and not again(known.result):
+                return job
+            folder.mkdir(exist_ok=True)
+            try:
+                for name in _TRACES:
+                    remove(folder / name)
+                now = time.time()
+                write_atomically(folder / "request.json", json.dumps({**request, "submitted": now}).encode())
+                self._processes[job] = now, self._start(folder, environment or {})
+            except OSError:
+                if known is None:
+                    self._remove(job)
+                raise
+            self._forget(job)
         return job
+
+    @staticmethod
+    def _start(folder: Path, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+        with open(folder / "log.txt", "ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "core", "job", str(folder.resolve())],
+                cwd=PROJECT,
+                env={**os.environ, **environment, **WAITING},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Nobody else starts or dismisses a job meanwhile."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / "submit.lock", timeout=30):
+            yield
 
     def status(self, job: str) -> Status:
         """Raises KeyError where there is no such job."""
-        folder = self.root / job
-        request = _read_json(folder / "request.json")
-        if not isinstance(request, dict) or not job.isalnum():
+        found = self._status(job)
+        if found is None:
             raise KeyError(f"There is no job {job!r}.")
-        submitted = request.pop("submitted", 0.0)
-        events = _read_lines(folder / "progress.jsonl")
-        ended = self._ended(job)
-        result, error = _read_json(folder / "result.json"), _read_json(folder / "error.json")
-        message = error["message"] if error else None
-        if result is not None:
-            state: State = "done"
-        elif error is not None:
-            state = error["state"]
-        elif is_held(folder / "lock"):
-            state = "running" if events else "queued"
-        else:
-            state = "queued" if time.time() - submitted < GRACE_SECONDS and not ended else "interrupted"
-        ahead, now = self._ahead(job, submitted, state), time.time()
-        silent = max(0.0, now - events[-1].get("time", now)) if events else 0.0
-        stopping = (folder / "cancel").exists()
-        return Status(job, request, state, submitted, events, result, message, ahead, silent, stopping)
+        if found.state != "queued":
+            return found
+        before = [when for other, when in unfinished(self.root) if other.name != job and when < found.submitted]
+        return replaced(found, ahead=len(before))
 
     def all(self, kind: str | None = None) -> list[Status]:
-        """Every job, or those of a kind, the newest first; of the others nothing but the request is read."""
-        found = []
-        for path in self.root.glob("*/request.json"):
-            request = _read_json(path)
-            if kind is not None and isinstance(request, dict) and request.get("kind") != kind:
-                continue
-            with suppress(KeyError):
-                found.append(self.status(path.parent.name))
-        return sorted(found, key=lambda status: -status.submitted)
+        """Every job, or those of a kind, the newest first."""
+        with suppress(OSError):
+            names = [path.name for path in self.root.iterdir() if path.name.isalnum()]
+            found = [status for name in names if (status := self._status(name)) is not None]
+            times = [status.submitted for status in found if status.active]
+            counted = [
+                replaced(status, ahead=sum(when < status.submitted for when in times))
+                if status.state == "queued"
+                else status
+                for status in found
+                if kind is None or status.request.get("kind") == kind
+            ]
+            return sorted(counted, key=lambda status: -status.submitted)
+        return []
 
     def cancel(self, job: str) -> None:
-        """Ask the job to stop; it does so within a step."""
-        write_atomically(self.root / job / "cancel", b"")
+        """Ask the job to stop; it does so within a step. Nothing happens where there is no such job."""
+        if job.isalnum() and (self.root / job / "request.json").exists():
+            write_atomically(self.root / job / "cancel", b"")
 
     def dismiss(self, job: str) -> None:
         """Forget a job that is not under way; what it made stays in the store."""
-        if not self.status(job).active:
-            shutil.rmtree(self.root / job, ignore_errors=True)
+        with self._changing():
+            known = self._status(job)
+            if known is not None and not known.active:
+                self._remove(job)
 
-    def _ahead(self, job: str, submitted: float, state: State) -> int:
-        if state != "queued":
-            return 0
-        return sum(other.name != job and when < submitted for other, when in unfinished(self.root))
+    def _status(self, job: str) -> Status | None:
+        """Without those that are ahead of it; None where there is no such job."""
+        folder = self.root / job
+        if not job.isalnum():
+            return None
+        stamp = _stamp(folder)
+        if stamp is not None and self._over.get(job, (None,))[0] == stamp:
+            return self._over[job][1]
+        request = _read_record(folder / "request.json")
+        if request is None:
+            return None
+        status = self._looked_at(job, folder, request)
+        if stamp is not None and stamp == _stamp(folder) and status.state in ("done", "failed", "cancelled"):
+            self._over[job] = stamp, status
+        return status
 
-    def _ended(self, job: str) -> bool:
-        """Whether a process that this one started is gone; asking also lets the system forget it."""
-        process = self._processes.get(job)
-        return process is not None and process.poll() is not None
+    def _looked_at(self, job: str, folder: Path, request: dict[str, Any]) -> Status:
+        submitted = _submitted(request)
+        gone = self._ended(job, submitted)
+        request.pop("submitted", None)
+        events = _read_lines(folder / "progress.jsonl")
+        result, error = _read_record(folder / "result.json"), _read_record(folder / "error.json")
+        if result is not None:
+            state: State = "done"
+        elif error is not None:
+            state = "cancelled" if error.get("state") == "cancelled" else "failed"
+        elif is_held(folder / "lock"):
+            state = "running" if events else "queued"
+        else:
+            state = "queued" if time.time() - submitted < GRACE_SECONDS and not gone else "interrupted"
+        now = time.time()
+        silent = max(0.0, now - events[-1].get("time", now)) if events else 0.0
+        stopping = (folder / "cancel").exists()
+        message = str(error.get("message", "")) if error and result is None else None
+        return Status(job, request, state, submitted, events, result, message, 0, silent, stopping)
+
+    def _forget(self, spared: str) -> None:
+        """Remove what is over above `REMEMBERED`, the oldest first."""
+        over = [status.id for status in self.all() if not status.active and status.id != spared]
+        for job in over[REMEMBERED:]:
+            self._remove(job)
+        for path in self.root.glob(".gone-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _remove(self, job: str) -> None:
+        """All at once: half a folder would be another job."""
+        gone = self.root / f".gone-{job}-{time.time_ns()}"
+        with suppress(OSError):
+            replace(self.root / job, gone)
+            shutil.rmtree(gone, ignore_errors=True)
+        self._over.pop(job, None)
+        self._processes.pop(job, None)
+
+    def _ended(self, job: str, submitted: float) -> bool:
+        """Whether the process that this one started for this submission is gone; asking also lets the system forget it.
+        Another may have started another."""
+        when, process = self._processes.get(job, (0.0, None))
+        return process is not None and process.poll() is not None and when == submitted
+
+
+def _stamp(folder: Path) -> object:
+    """Tells one end of a job from any other; None while it has none."""
+    for name in _ENDS:
+        with suppress(OSError):
+            end, request = (folder / name).stat(), (folder / "request.json").stat()
+            return name, end.st_mtime_ns, end.st_ino, end.st_size, request.st_mtime_ns, request.st_ino
+    return None
 
 
 def is_held(path: Path) -> bool:
     """Whether a living process holds the lock; the system frees the locks of a process that dies.
 
-    Who asks takes a shared lock for a moment, so that many may ask at once.
+    Who asks takes a shared lock for a moment, so that many may ask at once. Windows has none: there it is the process
+    that the job's folder names, if it is still the same.
     """
+    if fcntl is None:
+        return _lives(_read_record(path.with_name("process.json")))
     try:
-        if fcntl is None:
-            with FileLock(path, timeout=0.1):
-                return False
         with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
     except FileNotFoundError:
         return False
-    except (Timeout, BlockingIOError):
+    except BlockingIOError:
         return True
+
+
+def _lives(process: dict[str, Any] | None) -> bool:
+    """Whether there is a process of that number that began at that time: numbers are given again."""
+    try:
+        return process is not None and abs(psutil.Process(process["number"]).create_time() - process["began"]) < 1
+    except (psutil.Error, TypeError, KeyError, ValueError, OverflowError):
+        return False
 
 
 def unfinished(root: Path) -> list[tuple[Path, float]]:
     """Folders of jobs whose process is alive, or about to be, with the time of their submission."""
     jobs = []
     for path in root.glob("*/request.json"):
-        request = _read_json(path)
-        ended = any((path.parent / name).exists() for name in ("result.json", "error.json"))
-        if isinstance(request, dict) and not ended:
-            submitted = float(request.get("submitted", 0.0))
-            if time.time() - submitted < GRACE_SECONDS or is_held(path.parent / "lock"):
-                jobs.append((path.parent, submitted))
+        folder = path.parent
+        if not folder.name.isalnum() or any((folder / name).exists() for name in _ENDS):
+            continue
+        request = _read_record(path)
+        if request is not None:
+            submitted = _submitted(request)
+            if time.time() - submitted < GRACE_SECONDS or is_held(folder / "lock"):
+                jobs.append((folder, submitted))
     return jobs
 
 
@@ -202,13 +306,13 @@ def run(folder: Path, work: Callable[[], Work]) -> int:
 
     work : called when it is this job's turn, so that a waiting process has not loaded anything heavy
     """
-    if hasattr(os, "nice"):
-        os.nice(10)
+    _stand_back()
     request = json.loads((folder / "request.json").read_text())
-    submitted = float(request.pop("submitted", 0.0))
+    submitted = _submitted(request)
+    request.pop("submitted", None)
 
     def report(event: dict[str, Any]) -> None:
-        with open(folder / "progress.jsonl", "a", encoding="utf-8") as file:
+        with suppress(OSError), open(folder / "progress.jsonl", "a", encoding="utf-8") as file:  # no reason to give up
             file.write(json.dumps({"time": time.time(), **event}) + "\n")
 
     def should_stop() -> bool:
@@ -216,6 +320,8 @@ def run(folder: Path, work: Callable[[], Work]) -> int:
 
     with FileLock(folder / "lock", timeout=GRACE_SECONDS):
         try:
+            own = {"number": os.getpid(), "began": psutil.Process().create_time()}
+            write_atomically(folder / "process.json", json.dumps(own).encode())
             with _turn(folder, submitted, should_stop):
                 report({"message": "Starting."})
                 result = work()(request, report, should_stop)
@@ -229,6 +335,14 @@ def run(folder: Path, work: Callable[[], Work]) -> int:
                 print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
         write_atomically(folder / "error.json", json.dumps(error).encode())
         return 1
+
+
+def _stand_back() -> None:
+    """What people look at comes first."""
+    process = psutil.Process()
+    lower = psutil.BELOW_NORMAL_PRIORITY_CLASS if WINDOWS else min(process.nice() + 10, 19)
+    with suppress(psutil.Error, OSError):
+        process.nice(lower)
 
 
 @contextmanager
@@ -249,11 +363,18 @@ def _turn(folder: Path, submitted: float, should_stop: Callable[[], bool]) -> It
         heavy.release()
 
 
-def _read_json(path: Path) -> Any:
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """None where there is none, or something else."""
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) else None
+
+
+def _submitted(request: dict[str, Any]) -> float:
+    when = request.get("submitted")
+    return float(when) if isinstance(when, int | float) else 0.0
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

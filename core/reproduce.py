@@ -9,10 +9,10 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from core import data, evaluation
+from core import data, devices, evaluation
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig
 from core.low_rank import rank_from_share
-from core.training import Progress, best_device
+from core.training import Progress
 from core.workbench import SHIPPED, Result, Workbench
 
 LOW_RANK = "low-rank report"
@@ -137,11 +137,12 @@ def latencies(bench: Workbench, name: str, configs: list[CompressionConfig]) -> 
     The networks take turns, `ROUNDS` times, and each keeps its quietest round: what else the machine does then disturbs
     all of them alike.
     """
-    images, device = data.load("validation").inputs, best_device()
+    images, device = data.load("validation").inputs, bench.training_device()
     networks = [bench.network(name, config) for config in configs]
     ways: dict[str, Callable[..., evaluation.Latency]] = {"": lambda i, *rest: evaluation.latency(networks[i], *rest)}
     if device.type != "cpu":
-        modules = [bench.module(name, config).to(device) for config in configs]
+        with devices.in_words(device):
+            modules = [bench.module(name, config).to(device) for config in configs]
         ways[f"{device.type} "] = lambda i, *rest: evaluation.device_latency(modules[i], *rest)
     quietest: dict[tuple[int, str], evaluation.Latency] = {}
     for _ in range(ROUNDS):

@@ -21,16 +21,16 @@ from typing import Any, NamedTuple
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from core import artifact, compression, data, tuning
+from core import artifact, compression, data, reliance, tuning
 from core.artifact import NETWORK_FILE
 from core.config import CompressionConfig, ConfigError
 from core.evaluation import Stopped
-from core.files import sha256
 from core.front import SEARCH, Goal, Point
 from core.jobs import Cancelled
 from core.models import Layer, Overflow
 from core.space import Chosen, configuration, draw, neighbour, rank_at, recovery, resized, space, start, starts
-from core.stored import FORMAT, FormatError
+from core.store import key_of
+from core.stored import FormatError
 from core.studies import (
     CONFIG,
     HISTORY,
@@ -586,10 +586,10 @@ def default_storage(bench: Workbench) -> str:
 
 
 def open_studies(bench: Workbench, name: str, goal: Goal, url: str, sampler: Sampler) -> Studies:
-    """The same baseline, images, file format and goal are the same studies, for every process that opens them."""
+    """The same baseline, methods and goal are the same studies, for every process that opens them."""
     wanted = json.dumps(goal.to_request())
-    about = [bench.baseline(name).sha256, data.fingerprint(), FORMAT, wanted]
-    title = f"{wanted}, {sha256('|'.join(about).encode())[:12]}"
+    about = key_of("search", baseline=bench.baseline(name).sha256, goal=goal.to_request(), methods=reliance.networks())
+    title = f"{wanted}, {about[:12]}"
     storage = connect(url)
     return Studies(
         open_study(storage, f"{title}, untrained", 2, sampler),

@@ -3,6 +3,10 @@
 Results are rows of one SQLite file (write-ahead log); larger tensors are safetensors files named by their content.
 Each row and file carries its SHA-256 sum: what does not match is set aside, counted as a miss, and made again. A disk
 that is full or read-only loses the cache's help and nothing else; `Store.problem` then says so.
+
+Two budgets: what may be made again is evicted by last use; what is kept never is, and has room of its own. A file of
+weights is put in its place by the transaction that names it, and removed by one that finds no row that does: no other
+process can be about to name it.
 """
 
 import contextlib
@@ -10,20 +14,37 @@ import json
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from core.files import sha256, write_atomically
+from core.files import remove, replace, sha256, trim, write_atomically, written_aside
 
 SCHEMA = 2
 """Part of every key. Raise it when the meaning of a stored result changes."""
 
 DEFAULT_LIMIT = 2 * 1024**3
+KEPT_LIMIT = 2 * 1024**3
+DAMAGED_LIMIT = 64 * 1024**2
+"""Bytes: of what may be evicted, of what is kept, and of what was set aside."""
+
+FORGOTTEN_SECONDS = 3600.0
+"""So old a temporary file is one that nobody writes any more."""
+
 _TOUCH_SECONDS = 60.0
-_TABLE = """CREATE TABLE IF NOT EXISTS entries (
+_ATTEMPTS = 3
+_FAULTS = 100
+_TABLE = """
+CREATE TABLE IF NOT EXISTS entries (
     key TEXT PRIMARY KEY, kind TEXT NOT NULL, payload BLOB NOT NULL, sha256 TEXT NOT NULL,
-    weights TEXT, bytes INTEGER NOT NULL, used REAL NOT NULL, kept INTEGER NOT NULL)"""
+    weights TEXT, bytes INTEGER NOT NULL, used REAL NOT NULL, kept INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS by_use ON entries (kept, used, bytes);
+CREATE INDEX IF NOT EXISTS by_kind ON entries (kind, kept, used, bytes);
+CREATE INDEX IF NOT EXISTS by_weights ON entries (weights);
+"""
+
+V = TypeVar("V")
 
 
 def key_of(kind: str, **parts: Any) -> str:
@@ -49,10 +70,13 @@ class Found:
 
 
 class Store:
-    """Results under `root`. Threads and processes may share one."""
+    """Results under `root`. Threads and processes may share one.
 
-    def __init__(self, root: Path, limit: int = DEFAULT_LIMIT) -> None:
-        self.root, self.limit = root, limit
+    limit : bytes of what may be evicted; kept_limit : of what is kept
+    """
+
+    def __init__(self, root: Path, limit: int = DEFAULT_LIMIT, kept_limit: int = KEPT_LIMIT) -> None:
+        self.root, self.limit, self.kept_limit = root, limit, kept_limit
         self.problem: str | None = None
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
@@ -60,20 +84,24 @@ class Store:
 
     def get(self, key: str, with_weights: bool = True) -> Found | None:
         """The entry, or None: never made, evicted, or damaged (and then set aside). Weights are read when wanted."""
-        old = time.time() - _TOUCH_SECONDS
-        row = self._run("SELECT payload, sha256, weights, used < ? FROM entries WHERE key = ?", old, key)
-        if not row:
-            return None
-        payload, digest, name, unused = row[0]
-        weights = self._read_weights(name) if name and with_weights else None
-        whole = isinstance(payload, bytes) and _seal(key, name, payload) == digest
-        if not whole or (name and with_weights and weights is None):
-            self._set_aside(f"{sha256(key.encode())}.payload", payload if isinstance(payload, bytes) else b"")
-            self._run("DELETE FROM entries WHERE key = ?", key)
-            return None
-        if unused:
-            self._run("UPDATE entries SET used = ? WHERE key = ?", time.time(), key)
-        return Found(payload, weights)
+        for _ in range(_ATTEMPTS):  # it may be replaced between a look at its row and one at its weights
+            old = time.time() - _TOUCH_SECONDS
+            row = self._run("SELECT payload, sha256, weights, used < ? FROM entries WHERE key = ?", old, key)
+            if not row:
+                return None
+            payload, digest, name, unused = row[0]
+            try:
+                weights = self._read_weights(name) if name and with_weights else None
+            except OSError:
+                return None  # the disk refuses for now
+            whole = isinstance(payload, bytes) and _seal(key, name, payload) == digest
+            if whole and not (name and with_weights and weights is None):
+                if unused:
+                    self._run("UPDATE entries SET used = ? WHERE key = ?", time.time(), key)
+                return Found(payload, weights)
+            if self._run("DELETE FROM entries WHERE key = ? AND sha256 IS ? RETURNING key", key, digest):
+                self._set_aside(f"{sha256(key.encode())}.payload", payload if isinstance(payload, bytes) else b"")
+        return None
 
     def digest(self, key: str) -> str | None:
         """Tells the content of an entry from any other, without reading it; None where there is none."""
@@ -81,34 +109,87 @@ class Store:
         return str(rows[0][0]) if rows else None
 
     def put(self, key: str, kind: str, payload: bytes, weights: bytes | None = None, kept: bool = False) -> bool:
-        """Store an entry; `kept` ones are never evicted. Returns False, with `problem` set, where the disk refuses."""
-        name = sha256(weights) if weights is not None else None
+        """Store an entry, whole or not at all. A kept one is never evicted, nor is what takes its place, as long as
+        there is room for it.
+
+        Returns False, with `problem` set and nothing changed, where the disk refuses or its budget has no room.
+        """
+        size = len(payload) + len(weights or b"")
+        if not kept and size > self.limit:
+            self.problem = f"Results of {size:,} bytes are not kept in {self.root}: its limit is {self.limit:,}."
+            return False
         try:
-            if weights is not None:
-                write_atomically(self._weights_path(sha256(weights)), weights)
+            if weights is None:
+                return self._put(key, kind, payload, size, kept)
+            name = sha256(weights)
+            with written_aside(self._weights_path(name), weights) as source:
+                return self._put(key, kind, payload, size, kept, name, source)
         except OSError as error:
             self.problem = f"Results cannot be kept in {self.root}: {error.strerror or error}."
             return False
-        size = len(payload) + len(weights or b"")
-        row = (key, kind, payload, _seal(key, name, payload), name, size, time.time(), int(kept))
-        replaced = self._run("SELECT weights FROM entries WHERE key = ?", key)
-        stored = self._run("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)
-        if stored is None:
+
+    def _put(
+        self, key: str, kind: str, payload: bytes, size: int, kept: bool,
+        name: str | None = None, source: Path | None = None,
+    ) -> bool:  # fmt: skip
+        row = (key, kind, payload, _seal(key, name, payload), name, size, time.time())
+
+        def insert(connection: sqlite3.Connection) -> tuple[bool, list[Any]]:
+            """Whether it has room, and the weights that the key had before."""
+            before = connection.execute("SELECT weights, kept FROM entries WHERE key = ?", (key,)).fetchall()
+            room = _kept_bytes(connection, key) + size <= self.kept_limit
+            if kept and not room:
+                return False, []
+            if source is not None and name is not None and source.exists():  # at a second attempt it is in its place
+                replace(source, self._weights_path(name))
+            stays = room and (kept or any(old[1] == 1 for old in before))
+            connection.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, int(stays)))
+            return True, [old[0] for old in before]
+
+        done = self._transact(insert)
+        if done is None:
+            self._unlink_unused([name])
+            return False
+        if not done[0]:
+            self.problem = f"What is kept in {self.root} fills its {self.kept_limit:,} bytes: delete some of it."
             return False
         self.problem = None
-        self._unlink_unused(replaced)
-        self._evict()
+        self._unlink_unused(done[1])
+        self._evict(key)
         return True
 
-    def delete(self, key: str) -> None:
-        """Remove an entry, and its weights where no other entry has the same."""
-        self._unlink_unused(self._run("DELETE FROM entries WHERE key = ? RETURNING weights", key))
+    def delete(self, *keys: str) -> None:
+        """Remove entries, and their weights where no other entry has the same."""
+        gone = [self._run("DELETE FROM entries WHERE key = ? RETURNING weights", key) or [] for key in keys]
+        self._unlink_unused([name for rows in gone for (name,) in rows])
 
-    def _unlink_unused(self, rows: list[Any] | None) -> None:
-        """The weights that these rows named, where no entry names them any more."""
-        for (name,) in rows or []:
-            if name and not self._run("SELECT 1 FROM entries WHERE weights = ?", name):
-                self._weights_path(name).unlink(missing_ok=True)
+    def _unlink_unused(self, names: Iterable[Any]) -> None:
+        """The files of these weights, where no entry names them any more."""
+        wanted = {name for name in names if isinstance(name, str) and name.isalnum()}
+
+        def unlink(connection: sqlite3.Connection) -> None:
+            for name in wanted:
+                if not connection.execute("SELECT 1 FROM entries WHERE weights = ?", (name,)).fetchall():
+                    with contextlib.suppress(OSError):  # the next sweep will
+                        remove(self._weights_path(name))
+
+        if wanted:
+            self._transact(unlink)
+
+    def sweep(self) -> None:
+        """Remove weights that no entry names, forgotten temporary files, and what was set aside above its limit."""
+
+        def unlink(connection: sqlite3.Connection) -> None:
+            named = {f"{name}.safetensors" for (name,) in connection.execute("SELECT weights FROM entries")}
+            for path in (self.root / "weights").iterdir():
+                being_written = path.name.startswith(".tmp-") and _age(path) < FORGOTTEN_SECONDS
+                if path.name not in named and not being_written:
+                    with contextlib.suppress(OSError):
+                        remove(path)
+
+        if (self.root / "weights").is_dir():
+            self._transact(unlink)
+        trim(self.root / "damaged", DAMAGED_LIMIT)
 
     def keys(self, kind: str) -> list[str]:
         """All entries of a kind, the last made first."""
@@ -125,54 +206,87 @@ class Store:
         """Equal as long as the entries of a kind are the same; for those that nobody gets one by one."""
         return self._run("SELECT COUNT(*), MAX(rowid), MAX(used) FROM entries WHERE kind = ?", kind)
 
-    def keep(self, key: str) -> None:
-        """From now on the entry, where there is one, is never evicted."""
-        self._run("UPDATE entries SET kept = 1 WHERE key = ?", key)
+    def keep(self, *keys: str) -> bool:
+        """From now on these entries, where they are there, are never evicted; False where their budget has no room."""
+        these = f"key IN ({', '.join('?' * len(keys))})"
+
+        def mark(connection: sqlite3.Connection) -> bool:
+            new = f"SELECT COALESCE(SUM(bytes), 0) FROM entries WHERE kept = 0 AND {these}"
+            if _kept_bytes(connection) + connection.execute(new, keys).fetchone()[0] > self.kept_limit:
+                return False
+            connection.execute(f"UPDATE entries SET kept = 1 WHERE {these}", keys)
+            return True
+
+        return bool(self._transact(mark))
+
+    def release(self, *keys: str) -> None:
+        """From now on these entries may be evicted."""
+        for key in keys:
+            self._run("UPDATE entries SET kept = 0 WHERE key = ?", key)
+        self._evict()
 
     def size(self) -> int:
         """Bytes of what may be evicted: what is kept does not count against the limit."""
         rows = self._run("SELECT COALESCE(SUM(bytes), 0) FROM entries WHERE kept = 0")
         return int(rows[0][0]) if rows else 0
 
-    def _evict(self) -> None:
-        """Above the limit: what was used longest ago goes, down to nine tenths of it."""
+    def kept(self) -> dict[str, tuple[int, int]]:
+        """Of what is never evicted, how many entries and how many bytes, by kind; the largest first."""
+        rows = self._run("SELECT kind, COUNT(*), SUM(bytes) FROM entries WHERE kept = 1 GROUP BY kind ORDER BY 3 DESC")
+        return {kind: (count, size) for kind, count, size in rows or []}
+
+    def _evict(self, spared: str = "") -> None:
+        """Above the limit: what was used longest ago goes, down to nine tenths of it; not what was just put."""
         excess = self.size() - self.limit
         if excess <= 0:
             return
         excess += self.limit // 10
-        for key, size in self._run("SELECT key, bytes FROM entries WHERE kept = 0 ORDER BY used") or []:
+        gone = []
+        by_use = "SELECT key, CAST(bytes AS INTEGER) FROM entries WHERE kept = 0 ORDER BY used, rowid"
+        for key, size in self._run(by_use) or []:
             if excess <= 0:
                 break
-            self.delete(key)
-            excess -= size
+            if key != spared:
+                gone.append(key)
+                excess -= size
+        self.delete(*gone)
 
     def _weights_path(self, name: str) -> Path:
         return self.root / "weights" / f"{name}.safetensors"
 
     def _read_weights(self, name: str) -> bytes | None:
+        """None where they are not there, or not what their name says. Raises OSError where the disk refuses."""
         path = self._weights_path(name)
         try:
             content = path.read_bytes()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
             return None
         if sha256(content) == name:
             return content
         with contextlib.suppress(OSError):
             (self.root / "damaged").mkdir(exist_ok=True)
-            path.replace(self.root / "damaged" / f"{time.time_ns()}-{path.name}")
+            replace(path, self.root / "damaged" / f"{time.time_ns()}-{path.name}")
         return None
 
     def _set_aside(self, name: str, content: bytes) -> None:
         with contextlib.suppress(OSError):
             write_atomically(self.root / "damaged" / f"{time.time_ns()}-{name}", content)
+        trim(self.root / "damaged", DAMAGED_LIMIT)
 
     def _run(self, statement: str, *values: Any) -> list[Any] | None:
-        """One short transaction. None where the database cannot be used; a damaged one is set aside and begun anew."""
+        """One statement, a transaction of its own. None where the database cannot be used."""
+        return self._transact(lambda connection: connection.execute(statement, values).fetchall(), alone=True)
+
+    def _transact(self, act: Callable[[sqlite3.Connection], V], alone: bool = False) -> V | None:
+        """What `act` returns, in one transaction that no other process's writing can fall into; `alone`: one statement.
+
+        None where the database cannot be used; a damaged one is set aside, and what is whole in it saved.
+        """
         with self._lock:
             for _ in range(2):
                 try:
-                    with self._open() as connection:
-                        return connection.execute(statement, values).fetchall()
+                    connection = self._open()
+                    return act(connection) if alone else self._in_transaction(connection, act)
                 except UnicodeEncodeError:
                     return None  # no key of ours
                 except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -186,29 +300,45 @@ class Store:
                     return None
         return None
 
+    @staticmethod
+    def _in_transaction(connection: sqlite3.Connection, act: Callable[[sqlite3.Connection], V]) -> V:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            value = act(connection)
+            connection.execute("COMMIT")
+            return value
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
     def _open(self) -> sqlite3.Connection:
         path = self.root / "results.sqlite"
         if self._connection is not None and _identity(path) != self._opened:  # the cache was deleted: begin anew
             self.close()
         if self._connection is None:
             self.root.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, timeout=20, check_same_thread=False)
+            connection = sqlite3.connect(path, timeout=20, check_same_thread=False, isolation_level=None)
             connection.text_factory = lambda text: text.decode(errors="replace")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute(_TABLE)
+            connection.executescript(_TABLE)
             self._connection, self._opened = connection, _identity(path)
         return self._connection
 
     def _begin_anew(self) -> str:
-        """Set the database aside; returns what stood in the way, or ""."""
+        """Set the database aside, and put what is whole in it into a new one; returns what stood in the way, or ""."""
         self.close()
+        aside = self.root / "damaged" / f"{time.time_ns()}-results.sqlite"
         try:
-            (self.root / "damaged").mkdir(exist_ok=True)
+            aside.parent.mkdir(exist_ok=True)
             for path in self.root.glob("results.sqlite*"):
-                path.replace(self.root / "damaged" / f"{time.time_ns()}-{path.name}")
+                replace(path, aside.with_name(path.name.replace("results.sqlite", aside.name)))
         except OSError as error:
             return error.strerror or str(error)
+        with contextlib.suppress(sqlite3.Error, OSError):
+            for row in _whole_rows(aside):
+                self._open().execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         return ""
 
     def close(self) -> None:
@@ -216,3 +346,37 @@ class Store:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+
+def _kept_bytes(connection: sqlite3.Connection, without: str = "") -> int:
+    """Of what is kept, `without` what has this key."""
+    total = "SELECT COALESCE(SUM(bytes), 0) FROM entries WHERE kept = 1 AND key != ?"
+    return int(connection.execute(total, (without,)).fetchone()[0])
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _whole_rows(path: Path) -> Iterator[tuple[Any, ...]]:
+    """Those rows of a damaged database that can be read and whose seal is right."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.text_factory = lambda text: text.decode(errors="replace")
+        at = faults = 0
+        while faults < _FAULTS:
+            try:
+                rows = connection.execute("SELECT rowid, * FROM entries WHERE rowid > ? LIMIT 1", (at,)).fetchall()
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
+                    return
+                at, faults = at + 1, faults + 1
+                continue
+            if not rows or rows[0][0] <= at:
+                return
+            faults, (at, *row) = 0, rows[0]
+            key, _, payload, digest, weights, *_ = row
+            if isinstance(key, str) and isinstance(payload, bytes) and _seal(key, weights, payload) == digest:
+                yield tuple(row)

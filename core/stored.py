@@ -198,9 +198,14 @@ def to_half(x: Tensor) -> Tensor:
 
 
 def to_fixed_point(x: Tensor) -> Tensor:
-    """x rounded to whole multiples k 2^e with |k| <= 2047, which float16 holds exactly, too: e as small as may be."""
-    step = 2.0 ** fixed_point_exponent(x.abs().max().item())
-    return (x.double() / step).round().mul(step).float()
+    """x rounded to whole multiples k 2^e with |k| <= 2047, which float16 holds exactly, too: e as small as may be.
+
+    In float32, since not every device has more, and yet exact: 2^e may lie outside its range, but not two powers of two
+    that make it up, and to multiply with these rounds nothing that counts.
+    """
+    exponent = fixed_point_exponent(x.abs().max().item())
+    powers = 2.0 ** (exponent // 2), 2.0 ** (exponent - exponent // 2)
+    return (x / powers[0] / powers[1]).round().mul(powers[0]).mul(powers[1])
 
 
 def fixed_point_exponent(largest: float) -> int:

@@ -9,7 +9,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import folding, models
+from core import devices, folding, models
 from core.config import Model, RecoveryConfig, TrainingConfig
 from core.data import Split, normalize
 
@@ -39,7 +39,7 @@ class Stopped(Exception):
     """Training was asked to stop; nothing half-done is kept."""
 
 
-class Diverged(RuntimeError):
+class Diverged(ArithmeticError):
     """The loss became NaN or infinite."""
 
 
@@ -83,13 +83,6 @@ class Meanwhile:
     describe: Callable[[], dict[str, Any]] = dict
 
 
-def best_device() -> torch.device:
-    """CUDA where there is one, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
 def _fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
@@ -107,10 +100,12 @@ def train_baseline(
 ) -> models.Baseline:
     """Train a network of `config.model` from scratch and fold it. Seeded: the same machine repeats it exactly.
 
-    Raises Stopped when `should_stop()` says so, Diverged when the loss is no longer finite.
+    device : that computes; if none is named `devices.chosen()`
+    Raises Stopped when `should_stop()` says so, Diverged when the loss is no longer finite, DeviceError.
     """
-    device = device or best_device()
-    with torch.random.fork_rng():
+    device = device or devices.chosen()
+    used = () if device.type == devices.CPU else None  # another device, which may fail, is not asked for its state
+    with devices.in_words(device), torch.random.fork_rng(used):
         torch.manual_seed(config.seed)
         module = models.build(config.model, config.dropout)
         trained = fit(module, config, training, validation, progress, should_stop, device)
@@ -125,7 +120,7 @@ def train_baseline(
         "device": device.type,
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
     }
-    return models.Baseline(config.model, folding.fold(trained.module.cpu().state_dict()), info)
+    return models.Baseline(config.model, folding.fold(trained.module.state_dict()), info)
 
 
 def recover(
@@ -146,14 +141,14 @@ def recover(
 
     lessons : of the baseline, learnt from where `config.distillation` says so
     meanwhile : what changes the network while it trains: iterative pruning
-    Raises Stopped, Diverged; ValueError where lessons are missing.
+    Raises Stopped, Diverged, devices.DeviceError; ValueError where lessons are missing.
     """
-    device = device or best_device()
     if config.distillation and lessons is None:
         raise ValueError("lessons must be given where distillation is asked for: see `teach`.")
-    taught = Lessons(*(own.to(device) for own in lessons)) if lessons is not None and config.distillation else None
+    taught = lessons if config.distillation else None
     return fit(
-        network, recipe(config, model), training, validation, progress, should_stop, device, taught, meanwhile
+        network, recipe(config, model), training, validation, progress, should_stop, device or devices.chosen(), taught,
+        meanwhile,
     )  # fmt: skip
 
 
@@ -169,20 +164,24 @@ def mirrors(model: Model) -> bool:
     return model == "cnn"
 
 
-@torch.inference_mode()
 def teach(
     teacher: nn.Module, mirrored: bool, training: Split, validation: Split, device: torch.device | None = None
 ) -> Lessons:
-    """What a teacher says of all images; `mirrored`: also of the mirror images of those to train with."""
-    device = device or best_device()
-    teacher = teacher.to(device).eval()
+    """What a teacher says of all images; `mirrored`: also of the mirror images of those to train with.
 
+    The teacher stays where it is, a copy of it goes to the device. Raises DeviceError.
+    """
+    device = device or devices.chosen()
+
+    @torch.inference_mode()
     def logits(images: Tensor, flip: bool = False) -> Tensor:
         inputs = (normalize(x.to(device)) for x in images.split(250))
-        return torch.cat([teacher(models.channels_last(x.flip(3) if flip else x)).float() for x in inputs])
+        return torch.cat([there(models.channels_last(x.flip(3) if flip else x)).float() for x in inputs]).cpu()
 
-    ways = [logits(training.images, flip) for flip in ((False, True) if mirrored else (False,))]
-    return Lessons(torch.stack(ways), logits(validation.images))
+    with devices.in_words(device):
+        there = copy.deepcopy(teacher).to(device).eval()
+        ways = [logits(training.images, flip) for flip in ((False, True) if mirrored else (False,))]
+        return Lessons(torch.stack(ways), logits(validation.images))
 
 
 def fit(
@@ -198,18 +197,38 @@ def fit(
 ) -> Trained:
     """Minimise the cross entropy of `module` for `config.epochs`; keep the epoch with the best validation accuracy.
 
-    lessons : what to learn besides the labels, on `device`; see `_loss`
+    The module is trained on `device` and comes back to the CPU, where everything else is computed.
+
+    lessons : what to learn besides the labels; see `_loss`
     meanwhile : changes the module as the training goes on; only epochs after that may be kept
     """
-    meanwhile = meanwhile or Meanwhile()
-    module = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with devices.in_words(device):
+        there = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        seen, watched = (
+            replace(own, images=own.images.to(device), labels=own.labels.to(device)) for own in (training, validation)
+        )
+        taught = None if lessons is None else Lessons(*(own.to(device) for own in lessons))
+        trained = _fit(there, config, seen, watched, progress, should_stop, taught, meanwhile or Meanwhile())
+        return replace(trained, module=trained.module.cpu())
+
+
+def _fit(
+    module: nn.Module,
+    config: TrainingConfig,
+    training: Split,
+    validation: Split,
+    progress: Progress,
+    should_stop: Callable[[], bool],
+    lessons: Lessons | None,
+    meanwhile: Meanwhile,
+) -> Trained:
+    """`fit` where everything lies on the device already."""
+    images, labels, device = training.images, training.labels, training.images.device
     steps = len(training) // config.batch_size
     optimizer, cycle = _optimizer(module, config)
     settled = round(meanwhile.settled * steps * config.epochs)
     schedule = cycle(settled or steps * config.epochs)
     generator = torch.Generator().manual_seed(config.seed)
-    images, labels = training.images.to(device), training.labels.to(device)
-    watched = validation.images.to(device), validation.labels.to(device)
     history: list[dict[str, float]] = []
     best_epoch, best_state = 0, module.state_dict()
     for epoch in range(1, config.epochs + 1):
@@ -232,7 +251,7 @@ def fit(
                 progress({"epoch": epoch, "epochs": config.epochs, "done": (epoch - 1 + step / steps) / config.epochs})
         loss, accuracy = (seen / (steps * config.batch_size)).tolist()
         _check_sound(module, loss, epoch)
-        held_out = _measure(module, *watched, config, lessons)
+        held_out = _measure(module, validation.images, validation.labels, config, lessons)
         history.append({"epoch": epoch, "training_loss": loss, "training_accuracy": accuracy, **held_out})
         history[-1] |= {"seconds": time.perf_counter() - start, **meanwhile.describe()}
         best = history[best_epoch - 1]["validation_accuracy"] if best_epoch else -1.0

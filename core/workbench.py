@@ -35,6 +35,7 @@ from core import (
     artifact,
     compression,
     data,
+    devices,
     evaluation,
     footprint,
     jobs,
@@ -50,19 +51,20 @@ from core.config import (
     FORMATS,
     CompressionConfig,
     ConfigError,
+    Device,
     LayerConfig,
     LowRankMethod,
     TrainingConfig,
 )  # fmt: skip
 from core.data import SplitName
 from core.evaluation import Comparison, Estimate, Evaluation, Latency
-from core.files import safetensors_header, sha256, write_atomically
+from core.files import safetensors_header, sha256, trim, write_atomically
 from core.footprint import COUNTED, Footprint
 from core.front import SEARCH, Goal, Point, check_minutes
 from core.inference import predicted
 from core.models import Baseline
 from core.recent import Recent
-from core.store import Store, key_of
+from core.store import KEPT_LIMIT, Store, key_of
 from core.stored import FormatError, StoredLayer, StoredNetwork
 from core.turns import Ticket, Turns, Work
 
@@ -76,6 +78,10 @@ _REMEMBERED = 256
 _REMEMBERED_POINTS = 50_000
 STATISTICS_BYTES = 400 * 2**20
 """Of statistics and decompositions in memory; the shipped CNN's moments alone are 80 MB."""
+EXPORTS_BYTES = 500 * 2**20
+"""Of exports under the cache; those that were looked at longest ago go."""
+NEARLY_FULL = 0.8
+"""Of the room for what is kept: from here on a person is told."""
 LATENCY_SECONDS = 20.0
 """After so long a latency is measured again."""
 
@@ -109,7 +115,7 @@ class OnlyItsFile(NotRecovered):
 
 ERRORS = (
     ConfigError, models.BaselineError, models.Overflow, UnknownBaseline, NotRecovered, FormatError, data.DataError,
-    training.Diverged, OSError,
+    training.Diverged, devices.DeviceError, OSError,
 )  # fmt: skip
 """What a person's input or machine can cause; the message says what happened and what to do."""
 
@@ -304,14 +310,50 @@ def cache_folder() -> Path:
     return Path(os.environ.get("COMPRESSION_CACHE") or jobs.PROJECT / "cache")
 
 
+def kept_limit() -> int:
+    """Bytes of what is never evicted: COMPRESSION_KEPT_GB, else 2 GB. Raises ConfigError."""
+    asked = os.environ.get("COMPRESSION_KEPT_GB")
+    if not asked:
+        return KEPT_LIMIT
+    with suppress(ValueError, OverflowError):
+        if (limit := int(float(asked) * 2**30)) > 0:
+            return limit
+    raise ConfigError(f"COMPRESSION_KEPT_GB must be a number of gigabytes above 0. Got {asked!r} instead.")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is never evicted: baselines, and what was trained, searched for or pinned. bytes : of `limit`
+
+    kinds : kind of entry -> how many, and bytes; the largest first
+    """
+
+    limit: int
+    kinds: Mapping[str, tuple[int, int]]
+
+    @property
+    def bytes(self) -> int:
+        return sum(size for _, size in self.kinds.values())
+
+    @property
+    def share(self) -> float:
+        return self.bytes / self.limit if self.limit else 1.0
+
+
 class Workbench:
     """One per process. `cache` may be shared with other processes, and deleted at any time."""
 
-    def __init__(self, cache: Path | None = None, origin: str = "explored") -> None:
-        """origin : what this process measures for, one of `front.ORIGINS`."""
+    def __init__(self, cache: Path | None = None, origin: str = "explored", device: Device | None = None) -> None:
+        """origin : what this process measures for, one of `front.ORIGINS`
+        device : that trains; if none is named, as `devices.chosen` finds it when something is trained
+
+        Raises DeviceError where the device is not here.
+        """
         self.origin = origin
+        self.device = None if device is None else devices.chosen(device)
         self.cache = Path(cache) if cache is not None else cache_folder()
-        self.store = Store(self.cache)
+        self.store = Store(self.cache, kept_limit=kept_limit())
+        self.store.sweep()
         self.jobs = jobs.Jobs(self.cache / "jobs")
         self._lock = threading.Lock()  # of the dictionaries below; held briefly, and nothing is computed under it
         self._decomposing = threading.RLock()  # decompositions are made once
@@ -321,6 +363,7 @@ class Workbench:
         self._latencies: dict[object, tuple[float, Latency]] = {}
         self._points: dict[str, tuple[float, int] | None] = {}
         self._kept: set[str] = set()
+        self._looked_through: Mapping[str, tuple[int, int]] = {}
         self._taught: tuple[str, training.Lessons | None] = "", None
         self._listed: tuple[object, list[Point]] = (None, [])
         self._prefix = evaluation.Prefix()
@@ -369,9 +412,7 @@ class Workbench:
         """Keep a baseline; returns its id, which names its content."""
         name = f"{baseline.model}-{baseline.sha256[:8]}"
         about = {"id": name, "title": title, "origin": origin, "info": dict(baseline.info)}
-        payload = json.dumps(about).encode()
-        if not self.store.put(f"baseline/{name}", "baseline", payload, models.to_bytes(baseline), kept=True):
-            raise OSError(self.store.problem or "The cache cannot be written.")
+        self._keep(f"baseline/{name}", "baseline", json.dumps(about).encode(), models.to_bytes(baseline))
         self._baselines.pop(name, None)
         return name
 
@@ -462,8 +503,7 @@ class Workbench:
         """What was measured of a configuration is never evicted: somebody pinned it, or searched for it."""
         key = self._key(self.baseline(name), config, "validation")
         self._kept.add(key)  # it may not have been measured yet
-        for each in (key, f"point/{key}"):
-            self.store.keep(each)
+        self.store.keep(key, f"point/{key}")
 
     def remove(self, name: str, config: CompressionConfig) -> None:
         """Delete what was measured, trained and exported of a configuration; a person asked for it."""
@@ -475,10 +515,10 @@ class Workbench:
         """What was measured of a configuration is measured anew when it is asked for."""
         baseline = self.baseline(name)
         splits: tuple[SplitName, ...] = ("validation", "test")
-        for key in (self._key(baseline, config, split) for split in splits):
-            for each in (key, f"point/{key}"):
-                self.store.delete(each)
-            with self._lock:
+        keys = [self._key(baseline, config, split) for split in splits]
+        self.store.delete(*keys, *(f"point/{key}" for key in keys))
+        with self._lock:
+            for key in keys:
                 self._results.pop(key, None)
                 self._points.pop(key, None)
 
@@ -554,11 +594,11 @@ class Workbench:
         }
         arrays = evaluation.to_arrays(measured)
         payload = safetensors.numpy.save(arrays, metadata={"figures": json.dumps(figures)})
-        self.store.put(key, "evaluation", payload, kept=key in self._kept or self.origin == "searched")
+        self._put(key, "evaluation", payload, kept=key in self._kept or self.origin == "searched")
         result = self._result(baseline, config, split, arrays, figures, cached=False)
         if split == "validation":
             point = self.point_of(result).to_json().encode()
-            self.store.put(f"point/{key}", "point", point, kept=key in self._kept or self.origin != "explored")
+            self._put(f"point/{key}", "point", point, kept=key in self._kept or self.origin != "explored")
         return self._remember(key, baseline, split, result)
 
     def point_of(self, result: Result) -> Point:
@@ -675,7 +715,7 @@ class Workbench:
     ) -> None:
         """Train a compressed network as `config.recovery` says, and keep it. Nothing is done where it was done before.
 
-        Raises ConfigError, DataError, training.Stopped, Diverged.
+        Raises ConfigError, DataError, training.Stopped, Diverged, DeviceError.
         """
         baseline = self.baseline(name)
         compression.check(config, baseline.layers)
@@ -695,25 +735,56 @@ class Workbench:
         trained = training.recover(
             network, config.recovery, baseline.model, images, data.load("validation"),
             self._lessons(baseline) if config.recovery.distillation else None, progress, should_stop,
-            meanwhile=meanwhile,
+            self.training_device(), meanwhile,
         )  # fmt: skip
-        state = {key: tensor.contiguous() for key, tensor in trained.module.cpu().state_dict().items()}
+        state = {key: tensor.contiguous() for key, tensor in trained.module.state_dict().items()}
         about = {"history": trained.history, "best_epoch": trained.best_epoch}
         self._keep_recovered(name, config, about, save(state))
 
     def _keep_recovered(self, name: str, config: CompressionConfig, about: dict[str, Any], weights: bytes) -> None:
         about |= {"baseline": name, "config": json.loads(config.to_json())}
         self.forget(name, config)  # what an earlier training left was measured
-        key, payload = self._recovery_key(self.baseline(name), config), json.dumps(about).encode()
-        if not self.store.put(key, "recovered", payload, weights, kept=True):
+        self._keep(self._recovery_key(self.baseline(name), config), "recovered", json.dumps(about).encode(), weights)
+
+    def _keep(self, key: str, kind: str, payload: bytes, weights: bytes | None = None) -> None:
+        """As `_put`, for what nobody wants to lose. Raises OSError where the disk refuses."""
+        if not self._put(key, kind, payload, weights, kept=True):
             raise OSError(self.store.problem or "The cache cannot be written.")
+
+    def _put(self, key: str, kind: str, payload: bytes, weights: bytes | None = None, kept: bool = False) -> bool:
+        """Where there is no room for more of what is kept, it is stored like any result; the pages say so."""
+        put = self.store.put
+        return (kept and put(key, kind, payload, weights, kept=True)) or put(key, kind, payload, weights)
+
+    def kept(self) -> Kept:
+        """How full the room for what is kept is. What is of no use today is no longer kept when it is nearly full."""
+        kinds = self.store.kept()
+        if Kept(self.store.kept_limit, kinds).share >= NEARLY_FULL and kinds != self._looked_through:
+            self.store.release(*self._outdated())
+            kinds = self._looked_through = self.store.kept()
+        return Kept(self.store.kept_limit, kinds)
+
+    def _outdated(self) -> list[str]:
+        """Keys of what relies on methods, or on a baseline, that are no longer so."""
+        current = {self._recovery_key(self.baseline(name), config) for name, config in self.recovered()}
+        found = [key for key in self.store.keys("recovered") if key not in current]
+        for key, payload in self.store.all("point"):
+            try:
+                point = Point.from_json(payload.decode())
+                outdated = key != f"point/{self._key(self.baseline(point.baseline), point.config, 'validation')}"
+            except (ValueError, KeyError, TypeError):  # of another version; UnknownBaseline
+                outdated = True
+            if outdated:
+                found += [key, key.removeprefix("point/")]
+        return found
 
     def _lessons(self, baseline: Baseline) -> training.Lessons:
         """Of the last baseline in memory: seconds once, and a third off every epoch."""
         if self._taught[0] != baseline.sha256:
             teacher = compression.compress(baseline, CompressionConfig(), self.statistics(baseline))
             images, validation = data.load("train", self.cache / "data"), data.load("validation")
-            found = training.teach(teacher, training.mirrors(baseline.model), images, validation)
+            mirrored = training.mirrors(baseline.model)
+            found = training.teach(teacher, mirrored, images, validation, self.training_device())
             self._taught = baseline.sha256, found
         assert self._taught[1] is not None
         return self._taught[1]
@@ -750,16 +821,17 @@ class Workbench:
     def submit_recovery(self, name: str, config: CompressionConfig) -> str:
         """Recover in a process of its own; returns the job's id."""
         request = {"kind": "recover", "baseline": name, "config": json.loads(config.to_json())}
-        return self._submit(request, lambda result: self.history(name, config) is None)
+        return self.jobs.submit(request, lambda result: self.history(name, config) is None)
 
-    def _submit(self, request: dict[str, Any], again: Callable[[dict[str, Any]], bool]) -> str:
-        """Start a job; also one that is done, where its result is no longer enough: the cache may have been emptied."""
-        job = self.jobs.submit(request)
-        result = self.jobs.status(job).result
-        if result is not None and again(result):
-            self.jobs.dismiss(job)
-            job = self.jobs.submit(request)
-        return job
+    @staticmethod
+    def another_device(job: JobStatus) -> Device | None:
+        """Where a job can start again that its device failed: the CPU; None where it was no device's fault."""
+        return "cpu" if job.state == "failed" and devices.failed(job.events) not in (None, "cpu") else None
+
+    def start_again(self, job: JobStatus, device: Device | None = None) -> str:
+        """Start a job that did not end well once more, on a device of its own if one is named; returns its id, which is
+        the same. Raises OSError."""
+        return self.jobs.submit(job.request, environment={} if device is None else {devices.VARIABLE: device})
 
     def statistics(self, baseline: Baseline) -> compression.Statistics:
         """What compression needs of a baseline besides its weights; computed once per baseline, ever."""
@@ -950,17 +1022,23 @@ class Workbench:
 
     # Training and other long work
 
+    def training_device(self) -> torch.device:
+        """That of this workbench, else as `devices.chosen`. Raises ConfigError, DeviceError."""
+        return self.device or devices.chosen()
+
     def train(
         self,
         config: TrainingConfig,
         progress: training.Progress = lambda event: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Baseline:
-        """Train a baseline, then evaluate it once on the test images. Raises DataError, training.Stopped, Diverged."""
+        """Train a baseline, then evaluate it once on the test images. Raises DataError, training.Stopped, Diverged,
+        DeviceError."""
         validation = data.load("validation")
         images = data.load("train", self.cache / "data", lambda text: progress({"message": text}))
-        progress({"message": f"Training on {training.best_device().type}."})
-        baseline = training.train_baseline(config, images, validation, progress, should_stop)
+        device = self.training_device()
+        progress({"message": f"Training on {device.type}."})
+        baseline = training.train_baseline(config, images, validation, progress, should_stop, device)
         test = evaluation.evaluate(self._compressed(baseline, CompressionConfig()), data.load("test"))
         figures = {"test_accuracy": test.accuracy, "test_loss": test.loss, "test_images": test.images}
         return replace(baseline, info={**baseline.info, **figures, "machine": platform.machine()})
@@ -968,13 +1046,13 @@ class Workbench:
     def submit_training(self, config: TrainingConfig) -> str:
         """Train in a process of its own; returns the job's id. The same recipe is the same job."""
         request = {"kind": "train", "config": config.to_dict()}
-        return self._submit(request, lambda result: self.store.get(f"baseline/{result['baseline']}") is None)
+        return self.jobs.submit(request, lambda result: self.store.digest(f"baseline/{result.get('baseline')}") is None)
 
     def submit_search(self, name: str, goal: Goal, minutes: float) -> str:
         """Search in a process of its own, or go on with an earlier search; returns the job's id. Raises ConfigError."""
         check_minutes(minutes)
         request = {"kind": SEARCH, "baseline": name, "goal": goal.to_request(), "minutes": minutes}
-        return self._submit(request, lambda result: True)
+        return self.jobs.submit(request, lambda result: True)
 
     def work(self, request: dict[str, Any], report: jobs.Report, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """What a job's process does."""
@@ -990,7 +1068,9 @@ class Workbench:
                     raise jobs.Cancelled
                 report({"message": text, "done": done})
 
-            return self.export(name, wanted, self.export_folder(name, wanted), say=say)
+            verdict = self.export(name, wanted, self.export_folder(name, wanted), say=say)
+            trim(self.cache / "exports", EXPORTS_BYTES)
+            return verdict
         config = TrainingConfig(**request["config"])
         baseline = self.train(config, report, should_stop)
         title = f"{config.model.upper()}, {config.epochs} epochs, seed {config.seed}"
@@ -1037,7 +1117,7 @@ class Workbench:
 
     def submit_export(self, name: str, config: CompressionConfig) -> str:
         """Export, or export again, in a process of its own, to where `exported` finds it; returns the job's id."""
-        return self._submit(self.export_request(name, config), lambda result: True)
+        return self.jobs.submit(self.export_request(name, config), lambda result: True)
 
     @staticmethod
     def export_request(name: str, config: CompressionConfig) -> dict[str, Any]:
@@ -1050,6 +1130,7 @@ class Workbench:
         try:
             verdict = json.loads((folder / VERIFIED_FILE).read_text())
             same = all(sha256((folder / entry["path"]).read_bytes()) == entry["sha256"] for entry in verdict["files"])
+            os.utime(folder)  # it was looked at
             return Export(folder, verdict) if same and verdict["files"] else None
         except (OSError, ValueError, KeyError, TypeError):
             return None

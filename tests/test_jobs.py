@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from filelock import FileLock
 from hypothesis import given
@@ -325,6 +326,102 @@ def test_a_lock_that_nobody_holds_is_free_however_many_ask(tmp_path: Path) -> No
     assert [int(other.communicate()[0]) for other in others] == [0, 0]
 
 
+def test_what_is_over_is_read_once_and_those_that_wait_are_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, read = Jobs(tmp_path), list[str]()
+    for number in range(60):
+        folder = tmp_path / f"over{number}"
+        folder.mkdir()
+        (folder / "request.json").write_text(json.dumps({"kind": "old", "submitted": number}))
+        (folder / "result.json").write_text("{}")
+    for number in range(10):
+        folder = tmp_path / f"waits{number}"
+        folder.mkdir()
+        (folder / "request.json").write_text(json.dumps({"kind": "new", "submitted": time.time() - 1 + number / 100}))
+    assert len(own.all()) == 70
+    real = jobs._read_record
+    monkeypatch.setattr(jobs, "_read_record", lambda path: read.append(path.parent.name) or real(path))
+    assert [status.ahead for status in own.all("new")] == list(range(9, -1, -1))
+    assert not [name for name in read if name.startswith("over")]
+    assert len(read) == 3 * 10, "request, result and error of each that waits"
+    os.utime(tmp_path / "over7" / "result.json", ns=(1, 1))
+    own.all()
+    assert [name for name in read if name.startswith("over")] == ["over7"] * 3, "what changed is read again"
+
+
+def test_a_job_that_is_not_there_cannot_be_cancelled_into_being(tmp_path: Path) -> None:
+    for job in ("nothing", "..", "../elsewhere", ""):
+        Jobs(tmp_path).cancel(job)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_on_the_way_does_not_end_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "job"
+    folder.mkdir()
+    (folder / "request.json").write_text('{"kind": "x"}')
+
+    def work(request: dict[str, Any], report: jobs.Report, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        (folder / "progress.jsonl").unlink()
+        (folder / "progress.jsonl").mkdir()  # nothing can be appended to a folder
+        report({"done": 0.5})
+        (folder / "progress.jsonl").rmdir()
+        return {"answer": 1}
+
+    monkeypatch.setattr(jobs, "_stand_back", lambda: None)
+    assert jobs.run(folder, lambda: work) == 0
+    assert json.loads((folder / "result.json").read_text()) == {"answer": 1}
+
+
+# Windows, by standing in for what it refuses and lacks.
+
+
+def test_without_shared_locks_a_job_lives_as_long_as_the_process_that_its_folder_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And those who ask take no lock that another could see."""
+    monkeypatch.setattr(jobs, "fcntl", None)
+    lock, named = tmp_path / "lock", tmp_path / "process.json"
+    lock.touch()
+    assert not jobs.is_held(lock)
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    began = psutil.Process(sleeper.pid).create_time()
+    named.write_text(json.dumps({"number": sleeper.pid, "began": began}))
+    with FileLock(lock):
+        assert jobs.is_held(lock)
+    assert jobs.is_held(lock)
+    named.write_text(json.dumps({"number": sleeper.pid, "began": began - 3600}))
+    assert not jobs.is_held(lock), "the number was given to another process"
+    named.write_text(json.dumps({"number": sleeper.pid, "began": began}))
+    sleeper.kill()
+    sleeper.wait()
+    assert not jobs.is_held(lock)
+    for content in ("", "[]", "{}", '{"number": "x", "began": 1}', '{"number": -4, "began": 1}', '{"number": 1}'):
+        named.write_text(content)
+        assert not jobs.is_held(lock)
+
+
+def test_a_job_says_which_process_it_is(desk: Desk) -> None:
+    job = desk.submit("a")
+    running = desk.wait(job, "running")
+    named = json.loads((desk.jobs.root / job / "process.json").read_text())
+    assert named["number"] == next(event["pid"] for event in running.events if "pid" in event)
+    assert psutil.Process(named["number"]).create_time() == pytest.approx(named["began"])
+
+
+def test_a_job_stands_back_for_what_people_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import psutil; from core import jobs; before = psutil.Process().nice(); jobs._stand_back(); "
+    code += "print(before, psutil.Process().nice())"
+    before, after = map(int, subprocess.check_output([sys.executable, "-c", code], cwd=jobs.PROJECT).split())
+    assert after == min(before + 10, 19)
+    asked: list[int] = []
+    monkeypatch.setattr(jobs, "WINDOWS", True)
+    monkeypatch.setattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 16384, raising=False)
+    monkeypatch.setattr(psutil.Process, "nice", lambda self, value=None: asked.append(value))
+    jobs._stand_back()
+    assert asked == [16384]
+
+
 # What a status says.
 
 
@@ -355,7 +452,7 @@ def test_a_process_that_waits_for_its_turn_has_loaded_nothing_heavy(tmp_path: Pa
         try:
             wait_for(lambda: jobs.is_held(tmp_path / job / "lock"), bool)
             assert own.status(job).state == "queued"
-            loaded = Path(f"/proc/{own._processes[job].pid}/maps").read_text()
+            loaded = Path(f"/proc/{own._processes[job][1].pid}/maps").read_text()
         finally:
             own.cancel(job)
             cancelled = wait_for(lambda: own.status(job), lambda status: not status.active)

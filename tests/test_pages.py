@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
-from core import assignment, costs, data, folding, jobs, models, reproduce, tuning, turns
+from core import assignment, costs, data, devices, folding, jobs, models, reproduce, tuning, turns
 from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, RecoveryConfig, to_query
 from core.evaluation import Estimate
 from core.front import SEARCH, Goal, pareto
@@ -510,6 +510,35 @@ def test_a_job_is_shown_while_it_runs_and_after_its_process_died(own_cache: Path
     assert any(button.label == "Start again" for button in app.button)
     next(button for button in app.button if button.label == "Dismiss").click().run()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("page", "label", "request_of"),
+    [
+        ("baseline", "Start again", {"kind": "train", "config": RECIPES["cnn"].to_dict()}),
+        ("explore", "Start again", {"kind": "recover", "baseline": "cnn", "config": {}}),
+        ("compare", "Continue", {"kind": SEARCH, "baseline": "mlp", "goal": Goal(0.01).to_request(), "minutes": 10.0}),
+    ],
+)  # fmt: skip
+def test_a_job_that_its_device_failed_can_start_again_on_the_cpu(
+    page: str, label: str, request_of: dict[str, Any], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[Any, Any]] = []
+    monkeypatch.setattr(
+        jobs.Jobs, "submit", lambda self, request, environment=None: begun.append((request, environment))
+    )
+    folder = leave_result(own_cache, request_of, {})
+    (folder / "result.json").unlink()
+    failed = {"state": "failed", "message": "The device cuda has too little free memory for this training."}
+    (folder / "error.json").write_text(json.dumps(failed))
+    app = opened(page, baseline=request_of.get("baseline", "cnn"))
+    assert f"{label} on the CPU" not in [own.label for own in app.button], "it was not said to be the device's fault"
+    (folder / "progress.jsonl").write_text(json.dumps({"time": 1.0, devices.FAILED: "cuda"}) + "\n")
+    app = opened(page, baseline=request_of.get("baseline", "cnn"))
+    assert any("too little free memory" in own.value for own in [*app.markdown, *app.warning])
+    button(app, f"{label} on the CPU").click().run()
+    assert begun == [(request_of, {devices.VARIABLE: "cpu"})]
+    assert not app.exception
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_everything_works(empty_cache: Path) -> None:
@@ -1185,7 +1214,7 @@ def test_a_search_that_did_not_end_well_goes_on_or_away(own_cache: Path, monkeyp
     for ending, said in (
         (None, "was interrupted"),
         ({"state": "cancelled", "message": "Cancelled."}, "was stopped"),
-        ({"state": "failed", "message": "The disk is full."}, "failed: The disk is full."),
+        ({"state": "failed", "message": "The disk is full."}, "failed: The disk is full"),
     ):
         if ending is not None:
             (folder / "error.json").write_text(json.dumps(ending))
@@ -1382,3 +1411,33 @@ def test_the_smallest_known_within_a_point_is_one_click_away(own_cache: Path) ->
     assert best is not None
     assert choice(app).config == best.config
     bench.turns.close()
+
+
+def test_a_nearly_full_cache_says_what_fills_it_and_what_to_do(empty_cache: Path) -> None:
+    app = opened()
+    assert not [own for own in app.warning if "room" in own.value]
+    store = state.workbench().store
+    store.put("trained", "recovered", bytes(80_000), kept=True)
+    store.put("searched", "evaluation", bytes(10_000), kept=True)
+    store.kept_limit = 100_000
+    state.workbench()._looked_through = store.kept()  # nothing of it is outdated
+    (said,) = [own.value for own in app.run().warning]
+    assert "90%" in said
+    assert said.index("1 networks trained after compression") < said.index("1 measurements")
+    assert "delete those on Compare" in said
+    assert "COMPRESSION_KEPT_GB" in said
+    store.kept_limit = 90_000
+    (said,) = [own.value for own in app.run().warning]
+    assert "may be forgotten" in said
+
+
+def test_a_setting_of_the_server_that_makes_no_sense_is_said(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESSION_KEPT_GB", "much")
+    state.workbench.clear()
+    app = opened()
+    assert [own.value for own in app.error] == [
+        "COMPRESSION_KEPT_GB must be a number of gigabytes above 0. Got 'much' instead."
+    ]
+    monkeypatch.delenv("COMPRESSION_KEPT_GB")

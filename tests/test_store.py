@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core import files
 from core import store as module
 from core.files import write_atomically
 from core.store import Found, Store, key_of
@@ -76,7 +78,7 @@ def test_what_is_put_is_found_here_and_by_another_store(store: Store, root: Path
         assert reader.problem is None
 
 
-def files(root: Path) -> list[bytes]:
+def contents(root: Path) -> list[bytes]:
     """The contents of all files of weights, in order."""
     return sorted(path.read_bytes() for path in (root / "weights").iterdir())
 
@@ -88,9 +90,9 @@ def test_what_is_put_again_replaces_what_was(store: Store, root: Path) -> None:
         store.put("key", "kind", payload, weights)
         assert store.get("key") == Found(payload, weights)
         assert store.keys("kind") == ["key", "other"]
-        assert files(root) == sorted([b"weights one", weights]), "what no entry names is gone, what one names stays"
+        assert contents(root) == sorted([b"weights one", weights]), "what no entry names is gone, what one names stays"
     store.put("key", "kind", b"five")
-    assert files(root) == [b"weights one"]
+    assert contents(root) == [b"weights one"]
 
 
 def test_what_is_deleted_is_gone(store: Store, root: Path) -> None:
@@ -147,7 +149,7 @@ def test_the_weights_of_what_was_evicted_are_removed_and_those_in_use_stay(root:
     store.put("new", "decompositions", b"", b"c" * 500)
     assert store.get("old") is None
     assert store.get("kept") == Found(b"", b"b" * 900)
-    assert files(root) == [b"b" * 900, b"c" * 500]
+    assert contents(root) == [b"b" * 900, b"c" * 500]
 
 
 # Damage.
@@ -259,11 +261,11 @@ def test_a_folder_that_cannot_be_made_is_a_problem_and_no_error(tmp_path: Path) 
 def test_a_full_disk_is_a_problem_until_there_is_room_again(
     store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, content: bytes) -> None:
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_atomically", full)
+        patch.setattr(os, "fsync", full)
         assert not store.put("key", "kind", b"payload", b"weights")
         assert "No space left" in (store.problem or "")
         assert store.get("key") is None
@@ -373,6 +375,136 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
                 write_atomically(path, b"after")
         assert path.read_bytes() == b"before"
         assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("refusals", [0, 1, 3])
+@pytest.mark.parametrize("step", ["replace", "unlink"])
+def test_what_another_process_reads_is_replaced_and_removed_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, refusals: int
+) -> None:
+    """Windows refuses both while somebody reads the file; elsewhere a refusal is one."""
+    path, real, asked = tmp_path / "file", getattr(os, step), list[object]()
+
+    def busy(*paths: object) -> None:
+        if Path(str(paths[-1])) == path:
+            asked.append(step)
+            if len(asked) <= refusals:
+                raise PermissionError(13, "The process cannot access the file because it is being used by another")
+        real(*paths)
+
+    def act() -> None:
+        write_atomically(path, b"after") if step == "replace" else files.remove(path)
+
+    path.write_bytes(b"before")
+    monkeypatch.setattr(files, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(os, step, busy)
+    if refusals:
+        with pytest.raises(PermissionError):
+            act()
+        assert path.read_bytes() == b"before"
+        asked.clear()
+    monkeypatch.setattr(files, "WINDOWS", True)
+    act()
+    assert len(asked) == refusals + 1
+    assert list(tmp_path.iterdir()) == ([path] if step == "replace" else [])
+    monkeypatch.setattr(files, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(os, step, lambda *_: (_ for _ in ()).throw(PermissionError(13, "for good")))
+    path.write_bytes(b"before")
+    with pytest.raises(PermissionError, match="for good"):
+        act()
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.booleans()), max_size=8), st.integers(0, 800))
+def test_a_folder_is_trimmed_by_age_and_the_newest_stays(sizes: list[tuple[int, bool]], limit: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for age, (size, nested) in enumerate(sizes):
+            path = root / str(age)
+            if nested:
+                path.mkdir()
+            (path / "inside" if nested else path).write_bytes(bytes(size))
+            os.utime(path, (1_000 - age, 1_000 - age))
+        files.trim(root, limit)
+        left = sorted(int(path.name) for path in root.iterdir())
+        assert left == list(range(len(left))), "what is left is the newest"
+        assert sum(size for size, _ in sizes[: len(left)]) <= limit or len(left) == 1
+        if len(left) < len(sizes):
+            assert sum(size for size, _ in sizes[: len(left) + 1]) > limit
+        files.trim(root / "nothing of that name", limit)
+
+
+# Budgets.
+
+
+def test_what_is_larger_than_the_limit_is_refused_in_words(root: Path) -> None:
+    store = Store(root, limit=1_000)
+    store.put("small", "kind", b"x")
+    assert not store.put("large", "kind", bytes(1_001))
+    assert "limit is 1,000" in (store.problem or "")
+    assert store.get("large") is None
+    assert store.get("small")
+    assert store.put("large", "kind", bytes(1_000)), "and what fits stays, however little room is left beside it"
+    assert store.get("large")
+
+
+def test_what_is_kept_has_a_budget_of_its_own_and_put_tells_the_truth(root: Path) -> None:
+    store = Store(root, limit=1_000, kept_limit=500)
+    assert store.put("one", "recovered", bytes(300), kept=True)
+    assert not store.put("two", "recovered", bytes(300), kept=True)
+    assert "delete some of it" in (store.problem or "")
+    assert store.get("two") is None
+    assert store.put("two", "recovered", bytes(300)), "it can be stored like any result"
+    assert not store.keep("two")
+    assert store.kept() == {"recovered": (1, 300)}
+    store.release("one")
+    assert store.keep("two")
+    assert store.put("two", "recovered", bytes(310)), "what takes its place is kept as well"
+    assert store.kept() == {"recovered": (1, 310)}
+
+
+def test_of_a_damaged_database_what_is_whole_is_saved(store: Store, root: Path) -> None:
+    for number in range(200):
+        store.put(f"key {number}", "kind", bytes([number]) * 1_500, b"weights %d" % number, kept=True)
+    store.close()
+    content = bytearray((root / "results.sqlite").read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    content[middle : middle + 4096] = b"\xaa" * 4096
+    (root / "results.sqlite").write_bytes(content)
+    again = Store(root)
+    for number in range(200):
+        again.get(f"key {number}")
+    again.sweep()
+    found = [again.get(f"key {number}") for number in range(200)]
+    whole = [Found(bytes([number]) * 1_500, b"weights %d" % number) for number in range(200)]
+    assert all(own is None or own == expected for own, expected in zip(found, whole, strict=True))
+    assert sum(own is not None for own in found) > 150
+    assert again.put("new", "kind", b"new")
+
+
+def test_a_store_that_reads_while_another_replaces_never_loses_the_new_entry(root: Path) -> None:
+    """Between a look at a row and one at its weights both may have gone for better ones."""
+    store, other = Store(root), Store(root)
+    store.put("key", "kind", b"one", b"weights one")
+    real = store._read_weights
+
+    def overtaken(name: str) -> bytes | None:
+        store._read_weights = real  # type: ignore[method-assign]
+        other.put("key", "kind", b"two", b"weights two")
+        return real(name)
+
+    store._read_weights = overtaken  # type: ignore[method-assign]
+    assert store.get("key") == Found(b"two", b"weights two")
+    assert other.get("key") == Found(b"two", b"weights two")
+
+
+def test_a_disk_that_refuses_to_read_for_now_costs_no_entry(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("key", "kind", b"payload", b"weights")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda self: (_ for _ in ()).throw(PermissionError(13, "in use")))
+        assert store.get("key") is None
+    assert store.get("key") == Found(b"payload", b"weights")
 
 
 def test_all_of_a_kind_come_in_the_order_in_which_they_were_made_and_damaged_ones_do_not(

@@ -12,7 +12,7 @@ from core import packed
 from core.compression import Statistics, compress
 from core.config import CompressionConfig
 from core.models import Baseline, Layer
-from core.stored import FormatError, StoredLayer, StoredTensor, check, fixed_point_exponent
+from core.stored import FormatError, StoredLayer, StoredTensor, check, fixed_point_exponent, to_fixed_point
 
 
 def test_a_layers_content_names_all_that_its_output_depends_on_and_nothing_else(
@@ -143,6 +143,21 @@ def test_what_is_no_network_is_refused_by_the_name_of_what_is_wrong(layers: list
     with pytest.raises(FormatError, match=named) as refused:
         check(layers)
     assert "\n" not in str(refused.value)
+
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+SMALLEST = st.integers(-(2**20), 2**20).map(lambda whole: whole * 2.0**-149)
+"""Of float32, so small that the step of their grid may be less than any number."""
+
+
+@given(st.lists(FLOATS, min_size=1, max_size=20) | st.lists(SMALLEST, min_size=1, max_size=20))
+def test_fixed_point_numbers_need_no_more_than_float32_and_are_what_float64_makes_of_them(numbers: list[float]) -> None:
+    x = torch.tensor(numbers)
+    step = 2.0 ** fixed_point_exponent(x.abs().max().item())
+    exact = (x.double() / step).round() * step
+    assert torch.equal(to_fixed_point(x), exact.float())
+    assert exact.abs().max() <= 2047 * step
+    assert bool(((exact - x.double()).abs() <= step / 2).all())
 
 
 @given(st.integers(-60, 60))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import sqlite3
 import threading
@@ -963,13 +964,63 @@ def test_what_was_pinned_or_searched_for_outlives_everything_else(tmp_path: Path
         bench.evaluate(name, SOME)
         if pinned == "after":
             bench.keep(name, SOME)
-        bench.store.limit = 1
+        bench.store.limit = 10_000
         bench.store.put("large", "evaluation", bytes(10_000))
         stays = bool(pinned) or origin == "searched"
         assert (SOME in [point.config for point in bench.points()]) == stays
         assert (bench.store.get(bench._key(baseline, SOME, "validation")) is not None) == stays
         bench.turns.close()
         bench.store.close()
+
+
+def test_without_room_for_what_is_kept_nothing_trained_is_lost_and_outdated_entries_make_room(
+    bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_on_few(monkeypatch)
+    first, second = (CompressionConfig(sparsity=s, recovery=RecoveryConfig(1, 0.01)) for s in (0.5, 0.6))
+    bench.recover(small, first)
+    bench.keep(small, first)
+    bench.evaluate(small, first)
+    assert set(bench.kept().kinds) == {"baseline", "recovered", "evaluation", "point"}
+    bench.store.kept_limit = bench.kept().bytes + 100
+    assert bench.kept().share > 0.9
+    bench.recover(small, second)
+    assert bench.history(small, second) is not None
+    assert bench.kept().kinds["recovered"][0] == 1, "stored, but not kept: there is no room"
+    monkeypatch.setattr("core.training.TEMPERATURE", 3.0)  # what was trained before is of no use now
+    bench._looked_through = {}
+    assert set(bench.kept().kinds) == {"baseline"}
+    bench.recover(small, second)
+    assert bench.kept().kinds["recovered"][0] == 1
+
+
+def test_the_room_for_what_is_kept_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Workbench(tmp_path).kept().limit == 2 * 2**30
+    monkeypatch.setenv("COMPRESSION_KEPT_GB", "0.5")
+    assert Workbench(tmp_path).kept().limit == 2**29
+    for wrong in ("much", "0", "-1", "inf", "nan"):
+        monkeypatch.setenv("COMPRESSION_KEPT_GB", wrong)
+        with pytest.raises(ConfigError, match=f"COMPRESSION_KEPT_GB must be .* Got '{wrong}'"):
+            Workbench(tmp_path)
+
+
+def test_of_many_exports_those_that_were_looked_at_last_stay(
+    bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(config: CompressionConfig) -> None:
+        bench.work(bench.export_request(small, config), lambda event: None, lambda: False)
+
+    monkeypatch.setattr("core.workbench.FORMATS", ("packed",))
+    monkeypatch.setattr(Workbench.export, "__defaults__", (("packed",), lambda text, done: None))
+    configs = [CompressionConfig(bits=bits) for bits in (8, 7, 6)]
+    for age, config in enumerate(configs):
+        export(config)
+        os.utime(bench.export_folder(small, config), (1_000 + age, 1_000 + age))
+    assert bench.exported(small, configs[0]) is not None
+    each = max(sum(p.stat().st_size for p in f.iterdir()) for f in (bench.cache / "exports").iterdir())
+    monkeypatch.setattr("core.workbench.EXPORTS_BYTES", int(2.5 * each))
+    export(CompressionConfig(bits=5))
+    assert [bench.exported(small, config) is not None for config in configs] == [True, False, False]
 
 
 def test_a_point_of_another_version_is_no_point(bench: Workbench, small: str) -> None:
@@ -1045,7 +1096,7 @@ def test_long_work_that_was_done_is_done_again_only_where_its_result_is_gone(
 
 def test_a_search_is_a_job_that_can_always_go_on(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(Workbench, "_submit", lambda self, request, again: asked.append(request) or str(again({})))
+    monkeypatch.setattr(bench.jobs, "submit", lambda request, again: asked.append(request) or str(again({})))
     assert bench.submit_search("mlp", Goal(0.01), 10) == "True"
     assert Goal(**json.loads(json.dumps(asked[0]))["goal"]) == Goal(0.01)
     for minutes in (0, -1, front.MOST_MINUTES + 1):

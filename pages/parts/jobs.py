@@ -98,7 +98,8 @@ def _card(job: JobStatus) -> None:
         test = job.result["test_accuracy"]
         left.markdown(f":material/check_circle: **{title}** is trained: {_best(history)}, {test:.2%} on test.")
     else:
-        left.markdown(f":material/error: **{title}** was {job.state}. {job.error or 'Its process is gone.'}")
+        how = "failed" if job.state == "failed" else f"was {job.state}"
+        left.markdown(f":material/error: **{title}** {how}. {job.error or 'Its process is gone.'}")
     _buttons(job, right)
     if len(history) and job.state != "done":
         description = f"Loss and accuracy over {len(history)} epochs of training"
@@ -144,6 +145,17 @@ def _best(history: pd.DataFrame) -> str:
     return f"{history['validation_accuracy'].max():.2%} on validation" if len(history) else "ready"
 
 
+def on_another_device(job: JobStatus, label: str) -> None:
+    """What starts a job again on another device, the CPU, where the one that it ran on failed it; else nothing."""
+    bench = state.workbench()
+    other = bench.another_device(job)
+    if other is not None and st.button(
+        f"{label} on the {other.upper()}", key=f"other_{job.id}", icon=":material/memory:", type="primary"
+    ):
+        bench.start_again(job, other)
+        st.rerun()
+
+
 def _buttons(job: JobStatus, place: st.delta_generator.DeltaGenerator) -> None:
     bench = state.workbench()
     if job.active:
@@ -155,9 +167,11 @@ def _buttons(job: JobStatus, place: st.delta_generator.DeltaGenerator) -> None:
         if place.button("Use it", key=f"use_{job.id}", type="primary", disabled=state.current().baseline == chosen):
             state.choose(baseline=chosen)
             st.rerun()
-    elif place.button("Start again", key=f"again_{job.id}", icon=":material/replay:"):
-        bench.jobs.submit(job.request)
-        st.rerun()
+    else:
+        if place.button("Start again", key=f"again_{job.id}", icon=":material/replay:"):
+            bench.start_again(job)
+            st.rerun()
+        on_another_device(job, "Start again")
     if not job.active and place.button("Dismiss", key=f"dismiss_{job.id}", type="tertiary"):
         bench.jobs.dismiss(job.id)
         st.rerun()

@@ -9,6 +9,7 @@ import streamlit as st
 from core.config import CompressionConfig, ConfigError
 from core.front import MOST_MINUTES, SEARCH, TECHNIQUES, Goal, Point
 from pages.parts import figures, lesson, state
+from pages.parts.jobs import on_another_device
 from pages.parts.state import Choice
 
 if TYPE_CHECKING:
@@ -113,11 +114,14 @@ def _card(baseline: str, job: JobStatus) -> None:
     if job.state == "done" and job.result is not None:
         _answer(baseline, goal, job.result)
         return
-    how = {"interrupted": "was interrupted", "cancelled": "was stopped"}.get(job.state, f"failed: {job.error}")
+    how = {"interrupted": "was interrupted", "cancelled": "was stopped"}.get(
+        job.state, f"failed: {(job.error or '').rstrip('.')}"
+    )
     st.warning(f"The search {how}. What was measured is kept.", icon=":material/warning:")
     if st.button(f"Go on for {_minutes(minutes)}", icon=":material/replay:", key=f"again_{job.id}"):
         _start(baseline, goal, minutes)
         st.rerun()
+    on_another_device(job, "Continue")
 
 
 def _progress(job: JobStatus) -> None:

@@ -110,6 +110,35 @@ def open_page(page: str) -> None:
     trouble = workbench().store.problem
     if trouble:
         st.warning(f"{trouble} Everything works, but nothing is remembered.", icon=":material/save_as:")
+    _say_how_full()
+
+
+KEPT_KINDS = {
+    "baseline": ("baselines", "delete those that nobody needs on Baseline"),
+    "recovered": ("networks trained after compression", "delete those on Compare"),
+    "evaluation": ("measurements that were pinned or searched for", "delete points on Compare"),
+    "point": ("points of searches", "delete points on Compare"),
+}
+"""What is never evicted -> its name, and what to do where there is too much of it."""
+
+
+def _say_how_full() -> None:
+    """Before there is no room for what a person trains: what fills it, the largest first, and where to delete it."""
+    from core.workbench import NEARLY_FULL
+
+    kept = workbench().kept()
+    if kept.share < NEARLY_FULL:
+        return
+    named = [(*KEPT_KINDS.get(kind, (kind, "")), *own) for kind, own in kept.kinds.items()]
+    parts = [f"{count:,} {name} ({size / 2**20:,.0f} MB)" for name, _, count, size in named[:3]]
+    ways = list(dict.fromkeys(way for _, way, _, _ in named[:3] if way))
+    what = "What is trained from now on may be forgotten" if kept.share >= 0.99 else "Soon there is no room for more"
+    st.warning(
+        f"The cache keeps what was trained, loaded, pinned or searched for, and this fills {min(kept.share, 1):.0%} of "
+        f"its {kept.limit / 2**30:.3g} GB: {', '.join(parts)}. {what}: {' or '.join(ways)}; or start the app with more "
+        "room, COMPRESSION_KEPT_GB=8.",
+        icon=":material/inventory_2:",
+    )
 
 
 def _problems() -> list[str]:
