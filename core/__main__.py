@@ -340,7 +340,10 @@ def _spectrum(options: argparse.Namespace) -> int:
     if not 0 < options.energy <= 1:
         raise ConfigError(f"--energy must be in (0, 1]. Got {options.energy} instead.")
     layers = []
-    for layer in _workbench().spectrum(options.baseline, options.energy, options.low_rank_method):
+    bench = _workbench()
+    for reason in bench.left_out(options.baseline, options.low_rank_method).values():
+        say(f"Not among these: {reason}")
+    for layer in bench.spectrum(options.baseline, options.energy, options.low_rank_method):
         row = {"name": layer.name, "shape": list(layer.shape), "singular_values": list(layer.singular_values)}
         keys = ("rank", "share", "break_even_rank", "condition_number", "stable_rank", "effective_rank")
         layers.append(row | {key: getattr(layer, key) for key in keys})
@@ -427,23 +430,16 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    import torch
-
-    from core import data, models
+    from core import checkpoints, data, folding, models
 
     if options.out.suffix != ".safetensors":
         raise ConfigError(f"--out must be a file that ends in .safetensors. Got {str(options.out)!r} instead.")
     if options.out.exists() and options.file.exists() and options.out.samefile(options.file):
         raise ConfigError(f"--out must be another file than the one that is read. Got {str(options.out)!r} for both.")
-    try:
-        state = torch.load(options.file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise models.BaselineError(f"{options.file} holds no plain state dict ({reason}).") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise models.BaselineError(f"{options.file} must hold a state dict: names and tensors, nothing else.")
-    baseline = models.Baseline(options.out.stem, models.fold(state))
+    found = checkpoints.read(options.file)
+    if found.box:
+        say(f"Taken: {found.box}. Left: {', '.join(found.beside) or 'nothing'}.")
+    baseline = models.Baseline(options.out.stem, folding.fold(found.state))
     write_atomically(options.out, models.to_bytes(baseline))
     layers = [{"name": layer.name, "shape": list(layer.shape)} for layer in baseline.layers]
     measured = _workbench().evaluate(str(options.out), CompressionConfig()).evaluation
@@ -454,9 +450,17 @@ def _import(options: argparse.Namespace) -> int:
     _print(answer, options.json)
     say(
         f"Right for {measured.accuracy:.2%} of {measured.images:,} validation images, a pixel p seen as (p / 255 - "
-        f"{data.MEAN}) / {data.DEVIATION}. If that was more at home, it saw other numbers there, or is another network."
+        f"{data.MEAN}) / {data.DEVIATION}. {AS_READ} If that was more at home, it saw other numbers there, or is "
+        "another network: a state dict holds neither."
     )
     return 0
+
+
+AS_READ = (
+    "Layers one after another; ReLU after each but the last; a convolution keeps the size of the image, and 2 x 2 max "
+    "pooling follows it."
+)
+"""What a state dict does not tell, and every network that comes in is taken for."""
 
 
 def _pack_data(options: argparse.Namespace) -> int:

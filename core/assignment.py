@@ -134,11 +134,14 @@ def ladder(
     """Accuracy on validation by rung of `RUNGS` and bits, nothing trained, weights only and weights and activations
     alike. Returns rows `rung`, `bits`, `activations` (bool), and the figures of `tuning.point`."""
     rows: list[dict[str, Any]] = []
-    places = list(product(RUNGS, tuning.WIDTHS, (False, True)))
-    for rung, bits, activations in places:
+    places = []
+    for rung, bits, activations in product(RUNGS, tuning.WIDTHS, (False, True)):
+        config = alike(bits, rung) if activations else replace(alike(bits, rung), activation_bits=None)
+        if not bench.refusal(name, config):  # a rung may need to know more of a large layer than fits
+            places.append((rung, bits, activations, config))
+    for rung, bits, activations, config in places:
         if should_stop():
             raise tuning.Cancelled
-        config = alike(bits, rung) if activations else replace(alike(bits, rung), activation_bits=None)
         rows.append(tuning.point(bench.evaluate(name, config)) | {"rung": rung, "bits": bits})
         rows[-1] |= {"activations": activations}
         progress({"message": f"{bits} bits, {rung}", "done": len(rows) / len(places)})

@@ -5,7 +5,7 @@ layer is factored. Pruning a rebuilt matrix would destroy its rank and make the 
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core import channels, inference, low_rank, pruning, quantization
+from core import channels, costs, inference, low_rank, pruning, quantization
 from core.config import (
     DENSE,
     FLOAT_BITS,
@@ -28,7 +28,7 @@ from core.config import (
     Symmetry,
 )  # fmt: skip
 from core.files import sha256
-from core.models import Baseline, Layer, Overflow, propagate
+from core.models import Baseline, Layer, Overflow, costs_of, propagate
 from core.recent import Recent
 from core.stored import StoredLayer, StoredNetwork, StoredTensor, to_fixed_point, to_half
 
@@ -138,13 +138,22 @@ class Statistics:
 
 
 def moments(baseline: Baseline, images: Tensor) -> Moments:
-    """E[x] and E[x x^T] at the input of every layer, from the baseline's signals for `images`. Raises Overflow."""
-    found, x = {}, images
-    for layer in baseline.layers:
-        if not torch.isfinite(x).all():
-            raise Overflow(f"The inputs of {layer.name}")
-        found[layer.name] = low_rank.moments(x, layer.shape)
-        x = propagate(layer, x, [baseline.tensors[f"{layer.name}.weight"]], baseline.tensors[f"{layer.name}.bias"])
+    """E[x] and E[x x^T] at the input of every layer where they fit (`costs.known`), from the baseline's signals for
+    `images`, as many of them at a time as fit. Raises Overflow."""
+    each = costs_of(baseline.layers)
+    known, largest = costs.known(each), max(cost.signal for cost in each)
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    for x in images.split(costs.images_at_once(largest, len(images), costs.SIGNALS)):
+        share = len(x) / len(images)
+        for layer in baseline.layers:
+            if not torch.isfinite(x).all():
+                raise Overflow(f"The inputs of {layer.name}")
+            if layer.name in known:
+                first, second = (moment.mul_(share) for moment in low_rank.moments(x, layer.shape))
+                if layer.name in found:
+                    first, second = first.add_(found[layer.name][0]), second.add_(found[layer.name][1])
+                found[layer.name] = first, second
+            x = propagate(layer, x, [baseline.tensors[f"{layer.name}.weight"]], baseline.tensors[f"{layer.name}.bias"])
     return found
 
 
@@ -156,11 +165,29 @@ def compensations(known: Moments) -> dict[str, quantization.Compensation]:
 def decompose(
     baseline: Baseline, method: LowRankMethod, known: Callable[[], Moments]
 ) -> dict[str, low_rank.Decomposition]:
-    """The decomposition of each layer's weight, by name; a data-aware one asks for the moments."""
-    weights = {layer.name: baseline.tensors[f"{layer.name}.weight"] for layer in baseline.layers}
+    """The decomposition of each layer's weight that is `decomposable`, by name; a data-aware one asks for the
+    moments."""
+    layers = decomposable(baseline.layers, method)
+    weights = {layer.name: baseline.tensors[f"{layer.name}.weight"] for layer in layers}
     if method == "svd":
         return {name: low_rank.decompose(weight) for name, weight in weights.items()}
     return {name: low_rank.decompose_whitened(weight, *known()[name]) for name, weight in weights.items()}
+
+
+def not_decomposable(layers: Sequence[Layer], method: LowRankMethod) -> dict[str, str]:
+    """Layers that are too large for a decomposition by this method, with the reason in words."""
+    each = costs_of(layers)
+    known = costs.known(each)
+    found = {cost.name: costs.not_decomposed_in_words(cost) for cost in each if not cost.decomposes}
+    if method == "whitened":
+        found |= {cost.name: costs.unknown_in_words(cost) for cost in each if cost.name not in known}
+    return found
+
+
+def decomposable(layers: Sequence[Layer], method: LowRankMethod) -> list[Layer]:
+    """All others."""
+    without = not_decomposable(layers, method)
+    return [layer for layer in layers if layer.name not in without]
 
 
 class CompressedLayer(nn.Module):
@@ -399,7 +426,8 @@ def prune_gradually(
 
 
 def check(config: CompressionConfig, layers: tuple[Layer, ...]) -> None:
-    """Raise ConfigError for a layer that the network does not have, or a rank or channels that it cannot have."""
+    """Raise ConfigError for a layer that the network does not have, a rank or channels that it cannot have, and for
+    what takes more memory or time than there is."""
     known = {layer.name: layer for layer in layers}
     for name, own in config.layers:
         if name not in known:
@@ -413,6 +441,70 @@ def check(config: CompressionConfig, layers: tuple[Layer, ...]) -> None:
             raise ConfigError(f"channels of {name} cannot be removed: its outputs are the classes.")
         if own.channels is not None and own.channels > known[name].shape[0]:
             raise ConfigError(f"channels of {name} must be in [1, {known[name].shape[0]}]. Got {own.channels} instead.")
+    _check_costs(config, layers)
+
+
+def _check_costs(config: CompressionConfig, layers: tuple[Layer, ...]) -> None:
+    """Raise ConfigError where a setting takes more memory or time than there is: which, of which layer, and the way
+    out."""
+    each = {cost.name: cost for cost in costs_of(layers)}
+    known, taken = costs.known(each.values()), costs.reworking(each.values())
+    if (_pruned(config, layers) or _rounded(config, layers)) and taken > costs.MEMORY:
+        raise ConfigError(
+            f"Pruning and rounding so many weights would take {costs.in_bytes(taken)} of memory, and "
+            f"{costs.in_bytes(costs.MEMORY)} are there. Leave sparsity and bits as they are."
+        )
+    for name in _factored_names(config, layers):
+        if not each[name].decomposes:
+            raise ConfigError(f"{costs.not_decomposed_in_words(each[name])} Give {name} rank {DENSE}.")
+    for what, names, way_out in _asks_for_moments(config, layers):
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"{what} cannot be had here. {costs.unknown_in_words(each[name])} {way_out}")
+
+
+def check_training(layers: Sequence[Layer]) -> None:
+    """Raise ConfigError where training the network after compression takes more memory than there is."""
+    taken = costs.training(costs_of(layers))
+    if taken > costs.MEMORY:
+        raise ConfigError(
+            f"Training this network would take {costs.in_bytes(taken)} of memory, in batches of {costs.BATCH} images, "
+            f"and {costs.in_bytes(costs.MEMORY)} are there. Compress it without training."
+        )
+
+
+def _asks_for_moments(config: CompressionConfig, layers: tuple[Layer, ...]) -> Iterable[tuple[str, list[str], str]]:
+    """Settings that need to know a layer's inputs: in words, of which layers, and what to choose instead."""
+    if config.low_rank_method == "whitened":
+        names = _factored_names(config, layers)
+        yield "Data-aware factors", names, f"Choose plain factors (svd), or rank {DENSE} for this layer."
+    if config.score == "activation":
+        names = _pruned(config, layers)
+        yield "Scores of weights by their inputs", names, "Choose magnitude or lamp, or sparsity 0 for this layer."
+    if config.rounding == "gptq":
+        names = _rounded(config, layers)
+        yield "Weights rounded together (gptq)", names, f"Round to the nearest, or give this layer {FLOAT_BITS} bits."
+    if config.bias_correction:
+        names = _rounded(config, layers)
+        yield "Corrected biases", names, f"Leave the biases as they are, or give this layer {FLOAT_BITS} bits."
+    narrowed = config.channel_share is not None or any(own.channels is not None for _, own in config.layers)
+    if config.channel_score == "activation" and narrowed:
+        yield "Scores of channels by what they put out", [layer.name for layer in layers[1:]], "Choose the score l1."
+
+
+def _factored_names(config: CompressionConfig, layers: tuple[Layer, ...]) -> list[str]:
+    """Of the layers that may get factors: whether a share of the rank saves anything is known without channels only."""
+    ranks = {layer.name: config.layer(layer.name).rank for layer in layers}
+    return [name for name, rank in ranks.items() if (config.rank_share if rank is None else rank) not in (None, DENSE)]
+
+
+def _pruned(config: CompressionConfig, layers: tuple[Layer, ...]) -> list[str]:
+    shares = {layer.name: config.layer(layer.name).sparsity for layer in layers}
+    return [name for name, share in shares.items() if (config.sparsity if share is None else share)]
+
+
+def _rounded(config: CompressionConfig, layers: tuple[Layer, ...]) -> list[str]:
+    return [layer.name for layer in layers if config.bits_of(layer.name) != FLOAT_BITS]
 
 
 def rank_of(layer: Layer, config: CompressionConfig) -> int | None:

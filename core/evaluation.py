@@ -19,7 +19,7 @@ from torch import Tensor
 from core import devices, inference
 from core.data import CLASSES, SAMPLE, Split
 from core.inference import Array, Runner, predicted
-from core.models import Overflow
+from core.models import Overflow, costs_of
 from core.stored import StoredNetwork
 
 Z95 = 1.959963984540054
@@ -223,7 +223,7 @@ class Prefix:
         if len(self._held) < common or own[: len(self._held)] != self._held:
             self._held, self._outputs, self._known = own[:common], None, np.zeros(len(split), dtype=bool)
         depth = max(0, len(self._held) - 1)
-        if depth == 0:
+        if depth == 0 or 4 * SAMPLE * costs_of([own.layer for own in network.layers])[depth - 1].passed_on > self.LIMIT:
             return images.__getitem__, 0
         runner = Runner(network.layers[:depth], bits)
 
@@ -318,7 +318,7 @@ class Latency:
 def latency(network: StoredNetwork, images: Tensor, batch: int = 1, repeats: int = 60) -> Latency:
     """Time of a forward pass on this machine's processor, in float32 arithmetic, per image.
 
-    Up to `inference.CHUNK` images run on one core, because two threads that wait for each other on a busy machine
+    Up to `costs.CHUNK` images run on one core, because two threads that wait for each other on a busy machine
     measure the waiting; more are cut into chunks, one to a core.
 
     images : normalized (n, 1, 28, 28), n >= batch. Fewer bits and scattered zeros change nothing here: the arithmetic

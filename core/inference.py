@@ -17,13 +17,17 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from core.models import IMAGE_SIDE
+from core import costs
+from core.models import IMAGE_SIDE, costs_of
 from core.quantization import integer_range
 from core.stored import StoredLayer
 
 Array = NDArray[Any]
-CHUNK = 50
-"""Images at a time: their activations fit the processor's cache."""
+SIGNAL_IMAGES = 500
+"""Images of which signals are held at a time, where they fit."""
+
+FAINT = 1 / float(np.finfo(np.float32).max)
+"""A signal below so much for each bin counts as none: float32 has no number that would scale it."""
 
 BINS = 2048
 """Of the histogram of a signal."""
@@ -146,10 +150,16 @@ class Runner:
     """
 
     def __init__(self, layers: Sequence[StoredLayer], bits: int | None = None, shape: Sequence[int] = IMAGE) -> None:
-        self._session = _session(to_onnx(layers, shape, bits))
+        self._session, self._at_once = _session(to_onnx(layers, shape, bits)), at_once(layers)
 
     def __call__(self, x: Array) -> Array:
-        return np.concatenate([output for (output,) in _run(self._session, ["y"], x)])
+        return np.concatenate([output for (output,) in _run(self._session, ["y"], x, self._at_once)])
+
+
+def at_once(layers: Sequence[StoredLayer]) -> int:
+    """So many images each core works on at a time: fewer where a layer has very many outputs."""
+    most = max(cost.signal for cost in costs_of([stored.layer for stored in layers]))
+    return costs.images_at_once(most, costs.CHUNK, costs.PART)
 
 
 def predicted(logits: Array) -> NDArray[np.uint8]:
@@ -165,7 +175,8 @@ def ranges(layers: Sequence[StoredLayer], images: Array) -> dict[str, float]:
     ("NAME.between"), with float32 activations."""
     session = _session(to_onnx(layers, observe="largest"))
     names = [output.name for output in session.get_outputs()][1:]
-    return dict(zip(names, np.array(_run(session, names, images)).max(0).tolist(), strict=True)) if names else {}
+    found = _run(session, names, images, at_once(layers))
+    return dict(zip(names, np.array(found).max(0).tolist(), strict=True)) if names else {}
 
 
 def histograms(layers: Sequence[StoredLayer], images: Array, largest: Mapping[str, float]) -> dict[str, Array]:
@@ -173,11 +184,11 @@ def histograms(layers: Sequence[StoredLayer], images: Array, largest: Mapping[st
 
     largest : what `ranges` found, for these images among others
     """
-    session = _session(to_onnx(layers, observe="signals"))
     counts = {name: np.zeros(BINS, dtype=np.int64) for name in largest}
-    for chunk in _run(session, list(largest), images):
-        for (name, top), signal in zip(largest.items(), chunk, strict=True):
-            places = (np.abs(signal.ravel()) * (BINS / (top or 1.0))).astype(np.int64).clip(0, BINS - 1)
+    for found in signals(layers, images, list(largest), bits=None):
+        for name, signal in found.items():
+            per_bin = BINS / largest[name] if largest[name] > BINS * FAINT else 1.0
+            places = (np.abs(signal.ravel()) * per_bin).astype(np.int64).clip(0, BINS - 1)
             counts[name] += np.bincount(places, minlength=BINS)
     return counts
 
@@ -188,8 +199,10 @@ def signals(
     """The signals of these names (see `ranges`) before they are rounded, some images at a time: all take a lot of
     memory. Nothing where no name is asked for."""
     session = _session(to_onnx(layers, bits=bits, observe="signals")) if names else None
-    for start in range(0, len(images) if session else 0, 10 * CHUNK):
-        chunks = _run(session, names, images[start : start + 10 * CHUNK])
+    each = sum(cost.signal for cost in costs_of([stored.layer for stored in layers]))
+    count = costs.images_at_once(each, SIGNAL_IMAGES, costs.SIGNALS)
+    for start in range(0, len(images) if session else 0, count):
+        chunks = _run(session, names, images[start : start + count], at_once(layers))
         yield {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=True)}
 
 
@@ -201,13 +214,13 @@ def _session(model: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: onnxruntime.InferenceSession, names: list[str], x: Array) -> list[list[Array]]:
-    """The outputs chunk by chunk, each on one core: cores that work on chunks of their own never wait for each other,
-    which threads inside an operation do whenever something else needs a core for a moment. Nothing where no name is
-    asked for: ONNX Runtime would give all that there is."""
+def _run(session: onnxruntime.InferenceSession, names: list[str], x: Array, count: int) -> list[list[Array]]:
+    """The outputs, `count` images at a time, each time on one core: cores that work on chunks of their own never wait
+    for each other, which threads inside an operation do whenever something else needs a core for a moment. Nothing
+    where no name is asked for: ONNX Runtime would give all that there is."""
     if not names:
         return []
-    chunks = [x[start : start + CHUNK] for start in range(0, len(x), CHUNK)]
+    chunks = [x[start : start + count] for start in range(0, len(x), count)]
     if len(chunks) == 1 or torch.get_num_threads() == 1:
         return [session.run(names, {"x": chunk}) for chunk in chunks]
     return list(_cores(torch.get_num_threads()).map(lambda chunk: session.run(names, {"x": chunk}), chunks))

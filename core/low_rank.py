@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core import costs
+
 RIDGE = 1e-7
 """Added to the second moments, relative to their mean on the diagonal: inputs that never vary make them singular."""
 
@@ -49,7 +51,9 @@ def moments(x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     shape : of its weight, (out, in) or (out, in, k, k). Returns (d,) and (d, d) with d = in or in k k.
     """
     first, second = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    for chunk in x.split(128 if len(shape) == 4 else 1024):
+    places, most = (x[0, 0].numel(), costs.PATCH_IMAGES) if len(shape) == 4 else (1, costs.ROW_IMAGES)
+    own = costs.layer_cost("", shape, places, pool=False)
+    for chunk in x.split(costs.images_at_once(own.patches, most, costs.PART)):
         if len(shape) == 4:
             rows = F.unfold(chunk.double(), shape[-1], padding=shape[-1] // 2).transpose(1, 2).flatten(0, 1)
         else:
@@ -69,7 +73,10 @@ def decompose_whitened(weight: Tensor, mean: Tensor, second: Tensor) -> Decompos
     weight : (out, in) or (out, in, k, k); mean, second : E[x] and C, as from `moments`
     """
     ridge = RIDGE * float(second.diagonal().mean()) or 1.0
-    root = torch.linalg.cholesky(second.double() + ridge * torch.eye(len(second), dtype=torch.float64))
+    damped = second.double().clone()
+    damped.diagonal().add_(ridge)
+    root = torch.linalg.cholesky(damped)
+    del damped  # a matrix of this size may be 200 MB
     left, values, right = torch.linalg.svd(as_matrix(weight).double() @ root, full_matrices=False)
     unwhitened = torch.linalg.solve_triangular(root, right, upper=False, left=False)
     return Decomposition(left.float(), values.float(), unwhitened.float(), (unwhitened @ mean.double()).float())

@@ -1,18 +1,18 @@
 """The two families, `mlp` (a chain of linear layers) and `cnn` (conv, conv, linear, linear), and their layers by name.
 
-`build` makes the module that is trained; `fold` turns it into plain weights and biases, batch normalization folded
-into the layer before it. Everything after that - compression, evaluation, export - sees the folded tensors as a
+`build` makes the module that is trained; `folding.fold` turns it into plain weights and biases, batch normalization
+folded into the layer before it. Everything after that - compression, evaluation, export - sees the folded tensors as a
 `Baseline`, whose layer widths are read from the tensors themselves.
 """
 
 import hashlib
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from math import prod
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -21,11 +21,17 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core import costs
 from core.config import Model
+from core.costs import LayerCost
+from core.files import safetensors_header
 
 IMAGE_SIDE, CLASS_COUNT = 28, 10
 MLP_WIDTHS = (784, 512, 512, 512, 10)
 CNN_WIDTHS = (32, 64, 128)
+HEADER_BYTES = 100 * 2**20
+"""Of a safetensors file, at most: as in the library that reads it."""
+
 Tensors = Mapping[str, Tensor]
 
 
@@ -153,26 +159,51 @@ def layers_of(tensors: Tensors) -> tuple[Layer, ...]:
 
     `mlp`: fc1 .. fcN, from 784 inputs to 10 classes. `cnn`: conv1, conv2 (odd square kernels), fc1, fc2.
     """
-    convolutional = any(name.startswith("conv") for name in tensors)
+    layers = layers_of_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32:
+            raise BaselineError(f"{name} must hold float32 values. Got {tensor.dtype} instead.")
+        if not torch.isfinite(tensor).all():
+            raise BaselineError(f"{name} must hold finite values. It holds NaN or infinity.")
+    return layers
+
+
+def layers_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Layer, ...]:
+    """The same from the shapes alone, by name: a file's header tells them. Raises BaselineError where they are no
+    network, and where it could never be evaluated here (`core.costs`)."""
+    convolutional = any(name.startswith("conv") for name in shapes)
     if convolutional:
         names = ["conv1", "conv2", "fc1", "fc2"]
     else:
-        names = [f"fc{i}" for i in range(1, max(1, len(tensors) // 2) + 1)]
+        names = [f"fc{i}" for i in range(1, max(1, len(shapes) // 2) + 1)]
     expected = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
-    if set(tensors) != expected:
-        missing, extra = sorted(expected - set(tensors)), sorted(set(tensors) - expected)
+    if set(shapes) != expected:
+        missing, extra = sorted(expected - set(shapes)), sorted(set(shapes) - expected)
         raise BaselineError(
-            f"The tensors must be named {', '.join(sorted(expected))}. "
-            + (f"Missing: {', '.join(missing[:6])}. " if missing else "")
-            + (f"Not expected: {', '.join(extra[:6])}. " if extra else "")
+            f"The tensors must be named {listed(sorted(expected), 8)}. "
+            + (f"Missing: {listed(missing, 6)}. " if missing else "")
+            + (f"Not expected: {listed(extra, 6)}. " if extra else "")
             + "Weights under other names: `python -m core import FILE.pt --out FILE.safetensors` renames them."
         )
     layers = tuple(
-        Layer(name, tuple(tensors[f"{name}.weight"].shape), pool=name.startswith("conv"), relu=name != names[-1])
-        for name in names
+        Layer(name, shapes[f"{name}.weight"], pool=name.startswith("conv"), relu=name != names[-1]) for name in names
     )
-    _check(layers, tensors)
+    _check(layers, shapes)
+    refusal = costs.too_much(costs_of(layers))
+    if refusal:
+        raise BaselineError(f"This network is too large. {refusal}")
     return layers
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first of them, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def costs_of(layers: Sequence[Layer]) -> tuple[LayerCost, ...]:
+    """What each of a network's layers takes."""
+    used = zip(layers, weight_uses(layers), strict=True)
+    return tuple(costs.layer_cost(layer.name, layer.shape, places, layer.pool) for layer, places in used)
 
 
 def weight_uses(layers: Sequence[Layer]) -> list[int]:
@@ -187,13 +218,8 @@ def weight_uses(layers: Sequence[Layer]) -> list[int]:
     return uses
 
 
-def _check(layers: tuple[Layer, ...], tensors: Tensors) -> None:
-    """Types, finite values, and shapes that follow from one another."""
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32:
-            raise BaselineError(f"{name} must hold float32 values. Got {tensor.dtype} instead.")
-        if not torch.isfinite(tensor).all():
-            raise BaselineError(f"{name} must hold finite values. It holds NaN or infinity.")
+def _check(layers: tuple[Layer, ...], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Shapes that follow from one another."""
     width = 1 if layers[0].kind == "conv" else IMAGE_SIDE**2
     side = IMAGE_SIDE
     for layer in layers:
@@ -206,7 +232,7 @@ def _check(layers: tuple[Layer, ...], tensors: Tensors) -> None:
             raise BaselineError(f"{layer.name}.weight must have shape (out, in). Got {layer.shape} instead.")
         if layer.shape[1] != width or 0 in layer.shape:
             raise BaselineError(f"{layer.name}.weight must have {width} inputs. Got shape {layer.shape} instead.")
-        bias_shape = tuple(tensors[f"{layer.name}.bias"].shape)
+        bias_shape = shapes[f"{layer.name}.bias"]
         if bias_shape != layer.shape[:1]:
             raise BaselineError(f"{layer.name}.bias must have shape {layer.shape[:1]}. Got {bias_shape} instead.")
         side //= 2 if layer.pool else 1
@@ -239,147 +265,47 @@ def build(model: Model, dropout: float = 0.0) -> nn.Sequential:
     return nn.Sequential(OrderedDict(parts))
 
 
-def fold_batch_norm(
-    weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float = 1e-5
-) -> tuple[Tensor, Tensor]:
-    """gamma * (W x + b - mean) / sqrt(var + eps) + beta = W' x + b' (Jacob et al. 2018, section 3.2).
-
-    weight : (out, in, k, k) or (out, in); everything else (out,). Returns W' and b', computed in float64.
-    """
-    factor = gamma.double() / torch.sqrt(var.double() + eps)
-    folded = weight.double() * factor.reshape(-1, *[1] * (weight.dim() - 1))
-    return folded.float(), ((bias.double() - mean.double()) * factor + beta.double()).float()
-
-
-def fold(state: Tensors) -> dict[str, Tensor]:
-    """A state dict of either family -> plain `NAME.weight` and `NAME.bias`, batch normalization folded.
-
-    Layers are taken in the order of the state dict, numbered ones of a sequence in the order of their numbers, whatever
-    they are called: 4-dimensional weights are conv1, conv2, 2-dimensional ones fc1, fc2, ...; a group with
-    `running_mean` is folded into the layer right before it, or into the one whose name has its number; a missing bias
-    is zero. Raises BaselineError where that does not give a network of either family, or where something stands beside
-    a weight that may change it.
-    """
-    groups = _groups(state)
-    layers = [name for name, group in groups.items() if "running_mean" not in group]
-    norms = _paired(groups, layers)
-    folded: dict[str, Tensor] = {}
-    counts = {"conv": 0, "fc": 0}
-    for name in layers:
-        weight = groups[name]["weight"].float()
-        bias = groups[name].get("bias", torch.zeros(weight.shape[0])).float()
-        if bias.shape != weight.shape[:1]:
-            raise BaselineError(f"{name}.bias must have shape {weight.shape[:1]}. Got {bias.shape} instead.")
-        if name in norms:
-            plain = {"weight": torch.ones_like(bias), "bias": torch.zeros_like(bias)} | groups[norms[name]]
-            parts = [plain.get(part) for part in ("weight", "bias", "running_mean", "running_var")]
-            if any(part is None or part.shape != bias.shape for part in parts):
-                raise BaselineError(f"{norms[name]} must hold mean and variance of the {len(bias)} channels of {name}.")
-            weight, bias = fold_batch_norm(weight, bias, *parts)  # type: ignore[arg-type]
-        kind = "conv" if weight.dim() == 4 else "fc"
-        counts[kind] += 1
-        folded[f"{kind}{counts[kind]}.weight"] = weight.contiguous()
-        folded[f"{kind}{counts[kind]}.bias"] = bias.contiguous()
-    layers_of(folded)
-    return folded
-
-
-_PARTS = {"weight", "bias"}
-_NORM_PARTS = {*_PARTS, "running_mean", "running_var", "num_batches_tracked"}
-
-
-def _groups(state: Tensors) -> dict[str, dict[str, Tensor]]:
-    """Prefix -> part -> tensor: layers and normalizations in their order, and nothing that is not understood."""
-    groups: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in state.items():
-        if not isinstance(key, str) or tensor.layout != torch.strided or tensor.is_complex():
-            raise BaselineError(
-                f"A state dict must map names to dense tensors of real numbers. {key!r} is something else."
-            )
-        prefix, _, part = key.rpartition(".")
-        groups.setdefault(prefix, {})[part] = tensor.detach().cpu()
-    for prefix, group in groups.items():
-        more = sorted(set(group) - (_NORM_PARTS if "running_mean" in group else _PARTS))
-        if "weight" in group and more:
-            raise BaselineError(
-                f"{prefix}.{more[0]} stands beside a weight and may change it, as a mask, a scale or an adapter does. "
-                "Multiply it into the weight before the state dict is saved."
-            )
-        if "running_mean" not in group and ("weight" not in group or group["weight"].dim() not in (2, 4)):
-            raise BaselineError(f"{prefix or 'The state dict'} is neither linear, convolution nor batch normalization.")
-        for part in _PARTS & set(group):
-            if not group[part].is_floating_point():
-                raise BaselineError(
-                    f"{prefix}.{part} holds whole numbers ({group[part].dtype}): only its quantizer knows what they "
-                    "stand for. Save the float weights, or dequantize them first."
-                )
-    seen = {parent: place for place, parent in reversed(list(enumerate(map(_parent, groups))))}
-    order = sorted(groups, key=lambda name: (seen[_parent(name)], _number(name) if _in_sequence(name) else 0))
-    return {name: groups[name] for name in order}
-
-
-def _in_sequence(name: str) -> bool:
-    return name.rpartition(".")[2].isdecimal()
-
-
-def _parent(name: str) -> str:
-    """Of a numbered place in a sequence the sequence, of another name itself."""
-    return name.rpartition(".")[0] + "." if _in_sequence(name) else name
-
-
-def _number(name: str) -> int | None:
-    """At the end of a name: 3 of "features.3", 2 of "bn2"."""
-    found = re.search(r"(\d+)$", name)
-    return None if found is None else int(found[1])
-
-
-def _paired(groups: Mapping[str, Mapping[str, Tensor]], layers: Sequence[str]) -> dict[str, str]:
-    """Layer -> its normalization: the one right after it, or the one with its number. Raises BaselineError."""
-    pairs: dict[str, str] = {}
-    names = list(groups)
-    for place, name in enumerate(names):
-        if name in layers:
-            continue
-        before = names[place - 1] if place and names[place - 1] in layers else None
-        width = len(groups[name]["running_mean"])
-        alike = [
-            own for own in layers
-            if own not in pairs and _number(own) == _number(name) is not None and not _in_sequence(own)
-            and len(groups[own]["weight"]) == width
-        ]  # fmt: skip
-        if before is None or (before not in alike and len(alike) == 1):
-            if len(alike) != 1:
-                raise BaselineError(
-                    f"{name} is a batch normalization, and nothing says of which layer: it must stand right after it "
-                    "in the state dict, or end in the same number."
-                )
-            before = alike[0]
-        elif (
-            _in_sequence(name)
-            and _parent(before) == _parent(name)
-            and (_number(name) or 0) - (_number(before) or 0) > 1
-        ):
-            raise BaselineError(
-                f"{name} is a batch normalization, and something stands between {before} and it, an activation by all "
-                "signs: only one right after its layer can be folded into it."
-            )
-        pairs[before] = name
-    return pairs
-
-
 def to_bytes(baseline: Baseline) -> bytes:
     """The baseline's tensors as one safetensors file."""
     return save({name: tensor.contiguous() for name, tensor in baseline.tensors.items()})
 
 
 def from_bytes(content: bytes, name: str, info: Mapping[str, Any] | None = None) -> Baseline:
-    """A baseline from a safetensors file. Raises BaselineError with what is wrong; nothing in the file is executed."""
+    """A baseline from a safetensors file. Raises BaselineError with what is wrong; nothing in the file is executed.
+
+    The header is judged before the tensors are read."""
+    layers_of_shapes(declared_shapes(content))
     try:
         tensors = load(content)
     except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BaselineError(f"This is not a safetensors file that can be read ({reason}).") from None
-    if not tensors:
-        raise BaselineError("This safetensors file holds no tensors.")
+        raise _unreadable(error) from None
     layers_of(tensors)
     return Baseline(name, tensors, info or {})
+
+
+def from_file(path: Path, name: str) -> Baseline:
+    """The same from a path; what its header alone refuses is not read."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        layers_of_shapes(declared_shapes(start + file.read(min(int.from_bytes(start, "little"), HEADER_BYTES))))
+    return from_bytes(path.read_bytes(), name)
+
+
+def declared_shapes(content: bytes) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, as the header of a safetensors file tells them; its tensors need not be there. Raises
+    BaselineError."""
+    try:
+        header, _ = safetensors_header(content)
+        found = {own: tuple(entry["shape"]) for own, entry in header.items() if own != "__metadata__"}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _unreadable(error) from None
+    if not all(type(size) is int and size >= 0 for shape in found.values() for size in shape):
+        raise BaselineError("This is not a safetensors file that can be read (a shape that is no whole numbers).")
+    if not found:
+        raise BaselineError("This safetensors file holds no tensors.")
+    return found
+
+
+def _unreadable(error: Exception) -> BaselineError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return BaselineError(f"This is not a safetensors file that can be read ({reason}).")

@@ -175,8 +175,10 @@ def compensation(second: Tensor) -> Compensation:
     """Made once per input, for `gptq`. second : E[x x^T], (d, d), float64; inputs that vary most are rounded first."""
     diagonal = second.diagonal()
     order = diagonal.argsort(descending=True, stable=True)
-    damped = second[order][:, order] + DAMPING * diagonal.mean().clamp_min(1e-12) * torch.eye(len(second)).to(second)
+    damped = second[order[:, None], order]
+    damped.diagonal().add_(DAMPING * diagonal.mean().clamp_min(1e-12))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    del damped  # a matrix of this size may be 200 MB
     return Compensation(order, torch.linalg.cholesky(inverse, upper=True).float())
 
 

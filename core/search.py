@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from core import artifact, data, reliance, tuning
+from core import artifact, compression, data, reliance, tuning
 from core.artifact import NETWORK_FILE
-from core.config import CompressionConfig
+from core.config import CompressionConfig, ConfigError
 from core.evaluation import Stopped
 from core.front import SEARCH, Goal, Point
 from core.jobs import Cancelled
 from core.models import Layer, Overflow
-from core.space import START, Chosen, configuration, draw, neighbour, rank_at, recovery, resized, starts
+from core.space import Chosen, configuration, draw, neighbour, rank_at, recovery, resized, space, start, starts
 from core.store import key_of
 from core.stored import FormatError
 from core.studies import (
@@ -258,6 +258,7 @@ class Search:
             for setting, values in (scans[name] for name in self.goal.techniques if name in scans)
             for place in range(len(values))
             for layer in self.layers
+            if setting != "rank" or f"rank {layer.name}" in space(self.layers)
         ]
         if study.user_attrs.get(SCANNED, -1) >= len(places):
             return
@@ -274,7 +275,7 @@ class Search:
 
     def _alone(self, layer: Layer, setting: str, value: Any) -> dict[str, Any]:
         own = {setting: rank_at(value, layer) if setting == "rank" else value}
-        result = self.bench.evaluate(self.name, START.with_layer(layer.name, **own))
+        result = self.bench.evaluate(self.name, start(self.layers).with_layer(layer.name, **own))
         self.say(f"{layer.name} alone, {setting} {own[setting]:.3g}: {result.evaluation.accuracy:.2%}")
         return {"layer": layer.name, setting: value, "lost": max(0.0, -result.comparison.difference)}
 
@@ -522,8 +523,9 @@ class Search:
             self.scan()
         self._look_until(UNTRAINED_UNTIL)
         try:
+            compression.check_training(self.layers)
             data.load("train", self.bench.cache / "data", self.say)
-        except data.DataError as error:
+        except (data.DataError, ConfigError) as error:
             self.say(f"Nothing can be trained here. {error}")
             self._look_until(1)
         else:

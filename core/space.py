@@ -9,10 +9,10 @@ from typing import Any, get_args
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
-from core import low_rank
+from core import costs, low_rank
 from core.config import FLOAT_BITS, CompressionConfig, LayerConfig, LowRankMethod, RecoveryConfig, Score
 from core.front import TECHNIQUES, techniques
-from core.models import Layer
+from core.models import Layer, costs_of
 
 Chosen = dict[str, Any]
 """Choices by name, as a trial has them."""
@@ -22,6 +22,9 @@ START = CompressionConfig(
     low_rank_method="whitened",
 )  # fmt: skip
 """What every trial has: the ways to round that cost no bytes, and signals that integers can hold."""
+
+BLIND = replace(START, rounding="nearest", bias_correction=False, channel_score="l1", low_rank_method="svd")
+"""The same for a network of which a layer's inputs cannot be known (`core.costs`)."""
 
 LEAST_DENSITY = 0.004
 WHOLE = 0.99
@@ -42,23 +45,37 @@ def space(layers: Sequence[Layer], used: Sequence[str] = TECHNIQUES) -> dict[str
 
     "density" is 1 - sparsity, on a logarithmic scale: of the whole network, with one threshold, or of each layer.
     "channels NAME" are eighths, "rank NAME" half octaves below the layer's break-even rank. Where a layer is not
-    "factored", or the network not "narrow", there is nothing to choose of these.
+    "factored", or the network not "narrow", there is nothing to choose of these. What needs to know the inputs of a
+    layer is left out where these cannot be known, and so are the ranks of a layer that cannot be decomposed.
     """
+    seeing, whole = sees(layers), [cost.name for cost in costs_of(layers) if cost.decomposes]
     names, found = [layer.name for layer in layers], dict[str, BaseDistribution]()
     yes_or_no, density = CategoricalDistribution((False, True)), FloatDistribution(LEAST_DENSITY, 1.0, log=True)
     if "channels" in used:
         found["narrow"] = yes_or_no
         found |= {f"channels {name}": IntDistribution(1, EIGHTHS) for name in names[:-1]}
     if "low rank" in used:
-        found["method"] = CategoricalDistribution(get_args(LowRankMethod))
-        for name in names:
+        if seeing:
+            found["method"] = CategoricalDistribution(get_args(LowRankMethod))
+        for name in whole:
             found |= {f"factored {name}": yes_or_no, f"rank {name}": IntDistribution(0, HALF_OCTAVES - 1)}
     if "pruning" in used:
-        found |= {"score": CategoricalDistribution(get_args(Score)), "by layer": yes_or_no, "density": density}
+        scores = tuple(score for score in get_args(Score) if seeing or score != "activation")
+        found |= {"score": CategoricalDistribution(scores), "by layer": yes_or_no, "density": density}
         found |= {f"density {name}": density for name in names}
     if "bits" in used:
         found |= {f"bits {name}": IntDistribution(*BITS) for name in names}
     return found
+
+
+def start(layers: Sequence[Layer]) -> CompressionConfig:
+    """What every trial of this network has."""
+    return START if sees(layers) else BLIND
+
+
+def sees(layers: Sequence[Layer]) -> bool:
+    """Whether the second moments of every layer's input fit."""
+    return len(costs.known(costs_of(layers))) == len(layers)
 
 
 def counts(name: str, chosen: Mapping[str, Any]) -> bool:
@@ -99,11 +116,11 @@ def configuration(chosen: Mapping[str, Any], layers: Sequence[Layer]) -> Compres
             sparsity=_sparsity(chosen.get(f"density {name}")),
             bits=chosen.get(f"bits {name}"),
         )
-    found = replace(START, layers=tuple(own.items()), sparsity=_sparsity(chosen.get("density")))
+    found = replace(start(layers), layers=tuple(own.items()), sparsity=_sparsity(chosen.get("density")))
     has = techniques(found)
     if "pruning" in has:
         found = replace(found, score=chosen["score"])
-    return replace(found, low_rank_method=chosen["method"]) if "low rank" in has else found
+    return replace(found, low_rank_method=chosen["method"]) if "method" in chosen and "low rank" in has else found
 
 
 def _sparsity(density: float | None) -> float | None:
@@ -166,7 +183,8 @@ def starts(rows: Sequence[Mapping[str, Any]], layers: Sequence[Layer], used: Seq
     known, found = space(layers, used), list[Chosen]()
     for power in range(SIZES):
         price = 10 ** (-7 + power / 4)
-        chosen: Chosen = {"narrow": False, "score": "magnitude", "by layer": True, "method": START.low_rank_method}
+        chosen: Chosen = {"narrow": False, "score": "magnitude", "by layer": True}
+        chosen["method"] = start(layers).low_rank_method
         for each in options.values():
             chosen |= min(each, key=lambda option: option[0] + price * option[1])[2]
         weights = [(layer.weights, chosen[f"density {layer.name}"]) for layer in layers]

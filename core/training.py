@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import devices, models
+from core import devices, folding, models
 from core.config import Model, RecoveryConfig, TrainingConfig
 from core.data import Split, normalize
 
@@ -128,7 +128,7 @@ def train_baseline(
         "device": device.type,
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
     }
-    return models.Baseline(config.model, models.fold(trained.module.state_dict()), info)
+    return models.Baseline(config.model, folding.fold(trained.module.state_dict()), info)
 
 
 def recover(

@@ -50,12 +50,14 @@ def allocate_ranks(
     should_stop: Stop = lambda: False,
 ) -> list[dict[str, Any]]:
     """Ranks for all layers, by `greedy` steps (a greedy form of Idelbayev & Carreira-Perpinan 2020): a layer's first
-    step is from dense to its break-even rank, each further one to `SHRINK` of its rank."""
+    step is from dense to its break-even rank, each further one to `SHRINK` of its rank. Layers that are too large for
+    the method stay dense."""
+    without = bench.left_out(name, method)
 
     def smaller(config: CompressionConfig, layer: Layer) -> CompressionConfig | None:
         now = config.layer(layer.name).rank
         rank = int(now * SHRINK) if now else low_rank.break_even_rank(*layer.matrix_shape)
-        return config.with_layer(layer.name, rank=rank) if rank >= 1 else None
+        return config.with_layer(layer.name, rank=rank) if rank >= 1 and layer.name not in without else None
 
     dense = {layer.name: LayerConfig(rank=DENSE) for layer in bench.baseline(name).layers}
     start = CompressionConfig(layers=tuple(dense.items()), low_rank_method=method)
@@ -181,7 +183,8 @@ def one_shot_answers(
 ) -> list[dict[str, Any]]:
     """`largest_one_shot` for every score and scope, each with its `score`, `scope` and `config`."""
     answers: list[dict[str, Any]] = []
-    ways = list(product(get_args(Score), get_args(Scope)))
+    every = product(get_args(Score), get_args(Scope))
+    ways = [way for way in every if not bench.refusal(name, CompressionConfig(sparsity=0.5, score=way[0]))]
     for score, scope in ways:
         progress({"message": f"{score}, threshold over the {scope}", "done": len(answers) / len(ways)})
         found = largest_one_shot(bench, name, CompressionConfig(score=score, scope=scope), allowance, should_stop)

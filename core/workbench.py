@@ -392,7 +392,7 @@ class Workbench:
     def baseline(self, name: str) -> Baseline:
         """By shipped name, by id, or by the path of a safetensors file. Raises UnknownBaseline, BaselineError."""
         if name.endswith(".safetensors") and Path(name).is_file():
-            return models.from_bytes(Path(name).read_bytes(), name)
+            return models.from_file(Path(name), name)
         with self._lock:
             if name not in self._baselines:
                 self._baselines[name] = self._load_baseline(name)
@@ -451,11 +451,12 @@ class Workbench:
         return self.turns.ask(session, (name, key), partial(self._measure, key, baseline, config, split))
 
     def wish(self, session: str, name: str, configs: Iterable[CompressionConfig], seconds: float | None = None) -> None:
-        """Evaluate these when nobody waits for anything; replaces the session's earlier wishes. See `Turns.wish`."""
+        """Evaluate these when nobody waits for anything, but for those that cannot be tried; replaces the session's
+        earlier wishes. See `Turns.wish`."""
         baseline = self.baseline(name)
         works: dict[Hashable, Work] = {}
         for config in configs:
-            if self.point(name, config) is None:
+            if self.point(name, config) is None and not self.refusal(name, config):
                 key = self._key(baseline, config, "validation")
                 works[name, key] = partial(self._measure, key, baseline, config, "validation")
         self.turns.wish(session, works, seconds)
@@ -720,6 +721,7 @@ class Workbench:
         compression.check(config, baseline.layers)
         if config.recovery is None:
             raise ConfigError("recovery must be given. Got None instead.")
+        compression.check_training(baseline.layers)
         if self.history(name, config) is not None:
             return
         statistics, meanwhile, before = self.statistics(baseline), None, None
@@ -857,12 +859,13 @@ class Workbench:
     def _pairs(
         self, kind: str, baseline: Baseline, make: Callable[[], dict[str, Tensor]]
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Two tensors by layer that only the baseline and the calibration images decide."""
+        """Two tensors by layer that only the baseline and the calibration images decide; of those where they fit."""
         key = key_of(kind, baseline=baseline.sha256, methods=reliance.networks())
 
         def pairs() -> dict[str, tuple[Tensor, Tensor]]:
             tensors = self._tensors(kind, key, make)
-            return {layer.name: (tensors[f"{layer.name}.0"], tensors[f"{layer.name}.1"]) for layer in baseline.layers}
+            names = [layer.name for layer in baseline.layers if f"{layer.name}.0" in tensors]
+            return {name: (tensors[f"{name}.0"], tensors[f"{name}.1"]) for name in names}
 
         with self._decomposing:
             return self._recent.made(key, pairs)
@@ -877,7 +880,7 @@ class Workbench:
         return tensors
 
     def decompositions(self, baseline: Baseline, method: LowRankMethod) -> dict[str, low_rank.Decomposition]:
-        """By layer; from memory or the cache where they were made before."""
+        """By layer, of those where they fit; from memory or the cache where they were made before."""
         with self._decomposing:
             place = "decompositions", baseline.sha256, method
             return self._recent.made(place, lambda: self._decompose(baseline, method))
@@ -889,7 +892,7 @@ class Workbench:
         parts = range(len(low_rank.Decomposition._fields))
         return {
             layer.name: low_rank.Decomposition(*(tensors[f"{layer.name}.{part}"] for part in parts))
-            for layer in baseline.layers
+            for layer in compression.decomposable(baseline.layers, method)
         }
 
     def latency(self, session: str, name: str, config: CompressionConfig, batch: int = 1) -> Ticket:
@@ -980,14 +983,30 @@ class Workbench:
     # Spectra
 
     def spectrum(self, name: str, energy: float = 0.95, method: LowRankMethod = "svd") -> list[Spectrum]:
-        """Each layer's singular values, and the rank that keeps `energy` of the sum of their squares."""
+        """Singular values of each layer where they can be had, and the rank that keeps `energy` of the sum of their
+        squares. What `left_out` names is not among them."""
         baseline = self.baseline(name)
         found = self.decompositions(baseline, method)
-        return [_spectrum(layer, found[layer.name].singular_values, energy) for layer in baseline.layers]
+        layers = [layer for layer in baseline.layers if layer.name in found]
+        return [_spectrum(layer, found[layer.name].singular_values, energy) for layer in layers]
+
+    def left_out(self, name: str, method: LowRankMethod) -> dict[str, str]:
+        """Layers that are too large for this kind of singular values, and why, in a sentence each."""
+        return compression.not_decomposable(self.baseline(name).layers, method)
+
+    def refusal(self, name: str, config: CompressionConfig) -> str:
+        """Why a configuration cannot be tried on this network, in words; "" where it can."""
+        try:
+            compression.check(config, self.baseline(name).layers)
+        except ConfigError as error:
+            return str(error)
+        return ""
 
     def rebuilt(self, name: str, layer: str, rank: int, method: LowRankMethod = "svd") -> "Rebuilt":
-        """A layer's weight beside what `rank` terms make of it."""
+        """A layer's weight beside what `rank` terms make of it. Raises ConfigError where `left_out` names it."""
         baseline = self.baseline(name)
+        if layer in (reasons := self.left_out(name, method)):
+            raise ConfigError(reasons[layer])
         weight = baseline.tensors[f"{layer}.weight"]
         near = low_rank.reconstruct(self.decompositions(baseline, method)[layer], rank, tuple(weight.shape))
         return Rebuilt(weight.numpy(), near.numpy(), ((weight - near).norm() / weight.norm()).item())

@@ -59,4 +59,4 @@ if bench.is_own(name) and st.button("Delete this baseline", icon=":material/dele
     state.choose(baseline=state.FIRST_BASELINE)
     st.rerun()
 
-figures.show_code(validation, "core.models.build", "core.training.fit", "core.models.fold_batch_norm")
+figures.show_code(validation, "core.models.build", "core.training.fit", "core.folding.fold_batch_norm")

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core import data, evaluation, inference
+from core import costs, data, evaluation, inference
 from core.compression import Statistics, compress
 from core.config import CompressionConfig
 from core.inference import Runner, to_onnx
@@ -127,7 +127,7 @@ def test_neither_the_size_of_a_chunk_nor_the_number_of_cores_changes_a_bit(
     network: StoredNetwork, images: Tensor, monkeypatch: pytest.MonkeyPatch, chunk: int, cores: int
 ) -> None:
     usual = logits(network, images)
-    monkeypatch.setattr(inference, "CHUNK", chunk)
+    monkeypatch.setattr(costs, "CHUNK", chunk)
     monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
     assert torch.equal(logits(network, images), usual)
 
@@ -155,7 +155,7 @@ def test_a_shipped_network_gives_the_same_bit_for_bit_cut_in_chunks_and_in_two(
     usual = logits(network, images)
     test_a_network_cut_in_two_gives_the_same_bit_for_bit(network, images)
     for chunk in (1, 17, 120):
-        monkeypatch.setattr(inference, "CHUNK", chunk)
+        monkeypatch.setattr(costs, "CHUNK", chunk)
         assert torch.equal(logits(network, images), usual)
 
 
@@ -223,3 +223,14 @@ def test_a_single_layer_has_no_signals_to_round(images: Tensor, bits: int) -> No
         assert statistics.activation_ranges(network, clip, bits) == {}  # type: ignore[arg-type]
         assert statistics.histograms(network) == {}
         assert logits(network.freeze(), images).shape == (len(images), 10)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e-30, 1e-38, 1e-42, 0.0])
+def test_signals_that_are_nearly_nothing_are_counted_without_a_word(size: float) -> None:
+    shapes = {"fc1": (4, 784), "fc2": (10, 4)}
+    baseline = Baseline("faint", {name: size * own for name, own in random_tensors(shapes).items()})
+    x = torch.randn(20, 1, 28, 28)
+    layers = compress(baseline, CompressionConfig(), statistics_of(baseline, x)).freeze().layers
+    counts = inference.histograms(layers, x.numpy(), inference.ranges(layers, x.numpy()))
+    assert {name: own.sum() for name, own in counts.items()} == {"fc2.input": 80}

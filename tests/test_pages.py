@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
-from core import assignment, data, devices, jobs, models, reproduce, tuning, turns
+from core import assignment, costs, data, devices, folding, jobs, models, reproduce, tuning, turns
 from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, RecoveryConfig, to_query
 from core.evaluation import Estimate
 from core.front import SEARCH, Goal, pareto
@@ -428,9 +428,56 @@ def test_a_file_that_is_no_network_is_refused_and_changes_nothing(own_cache: Pat
         assert not app.exception
 
 
+@pytest.fixture
+def too_many_inputs(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the CNN's fc1 are more than can be known."""
+    monkeypatch.setattr(costs, "MOMENTS", 60 * 2**20)
+
+
+@pytest.mark.usefixtures("too_many_inputs")
+def test_what_needs_to_know_too_many_inputs_is_said_on_explore_and_undone_there() -> None:
+    app = opened(baseline="cnn", rank="0.1")
+    app.segmented_control(key="w_method").set_value("whitened").run()
+    assert not app.exception
+    (said,) = [error.value for error in app.error]
+    assert "fc1 has 3,136 inputs" in said
+    assert "Choose plain factors (svd)" in said
+    app.segmented_control(key="w_method").set_value("svd").run()
+    assert not app.error
+    assert "Accuracy, validation" in metrics(app)
+
+
+@pytest.mark.usefixtures("too_many_inputs")
+def test_the_spectrum_of_outputs_leaves_out_what_cannot_be_known_and_says_so() -> None:
+    app = opened("spectrum", baseline="cnn")
+    assert not app.error
+    assert not app.warning
+    app.pills(key="spectrum_layer").set_value("fc1").run()
+    assert not app.exception
+    assert any("fc1 has 3,136 inputs" in caption.value for caption in app.caption), "where both methods are measured"
+    app.segmented_control(key="spectrum_method").set_value("whitened").run()
+    assert not app.exception
+    assert not app.error
+    assert ["fc1 has 3,136 inputs" in warning.value for warning in app.warning] == [True]
+    assert set(app.pills(key="spectrum_layer").options) == {"conv1", "conv2", "fc2"}
+
+
+@pytest.mark.usefixtures("too_many_inputs")
+def test_nothing_is_waited_for_that_cannot_be_measured(wishes: None) -> None:
+    """Points of the front and of curves that would need to know too many inputs."""
+    bench = state.workbench()
+    assert board.missing("cnn")
+    assert not any(bench.refusal("cnn", config) for config in board.missing("cnn"))
+    assert any(bench.refusal("cnn", config) for config in board.beginning())
+    bench.wish("here", "cnn", board.beginning())
+    wished = [work for _, works in bench.turns._wishes.values() for work in works]
+    assert len(wished) <= len(board.missing("cnn"))
+    bench.turns.wish("here", {})
+
+
 def test_a_loaded_network_becomes_the_baseline_of_every_page(own_cache: Path) -> None:
     app = opened("baseline")
-    mine = models.Baseline("mine", models.fold(models.build("mlp").state_dict()))
+    mine = models.Baseline("mine", folding.fold(models.build("mlp").state_dict()))
     app.file_uploader(key="upload").upload("mine.safetensors", models.to_bytes(mine)).run()
     assert not app.exception
     assert choice(app).baseline == f"mlp-{mine.sha256[:8]}"

@@ -16,6 +16,7 @@ from core import (
     coding,
     compression,
     config,
+    costs,
     inference,
     low_rank,
     packed,
@@ -31,12 +32,41 @@ from core.portable import loader
 from core.workbench import Workbench
 
 METHODS = [
-    low_rank, pruning, quantization, channels, compression, inference, stored, coding, packed, loader, training
+    costs, low_rank, pruning, quantization, channels, compression, inference, stored, coding, packed, loader, training
 ]  # fmt: skip
 HARMLESS = {
     "core.quantization.BLOCK": "the same sums, some columns at a time",
     "core.compression.REMEMBERED_BYTES": "what is kept in memory",
-    "core.inference.CHUNK": "the same answers, some images at a time",
+    **dict.fromkeys(
+        [
+            f"core.costs.{name}"
+            for name in (
+                "MEMORY",
+                "MOMENTS",
+                "LAYERS",
+                "CORES",
+                "SPEED",
+                "DECOMPOSED",
+                "EVALUATION_SECONDS",
+                "DECOMPOSITION_SECONDS",
+                "IMAGES",
+                "MOMENT_IMAGES",
+                "MOMENTS_SECONDS",
+                "BATCH",
+                "TRAINED",
+                "TRAINED_SIGNALS",
+                "EVALUATED",
+                "REWORKED",
+            )
+        ],
+        "what is refused",
+    ),
+    **dict.fromkeys(
+        [f"core.costs.{name}" for name in ("CHUNK", "PATCH_IMAGES", "ROW_IMAGES", "PART", "SIGNALS")],
+        "the same sums and answers, some images at a time",
+    ),
+    "core.inference.FAINT": "what is no signal by any count",
+    "core.inference.SIGNAL_IMAGES": "the same answers, some images at a time",
     "core.inference.OPSET": "the same operations by another name",
     "core.inference.IR_VERSION": "the same file in another version",
     "core.inference.ERRORS": "what is said of layers that do not fit",

@@ -1,5 +1,6 @@
 """Every choice of a search is a network that can be made, and the first ones follow from the scans."""
 
+import random
 from typing import Any
 
 import optuna
@@ -8,10 +9,10 @@ from conftest import CNN_SHAPES, random_tensors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import compression, low_rank
-from core.config import CompressionConfig
+from core import compression, costs, low_rank
+from core.config import CompressionConfig, ConfigError
 from core.front import TECHNIQUES, techniques
-from core.models import Baseline
+from core.models import Baseline, costs_of
 from core.space import (
     EIGHTHS,
     HALF_OCTAVES,
@@ -22,10 +23,12 @@ from core.space import (
     configuration,
     counts,
     draw,
+    neighbour,
     rank_at,
     recovery,
     resized,
     space,
+    start,
     starts,
 )  # fmt: skip
 
@@ -53,6 +56,23 @@ def test_every_trial_is_a_network_that_uses_nothing_else(used: tuple[str, ...], 
     assert all(counts(name, chosen) for name in chosen)
     if "bits" in used:
         assert all(config.bits_of(layer.name) == chosen[f"bits {layer.name}"] for layer in LAYERS)
+
+
+@given(USED, st.integers(0, 10_000))
+def test_a_search_leaves_out_what_cannot_be_known(used: tuple[str, ...], seed: int) -> None:
+    """Of a network whose fc1 has too many inputs, and is too large for its singular values."""
+    whole = [cost for cost in costs_of(LAYERS) if cost.name != "fc1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs, "MOMENTS", sum(cost.moments for cost in whole))
+        patch.setattr(costs, "DECOMPOSITION_SECONDS", max(cost.seconds for cost in whole))
+        chosen = drawn(used, seed)
+        shapes = [chosen, neighbour(chosen, LAYERS, used, random.Random(seed)), *starts(scans({}), LAYERS, used)]
+        for own in shapes:
+            compression.check(configuration(own, LAYERS), LAYERS)
+        with pytest.raises(ConfigError):
+            compression.check(START.with_layer("fc1", bits=4), LAYERS)
+        compression.check(start(LAYERS).with_layer("fc1", bits=4), LAYERS)
+    assert start(LAYERS) == START
 
 
 def test_nothing_chosen_is_where_every_trial_starts() -> None:

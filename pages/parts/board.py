@@ -115,10 +115,11 @@ def picked(choice: Choice, shown: Shown) -> Choice:
 
 
 def missing(baseline: str) -> list[CompressionConfig]:
-    """What of the beginning, and of what is pinned, was not measured yet."""
+    """What of the beginning, and of what is pinned, was not measured yet, and can be."""
     bench, pins = state.workbench(), map(live.available, state.pins())
     wanted = [*beginning(), *(pin.config for pin in pins if pin.baseline == baseline)]
-    return [config for config in wanted if bench.point(baseline, config) is None]
+    open_ones = [config for config in wanted if bench.point(baseline, config) is None]
+    return [config for config in open_ones if not bench.refusal(baseline, config)]
 
 
 def front(baseline: str, own: Choice, shown: Shown, goal: Goal) -> None:

@@ -116,6 +116,7 @@ def draw(curve: Curve, standing: tuple[float, int, bool]) -> None:
     if lesson.asks():
         return
     bench, choice = state.workbench(), state.current()
+    curve = curve._replace(positions=[own for own in curve.positions if not bench.refusal(choice.baseline, own.config)])
     missing = any(bench.point(choice.baseline, own.config) is None for own in curve.positions)
     interval = max(POLL_SECONDS, bench.turns.wishing / POLLS_PER_SECOND) if missing else None
     st.fragment(_draw, run_every=interval)(curve, standing, interval)

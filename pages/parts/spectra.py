@@ -54,7 +54,11 @@ def sidebar() -> View:
     )
     with st.spinner("Decomposing every layer, once"):
         by_kind = {KINDS[kind]: bench.spectrum(choice.baseline, energy, kind) for kind in KINDS}
+    for reason in bench.left_out(choice.baseline, method).values():
+        st.warning(f"Not among these: {reason}", icon=":material/memory:")
     layers = {layer.name: layer for layer in by_kind[KINDS[method]]}
+    if not layers:
+        st.stop()
     widest = max(layer.full_rank for layer in layers.values())
     wide = [name for name, layer in layers.items() if layer.full_rank == widest]
     shown = st.session_state.get("spectrum_layer")
@@ -72,7 +76,7 @@ def sidebar() -> View:
         beside = st.selectbox("Beside it", [NOBODY, *others], 1, key=f"beside_{choice.baseline}", help=HELP_BESIDE)
     if beside in others:
         by_kind[beside] = bench.spectrum(others[beside], energy)
-    kinds = {title: next(layer for layer in own if layer.name == name) for title, own in by_kind.items()}
+    kinds = {title: layer for title, own in by_kind.items() for layer in own if layer.name == name}
     return View(name, method, layers, kinds, others.get(beside, ""))
 
 
@@ -160,6 +164,9 @@ def rebuilt(layer: Spectrum) -> None:
     cells[1].metric("Numbers", numbers, more, delta_color="inverse", border=True, help=HELP_NUMBERS)
     for cell, (method, title) in zip(cells[2:], TITLES.items(), strict=True):
         config = CompressionConfig(low_rank_method=method).with_layer(layer.name, rank=rank)
+        if refusal := bench.refusal(choice.baseline, config):
+            cell.caption(refusal)
+            continue
         with cell:
             result = live.measured(state.Choice(choice.baseline, config))
         accuracy, change = f"{result.evaluation.accuracy:.2%}", figures.change(result.comparison)
@@ -227,10 +234,13 @@ def comparison(view: View) -> str:
     plain = view.kinds[WEIGHT]
     text = (
         f"A matrix of random numbers of this shape needs rank **{plain.random_rank}** for {plain.energy:.1%}, "
-        f"this weight **{plain.rank}**: training has gathered it into {_few(plain)} patterns than chance would. For "
-        f"what it puts out on real images **{view.kinds[OUTPUT].rank}** suffice (data-aware): the other patterns meet "
-        "directions that images hardly have. "
+        f"this weight **{plain.rank}**: training has gathered it into {_few(plain)} patterns than chance would. "
     )
+    if OUTPUT in view.kinds:
+        text += (
+            f"For what it puts out on real images **{view.kinds[OUTPUT].rank}** suffice (data-aware): the other "
+            "patterns meet directions that images hardly have. "
+        )
     for title, other in view.kinds.items():
         if title not in KINDS.values():
             text += (
