@@ -366,8 +366,8 @@ class Workbench:
         raise UnknownBaseline(f"baseline must be one of {known}, or a .safetensors file. Got {name!r} instead.")
 
     def add_baseline(self, baseline: Baseline, title: str, origin: str) -> str:
-        """Keep a baseline; returns its id, which names its content."""
-        name = f"{baseline.model}-{baseline.sha256[:8]}"
+        """Keep a baseline; returns its id."""
+        name = self.name_of(baseline)
         about = {"id": name, "title": title, "origin": origin, "info": dict(baseline.info)}
         payload = json.dumps(about).encode()
         if not self.store.put(f"baseline/{name}", "baseline", payload, models.to_bytes(baseline), kept=True):
@@ -376,9 +376,17 @@ class Workbench:
         return name
 
     def load_file(self, content: bytes, file_name: str) -> str:
-        """Keep a person's safetensors file as a baseline. Raises BaselineError, and then nothing has changed."""
+        """Keep a person's safetensors file as a baseline; one that is here already stays as it is, with its title and
+        what is known of its training. Raises BaselineError, and then nothing has changed."""
         title = Path(file_name).stem[:40] or "loaded"
-        return self.add_baseline(models.from_bytes(content, title), title, "loaded")
+        baseline = models.from_bytes(content, title)
+        known = self.store.get(f"baseline/{self.name_of(baseline)}")
+        return self.name_of(baseline) if known is not None else self.add_baseline(baseline, title, "loaded")
+
+    @staticmethod
+    def name_of(baseline: Baseline) -> str:
+        """The id of a baseline that is kept here, which names its content."""
+        return f"{baseline.model}-{baseline.sha256[:8]}"
 
     def delete_baseline(self, name: str) -> None:
         self.store.delete(f"baseline/{name}")
@@ -747,8 +755,12 @@ class Workbench:
 
     def submit_recovery(self, name: str, config: CompressionConfig) -> str:
         """Recover in a process of its own; returns the job's id."""
-        request = {"kind": "recover", "baseline": name, "config": json.loads(config.to_json())}
-        return self._submit(request, lambda result: self.history(name, config) is None)
+        return self._submit(self.recovery_request(name, config), lambda result: self.history(name, config) is None)
+
+    @staticmethod
+    def recovery_request(name: str, config: CompressionConfig) -> dict[str, Any]:
+        """What the job of a recovery is asked for."""
+        return {"kind": "recover", "baseline": name, "config": json.loads(config.to_json())}
 
     def _submit(self, request: dict[str, Any], again: Callable[[dict[str, Any]], bool]) -> str:
         """Start a job; also one that is done, where its result is no longer enough: the cache may have been emptied."""
@@ -948,14 +960,23 @@ class Workbench:
 
     def submit_training(self, config: TrainingConfig) -> str:
         """Train in a process of its own; returns the job's id. The same recipe is the same job."""
-        request = {"kind": "train", "config": config.to_dict()}
+        request = self.training_request(config)
         return self._submit(request, lambda result: self.store.get(f"baseline/{result['baseline']}") is None)
+
+    @staticmethod
+    def training_request(config: TrainingConfig) -> dict[str, Any]:
+        """What the job of a training is asked for."""
+        return {"kind": "train", "config": config.to_dict()}
 
     def submit_search(self, name: str, goal: Goal, minutes: float) -> str:
         """Search in a process of its own, or go on with an earlier search; returns the job's id. Raises ConfigError."""
+        return self._submit(self.search_request(name, goal, minutes), lambda result: True)
+
+    @staticmethod
+    def search_request(name: str, goal: Goal, minutes: float) -> dict[str, Any]:
+        """What the job of a search is asked for. Raises ConfigError."""
         check_minutes(minutes)
-        request = {"kind": SEARCH, "baseline": name, "goal": goal.to_request(), "minutes": minutes}
-        return self._submit(request, lambda result: True)
+        return {"kind": SEARCH, "baseline": name, "goal": goal.to_request(), "minutes": minutes}
 
     def work(self, request: dict[str, Any], report: jobs.Report, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """What a job's process does."""
