@@ -3,7 +3,8 @@
     seconds = start + pace_training * training + pace_measuring * measuring + pace_exporting * exporting
 
 Each part is counted from the job's request, in seconds of the machine that trained the shipped baselines (two cores,
-no accelerator). A pace says how many times longer the jobs that ended here took; it is 1 until there are any.
+no accelerator). A pace says how many times longer jobs took here, in the middle; the 1 with which it begins counts as
+one of them, so that no single odd job decides.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +37,9 @@ QUANTIZED = 1.7
 
 TIMED = 4
 """Times per image of a network, in rounds, take as long as so many evaluations."""
+
+DECOMPOSED = 3
+"""Whole weights decomposed, and their rank counted in float64, beside each evaluation of the order laboratory."""
 
 FROM_CACHE = 0.2
 """A job that took a smaller share of what was expected found results of earlier ones, and says nothing of the pace."""
@@ -95,10 +99,19 @@ def pace_of(bench: Workbench) -> Pace:
             if own.epochs:
                 training += [seconds * own.epochs / own.training for seconds in _epoch_seconds(job)]
             elif job.state == "done" and own.measuring + own.exporting:
-                took = (job.events[-1]["time"] - job.events[0]["time"]) / (own.measuring + own.exporting)
+                took = _whole(job) / (own.measuring + own.exporting)
                 if took >= FROM_CACHE:
                     (exporting if own.exporting else measuring).append(took)
-    return Pace(*(median(ratios) if ratios else 1.0 for ratios in (training, measuring, exporting)))
+    return Pace(*(median([1.0, *ratios]) for ratios in (training, measuring, exporting)))
+
+
+def _whole(job: JobStatus) -> float:
+    """Seconds that the work of a job took, without the loading before it: from its first step to its last, over the
+    share of the work between these; 0 where it told of fewer than two."""
+    told = [(event["time"], event["done"]) for event in job.events if "done" in event]
+    if not told or told[-1][1] <= told[0][1]:
+        return 0.0
+    return float((told[-1][0] - told[0][0]) / (told[-1][1] - told[0][1]))
 
 
 def _epoch_seconds(job: JobStatus) -> list[float]:
@@ -253,7 +266,7 @@ def _combination(bench: Workbench, request: Request) -> Work:
 
 def _orders(bench: Workbench, request: Request) -> Work:
     orders = sum(len(list(permutations(range(3), count))) for count in (2, 3))
-    return _measured(bench, request["baseline"], orders + 2)
+    return _measured(bench, request["baseline"], DECOMPOSED * (orders + 1))
 
 
 WORKS: dict[str, Callable[[Workbench, Request], Work]] = {

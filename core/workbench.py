@@ -381,7 +381,8 @@ class Workbench:
         title = Path(file_name).stem[:40] or "loaded"
         baseline = models.from_bytes(content, title)
         known = self.store.get(f"baseline/{self.name_of(baseline)}")
-        return self.name_of(baseline) if known is not None else self.add_baseline(baseline, title, "loaded")
+        same = known is not None and known.weights == models.to_bytes(baseline)
+        return self.name_of(baseline) if same else self.add_baseline(baseline, title, "loaded")
 
     @staticmethod
     def name_of(baseline: Baseline) -> str:

@@ -78,7 +78,7 @@ def test_what_is_counted_is_what_the_experiments_did(laboratory: Laboratory) -> 
 
     assert evaluations(assignment.LADDER) == pytest.approx(len(found[assignment.LADDER]["rows"]))
     assert evaluations(assignment.WIDTHS) == pytest.approx(len(found[assignment.WIDTHS]["rows"]))
-    assert evaluations(assignment.ORDERS) == pytest.approx(len(found[assignment.ORDERS]["rows"]), abs=1)
+    assert evaluations(assignment.ORDERS) == pytest.approx(duration.DECOMPOSED * len(found[assignment.ORDERS]["rows"]))
     layers = len(bench.baseline(laboratory.baseline).layers)
     assert evaluations(assignment.MIXED) >= layers * (len(found[assignment.MIXED]["steps"]) - 1)
     epochs = sum(len(row["history"]) for row in found[assignment.QUANTIZATION]["rows"])
@@ -108,17 +108,28 @@ def test_epochs_that_took_long_here_make_every_training_longer(bench: Workbench)
     assert expected(bench, other) > 2.5 * expected(bench, other, ONCE)
 
 
-def test_what_was_found_in_the_cache_says_nothing_of_the_pace(bench: Workbench) -> None:
-    asked = requests("mlp")[assignment.LADDER]
-    seconds = work(bench, asked).measuring
-    leave_job(bench, asked, [{"time": 0.0}, {"time": 0.01 * seconds}])
-    assert pace_of(bench) == ONCE
-    leave_job(bench, asked, [{"time": 0.0}, {"time": 4 * seconds}])
-    assert pace_of(bench).measuring == pytest.approx(4)
-    export = requests("mlp")["export"]
-    leave_job(bench, export, [{"time": 0.0}, {"time": 2 * work(bench, export).exporting}])
+def lasted(seconds: float) -> list[dict[str, Any]]:
+    """Events of a job that loaded for a minute, and then worked for so long."""
+    steps = [(60 + share * seconds, share) for share in (0.0, 0.5, 0.9)]
+    return [{"time": 0.0, "message": "Starting."}, *({"time": at, "done": share} for at, share in steps)]
+
+
+def test_work_that_took_long_here_makes_its_kind_longer_and_one_odd_job_decides_nothing(bench: Workbench) -> None:
+    ladder, export = requests("mlp")[assignment.LADDER], requests("mlp")["export"]
+    for count in range(2):
+        leave_job(bench, ladder, lasted(4 * work(bench, ladder).measuring))
+        assert pace_of(bench).measuring == pytest.approx((2.5, 4)[count])
+    for _ in range(2):
+        leave_job(bench, export, lasted(2 * work(bench, export).exporting))
     assert pace_of(bench).exporting == pytest.approx(2)
     assert pace_of(bench).training == 1
+
+
+def test_what_was_found_in_the_cache_says_nothing_of_the_pace(bench: Workbench) -> None:
+    asked = requests("mlp")[assignment.LADDER]
+    for events in (lasted(0.01 * work(bench, asked).measuring), [{"time": 0.0}, {"time": 9.0, "done": 1.0}], []):
+        leave_job(bench, asked, events)
+        assert pace_of(bench) == ONCE
 
 
 def test_jobs_that_cannot_be_counted_are_left_out(bench: Workbench) -> None:
