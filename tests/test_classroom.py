@@ -300,7 +300,12 @@ def test_a_baseline_is_deleted_by_who_loaded_it_while_nobody_else_uses_it(a_clas
     button(mine, "Delete this baseline").click().run()
     assert "Another session looks at it" in mine.warning[0].value
     assert there()
+    button(looking, "Try every order").click().run()
     looking.selectbox(key="w_baseline").set_value("mlp").run()
+    mine.button(key=f"delete_{name}").click().run()
+    assert there()
+    assert "lets the server work on it" in mine.warning[0].value
+    end(a_class, rows=[])
     button(mine, "Delete this baseline").click().run()
     assert not there()
     assert choice(mine).baseline == "cnn"

@@ -406,8 +406,8 @@ def before_start(*requests: Request) -> None:
         return
     why = refusal(Start(tuple(requests)))
     said = duration.in_words(_expected(begun))
-    said = f"{said[0].upper()}{said[1:]}. What you start is yours to stop until this page is loaded again."
-    st.caption(f":material/schedule: {said if why is None else why}")
+    yours = "" if is_teacher() else " What you start is yours to stop until this page is loaded again."
+    st.caption(f":material/schedule: {why or f'{said[0].upper()}{said[1:]}.{yours}'}")
 
 
 def _minutes(count: float) -> str:
