@@ -1,8 +1,9 @@
 """The frame: page config, navigation, nothing else."""
 
-from pages.parts import frame, state
+from pages.parts import frame, state, teacher
 
 page = frame.navigation()
 with state.errors_in_words():
     state.open_page(page.url_path)
+    teacher.enter()
     page.run()

@@ -409,17 +409,26 @@ class Workbench:
         raise UnknownBaseline(f"baseline must be one of {known}, or a .safetensors file. Got {name!r} instead.")
 
     def add_baseline(self, baseline: Baseline, title: str, origin: str) -> str:
-        """Keep a baseline; returns its id, which names its content."""
-        name = f"{baseline.model}-{baseline.sha256[:8]}"
+        """Keep a baseline; returns its id."""
+        name = self.name_of(baseline)
         about = {"id": name, "title": title, "origin": origin, "info": dict(baseline.info)}
         self._keep(f"baseline/{name}", "baseline", json.dumps(about).encode(), models.to_bytes(baseline))
         self._baselines.pop(name, None)
         return name
 
     def load_file(self, content: bytes, file_name: str) -> str:
-        """Keep a person's safetensors file as a baseline. Raises BaselineError, and then nothing has changed."""
+        """Keep a person's safetensors file as a baseline; one that is here already stays as it is, with its title and
+        what is known of its training. Raises BaselineError, and then nothing has changed."""
         title = Path(file_name).stem[:40] or "loaded"
-        return self.add_baseline(models.from_bytes(content, title), title, "loaded")
+        baseline = models.from_bytes(content, title)
+        known = self.store.get(f"baseline/{self.name_of(baseline)}")
+        same = known is not None and known.weights == models.to_bytes(baseline)
+        return self.name_of(baseline) if same else self.add_baseline(baseline, title, "loaded")
+
+    @staticmethod
+    def name_of(baseline: Baseline) -> str:
+        """The id of a baseline that is kept here, which names its content."""
+        return f"{baseline.model}-{baseline.sha256[:8]}"
 
     def delete_baseline(self, name: str) -> None:
         self.store.delete(f"baseline/{name}")
@@ -821,8 +830,12 @@ class Workbench:
 
     def submit_recovery(self, name: str, config: CompressionConfig) -> str:
         """Recover in a process of its own; returns the job's id."""
-        request = {"kind": "recover", "baseline": name, "config": json.loads(config.to_json())}
-        return self.jobs.submit(request, lambda result: self.history(name, config) is None)
+        return self.jobs.submit(self.recovery_request(name, config), lambda result: self.history(name, config) is None)
+
+    @staticmethod
+    def recovery_request(name: str, config: CompressionConfig) -> dict[str, Any]:
+        """What the job of a recovery is asked for."""
+        return {"kind": "recover", "baseline": name, "config": json.loads(config.to_json())}
 
     @staticmethod
     def another_device(job: JobStatus) -> Device | None:
@@ -1046,14 +1059,23 @@ class Workbench:
 
     def submit_training(self, config: TrainingConfig) -> str:
         """Train in a process of its own; returns the job's id. The same recipe is the same job."""
-        request = {"kind": "train", "config": config.to_dict()}
+        request = self.training_request(config)
         return self.jobs.submit(request, lambda result: self.store.digest(f"baseline/{result.get('baseline')}") is None)
+
+    @staticmethod
+    def training_request(config: TrainingConfig) -> dict[str, Any]:
+        """What the job of a training is asked for."""
+        return {"kind": "train", "config": config.to_dict()}
 
     def submit_search(self, name: str, goal: Goal, minutes: float) -> str:
         """Search in a process of its own, or go on with an earlier search; returns the job's id. Raises ConfigError."""
+        return self.jobs.submit(self.search_request(name, goal, minutes), lambda result: True)
+
+    @staticmethod
+    def search_request(name: str, goal: Goal, minutes: float) -> dict[str, Any]:
+        """What the job of a search is asked for. Raises ConfigError."""
         check_minutes(minutes)
-        request = {"kind": SEARCH, "baseline": name, "goal": goal.to_request(), "minutes": minutes}
-        return self.jobs.submit(request, lambda result: True)
+        return {"kind": SEARCH, "baseline": name, "goal": goal.to_request(), "minutes": minutes}
 
     def work(self, request: dict[str, Any], report: jobs.Report, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """What a job's process does."""

@@ -54,9 +54,6 @@ mistakes = bench.confident_mistakes(test, 16)
 captions = [f"**{row.true}**  \ntaken for {row.predicted}, {row.confidence:.1%}" for row in mistakes.itertuples()]
 figures.gallery(mistakes, "test", captions)
 
-if bench.is_own(name) and st.button("Delete this baseline", icon=":material/delete:"):
-    bench.delete_baseline(name)
-    state.choose(baseline=state.FIRST_BASELINE)
-    st.rerun()
+controls.baseline_deleter(name)
 
 figures.show_code(validation, "core.models.build", "core.training.fit", "core.folding.fold_batch_norm")

@@ -656,11 +656,21 @@ def test_a_file_that_a_person_loads_is_a_baseline_here_and_after_a_restart(
         assert later.baseline(name).sha256 == baseline.sha256
         (card,) = [card for card in later.cards() if card.id == name]
         assert (card.title, card.origin) == ("Mine, with care", "loaded")
-    assert bench.load_file(models.to_bytes(baseline), "again.safetensors") == name
     bench.delete_baseline(name)
     assert [card.id for card in bench.cards()] == list(SHIPPED)
     with pytest.raises(UnknownBaseline):
         bench.baseline(name)
+
+
+def test_a_network_that_is_here_keeps_its_title_and_its_training_when_its_file_is_loaded(
+    bench: Workbench, baseline: Baseline
+) -> None:
+    known = replace(baseline, info={"history": [{"epoch": 1}]})
+    name = bench.add_baseline(known, "trained with care", "trained")
+    assert bench.load_file(models.to_bytes(baseline), "another title.safetensors") == name
+    (card,) = [card for card in bench.cards() if card.id == name]
+    assert (card.title, card.origin) == ("trained with care", "trained")
+    assert Workbench(bench.cache).baseline(name).info == known.info
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import streamlit as st
 from core.config import CompressionConfig, to_query
 from core.files import sha256
 from core.front import ORIGINS, TECHNIQUES, Goal, Point, behind, pareto
-from pages.parts import charts, figures, lesson, live, search, state
+from pages.parts import charts, classroom, figures, lesson, live, search, state
 from pages.parts.state import Choice
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) 
     if st.session_state.pop("point_clicked", False) or baseline not in {card.id for card in state.workbench().cards()}:
         st.rerun()
     wished, bench = missing(baseline), state.workbench()
-    bench.wish(f"{live.session()} front", baseline, wished, 3 * POLL_SECONDS)
+    bench.wish(f"{state.session()} front", baseline, wished, 3 * POLL_SECONDS)
     if waiting and not wished and not search.under_way(baseline):
         st.rerun()  # nothing more is coming: polling ends with the next run of the page
     if lesson.asks():
@@ -269,7 +269,8 @@ def about(own: Choice) -> None:
         st.markdown(f"Delete what was measured and exported of this configuration? {lost}")
         if own.config.recovery is not None:
             st.caption("A search that trained it still has its file, and brings it back when it goes on.")
-        st.button("Delete it", type="primary", on_click=_delete, args=(own,), key="delete_point")
+        why = classroom.refusal(classroom.DeletePoint(own))
+        st.button("Delete it", type="primary", on_click=_delete, args=(own,), key="delete_point", help=why)
     wanted = st.session_state.pop("go_to", None)
     if wanted is not None:
         st.switch_page(f"pages/{wanted}.py")
@@ -286,7 +287,8 @@ def _unpick() -> None:
 
 def _delete(own: Choice) -> None:
     here = live.available(state.current())
-    state.workbench().remove(*own)
+    if not classroom.remove(own):
+        return
     state.unpin(own)
     _unpick()
     if here == own:

@@ -11,7 +11,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, TrainingConfig
 from core.front import Goal
-from pages.parts import lesson, state
+from pages.parts import classroom, lesson, state, teacher
 from pages.parts.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -470,12 +470,26 @@ def training_form(recipes: dict[str, TrainingConfig]) -> None:
         default = min(8, recipe.epochs)
         epochs = st.number_input("Epochs", 1, 200, default, key="train_epochs", help="Passes over 55,000 images.")
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="train_seed", help="The same seed repeats the same run.")
+        config = replace(recipe, epochs=int(epochs), seed=int(seed))
         if st.button("Start training", type="primary", icon=":material/play_arrow:", width="stretch"):
             try:
-                state.workbench().submit_training(replace(recipe, epochs=int(epochs), seed=int(seed)))
+                classroom.train(config)
             except (ConfigError, OSError) as error:
                 st.error(f"The training was not started. {error}")
+            teacher.heed()
+        classroom.before_start(state.workbench().training_request(config))
         st.caption("It runs in a process of its own: go on exploring, close the tab, come back.")
+
+
+def baseline_deleter(name: str) -> None:
+    """The button that deletes what was trained or loaded here."""
+    if not state.workbench().is_own(name):
+        return
+    why = classroom.refusal(classroom.DeleteBaseline(name))
+    if st.button("Delete this baseline", icon=":material/delete:", key=f"delete_{name}", help=why):
+        if classroom.delete_baseline(name):
+            state.choose(baseline=state.FIRST_BASELINE)
+        st.rerun()
 
 
 def file_loader() -> None:
@@ -488,8 +502,13 @@ def file_loader() -> None:
         )
         if file is None or st.session_state.get("loaded_file") == file.file_id:
             return
+        why = classroom.refusal(classroom.Load(file.name, file.size))
+        if why is not None:
+            st.error(why)
+            teacher.ask("load")
+            return
         try:
-            name = state.workbench().load_file(file.getvalue(), file.name)
+            name = classroom.load(file.getvalue(), file.name)
         except (ValueError, OSError) as error:
             st.error(f"{file.name} was not loaded, and nothing has changed. {error}")
             return

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import DENSE, CompressionConfig
-from pages.parts import charts, controls, lesson, live, state
+from pages.parts import charts, controls, lesson, state
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
@@ -135,7 +135,7 @@ def _draw(curve: Curve, standing: tuple[float, int, bool], interval: float | Non
             rows.append(_row(position.x, position.label, *point))
     missing.sort(key=lambda position: abs(position.x - curve.now))
     wished = [position.config for position in missing]
-    bench.wish(f"{live.session()} {curve.key}", choice.baseline, wished, 3 * (interval or POLL_SECONDS))
+    bench.wish(f"{state.session()} {curve.key}", choice.baseline, wished, 3 * (interval or POLL_SECONDS))
     if interval is not None and not missing:
         st.rerun()  # the last point came: polling ends with the next run of the page
     rows.append(_row(curve.now, "you are here", *standing))

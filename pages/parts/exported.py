@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import charts, figures, jobs, lesson, state
+from pages.parts import charts, classroom, figures, jobs, lesson, state
 
 if TYPE_CHECKING:
     from core.workbench import Export, Result
@@ -90,14 +90,11 @@ def asked(choice: state.Choice) -> Export | None:
     if not running:
         label = "Export and verify on the test images" if made is None else "Export and verify again"
         kind = "primary" if made is None else "secondary"
-        st.button(label, type=kind, icon=":material/verified:", on_click=_export, args=(choice,))
+        st.button(label, type=kind, icon=":material/verified:", on_click=classroom.export, args=tuple(choice))
+        classroom.before_start(request)
     if made is None or running:
         jobs.panel("export", finished=False)
     return made
-
-
-def _export(choice: state.Choice) -> None:
-    state.workbench().submit_export(*choice)
 
 
 def verdict(made: Export, result: Result) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from core.config import CompressionConfig, TrainingConfig
 from core.reproduce import LOW_RANK
-from pages.parts import charts, figures, lesson, state
+from pages.parts import charts, classroom, figures, lesson, state, teacher
 
 if TYPE_CHECKING:
     from core.workbench import JobStatus
@@ -43,7 +43,8 @@ def asked(request: dict[str, Any], label: str, icon: str) -> dict[str, Any] | No
     if answer is None:
         jobs = state.workbench().jobs
         if not any(job.active and job.request == request for job in jobs.all(request["kind"])):
-            st.button(label, icon=icon, on_click=jobs.submit, args=(request,), key=f"ask_{request['kind']}")
+            st.button(label, icon=icon, on_click=classroom.run, args=(request,), key=f"ask_{request['kind']}")
+            classroom.before_start(request)
         panel(request["kind"], finished=False)
     return answer
 
@@ -52,10 +53,10 @@ def all_at_once(baseline: str, about: dict[str, dict[str, Any]], caption: str) -
     """The requests of a page's jobs, by kind, and one button that asks for all of them. about : settings, by kind"""
     requests = {kind: {"kind": kind, "baseline": baseline, **own} for kind, own in about.items()}
     if st.button("Run everything", type="primary", icon=":material/play_arrow:", width="stretch"):
-        for request in requests.values():
-            state.workbench().jobs.submit(request)
+        classroom.run(*requests.values())
         st.rerun()
     st.caption(caption)
+    classroom.before_start(*requests.values())
     return requests
 
 
@@ -64,6 +65,7 @@ def _jobs(kind: str, finished: bool) -> list[JobStatus]:
 
 
 def _panel(kind: str, finished: bool, was_active: bool) -> None:
+    teacher.heed()
     jobs = _jobs(kind, finished)
     if was_active and not any(job.active for job in jobs):
         st.rerun()
@@ -147,21 +149,20 @@ def _best(history: pd.DataFrame) -> str:
 
 def on_another_device(job: JobStatus, label: str) -> None:
     """What starts a job again on another device, the CPU, where the one that it ran on failed it; else nothing."""
-    bench = state.workbench()
-    other = bench.another_device(job)
+    other = state.workbench().another_device(job)
     if other is not None and st.button(
         f"{label} on the {other.upper()}", key=f"other_{job.id}", icon=":material/memory:", type="primary"
     ):
-        bench.start_again(job, other)
+        classroom.again(job, other)
         st.rerun()
 
 
 def _buttons(job: JobStatus, place: st.delta_generator.DeltaGenerator) -> None:
-    bench = state.workbench()
     if job.active:
         place.button(
-            "Cancel", key=f"cancel_{job.id}", icon=":material/stop:", on_click=bench.jobs.cancel, args=(job.id,)
-        )
+            "Cancel", key=f"cancel_{job.id}", icon=":material/stop:", on_click=classroom.cancel, args=(job,),
+            help=classroom.refusal(classroom.Stop(job)),
+        )  # fmt: skip
     elif job.state == "done" and job.result is not None:
         chosen = job.result["baseline"]
         if place.button("Use it", key=f"use_{job.id}", type="primary", disabled=state.current().baseline == chosen):
@@ -169,9 +170,9 @@ def _buttons(job: JobStatus, place: st.delta_generator.DeltaGenerator) -> None:
             st.rerun()
     else:
         if place.button("Start again", key=f"again_{job.id}", icon=":material/replay:"):
-            bench.start_again(job)
+            classroom.again(job)
             st.rerun()
         on_another_device(job, "Start again")
     if not job.active and place.button("Dismiss", key=f"dismiss_{job.id}", type="tertiary"):
-        bench.jobs.dismiss(job.id)
+        classroom.dismiss(job)
         st.rerun()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core.config import CompressionConfig
-from pages.parts import figures, state
+from pages.parts import figures, state, teacher
 
 if TYPE_CHECKING:
     from streamlit.elements.lib.mutable_expander_container import ExpanderContainer
@@ -75,6 +75,7 @@ def controls() -> None:
         if wanted != now:
             state.teach(wanted)
             st.rerun()
+        teacher.controls()
 
 
 def wait_for_guess(choice: state.Choice) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,14 +27,6 @@ PAINT_SECONDS = 0.08
 """A changed headline goes ahead of the charts by so much: what the browser gets at once, it paints at once."""
 
 
-def session() -> str:
-    """This browser tab, as the workbench knows it."""
-    if "session" not in st.session_state:
-        st.session_state["session"] = uuid.uuid4().hex
-    name: str = st.session_state["session"]
-    return name
-
-
 def available(choice: state.Choice) -> state.Choice:
     """The choice, or what it is before recovery where that was not trained yet: a link never starts a training."""
     if choice.config.recovery is None or state.workbench().history(*choice) is not None:
@@ -50,7 +41,7 @@ def measured_headline(choice: state.Choice) -> Result:
     """
     bench, choice = state.workbench(), available(choice)
     lesson.wait_for_guess(choice)
-    ticket = bench.ask(session(), *choice)
+    ticket = bench.ask(state.session(), *choice)
     outline = bench.outline(*choice)
     last: tuple[list[figures.Figure], str] = st.session_state.get("headline") or (figures.waiting(None, outline), "…")
     board = figures.Board()
@@ -82,7 +73,7 @@ def headline(result: Result) -> None:
 
 def _with_time(board: figures.Board, result: Result) -> list[figures.Figure]:
     """Show what was measured at once, and the time per image as soon as that is known, too; what is shown at last."""
-    latency = state.workbench().latency(session(), result.baseline_id, result.config)
+    latency = state.workbench().latency(state.session(), result.baseline_id, result.config)
     row = figures.exact(result, latency.value)
     board.show(row)
     if latency.value is None:
@@ -93,7 +84,7 @@ def _with_time(board: figures.Board, result: Result) -> list[figures.Figure]:
 
 def measured(choice: state.Choice, split: SplitName = "validation") -> Result:
     """A configuration without a headline of its own: one that was pinned, or what another page is about."""
-    ticket = state.workbench().ask(session(), *available(choice), split)
+    ticket = state.workbench().ask(state.session(), *available(choice), split)
     if ticket.done:
         result: Result = ticket.result()
         return result

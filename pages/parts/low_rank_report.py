@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from core.reproduce import BATCHES, LOW_RANK
-from pages.parts import charts, figures, state
+from pages.parts import charts, classroom, figures
 
 INTRODUCTION = """A course report factored the middle layer of an MLP: half of its rank removed, then 80 %, each
 fine-tuned for three epochs. It concludes that compression costs nothing and even regularizes. Here the same is done
@@ -20,9 +20,11 @@ HELP_SEEDS = "How many trainings of each scenario: with one, luck and effect can
 def controls() -> None:
     """Seeds and the one button."""
     seeds = st.slider("Seeds", 1, 5, 3, key="report_seeds", help=HELP_SEEDS)
+    request = {"kind": LOW_RANK, "seeds": int(min(max(seeds, 1), 5)), "epochs": 3}
     if st.button("Run the report", type="primary", icon=":material/play_arrow:", width="stretch"):
-        state.workbench().jobs.submit({"kind": LOW_RANK, "seeds": int(min(max(seeds, 1), 5)), "epochs": 3})
+        classroom.run(request)
         st.rerun()
+    classroom.before_start(request)
 
 
 def _mean(row: dict[str, Any], key: str = "") -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core.config import CompressionConfig, RecoveryConfig, Schedule
-from pages.parts import figures, jobs, live, state
+from pages.parts import classroom, figures, jobs, live, state
 
 if TYPE_CHECKING:
     from core.workbench import Result
@@ -41,6 +41,7 @@ def controls() -> None:
     recovery = RecoveryConfig(int(epochs), float(rate), int(seed), bool(distill), schedule)
     label = f"Train {recovery.epochs} {'epoch' if recovery.epochs == 1 else 'epochs'}"
     st.button(label, on_click=_start, args=(recovery,), icon=":material/fitness_center:", width="stretch")
+    _before_start(recovery)
     if state.current().config.recovery is not None:
         st.button("Back to before training", on_click=_drop, icon=":material/undo:", width="stretch")
 
@@ -50,7 +51,14 @@ def _start(recovery: RecoveryConfig) -> None:
     config = replace(choice.config, recovery=recovery)
     state.choose(config=config)
     if state.workbench().history(choice.baseline, config) is None:
-        state.workbench().submit_recovery(choice.baseline, config)
+        classroom.recover(choice.baseline, config)
+
+
+def _before_start(recovery: RecoveryConfig) -> None:
+    """How long the training of what is chosen will take."""
+    choice = state.current()
+    config = replace(choice.config, recovery=recovery)
+    classroom.before_start(state.workbench().recovery_request(choice.baseline, config))
 
 
 def _drop() -> None:
@@ -72,6 +80,7 @@ def panel(result: Result) -> None:
         )
         if not any(job.active for job in bench.jobs.all()):
             st.button("Train it now", on_click=_start, args=(recovery,), type="primary", key="train_now")
+            _before_start(recovery)
         return
     before = live.measured(choice._replace(config=replace(choice.config, recovery=None)))
     was = f"{before.evaluation.accuracy:.2%}"
@@ -90,7 +99,8 @@ def panel(result: Result) -> None:
         )
     else:
         st.markdown(f"{text} Is that recovery, or would the uncompressed network gain as much?")
-        st.button("Train the control", on_click=bench.submit_recovery, args=tuple(control), key="train_control")
+        st.button("Train the control", on_click=classroom.recover, args=tuple(control), key="train_control")
+        classroom.before_start(bench.recovery_request(*control))
 
 
 def _step(said: str, before: Result, after: Result) -> str:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from core.config import CompressionConfig, ConfigError
 from core.front import MOST_MINUTES, SEARCH, TECHNIQUES, Goal, Point
-from pages.parts import figures, lesson, state
+from pages.parts import classroom, figures, lesson, state, teacher
 from pages.parts.jobs import on_another_device
 from pages.parts.state import Choice
 
@@ -21,6 +21,7 @@ the highest accuracy of all files up to a size."""
 HELP_ALLOWANCE = "How many points of accuracy may be lost on validation."
 HELP_MINUTES = "How long it takes, the check on the test images included. It can go on afterwards."
 HELP_TECHNIQUES = "What the search may use."
+HELP_STOP = "What was found stays; a later search goes on from there."
 GOALS = {"smallest": "Smallest", "best": "Best"}
 
 
@@ -70,6 +71,7 @@ def panel(baseline: str, goal: Goal, minutes: float) -> None:
             label, type="primary", icon=":material/search:", on_click=_start, args=(baseline, goal, minutes),
             key="start_search",
         )  # fmt: skip
+        classroom.before_start(state.workbench().search_request(baseline, goal, minutes))
         aim = f"--allowance {goal.allowance:g}" if goal.allowance is not None else f"--size {goal.size}"
         used = "" if goal.techniques == TECHNIQUES else f' --techniques "{",".join(goal.techniques)}"'
         st.caption(f"`python -m core search --baseline {baseline} {aim} --minutes {minutes:g}{used}` does the same.")
@@ -80,12 +82,13 @@ def panel(baseline: str, goal: Goal, minutes: float) -> None:
 def _start(baseline: str, goal: Goal, minutes: float) -> None:
     st.session_state.pop("said", None)
     try:
-        state.workbench().submit_search(baseline, goal, minutes)
+        classroom.search(baseline, goal, minutes)
     except (ConfigError, OSError) as error:
         st.session_state["problems"] = [f"The search was not started. {error}"]
 
 
 def _panel(baseline: str, was_active: bool) -> None:
+    teacher.heed()
     found = jobs_of(baseline)
     active = [job for job in found if job.active]
     if not found or (was_active and not active):  # another session may have dismissed it
@@ -96,20 +99,18 @@ def _panel(baseline: str, was_active: bool) -> None:
 
 
 def _card(baseline: str, job: JobStatus) -> None:
-    goal, minutes, jobs = Goal(**job.request["goal"]), job.request["minutes"], state.workbench().jobs
+    goal, minutes = Goal(**job.request["goal"]), job.request["minutes"]
     left, right = st.columns([5, 1], vertical_alignment="center")
     left.markdown(f"**{figures.sentence(goal.in_words())}**, {_minutes(minutes)}")
     if job.active:
         right.button(
-            "Stop", icon=":material/stop:", on_click=jobs.cancel, args=(job.id,), key=f"stop_{job.id}",
-            disabled=job.stopping, help="What was found stays; a later search goes on from there.",
+            "Stop", icon=":material/stop:", on_click=classroom.cancel, args=(job,), key=f"stop_{job.id}",
+            disabled=job.stopping, help=classroom.refusal(classroom.Stop(job)) or HELP_STOP,
         )  # fmt: skip
         _progress(job)
         return
     if right.button("Dismiss", type="tertiary", key=f"dismiss_{job.id}"):
-        for other in jobs_of(baseline):
-            if Goal(**other.request["goal"]) == goal:
-                jobs.dismiss(other.id)
+        classroom.dismiss(*(other for other in jobs_of(baseline) if Goal(**other.request["goal"]) == goal))
         st.rerun()
     if job.state == "done" and job.result is not None:
         _answer(baseline, goal, job.result)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -170,6 +171,14 @@ def current() -> Choice:
         st.rerun()
     choice: Choice = st.session_state["choice"]
     return choice
+
+
+def session() -> str:
+    """This browser tab until its page is loaded again, as the workbench knows it: random, and in no link."""
+    if "session" not in st.session_state:
+        st.session_state["session"] = uuid.uuid4().hex
+    name: str = st.session_state["session"]
+    return name
 
 
 def choose(baseline: str | None = None, config: CompressionConfig | None = None) -> None:
