@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from core.config import CompressionConfig, ConfigError
 from core.front import MOST_MINUTES, SEARCH, TECHNIQUES, Goal, Point
+from core.words import code, plain
 from pages.parts import figures, lesson, state
 from pages.parts.state import Choice
 
@@ -71,7 +73,8 @@ def panel(baseline: str, goal: Goal, minutes: float) -> None:
         )  # fmt: skip
         aim = f"--allowance {goal.allowance:g}" if goal.allowance is not None else f"--size {goal.size}"
         used = "" if goal.techniques == TECHNIQUES else f' --techniques "{",".join(goal.techniques)}"'
-        st.caption(f"`python -m core search --baseline {baseline} {aim} --minutes {minutes:g}{used}` does the same.")
+        command = f"python -m core search --baseline {shlex.quote(baseline)} {aim} --minutes {minutes:g}{used}"
+        st.caption(f"{code(command)} does the same.")
     if found:
         st.fragment(_panel, run_every=POLL_SECONDS if active else None)(baseline, active)
 
@@ -113,7 +116,7 @@ def _card(baseline: str, job: JobStatus) -> None:
     if job.state == "done" and job.result is not None:
         _answer(baseline, goal, job.result)
         return
-    how = {"interrupted": "was interrupted", "cancelled": "was stopped"}.get(job.state, f"failed: {job.error}")
+    how = {"interrupted": "was interrupted", "cancelled": "was stopped"}.get(job.state, f"failed: {plain(job.error)}")
     st.warning(f"The search {how}. What was measured is kept.", icon=":material/warning:")
     if st.button(f"Go on for {_minutes(minutes)}", icon=":material/replay:", key=f"again_{job.id}"):
         _start(baseline, goal, minutes)
@@ -123,7 +126,7 @@ def _card(baseline: str, job: JobStatus) -> None:
 def _progress(job: JobStatus) -> None:
     ahead = f", {job.ahead} ahead" if job.ahead else ""
     left = "" if job.remaining is None else f", {_duration(job.remaining)} left"
-    st.progress(job.done, f"{'Waiting' + ahead if job.state == 'queued' else job.message}{left}")
+    st.progress(job.done, f"{'Waiting' + ahead if job.state == 'queued' else plain(job.message)}{left}")
     if job.stopping:
         st.caption("It stops after this step.")
     told = next((event for event in reversed(job.events) if "trials" in event), None)
