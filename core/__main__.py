@@ -33,10 +33,18 @@ from core.config import (
     with_text,
 )  # fmt: skip
 from core.files import write_atomically
+from core.words import visible
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that quotes what was typed, and obeys nothing of it."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(visible(message), file)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m core", description=__doc__)
+    parser = _Parser("python -m core", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -217,7 +225,7 @@ def _print(payload: dict[str, Any], as_json: bool) -> None:
     width = max(map(len, payload))
     for key, value in payload.items():
         nested = _rows(value)
-        print(f"{key:<{width}}  {'' if nested else _text(value)}")
+        print(visible(f"{key:<{width}}  {'' if nested else _text(value)}"))
         for row in nested:
             _print_row(row, "  ")
 
@@ -231,7 +239,8 @@ def _rows(value: object) -> list[dict[str, Any]]:
 def _print_row(row: dict[str, Any], indent: str) -> None:
     """What is plain on one line, what is nested below it, further in."""
     shown = {key: value for key, value in row.items() if key not in _LONG}
-    print(indent + "  ".join(f"{key} {_text(value)}" for key, value in shown.items() if not _rows(value)))
+    line = "  ".join(f"{key} {_text(value)}" for key, value in shown.items() if not _rows(value))
+    print(visible(indent + line))
     for key, value in shown.items():
         for nested in _rows(value):
             print(f"{indent}  {key}")

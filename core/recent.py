@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,6 +22,8 @@ def size_of(value: object) -> int:
         return sum(map(size_of, value.values()))
     if isinstance(value, tuple | list):
         return sum(map(size_of, value))
+    if is_dataclass(value):
+        return sum(size_of(getattr(value, own.name)) for own in fields(value))
     return 64
 
 
@@ -28,7 +31,7 @@ class Recent:
     """limit : bytes, by `size_of`. Above it what was used longest ago is forgotten; never what was made last."""
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.bytes = limit, 0
+        self.limit, self.bytes, self._forgotten = limit, 0, 0
         self._lock = threading.Lock()
         self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
@@ -40,8 +43,11 @@ class Recent:
                 self._entries.move_to_end(key)
                 known: V = self._entries[key][0]
                 return known
+            forgotten = self._forgotten
         value = make()
         with self._lock:
+            if forgotten != self._forgotten:  # it may be this one that was forgotten meanwhile
+                return value
             value, _ = self._entries.setdefault(key, (value, 0))
             size = size_of(value)
             self.bytes += size - self._entries.pop(key)[1]
@@ -50,3 +56,10 @@ class Recent:
                 _, (_, freed) = self._entries.popitem(last=False)
                 self.bytes -= freed
         return value
+
+    def forget(self, key: Hashable) -> None:
+        """What was made of a key, or is just being made, is no longer so."""
+        with self._lock:
+            self._forgotten += 1
+            _, freed = self._entries.pop(key, (None, 0))
+            self.bytes -= freed

@@ -54,6 +54,7 @@ from core.config import (
     Device,
     LayerConfig,
     LowRankMethod,
+    Model,
     TrainingConfig,
 )  # fmt: skip
 from core.data import SplitName
@@ -67,6 +68,7 @@ from core.recent import Recent
 from core.store import KEPT_LIMIT, Store, key_of
 from core.stored import FormatError, StoredLayer, StoredNetwork
 from core.turns import Ticket, Turns, Work
+from core.words import one_line
 
 SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -76,8 +78,8 @@ PACKED = "packed"
 
 _REMEMBERED = 256
 _REMEMBERED_POINTS = 50_000
-STATISTICS_BYTES = 400 * 2**20
-"""Of statistics and decompositions in memory; the shipped CNN's moments alone are 80 MB."""
+RECENT_BYTES = 400 * 2**20
+"""Of baselines, statistics and decompositions in memory; the shipped CNN's moments alone are 80 MB."""
 EXPORTS_BYTES = 500 * 2**20
 """Of exports under the cache; those that were looked at longest ago go."""
 NEARLY_FULL = 0.8
@@ -127,6 +129,15 @@ class Card:
     id: str
     title: str
     origin: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is known of a baseline without its weights, of which memory holds only the latest. sha256 : of them"""
+
+    sha256: str
+    model: Model
+    layers: tuple[models.Layer, ...]
 
 
 @dataclass(frozen=True)
@@ -357,8 +368,8 @@ class Workbench:
         self.jobs = jobs.Jobs(self.cache / "jobs")
         self._lock = threading.Lock()  # of the dictionaries below; held briefly, and nothing is computed under it
         self._decomposing = threading.RLock()  # decompositions are made once
-        self._baselines: dict[str, Baseline] = {}
-        self._recent = Recent(STATISTICS_BYTES)
+        self._profiles: dict[str, Profile] = {}
+        self._recent = Recent(RECENT_BYTES)
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._latencies: dict[object, tuple[float, Latency]] = {}
         self._points: dict[str, tuple[float, int] | None] = {}
@@ -391,12 +402,22 @@ class Workbench:
 
     def baseline(self, name: str) -> Baseline:
         """By shipped name, by id, or by the path of a safetensors file. Raises UnknownBaseline, BaselineError."""
-        if name.endswith(".safetensors") and Path(name).is_file():
+        if _is_file(name):
             return models.from_file(Path(name), name)
+        return self._recent.made(("baseline", name), lambda: self._load_baseline(name))
+
+    def profile(self, name: str) -> Profile:
+        """Of a baseline by its name; it is loaded once for that. Raises UnknownBaseline, BaselineError."""
         with self._lock:
-            if name not in self._baselines:
-                self._baselines[name] = self._load_baseline(name)
-            return self._baselines[name]
+            known = self._profiles.get(name)
+        if known is not None:
+            return known
+        baseline = self.baseline(name)
+        found = Profile(baseline.sha256, baseline.model, baseline.layers)
+        if not _is_file(name):  # which may change
+            with self._lock:
+                self._profiles[name] = found
+        return found
 
     def _load_baseline(self, name: str) -> Baseline:
         if name in SHIPPED:
@@ -409,30 +430,44 @@ class Workbench:
         raise UnknownBaseline(f"baseline must be one of {known}, or a .safetensors file. Got {name!r} instead.")
 
     def add_baseline(self, baseline: Baseline, title: str, origin: str) -> str:
-        """Keep a baseline; returns its id."""
-        name = self.name_of(baseline)
+        """Keep a baseline; returns its id, which names its content.
+
+        What is kept already stays as it is, for everybody, unless only now something is known of its training.
+        """
+        name = self._id(baseline)
+        found = self.store.get(f"baseline/{name}")  # with its weights: what is damaged is kept anew
+        kept = None if found is None else json.loads(found.payload)["origin"]
+        if kept == "trained" or (kept is not None and origin != "trained"):
+            return name
         about = {"id": name, "title": title, "origin": origin, "info": dict(baseline.info)}
         self._keep(f"baseline/{name}", "baseline", json.dumps(about).encode(), models.to_bytes(baseline))
-        self._baselines.pop(name, None)
+        self._forget_baseline(name)
         return name
 
-    def load_file(self, content: bytes, file_name: str) -> str:
-        """Keep a person's safetensors file as a baseline; one that is here already stays as it is, with its title and
-        what is known of its training. Raises BaselineError, and then nothing has changed."""
-        title = Path(file_name).stem[:40] or "loaded"
-        baseline = models.from_bytes(content, title)
-        known = self.store.get(f"baseline/{self.name_of(baseline)}")
-        same = known is not None and known.weights == models.to_bytes(baseline)
-        return self.name_of(baseline) if same else self.add_baseline(baseline, title, "loaded")
+    def _id(self, baseline: Baseline) -> str:
+        """Longer where the weights of another network begin alike: somebody may have made them so."""
+        short, long = (f"{baseline.model}-{baseline.sha256[:letters]}" for letters in (8, 64))
+        try:
+            return short if self.profile(short).sha256 == baseline.sha256 else long
+        except UnknownBaseline:
+            return short
 
-    @staticmethod
-    def name_of(baseline: Baseline) -> str:
-        """The id of a baseline that is kept here, which names its content."""
-        return f"{baseline.model}-{baseline.sha256[:8]}"
+    def load_file(self, content: bytes, file_name: str) -> str:
+        """Keep a person's safetensors file as a baseline, or find the one that has the same weights, shipped or kept
+        here, which stays as it is; returns its id. Raises BaselineError, and then nothing has changed."""
+        title = one_line(Path(file_name).stem)[:40].strip() or "loaded"
+        baseline = models.from_bytes(content, title)
+        shipped = (name for name in SHIPPED if self.profile(name).sha256 == baseline.sha256)
+        return next(shipped, None) or self.add_baseline(baseline, title, "loaded")
 
     def delete_baseline(self, name: str) -> None:
         self.store.delete(f"baseline/{name}")
-        self._baselines.pop(name, None)
+        self._forget_baseline(name)
+
+    def _forget_baseline(self, name: str) -> None:
+        self._recent.forget(("baseline", name))
+        with self._lock:
+            self._profiles.pop(name, None)
 
     # Evaluation
 
@@ -698,7 +733,7 @@ class Workbench:
     # Recovery: training after compression
 
     @staticmethod
-    def _recovery_key(baseline: Baseline, config: CompressionConfig) -> str:
+    def _recovery_key(baseline: Baseline | Profile, config: CompressionConfig) -> str:
         recipe = None if config.recovery is None else training.recipe(config.recovery, baseline.model)
         about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "methods": reliance.networks()}
         return key_of("recovered", training=None if recipe is None else reliance.trainings(recipe), **about)
@@ -824,7 +859,7 @@ class Workbench:
             about = json.loads(entry.payload) if entry is not None else {}
             with suppress(KeyError):  # of an entry of another version, or UnknownBaseline
                 name, config = about["baseline"], CompressionConfig.from_record(about["config"])
-                if key == self._recovery_key(self.baseline(name), config):
+                if key == self._recovery_key(self.profile(name), config):
                     found.append((name, config))
         return found
 
@@ -1173,6 +1208,11 @@ def source(path: str) -> str:
     """The source text of a function or class of core, by its dotted name: "core.low_rank.factorize"."""
     module, _, name = path.rpartition(".")
     return inspect.getsource(getattr(importlib.import_module(module), name))
+
+
+def _is_file(name: str) -> bool:
+    """Whether a baseline is named by the path of its file."""
+    return name.endswith(".safetensors") and Path(name).is_file()
 
 
 def _structure(config: CompressionConfig) -> CompressionConfig:

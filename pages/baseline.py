@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import RECIPES, CompressionConfig
+from core.words import plain
 from pages.parts import charts, controls, figures, jobs, live, state
 
 name = state.current().baseline
@@ -20,12 +21,12 @@ nothing = state.Choice(name, CompressionConfig())
 validation, test = live.measured(nothing), live.measured(nothing, "test")
 live.headline(validation)
 jobs.panel("train")
-layers = ", ".join(f"{layer.name} {' × '.join(map(str, layer.shape))}" for layer in baseline.layers)
+layers = ", ".join(f"{plain(layer.name)} {' × '.join(map(str, layer.shape))}" for layer in baseline.layers)
 confused = bench.most_confused(test)
 st.markdown(
-    f"**{bench.title(name)}**: {layers}. On the 10,000 test images, opened for this report only, it is right in "
+    f"**{plain(bench.title(name))}**: {layers}. On the 10,000 test images, opened for this report only, it is right in "
     f"**{test.evaluation.accuracy:.2%}**. Its most frequent mistake: {confused[2]} times it calls a "
-    f"**{confused[0]}** a **{confused[1]}**. Everything that sliders and training look at is the "
+    f"**{plain(confused[0])}** a **{plain(confused[1])}**. Everything that sliders and training look at is the "
     "5,000 validation images."
 )
 
@@ -51,7 +52,9 @@ with st.expander("Classification report as a table", icon=":material/table:"):
 
 st.subheader("The surest mistakes, test")
 mistakes = bench.confident_mistakes(test, 16)
-captions = [f"**{row.true}**  \ntaken for {row.predicted}, {row.confidence:.1%}" for row in mistakes.itertuples()]
+captions = [
+    f"**{plain(row.true)}**  \ntaken for {plain(row.predicted)}, {row.confidence:.1%}" for row in mistakes.itertuples()
+]
 figures.gallery(mistakes, "test", captions)
 
 controls.baseline_deleter(name)

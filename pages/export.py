@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from core.words import plain
 from pages.parts import charts, controls, exported, figures, live, state
 
 state.current()
@@ -15,11 +16,11 @@ wanted = exported.picker(state.current())
 choice = live.available(wanted)
 result = live.measured(choice)
 live.headline(result)
+title, settings = plain(bench.title(choice.baseline)), plain(figures.settings(choice.config))
 st.markdown(
-    f"**{bench.title(choice.baseline)}** with **{figures.settings(choice.config)}**. The packed file has exactly "
-    f"**{result.bytes:,} bytes**. Export writes it with its loader, ONNX and safetensors; then each file is read in a "
-    "process of its own by what you would read it with, and run over all 10,000 test images. They are opened for this "
-    "verdict only: look once, do not tune on it."
+    f"**{title}** with **{settings}**. The packed file has exactly **{result.bytes:,} bytes**. Export writes it with "
+    "its loader, ONNX and safetensors; then each file is read in a process of its own by what you would read it with, "
+    "and run over all 10,000 test images. They are opened for this verdict only: look once, do not tune on it."
 )
 if choice != wanted:
     st.warning("This is the network **before** recovery: its training was not done yet. Explore has the button.")

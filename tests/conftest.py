@@ -385,6 +385,15 @@ def _reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         read_here(monkeypatch)
 
 
+HARD_WORDS = [
+    "`a`", "*a*", "_a_", "__a__", "# a", "a | b", "~~a~~", "$a$", "&amp;", "<b>a</b>", "[a](b)", "![a](b)", "[^1]",
+    "- - -", "---", "===", "1. a", "+ a", "a \\", "``` a", "> a", ":red[a]", ":a:", ":material/add:", "www.a.io",
+    "b@a.io", "https://a.io", "->", "a -- b", "a <= b", "a\x1b[2Jb", "a\u202eb", "a\udcffb", "`", "a`", "``a```",
+    "````",
+]  # fmt: skip
+"""Words from outside: one for each sign that means something to Markdown, a page, a terminal or a file."""
+
+
 SHARES = st.one_of(st.sampled_from([0.0, 0.5, 0.8, 1.0]), st.floats(0, 1))
 
 

@@ -4,15 +4,19 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
-from conftest import Laboratory, free_port, leave_result
+from conftest import MLP_SHAPES, Laboratory, free_port, leave_result, random_tensors
 
 from core import artifact, assignment, data, evaluation
+from core.models import Baseline
+from core.words import JOINER
 from core.workbench import Workbench
 
 pytestmark = pytest.mark.browser
@@ -58,6 +62,7 @@ def address(home: Path) -> Iterator[str]:
                 break
             except OSError:
                 assert server.poll() is None, "the server ended"
+                time.sleep(0.25)  # a port on which nobody listens yet refuses at once
         yield f"http://localhost:{port}"
     finally:
         server.terminate()
@@ -314,3 +319,32 @@ def test_a_search_grows_the_front_and_leaves_the_file_that_it_promised(page: Any
             break
     assert metric(page, "File").inner_text() != f"{size / 1024:.1f} KB"
     assert not page.get_by_test_id("stException").count()
+
+
+WORDS = (
+    "![a](http://e.io/a.png) :red[b] $c$ ~~d~~ <b>e</b> <img src=//e.io/f.png> :smile: :material/add: http://e.io/g "
+    "www.e.io h@e.io [i](//e.io/i) -> -- `j` _k_ **l** &amp; # m"
+)
+"""All that Streamlit's Markdown knows of one line."""
+
+DRAWN_OF_WORDS = """() => [...document.querySelectorAll('[data-testid=stApp] :is(a, img, em, del, .katex)')]
+    .filter(own => /e.io|^[acdk]$/.test([own.href, own.src, own.textContent].join(' '))).map(own => own.outerHTML)"""
+
+
+def test_a_page_shows_the_words_of_others_and_does_nothing_with_them(page: Any, address: str, home: Path) -> None:
+    name = Workbench(home / "cache").add_baseline(Baseline("x", random_tensors(MLP_SHAPES, 5)), WORDS, "loaded")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    query = urlencode({"baseline": name, "sparsity": WORDS, "hide": WORDS, "pins": f"baseline-{name}_bits-3"})
+    for where in ("baseline", ""):
+        page.goto(f"{address}/{where}?{query}")
+        metric(page, "Time/image").wait_for()
+        settled(page)
+        shown = page.get_by_test_id("stMain").inner_text().replace(JOINER, "")
+        assert f"sparsity={WORDS} was left out" in shown
+        assert f"not {WORDS}." in shown
+        assert shown.count(WORDS) > 2, "the title, too"
+        assert page.evaluate(DRAWN_OF_WORDS) == []
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    box = page.get_by_test_id("stSidebar").get_by_test_id("stSelectbox").filter(has_text="Baseline").first
+    assert WORDS in f"{box.inner_text()} {box.locator('input').first.input_value()}", "an option is no Markdown"

@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 import torch
 from conftest import MLP_SHAPES, copied, random_tensors, train_on_few
+from safetensors.torch import save
 from torch import nn
 
 from core import assignment, data, models, search
-from core.__main__ import main
+from core.__main__ import _print, main
 from core.config import CompressionConfig, TrainingConfig
 from core.models import Baseline
 
@@ -327,6 +329,41 @@ def test_a_command_that_does_not_exist_explains_itself(
         main(arguments)
     assert left.value.code == 2
     assert "usage: python -m core" in capsys.readouterr().err
+
+
+CONTROLS = "\x1b]0;a\x07\x1b[2J\x9b31m\r\u202e\udcff"
+"""A terminal that is told this renames its window, clears itself, and writes backwards."""
+
+
+def test_a_terminal_is_shown_what_was_typed_and_obeys_none_of_it(
+    tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs, config = tmp_path / f"{CONTROLS}.safetensors", tmp_path / "config.json"
+    theirs.write_bytes(file.read_bytes())
+    tensors = tmp_path / "tensors.safetensors"
+    tensors.write_bytes(save({CONTROLS[:-1]: torch.zeros(1)}))
+    config.write_text(json.dumps({CONTROLS: 1}))
+    for arguments in (
+        ("evaluate", "--baseline", theirs),
+        ("evaluate", "--baseline", CONTROLS),
+        ("evaluate", "--baseline", tensors),
+        ("evaluate", "--baseline", file, "--config", config),
+        ("evaluate", "--baseline", file, "--bits", f"{CONTROLS}=4"),
+        ("evaluate", "--scope", CONTROLS),
+        ("evaluate", "--unknown", CONTROLS),
+        ("spectrum", "--baseline", theirs),
+        ("verify", tmp_path / CONTROLS),
+        (CONTROLS,),
+    ):
+        with suppress(SystemExit):
+            main([*map(str, arguments)])
+        told = "".join(capsys.readouterr())
+        assert r"\x1b" in told, arguments
+        assert all(letter.isprintable() or letter == "\n" for letter in told), arguments
+    _print({"name": CONTROLS, "files": [{"path": CONTROLS, "reads": [{"problem": CONTROLS}]}]}, as_json=False)
+    told = capsys.readouterr().out
+    assert told.count(r"\x1b[2J") == 3
+    assert all(letter.isprintable() or letter == "\n" for letter in told)
 
 
 def test_an_export_that_cannot_be_written_is_one_line(complaint: Run, tmp_path: Path, file: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.models import Baseline
 from core.recent import Recent, size_of
 
 
@@ -20,6 +21,7 @@ from core.recent import Recent, size_of
         (np.zeros(7, np.int16), 14),
         ({"a": torch.zeros(4), "b": (np.zeros(2, np.uint8), torch.zeros(1))}, 22),
         ([torch.zeros(10)] * 3, 120),
+        (Baseline("a", {"fc1.weight": torch.zeros(2, 3)}), 24 + 64),
     ],
     ids=str,
 )
@@ -85,3 +87,23 @@ def test_what_cannot_be_made_is_not_remembered() -> None:
     with pytest.raises(ZeroDivisionError):
         recent.made("key", lambda: 1 // 0)
     assert recent.made("key", lambda: 7) == 7
+
+
+def test_what_is_forgotten_is_made_again() -> None:
+    recent, made = Recent(100), iter(range(9))
+    assert recent.made("key", lambda: next(made)) == recent.made("key", lambda: next(made)) == 0
+    recent.forget("key")
+    recent.forget("other")
+    assert recent.bytes == 0
+    assert recent.made("key", lambda: next(made)) == 1
+
+
+def test_what_is_forgotten_while_it_is_made_is_not_remembered() -> None:
+    recent = Recent(100)
+
+    def make() -> str:
+        recent.forget("key")
+        return "old"
+
+    assert recent.made("key", make) == "old"
+    assert recent.made("key", lambda: "new") == "new"

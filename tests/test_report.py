@@ -4,19 +4,23 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import docx
 import pytest
-from conftest import MLP_SHAPES, random_tensors, train_on_few
+from conftest import HARD_WORDS, MLP_SHAPES, random_tensors, train_on_few
+from markdown_it import MarkdownIt
+from PIL import Image
 
 from core import __main__
 from core.config import CompressionConfig, RecoveryConfig
 from core.models import Baseline
 from core.report import content, document
-from core.report.document import Code, Figure, Heading, Paragraph, Report, Table
+from core.report.document import Code, Figure, Formula, Heading, Paragraph, Report, Table
+from core.words import JOINER, one_line
 from core.workbench import Workbench
 
 EVERYTHING = CompressionConfig(
@@ -343,10 +347,61 @@ def test_a_table_must_be_a_rectangle() -> None:
         Table("", ("a", "b"), (("1",),))
 
 
-@pytest.mark.parametrize(
-    "line", ["- no list", "1. no list", "# no heading", "a_b_c", "`code", "[a](b)", "&lt;", "x | y"]
-)
-def test_markdown_takes_no_text_for_its_own(line: str) -> None:
-    markdown, _ = document.to_markdown(Report("t", (Paragraph(line),)))
-    assert markdown != f"# t\n\n{line}\n"
-    assert re.sub(r"\\(.)", r"\1", markdown).replace("&amp;", "&") == f"# t\n\n{line}\n"
+def of_words(words: str) -> Report:
+    """These words in every place that a report has."""
+    png = io.BytesIO()
+    Image.new("L", (1, 1)).save(png, "PNG")
+    table = Table(words, (words, "b"), ((words, "1"), ("c", words)))
+    figure = Figure("name", words, words, "<svg></svg>", png.getvalue())
+    return Report(words, (Heading(words), Paragraph(words), Formula(words), Code(words), table, figure))
+
+
+class Texts(HTMLParser):
+    """Elements, and all that a page says; what a picture is called, too."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.said: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.said += [value or "" for name, value in attrs if name == "aria-label"]
+
+    def handle_data(self, data: str) -> None:
+        self.said += [data] if data.strip() and self.elements[-1] != "style" else []
+
+
+def of_html(report: Report) -> tuple[list[str], list[str]]:
+    page = Texts(document.to_html(report))
+    return page.elements, page.said
+
+
+def of_markdown(report: Report) -> tuple[list[str], list[str]]:
+    blocks = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(document.to_markdown(report)[0])
+    tokens = [token for block in blocks for token in [block, *(block.children or [])]]
+    leaves = {id(token): [own for own in token.children or [] if own.type.startswith("text")] for token in tokens}
+    said = [token.content if token.type == "fence" else "".join(own.content for own in leaves[id(token)])
+            for token in tokens if token.type in ("fence", "inline", "image")]  # fmt: skip
+    return [token.type for token in tokens if not token.type.startswith("text")], said
+
+
+def of_docx(report: Report) -> tuple[list[str], list[str]]:
+    file = docx.Document(io.BytesIO(document.to_docx(report)))
+    cells = [cell.text for table in file.tables for row in table.rows for cell in row.cells]
+    alt = file.inline_shapes[0]._inline.docPr.get("descr")
+    return [own.style.name for own in file.paragraphs], [*(own.text for own in file.paragraphs), *cells, alt]
+
+
+@pytest.mark.parametrize("read", [of_html, of_markdown, of_docx])
+def test_words_from_outside_stand_in_every_format_letter_by_letter(
+    read: Callable[[Report], tuple[list[str], list[str]]],
+) -> None:
+    structure, said = read(of_words("word"))
+    for words in HARD_WORDS:
+        elements, found = read(of_words(words))
+        assert elements == structure, words
+        assert [one_line(text.replace(JOINER, "")) for text in found] == [
+            text.strip().replace("word", one_line(words)) for text in said
+        ]

@@ -1112,3 +1112,116 @@ def test_a_search_is_a_job_that_can_always_go_on(bench: Workbench, monkeypatch: 
     for minutes in (0, -1, front.MOST_MINUTES + 1):
         with pytest.raises(ConfigError, match="minutes"):
             bench.submit_search("mlp", Goal(0.01), minutes)
+
+
+# Files that are known already, and how many networks are in memory.
+
+
+def everything(bench: Workbench) -> object:
+    """What is kept of all baselines: titles, histories, weights."""
+    entries = [(key, bench.store.get(key)) for key in bench.store.keys("baseline")]
+    return bench.cards(), entries, sorted(path.name for path in (bench.cache / "weights").iterdir())
+
+
+@pytest.mark.parametrize("origin", ["trained", "loaded"])
+def test_a_file_whose_weights_are_kept_already_changes_nothing(bench: Workbench, mlp: Baseline, origin: str) -> None:
+    name = bench.add_baseline(replace(mlp, info={"history": [{"epoch": 1}]}), "as it was called", origin)
+    before = everything(bench)
+    for later in (bench, Workbench(bench.cache)):
+        assert later.load_file(models.to_bytes(mlp), "mine.safetensors") == name
+        assert later.add_baseline(mlp, "mine", "loaded") == name
+        assert later.title(name) == "as it was called"
+        assert later.baseline(name).info["history"] == [{"epoch": 1}]
+    assert everything(bench) == before
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_file_of_a_shipped_baseline_is_that_baseline(bench: Workbench, name: str) -> None:
+    bench.add_baseline(Baseline("x", random_tensors(MLP_SHAPES)), "x", "loaded")
+    before = everything(bench)
+    content = (workbench.PRETRAINED / f"{name}.safetensors").read_bytes()
+    assert bench.load_file(content, "mine.safetensors") == name
+    assert everything(bench) == before
+
+
+def test_a_training_adds_its_history_to_a_file_that_was_loaded(bench: Workbench, mlp: Baseline) -> None:
+    name = bench.load_file(models.to_bytes(mlp), "mine.safetensors")
+    assert bench.add_baseline(replace(mlp, info={"history": [{"epoch": 1}]}), "MLP, 1 epoch", "trained") == name
+    assert bench.add_baseline(replace(mlp, info={"history": []}), "MLP, again", "trained") == name
+    assert (bench.title(name), bench.baseline(name).info) == ("MLP, 1 epoch", {"history": [{"epoch": 1}]})
+
+
+def test_a_file_that_was_damaged_in_the_cache_is_kept_anew(bench: Workbench, mlp: Baseline) -> None:
+    name = bench.load_file(models.to_bytes(mlp), "mine.safetensors")
+    assert bench.profile(name).sha256 == mlp.sha256, "nobody has to read the file any more"
+    for path in (bench.cache / "weights").iterdir():
+        path.write_bytes(b"damaged")
+    assert bench.load_file(models.to_bytes(mlp), "mine.safetensors") == name
+    assert Workbench(bench.cache).baseline(name).sha256 == mlp.sha256
+
+
+def test_networks_whose_weights_begin_alike_are_kept_apart(
+    bench: Workbench, mlp: Baseline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody may have looked for weights whose sum begins as that of another's."""
+    whole = models.Baseline.sha256.func  # type: ignore[attr-defined]
+    monkeypatch.setattr(Baseline, "sha256", property(lambda own: "0" * 8 + whole(own)[8:]))
+    other = Baseline("other", random_tensors(MLP_SHAPES, 77))
+    names = [bench.load_file(models.to_bytes(own), own.name) for own in (mlp, other, mlp, other)]
+    assert names[:2] == names[2:]
+    for later in (bench, Workbench(bench.cache)):
+        assert [later.baseline(name).sha256 for name in names[:2]] == [mlp.sha256, other.sha256]
+
+
+def test_only_the_latest_networks_are_in_memory(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [bench.add_baseline(Baseline("x", random_tensors(MLP_SHAPES, seed)), "x", "loaded") for seed in range(8)]
+    size = bench.baseline(names[0]).bytes
+    monkeypatch.setattr(workbench, "RECENT_BYTES", 4 * size)
+    small, loads, load_ = Workbench(bench.cache), list[str](), Workbench._load_baseline
+    monkeypatch.setattr(Workbench, "_load_baseline", lambda own, name: loads.append(name) or load_(own, name))
+    for name in [*names, *names]:
+        assert small.baseline(name).bytes == size
+        assert small.baseline(names[0]).name == names[0], "which is used all the time"
+        assert small._recent.bytes <= 4 * size
+    assert loads.count(names[0]) == 1
+    assert loads.count(names[1]) == 2
+
+
+def test_what_is_said_of_a_network_without_its_weights_loads_it_once(
+    bench: Workbench, mlp: Baseline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = bench.add_baseline(mlp, "x", "loaded")
+    about = bench.profile(name)
+    assert (about.sha256, about.model, about.layers) == (mlp.sha256, "mlp", mlp.layers)
+    bench._recent.forget(("baseline", name))
+    monkeypatch.setattr(Workbench, "_load_baseline", None)
+    assert bench.profile(name) == about
+    bench.delete_baseline(name)
+    monkeypatch.undo()
+    with pytest.raises(UnknownBaseline):
+        bench.profile(name)
+
+
+def test_who_loads_a_network_keeps_nobody_waiting(
+    bench: Workbench, small: str, baseline: Baseline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = bench.add_baseline(Baseline("x", random_tensors(MLP_SHAPES, 77)), "x", "loaded")
+    bench.evaluate(small, SOME)
+    begun, answered, read = threading.Event(), threading.Event(), models.from_bytes
+
+    def slow(content: bytes, name: str, *rest: Any) -> Baseline:
+        begun.set()
+        assert answered.wait(20), "others waited for this"
+        return read(content, name, *rest)
+
+    bench._recent.forget(("baseline", other))
+    monkeypatch.setattr(models, "from_bytes", slow)
+    loading = threading.Thread(target=bench.baseline, args=(other,))
+    loading.start()
+    assert begun.wait(20)
+    asking = threading.Thread(target=lambda: bench.evaluate(small, SOME) and answered.set())
+    asking.start()
+    asking.join(10)
+    assert answered.is_set()
+    loading.join(20)
+    assert bench.baseline(other).name == other

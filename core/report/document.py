@@ -1,7 +1,7 @@
 """A report as a record of blocks, and what it becomes: HTML, Markdown, DOCX. Of one report each is the same every time.
 
 The HTML is one file that loads nothing; Markdown refers to its figures as PNG files beside it. Any text may stand in a
-block: it is escaped here.
+block: it is escaped here, for Markdown as `core.words` does it.
 """
 
 import io
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import write_atomically
+from core.words import one_line, plain
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,9 @@ def write(report: Report, directory: Path) -> None:
         write_atomically(directory / name, content)
 
 
-def _plain(text: str) -> str:
-    """One line without characters that a file cannot hold: a name may come from anywhere."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-
-
 def _lines(text: str) -> str:
-    return "\n".join("".join(filter(str.isprintable, line)) for line in text.splitlines())
+    """Line by line what a file can hold."""
+    return "\n".join("".join(own if own.isprintable() else " " for own in line) for line in text.splitlines())
 
 
 # HTML
@@ -158,7 +155,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 def to_html(report: Report) -> str:
     """One file: style, charts and pictures are in it."""
-    title = escape(_plain(report.title))
+    title = escape(one_line(report.title))
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
@@ -173,31 +170,32 @@ def to_html(report: Report) -> str:
 def _html(block: Block) -> str:
     match block:
         case Heading(text, level):
-            return f"<h{level + 1}>{escape(_plain(text))}</h{level + 1}>"
+            return f"<h{level + 1}>{escape(one_line(text))}</h{level + 1}>"
         case Paragraph(text):
-            return f"<p>{escape(_plain(text))}</p>"
+            return f"<p>{escape(one_line(text))}</p>"
         case Formula(text):
-            return f'<p class="formula">{escape(_plain(text))}</p>'
+            return f'<p class="formula">{escape(one_line(text))}</p>'
         case Code(text):
             return f"<pre><code>{escape(_lines(text))}</code></pre>"
         case Table():
             return _html_table(block)
         case Figure():
-            about = f'role="img" aria-label="{escape(_plain(block.alt))}"'
+            about = f'role="img" aria-label="{escape(one_line(block.alt))}"'
             svg = block.svg.replace("<svg", f"<svg {about}", 1)
-            return f"<figure>\n{svg}\n<figcaption>{escape(_plain(block.caption))}</figcaption>\n</figure>"
+            return f"<figure>\n{svg}\n<figcaption>{escape(one_line(block.caption))}</figcaption>\n</figure>"
 
 
 def _html_table(table: Table) -> str:
     kinds = [' class="number"' if numeric else "" for numeric in table.numeric]
 
     def row(cells: tuple[str, ...], tag: str, more: str = "") -> str:
-        inside = (f"<{tag}{more}{kind}>{escape(_plain(cell))}</{tag}>" for cell, kind in zip(cells, kinds, strict=True))
+        texts = (escape(one_line(cell)) for cell in cells)
+        inside = (f"<{tag}{more}{kind}>{text}</{tag}>" for text, kind in zip(texts, kinds, strict=True))
         return f"<tr>{''.join(inside)}</tr>"
 
     body = "\n".join(row(cells, "td") for cells in table.rows)
     head = row(table.header, "th", ' scope="col"')
-    caption = f"<caption>{escape(_plain(table.caption))}</caption>"
+    caption = f"<caption>{escape(one_line(table.caption))}</caption>"
     return f'<div class="table"><table>\n{caption}\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
 
 
@@ -206,34 +204,27 @@ def _html_table(table: Table) -> str:
 
 def to_markdown(report: Report) -> tuple[str, dict[str, bytes]]:
     """The text, and the PNG files that it refers to, by their path beside it."""
-    parts = [f"# {_escaped(report.title)}", *map(_markdown, report.blocks)]
+    parts = [f"# {plain(report.title)}", *map(_markdown, report.blocks)]
     pictures = {f"figures/{block.name}.png": block.png for block in report.blocks if isinstance(block, Figure)}
     return "\n\n".join(parts) + "\n", pictures
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown takes for itself, a list's or a heading's first letter included."""
-    text = re.sub(r"&(?=#?\w+;)", "&amp;", _plain(text))
-    text = re.sub(r"([\\`*_{}\[\]<>#|~$])", r"\\\1", text)
-    return re.sub(r"^(\d*)([-+=.)])(?=\s|$)", r"\1\\\2", text)
 
 
 def _markdown(block: Block) -> str:
     match block:
         case Heading(text, level):
-            return f"{'#' * (level + 1)} {_escaped(text)}"
+            return f"{'#' * (level + 1)} {plain(text)}"
         case Paragraph(text):
-            return _escaped(text)
+            return plain(text)
         case Formula(text) | Code(text):
             fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
             return f"{fence}\n{_lines(text)}\n{fence}"
         case Table():
             marks = tuple("---:" if numeric else "---" for numeric in block.numeric)
-            rows = [tuple(map(_escaped, cells)) for cells in (block.header, *block.rows)]
+            rows = [tuple(map(plain, cells)) for cells in (block.header, *block.rows)]
             lines = [f"| {' | '.join(cells)} |" for cells in (rows[0], marks, *rows[1:])]
-            return f"*{_escaped(block.caption)}*\n\n" + "\n".join(lines)
+            return f"*{plain(block.caption)}*\n\n" + "\n".join(lines)
         case Figure():
-            return f"![{_escaped(block.alt)}](figures/{block.name}.png)\n\n*{_escaped(block.caption)}*"
+            return f"![{plain(block.alt)}](figures/{block.name}.png)\n\n*{plain(block.caption)}*"
 
 
 # DOCX
@@ -246,12 +237,12 @@ def to_docx(report: Report) -> bytes:
 
     file = docx.Document()
     about = file.core_properties
-    about.title, about.author, about.comments = _plain(report.title), "", ""
+    about.title, about.author, about.comments = one_line(report.title), "", ""
     page = file.sections[0]
     page.page_width, page.page_height = Mm(210), Mm(297)
     page.left_margin = page.right_margin = page.top_margin = page.bottom_margin = Mm(20)
     file.styles["Normal"].font.size = Pt(10)
-    file.add_heading(_plain(report.title), 0)
+    file.add_heading(one_line(report.title), 0)
     for block in report.blocks:
         _docx(file, block)
     content = io.BytesIO()
@@ -264,22 +255,22 @@ def _docx(file: Any, block: Block) -> None:
 
     match block:
         case Heading(text, level):
-            file.add_heading(_plain(text), level)
+            file.add_heading(one_line(text), level)
         case Paragraph(text):
-            file.add_paragraph(_plain(text))
+            file.add_paragraph(one_line(text))
         case Formula(text):
-            file.add_paragraph().add_run(_plain(text)).italic = True
+            file.add_paragraph().add_run(one_line(text)).italic = True
         case Code(text):
             font = file.add_paragraph().add_run(_lines(text)).font
             font.name, font.size = "Courier New", Pt(8)
         case Table():
-            file.add_paragraph(_plain(block.caption), style="Caption").paragraph_format.keep_with_next = True
+            file.add_paragraph(one_line(block.caption), style="Caption").paragraph_format.keep_with_next = True
             _docx_table(file, block)
         case Figure():
             picture = file.add_picture(io.BytesIO(block.png), width=Mm(165))
-            picture._inline.docPr.set("descr", _plain(block.alt))
+            picture._inline.docPr.set("descr", one_line(block.alt))
             file.paragraphs[-1].paragraph_format.keep_with_next = True
-            file.add_paragraph(_plain(block.caption), style="Caption")
+            file.add_paragraph(one_line(block.caption), style="Caption")
 
 
 def _docx_table(file: Any, table: Table) -> None:
@@ -296,7 +287,7 @@ def _docx_table(file: Any, table: Table) -> None:
             properties.append(OxmlElement("w:tblHeader"))
         for cell, text, numeric in zip(row.cells, texts, table.numeric, strict=True):
             paragraph = cell.paragraphs[0]
-            paragraph.add_run(_plain(text)).font.size = Pt(8.5)
+            paragraph.add_run(one_line(text)).font.size = Pt(8.5)
             paragraph.paragraph_format.keep_with_next = position < len(table.rows)
             if numeric:
                 paragraph.alignment = WD_ALIGN_PARAGRAPH.RIGHT

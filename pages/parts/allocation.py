@@ -9,6 +9,7 @@ import streamlit as st
 
 from core.config import DENSE, CompressionConfig, LowRankMethod
 from core.tuning import ALLOCATION, within
+from core.words import plain
 from pages.parts import charts, figures, jobs, state
 
 HELP_LOST = "Percentage points of accuracy that may be lost on the 5,000 validation images, without any training."
@@ -53,7 +54,7 @@ def walk(steps: list[dict[str, Any]], setting: str) -> None:
         return
     config = CompressionConfig.from_json(step["config"])
     chosen = {name: getattr(own, setting) for name, own in config.layers}
-    listed = ", ".join(f"{name} {value}" for name, value in chosen.items() if value != DENSE)
+    listed = ", ".join(f"{plain(name)} {value}" for name, value in chosen.items() if value != DENSE)
     ratio = state.workbench().baseline(state.current().baseline).bytes / step["bytes"]
     st.markdown(
         f"**{figures.kilobytes(step['bytes'])}** ({step['bytes']:,} bytes), {ratio:.1f} times smaller than in float32, "

@@ -12,6 +12,7 @@ import streamlit as st
 from core.config import CompressionConfig, to_query
 from core.files import sha256
 from core.front import ORIGINS, TECHNIQUES, Goal, Point, behind, pareto
+from core.words import plain
 from pages.parts import charts, classroom, figures, lesson, live, search, state
 from pages.parts.state import Choice
 
@@ -60,7 +61,7 @@ def filters(baseline: str) -> Shown:
     titles = {card.id: card.title for card in bench.cards()}
     models = st.pills(
         "Model", list(titles), selection_mode="multi", default=[baseline], help=HELP_MODEL,
-        format_func=lambda name: titles.get(name, name), key=f"w_models_{baseline}",
+        format_func=lambda name: plain(titles.get(name, name)), key=f"w_models_{baseline}",
     )  # fmt: skip
     used = st.pills(
         "Nothing but", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_techniques", help=HELP_TECHNIQUES
@@ -74,7 +75,7 @@ def filters(baseline: str) -> Shown:
         key="w_axis",
     )  # fmt: skip
     origins = st.pills("From", ORIGINS, selection_mode="multi", default=ORIGINS, key="w_origins", help=HELP_ORIGIN)
-    weights = frozenset(bench.baseline(name).sha256 for name in models if name in titles)
+    weights = frozenset(bench.profile(name).sha256 for name in models if name in titles)
     return Shown(tuple(used), trained if trained in TRAINED else "all", tuple(origins), near == "near", weights)
 
 
@@ -89,7 +90,7 @@ def shown_points(shown: Shown) -> list[Point]:
 def _names() -> dict[str, str]:
     """The baselines that are known here, by their weights."""
     bench = state.workbench()
-    return {bench.baseline(card.id).sha256: card.id for card in bench.cards()}
+    return {bench.profile(card.id).sha256: card.id for card in bench.cards()}
 
 
 def beginning() -> list[CompressionConfig]:
@@ -105,7 +106,7 @@ def picked(choice: Choice, shown: Shown) -> Choice:
     own: Choice | None = st.session_state.get("picked")
     bench = state.workbench()
     if own is not None and own.baseline in {card.id for card in bench.cards()}:
-        sha256 = bench.baseline(own.baseline).sha256
+        sha256 = bench.profile(own.baseline).sha256
         if sha256 in shown.models and any((p.sha256, p.config) == (sha256, own.config) for p in bench.points()):
             return own
     if own is not None:
@@ -176,7 +177,7 @@ def _pinned() -> dict[int, Point]:
     bench, found = state.workbench(), dict[int, Point]()
     known = {(point.sha256, point.config): point for point in bench.points()} if state.pins() else {}
     for number, pin in enumerate(map(live.available, state.pins()), 1):
-        own = known.get((bench.baseline(pin.baseline).sha256, pin.config))
+        own = known.get((bench.profile(pin.baseline).sha256, pin.config))
         if own is not None and not lesson.waits(pin):
             found[number] = own
     return found
@@ -204,7 +205,7 @@ def _frame(let: list[Point], pinned: dict[int, Point], best: list[Point], own: C
     let = [*let, *(point for point in pinned.values() if point not in let)]
     on_front, bench = set(map(id, best)), state.workbench()
     names = _names()
-    here = bench.baseline(own.baseline).sha256, own.config
+    here = bench.profile(own.baseline).sha256, own.config
     pins = {(point.sha256, point.config): number for number, point in pinned.items()}
     marked = {here, *pins}
     nearest = sorted(let, key=lambda point: ((point.sha256, point.config) not in marked, behind(best, point)))[:DRAWN]
@@ -251,7 +252,7 @@ def _pick(key: str) -> None:
 def about(own: Choice) -> None:
     """The picked point in words, and what can be done with it."""
     st.subheader("The picked point")
-    st.markdown(f"{figures.settings(own.config)}")
+    st.markdown(plain(figures.settings(own.config)))
     row = st.container(horizontal=True, gap="small")
     row.button("Open in Explore", icon=":material/tune:", on_click=_open, args=(own, "explore"), key="to_explore")
     row.button("Export", icon=":material/download:", on_click=_open, args=(own, "export"), key="to_export")

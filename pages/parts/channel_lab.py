@@ -9,6 +9,7 @@ import streamlit as st
 
 from core import reproduce
 from core.config import CompressionConfig
+from core.words import plain
 from pages.parts import figures, live, state
 
 BATCHES = tuple(map(str, reproduce.BATCHES))
@@ -23,7 +24,7 @@ def table(baseline: str, rows: list[dict[str, Any]]) -> None:
     st.markdown(
         f"Half of the weights set to zero: the same {zeros['latency']['multiply_accumulates']:,} multiplications, "
         f"{idle['1']:.2f} and {idle['250']:.2f} times as fast (batch 1 and 250): **zeros are multiplied like any other "
-        f"number**. {best['title'].capitalize()}: {best['latency']['multiply_accumulates']:,} multiplications, "
+        f"number**. {plain(best['title']).capitalize()}: {best['latency']['multiply_accumulates']:,} multiplications, "
         f"**{times['1']:.1f} and {times['250']:.1f} times as fast**, {best['before']['accuracy']:.1%} before and "
         f"**{best['after']['accuracy']:.2%}** after training, {whole['before']['accuracy']:.2%} for the whole network."
     )
@@ -44,7 +45,7 @@ def table(baseline: str, rows: list[dict[str, Any]]) -> None:
     chosen = CompressionConfig.from_json(best["config"])
     test = live.measured(state.Choice(baseline, chosen), "test")
     st.markdown(
-        f"{best['title'].capitalize()}, on the test images, opened for this verdict: "
+        f"{plain(best['title']).capitalize()}, on the test images, opened for this verdict: "
         f"**{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}."
     )
     if st.button("Use the best on Explore", icon=":material/tune:", key="use_channels"):

@@ -9,6 +9,7 @@ import streamlit as st
 
 from core import assignment, tuning
 from core.config import CompressionConfig
+from core.words import plain
 from pages.parts import charts, figures, state
 
 INTRODUCTION = """Weights pruned, channels removed, fewer bits: each alone, and together, at the same allowance and with
@@ -65,7 +66,7 @@ def ways(baseline: str, found: dict[str, Any]) -> None:
     charts.draw(charts.ways(chart), "The smallest file of every way within the allowance")
     missing = [row["way"] for row in rows if row["chosen"] is None]
     if missing:
-        st.caption(f"Not within the allowance at their gentlest: {', '.join(missing)}.")
+        st.caption(f"Not within the allowance at their gentlest: {', '.join(map(plain, missing))}.")
     alone = min((row["chosen"]["bytes"] for row in reached if "+" not in row["way"]), default=None)
     config = CompressionConfig.from_json(best["config"])
     st.markdown(_verdict(best, config, alone))
@@ -83,11 +84,11 @@ def _verdict(best: dict[str, Any], config: CompressionConfig, alone: int | None)
     low, high = test["interval"]
     times = f", {alone / best['bytes']:.1f} times smaller than the best single step" if alone else ""
     return (
-        f"The best combination is **{best['way']}**: **{figures.kilobytes(best['bytes'])}**, "
+        f"The best combination is **{plain(best['way'])}**: **{figures.kilobytes(best['bytes'])}**, "
         f"{best['compression_ratio']:.0f} times smaller than the network in float32{times}; {best['accuracy']:.2%} on "
         f"validation ({figures.points(best['difference'])}). On the test images, opened for this verdict: "
         f"**{test['accuracy']:.2%}**, {figures.points(test['difference'])} ({100 * low:+.2f} to {100 * high:+.2f}). "
-        f"It is {figures.settings(config)}, and kept as it was trained."
+        f"It is {plain(figures.settings(config))}, and kept as it was trained."
     )
 
 

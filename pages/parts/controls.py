@@ -11,13 +11,14 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, TrainingConfig
 from core.front import Goal
+from core.words import plain
 from pages.parts import classroom, lesson, state, teacher
 from pages.parts.presets import PRESETS
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
 
-    from core.workbench import Result
+    from core.workbench import Card, Result
 
 SMALLEST = "Smallest within 1 pp, of all that was measured"
 ALL = 100
@@ -191,7 +192,10 @@ def finer_controls() -> None:
     )
     names = [layer.name for layer in state.workbench().baseline(state.current().baseline).layers]
     key = state.keep_widget("w_protect", [name for name in names if config.layer(name).sparsity == 0])
-    st.pills("Protected from pruning", names, selection_mode="multi", key=key, help=HELP_PROTECT, on_change=_protect)
+    st.pills(
+        "Protected from pruning", names, selection_mode="multi", format_func=plain, key=key, help=HELP_PROTECT,
+        on_change=_protect,
+    )  # fmt: skip
     quantization_choices()
     key = state.keep_widget("w_course", config.above_break_even)
     st.toggle(
@@ -270,7 +274,7 @@ def layer_controls(result: Result) -> LayerPlaces | None:
     """One layer on its own: each control follows the whole network until it is touched."""
     choice = state.current()
     layers = {layer.name: layer for layer in result.layers}
-    name = st.pills("Layer", list(layers), default=next(iter(layers)), key="w_layer", required=True)
+    name = st.pills("Layer", list(layers), default=next(iter(layers)), format_func=plain, key="w_layer", required=True)
     if name not in layers:
         return None
     layer, own = layers[name], choice.config.layer(name)
@@ -311,7 +315,7 @@ def layer_controls(result: Result) -> LayerPlaces | None:
 
 
 def _layer_label(layer: str, setting: str, own: object) -> str:
-    return f"{setting.capitalize()} of {layer}{'' if own is None else ' · own'}"
+    return f"{setting.capitalize()} of {plain(layer)}{'' if own is None else ' · own'}"
 
 
 def _following(layer: str, setting: str, own: Any, follows: Any) -> tuple[str, dict[str, Any]]:
@@ -475,7 +479,7 @@ def training_form(recipes: dict[str, TrainingConfig]) -> None:
             try:
                 classroom.train(config)
             except (ConfigError, OSError) as error:
-                st.error(f"The training was not started. {error}")
+                st.error(f"The training was not started. {plain(error)}")
             teacher.heed()
         classroom.before_start(state.workbench().training_request(config))
         st.caption("It runs in a process of its own: go on exploring, close the tab, come back.")
@@ -493,25 +497,39 @@ def baseline_deleter(name: str) -> None:
 
 
 def file_loader() -> None:
-    """A person's own network from a safetensors file; a file that does not fit changes nothing."""
+    """A person's own network from a safetensors file; a file that does not fit, or is known, changes nothing."""
     with st.expander("Load a file", icon=":material/upload:"):
         file = st.file_uploader("Baseline as safetensors", type=["safetensors"], key="upload")
         st.caption(
             "Tensors fc1.weight, fc1.bias, … (an MLP, any widths) or conv1, conv2, fc1, fc2 (a CNN), float32. A state "
             "dict of your own: `python -m core import FILE.pt --out FILE.safetensors`."
         )
-        if file is None or st.session_state.get("loaded_file") == file.file_id:
+        if file is None:
+            return
+        if st.session_state.get("loaded_file") == file.file_id:
+            _say_known(st.session_state["loaded_as"])
             return
         why = classroom.refusal(classroom.Load(file.name, file.size))
         if why is not None:
-            st.error(why)
+            st.error(plain(why))
             teacher.ask("load")
             return
+        known = {card.id: card for card in state.workbench().cards()}
         try:
             name = classroom.load(file.getvalue(), file.name)
         except (ValueError, OSError) as error:
-            st.error(f"{file.name} was not loaded, and nothing has changed. {error}")
+            st.error(f"{plain(file.name)} was not loaded, and nothing has changed. {plain(error)}")
             return
-        st.session_state["loaded_file"] = file.file_id
+        st.session_state["loaded_file"], st.session_state["loaded_as"] = file.file_id, known.get(name)
         state.choose(baseline=name)
         st.rerun()
+
+
+ORIGINS = {"shipped": "which comes with the project", "trained": "trained here", "loaded": "loaded before"}
+
+
+def _say_known(card: Card | None) -> None:
+    """Where the weights of the file were here before it came."""
+    if card is not None:
+        origin = ORIGINS.get(card.origin, "known here")
+        st.info(f"This is **{plain(card.title)}**, {origin}. It stays as it was.", icon=":material/recycling:")

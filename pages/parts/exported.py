@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
+from core.words import plain
 from pages.parts import charts, classroom, figures, jobs, lesson, state
 
 if TYPE_CHECKING:
@@ -111,14 +112,15 @@ def verdict(made: Export, result: Result) -> None:
         )
     for entry in found["files"]:
         if "problem" in entry:
-            st.error(f"Not verified. {entry['problem']} Export it again.", icon=":material/error:")
+            st.error(f"Not verified. {plain(entry['problem'])} Export it again.", icon=":material/error:")
         elif entry["ties"]:
+            images = ", ".join(map(str, entry["ties"]))
             st.caption(
-                f"{entry['path']} predicts the images {', '.join(map(str, entry['ties']))} otherwise: two classes are "
-                "equal there but for the rounding of floats."
+                f"{plain(entry['path'])} predicts the images {images} otherwise: two classes are equal there but for "
+                "the rounding of floats."
             )
     st.dataframe(_frame(made, result), hide_index=True, column_config=_COLUMNS, alt="Every file with its verdict")
-    st.markdown("\n".join(f"- {note}" for note in found["notes"]))
+    st.markdown("\n".join(f"- {plain(note)}" for note in found["notes"]))
 
 
 def _frame(made: Export, result: Result) -> pd.DataFrame:
@@ -163,7 +165,7 @@ def downloads(made: Export, choice: state.Choice) -> None:
     )  # fmt: skip
     for entry in made.verdict["files"]:
         row.download_button(
-            f"{entry['path']}, {figures.kilobytes(entry['bytes'])}", data=_content(made, entry["path"]),
+            f"{plain(entry['path'])}, {figures.kilobytes(entry['bytes'])}", data=_content(made, entry["path"]),
             file_name=entry["path"], on_click="ignore", icon=":material/download:", key=f"get_{entry['path']}",
         )  # fmt: skip
     st.markdown("**The report** of this configuration: what was done, every figure, what they say, how to repeat it.")

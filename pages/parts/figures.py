@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CompressionConfig, to_arguments, to_query
+from core.words import plain
 from pages.parts import state
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def sentence(words: str) -> str:
 
 
 def settings(config: CompressionConfig) -> str:
-    """A configuration in a few words."""
+    """A configuration in a few plain words."""
     own = ", ".join(f"{WORDS.get(key, key)} {text}" for key, text in to_query(config).items())
     return own or "nothing set, the baseline"
 
@@ -283,8 +284,8 @@ def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
     text += f"(McNemar {chance}). "
     worst = changes.loc[(changes["lost"] - changes["gained"]).idxmax()]
     if high < 0:
-        text += f"**{worst['class']}** pays most: recall {worst['before']:.1%} before, {worst['after']:.1%} now."
-    dense = [row.name for row in result.layers if row.note and row.rank is None]
+        text += f"**{plain(worst['class'])}** pays most: recall {worst['before']:.1%} before, {worst['after']:.1%} now."
+    dense = [plain(row.name) for row in result.layers if row.note and row.rank is None]
     if dense:
         text += f" Rank: {', '.join(dense)} stay{'s' if len(dense) == 1 else ''} dense, above break-even."
     return text
@@ -316,7 +317,8 @@ def flip_browser(flips: pd.DataFrame, page_size: int = 16) -> None:
     shown = flips[flips["outcome"] == outcome].assign(both=flips["before_confidence"] + flips["after_confidence"])
     shown = shown.sort_values(column, ascending=ascending, kind="stable")
     captions = [
-        f"**{row.true}**  \n{row.before} {row.before_confidence:.0%}  \n→ {row.after} {row.after_confidence:.0%}"
+        f"**{plain(row.true)}**  \n{plain(row.before)} {row.before_confidence:.0%}  \n"
+        f"→ {plain(row.after)} {row.after_confidence:.0%}"
         for row in shown.head(page_size).itertuples()
     ]
     gallery(shown.head(page_size), "validation", captions)
@@ -332,11 +334,12 @@ def recipe_sentence(info: Mapping[str, Any]) -> str:
     recipe, versions = info["recipe"], info["versions"]
     epochs = f"{recipe['epochs']} {'epoch' if recipe['epochs'] == 1 else 'epochs'}"
     optimizer = "Adam" if recipe["optimizer"] == "adam" else "SGD"
+    where = f"{plain(info['device'])}, torch {plain(versions['torch'])}"
     return (
         f"{epochs} of {optimizer} on {info['training_images']:,} images, batch "
         f"{recipe['batch_size']}, learning rate {recipe['learning_rate']:g}, weight decay {recipe['weight_decay']:g}, "
         f"label smoothing {recipe['label_smoothing']:g}, dropout {recipe['dropout']:g}, "
         f"{'horizontal flips, ' if recipe['flips'] else ''}seed {recipe['seed']}; epoch {info['best_epoch']} was best "
-        f"on validation and is kept. {info['seconds']:.0f} s on {info['device']}, torch {versions['torch']}. The "
+        f"on validation and is kept. {info['seconds']:.0f} s on {where}. The "
         "training figures are taken while learning, batch by batch."
     )

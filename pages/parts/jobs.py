@@ -9,6 +9,7 @@ import streamlit as st
 
 from core.config import CompressionConfig, TrainingConfig
 from core.reproduce import LOW_RANK
+from core.words import plain
 from pages.parts import charts, classroom, figures, lesson, state, teacher
 
 if TYPE_CHECKING:
@@ -78,13 +79,13 @@ def _title(job: JobStatus) -> str:
     if job.request["kind"] == LOW_RANK:
         return f"The low-rank report, {job.request['seeds']} seeds"
     if job.request["kind"] not in ("train", "recover", "export"):
-        return f"{job.request['kind'].capitalize()}, {state.workbench().title(job.request['baseline'])}"
+        return f"{job.request['kind'].capitalize()}, {plain(state.workbench().title(job.request['baseline']))}"
     if job.request["kind"] == "train":
         recipe = TrainingConfig(**job.request["config"])
         return f"{recipe.model.upper()}, {recipe.epochs} epochs, seed {recipe.seed}"
     name, config = job.request["baseline"], CompressionConfig.from_record(job.request["config"])
     what = "Export of " if job.request["kind"] == "export" else ""
-    return f"{what}{state.workbench().title(name)}: {figures.settings(config)}"
+    return f"{what}{plain(state.workbench().title(name))}: {plain(figures.settings(config))}"
 
 
 def _card(job: JobStatus) -> None:
@@ -101,7 +102,7 @@ def _card(job: JobStatus) -> None:
         left.markdown(f":material/check_circle: **{title}** is trained: {_best(history)}, {test:.2%} on test.")
     else:
         how = "failed" if job.state == "failed" else f"was {job.state}"
-        left.markdown(f":material/error: **{title}** {how}. {job.error or 'Its process is gone.'}")
+        left.markdown(f":material/error: **{title}** {how}. {plain(job.error or 'Its process is gone.')}")
     _buttons(job, right)
     if len(history) and job.state != "done":
         description = f"Loss and accuracy over {len(history)} epochs of training"
@@ -120,13 +121,13 @@ def _card(job: JobStatus) -> None:
 
 def _pace(job: JobStatus) -> str:
     if not any("done" in event for event in job.events):
-        return job.message or "starting"
-    now, epochs = job.message, [event for event in job.events if "epoch" in event]
+        return plain(job.message) or "starting"
+    now, epochs = plain(job.message), [event for event in job.events if "epoch" in event]
     if epochs:
         last = epochs[-1]
         named = [event["message"] for event in epochs if "message" in event]
         now = f"epoch {min(last['epoch'] + ('figures' in last), last['epochs'])} of {last['epochs']}"
-        now = f"{named[-1]}, {now}" if named else now
+        now = f"{plain(named[-1])}, {now}" if named else now
     measured = [event["figures"] for event in _measured(job) if "epoch" in event]
     if measured:
         now += f", {measured[-1]['validation_accuracy']:.2%} on validation so far"

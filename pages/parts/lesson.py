@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core.config import CompressionConfig
+from core.words import plain
 from pages.parts import figures, state, teacher
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def wait_for_guess(choice: state.Choice) -> None:
     before = state.workbench().evaluate(choice.baseline, CompressionConfig())
     with st.form("guess", width=640):
         st.markdown(
-            f"**What do you expect** of {figures.settings(choice.config)}? Uncompressed the network has "
+            f"**What do you expect** of {plain(figures.settings(choice.config))}? Uncompressed the network has "
             f"{before.evaluation.accuracy:.1%} on validation and {figures.kilobytes(before.baseline_bytes)}. Write a "
             "guess; then you see both."
         )

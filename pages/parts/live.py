@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from core.words import plain
 from pages.parts import figures, lesson, state
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def measured_headline(choice: state.Choice) -> Result:
             _follow(ticket, board, status, choice, outline)
     result: Result = ticket.result()
     images = f"{result.evaluation.images:,} validation images"
-    said = f":material/check_circle: **Exact**, all {images}: {figures.settings(choice.config)}."
+    said = f":material/check_circle: **Exact**, all {images}: {plain(figures.settings(choice.config))}."
     status.caption(said)
     row = _with_time(board, result)
     lesson.beside_guess(result)
@@ -126,7 +127,7 @@ def _follow(
             low, high = early.estimate.interval
             status.caption(
                 f":material/hourglass_top: **Estimate** from {early.estimate.images:,} of {early.estimate.of:,} "
-                f"validation images, 95 % interval {low:.1%} to {high:.1%}: {figures.settings(choice.config)}."
+                f"validation images, 95 % interval {low:.1%} to {high:.1%}: {plain(figures.settings(choice.config))}."
             )
             shown = early
         elif early is None:
@@ -135,7 +136,7 @@ def _follow(
             if text != said:
                 board.show(figures.waiting(st.session_state.get("measured"), outline))
                 status.caption(
-                    f":material/hourglass_top: **Previous** accuracy, {text}: {figures.settings(choice.config)}."
+                    f":material/hourglass_top: **Previous** accuracy, {text}: {plain(figures.settings(choice.config))}."
                 )
                 said = text
         bench.turns.wait(ticket, GIVE_WAY_SECONDS)
@@ -143,9 +144,9 @@ def _follow(
 
 
 def _closed_form(outline: Outline, method: str) -> str:
-    energy = ", ".join(f"{name} {share:.1%}" for name, share in outline.energy.items()) or "100 %, no layer is factored"
+    kept = ", ".join(f"{plain(name)} {share:.1%}" for name, share in outline.energy.items())
     return (
         f":material/function: In closed form: **{outline.parameters:,}** parameters, "
         f"**{outline.theoretical_kb:,.1f} KB** = weights × bits + biases, "
-        f"{'energy' if method == 'svd' else 'energy of the output'} kept {energy}."
+        f"{'energy' if method == 'svd' else 'energy of the output'} kept {kept or '100 %, no layer is factored'}."
     )

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from core.reproduce import BATCHES, LOW_RANK
+from core.words import plain
 from pages.parts import charts, classroom, figures
 
 INTRODUCTION = """A course report factored the middle layer of an MLP: half of its rank removed, then 80 %, each
@@ -160,7 +161,7 @@ def latency(report: dict[str, Any]) -> None:
         },
     )
     st.caption("The networks take turns, nine times, and each shows its quietest round: median and quartiles.")
-    told = f"**Slower than dense** without more arithmetic: {', '.join(slower)}. " if slower else ""
+    told = f"**Slower than dense** without more arithmetic: {', '.join(map(plain, slower))}. " if slower else ""
     on_gpu = len(dense["batches"]) > len(BATCHES)
     whole, small = (4 * report["rows"][place]["parameters"] / 1024 for place in (0, -1))
     st.markdown(

@@ -8,6 +8,7 @@ import streamlit as st
 
 from core import inspection
 from core.config import FLOAT_BITS, CompressionConfig, Rounding
+from core.words import plain
 from pages.parts import charts, state
 
 START = [[0.9, -0.1, 0.4], [-0.3, 0.7, 0.2], [0.03, -0.02, 0.04]]
@@ -54,7 +55,8 @@ def section(choice: state.Choice) -> None:
     seen = inspection.look(state.workbench(), *choice)
     names = inspection.parts(seen)
     default = next((name for name in names if name.startswith("fc1")), names[0])
-    tensor = st.pills("Tensor", names, default=default, required=True, key=f"grid_{choice.baseline}_{len(names)}")
+    key = f"grid_{choice.baseline}_{len(names)}"
+    tensor = st.pills("Tensor", names, default=default, format_func=plain, required=True, key=key)
     tensor = tensor if tensor in names else default
     is_signal = tensor.endswith((".input", ".between"))
     layer = tensor.partition(".")[0]
@@ -64,7 +66,7 @@ def section(choice: state.Choice) -> None:
     else:
         found, unit = inspection.weight_on_grid(seen, tensor, channel), f"weight, {tensor}"
     if found is None:
-        st.info(f"{tensor} is float32: choose bits at the left, or bits of its own on Explore, to see its grid.")
+        st.info(f"{plain(tensor)} is float32: choose bits at the left, or bits of its own on Explore, to see its grid.")
         return
     bins = pd.DataFrame({"low": found.edges[:-1], "high": found.edges[1:], "count": found.counts})
     middle = (bins["low"] + bins["high"]) / 2
@@ -97,7 +99,7 @@ def _channel(seen: inspection.Rounded, tensor: str) -> int | None:
 def _output(choice: state.Choice, seen: inspection.Rounded, layer: str) -> str:
     """What all grids of the layer do to its output, and what nearest rounding, or GPTQ, would do instead."""
     config, own = choice.config, inspection.output_error(seen, layer)
-    text = f"; the **output** of the whole layer {layer}, on real images, by **{own:.1%}**"
+    text = f"; the **output** of the whole layer {plain(layer)}, on real images, by **{own:.1%}**"
     if config.recovery is not None or config.bits_of(layer) == FLOAT_BITS:
         return text
     other: Rounding = "nearest" if config.rounding == "gptq" else "gptq"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from core.words import plain
 from pages.parts import figures, lesson, live, state
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def side_by_side(result: Result) -> dict[str, Result]:
 def _title(number: int, choice: state.Choice, config: CompressionConfig) -> str:
     before = "" if config == choice.config else ", **not trained here yet**"
     return (
-        f"**:orange[Pin {number}]** · {state.workbench().title(choice.baseline)}  \n{figures.settings(config)}{before}"
+        f"**:orange[Pin {number}]** · {plain(state.workbench().title(choice.baseline))}  \n"
+        f"{plain(figures.settings(config))}{before}"
     )
 
 

@@ -11,6 +11,7 @@ import streamlit as st
 
 from core import assignment, inspection, tuning
 from core.config import CompressionConfig
+from core.words import plain
 from pages.parts import charts, figures, jobs, live, recovery, state
 from pages.parts import controls as control_names
 
@@ -148,11 +149,12 @@ def sensitivity(rows: list[dict[str, Any]], allowance: float) -> None:
     fits = [tuning.within_allowance(row, allowance) for row in rows]
     within = table[fits].groupby("layer")["sparsity"].max()
     loss = -table[table["sparsity"] == 0.9].set_index("layer")["difference"]
-    first, last = loss.idxmax(), loss.idxmin()
-    alone = ", ".join(f"{layer} {within.get(layer, 0):.0%}" for layer in loss.index)
+    most, least = loss.idxmax(), loss.idxmin()
+    first, last = plain(most), plain(least)
+    alone = ", ".join(f"{plain(layer)} {within.get(layer, 0):.0%}" for layer in loss.index)
     st.markdown(
-        f"90 % sparse, **{first}** alone costs {100 * loss[first]:.1f} points, the most; **{last}** alone "
-        f"{100 * loss[last]:.2f}, the least. On this grid each alone stays within {100 * allowance:g} pp up to: "
+        f"90 % sparse, **{first}** alone costs {100 * loss[most]:.1f} points, the most; **{last}** alone "
+        f"{100 * loss[least]:.2f}, the least. On this grid each alone stays within {100 * allowance:g} pp up to: "
         f"{alone}. A good score takes more from {last} than from {first}: see what each way keeps, below."
     )
 

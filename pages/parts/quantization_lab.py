@@ -9,6 +9,7 @@ import streamlit as st
 
 from core import assignment, tuning
 from core.config import CompressionConfig
+from core.words import plain
 from pages.parts import charts, figures, jobs, live, state
 
 INTRODUCTION = r"""`linear_quantize` puts every number on a grid of integers,
@@ -75,8 +76,9 @@ def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
     parts = []
     for bits in (4, 3, 2):
         best = assignment.best_rung(rows, bits)
-        plain = next(row for row in alike if (row["bits"], row["rung"]) == (bits, "per tensor"))
-        parts.append(f"at **{bits} bits** from {plain['accuracy']:.1%} to **{best['accuracy']:.2%}** ({best['rung']})")
+        first = next(row for row in alike if (row["bits"], row["rung"]) == (bits, "per tensor"))
+        accuracies = f"from {first['accuracy']:.1%} to **{best['accuracy']:.2%}**"
+        parts.append(f"at **{bits} bits** {accuracies} ({plain(best['rung'])})")
     st.markdown(
         f"Weights and activations alike, the ladder takes the network {', '.join(parts)}; as trained it has "
         f"{float(whole.iloc[0]):.2%}, and nothing was trained since."
@@ -218,7 +220,7 @@ def _answer(found: dict[str, Any], allowed: float) -> str:
         f"{found['kb']:,.1f} by `model_size_kb`, {figures.kilobytes(after['bytes'])} in the file. On "
         f"the test images, opened for this verdict: "
         f"**{test['accuracy']:.2%}**{_over(test['difference'], allowed)}. "
-        f"It is {figures.settings(CompressionConfig.from_json(after['config']))}."
+        f"It is {plain(figures.settings(CompressionConfig.from_json(after['config'])))}."
     )
 
 
@@ -263,11 +265,11 @@ def sensitivity(rows: list[dict[str, Any]]) -> None:
     table, allowed = pd.DataFrame(rows), allowance()
     charts.draw(charts.sensitivity(table, allowed, "bits"), "Accuracy lost by rounding each layer alone, by its bits")
     loss = -table[table["bits"] == 2].set_index("layer")["difference"]
-    first, last = loss.idxmax(), loss.idxmin()
-    gentle = f"costs {100 * loss[last]:.2f}" if loss[last] >= 0 else f"gains {-100 * loss[last]:.2f}"
+    most, least = loss.idxmax(), loss.idxmin()
+    gentle = f"costs {100 * loss[least]:.2f}" if loss[least] >= 0 else f"gains {-100 * loss[least]:.2f}"
     st.markdown(
-        f"At 2 bits **{first}** alone costs {100 * loss[first]:.2f} points, the most; **{last}** alone {gentle}. The "
-        f"dashed line is the allowance of {100 * allowed:g} pp."
+        f"At 2 bits **{plain(most)}** alone costs {100 * loss[most]:.2f} points, the most; **{plain(least)}** alone "
+        f"{gentle}. The dashed line is the allowance of {100 * allowed:g} pp."
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from core.config import CompressionConfig, ConfigError
 from core.front import MOST_MINUTES, SEARCH, TECHNIQUES, Goal, Point
+from core.words import code, plain
 from pages.parts import classroom, figures, lesson, state, teacher
 from pages.parts.jobs import on_another_device
 from pages.parts.state import Choice
@@ -74,7 +76,8 @@ def panel(baseline: str, goal: Goal, minutes: float) -> None:
         classroom.before_start(state.workbench().search_request(baseline, goal, minutes))
         aim = f"--allowance {goal.allowance:g}" if goal.allowance is not None else f"--size {goal.size}"
         used = "" if goal.techniques == TECHNIQUES else f' --techniques "{",".join(goal.techniques)}"'
-        st.caption(f"`python -m core search --baseline {baseline} {aim} --minutes {minutes:g}{used}` does the same.")
+        command = f"python -m core search --baseline {shlex.quote(baseline)} {aim} --minutes {minutes:g}{used}"
+        st.caption(f"{code(command)} does the same.")
     if found:
         st.fragment(_panel, run_every=POLL_SECONDS if active else None)(baseline, active)
 
@@ -116,7 +119,7 @@ def _card(baseline: str, job: JobStatus) -> None:
         _answer(baseline, goal, job.result)
         return
     how = {"interrupted": "was interrupted", "cancelled": "was stopped"}.get(
-        job.state, f"failed: {(job.error or '').rstrip('.')}"
+        job.state, f"failed: {plain((job.error or '').rstrip('.'))}"
     )
     st.warning(f"The search {how}. What was measured is kept.", icon=":material/warning:")
     if st.button(f"Go on for {_minutes(minutes)}", icon=":material/replay:", key=f"again_{job.id}"):
@@ -128,7 +131,7 @@ def _card(baseline: str, job: JobStatus) -> None:
 def _progress(job: JobStatus) -> None:
     ahead = f", {job.ahead} ahead" if job.ahead else ""
     left = "" if job.remaining is None else f", {_duration(job.remaining)} left"
-    st.progress(job.done, f"{'Waiting' + ahead if job.state == 'queued' else job.message}{left}")
+    st.progress(job.done, f"{'Waiting' + ahead if job.state == 'queued' else plain(job.message)}{left}")
     if job.stopping:
         st.caption("It stops after this step.")
     told = next((event for event in reversed(job.events) if "trials" in event), None)

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CompressionConfig, LowRankMethod
+from core.words import plain
 from pages.parts import charts, controls, figures, live, state
 
 if TYPE_CHECKING:
@@ -63,13 +64,15 @@ def sidebar() -> View:
     wide = [name for name, layer in layers.items() if layer.full_rank == widest]
     shown = st.session_state.get("spectrum_layer")
     state.keep_widget("spectrum_layer", shown if shown in layers else wide[len(wide) // 2])
-    name = st.pills("Layer", list(layers), key="spectrum_layer", required=True, persist_state="session")
+    name = st.pills(
+        "Layer", list(layers), format_func=plain, key="spectrum_layer", required=True, persist_state="session"
+    )
     _to_explore(choice, layers[name], energy, method)
     same = (name, layers[name].shape)
     others = {
         card.title: card.id
         for card in bench.cards()
-        if card.id != choice.baseline and same in [(own.name, own.shape) for own in bench.baseline(card.id).layers]
+        if card.id != choice.baseline and same in [(own.name, own.shape) for own in bench.profile(card.id).layers]
     }
     beside = NOBODY
     if others:
@@ -83,7 +86,7 @@ def sidebar() -> View:
 def _to_explore(choice: state.Choice, layer: Spectrum, energy: float, method: LowRankMethod) -> None:
     """Take this layer's rank along, or every layer's."""
     bench = state.workbench()
-    if st.button(f"Use rank {layer.rank} for {layer.name} on Explore", icon=":material/tune:", width="stretch"):
+    if st.button(f"Use rank {layer.rank} for {plain(layer.name)} on Explore", icon=":material/tune:", width="stretch"):
         own = replace(choice.config, low_rank_method=method).with_layer(layer.name, rank=layer.rank)
         state.choose(config=own)
         st.switch_page("pages/explore.py")
@@ -110,16 +113,16 @@ def curves(view: View) -> None:
         for kind, own in view.kinds.items()
         for i, (sigma, energy) in enumerate(zip(own.singular_values, own.cumulative_energy, strict=True), 1)
     ]
-    plain = view.kinds[WEIGHT]
+    weight = view.kinds[WEIGHT]
     rows += [
         {"i": i, "sigma": sigma, "energy": energy, "kind": "random matrix"}
-        for i, (sigma, energy) in enumerate(zip(plain.random, plain.random_energy, strict=True), 1)
+        for i, (sigma, energy) in enumerate(zip(weight.random, weight.random_energy, strict=True), 1)
     ]
     values = pd.DataFrame(rows)
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader(f"Singular values of {layer.name}")
-        top, low = plain.singular_values[0], plain.singular_values[-1]
+        st.subheader(f"Singular values of {plain(layer.name)}")
+        top, low = weight.singular_values[0], weight.singular_values[-1]
         own = values[values["kind"] != OUTPUT]  # those have other units
         about = f"Singular values of {layer.name}, from {top:.3g} to {low:.3g}, and of a random matrix of its shape"
         charts.draw(charts.singular_values(own, layer.rank, layer.break_even_rank), about)
@@ -152,7 +155,7 @@ def multiples(layers: list[Spectrum]) -> None:
 def rebuilt(layer: Spectrum) -> None:
     """The layer at a rank of one's choice: its error, the accuracy with only this layer changed, and its pictures."""
     choice, bench = state.current(), state.workbench()
-    st.subheader(f"{layer.name}, rebuilt from r terms")
+    st.subheader(f"{plain(layer.name)}, rebuilt from r terms")
     key = f"rebuild_{choice.baseline}_{layer.name}"
     rank = st.slider("Rank r", 1, max(2, layer.full_rank), min(layer.rank, layer.full_rank), key=key, help=HELP_REBUILT)
     rank = min(max(rank, 1), layer.full_rank)
@@ -214,7 +217,7 @@ def sentence(view: View) -> str:
     (m, n), saving = layer.matrix_shape, layer.saving(layer.rank)
     what = "its" if view.method == "svd" else "its output's"
     text = (
-        f"**{layer.name}** is a matrix of m × n = {m} × {n} = {m * n:,} numbers. Keeping "
+        f"**{plain(layer.name)}** is a matrix of m × n = {m} × {n} = {m * n:,} numbers. Keeping "
         f"**{layer.energy:.1%}** of {what} energy needs **rank {layer.rank}** of {layer.full_rank} "
         f"({layer.share:.1%} of the singular values): two factors, {m} × {layer.rank} and "
         f"{layer.rank} × {n}, with {layer.numbers(layer.rank):,} numbers. "
@@ -231,10 +234,10 @@ def sentence(view: View) -> str:
 
 def comparison(view: View) -> str:
     """What the random matrix and the network beside it say, in a sentence each."""
-    plain = view.kinds[WEIGHT]
+    weight = view.kinds[WEIGHT]
     text = (
-        f"A matrix of random numbers of this shape needs rank **{plain.random_rank}** for {plain.energy:.1%}, "
-        f"this weight **{plain.rank}**: training has gathered it into {_few(plain)} patterns than chance would. "
+        f"A matrix of random numbers of this shape needs rank **{weight.random_rank}** for {weight.energy:.1%}, "
+        f"this weight **{weight.rank}**: training has gathered it into {_few(weight)} patterns than chance would. "
     )
     if OUTPUT in view.kinds:
         text += (
@@ -243,9 +246,8 @@ def comparison(view: View) -> str:
         )
     for title, other in view.kinds.items():
         if title not in KINDS.values():
-            text += (
-                f"\n\nKeep {plain.energy:.1%} of {plain.name}: here {_saves(plain)}; in **{title}** {_saves(other)}. "
-            )
+            text += f"\n\nKeep {weight.energy:.1%} of {plain(weight.name)}: here {_saves(weight)}; "
+            text += f"in **{plain(title)}** {_saves(other)}. "
             if {view.beside, state.current().baseline} == {"mlp", "mlp-course"}:
                 text += (
                     "The **MLP** was trained with weight decay, which shrinks every weight a little at each step, so "
@@ -268,17 +270,17 @@ def _saves(layer: Spectrum) -> str:
 
 def key_figures(view: View) -> list[tuple[str, str, str]]:
     """Label, value and explanation of a layer's figures; condition and ranks of the weight, whatever has the energy."""
-    layer, plain = view.layer, view.kinds[WEIGHT]
-    condition = "∞" if plain.condition_number is None else f"{plain.condition_number:,.1f}"
+    layer, weight = view.layer, view.kinds[WEIGHT]
+    condition = "∞" if weight.condition_number is None else f"{weight.condition_number:,.1f}"
     return [
         ("Rank r", f"{layer.rank}", f"The smallest rank that keeps {layer.energy:.1%} of the energy."),
         ("Share", f"{layer.share:.1%}", "That rank over the number of singular values."),
         ("Break-even", f"{layer.break_even_rank}", "The largest r with r (m + n) < m n: above it nothing is saved."),
         ("Condition", condition, "σ_max / σ_min: near 1 all patterns are equally strong, and none can be spared."),
-        ("Stable rank", f"{plain.stable_rank:.1f}", "‖W‖² / σ_max²: all energy, in units of the strongest pattern's."),
+        ("Stable rank", f"{weight.stable_rank:.1f}", "‖W‖² / σ_max²: all energy, in units of the strongest pattern's."),
         (
             "Effective",
-            f"{plain.effective_rank:.0f}",
+            f"{weight.effective_rank:.0f}",
             "So many equally strong patterns would be spread as evenly: exp of the entropy of σ²/Σσ².",
         ),
     ]

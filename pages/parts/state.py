@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import streamlit as st
 
 from core.config import QUERY_NAMES, CompressionConfig, from_query, to_query
+from core.words import plain
 from pages.parts import frame
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def errors_in_words() -> Iterator[None]:
 
         if not isinstance(error, ERRORS):
             raise
-        st.error(f"{error}", title="This could not be done", icon=":material/error:")
+        st.error(plain(error), title="This could not be done", icon=":material/error:")
 
 
 def open_page(page: str) -> None:
@@ -107,10 +108,10 @@ def open_page(page: str) -> None:
     _forget_deleted({card.id for card in workbench().cards()})
     write_link()
     for problem in _problems():
-        st.warning(problem, icon=":material/link_off:")
+        st.warning(plain(problem), icon=":material/link_off:")
     trouble = workbench().store.problem
     if trouble:
-        st.warning(f"{trouble} Everything works, but nothing is remembered.", icon=":material/save_as:")
+        st.warning(f"{plain(trouble)} Everything works, but nothing is remembered.", icon=":material/save_as:")
     _say_how_full()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from core.words import plain
 from pages.parts import charts, figures, state
 
 if TYPE_CHECKING:
@@ -24,12 +25,14 @@ def section(choice: state.Choice) -> None:
     bench = state.workbench()
     st.subheader("The weights themselves")
     names = [layer.name for layer in bench.baseline(choice.baseline).layers]
-    name = st.pills("Layer", names, default=names[-2:][0], required=True, key=f"weights_{choice.baseline}")
+    key = f"weights_{choice.baseline}"
+    name = st.pills("Layer", names, default=names[-2:][0], format_func=plain, required=True, key=key)
     found = bench.weights(choice.baseline, choice.config, name if name in names else names[0])
     gone = sum(int((~own.kept).sum()) for own in found)
     whole = sum(own.kept.size for own in found)
+    settings = plain(figures.settings(choice.config))
     st.markdown(
-        f"**{name}** with **{figures.settings(choice.config)}**: {whole - gone:,} of {whole:,} weights are kept. "
+        f"**{plain(name)}** with **{settings}**: {whole - gone:,} of {whole:,} weights are kept. "
         "Blue is positive, orange negative, the stronger the larger; what is empty went."
     )
     if not gone:
@@ -49,7 +52,9 @@ def section(choice: state.Choice) -> None:
 
 def _words(own: StoredWeight) -> str:
     rows, columns = own.before.shape
-    return f"{own.name}: {rows} outputs down, {columns} inputs across{', in bands' if columns > 4 * rows else ''}"
+    return (
+        f"{plain(own.name)}: {rows} outputs down, {columns} inputs across{', in bands' if columns > 4 * rows else ''}"
+    )
 
 
 def _picture(own: StoredWeight) -> NDArray[np.uint8]:

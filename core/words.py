@@ -1,0 +1,46 @@
+"""Words from outside - the name of a file, a link, an error that quotes them - shown as what they are, wherever it is.
+
+Core speaks plain text: its titles, errors and messages may quote what somebody typed, and none of them is Markdown.
+Whoever writes Markdown, a page or the report, lets such words enter a sentence through `plain`, or through `code`
+between backticks; a terminal is given what is `visible`. What shows text as it is (a table's cell, an option of a
+select box, HTML after `html.escape`) takes it as it is.
+"""
+
+import re
+
+JOINER = "\u2060"
+"""U+2060, word joiner: takes no room, and what stands on either side of it is not one word for a program."""
+
+# What is looked for when backslashes are gone already: `:smile:`, `:red[...]`, `https://`, `name@host`, `www.`, ` -> `.
+_LATE = re.compile(r":(?=\S)|@(?=\w)|www(?=\.)|(?<!\S)[<>~-](?=(?:->|[->=])(?!\S))", re.IGNORECASE)
+_MARKS = re.compile(r"[\\`*_\[\]<>#|~$]|&(?=#?\w+;)")
+_FIRST = re.compile(r"^(\d*)([-+=.)])(?=[-+=\s]|$)")
+"""Of a list, a rule or a heading, where it comes first in a line."""
+
+
+def one_line(text: object) -> str:
+    """In one line, without control characters, marks that turn the direction of writing, and halves of letters."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
+
+
+def plain(text: object) -> str:
+    """Markdown, GitHub's and Streamlit's, that shows the text letter by letter: punctuation that would mean something
+    gets a backslash, and an invisible joiner where a backslash is not enough."""
+    joined = _LATE.sub(lambda found: found[0] + JOINER, one_line(text))
+    return _FIRST.sub(r"\1\\\2", _MARKS.sub(lambda found: "\\" + found[0], joined))
+
+
+def code(text: object) -> str:
+    """The same between backticks, as many as it takes. Streamlit looks for its icons there, too."""
+    line = one_line(text).replace(":material/", f":{JOINER}material/")
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def visible(text: object) -> str:
+    """For a terminal, which would obey control characters: each as Python writes it. Line breaks stay."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in str(text)
+    )

@@ -1,0 +1,257 @@
+"""Words from outside reach every page as the words that they are: never as Markdown, and never with its backslashes."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import safetensors.torch
+import torch
+from conftest import MLP_SHAPES, copied, leave_result, random_tensors
+from filelock import FileLock
+from google.protobuf.message import Message
+from streamlit.testing.v1 import AppTest
+from test_pages import PAGES, PROJECT, _frame_on_every_run, _in_no_hurry, cache_at, choice, opened  # noqa: F401
+
+from core import assignment, models, reproduce, tuning
+from core.config import RECIPES, CompressionConfig, LayerConfig, RecoveryConfig
+from core.files import sha256
+from core.front import SEARCH, Goal
+from core.models import Baseline
+from core.words import JOINER, plain
+from core.workbench import VERIFIED_FILE, Workbench
+from pages.parts import state
+
+SIGNS = "![x](www.e.io) :red[y] $q+q$ ~~d~~ <i>"
+"""What means something to Markdown; without the signs that take a link's pins apart."""
+
+NAME = "__x__"
+"""A layer's, as far as a configuration takes it: bold, to Markdown."""
+
+AS_IT_IS = {
+    "ArrowData.data", "ArrowNamedDataSet.data", "VegaLiteChart.spec", "Selectbox.options", "Selectbox.raw_value",
+    "Code.code_text", "Dataframe.alt", "Image.alt", "VegaLiteChart.alt",
+}  # fmt: skip
+"""Fields of Streamlit's elements that are shown as they are. What stands in any other may be taken for Markdown."""
+
+
+def hostile(entrance: str) -> str:
+    return f"{entrance} {SIGNS}"
+
+
+def fields(message: Message) -> Iterator[tuple[str, str]]:
+    """Every text of an element, by the field that holds it."""
+    for field, value in message.ListFields():
+        for each in value if field.is_repeated else [value]:
+            if isinstance(each, Message):
+                yield from fields(each)
+            elif isinstance(each, str | bytes):
+                text = each if isinstance(each, str) else each.decode(errors="replace")
+                if field.name != "id":  # which nobody sees
+                    yield f"{message.DESCRIPTOR.name}.{field.name}", text
+
+
+def drawn(node: Any) -> Iterator[tuple[str, str]]:
+    """Every text of a page."""
+    if isinstance(getattr(node, "proto", None), Message):
+        yield from fields(node.proto)
+    for child in getattr(node, "children", {}).values():
+        yield from drawn(child)
+
+
+def as_written(app: AppTest) -> str:
+    """All of a page in one text, with what others wrote as they wrote it; whatever is not is refused."""
+    assert not app.exception, (app.exception[0].message, app.exception[0].stack_trace)
+    found = []
+    for field, text in drawn(app._tree):
+        if field in AS_IT_IS:
+            assert JOINER not in text, f"{field}: {text}"
+            assert "\\[" not in text, f"{field}: {text}"
+        else:
+            rest = text.replace(plain(SIGNS), "").replace(plain(NAME), "")
+            assert not [sign for sign in (*SIGNS.split(), "e.io", NAME) if sign in rest], f"{field}: {text}"
+            text = text.replace(plain(SIGNS), SIGNS).replace(plain(NAME), NAME)
+        found.append(text)
+    return "\n".join(found)
+
+
+class World(NamedTuple):
+    """A cache in which every word that others can leave there is hostile. link : opens a page in it; words : of it"""
+
+    link: dict[str, str]
+    words: list[str]
+
+
+OPEN = ("w_by_layer", "w_finer", "w_training", "w_lesson", "w_code", "w_ledger", "w_flips_table")
+"""Boxes that draw nothing while they are closed."""
+
+CONFIG = CompressionConfig(bits=4)
+ASKED = {
+    "train": {"config": RECIPES["mlp"].to_dict()},
+    "recover": {"config": json.loads(CompressionConfig(bits=4, layers={NAME: LayerConfig(bits=3)}).to_json())},
+    "export": {"config": json.loads(CONFIG.to_json())},
+    SEARCH: {"goal": Goal(0.01).to_request(), "minutes": 1.0},
+    **{kind: {"seeds": 1, "epochs": 3} for kind in reproduce.KINDS},
+    **{kind: {} for kind in (*tuning.KINDS, *assignment.KINDS)},
+}
+"""Every kind of job, with what else its request says."""
+
+
+def leave_jobs(cache: Path, kind: str, about: dict[str, Any], held: ExitStack) -> list[str]:
+    """One that failed, one that begins, one that trains; returns their words."""
+    short, words = "".join(filter(str.isalnum, kind)), [f"error of {kind}", f"beginning of {kind}"]
+    late = {"epoch": 1, "epochs": 4, "done": 0.25, "message": hostile(f"training of {kind}")}
+    events = {"failed": None, "begins": {"message": hostile(words[1])}, "trains": late}
+    for place, (name, event) in enumerate(events.items()):
+        folder = cache / "jobs" / f"{short}{name}"
+        folder.mkdir(parents=True)
+        request = {"kind": kind, **about, "submitted": time.time() + place}
+        (folder / "request.json").write_text(json.dumps(request))
+        if event is None:
+            error = {"state": "failed", "message": hostile(words[0])}
+            (folder / "error.json").write_text(json.dumps(error))
+        else:
+            (folder / "progress.jsonl").write_text(json.dumps({"time": time.time(), **event}) + "\n")
+            held.enter_context(FileLock(folder / "lock"))
+    return [*words[kind == SEARCH :], f"training of {kind}"]  # of searches, those under way hide the others
+
+
+def leave_baseline(bench: Workbench) -> str:
+    epoch = {"epoch": 1, **dict.fromkeys(("training_loss", "validation_loss"), 0.5)}
+    epoch |= dict.fromkeys(("training_accuracy", "validation_accuracy"), 0.8) | {"seconds": 1.0}
+    info = {"recipe": RECIPES["mlp"].to_dict(), "training_images": 55000, "best_epoch": 1, "seconds": 1.0}
+    info |= {"history": [epoch], "device": hostile("device"), "versions": {"torch": hostile("version")}}
+    own = Baseline("own", random_tensors(MLP_SHAPES, 1), info)
+    bench.add_baseline(Baseline("other", random_tensors(MLP_SHAPES, 2)), hostile("title beside it"), "loaded")
+    return bench.add_baseline(own, hostile("title"), "trained")
+
+
+def leave_export(bench: Workbench, name: str) -> None:
+    folder, content = bench.export_folder(name, CONFIG), b"some"
+    folder.mkdir(parents=True)
+    (folder / "network.packed").write_bytes(content)
+    file = {"path": "network.packed", "format": "packed", "bytes": 4, "sha256": sha256(content), "accuracy": 0.1}
+    file |= {"agreement": 0.5, "reader": hostile("reader"), "problem": hostile("problem")}
+    verdict = {"ok": False, "images": 10_000, "split": "test", "files": [file], "notes": [hostile("note")]}
+    verdict |= {"sizes": {"packed file": 4}, "baseline_accuracy": 0.2}
+    (folder / VERIFIED_FILE).write_text(json.dumps(verdict))
+
+
+def leave_training(bench: Workbench, name: str) -> None:
+    """Of a network whose configuration names a layer that its baseline does not have."""
+    config = CompressionConfig(recovery=RecoveryConfig(), layers={NAME: LayerConfig(bits=4)})
+    key = bench._recovery_key(bench.profile(name), config)
+    about = {"baseline": name, "config": json.loads(config.to_json()), "history": []}
+    bench.store.put(key, "recovered", json.dumps(about).encode(), safetensors.torch.save({"x": torch.zeros(1)}))
+
+
+@pytest.fixture
+def own_cache(warm: Path, tmp_path: Path) -> Iterator[Path]:
+    with cache_at(copied(warm, tmp_path / "cache")) as cache:
+        yield cache
+
+
+@pytest.fixture
+def world(own_cache: Path) -> Iterator[World]:
+    bench = Workbench(own_cache)
+    name = leave_baseline(bench)
+    leave_export(bench, name)
+    leave_training(bench, name)
+    words = ["title", "title beside it", "device", "version", "reader", "problem", "note"]
+    link = {"baseline": name, "bits": "4", f"{hostile('layer')}.rank": "3"}
+    for key in ("sparsity", "clip", "fc1.rank", "hide", "reveal"):
+        link[key] = hostile(key)
+        words.append(key)
+    link["pins"] = f"baseline-{hostile('pinned')}_rank-{hostile('rank')}*bits-{hostile('bits')}"
+    with ExitStack() as held:
+        for kind, about in ASKED.items():
+            words += leave_jobs(own_cache, kind, {"baseline": name, **about}, held)
+        yield World(link, [*words, "layer", "pinned", "rank", "bits"])
+
+
+def test_every_page_shows_the_words_of_others_as_they_wrote_them(world: World) -> None:
+    app = AppTest.from_file(str(PROJECT / "streamlit_app.py"), default_timeout=120)
+    for key, text in world.link.items():
+        app.query_params[key] = text
+    for key in OPEN:
+        app.session_state[key] = True
+    app.run()
+    seen = as_written(app)
+    for page in PAGES:
+        seen += as_written(app.switch_page(f"pages/{page}.py").run())
+    assert choice(app).config == CONFIG
+    assert [word for word in world.words if hostile(word) not in seen] == []
+    assert NAME in seen
+
+
+def test_a_link_to_what_is_not_here_is_quoted(own_cache: Path) -> None:
+    assert f"There is no baseline {hostile('nowhere')!r} here" in as_written(opened(baseline=hostile("nowhere")))
+
+
+def test_a_file_is_called_what_it_was_called(own_cache: Path) -> None:
+    app = opened("baseline")
+    for name, content, said in (
+        ("nothing", b"", f"{hostile('nothing')}.safetensors was not loaded"),
+        ("names", safetensors.torch.save({hostile("tensor"): torch.zeros(1)}), f"Not expected: {hostile('tensor')}"),
+    ):
+        app.file_uploader(key="upload").upload(f"{hostile(name)}.safetensors", content).run()
+        assert said in as_written(app)
+    mine = models.to_bytes(Baseline("mine", random_tensors(MLP_SHAPES, 3)))
+    app.file_uploader(key="upload").upload(f"{SIGNS}\x1b\u202e.safetensors", mine).run()
+    assert f"**{SIGNS}**: fc1 24 × 784" in as_written(app)
+    app.file_uploader(key="upload").upload("again.safetensors", mine).run()
+    assert f"This is **{SIGNS}**, loaded before." in as_written(app)
+
+
+def test_what_the_machine_says_is_quoted(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state.workbench().store.problem = hostile("full")
+    assert hostile("full") in as_written(opened())
+    state.workbench().store.problem = None
+
+    def refuse(*_: object) -> None:
+        raise OSError(hostile("refused"))
+
+    for name in ("load_file", "submit_training", "outline"):
+        monkeypatch.setattr(Workbench, name, refuse)
+    app = opened()
+    assert hostile("refused") in as_written(app), "on the page itself"
+    app.switch_page("pages/baseline.py").run()
+    next(button for button in app.button if button.label == "Start training").click().run()
+    assert f"The training was not started. {hostile('refused')}" in as_written(app)
+    app.file_uploader(key="upload").upload("any.safetensors", b"").run()
+    assert hostile("refused") in as_written(app)
+
+
+def test_a_goal_that_is_none_is_quoted(own_cache: Path) -> None:
+    request = {"kind": SEARCH, "baseline": "cnn", "minutes": 1.0}
+    goal = {"allowance": 0.01, "size": None, "techniques": [hostile("technique")]}
+    leave_result(own_cache, {**request, "goal": goal}, {})
+    assert hostile("technique") in as_written(opened("compare"))
+
+
+def test_a_layer_is_called_what_it_is_called(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Today only fc1 and conv1 come in; tomorrow's names are those of any module."""
+    read = models.layers_of
+
+    def named(tensors: models.Tensors) -> tuple[models.Layer, ...]:
+        if not any(name.startswith("__") for name in tensors):
+            return read(tensors)
+        shapes = {name.rpartition(".")[0]: tuple(own.shape) for name, own in tensors.items() if own.dim() > 1}
+        return tuple(models.Layer(name, shape, relu=name == NAME) for name, shape in sorted(shapes.items()))
+
+    monkeypatch.setattr(models, "layers_of", named)
+    tensors = random_tensors({NAME: (12, 784), f"{NAME}_": (10, 12)})
+    name = Workbench(own_cache).add_baseline(Baseline("x", tensors), "x", "loaded")
+    app = AppTest.from_file(str(PROJECT / "streamlit_app.py"), default_timeout=120)
+    link = {"baseline": name, "rank": "0.1", "sparsity": "0.5", f"{NAME}.bits": "4", "activations": "4"}
+    for key, text in link.items():
+        app.query_params[key] = text
+    for key in OPEN:
+        app.session_state[key] = True
+    app.run()
+    for page in PAGES:
+        assert page == "report" or NAME in as_written(app.switch_page(f"pages/{page}.py").run())
+        assert not app.error
