@@ -550,23 +550,23 @@ def test_files_beyond_a_budget_never_get_into_the_store(a_class: Path, monkeypat
 # Nobody goes around the door.
 
 READS = [
-    "ask", "baseline", "bytes_of", "cards", "class_changes", "compare", "composed", "config_for_energy",
+    "another_device", "ask", "baseline", "bytes_of", "cards", "class_changes", "compare", "composed", "config_for_energy",
     "confident_mistakes", "confusion", "decompositions", "evaluate", "export_folder", "export_request", "exported",
-    "file_of", "flips", "history", "images", "is_own", "keep", "kept_epoch", "known", "latency", "module",
-    "most_confused", "name_of", "network", "outline", "point", "point_of", "points", "rebuilt", "recovered",
-    "recovery_request", "search_request", "sizes", "spectrum", "statistics", "title", "training_request", "weights",
+    "file_of", "flips", "history", "images", "is_own", "keep", "kept", "kept_epoch", "known", "latency", "module",
+    "most_confused", "network", "outline", "point", "point_of", "points", "profile", "rebuilt", "recovered",
+    "recovery_request", "search_request", "sizes", "spectrum", "statistics", "title", "training_device", "training_request", "weights",
     "wish",
 ]  # fmt: skip
 """Methods of the workbench that change nothing that others see or wait for, or what a visitor may: to pin keeps."""
 
 ACTS = [
     "add_baseline", "load_file", "delete_baseline", "remove", "forget", "recover", "adopt", "train", "work", "export",
-    "submit_training", "submit_recovery", "submit_search", "submit_export",
+    "submit_training", "submit_recovery", "submit_search", "submit_export", "start_again",
 ]  # fmt: skip
 """Those that do."""
 
 OF_JOBS = {"reads": ["status", "all"], "acts": ["submit", "cancel", "dismiss"]}
-OF_THE_STORE = ["put", "delete"]
+OF_THE_STORE = ["put", "delete", "release"]
 
 
 def methods(of: type) -> set[str]:

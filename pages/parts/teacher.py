@@ -8,6 +8,7 @@ import time
 import streamlit as st
 
 from core.front import MOST_MINUTES
+from core.words import plain
 from pages.parts import classroom, state
 from pages.parts.classroom import MB, Rules
 from pages.parts.register import register
@@ -36,7 +37,7 @@ def enter() -> None:
         st.success("This session is the teacher's now: ask for it again.", icon=":material/co_present:")
         del st.session_state["refused"]
         return
-    st.warning(why, icon=":material/co_present:")
+    st.warning(plain(why), icon=":material/co_present:")
     ask("refused")
 
 
