@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from streamlit.testing.v1 import AppTest
 from test_pages import PAGES, PROJECT, _frame_on_every_run, _in_no_hurry, cache_at, choice, opened  # noqa: F401
 
-from core import assignment, models, reproduce, tuning
+from core import assignment, data, evaluation, models, reproduce, tuning
 from core.config import RECIPES, CompressionConfig, LayerConfig, RecoveryConfig
 from core.files import sha256
 from core.front import SEARCH, Goal
@@ -33,7 +33,7 @@ NAME = "__x__"
 
 AS_IT_IS = {
     "ArrowData.data", "ArrowNamedDataSet.data", "VegaLiteChart.spec", "Selectbox.options", "Selectbox.raw_value",
-    "Code.code_text", "Dataframe.alt", "Image.alt", "VegaLiteChart.alt",
+    "PandasStyler.display_values", "Code.code_text", "Dataframe.alt", "Image.alt", "VegaLiteChart.alt",
 }  # fmt: skip
 """Fields of Streamlit's elements that are shown as they are. What stands in any other may be taken for Markdown."""
 
@@ -166,6 +166,7 @@ def world(own_cache: Path) -> Iterator[World]:
         link[key] = hostile(key)
         words.append(key)
     link["pins"] = f"baseline-{hostile('pinned')}_rank-{hostile('rank')}*bits-{hostile('bits')}"
+    link["pins"] += f"*baseline-{name}_bits-3"
     with ExitStack() as held:
         for kind, about in ASKED.items():
             words += leave_jobs(own_cache, kind, {"baseline": name, **about}, held)
@@ -225,11 +226,26 @@ def test_what_the_machine_says_is_quoted(own_cache: Path, monkeypatch: pytest.Mo
     assert hostile("refused") in as_written(app)
 
 
-def test_a_goal_that_is_none_is_quoted(own_cache: Path) -> None:
+def test_a_search_that_failed_and_a_goal_that_is_none_are_quoted(own_cache: Path) -> None:
     request = {"kind": SEARCH, "baseline": "cnn", "minutes": 1.0}
+    failed = leave_result(own_cache, {**request, "goal": Goal(0.02).to_request()}, {}) / "result.json"
+    failed.write_text(json.dumps({"state": "failed", "message": hostile("search")}))
+    failed.rename(failed.with_name("error.json"))
+    assert f"The search failed: {hostile('search')}." in as_written(opened("compare"))
     goal = {"allowance": 0.01, "size": None, "techniques": [hostile("technique")]}
     leave_result(own_cache, {**request, "goal": goal}, {})
     assert hostile("technique") in as_written(opened("compare"))
+
+
+def test_a_class_is_called_what_it_is_called(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Today only garments come in."""
+    classes = tuple(map(hostile, data.CLASSES))
+    for module in (data, evaluation):
+        monkeypatch.setattr(module, "CLASSES", classes)
+    for page in ("baseline", "explore"):
+        seen = as_written(opened(page, baseline="mlp", bits="2"))
+        assert [name for name in classes if name in seen] == list(classes)
+        assert "pays most" in seen or page == "baseline"
 
 
 def test_a_layer_is_called_what_it_is_called(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
