@@ -34,6 +34,7 @@ from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, Recovery
 from core.evaluation import Estimate
 from core.front import SEARCH, Goal, pareto
 from core.models import Baseline
+from core.words import plain
 from core.workbench import Early, Result, Workbench
 from pages.parts import board, controls, curves, figures, live, state
 from pages.parts.presets import PRESETS
@@ -754,7 +755,7 @@ def test_the_course_report_is_run_with_one_click_and_shows_what_the_run_found(
     own_cache: Path, course_report: CourseReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request: asked.append(request))
+    monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request, *rest: asked.append(request))
     app = opened("report")
     assert "not run here yet" in app.info[0].value
     app.slider(key="report_seeds").set_value(1).run()
@@ -775,7 +776,7 @@ def test_the_course_report_is_run_with_one_click_and_shows_what_the_run_found(
 
 def test_ranks_within_a_budget_go_to_explore(empty_cache: Path, taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request: asked.append(request))
+    monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request, *rest: asked.append(request))
     bench = Workbench(empty_cache)
     name = bench.load_file(taught.read_bytes(), "small")
     app = opened("spectrum", baseline=name)
@@ -804,7 +805,7 @@ def test_the_pruning_page_runs_everything_with_one_click_and_shows_what_it_found
     train_on_few(monkeypatch)
     monkeypatch.setattr(tuning, "TARGETS", (0.5, 0.9))
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request: asked.append(request))
+    monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request, *rest: asked.append(request))
     bench, found = Workbench(empty_cache), {}
     app = opened("pruning", baseline=bench.load_file(taught.read_bytes(), "small"), score="lamp")
     app.number_input(key="w_allowance").set_value(10.0).run()
@@ -841,7 +842,7 @@ def run_everything(page: str, monkeypatch: pytest.MonkeyPatch, there: Laboratory
     """The page before and after its jobs were done; the requests that its buttons made are answered by what the
     laboratory found."""
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request: asked.append(request))
+    monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request, *rest: asked.append(request))
     app = opened(page, baseline=there.baseline, bits="4", activations="4")
     for label in labels:
         button(app, label).click().run()
@@ -1454,6 +1455,6 @@ def test_a_setting_of_the_server_that_makes_no_sense_is_said(
     state.workbench.clear()
     app = opened()
     assert [own.value for own in app.error] == [
-        "COMPRESSION_KEPT_GB must be a number of gigabytes above 0. Got 'much' instead."
+        plain("COMPRESSION_KEPT_GB must be a number of gigabytes above 0. Got 'much' instead.")
     ]
     monkeypatch.delenv("COMPRESSION_KEPT_GB")
