@@ -256,7 +256,8 @@ def _stamp(folder: Path) -> object:
     for name in _ENDS:
         with suppress(OSError):
             end, request = (folder / name).stat(), (folder / "request.json").stat()
-            return name, end.st_mtime_ns, end.st_ino, end.st_size, request.st_mtime_ns, request.st_ino
+            said = (folder / "progress.jsonl").stat().st_mtime_ns if (folder / "progress.jsonl").exists() else None
+            return name, end.st_mtime_ns, end.st_ino, end.st_size, request.st_mtime_ns, request.st_ino, said
     return None
 
 

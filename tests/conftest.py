@@ -22,6 +22,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a hundred processes are start
 
 import numpy as np
 import pytest
+import standin  # noqa: F401 - before the first gradient, when PyTorch counts its devices
 import torch
 from filelock import FileLock
 from hypothesis import HealthCheck, settings

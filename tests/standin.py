@@ -6,7 +6,7 @@ It is PyTorch's PrivateUse1 device, which is kept for devices that PyTorch does 
 `tensor.to("standin")`, `.cpu()`, `module.to(...)`, factories and gradients work as on any device; backward passes run
 in a thread of the device's own.
 
-Import it where tests are collected: PyTorch counts its devices when the first gradient is computed.
+It is imported before anything else, by conftest.py: PyTorch counts its devices when the first gradient is computed.
 """
 
 from collections.abc import Callable, Mapping, Sequence

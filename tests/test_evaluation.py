@@ -341,6 +341,7 @@ def test_a_prefix_holds_no_more_than_its_limit(
 ) -> None:
     needed = 300 * CNN_SHAPES["fc1"][0] * 4
     monkeypatch.setattr(Prefix, "LIMIT", needed if fits else needed - 1)
+    monkeypatch.setattr(evaluation, "SAMPLE", 100)  # whose signals fit in any case
     runs, prefix, split = Runs(monkeypatch), Prefix(), splits[0]
     for network in steps[:3]:
         runs.taken()
