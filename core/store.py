@@ -12,13 +12,13 @@ process can be about to name it.
 import contextlib
 import json
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from core.database import Database
 from core.files import remove, replace, sha256, trim, write_atomically, written_aside
 
 SCHEMA = 2
@@ -34,8 +34,7 @@ FORGOTTEN_SECONDS = 3600.0
 
 _TOUCH_SECONDS = 60.0
 _ATTEMPTS = 3
-_FAULTS = 100
-_TABLE = """
+_SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     key TEXT PRIMARY KEY, kind TEXT NOT NULL, payload BLOB NOT NULL, sha256 TEXT NOT NULL,
     weights TEXT, bytes INTEGER NOT NULL, used REAL NOT NULL, kept INTEGER NOT NULL);
@@ -56,13 +55,6 @@ def _seal(key: str, weights: str | None, payload: bytes) -> str:
     return sha256(b"\0".join([key.encode(), str(weights or "").encode(), payload]))
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        return path.stat().st_dev, path.stat().st_ino
-    except OSError:
-        return None
-
-
 @dataclass(frozen=True)
 class Found:
     payload: bytes
@@ -78,9 +70,7 @@ class Store:
     def __init__(self, root: Path, limit: int = DEFAULT_LIMIT, kept_limit: int = KEPT_LIMIT) -> None:
         self.root, self.limit, self.kept_limit = root, limit, kept_limit
         self.problem: str | None = None
-        self._lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
-        self._opened: tuple[int, int] | None = None
+        self._database = Database(root / "results.sqlite", "entries", _SCHEMA, _is_whole)
 
     def get(self, key: str, with_weights: bool = True) -> Found | None:
         """The entry, or None: never made, evicted, or damaged (and then set aside). Weights are read when wanted."""
@@ -274,78 +264,25 @@ class Store:
         trim(self.root / "damaged", DAMAGED_LIMIT)
 
     def _run(self, statement: str, *values: Any) -> list[Any] | None:
-        """One statement, a transaction of its own. None where the database cannot be used."""
-        return self._transact(lambda connection: connection.execute(statement, values).fetchall(), alone=True)
+        return self._heeded(self._database.run(statement, *values))
 
-    def _transact(self, act: Callable[[sqlite3.Connection], V], alone: bool = False) -> V | None:
-        """What `act` returns, in one transaction that no other process's writing can fall into; `alone`: one statement.
+    def _transact(self, act: Callable[[sqlite3.Connection], V]) -> V | None:
+        return self._heeded(self._database.transact(act))
 
-        None where the database cannot be used; a damaged one is set aside, and what is whole in it saved.
-        """
-        with self._lock:
-            for _ in range(2):
-                try:
-                    connection = self._open()
-                    return act(connection) if alone else self._in_transaction(connection, act)
-                except UnicodeEncodeError:
-                    return None  # no key of ours
-                except (sqlite3.Error, UnicodeDecodeError) as error:
-                    damaged = getattr(error, "sqlite_errorname", "") in ("SQLITE_CORRUPT", "SQLITE_NOTADB")
-                    damaged = damaged or isinstance(error, UnicodeDecodeError)
-                    problem = self._begin_anew() if damaged else str(error)
-                except OSError as error:
-                    problem = error.strerror or str(error)
-                if problem:
-                    self.problem = f"Results cannot be kept in {self.root}: {problem}."
-                    return None
-        return None
-
-    @staticmethod
-    def _in_transaction(connection: sqlite3.Connection, act: Callable[[sqlite3.Connection], V]) -> V:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            value = act(connection)
-            connection.execute("COMMIT")
-            return value
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
-
-    def _open(self) -> sqlite3.Connection:
-        path = self.root / "results.sqlite"
-        if self._connection is not None and _identity(path) != self._opened:  # the cache was deleted: begin anew
-            self.close()
-        if self._connection is None:
-            self.root.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, timeout=20, check_same_thread=False, isolation_level=None)
-            connection.text_factory = lambda text: text.decode(errors="replace")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.executescript(_TABLE)
-            self._connection, self._opened = connection, _identity(path)
-        return self._connection
-
-    def _begin_anew(self) -> str:
-        """Set the database aside, and put what is whole in it into a new one; returns what stood in the way, or ""."""
-        self.close()
-        aside = self.root / "damaged" / f"{time.time_ns()}-results.sqlite"
-        try:
-            aside.parent.mkdir(exist_ok=True)
-            for path in self.root.glob("results.sqlite*"):
-                replace(path, aside.with_name(path.name.replace("results.sqlite", aside.name)))
-        except OSError as error:
-            return error.strerror or str(error)
-        with contextlib.suppress(sqlite3.Error, OSError):
-            for row in _whole_rows(aside):
-                self._open().execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-        return ""
+    def _heeded(self, answer: V | None) -> V | None:
+        if answer is None and self._database.problem:
+            self.problem = f"Results cannot be kept in {self.root}: {self._database.problem}."
+            self._database.problem = None
+        return answer
 
     def close(self) -> None:
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        self._database.close()
+
+
+def _is_whole(row: tuple[Any, ...]) -> bool:
+    """Of an entry: whether its seal is right."""
+    key, _, payload, digest, weights, *_ = row
+    return isinstance(key, str) and isinstance(payload, bytes) and _seal(key, weights, payload) == digest
 
 
 def _kept_bytes(connection: sqlite3.Connection, without: str = "") -> int:
@@ -359,24 +296,3 @@ def _age(path: Path) -> float:
         return time.time() - path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _whole_rows(path: Path) -> Iterator[tuple[Any, ...]]:
-    """Those rows of a damaged database that can be read and whose seal is right."""
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.text_factory = lambda text: text.decode(errors="replace")
-        at = faults = 0
-        while faults < _FAULTS:
-            try:
-                rows = connection.execute("SELECT rowid, * FROM entries WHERE rowid > ? LIMIT 1", (at,)).fetchall()
-            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-                if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
-                    return
-                at, faults = at + 1, faults + 1
-                continue
-            if not rows or rows[0][0] <= at:
-                return
-            faults, (at, *row) = 0, rows[0]
-            key, _, payload, digest, weights, *_ = row
-            if isinstance(key, str) and isinstance(payload, bytes) and _seal(key, weights, payload) == digest:
-                yield tuple(row)

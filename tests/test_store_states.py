@@ -252,7 +252,7 @@ class TwoProcesses(RuleBasedStateMachine):
         """SQLite's own error of a full disk, at the row: what has no row leaves no file."""
         store = self.stores[who]
         store.size()
-        connection = store._open()
+        connection = store._database.connection()
         connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0]}")
         store.limit = store.kept_limit = 10**9
         try:
