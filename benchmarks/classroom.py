@@ -1,11 +1,11 @@
 """A class on one server: so many sessions, each moving the sparsity slider every 8 to 12 seconds.
 
-    python -m benchmarks.classroom [--sessions 30] [--seconds 180] [--json]
+    python -m benchmarks.classroom [--sessions 30] [--seconds 180] [--search] [--json]
 
 The sessions speak Streamlit's own protocol over websockets of their own and answer as a browser tab does: they return
 the state of every widget, keep the link, hold large messages back for reuse, and rerun the fragments that ask for it.
 They load no pictures and paint nothing. Half of the moves go to a few positions where others go too, half to positions
-between the slider's steps, where nobody else comes.
+between the slider's steps, where nobody else comes. With `--search` a search of the server's works all the time.
 """
 
 import argparse
@@ -16,6 +16,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from streamlit.proto.Alert_pb2 import Alert
@@ -30,6 +32,8 @@ from websockets.exceptions import ConnectionClosed
 from benchmarks import summary
 from benchmarks.server import notes, running_app
 from core.config import CompressionConfig, to_query
+from core.front import SEARCH, Goal
+from core.jobs import Jobs
 from pages.parts.controls import share_of
 
 PAUSE_SECONDS = (8.0, 12.0)
@@ -253,10 +257,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--search", action="store_true", help="while a search runs as a job of the same server")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    with running_app() as (address, log):
+    with TemporaryDirectory(prefix="classroom-") as folder, running_app(Path(folder)) as (address, log):
+        jobs = Jobs(Path(folder) / "jobs")
+        if arguments.search:
+            goal = Goal(allowance=0.01).to_request()
+            minutes = arguments.seconds / 60 + 2
+            job = jobs.submit({"kind": SEARCH, "baseline": "mlp", "goal": goal, "minutes": minutes})
         found = asyncio.run(lesson(address, log, arguments.sessions, arguments.seconds))
+        if arguments.search:
+            found["search"] = jobs.status(job).state
+            jobs.cancel(job)
+            while jobs.status(job).active:
+                time.sleep(1)
     if arguments.json:
         print(json.dumps(found))
         return

@@ -21,11 +21,11 @@ ABOUT_LADDER = """Nothing is trained here. Each rung adds one step to those befo
 channel, grids that clip a few large numbers, biases that get back what rounding took on average, weights rounded so
 that their errors cancel on real inputs, and at last a zero point. On the left only weights are rounded, on the right
 activations, too, to the same number of bits."""
-ABOUT_TRAINING = """The assignment: weights and activations at the same number of bits, before training (the best rung of
-the ladder, on validation) and after. Training looks through the rounding (straight-through), learns weights and the
+ABOUT_TRAINING = """The assignment: weights and activations at the same number of bits, before training (the best rung
+of the ladder, on validation) and after. Training looks through the rounding (straight-through), learns weights and the
 **steps of all grids** (LSQ: a weight's begins at 2·E|w|/√q_max), from the labels and from the baseline's predictions
-(distillation). 2 bits are trained three times as long. The epoch with the best validation accuracy is kept, and what was
-there before training where none is better."""
+(distillation). 2 bits are trained three times as long. The epoch with the best validation accuracy is kept, or what was
+there before training, where none is better."""
 ABOUT_WIDTHS = """Round the weights of one layer (per channel, clipped, GPTQ) and leave everything else float32: what
 does the whole network lose?"""
 ABOUT_MIXED = """Where should the next byte be saved? All layers begin at 8 bits; at every step the one loses a bit
