@@ -389,6 +389,18 @@ def test_a_state_dict_of_ones_own_becomes_a_baseline(run: Run, tmp_path: Path, w
     assert (answer["mean"], answer["deviation"]) == (data.MEAN, data.DEVIATION), "the input scaling that is assumed"
 
 
+def test_an_import_that_cannot_be_evaluated_leaves_what_was_there(complaint: Run, tmp_path: Path) -> None:
+    state = {"0.weight": torch.full((10, 784), 3e37), "0.bias": torch.zeros(10)}
+    torch.save(state, tmp_path / "net.pt")
+    for before in (None, b"an earlier one"):
+        if before is not None:
+            (tmp_path / "net.safetensors").write_bytes(before)
+        said = complaint("import", str(tmp_path / "net.pt"), "--out", str(tmp_path / "net.safetensors"))
+        assert "too large for float32" in said
+        assert (tmp_path / "net.safetensors").exists() == (before is not None)
+        assert before is None or (tmp_path / "net.safetensors").read_bytes() == before
+
+
 def test_an_import_writes_over_no_input_and_nothing_that_no_command_opens(complaint: Run, tmp_path: Path) -> None:
     path = tmp_path / "theirs.safetensors"
     torch.save(theirs().state_dict(), path)
