@@ -131,6 +131,9 @@ def _groups(state: Tensors) -> dict[str, dict[str, Tensor]]:
                 f"{first} belongs to no layer that is known here: it is neither linear, convolution nor batch "
                 "normalization. Where the network computes without it, leave it out of the state dict."
             )
+        if "running_mean" in group and group["running_mean"].dim() != 1:
+            shape = tuple(group["running_mean"].shape)
+            raise BaselineError(f"{prefix}.running_mean must hold a mean for each channel. Got shape {shape} instead.")
         for part in _PARTS & set(group):
             if not group[part].is_floating_point():
                 raise BaselineError(

@@ -365,6 +365,7 @@ def test_a_state_dict_in_half_precision_folds_to_float32() -> None:
 
 BAD_STATES = {
     "nothing": {},
+    "a mean without channels": foreign_mlp().state_dict() | {"2.running_mean": torch.tensor(0.5)},
     "a batch normalization first": {"bn.running_mean": torch.zeros(3), "bn.running_var": torch.ones(3)},
     "a batch normalization of other width": foreign_mlp().state_dict()
     | {"2.running_mean": torch.zeros(8), "2.running_var": torch.ones(8)},
