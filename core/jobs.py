@@ -39,6 +39,9 @@ GRACE_SECONDS = 10.0
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that wait leave the cores to the app."""
 
+AUTOGROUP = Path("/proc/self/autogroup")
+"""Of Linux: the priority of this process's session."""
+
 REMEMBERED = 200
 """So many jobs that are over are remembered."""
 
@@ -339,11 +342,18 @@ def run(folder: Path, work: Callable[[], Work]) -> int:
 
 
 def _stand_back() -> None:
-    """What people look at comes first."""
+    """What people look at comes first.
+
+    Linux shares the processors among sessions first, and nice values count among the processes of one session only: a
+    process with a session of its own has to lower that as a whole.
+    """
     process = psutil.Process()
     lower = psutil.BELOW_NORMAL_PRIORITY_CLASS if WINDOWS else min(process.nice() + 10, 19)
     with suppress(psutil.Error, OSError):
         process.nice(lower)
+    if hasattr(os, "getsid") and os.getsid(0) == os.getpid() and AUTOGROUP.exists():
+        with suppress(OSError):
+            AUTOGROUP.write_text("10")
 
 
 @contextmanager

@@ -411,9 +411,16 @@ def test_a_job_says_which_process_it_is(desk: Desk) -> None:
 
 def test_a_job_stands_back_for_what_people_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
     code = "import psutil; from core import jobs; before = psutil.Process().nice(); jobs._stand_back(); "
-    code += "print(before, psutil.Process().nice())"
-    before, after = map(int, subprocess.check_output([sys.executable, "-c", code], cwd=jobs.PROJECT).split())
-    assert after == min(before + 10, 19)
+    code += "there = jobs.AUTOGROUP.exists(); said = jobs.AUTOGROUP.read_text().split() if there else []; "
+    code += "print(before, psutil.Process().nice(), *said)"
+    for alone in (True, False):
+        own = [sys.executable, "-c", code]
+        before, after, *group = subprocess.check_output(
+            own, cwd=jobs.PROJECT, start_new_session=alone, text=True
+        ).split()
+        assert int(after) == min(int(before) + 10, 19)
+        if group:
+            assert (group[-1] == "10") == alone, "a session of its own as a whole, and no other one's"
     asked: list[int] = []
     monkeypatch.setattr(jobs, "WINDOWS", True)
     monkeypatch.setattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 16384, raising=False)
