@@ -8,12 +8,10 @@ settings. Anything but an answer or one of `core.workbench.ERRORS` is a fault, a
 of one core.
 """
 
-import argparse
 import hashlib
 import io
 import json
 import random
-import sys
 import tempfile
 import time
 import zlib
@@ -24,6 +22,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import count_faults
 from benchmarks.killed import small
 from core import models, packed
 from core.__main__ import main as command
@@ -38,6 +37,11 @@ CHECK = loader.CHECK
 STRANGE = [
     None, True, False, 0, -1, 1, 2, 2**31, 2**62, -(2**63), 0.5, 1e308, float("nan"), float("inf"), "", "a", "\0",
     "é" * 9, "../../x", [], {}, [[]], [0], [-1, 4], [2**40, 2**40], {"a": 1}, "<img src=x>", "![x](http://y)",
+]  # fmt: skip
+
+
+GOOD = [
+    "0", "1", "2", "4", "8", "32", "0.5", "0.004", "0.96", "lamp", "activation", "layer", "mse", "gptq", "whitened",
 ]  # fmt: skip
 
 
@@ -176,25 +180,8 @@ class Kinds:
         return from_query(query, self.layers)[0]
 
     def _text(self) -> str:
-        good = [
-            "0",
-            "1",
-            "2",
-            "4",
-            "8",
-            "32",
-            "0.5",
-            "0.004",
-            "0.96",
-            "lamp",
-            "activation",
-            "layer",
-            "mse",
-            "gptq",
-            "whitened",
-        ]
         return self.dice.choice(
-            [*good, *map(str, STRANGE), str(self.dice.uniform(-1, 10)), str(self.dice.randrange(-5, 600))]
+            [*GOOD, *map(str, STRANGE), str(self.dice.uniform(-1, 10)), str(self.dice.randrange(-5, 600))]
         )
 
 
@@ -223,21 +210,5 @@ def run(times: int, seed: int) -> dict[str, Any]:
     return {"times": times, "seed": seed, "counts": dict(sorted(counts.items())), "faults": faults}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    found = run(arguments.times, arguments.seed)
-    if arguments.json:
-        print(json.dumps(found))
-    else:
-        for name, count in found["counts"].items():
-            print(f"{count:8,}  {name}")
-        print(f"{len(found['faults']):8,}  faults", *found["faults"], sep="\n")
-    sys.exit(bool(found["faults"]))
-
-
 if __name__ == "__main__":
-    main()
+    count_faults(__doc__, run, 10_000)

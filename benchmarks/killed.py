@@ -7,12 +7,10 @@ something it had said so: afterwards, every such entry must be there as it was c
 it), no weights may lie about without an entry, and the same work must run to its end in another process.
 """
 
-import argparse
 import json
 import os
 import random
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
+from benchmarks import count_faults
 from core import search
 from core.config import CompressionConfig, RecoveryConfig
 from core.files import sha256
@@ -189,21 +188,5 @@ def run(times: int, seed: int) -> dict[str, Any]:
     return {"times": times, "seed": seed, "counts": dict(counts), "faults": faults}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    found = run(arguments.times, arguments.seed)
-    if arguments.json:
-        print(json.dumps(found))
-    else:
-        for name, count in found["counts"].items():
-            print(f"{count:8,}  {name}")
-        print(f"{len(found['faults']):8,}  faults", *found["faults"], sep="\n")
-    sys.exit(bool(found["faults"]))
-
-
 if __name__ == "__main__":
-    main()
+    count_faults(__doc__, run, 200)

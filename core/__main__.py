@@ -439,7 +439,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from core import checkpoints, compression, data, evaluation, folding, models
+    from core import checkpoints, data, folding, models
 
     if options.out.suffix != ".safetensors":
         raise ConfigError(f"--out must be a file that ends in .safetensors. Got {str(options.out)!r} instead.")
@@ -450,8 +450,7 @@ def _import(options: argparse.Namespace) -> int:
         say(f"Taken: {found.box}. Left: {', '.join(found.beside) or 'nothing'}.")
     baseline = models.Baseline(options.out.stem, folding.fold(found.state))
     layers = [{"name": layer.name, "shape": list(layer.shape)} for layer in baseline.layers]
-    network = compression.compress(baseline, CompressionConfig(), _workbench().statistics(baseline))
-    measured = evaluation.evaluate(network.freeze(), data.load("validation"))  # what this refuses leaves no file
+    measured = _workbench().uncompressed(baseline, "validation")  # what this refuses leaves no file
     write_atomically(options.out, models.to_bytes(baseline))
     answer = {
         "path": str(options.out), "model": baseline.model, "parameters": baseline.parameters, "layers": layers,

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
@@ -38,6 +38,9 @@ GRACE_SECONDS = 10.0
 """How long a process that was just started may take to hold its lock."""
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that wait leave the cores to the app."""
+
+NICER = 10
+"""Long work gives way by so much, on the scale of `nice`."""
 
 AUTOGROUP = Path("/proc/self/autogroup")
 """Of Linux: the priority of this process's session."""
@@ -161,10 +164,8 @@ class Jobs:
         found = self._status(job)
         if found is None:
             raise KeyError(f"There is no job {job!r}.")
-        if found.state != "queued":
-            return found
-        before = [when for other, when in unfinished(self.root) if other.name != job and when < found.submitted]
-        return replaced(found, ahead=len(before))
+        waits = found.state == "queued"
+        return next((own for own in self.all() if own.id == job), found) if waits else found
 
     def all(self, kind: str | None = None) -> list[Status]:
         """Every job, or those of a kind, the newest first."""
@@ -172,14 +173,8 @@ class Jobs:
             names = [path.name for path in self.root.iterdir() if path.name.isalnum()]
             found = [status for name in names if (status := self._status(name)) is not None]
             times = [status.submitted for status in found if status.active]
-            counted = [
-                replaced(status, ahead=sum(when < status.submitted for when in times))
-                if status.state == "queued"
-                else status
-                for status in found
-                if kind is None or status.request.get("kind") == kind
-            ]
-            return sorted(counted, key=lambda status: -status.submitted)
+            wanted = [status for status in found if kind is None or status.request.get("kind") == kind]
+            return sorted((_in_line(status, times) for status in wanted), key=lambda status: -status.submitted)
         return []
 
     def cancel(self, job: str) -> None:
@@ -252,6 +247,13 @@ class Jobs:
         Another may have started another."""
         when, process = self._processes.get(job, (0.0, None))
         return process is not None and process.poll() is not None and when == submitted
+
+
+def _in_line(status: Status, times: Iterable[float]) -> Status:
+    """A job that waits, with how many are ahead of it. times : when those under way were submitted"""
+    if status.state != "queued":
+        return status
+    return replaced(status, ahead=sum(when < status.submitted for when in times))
 
 
 def _stamp(folder: Path) -> object:
@@ -348,12 +350,12 @@ def _stand_back() -> None:
     process with a session of its own has to lower that as a whole.
     """
     process = psutil.Process()
-    lower = psutil.BELOW_NORMAL_PRIORITY_CLASS if WINDOWS else min(process.nice() + 10, 19)
+    lower = psutil.BELOW_NORMAL_PRIORITY_CLASS if WINDOWS else min(process.nice() + NICER, 19)
     with suppress(psutil.Error, OSError):
         process.nice(lower)
     if hasattr(os, "getsid") and os.getsid(0) == os.getpid() and AUTOGROUP.exists():
         with suppress(OSError):
-            AUTOGROUP.write_text("10")
+            AUTOGROUP.write_text(f"{NICER}")
 
 
 @contextmanager

@@ -584,7 +584,7 @@ class Workbench:
         kilobytes = footprint.model_size_kb(sizes, bits, biases)
         return Outline(sum(sizes) + biases, macs, len(sizes) + len(energy), baseline.bytes, kilobytes, energy)
 
-    def _key(self, baseline: Baseline, config: CompressionConfig, split: SplitName) -> str:
+    def _key(self, baseline: Baseline | Profile, config: CompressionConfig, split: SplitName) -> str:
         """Of a measurement. What was trained is measured anew where the training left something else."""
         trained = self.store.digest(self._recovery_key(baseline, config)) if config.recovery is not None else None
         about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "trained": trained}
@@ -811,12 +811,12 @@ class Workbench:
 
     def _outdated(self) -> list[str]:
         """Keys of what relies on methods, or on a baseline, that are no longer so."""
-        current = {self._recovery_key(self.baseline(name), config) for name, config in self.recovered()}
+        current = {self._recovery_key(self.profile(name), config) for name, config in self.recovered()}
         found = [key for key in self.store.keys("recovered") if key not in current]
         for key, payload in self.store.all("point"):
             try:
                 point = Point.from_json(payload.decode())
-                outdated = key != f"point/{self._key(self.baseline(point.baseline), point.config, 'validation')}"
+                outdated = key != f"point/{self._key(self.profile(point.baseline), point.config, 'validation')}"
             except (ValueError, KeyError, TypeError):  # of another version; UnknownBaseline
                 outdated = True
             if outdated:
@@ -999,7 +999,11 @@ class Workbench:
         """The baseline with other weights, by layer, in float32: for comparisons that no file is made of."""
         baseline = self.baseline(name)
         tensors = dict(baseline.tensors) | {f"{layer}.weight": weight for layer, weight in weights.items()}
-        return evaluation.evaluate(self._compressed(Baseline(name, tensors), CompressionConfig()), data.load(split))
+        return self.uncompressed(Baseline(name, tensors), split)
+
+    def uncompressed(self, baseline: Baseline, split: SplitName) -> evaluation.Evaluation:
+        """A network as it came, that is not kept here; nothing is remembered. Raises Overflow."""
+        return evaluation.evaluate(self._compressed(baseline, CompressionConfig()), data.load(split))
 
     def compare(self, result: Result, against: Result) -> Comparison:
         """`result` after, `against` before, image by image."""
@@ -1088,7 +1092,7 @@ class Workbench:
         device = self.training_device()
         progress({"message": f"Training on {device.type}."})
         baseline = training.train_baseline(config, images, validation, progress, should_stop, device)
-        test = evaluation.evaluate(self._compressed(baseline, CompressionConfig()), data.load("test"))
+        test = self.uncompressed(baseline, "test")
         figures = {"test_accuracy": test.accuracy, "test_loss": test.loss, "test_images": test.images}
         return replace(baseline, info={**baseline.info, **figures, "machine": platform.machine()})
 

@@ -556,7 +556,7 @@ READS = [
     "export_request", "exported", "file_of", "flips", "history", "images", "is_own", "keep", "kept", "kept_epoch",
     "known", "latency", "left_out", "module", "most_confused", "network", "outline", "point", "point_of", "points",
     "profile", "rebuilt", "recovered", "recovery_request", "refusal", "search_request", "sizes", "spectrum",
-    "statistics", "title", "training_device", "training_request", "weights", "wish",
+    "statistics", "title", "training_device", "training_request", "uncompressed", "weights", "wish",
 ]  # fmt: skip
 """Methods of the workbench that change nothing that others see or wait for, or what a visitor may: to pin keeps."""
 

@@ -68,19 +68,25 @@ def sidebar() -> View:
         "Layer", list(layers), format_func=plain, key="spectrum_layer", required=True, persist_state="session"
     )
     _to_explore(choice, layers[name], energy, method)
-    same = (name, layers[name].shape)
+    title, beside = _beside(choice.baseline, layers[name])
+    if beside:
+        by_kind[title] = bench.spectrum(beside, energy)
+    kinds = {title: layer for title, own in by_kind.items() for layer in own if layer.name == name}
+    return View(name, method, layers, kinds, beside)
+
+
+def _beside(baseline: str, layer: Spectrum) -> tuple[str, str]:
+    """Title and id of the network that stands beside this one, of those with such a layer; NOBODY and "" for none."""
+    bench, same = state.workbench(), (layer.name, layer.shape)
     others = {
         card.title: card.id
         for card in bench.cards()
-        if card.id != choice.baseline and same in [(own.name, own.shape) for own in bench.profile(card.id).layers]
+        if card.id != baseline and same in [(own.name, own.shape) for own in bench.profile(card.id).layers]
     }
-    beside = NOBODY
-    if others:
-        beside = st.selectbox("Beside it", [NOBODY, *others], 1, key=f"beside_{choice.baseline}", help=HELP_BESIDE)
-    if beside in others:
-        by_kind[beside] = bench.spectrum(others[beside], energy)
-    kinds = {title: layer for title, own in by_kind.items() for layer in own if layer.name == name}
-    return View(name, method, layers, kinds, others.get(beside, ""))
+    if not others:
+        return NOBODY, ""
+    title = st.selectbox("Beside it", [NOBODY, *others], 1, key=f"beside_{baseline}", help=HELP_BESIDE)
+    return title, others.get(title, "")
 
 
 def _to_explore(choice: state.Choice, layer: Spectrum, energy: float, method: LowRankMethod) -> None:
