@@ -491,7 +491,7 @@ def _job(options: argparse.Namespace) -> int:
         kind = json.loads((options.folder / "request.json").read_text())["kind"]
         found = {**tuning.KINDS, **reproduce.KINDS, **assignment.KINDS, **search.KINDS}.get(kind)
         origin = "searched" if kind in search.KINDS else "explored" if found is None else "reproduced"
-        bench = Workbench(options.folder.parent.parent, origin)
+        bench = Workbench(options.folder.parent.parent, origin, turn="last")
         return devices.watched(bench.work if found is None else partial(found, bench))
 
     return jobs.run(options.folder, work)

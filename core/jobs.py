@@ -24,6 +24,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from core.files import PROJECT, WINDOWS, remove, replace, sha256, write_atomically
+from core.precedence import Precedence
 
 try:
     import fcntl
@@ -101,6 +102,7 @@ class Jobs:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.precedence = precedence(root)
         self._processes: dict[str, tuple[float, subprocess.Popen[bytes]]] = {}  # with the time of the submission
         self._over: dict[str, tuple[object, Status]] = {}  # what does not change any more is read once
 
@@ -321,26 +323,37 @@ def run(folder: Path, work: Callable[[], Work]) -> int:
         with suppress(OSError), open(folder / "progress.jsonl", "a", encoding="utf-8") as file:  # no reason to give up
             file.write(json.dumps({"time": time.time(), **event}) + "\n")
 
-    def should_stop() -> bool:
+    people = precedence(folder.parent)
+
+    def cancelled() -> bool:
         return (folder / "cancel").exists()
+
+    def should_stop() -> bool:
+        people.give_way()
+        return cancelled()
 
     with FileLock(folder / "lock", timeout=GRACE_SECONDS):
         try:
             own = {"number": os.getpid(), "began": psutil.Process().create_time()}
             write_atomically(folder / "process.json", json.dumps(own).encode())
-            with _turn(folder, submitted, should_stop):
+            with _turn(folder, submitted, cancelled):
                 report({"message": "Starting."})
                 result = work()(request, report, should_stop)
             write_atomically(folder / "result.json", json.dumps(result).encode())
             return 0
         except Exception as failure:
-            if should_stop():  # however the work ended itself then
+            if cancelled():  # however the work ended itself then
                 error = {"state": "cancelled", "message": "Cancelled. Nothing was kept."}
             else:
                 error = {"state": "failed", "message": str(failure) or type(failure).__name__}
                 print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
         write_atomically(folder / "error.json", json.dumps(error).encode())
         return 1
+
+
+def precedence(root: Path) -> Precedence:
+    """What people wait for comes before the jobs under `root`."""
+    return Precedence(root / ".waiting")
 
 
 def _stand_back() -> None:
@@ -359,11 +372,11 @@ def _stand_back() -> None:
 
 
 @contextmanager
-def _turn(folder: Path, submitted: float, should_stop: Callable[[], bool]) -> Iterator[None]:
+def _turn(folder: Path, submitted: float, cancelled: Callable[[], bool]) -> Iterator[None]:
     """Wait until no earlier job waits, then hold the lock of the one heavy job."""
     heavy = FileLock(folder.parent / "heavy.lock")
     while not heavy.is_locked:
-        if should_stop():
+        if cancelled():
             raise Cancelled
         if all(when >= submitted or other == folder for other, when in unfinished(folder.parent)):
             with suppress(Timeout):

@@ -49,9 +49,11 @@ class Ticket:
 
 
 class Turns:
-    """counts : computed, stopped and wished computations, and wasted ones, whose result nobody waited for."""
+    """counts : computed, stopped and wished computations, and wasted ones, whose result nobody waited for.
+    between : called while somebody waits, before the computation and between its chunks"""
 
-    def __init__(self) -> None:
+    def __init__(self, between: Callable[[], None] = lambda: None) -> None:
+        self.between = between
         self.counts: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._waiting: dict[str, Ticket] = {}  # by session, in the order of their turns
@@ -173,10 +175,13 @@ class Turns:
 
     def _unwanted(self, key: Hashable) -> bool:
         with self._changed:
-            if any(ticket.key == key for ticket in self._waiting.values()):
-                return False
+            asked = any(ticket.key == key for ticket in self._waiting.values())
             now = time.monotonic()
-            return bool(self._waiting) or not any(until > now and key in own for until, own in self._wishes.values())
+            wished = any(until > now and key in own for until, own in self._wishes.values())
+            waiting = bool(self._waiting)
+        if waiting:
+            self.between()
+        return not asked and (waiting or not wished)
 
     def _report(self, key: Hashable, first: Any) -> None:
         with self._changed:
@@ -203,6 +208,7 @@ class Turns:
     def _compute(self, key: Hashable, work: Work) -> None:
         value, error = None, None
         try:
+            self._unwanted(key)
             value = work(partial(self._unwanted, key), partial(self._report, key))
         except BaseException as raised:
             error = raised

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -354,8 +354,15 @@ class Kept:
 class Workbench:
     """One per process. `cache` may be shared with other processes, and deleted at any time."""
 
-    def __init__(self, cache: Path | None = None, origin: str = "explored", device: Device | None = None) -> None:
+    def __init__(
+        self,
+        cache: Path | None = None,
+        origin: str = "explored",
+        device: Device | None = None,
+        turn: Literal["first", "last"] | None = None,
+    ) -> None:
         """origin : what this process measures for, one of `front.ORIGINS`
+        turn : "first" where people wait for what is measured, "last" where that pauses for them
         device : that trains; if none is named, as `devices.chosen` finds it when something is trained
 
         Raises DeviceError where the device is not here.
@@ -379,7 +386,8 @@ class Workbench:
         self._listed: tuple[object, list[Point]] = (None, [])
         self._prefix = evaluation.Prefix()
         self._packing = ThreadPoolExecutor(1, "packing")
-        self.turns = Turns()
+        people = self.jobs.precedence
+        self.turns = Turns({"first": people.claim, "last": people.give_way}.get(turn or "", lambda: None))
 
     # Baselines
 

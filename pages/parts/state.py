@@ -56,7 +56,7 @@ def workbench() -> Workbench:
 
     from core.workbench import Workbench
 
-    bench = Workbench()
+    bench = Workbench(turn="first")
     bench.evaluate(FIRST_BASELINE, CompressionConfig()).evaluation.report()  # loads scikit-learn too
     sys.setswitchinterval(SWITCH_SECONDS)
     return bench
