@@ -1,9 +1,10 @@
 """The frame: page config, navigation, nothing else."""
 
-from pages.parts import frame, state, teacher
+from pages.parts import frame, state, teacher, tours
 
 page = frame.navigation()
 with state.errors_in_words():
     state.open_page(page.url_path)
     teacher.enter()
+    tours.bar()
     page.run()

@@ -139,6 +139,9 @@ def _file_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     pack = command("pack-data", _pack_data, "make the file of validation, calibration and test images that ships")
     pack.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
 
+    every = command("ship", _ship, "run the long experiments whose results come with the project; what was run counts")
+    every.add_argument("--out", type=Path, metavar="FILE", help="instead of where the app finds them")
+    _device_option(every)
     job = command("job", _job, "the process of a job (started by the app)")
     job.add_argument("folder", type=Path)
 
@@ -481,17 +484,28 @@ def _pack_data(options: argparse.Namespace) -> int:
     return 0
 
 
+def _ship(options: argparse.Namespace) -> int:
+    from core import shipping
+    from core.workbench import SHELF
+
+    out = options.out or SHELF
+    made = shipping.ship(_workbench(options.device), out, lambda event: say(event["message"]))
+    _print({"path": str(out), **made}, options.json)
+    return 0
+
+
 def _job(options: argparse.Namespace) -> int:
     from core import jobs
 
     def work() -> jobs.Work:
         from core import assignment, devices, reproduce, search, tuning
-        from core.workbench import Workbench
+        from core.workbench import SHELF, Workbench
 
         kind = json.loads((options.folder / "request.json").read_text())["kind"]
         found = {**tuning.KINDS, **reproduce.KINDS, **assignment.KINDS, **search.KINDS}.get(kind)
         origin = "searched" if kind in search.KINDS else "explored" if found is None else "reproduced"
-        bench = Workbench(options.folder.parent.parent, origin, turn="last")
+        shelf = SHELF if kind == "export" else None  # an experiment that is run here is run, not looked up
+        bench = Workbench(options.folder.parent.parent, origin, turn="last", shelf=shelf)
         return devices.watched(bench.work if found is None else partial(found, bench))
 
     return jobs.run(options.folder, work)

@@ -24,6 +24,9 @@ CHANNELS, LADDER, QUANTIZATION = "channel pruning", "quantization ladder", "quan
 WIDTHS, MIXED, COMBINATION, ORDERS = "sensitivity to bits", "mixed bits", "best combination", "order of the steps"
 """The kinds of jobs that run them."""
 
+VERSION = 1
+"""Raise it when what these experiments do changes in a way that no constant shows."""
+
 ITERATIVE = CompressionConfig(score="lamp")
 """How the iterative experiments choose their weights."""
 
@@ -85,6 +88,11 @@ def channels(
     for row, timed in zip(rows, latencies(bench, name, list((whole | half).values())), strict=True):
         row["latency"] = timed
     return rows
+
+
+def best_channels(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of the rows of `channels`, the most accurate one after training."""
+    return max((row for row in rows if row["after"] is not None), key=lambda row: float(row["after"]["accuracy"]))
 
 
 def pruning_half(

@@ -150,7 +150,22 @@ def flips(before: Evaluation, after: Evaluation) -> pd.DataFrame:
 
     `outcome` is "lost", "gained" or "still wrong"; sorted so that the largest changes of confidence come first.
     """
-    changed = torch.nonzero(before.predictions != after.predictions).flatten()
+    return _beside(before, after, torch.nonzero(before.predictions != after.predictions).flatten())
+
+
+def telling_image(before: Evaluation, after: Evaluation) -> dict[str, Any]:
+    """One image as `flips` describes it: the surest of those that were lost, else of those that changed, else the one
+    whose confidence changed most; its `outcome` is then "same"."""
+    changed = flips(before, after)
+    for table in (changed[changed["outcome"] == "lost"], changed):
+        if len(table):
+            return dict(table.iloc[0])
+    most = (after.confidences - before.confidences).abs().argmax().reshape(1)
+    return dict(_beside(before, after, most).iloc[0]) | {"outcome": "same"}
+
+
+def _beside(before: Evaluation, after: Evaluation, changed: Tensor) -> pd.DataFrame:
+    """The images of these numbers, before and after."""
     names = np.array(CLASSES)
     was, now = before.right[changed].numpy(), after.right[changed].numpy()
     table = pd.DataFrame(

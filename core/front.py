@@ -16,8 +16,9 @@ SEARCH = "budget search"
 
 MOST_MINUTES = 600
 
-ORIGINS = ("explored", "reproduced", "searched")
-"""How a network came to be measured: on a page or by a command, in an experiment of the course, or in a search."""
+ORIGINS = ("explored", "reproduced", "searched", "shipped")
+"""How a network came to be measured: on a page or by a command, in an experiment of the course, in a search, or before
+it came with the project."""
 
 
 @dataclass(frozen=True)

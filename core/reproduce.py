@@ -18,6 +18,9 @@ from core.workbench import SHIPPED, Result, Workbench
 LOW_RANK = "low-rank report"
 """The kind of the job that runs it."""
 
+VERSION = 1
+"""Raise it when what the experiment does changes in a way that no constant shows."""
+
 REPORT_BASELINE = "mlp-course"
 REMOVED = {"50 %": 0.5, "80 %": 0.8}
 """Scenario: share of the rank that is removed."""

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from core.database import Database
 from core.files import remove, replace, sha256, trim, write_atomically, written_aside
+from core.shelf import Shelf
 
 SCHEMA = 2
 """Part of every key. Raise it when the meaning of a stored result changes."""
@@ -65,10 +66,15 @@ class Store:
     """Results under `root`. Threads and processes may share one.
 
     limit : bytes of what may be evicted; kept_limit : of what is kept
+    below : what is found where nothing was made here; it is never changed, and what is deleted here is not seen there
+        any more as long as this process lives
     """
 
-    def __init__(self, root: Path, limit: int = DEFAULT_LIMIT, kept_limit: int = KEPT_LIMIT) -> None:
-        self.root, self.limit, self.kept_limit = root, limit, kept_limit
+    def __init__(
+        self, root: Path, limit: int = DEFAULT_LIMIT, kept_limit: int = KEPT_LIMIT, below: Shelf | None = None
+    ) -> None:
+        self.root, self.limit, self.kept_limit, self.below = root, limit, kept_limit, below
+        self._unseen: set[str] = set()
         self.problem: str | None = None
         self._database = Database(root / "results.sqlite", "entries", _SCHEMA, _is_whole)
 
@@ -78,7 +84,7 @@ class Store:
             old = time.time() - _TOUCH_SECONDS
             row = self._run("SELECT payload, sha256, weights, used < ? FROM entries WHERE key = ?", old, key)
             if not row:
-                return None
+                return self._from_below(key, with_weights)
             payload, digest, name, unused = row[0]
             try:
                 weights = self._read_weights(name) if name and with_weights else None
@@ -91,12 +97,24 @@ class Store:
                 return Found(payload, weights)
             if self._run("DELETE FROM entries WHERE key = ? AND sha256 IS ? RETURNING key", key, digest):
                 self._set_aside(f"{sha256(key.encode())}.payload", payload if isinstance(payload, bytes) else b"")
-        return None
+        return self._from_below(key, with_weights)
+
+    def _from_below(self, key: str, with_weights: bool = True) -> Found | None:
+        if self.below is None or key in self._unseen:
+            return None
+        found = self.below.get(key, with_weights)
+        return None if found is None else Found(found.payload, found.weights)
+
+    def is_below(self, key: str) -> bool:
+        """Whether the entry, if there is one, was not made here."""
+        return self._run("SELECT 1 FROM entries WHERE key = ?", key) == []
 
     def digest(self, key: str) -> str | None:
         """Tells the content of an entry from any other, without reading it; None where there is none."""
         rows = self._run("SELECT sha256 FROM entries WHERE key = ?", key)
-        return str(rows[0][0]) if rows else None
+        if rows or self.below is None or key in self._unseen:
+            return str(rows[0][0]) if rows else None
+        return self.below.digest(key)
 
     def put(self, key: str, kind: str, payload: bytes, weights: bytes | None = None, kept: bool = False) -> bool:
         """Store an entry, whole or not at all. A kept one is never evicted, nor is what takes its place, as long as
@@ -150,6 +168,7 @@ class Store:
 
     def delete(self, *keys: str) -> None:
         """Remove entries, and their weights where no other entry has the same."""
+        self._unseen.update(key for key in keys if self.below is not None and self.below.digest(key) is not None)
         gone = [self._run("DELETE FROM entries WHERE key = ? RETURNING weights", key) or [] for key in keys]
         self._unlink_unused([name for rows in gone for (name,) in rows])
 
@@ -182,19 +201,26 @@ class Store:
         trim(self.root / "damaged", DAMAGED_LIMIT)
 
     def keys(self, kind: str) -> list[str]:
-        """All entries of a kind, the last made first."""
+        """All entries of a kind, the last made first; those from below at last."""
         rows = self._run("SELECT key FROM entries WHERE kind = ? ORDER BY rowid DESC", kind)
-        return [key for (key,) in rows or []]
+        own = [key for (key,) in rows or []]
+        return own + [key for key in reversed(self._below(kind)) if key not in own]
+
+    def _below(self, kind: str) -> list[str]:
+        return [] if self.below is None else [key for key in self.below.names(kind) if key not in self._unseen]
 
     def all(self, kind: str) -> list[tuple[str, bytes]]:
-        """Key and payload of all entries of a kind that are whole, in the order in which they were made. For small
-        ones, which have no weights."""
+        """Key and payload of all entries of a kind that are whole, in the order in which they were made, those from
+        below first. For small ones, which have no weights."""
         rows = self._run("SELECT key, payload, sha256 FROM entries WHERE kind = ? ORDER BY rowid", kind)
-        return [(key, payload) for key, payload, digest in rows or [] if _seal(key, None, payload) == digest]
+        own = {key: payload for key, payload, digest in rows or [] if _seal(key, None, payload) == digest}
+        below = {key: self._from_below(key) for key in self._below(kind) if key not in own}
+        return [(key, found.payload) for key, found in below.items() if found is not None] + list(own.items())
 
     def stamp(self, kind: str) -> object:
         """Equal as long as the entries of a kind are the same; for those that nobody gets one by one."""
-        return self._run("SELECT COUNT(*), MAX(rowid), MAX(used) FROM entries WHERE kind = ?", kind)
+        rows = self._run("SELECT COUNT(*), MAX(rowid), MAX(used) FROM entries WHERE kind = ?", kind)
+        return rows, len(self._unseen)
 
     def keep(self, *keys: str) -> bool:
         """From now on these entries, where they are there, are never evicted; False where their budget has no room."""

@@ -180,17 +180,28 @@ def mirrors(model: Model) -> bool:
 
 
 def teach(
-    teacher: nn.Module, mirrored: bool, training: Split, validation: Split, device: torch.device | None = None
+    teacher: nn.Module,
+    mirrored: bool,
+    training: Split,
+    validation: Split,
+    device: torch.device | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Lessons:
     """What a teacher says of all images; `mirrored`: also of the mirror images of those to train with.
 
-    The teacher stays where it is, a copy of it goes to the device. Raises DeviceError.
+    The teacher stays where it is, a copy of it goes to the device. Raises Stopped, DeviceError.
     """
     device = device or devices.chosen()
 
+    def normalized(images: Tensor) -> Iterator[Tensor]:
+        for x in images.split(250):
+            if should_stop():
+                raise Stopped("The training was stopped before its first epoch.")
+            yield normalize(x.to(device))
+
     @torch.inference_mode()
     def logits(images: Tensor, flip: bool = False) -> Tensor:
-        inputs = (normalize(x.to(device)) for x in images.split(250))
+        inputs = normalized(images)
         return torch.cat([there(models.channels_last(x.flip(3) if flip else x)).float() for x in inputs]).cpu()
 
     with devices.in_words(device):

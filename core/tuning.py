@@ -17,6 +17,9 @@ Stop = Callable[[], bool]
 ALLOCATION, ONE_SHOT, ITERATIVE, SCAN = "rank allocation", "one-shot search", "iterative search", "sensitivity scan"
 """The kinds of jobs that do it."""
 
+VERSION = 1
+"""Raise it when what these experiments do changes in a way that no constant shows."""
+
 SHRINK = 0.75
 """Each step of the rank allocation takes a layer to this share of its rank."""
 

@@ -65,6 +65,7 @@ from core.front import SEARCH, Goal, Point, check_minutes
 from core.inference import predicted
 from core.models import Baseline
 from core.recent import Recent
+from core.shelf import Shelf
 from core.store import KEPT_LIMIT, Store, key_of
 from core.stored import FormatError, StoredLayer, StoredNetwork
 from core.turns import Ticket, Turns, Work
@@ -72,6 +73,8 @@ from core.words import one_line
 
 SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
 PRETRAINED = Path(__file__).parent / "pretrained"
+SHELF = PRETRAINED / "results.zip"
+"""Results of long experiments, which come with the project."""
 
 PACKED = "packed"
 """The one tensor of a network of which only its file is here."""
@@ -360,9 +363,11 @@ class Workbench:
         origin: str = "explored",
         device: Device | None = None,
         turn: Literal["first", "last"] | None = None,
+        shelf: Path | None = None,
     ) -> None:
         """origin : what this process measures for, one of `front.ORIGINS`
         turn : "first" where people wait for what is measured, "last" where that pauses for them
+        shelf : results that came from elsewhere, `SHELF`; they lie below the cache
         device : that trains; if none is named, as `devices.chosen` finds it when something is trained
 
         Raises DeviceError where the device is not here.
@@ -370,7 +375,8 @@ class Workbench:
         self.origin = origin
         self.device = None if device is None else devices.chosen(device)
         self.cache = Path(cache) if cache is not None else cache_folder()
-        self.store = Store(self.cache, kept_limit=kept_limit())
+        below = None if shelf is None else Shelf(shelf)
+        self.store = Store(self.cache, kept_limit=kept_limit(), below=below)
         self.store.sweep()
         self.jobs = jobs.Jobs(self.cache / "jobs")
         self._lock = threading.Lock()  # of the dictionaries below; held briefly, and nothing is computed under it
@@ -598,6 +604,10 @@ class Workbench:
         about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "trained": trained}
         return key_of("evaluation", split=split, methods=reliance.networks(), **about)
 
+    def point_key(self, name: str, config: CompressionConfig) -> str:
+        """Under which the store has the `Point` of a configuration. Raises UnknownBaseline."""
+        return f"point/{self._key(self.profile(name), config, 'validation')}"
+
     def _remembered(self, key: str, baseline: Baseline, config: CompressionConfig, split: SplitName) -> Result | None:
         with self._lock:
             if key in self._results:
@@ -758,6 +768,11 @@ class Workbench:
         found = self.store.get(self._recovery_key(self.baseline(name), config), with_weights=False)
         return {} if found is None else json.loads(found.payload)
 
+    def came_with_the_project(self, name: str, config: CompressionConfig) -> bool:
+        """Whether a recovery is there that was not done here."""
+        key = self._recovery_key(self.baseline(name), config)
+        return self.store.digest(key) is not None and self.store.is_below(key)
+
     def recover(
         self,
         name: str,
@@ -787,7 +802,7 @@ class Workbench:
         images = data.load("train", self.cache / "data", lambda text: progress({"message": text}))
         trained = training.recover(
             network, config.recovery, baseline.model, images, data.load("validation"),
-            self._lessons(baseline) if config.recovery.distillation else None, progress, should_stop,
+            self._lessons(baseline, should_stop) if config.recovery.distillation else None, progress, should_stop,
             self.training_device(), meanwhile, before,
         )  # fmt: skip
         state = {key: tensor.contiguous() for key, tensor in trained.module.state_dict().items()}
@@ -824,20 +839,20 @@ class Workbench:
         for key, payload in self.store.all("point"):
             try:
                 point = Point.from_json(payload.decode())
-                outdated = key != f"point/{self._key(self.profile(point.baseline), point.config, 'validation')}"
+                outdated = key != self.point_key(point.baseline, point.config)
             except (ValueError, KeyError, TypeError):  # of another version; UnknownBaseline
                 outdated = True
             if outdated:
                 found += [key, key.removeprefix("point/")]
         return found
 
-    def _lessons(self, baseline: Baseline) -> training.Lessons:
+    def _lessons(self, baseline: Baseline, should_stop: Callable[[], bool]) -> training.Lessons:
         """Of the last baseline in memory: seconds once, and a third off every epoch."""
         if self._taught[0] != baseline.sha256:
             teacher = compression.compress(baseline, CompressionConfig(), self.statistics(baseline))
             images, validation = data.load("train", self.cache / "data"), data.load("validation")
             mirrored = training.mirrors(baseline.model)
-            found = training.teach(teacher, mirrored, images, validation, self.training_device())
+            found = training.teach(teacher, mirrored, images, validation, self.training_device(), should_stop)
             self._taught = baseline.sha256, found
         assert self._taught[1] is not None
         return self._taught[1]
@@ -850,13 +865,20 @@ class Workbench:
         """Of the packed file; nothing is evaluated."""
         return footprint.footprint(self.network(name, config)).total
 
-    def adopt(self, name: str, config: CompressionConfig, content: bytes, history: list[dict[str, Any]] | None) -> None:
+    def adopt(
+        self,
+        name: str,
+        config: CompressionConfig,
+        content: bytes,
+        history: list[dict[str, Any]] | None,
+        best_epoch: int | None = None,
+    ) -> None:
         """Keep the packed file of a network that another machine trained. Raises FormatError where it is another's."""
         baseline, found = self.baseline(name), packed.unpack(content)
         if (found.baseline_sha256, found.config) != (baseline.sha256, config):
             raise FormatError("The file holds another network than its trial says.")
         weights = save({PACKED: torch.frombuffer(bytearray(content), dtype=torch.uint8)})
-        self._keep_recovered(name, config, {"history": history}, weights)
+        self._keep_recovered(name, config, {"history": history, "best_epoch": best_epoch}, weights)
 
     def recovered(self) -> list[tuple[str, CompressionConfig]]:
         """Baseline and configuration of every network that was trained after compression, the last made first; not of
@@ -986,6 +1008,11 @@ class Workbench:
     def flips(self, result: Result, against: Result | None = None) -> pd.DataFrame:
         """Every image whose prediction the configuration changed; against the baseline or another configuration."""
         return evaluation.flips(against.evaluation if against else result.baseline, result.evaluation)
+
+    @staticmethod
+    def telling_image(result: Result) -> dict[str, Any]:
+        """One image of the validation split, before and after: see `evaluation.telling_image`."""
+        return evaluation.telling_image(result.baseline, result.evaluation)
 
     def weights(self, name: str, config: CompressionConfig, layer: str) -> list[StoredWeight]:
         """What a layer stores, one weight or two factors, beside what it was before pruning, rounding and training."""

@@ -2,13 +2,12 @@
 
 import streamlit as st
 
-from pages.parts import charts, controls, curves, figures, lesson, live, pinned, recovery, state
+from pages.parts import charts, controls, curves, drawing, figures, lesson, live, pinned, recovery, state, welcome
 
 choice = state.current()
 with st.sidebar:
     controls.step_controls()
     controls.baseline_picker()
-    below = controls.network_controls()
     by_layer = lesson.folded("layers", ":material/layers:", "w_by_layer")
     finer = lesson.folded("finer", ":material/settings:", "w_finer")
     if finer is not None and finer.open:  # what is folded away is not built
@@ -20,12 +19,21 @@ with st.sidebar:
             recovery.controls()
     lesson.controls()
 
-st.title("Explore")
+welcome.introduction(choice)
+headline = st.container()
+below = controls.network_controls()
 if by_layer is not None and by_layer.open and lesson.waits(live.available(choice)):  # layers are set before a guess
     curves.beside_sliders(live.measured(choice), {}, by_layer)
-result = live.measured_headline(choice)
+with headline:
+    result = live.measured_headline(choice)
 bench = state.workbench()
 changes = bench.class_changes(result)
+
+left, right = st.columns([3, 1], gap="large")
+with left:
+    drawing.network(result)
+with right:
+    figures.one_image(result)
 st.markdown(figures.verdict_sentence(result, changes))
 recovery.panel(result)
 
@@ -35,7 +43,7 @@ changes, flips = bench.class_changes(result, against) if against else changes, b
 
 left, right = st.columns(2, gap="large")
 with left:
-    st.subheader("Which classes pay")
+    st.subheader("Images lost and gained per class")
     if len(flips):
         worst = changes.loc[(changes["lost"] - changes["gained"]).idxmax()]
         about = f"Images lost and gained per class; the largest net loss is {worst['class']}"
@@ -43,14 +51,10 @@ with left:
     else:
         st.info("No prediction changed: nothing lost, nothing gained.", icon=":material/balance:")
 with right:
-    st.subheader("Where the bytes are")
-    entries = figures.ledger_frame(result)
-    charts.ledger(entries, f"Bytes of the file by layer and kind, {figures.kilobytes(result.bytes)} in all")
+    st.subheader("Layer by layer")
+    figures.layer_table(result)
 
-st.subheader("Layer by layer")
-figures.layer_table(result)
-
-st.subheader("The images that flipped")
+st.subheader("Changed predictions")
 figures.flip_browser(flips)
 
 figures.show_code(

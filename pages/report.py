@@ -9,17 +9,18 @@ from pages.parts import figures, jobs, live, low_rank_report, state
 baseline = state.Choice("mlp-course", CompressionConfig())
 state.current()
 with st.sidebar:
-    low_rank_report.controls()
+    request = low_rank_report.controls()
 
 st.title("Course report")
 live.headline(live.measured(baseline))
 st.markdown(low_rank_report.INTRODUCTION)
-jobs.panel(LOW_RANK, finished=False)
 
 report = jobs.answered(kind=LOW_RANK)
 if report is None:
-    st.info("It was not run here yet. The button in the sidebar trains 21 networks in about four minutes.")
+    report = jobs.asked(request, "Run the report", ":material/play_arrow:")
 else:
+    jobs.panel(LOW_RANK, finished=False)
+if report is not None:
     st.markdown(low_rank_report.verdict(report))
     low_rank_report.accuracy(report)
     low_rank_report.table(report)

@@ -551,12 +551,13 @@ def test_files_beyond_a_budget_never_get_into_the_store(a_class: Path, monkeypat
 # Nobody goes around the door.
 
 READS = [
-    "another_device", "ask", "baseline", "bytes_of", "cards", "class_changes", "compare", "composed",
+    "another_device", "ask", "baseline", "bytes_of", "came_with_the_project", "cards", "class_changes", "compare",
+    "composed",
     "confident_mistakes", "config_for_energy", "confusion", "decompositions", "evaluate", "export_folder",
     "export_request", "exported", "file_of", "flips", "history", "images", "is_own", "keep", "kept", "kept_epoch",
-    "known", "latency", "left_out", "module", "most_confused", "network", "outline", "point", "point_of", "points",
-    "profile", "rebuilt", "recovered", "recovery_request", "refusal", "search_request", "sizes", "spectrum",
-    "statistics", "title", "training_device", "training_request", "uncompressed", "weights", "wish",
+    "known", "latency", "left_out", "module", "most_confused", "network", "outline", "point", "point_key", "point_of",
+    "points", "profile", "rebuilt", "recovered", "recovery_request", "refusal", "search_request", "sizes", "spectrum",
+    "statistics", "telling_image", "title", "training_device", "training_request", "uncompressed", "weights", "wish",
 ]  # fmt: skip
 """Methods of the workbench that change nothing that others see or wait for, or what a visitor may: to pin keeps."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import reproduce
+from core import assignment, reproduce
 from core.config import CompressionConfig
 from core.words import plain
 from pages.parts import figures, live, state
@@ -17,8 +17,8 @@ BATCHES = tuple(map(str, reproduce.BATCHES))
 
 def table(baseline: str, rows: list[dict[str, Any]]) -> None:
     """Counts, measured times and accuracies; a sentence with the best of them."""
-    whole, zeros, *halves = rows
-    best = max(halves, key=lambda row: row["after"]["accuracy"])
+    whole, zeros = rows[:2]
+    best = assignment.best_channels(rows)
     times = {batch: _median(whole, batch) / _median(best, batch) for batch in BATCHES}
     idle = {batch: _median(whole, batch) / _median(zeros, batch) for batch in BATCHES}
     st.markdown(

@@ -38,7 +38,8 @@ def legible(chart: Chart) -> Chart:
     )
 
 
-def _description(chart: Chart) -> dict[str, Any]:
+def described(chart: Chart) -> dict[str, Any]:
+    """The description of a chart without its data, for `draw_again`."""
     return _without_data(legible(chart).to_dict())
 
 
@@ -85,7 +86,7 @@ def _class_changes(classes: tuple[str, ...], reach: int) -> dict[str, Any]:
     left = shown.transform_filter("datum.count < 0").mark_text(align="right", dx=-4, fontSize=FONT - 2, color=LOST)
     right = shown.transform_filter("datum.count > 0").mark_text(align="left", dx=4, fontSize=FONT - 2, color=GAINED)
     sides = (side.encode(x=x, text="label:Q") for side in (left, right))
-    return _description(alt.layer(bars, *sides).properties(height=alt.Step(26)))
+    return described(alt.layer(bars, *sides).properties(height=alt.Step(26)))
 
 
 def ledger(entries: pd.DataFrame, about: str) -> None:
@@ -96,7 +97,7 @@ def ledger(entries: pd.DataFrame, about: str) -> None:
 
 @st.cache_data(show_spinner=False)
 def _ledger(order: tuple[str, ...], kinds: tuple[str, ...]) -> dict[str, Any]:
-    return _description(
+    return described(
         alt.Chart()
         .mark_bar(cornerRadius=2)
         .encode(
@@ -132,7 +133,7 @@ def sizes(rows: pd.DataFrame, about: str) -> None:
 
 
 POINTS = "format(100 * datum.value, '+.1f') + ' pp'"
-LOOK_HEIGHT = 84
+LOOK_HEIGHT, LOOK_TOP = 104, 38
 
 
 @st.cache_data(show_spinner=False)
@@ -147,29 +148,35 @@ def look_ahead(low: float, high: float) -> dict[str, Any]:
         alt.Tooltip("KB:Q", format=",.1f", title="KB in the file"),
     ]
     base = alt.Chart().encode(x=x, tooltip=tooltip)
-    accuracy = alt.Y("accuracy:Q", axis=None, scale=alt.Scale(zero=False, nice=False, range=[LOOK_HEIGHT - 6, 24]))
+    accuracy = alt.Y(
+        "accuracy:Q", axis=None, scale=alt.Scale(zero=False, nice=False, range=[LOOK_HEIGHT - 6, LOOK_TOP])
+    )
     place = alt.selection_point(name="place", fields=["x"], on="click", nearest=False, toggle=False, empty=False)
     size = base.mark_line(color=BASELINE, strokeWidth=1.5, strokeDash=[4, 3]).encode(
-        y=alt.Y("KB:Q", axis=None, scale=alt.Scale(zero=True, nice=False, range=[LOOK_HEIGHT - 6, 24]))
+        y=alt.Y("KB:Q", axis=None, scale=alt.Scale(zero=True, nice=False, range=[LOOK_HEIGHT - 6, LOOK_TOP]))
     )
     line = base.transform_filter("!datum.apart").mark_line(color=CURRENT, strokeWidth=2).encode(y=accuracy)
     points = base.mark_point(filled=True, color=CURRENT, size=55, opacity=1, cursor="pointer").encode(y=accuracy)
     here = base.transform_filter("datum.here")
     mark = here.mark_point(shape="diamond", filled=True, color=PINNED, size=150, opacity=1).encode(y=accuracy)
     curve = alt.layer(line, points.add_params(place).transform_filter("!datum.here"), mark)
-    spans = (_span("accuracy", ".1%", "", "left", CURRENT), _span("KB", ",.1f", " KB", "right", NEUTRAL))
+    spans = (
+        _span("accuracy", "● accuracy ", "100 * ", ".1f", " %", 0, CURRENT),
+        _span("KB", "┄ file ", "", ",.1f", " KB", 14, NEUTRAL),
+    )
     chart = alt.layer(size, curve, *spans).resolve_scale(y="independent").properties(height=LOOK_HEIGHT, padding=0)
     return _without_data(chart.to_dict(validate=False))
 
 
-def _span(field: str, form: str, unit: str, align: str, colour: str) -> alt.Chart:
+def _span(field: str, name: str, times: str, form: str, unit: str, top: int, colour: str) -> alt.Chart:
     """The least and the most of a field, in words above the curve: inside it they would lie under the points."""
     least, most, span = (f"{name}_{field}" for name in ("least", "most", "span"))  # equal names would be merged
     ends = alt.Chart().transform_aggregate(**{least: f"min({field})", most: f"max({field})"})
-    text = f"format(datum.{least}, '{form}') + ' to ' + format(datum.{most}, '{form}') + '{unit}'"
+    ends_in_words = [f"format({times}datum.{end}, '{form}')" for end in (least, most)]
+    text = f"'{name}' + {ends_in_words[0]} + ' to ' + {ends_in_words[1]} + '{unit}'"
     words = ends.transform_calculate(**{span: text})
-    mark = words.mark_text(align=align, baseline="top", color=colour, fontSize=FONT - 3)
-    return mark.encode(text=f"{span}:N", x=alt.value(0 if align == "left" else "width"), y=alt.value(0))
+    mark = words.mark_text(align="left", baseline="top", color=colour, fontSize=FONT - 3)
+    return mark.encode(text=f"{span}:N", x=alt.value(0), y=alt.value(top))
 
 
 SPECTRA = {"its weight (plain)": CURRENT, "its output (data-aware)": GAINED, "random matrix": BASELINE}
@@ -622,4 +629,4 @@ def _front(floor: float, top: float, goal: Goal, baseline: float) -> dict[str, A
     else:
         lines.append(edge.encode(x=alt.XDatum((goal.size or 0) / 1024)))
     chart = alt.layer(*lines, steps, spans, here, mark, points.add_params(place), name)  # what is clicked lies on top
-    return _description(chart.properties(height=430))
+    return described(chart.properties(height=430))

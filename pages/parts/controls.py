@@ -133,15 +133,16 @@ def baseline_picker() -> None:
 
 
 def network_controls() -> dict[str, DeltaGenerator]:
-    """Rank, sparsity, bits and channels for the whole network; returns the place below each, for its curve."""
+    """Rank, sparsity, bits and channels for the whole network, side by side where there is room; returns the place
+    below each slider, for its curve."""
+    cells = (("rank", "method"), ("sparsity",), ("bits", "activations"), ("channels",))
+    listed = [own for cell in cells if (own := [name for name in cell if not lesson.hides(name)])]
     slots = {}
-    for name, draw in (
-        ("rank", _rank), ("method", _method), ("sparsity", _sparsity), ("bits", _bits), ("activations", _activations),
-        ("channels", _channels),
-    ):  # fmt: skip
-        if not lesson.hides(name):
-            draw(state.current().config)
-            slots[name] = st.container()
+    for names, place in zip(listed, st.columns(max(1, len(listed)), gap="medium"), strict=False):
+        with place:
+            for name in names:
+                NETWORK_CONTROLS[name](state.current().config)
+                slots[name] = st.container()
     return slots
 
 
@@ -181,6 +182,16 @@ def _activations(config: CompressionConfig) -> None:
 def _channels(config: CompressionConfig) -> None:
     share = ALL if config.channel_share is None else round(config.channel_share * 100)
     _slider("Channels kept", "w_channels", share, 1, ALL, HELP_CHANNELS, lambda v: {"channel_share": kept_share(v)})
+
+
+NETWORK_CONTROLS: dict[str, Callable[[CompressionConfig], None]] = {
+    "rank": _rank,
+    "method": _method,
+    "sparsity": _sparsity,
+    "bits": _bits,
+    "activations": _activations,
+    "channels": _channels,
+}
 
 
 def finer_controls() -> None:

@@ -195,11 +195,28 @@ def waiting(previous: Result | None, outline: Outline) -> list[Figure]:
 
 def gallery(table: pd.DataFrame, split: str, captions: list[str]) -> None:
     """Pictures of a split by the column `index`, with a caption each; as many in a row as the screen is wide."""
-    dark = st.context.theme.type == "dark"
     pictures = state.workbench().images(split, table["index"].tolist())  # type: ignore[arg-type]
-    large = [np.kron(picture, np.ones((4, 4), dtype=np.uint8)) for picture in pictures]
-    shown = [picture if dark else 255 - picture for picture in large]
+    shown = [_shown(picture, 4) for picture in pictures]
     st.image(shown, captions, width=PICTURE_WIDTH, alt=[f"{split} image of a {true}" for true in table["true"]])
+
+
+def one_image(result: Result) -> None:
+    """One picture and what it is taken for, before and now: the surest of those that were lost, if there are any."""
+    row = state.workbench().telling_image(result)
+    st.markdown("**One image, before and now**")
+    picture = _shown(state.workbench().images("validation", [int(row["index"])])[0], 6)
+    st.image(picture, width=168, alt=f"validation image of a {row['true']}")
+    for when, name, sure in (
+        ("Before", row["before"], row["before_confidence"]), ("Now", row["after"], row["after_confidence"])
+    ):  # fmt: skip
+        mark = ":material/check:" if name == row["true"] else ":material/close:"
+        st.markdown(f"{when}: **{plain(name)}**, {sure:.0%} {mark}")
+
+
+def _shown(picture: np.ndarray[Any, np.dtype[np.uint8]], times: int) -> Any:
+    """A picture enlarged, dark on light or light on dark as the page is."""
+    large = np.kron(picture, np.ones((times, times), dtype=np.uint8))
+    return large if st.context.theme.type == "dark" else 255 - large
 
 
 def layer_table(result: Result) -> None:

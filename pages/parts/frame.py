@@ -8,23 +8,32 @@ if TYPE_CHECKING:
     from streamlit.navigation.page import Page
 
 
+STYLE = """<style>
+.stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 3rem; }
+.stMainBlockContainer h1 { padding: 0.2rem 0 0.1rem 0; font-size: 1.9rem; }
+[class*="st-key-curve_"] [data-testid="stElementToolbar"] { display: none; }
+</style>"""
+"""No empty band above titles; no toolbar over a slider."""
+
+
 def navigation() -> "Page":
     """The page that the link asks for; calling it also switches Streamlit's own discovery of `pages/` off.
 
     Always after the page config: without it the browser would fetch the page's icon from the net.
     """
     st.set_page_config(page_title="Compression explorer", page_icon="pages/parts/icon.png", layout="wide")
+    st.html(STYLE)
     return st.navigation(
         [
             st.Page("pages/baseline.py", title="Baseline", icon=":material/school:"),
-            st.Page("pages/spectrum.py", title="Spectrum", icon=":material/show_chart:"),
             st.Page("pages/explore.py", title="Explore", icon=":material/tune:", default=True),
+            st.Page("pages/spectrum.py", title="Spectrum", icon=":material/show_chart:"),
             st.Page("pages/pruning.py", title="Pruning", icon=":material/content_cut:"),
             st.Page("pages/quantization.py", title="Quantization", icon=":material/grid_4x4:"),
             st.Page("pages/combination.py", title="Combination", icon=":material/join_inner:"),
-            st.Page("pages/report.py", title="Course report", icon=":material/menu_book:"),
             st.Page("pages/compare.py", title="Compare", icon=":material/scatter_plot:"),
             st.Page("pages/export.py", title="Export", icon=":material/download:"),
+            st.Page("pages/report.py", title="Reproduction", icon=":material/menu_book:"),
         ],
         position="top",
     )

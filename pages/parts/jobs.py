@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
+from core import duration, shipping
 from core.config import CompressionConfig, TrainingConfig
 from core.reproduce import LOW_RANK
 from core.words import plain
@@ -39,15 +41,31 @@ def answered(kind: str, **about: Any) -> dict[str, Any] | None:
 
 
 def asked(request: dict[str, Any], label: str, icon: str) -> dict[str, Any] | None:
-    """The answer to a request, where there is one; else the button that asks for it, or how far it is."""
-    answer = answered(**request)
-    if answer is None:
-        jobs = state.workbench().jobs
-        if not any(job.active and job.request == request for job in jobs.all(request["kind"])):
+    """The answer to a request: of a run here, else what came with the project, marked as such. Where there is none of
+    one's own also the button that asks for it, or how far it is."""
+    own = answered(**request)
+    if own is not None:
+        return own
+    came = shipping.answer(state.workbench(), request)
+    if not any(job.active and job.request == request for job in state.workbench().jobs.all(request["kind"])):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if came is not None:
+                st.caption(_origin(came), width="content")
+                label, icon = "Run it here", ":material/replay:"
             st.button(label, icon=icon, on_click=classroom.run, args=(request,), key=f"ask_{request['kind']}")
-            classroom.before_start(request)
-        panel(request["kind"], finished=False)
-    return answer
+        classroom.before_start(request)
+    panel(request["kind"], finished=False)
+    return None if came is None else came.result
+
+
+def _origin(came: shipping.Answer) -> str:
+    """When, where and with what it was measured."""
+    day = date.fromisoformat(came.made["date"])
+    libraries = ", ".join(f"{name} {number}" for name, number in came.made["versions"].items())
+    return (
+        f":material/inventory: Measured on {day.day} {day:%B %Y} on {came.made['machine']}, {libraries}, in "
+        f"{duration.in_words(came.made['seconds'])}; it comes with the project."
+    )
 
 
 def all_at_once(baseline: str, about: dict[str, dict[str, Any]], caption: str) -> dict[str, dict[str, Any]]:

@@ -18,14 +18,15 @@ with all hidden layers. Accuracies are those of the 10,000 test images: a verdic
 HELP_SEEDS = "How many trainings of each scenario: with one, luck and effect cannot be told apart."
 
 
-def controls() -> None:
-    """Seeds and the one button."""
+def controls() -> dict[str, Any]:
+    """Seeds and the one button; what it asks for."""
     seeds = st.slider("Seeds", 1, 5, 3, key="report_seeds", help=HELP_SEEDS)
     request = {"kind": LOW_RANK, "seeds": int(min(max(seeds, 1), 5)), "epochs": 3}
     if st.button("Run the report", type="primary", icon=":material/play_arrow:", width="stretch"):
         classroom.run(request)
         st.rerun()
     classroom.before_start(request)
+    return request
 
 
 def _mean(row: dict[str, Any], key: str = "") -> float:

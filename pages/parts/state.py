@@ -54,9 +54,9 @@ def workbench() -> Workbench:
     """The one workbench of this process."""
     import altair  # noqa: F401
 
-    from core.workbench import Workbench
+    from core.workbench import SHELF, Workbench
 
-    bench = Workbench(turn="first")
+    bench = Workbench(turn="first", shelf=SHELF)
     bench.evaluate(FIRST_BASELINE, CompressionConfig()).evaluation.report()  # loads scikit-learn too
     sys.setswitchinterval(SWITCH_SECONDS)
     return bench

@@ -1,0 +1,219 @@
+"""Start here: for each kind of visitor five steps, each with a place to go to and what to look at there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import streamlit as st
+
+from core.assignment import alike
+from core.config import CompressionConfig
+from pages.parts import state
+from pages.parts.state import START, Choice
+
+CNN = CompressionConfig()
+FACTORED = CompressionConfig(rank_share=0.2, low_rank_method="whitened")
+
+
+class Step(NamedTuple):
+    """page : its script; choice : what is chosen there, or None to leave it; lesson : what the link says for a class"""
+
+    title: str
+    text: str
+    page: str
+    choice: Choice | None = None
+    lesson: dict[str, str] | None = None
+
+
+class Tour(NamedTuple):
+    title: str
+    icon: str
+    about: str
+    steps: tuple[Step, ...]
+
+
+TOURS = {
+    "student": Tour(
+        "Student: the assignment",
+        "school",
+        "Prune and quantize a CNN, and hand in figures that are true.",
+        (
+            Step(
+                "The network",
+                "How good is it before compression? Read the test accuracy, then find the two classes that the "
+                "confusion matrix mixes up most. They will pay first.",
+                "baseline",
+                Choice("cnn", CNN),
+            ),
+            Step(
+                "One shot",
+                "Half of all weights are zero here, and nothing was trained since. Move **Sparsity** until a whole "
+                "point of accuracy is gone. Guess the place before you move.",
+                "explore",
+                Choice("cnn", replace(CNN, sparsity=0.5)),
+            ),
+            Step(
+                "One shot against iterative",
+                "Compare the two largest sparsities within 1 pp, then the zeros in each layer. How many weights are "
+                "left where the network trains between the cuts?",
+                "pruning",
+                Choice("cnn", CNN),
+            ),
+            Step(
+                "8, 6, 4, 3, 2 bits",
+                "Read the table from left to right: size by formula, size of the file, accuracy before and after "
+                "training. Which row would you hand in?",
+                "quantization",
+                Choice("cnn", alike(4)),
+            ),
+            Step(
+                "The best combination",
+                "Pruning and few bits multiply. Take the best one to **Export**: there the file is written and run "
+                "over the test images, and the report to hand in is made.",
+                "combination",
+                Choice("cnn", CNN),
+            ),
+        ),
+    ),
+    "teacher": Tour(
+        "Teacher: a lesson",
+        "co_present",
+        "An effect in one move, a question before the answer, a link for the class.",
+        (
+            Step(
+                "An effect in one move",
+                "Seven of ten weights are gone, the rest has 6 bits: hardly anything is lost. Now move **Bits** from "
+                "6 to 2, and look at the images that changed.",
+                "explore",
+                Choice("cnn", START),
+            ),
+            Step(
+                "Predict, then see",
+                "The figures now wait for a guess. Copy the link from the address bar: a class that opens it has to "
+                "guess, too. *Teacher mode* in the sidebar changes what it sees.",
+                "explore",
+                Choice("cnn", replace(CNN, sparsity=0.9)),
+                {"reveal": "0"},
+            ),
+            Step(
+                "The break-even line",
+                '"Keep 95 % of the variance" often saves nothing: the rank lies above m·n / (m + n). Move the '
+                "threshold until the rank falls below the line.",
+                "spectrum",
+                Choice("mlp-course", CNN),
+                {},
+            ),
+            Step(
+                "The same rank, twice",
+                "A fifth of the rank, factored for what the layer puts out. Switch **Low-rank objective** to the "
+                "weight error: same bytes, another network.",
+                "explore",
+                Choice("mlp-course", FACTORED),
+                {},
+            ),
+            Step(
+                "Where it pays",
+                "Which layer breaks first? Ask for a guess, then show the scan: the layer with nearly all the bytes "
+                "is the one that hardly minds.",
+                "pruning",
+                Choice("cnn", CNN),
+                {},
+            ),
+        ),
+    ),
+    "engineer": Tour(
+        "Engineer: a budget",
+        "memory",
+        "The smallest file that loses at most a point, verified, and yours.",
+        (
+            Step(
+                "Where the bytes are",
+                "Look at the drawing: one layer holds nearly everything. What you do to the others hardly changes "
+                "the file, and may cost all the accuracy.",
+                "explore",
+                Choice("cnn", START),
+            ),
+            Step(
+                "What is possible",
+                "Each point is a measured network; the line joins those that no other beats. Click the smallest one "
+                "within a point. **Find the smallest file** goes on from there.",
+                "compare",
+                Choice("cnn", CNN),
+            ),
+            Step(
+                "Zeros are not speed",
+                "Half of the weights zero: not one microsecond less. Half of the channels: measured side by side, at "
+                "the end of this page.",
+                "pruning",
+                Choice("cnn", CNN),
+            ),
+            Step(
+                "The file",
+                "Writing takes half a minute: the file is read back in a process of its own, run over the 10,000 test "
+                "images and compared, image by image.",
+                "export",
+                Choice("cnn", START),
+            ),
+            Step(
+                "Your own network",
+                "Load a file in the sidebar, or turn a PyTorch state dict into one: "
+                "`python -m core import FILE.pt --out FILE.safetensors`. Everything works on it.",
+                "baseline",
+            ),
+        ),
+    ),
+}
+
+
+def start_here() -> None:
+    """One button with the three tours behind it."""
+    with st.popover("Start here", icon=":material/explore:", type="primary"):
+        for name, tour in TOURS.items():
+            st.button(
+                tour.title, key=f"tour_{name}", icon=f":material/{tour.icon}:", help=tour.about, width="stretch",
+                on_click=_go, args=(name, 0),
+            )  # fmt: skip
+            st.caption(tour.about)
+
+
+def bar() -> None:
+    """The step of the tour that is under way, above every page; nothing where there is none. Goes where a step is."""
+    where: tuple[str, int] | None = st.session_state.get("tour")
+    if where is None:
+        return
+    tour, number = TOURS[where[0]], where[1]
+    step = tour.steps[number]
+    if st.session_state.pop("tour_moved", False):
+        st.switch_page(f"pages/{step.page}.py")
+    with st.container(border=True, key="tour"):
+        st.markdown(
+            f":material/{tour.icon}: **{tour.title}, {number + 1} of {len(tour.steps)} · {step.title}**  \n{step.text}"
+        )
+        row = st.container(horizontal=True, gap="small")
+        row.button(
+            "Back", icon=":material/arrow_back:", key="tour_back", on_click=_go, args=(where[0], number - 1),
+            disabled=number == 0,
+        )  # fmt: skip
+        last = number == len(tour.steps) - 1
+        row.button(
+            "Done" if last else "Next", icon=":material/done:" if last else ":material/arrow_forward:",
+            key="tour_next", type="primary", on_click=_end if last else _go,
+            args=() if last else (where[0], number + 1),
+        )  # fmt: skip
+        if not last:
+            row.button("End the tour", key="tour_end", type="tertiary", on_click=_end)
+
+
+def _go(name: str, number: int) -> None:
+    """To a step: its page, and what it is about."""
+    step = TOURS[name].steps[number]
+    if step.choice is not None:
+        state.choose(*step.choice)
+    if step.lesson is not None:
+        state.teach(step.lesson)
+    st.session_state["tour"], st.session_state["tour_moved"] = (name, number), True
+
+
+def _end() -> None:
+    st.session_state.pop("tour", None)

@@ -1,0 +1,180 @@
+"""Laws of what comes with the project: the code would still make it, the pages ask for it, and it is not mixed up."""
+
+import json
+from collections.abc import Iterator
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import assignment, reproduce, shelf, shipping, training, tuning
+from core.config import CompressionConfig, RecoveryConfig
+from core.front import SEARCH, Point
+from core.shelf import Shelf
+from core.workbench import PACKED, SHELF, SHIPPED, Workbench
+
+MOST_BYTES = 3 * 2**20
+AGAIN = "The code would not make these results any more: `python -m core ship` makes them anew."
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """An app that nobody has used yet."""
+    return Workbench(tmp_path_factory.mktemp("fresh"), shelf=SHELF)
+
+
+def answers(bench: Workbench) -> list[shipping.Answer]:
+    found = [shipping.answer(bench, request) for request in shipping.requests()]
+    assert None not in found, AGAIN
+    return [own for own in found if own is not None]
+
+
+# What is there.
+
+
+def test_everything_is_there_and_as_the_code_would_make_it(bench: Workbench) -> None:
+    assert len(answers(bench)) == len(shipping.requests())
+    assert SHELF.stat().st_size <= MOST_BYTES
+    named = {shipping.key(bench, request) for request in shipping.requests()}
+    assert set(Shelf(SHELF).names(shipping.ANSWER)) == named, AGAIN
+
+
+def test_every_other_entry_is_found_by_what_it_is_of(bench: Workbench) -> None:
+    own = Shelf(SHELF)
+    trained = {bench._recovery_key(bench.profile(name), config) for name, config in bench.recovered()}
+    assert set(own.names("recovered")) == trained, AGAIN
+    points = {bench.point_key(point.baseline, point.config) for point in bench.points()}
+    assert set(own.names("point")) == points, AGAIN
+    for name in SHIPPED:
+        for split in ("validation", "test"):
+            assert bench.known(name, CompressionConfig(), split) is not None, AGAIN  # type: ignore[arg-type]
+    listed = {bench._key(bench.profile(point.baseline), point.config, "validation") for point in bench.points()}
+    listed |= {bench._key(bench.profile(point.baseline), point.config, "test") for point in bench.points()}
+    assert set(own.names("evaluation")) <= listed, AGAIN
+
+
+def test_what_is_said_of_where_it_was_made_names_no_machine() -> None:
+    about = Shelf(SHELF).about
+    assert set(about) == {"machine", "versions", "date", "answers", "entries"}
+    assert set(about["versions"]) == set(shipping.LIBRARIES)
+
+
+def test_every_network_that_a_page_offers_opens_and_is_what_its_answer_says(bench: Workbench) -> None:
+    for answer in answers(bench):
+        for config in shipping._chosen(answer):
+            name = answer.request["baseline"]
+            point = next(own for own in bench.points(name) if own.config == config)
+            assert len(bench.file_of(name, config)) == point.bytes
+            assert bench.came_with_the_project(name, config)
+
+
+@pytest.mark.parametrize("kind", [tuning.ONE_SHOT, assignment.LADDER])
+def test_a_short_one_comes_out_the_same_when_it_is_run_again(bench: Workbench, kind: str, tmp_path: Path) -> None:
+    request = next(own for own in shipping.requests() if own["kind"] == kind and own["baseline"] == "mlp")
+    came = shipping.answer(bench, request)
+    assert came is not None, AGAIN
+    again = shipping._kinds()[kind](Workbench(tmp_path), request, lambda event: None, lambda: False)
+    before, after = (list(measured(own)) for own in (came.result, json.loads(json.dumps(again))))
+    assert [own["config"] for own in before] == [own["config"] for own in after]
+    for one, other in zip(before, after, strict=True):
+        error = sqrt(one["accuracy"] * (1 - one["accuracy"]) / 5000)
+        assert abs(one["accuracy"] - other["accuracy"]) <= 4 * error
+        assert one["bytes"] == pytest.approx(other["bytes"], rel=0.01)
+
+
+def measured(result: Any) -> Iterator[dict[str, Any]]:
+    """Everything in an answer that has an accuracy and a size."""
+    if isinstance(result, dict):
+        if {"config", "accuracy", "bytes"} <= set(result):
+            yield result
+        result = list(result.values())
+    if isinstance(result, list):
+        for own in result:
+            yield from measured(own)
+
+
+# When it holds.
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "value"),
+    [
+        (assignment, "VERSION", 99),
+        (assignment, "GENTLE", 0.5),
+        (assignment, "RUNGS", {"one": {}}),
+        (tuning, "VERSION", 99),
+        (tuning, "SHARES", (0.5,)),
+        (tuning, "GRID", 7),
+        (reproduce, "VERSION", 99),
+        (reproduce, "REMOVED", {"30 %": 0.3}),
+        (training, "VERSION", 99),
+        (training, "TEMPERATURE", 99.0),
+    ],
+)
+def test_a_change_of_the_code_makes_them_unfindable(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, of: Any, name: str, value: Any
+) -> None:
+    request = shipping.requests()[0]
+    before = shipping.key(bench, request)
+    monkeypatch.setattr(of, name, value)
+    if name == "RUNGS":
+        monkeypatch.setattr(assignment, "ways", lambda: {})
+    assert shipping.key(bench, request) != before
+    assert shipping.answer(bench, request) is None
+
+
+def test_every_request_has_a_key_of_its_own(bench: Workbench) -> None:
+    requests = shipping.requests()
+    others = [{**own, "epochs": 3} for own in requests if "epochs" in own]
+    assert len({shipping.key(bench, own) for own in requests}) == len(requests)
+    assert not {shipping.key(bench, own) for own in requests} & {
+        shipping.key(bench, own) for own in others if own not in requests
+    }
+
+
+def test_what_was_never_shipped_has_no_answer(bench: Workbench) -> None:
+    assert shipping.answer(bench, {"kind": assignment.LADDER, "baseline": "mlp-course"}) is None
+    assert shipping.answer(bench, {"kind": assignment.LADDER, "baseline": "somebody's own"}) is None
+
+
+# Beside what is made here.
+
+
+def test_a_training_of_ones_own_takes_the_place(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, config = next((name, config) for name, config in bench.recovered() if name == "cnn")
+    before = bench.evaluate(name, config)
+    network = bench.network(name, CompressionConfig())
+    from core import packed
+
+    content = packed.pack(network).content
+    weights = shelf.Entry("recovered", b"", None)
+    assert weights.weights is None
+    bench._keep_recovered(name, config, {"history": []}, _as_packed(content))
+    after = bench.evaluate(name, config)
+    assert not bench.came_with_the_project(name, config)
+    assert after.bytes != before.bytes
+    bench.remove(name, config)
+
+
+def _as_packed(content: bytes) -> bytes:
+    import torch
+    from safetensors.torch import save
+
+    return save({PACKED: torch.frombuffer(bytearray(content), dtype=torch.uint8)})
+
+
+def test_a_command_and_an_experiment_do_not_look_it_up(tmp_path: Path) -> None:
+    plain = Workbench(tmp_path)
+    assert plain.recovered() == []
+    assert shipping.answer(plain, shipping.requests()[0]) is None
+    assert plain.history("cnn", CompressionConfig(bits=4, recovery=RecoveryConfig())) is None
+
+
+def test_points_that_came_along_say_so(bench: Workbench) -> None:
+    points: list[Point] = bench.points("cnn")
+    assert points
+    assert {own.origin for own in points} == {"shipped"}
+    searched = next(own for own in answers(bench) if own.request["kind"] == SEARCH)
+    best = CompressionConfig.from_record(searched.result["best"]["config"])
+    assert best in [own.config for own in points]
