@@ -33,7 +33,7 @@ from core.config import (
     with_text,
 )  # fmt: skip
 from core.files import write_atomically
-from core.words import visible
+from core.words import percent, visible
 
 
 def say(text: str) -> None:
@@ -84,11 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = command("evaluate", _evaluate, "accuracy and size of a configuration")
     _compression_options(evaluate)
     evaluate.add_argument("--split", choices=["validation", "test"], default="validation")
-    evaluate.add_argument("--classes", action="store_true", help="also precision, recall, F1 and the confusion matrix")
+    evaluate.add_argument(
+        "--classes", action="store_true", help="also precision, recall, F1-score and the confusion matrix"
+    )
 
-    spectrum = command("spectrum", _spectrum, "singular values per layer, and the rank that keeps an energy")
+    spectrum = command(
+        "spectrum", _spectrum, "singular values of each layer, and the rank that keeps a share of the energy"
+    )
     spectrum.add_argument("--baseline", default="cnn", metavar="NAME")
-    spectrum.add_argument("--energy", type=float, default=0.95, help="in (0, 1]")
+    spectrum.add_argument("--energy", type=float, default=0.95, help="share to keep, in (0, 1]")
     spectrum.add_argument("--low-rank-method", choices=["svd", "whitened"], default="svd")
 
     export = command("export", _export, "write a configuration as files, and verify them in a fresh process")
@@ -109,21 +113,25 @@ def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     again.add_argument("--seeds", type=int, default=3, help="how many (low-rank)")
     again.add_argument("--epochs", type=int, help="of training: low-rank 3, quantization 4, others 8")
     again.add_argument("--baseline", default="cnn", metavar="NAME", help="not of low-rank")
-    again.add_argument("--allowance", type=float, default=0.01, help="accuracy that may be lost, a fraction")
+    again.add_argument("--allowance", type=float, default=0.01, help="allowed accuracy loss, a fraction")
     _device_option(again)
 
-    search = command("search", _search, "the smallest file that loses no more than an allowance, or the best of a size")
+    search = command(
+        "search", _search, "the smallest file within an allowed accuracy loss, or the most accurate within a size"
+    )
     search.add_argument("--baseline", default="cnn", metavar="NAME|FILE", help="mlp, mlp-course, cnn, an id, or a file")
     goal = search.add_mutually_exclusive_group()
-    goal.add_argument("--allowance", type=float, help="accuracy that may be lost, a fraction (0.01 if nothing is said)")
-    goal.add_argument("--size", type=int, metavar="BYTES", help="instead: the most accurate file of at most so many")
-    search.add_argument("--minutes", type=float, default=10.0, help="the confirmation on test included")
+    goal.add_argument("--allowance", type=float, help="allowed accuracy loss, a fraction (0.01 by default)")
+    goal.add_argument("--size", type=int, metavar="BYTES", help="instead: the most accurate file of at most this size")
+    search.add_argument("--minutes", type=float, default=10.0, help="how long, the check on the test images included")
     search.add_argument("--techniques", metavar="LIST", help="of channels, low rank, pruning, bits; all if not given")
     search.add_argument("--storage", metavar="URL", help="an Optuna storage that several machines share")
     search.add_argument("--out", type=Path, metavar="DIR", help="where the files of the best go")
     _device_option(search)
 
-    front = command("pareto", _pareto, "the networks measured so far that no other one beats in size and accuracy")
+    front = command(
+        "pareto", _pareto, "the Pareto front: measured networks that no other one beats in size and accuracy"
+    )
     front.add_argument("--baseline", default="cnn", metavar="NAME|FILE")
 
 
@@ -132,7 +140,7 @@ def _file_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     verify = command("verify", _verify, "read an export, run it over the test images, compare with its verdict")
     verify.add_argument("directory", type=Path, metavar="DIR")
 
-    bring = command("import", _import, "turn a state dict of one's own into a baseline file")
+    bring = command("import", _import, "turn your own state dict into a baseline file")
     bring.add_argument("file", type=Path, metavar="FILE.pt")
     bring.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
 
@@ -148,29 +156,38 @@ def _file_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 _LAYER_OPTIONS = {
     "channels": ("LAYER=K", "output channels that stay"),
-    "rank": ("LAYER=K", "0: not factored"),
-    "sparsity": ("S|LAYER=S", "share of zeros"),
-    "bits": ("B|LAYER=B", "2 to 8; LAYER=32: float32"),
+    "rank": ("LAYER=K", "rank of its two factors; 0: dense"),
+    "sparsity": ("S|LAYER=S", "share of weights that pruning sets to zero, in [0, 1]"),
+    "bits": ("B|LAYER=B", "of the weights, 2 to 8; LAYER=32: float32"),
 }
 _OPTIONS: dict[str, tuple[Any, str]] = {  # by their name in a link: metavar or choices, help
     "channels": ("P", "share of output channels that stay, all layers but the last"),
-    "channelscore": (get_args(ChannelScore), "which channels go first: by their weights or by what they put out"),
-    "rank": ("P", "share of singular values kept, all layers"),
-    "course": (None, "factor also where it saves nothing"),
-    "method": (get_args(LowRankMethod), "whitened: data-aware factors"),
-    "score": (get_args(Score), "which weights go first"),
-    "scope": (get_args(Scope), "one threshold for all layers, or the same share in each"),
+    "channelscore": (
+        get_args(ChannelScore),
+        "channel criterion, which go first: L1 norm of their weights, or mean activation",
+    ),
+    "rank": ("P", "rank share: singular values kept in every layer, in (0, 1]"),
+    "course": (None, "factor even where it saves nothing"),
+    "method": (
+        get_args(LowRankMethod),
+        "low-rank objective: svd (weight error) or whitened (data-aware, output error)",
+    ),
+    "score": (get_args(Score), "pruning criterion: magnitude, LAMP or activation-aware (Wanda)"),
+    "scope": (
+        get_args(Scope),
+        "of pruning: network (global, one threshold) or layer (layer-wise, the same share in each)",
+    ),
     "activations": ("B", "bits of the activations"),
-    "granularity": (get_args(Granularity), "a scale for each of these"),
-    "symmetry": (get_args(Symmetry), "grids of weights around zero, or with a zero point"),
-    "clip": (get_args(Clip), "where grids end: at the largest number, or where the squared error is least"),
-    "rounding": (get_args(Rounding), "gptq: so that errors cancel on real inputs"),
-    "biascorrection": (None, "put the average change of each output into the bias"),
-    "recover": ("EPOCHS", "train so long after compression"),
-    "rate": ("RATE", "peak learning rate of it"),
-    "seed": ("N", "of its order of images"),
-    "schedule": (get_args(Schedule), "iterative: prune a little, train, repeat"),
-    "distill": (None, "learn from the baseline, too"),
+    "granularity": (get_args(Granularity), "one scale per channel or per tensor"),
+    "symmetry": (get_args(Symmetry), "quantization of weights: symmetric, or asymmetric (affine, with a zero point)"),
+    "clip": (get_args(Clip), "clipping range: minmax (largest number) or mse (least mean squared error)"),
+    "rounding": (get_args(Rounding), "to the nearest point, or GPTQ: the output on real inputs changes least"),
+    "biascorrection": (None, "bias correction: the mean change of each output goes into its bias"),
+    "recover": ("EPOCHS", "fine-tuning after compression (recovery)"),
+    "rate": ("RATE", "peak learning rate of the fine-tuning"),
+    "seed": ("N", "seed of the order in which it sees the images"),
+    "schedule": (get_args(Schedule), "one-shot pruning, or iterative: prune a little, train, repeat"),
+    "distill": (None, "knowledge distillation: learn from the baseline's predictions, too"),
 }
 
 
@@ -189,7 +206,7 @@ def _compression_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _device_option(parser: argparse.ArgumentParser) -> None:
-    text = "that trains; if not given the one that EXPLORER_DEVICE names, else the best that is here"
+    text = "which device trains; by default the one that EXPLORER_DEVICE names, else the best that is here"
     parser.add_argument("--device", choices=get_args(Device), help=text)
 
 
@@ -354,7 +371,7 @@ def _spectrum(options: argparse.Namespace) -> int:
     layers = []
     bench = _workbench()
     for reason in bench.left_out(options.baseline, options.low_rank_method).values():
-        say(f"Not among these: {reason}")
+        say(f"Left out: {reason}")
     for layer in bench.spectrum(options.baseline, options.energy, options.low_rank_method):
         row = {"name": layer.name, "shape": list(layer.shape), "singular_values": list(layer.singular_values)}
         keys = ("rank", "share", "break_even_rank", "condition_number", "stable_rank", "effective_rank")
@@ -396,7 +413,7 @@ def _search(options: argparse.Namespace) -> int:
     )  # fmt: skip
     _print(found, options.json)
     if found["best"] is None:
-        say(f"{goal.none_in_words()} Allow more, or more minutes.")
+        say(f"{goal.none_in_words()} Allow a larger loss, or more minutes.")
     elif missed := goal.missed_in_words(found["best"]["test_difference"]):
         say(f"Lost on the test images: {-100 * found['best']['test_difference']:.2f} pp. {missed}")
     return 0 if found["best"] is not None else 1
@@ -461,8 +478,8 @@ def _import(options: argparse.Namespace) -> int:
     }  # fmt: skip
     _print(answer, options.json)
     say(
-        f"Right for {measured.accuracy:.2%} of {measured.images:,} validation images, a pixel p seen as (p / 255 - "
-        f"{data.MEAN}) / {data.DEVIATION}. {AS_READ} If that was more at home, it saw other numbers there, or is "
+        f"Right for {percent(measured.accuracy, 2)} of {measured.images:,} validation images, a pixel p seen as (p / "
+        f"255 - {data.MEAN}) / {data.DEVIATION}. {AS_READ} If that was more at home, it saw other numbers there, or is "
         "another network: a state dict holds neither."
     )
     return 0

@@ -23,6 +23,7 @@ from core.evaluation import Evaluation, Latency
 from core.files import PROJECT, sha256, write_atomically
 from core.inference import predicted
 from core.stored import FormatError, StoredNetwork
+from core.words import percent
 
 Array = NDArray[Any]
 NETWORK_FILE, VERDICT_FILE, EXPECTED_FILE = "network.packed", "verdict.json", "expected.npz"
@@ -136,9 +137,9 @@ def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]], config:
     lines += [f"- `{name}`: {_ABOUT[name]}" for name in found]
     text = _README.format(
         files="\n".join(lines),
-        accuracy=promise.test.accuracy,
+        accuracy=percent(promise.test.accuracy, 2),
         images=promise.test.images,
-        baseline=promise.baseline_test.accuracy,
+        baseline=percent(promise.baseline_test.accuracy, 2),
         config=" ".join(to_arguments(config)) or "nothing",
         classes=", ".join(data.CLASSES),
     )
@@ -164,8 +165,8 @@ _ABOUT = {
 
 _README = """# A compressed network
 
-It tells the ten classes of Fashion-MNIST apart. Of the {images:,} test images {accuracy:.2%} are right; of the network
-before compression {baseline:.2%}. What was done to it: `{config}`.
+It tells the ten classes of Fashion-MNIST apart. It is right for {accuracy} of the {images:,} test images;
+the network before compression for {baseline}. What was done to it: `{config}`.
 
 ```
 pip install numpy         # any Python from 3.9

@@ -51,6 +51,7 @@ from core.studies import (
 )
 from core.training import Diverged, Progress
 from core.training import Stopped as TrainingStopped
+from core.words import percent
 from core.workbench import Early, Result, Workbench
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01)
@@ -276,7 +277,8 @@ class Search:
     def _alone(self, layer: Layer, setting: str, value: Any) -> dict[str, Any]:
         own = {setting: rank_at(value, layer) if setting == "rank" else value}
         result = self.bench.evaluate(self.name, start(self.layers).with_layer(layer.name, **own))
-        self.say(f"{layer.name} alone, {setting} {own[setting]:.3g}: {result.evaluation.accuracy:.2%}")
+        said = percent(own[setting]) if setting == "sparsity" else f"{own[setting]:.3g}"
+        self.say(f"{layer.name} alone, {setting} {said}: {percent(result.evaluation.accuracy, 2)}")
         return {"layer": layer.name, setting: value, "lost": max(0.0, -result.comparison.difference)}
 
     def look(self, trial: Trial) -> tuple[float, float]:
@@ -513,7 +515,7 @@ class Search:
             self.say(event["message"])
         if "figures" in event and event["epochs"] > 1:
             accuracy = event["figures"]["validation_accuracy"]
-            self.say(f"Training, epoch {event['epoch']} of {event['epochs']}: {accuracy:.2%}")
+            self.say(f"Training, epoch {event['epoch']} of {event['epochs']}: {percent(accuracy, 2)}")
 
     # All of it
 
@@ -578,7 +580,7 @@ def hopeless(early: Early, rivals: Sequence[Point]) -> bool:
 
 
 def in_figures(point: Point) -> str:
-    return f"{point.bytes / 1024:.1f} KB, {point.accuracy:.2%}, {100 * point.difference:+.2f} points"
+    return f"{point.bytes / 1024:.1f} KB, {percent(point.accuracy, 2)}, {100 * point.difference:+.2f} pp"
 
 
 def default_storage(bench: Workbench) -> str:

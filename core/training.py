@@ -54,9 +54,11 @@ class Trained:
     before : loss and accuracy on validation of the network before training, where it was an epoch like the others: it
         is kept, and `best_epoch` is 0, where no other is better
 
-    history : per epoch `epoch, training_loss, training_accuracy, validation_loss, validation_accuracy, seconds`.
-        Both losses are the one that was minimised, with its label smoothing and what a teacher adds to it. The training
-        figures are taken while learning, with dropout and flips on, so they may lie below the validation figures.
+    history : per epoch `epoch, training_loss, training_cross_entropy, training_accuracy, validation_loss,
+        validation_cross_entropy, validation_accuracy, seconds`. Both losses are the one that was minimised, with its
+        label smoothing and what a teacher adds to it; the cross entropies, -mean(log p[label]), have neither, and are
+        missing in older histories. The training figures are taken while learning, with dropout and flips on, so they
+        may lie below the validation figures.
     """
 
     module: nn.Module
@@ -259,7 +261,7 @@ def _fit(
     best_epoch, best_state = 0, module.state_dict()
     for epoch in range(1, config.epochs + 1):
         start = reported = time.perf_counter()
-        seen = torch.zeros(2, device=device)
+        seen = torch.zeros(3, device=device)
         module.train()
         for step, (x, y, taught) in enumerate(_batches(images, labels, config, generator, lessons), 1):
             if should_stop():
@@ -275,11 +277,12 @@ def _fit(
             if (now := time.perf_counter()) - reported > REPORT_SECONDS:
                 reported = now
                 progress({"epoch": epoch, "epochs": config.epochs, "done": (epoch - 1 + step / steps) / config.epochs})
-        loss, accuracy = (seen / (steps * config.batch_size)).tolist()
+        loss, accuracy, entropy = (seen / (steps * config.batch_size)).tolist()
         _check_sound(module, loss, epoch)
         held_out = _measure(module, validation.images, validation.labels, config, lessons)
         history.append({"epoch": epoch, "training_loss": loss, "training_accuracy": accuracy, **held_out})
-        history[-1] |= {"seconds": time.perf_counter() - start, **meanwhile.describe()}
+        history[-1] |= {"training_cross_entropy": entropy, "seconds": time.perf_counter() - start}
+        history[-1] |= meanwhile.describe()
         best = history[best_epoch - 1]["validation_accuracy"] if best_epoch else -1.0
         if epoch / config.epochs > meanwhile.settled and held_out["validation_accuracy"] > best:
             best_epoch, best_state = epoch, copy.deepcopy(module.state_dict())
@@ -289,7 +292,7 @@ def _fit(
 
 
 def _change(module: nn.Module, meanwhile: Meanwhile, done: float, epoch: int) -> None:
-    """What happens to a module meanwhile; never to one whose numbers are none any more."""
+    """What happens to a module meanwhile; never to one with a parameter that is no longer a finite number."""
     _check_sound(module, 0.0, epoch)
     meanwhile.change(done)
 
@@ -365,7 +368,7 @@ def _step(
     device: torch.device,
     taught: Tensor | None,
 ) -> Tensor:
-    """One gradient step; returns (summed loss, number right) of the batch, left on the device."""
+    """One gradient step; returns (summed loss, number right, summed cross entropy) of the batch, left on the device."""
     x = models.channels_last(x)
     with torch.autocast(device.type, torch.bfloat16, enabled=_fast_bfloat16(device)):
         logits = module(x)
@@ -378,19 +381,23 @@ def _step(
     with torch.no_grad():
         for own, low in zip(grids, least, strict=True):
             own.copy_(torch.maximum(own, low))
-    return torch.stack([loss.detach() * len(y), (logits.detach().argmax(1) == y).sum().float()])
+    said = logits.detach().float()
+    right, entropy = (said.argmax(1) == y).sum().float(), F.cross_entropy(said, y, reduction="sum")
+    return torch.stack([loss.detach() * len(y), right, entropy])
 
 
 @torch.inference_mode()
 def _measure(
     module: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig, lessons: Lessons | None = None
 ) -> dict[str, float]:
-    """Mean loss, the one that is minimised, and accuracy over all images, in float32."""
+    """Mean loss, the one that is minimised, mean cross entropy and accuracy over all images, in float32."""
     module.eval()
-    loss, right = 0.0, 0
+    loss, entropy, right = 0.0, 0.0, 0
     for place, (x, y) in enumerate(zip(images.split(250), labels.split(250), strict=True)):
         logits = module(models.channels_last(normalize(x)))
         taught = None if lessons is None else lessons.validation[250 * place :][: len(y)]
         loss += _loss(logits, y, config.label_smoothing, taught).item() * len(y)
+        entropy += F.cross_entropy(logits, y, reduction="sum").item()
         right += int((logits.argmax(1) == y).sum())
-    return {"validation_loss": loss / len(labels), "validation_accuracy": right / len(labels)}
+    means = {"validation_loss": loss / len(labels), "validation_cross_entropy": entropy / len(labels)}
+    return means | {"validation_accuracy": right / len(labels)}

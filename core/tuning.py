@@ -10,6 +10,7 @@ from core.config import DENSE, CompressionConfig, LayerConfig, LowRankMethod, Re
 from core.jobs import Cancelled
 from core.models import Layer
 from core.training import Progress
+from core.words import percent
 from core.workbench import Result, Workbench
 
 Stop = Callable[[], bool]
@@ -122,7 +123,7 @@ def greedy(
             break
         _, chosen, here = min(found, key=lambda candidate: candidate[:2])
         steps.append(point(here) | {"layer": chosen})
-        said = f"Step {len(steps) - 1}: {chosen} smaller, {here.evaluation.accuracy:.2%}"
+        said = f"Step {len(steps) - 1}: {chosen} smaller, {percent(here.evaluation.accuracy, 2)}"
         walked = -here.comparison.difference / FAR_ENOUGH, (len(steps) - 1) / most if most else 0.0
         furthest = max(furthest, min(0.99, max(walked)))
         progress({"message": said, "done": furthest})
@@ -247,9 +248,9 @@ def hardest(
 
 
 def in_brief(config: CompressionConfig) -> str:
-    """What it asks of the whole network: channels, zeros, bits."""
-    asked = [f"{config.channel_share:.0%} of the channels"] if config.channel_share is not None else []
-    asked += [f"{config.sparsity:.1%} sparse"] if config.sparsity is not None else []
+    """What it asks of the whole network: channels, sparsity, bits."""
+    asked = [f"{percent(config.channel_share, 0)} of the channels"] if config.channel_share is not None else []
+    asked += [f"sparsity {percent(config.sparsity, 1)}"] if config.sparsity is not None else []
     asked += [f"{config.bits} bits"] if config.bits is not None else []
     return ", ".join(asked)
 

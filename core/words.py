@@ -8,6 +8,10 @@ select box, HTML after `html.escape`) takes it as it is.
 
 import re
 
+NO_BREAK = "\u00a0"
+"""U+00A0, no-break space: a number and its unit stay on one line. Not the narrow U+202F, which some fonts, terminals
+and word processors lack and show as a box."""
+
 JOINER = "\u2060"
 """U+2060, word joiner: takes no room, and what stands on either side of it is not one word for a program."""
 
@@ -16,6 +20,17 @@ _LATE = re.compile(r":(?=\S)|@(?=\w)|www(?=\.)|(?<!\S)[<>~-](?=(?:->|[->=])(?!\S
 _MARKS = re.compile(r"[\\`*_\[\]<>#|~$]|&(?=#?\w+;)")
 _FIRST = re.compile(r"^(\d*)([-+=.)])(?=[-+=\s]|$)")
 """Of a list, a rule or a heading, where it comes first in a line."""
+
+
+def percent(fraction: float, digits: int | None = None, sign: bool = False) -> str:
+    """A share as it is written everywhere: 0.9366 with 2 digits is "93.66 %", with `NO_BREAK` before the unit, so that
+    no line ends between the two.
+
+    digits : after the point; None for as many as a setting has (0.7 is "70 %", 0.125 is "12.5 %")
+    sign : whether a positive number gets its plus, for a change
+    """
+    form = ".6g" if digits is None else f".{digits}f"
+    return f"{100 * fraction:{'+' if sign else ''}{form}}{NO_BREAK}%"
 
 
 def one_line(text: object) -> str:
@@ -39,8 +54,9 @@ def code(text: object) -> str:
 
 
 def visible(text: object) -> str:
-    """For a terminal, which would obey control characters: each as Python writes it. Line breaks stay."""
+    """For a terminal, which would obey control characters: each as Python writes it. Line breaks stay; a no-break space
+    is a plain one, which people can search for: a terminal breaks lines where it is full, whatever stands there."""
     return "".join(
         letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
-        for letter in str(text)
+        for letter in str(text).replace(NO_BREAK, " ")
     )

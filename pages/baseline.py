@@ -5,7 +5,7 @@ import streamlit as st
 
 from core.config import RECIPES, CompressionConfig
 from core.words import plain
-from pages.parts import charts, controls, figures, jobs, live, state
+from pages.parts import baseline_figures, charts, controls, figures, jobs, live, state, terms
 
 name = state.current().baseline
 with st.sidebar:
@@ -17,45 +17,43 @@ with st.sidebar:
 bench = state.workbench()
 baseline = bench.baseline(name)
 st.title("Baseline")
+st.caption("The network before compression.")
 nothing = state.Choice(name, CompressionConfig())
 validation, test = live.measured(nothing), live.measured(nothing, "test")
 live.headline(validation)
+baseline_figures.accuracies(validation, test)
 jobs.panel("train")
 layers = ", ".join(f"{plain(layer.name)} {' × '.join(map(str, layer.shape))}" for layer in baseline.layers)
 confused = bench.most_confused(test)
-st.markdown(
-    f"**{plain(bench.title(name))}**: {layers}. On the 10,000 test images, opened for this report only, it is right in "
-    f"**{test.evaluation.accuracy:.2%}**. Its most frequent mistake: {confused[2]} times it calls a "
-    f"**{plain(confused[0])}** a **{plain(confused[1])}**. Everything that sliders and training look at is the "
-    "5,000 validation images."
+terms.say(
+    f"**{plain(bench.title(name))}**: {layers}. Its most frequent error on the test images: {confused[2]} times it "
+    f"takes a **{plain(confused[0])}** for a **{plain(confused[1])}**. Whatever sliders, searches and training look at "
+    "are the [[validation]] images."
 )
 
 history = pd.DataFrame(baseline.info.get("history", []))
 if len(history):
-    st.subheader("How it was trained")
+    terms.heading("Training curves", "How it was trained: loss and accuracy after each epoch.", "cross entropy")
     for cell, chart in zip(st.columns(2, gap="large"), charts.training_curves(history), strict=True):
         with cell:
             charts.draw(chart, f"Training and validation curves over {len(history)} epochs")
     st.caption(figures.recipe_sentence(baseline.info))
+    st.caption(baseline_figures.about_loss(baseline.info, validation, test))
 
 left, right = st.columns(2, gap="large")
-report = test.evaluation.report()
 with left:
-    st.subheader("Precision, recall and F1, test")
-    by_class = report[report["images"] < test.evaluation.images]
-    charts.draw(charts.class_report(by_class), "Precision, recall and F1 of each class on the test images")
+    terms.heading("Classification report, test", "How good it is at each class.", "precision")
+    baseline_figures.classification_report(test)
 with right:
-    st.subheader("What it takes for what, test")
+    terms.heading("Confusion matrix, test", "Which class is taken for which.", "confusion matrix")
     charts.draw(charts.confusion(bench.confusion(test)), "Confusion matrix on the test images")
-with st.expander("Classification report as a table", icon=":material/table:"):
-    st.dataframe(report.style.format("{:.2%}", subset=["precision", "recall", "f1"]), alt="Classification report")
 
-st.subheader("The surest mistakes, test")
-mistakes = bench.confident_mistakes(test, 16)
-captions = [
-    f"**{plain(row.true)}**  \ntaken for {plain(row.predicted)}, {row.confidence:.1%}" for row in mistakes.itertuples()
-]
-figures.gallery(mistakes, "test", captions)
+terms.heading(
+    "Most confident errors, most confident first",
+    "Test images for which the network gave the wrong class the highest probability.",
+    "most confident errors",
+)
+baseline_figures.most_confident_errors(test)
 
 controls.baseline_deleter(name)
 

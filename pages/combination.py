@@ -1,8 +1,8 @@
-"""The best combination of pruning, channels and bits within an allowance, and in which order the steps should come."""
+"""The best combination of pruning, channels and bits within an allowed loss, and in which order the steps come."""
 
 import streamlit as st
 
-from pages.parts import combination_lab, controls, figures, jobs, live, state
+from pages.parts import combination_lab, controls, figures, jobs, live, state, terms
 
 choice = state.current()
 with st.sidebar:
@@ -14,14 +14,18 @@ st.title("Combination")
 st.caption("The whole network as it is set on Explore:")
 live.headline(live.measured(choice))
 
-st.subheader("The smallest network within an allowance")
-st.markdown(combination_lab.INTRODUCTION)
+terms.heading(
+    "Best combination within an allowed accuracy loss",
+    "Pruning, channel pruning and quantization, alone and together: the smallest file of each.",
+    "allowed accuracy loss",
+)
+terms.say(combination_lab.INTRODUCTION)
 found = jobs.asked(request, "Find the best combination", ":material/join_inner:")
 if found is not None:
     combination_lab.ways(choice.baseline, found)
 
-st.subheader("In which order?")
-st.markdown(combination_lab.ABOUT_ORDERS)
+st.subheader("Order of the techniques")
+terms.say(combination_lab.ABOUT_ORDERS)
 orders = jobs.asked(order, "Try every order", ":material/swap_vert:")
 if orders is not None:
     combination_lab.orders(orders["rows"], order)

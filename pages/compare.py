@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.parts import board, controls, figures, live, search, state
+from pages.parts import board, controls, figures, live, search, state, terms
 
 choice = state.current()
 with st.sidebar:
@@ -11,6 +11,10 @@ with st.sidebar:
     goal, minutes = search.controls()
 
 st.title("Compare")
+terms.say(
+    "All networks that were measured, accuracy against file size, and their [[Pareto front]]; the search for the "
+    "smallest file within an [[allowed accuracy loss]]."
+)
 picked = board.picked(choice, shown)
 result = live.measured(picked)
 live.headline(result)

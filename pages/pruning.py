@@ -1,45 +1,44 @@
-"""The pruning laboratory: by hand, in one shot, step by step, whole channels; what each keeps and what it costs."""
+"""The pruning laboratory: by hand, one-shot, iterative, structured; what each keeps and what it costs."""
 
 import streamlit as st
 
 from core import assignment, tuning
-from pages.parts import channel_lab, controls, figures, jobs, live, pruning_lab, state, weights
+from pages.parts import channel_lab, controls, figures, jobs, live, pruning_lab, state, terms, weights
 
 choice = state.current()
 with st.sidebar:
     controls.baseline_picker()
     controls.pruning_choices()
-    st.caption("For Explore, and for the curve that is drawn here.")
+    st.caption("They hold on Explore, too, and choose the curve that is drawn here.")
     asked = pruning_lab.controls(choice.baseline)
 
 st.title("Pruning")
 st.caption("The whole network as it is set on Explore:")
 live.headline(live.measured(choice))
-st.markdown(pruning_lab.INTRODUCTION)
+terms.say(pruning_lab.INTRODUCTION)
 pruning_lab.by_hand()
 
-st.subheader("One shot: how much can go at once?")
-st.markdown(pruning_lab.ABOUT_ONE_SHOT)
+terms.heading("One-shot pruning", "How much can go at once?")
+terms.say(pruning_lab.ABOUT_ONE_SHOT)
 one_shot = jobs.asked(asked[tuning.ONE_SHOT], "Find the largest sparsity", ":material/search:")
 if one_shot is not None:
     pruning_lab.one_shot(choice, one_shot["answers"], asked[tuning.ONE_SHOT]["allowance"])
 
-st.subheader("Which layer is most sensitive?")
-st.markdown(pruning_lab.ABOUT_SCAN)
+terms.heading("Layer sensitivity", "What does the whole network lose where one layer alone is pruned?")
 scan = jobs.asked(asked[tuning.SCAN], "Prune each layer alone", ":material/troubleshoot:")
 if scan is not None:
     pruning_lab.sensitivity(scan["rows"], asked[tuning.ONE_SHOT]["allowance"])
 
-st.subheader("Step by step: prune a little, train, repeat")
-st.markdown(pruning_lab.ABOUT_ITERATIVE)
-steps = jobs.asked(asked[tuning.ITERATIVE], "Train step by step", ":material/stairs:")
+terms.heading("Iterative (gradual) pruning", "Step by step: prune a little, train, repeat.")
+terms.say(pruning_lab.ABOUT_ITERATIVE)
+steps = jobs.asked(asked[tuning.ITERATIVE], "Prune and train", ":material/stairs:")
 if steps is not None:
     pruning_lab.iterative(choice.baseline, steps, asked[tuning.ITERATIVE]["allowance"])
     if one_shot is not None:
         pruning_lab.side_by_side(choice.baseline, one_shot["answers"], steps)
 
-st.subheader("Whole channels: smaller, and faster")
-st.markdown(pruning_lab.ABOUT_CHANNELS)
+terms.heading("Structured (channel) pruning", "Whole channels go: the network becomes smaller, and faster.")
+terms.say(pruning_lab.ABOUT_CHANNELS)
 removed = jobs.asked(asked[assignment.CHANNELS], "Remove half of the channels", ":material/view_column:")
 if removed is not None:
     channel_lab.table(choice.baseline, removed["rows"])

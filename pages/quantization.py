@@ -1,45 +1,45 @@
-"""The quantization laboratory: one tensor on its grid, the ladder without training, training, bits layer by layer."""
+"""The quantization laboratory: one tensor on its grid, quantization after training, within it, and layer by layer."""
 
 import streamlit as st
 
 from core import assignment
-from pages.parts import allocation, controls, figures, jobs, live, on_grid, quantization_lab, state
+from pages.parts import allocation, controls, figures, jobs, live, on_grid, quantization_lab, state, terms
 
 choice = state.current()
 with st.sidebar:
     controls.baseline_picker()
     controls.separate_bits()
     controls.quantization_choices()
-    st.caption("For Explore, and for the grids that are drawn here.")
+    st.caption("They hold on Explore, too, and for the grids that are drawn here.")
     asked = quantization_lab.controls(choice.baseline)
 
 st.title("Quantization")
 st.caption("The whole network as it is set on Explore:")
 live.headline(live.measured(choice))
-st.markdown(quantization_lab.INTRODUCTION)
+terms.say(quantization_lab.INTRODUCTION)
 on_grid.by_hand(choice.config)
 on_grid.section(live.available(choice))
 
-st.subheader("The ladder: few bits without training")
-st.markdown(quantization_lab.ABOUT_LADDER)
-ladder = jobs.asked(asked[assignment.LADDER], "Climb the ladder", ":material/stairs:")
+terms.heading("Post-training quantization (PTQ), step by step", "How far do few bits go without any training?", "PTQ")
+terms.say(quantization_lab.ABOUT_LADDER)
+ladder = jobs.asked(asked[assignment.LADDER], "Quantize step by step", ":material/stairs:")
 if ladder is not None:
     quantization_lab.ladder(choice.baseline, ladder["rows"])
 
-st.subheader("Before and after training")
-st.markdown(quantization_lab.ABOUT_TRAINING)
+terms.heading("Quantization-aware training (QAT)", "Accuracy before and after training on the grid.", "QAT")
+terms.say(quantization_lab.ABOUT_TRAINING)
 trained = jobs.asked(asked[assignment.QUANTIZATION], "Train at 8, 6, 4, 3 and 2 bits", ":material/model_training:")
 if trained is not None:
     quantization_lab.before_and_after(trained)
 
-st.subheader("Which layer is most sensitive?")
+terms.heading("Layer sensitivity", "What does the whole network lose where one layer alone is quantized?")
 st.markdown(quantization_lab.ABOUT_WIDTHS)
-widths = jobs.asked(asked[assignment.WIDTHS], "Round each layer alone", ":material/troubleshoot:")
+widths = jobs.asked(asked[assignment.WIDTHS], "Quantize each layer alone", ":material/troubleshoot:")
 if widths is not None:
     quantization_lab.sensitivity(widths["rows"])
 
-st.subheader("Bits layer by layer")
-st.markdown(quantization_lab.ABOUT_MIXED)
+terms.heading("Mixed precision", "Every layer has bits of its own.")
+terms.say(quantization_lab.ABOUT_MIXED)
 mixed = jobs.asked(asked[assignment.MIXED], "Find the steps", ":material/stairs:")
 if mixed is not None:
     allocation.walk(mixed["steps"], "bits")

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.parts import allocation, controls, figures, live, spectra, state
+from pages.parts import allocation, controls, figures, live, spectra, state, terms
 
 choice = state.current()
 with st.sidebar:
@@ -13,14 +13,14 @@ live.headline(live.measured(choice))
 with st.sidebar:
     view = spectra.sidebar()
 
-st.markdown(spectra.INTRODUCTION)
+terms.say(spectra.INTRODUCTION)
 st.markdown(spectra.sentence(view))
 cells = st.columns(6)
 for cell, (label, value, text) in zip(cells, spectra.key_figures(view), strict=True):
     cell.metric(label, value, help=text, border=True)
 
 spectra.curves(view)
-st.markdown(spectra.comparison(view))
+terms.say(spectra.comparison(view))
 
 spectra.rebuilt(view.layer)
 

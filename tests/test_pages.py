@@ -41,7 +41,7 @@ from pages.parts.presets import PRESETS
 
 PROJECT = Path(__file__).resolve().parent.parent
 FIXTURES = HealthCheck.function_scoped_fixture
-PAGES = ["baseline", "spectrum", "explore", "pruning", "quantization", "combination", "report", "compare", "export"]
+PAGES = ["baseline", "spectrum", "explore", "pruning", "quantization", "combination", "reproduction", "compare", "export"]
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def own_cache(warm: Path, empty_cache: Path) -> Path:
 def test_every_page_opens_with_the_five_figures(page: str, baseline: str) -> None:
     app = opened(page, baseline=baseline, sparsity="0.5")
     shown = metrics(app)
-    for label in ("Accuracy, validation", "File", "Ratio", "Parameters", "Time/image"):
+    for label in ("Accuracy, validation", "File", "Compression ratio", "Parameters", "Time/image"):
         assert label in shown
     assert not app.error
 
@@ -145,7 +145,7 @@ def test_every_page_opens_for_a_network_of_one_layer(page: str, empty_cache: Pat
     assert not app.error
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "report"])  # which is about its own baseline
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "reproduction"])  # which is about its own baseline
 def test_a_network_whose_outputs_are_no_numbers_is_refused_in_words(page: str, empty_cache: Path) -> None:
     tensors = {name: own * 1e30 for name, own in random_tensors(MLP_SHAPES).items()}
     name = Workbench(empty_cache).add_baseline(Baseline("large", tensors), "large", "loaded")
@@ -175,7 +175,7 @@ def test_an_empty_link_opens_the_compressed_cnn() -> None:
     app = opened()
     result = Workbench().evaluate("cnn", choice(app).config)
     assert metrics(app)["Accuracy, validation"] == f"{result.evaluation.accuracy:.2%}"
-    assert metrics(app)["Ratio"] == f"{result.compression_ratio:.1f}×"
+    assert metrics(app)["Compression ratio"] == f"{result.compression_ratio:.1f}×"
     assert result.compression_ratio > 10
 
 
@@ -756,7 +756,7 @@ def test_the_course_report_is_run_with_one_click_and_shows_what_the_run_found(
 ) -> None:
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request, *rest: asked.append(request))
-    app = opened("report")
+    app = opened("reproduction")
     assert "not run here yet" in app.info[0].value
     app.slider(key="report_seeds").set_value(1).run()
     button(app, "Run the report").click().run()
@@ -1026,7 +1026,7 @@ def nothing_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def shown_points(app: AppTest) -> Any:
     """The table of all points."""
-    return next(table.value for table in app.dataframe if "× smaller" in table.value.columns)
+    return next(table.value for table in app.dataframe if "ratio" in table.value.columns)
 
 
 def test_compare_shows_everything_that_was_measured_and_its_front(own_cache: Path, nothing_by_itself: None) -> None:

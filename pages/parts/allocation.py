@@ -9,19 +9,19 @@ import streamlit as st
 
 from core.config import DENSE, CompressionConfig, LowRankMethod
 from core.tuning import ALLOCATION, within
-from core.words import plain
-from pages.parts import charts, figures, jobs, state
+from core.words import percent, plain
+from pages.parts import charts, figures, jobs, state, terms
 
-HELP_LOST = "Percentage points of accuracy that may be lost on the 5,000 validation images, without any training."
+HELP_LOST = "How many percentage points of accuracy may be lost on the 5,000 validation images, without any training."
 HELP_SIZE = "The largest file, in KB (1,024 bytes)."
 
 
 def section(method: LowRankMethod) -> None:
     """Ranks: the button, the curve, and the step that a budget allows."""
-    st.subheader("Ranks for the whole network")
+    terms.heading("Rank allocation", "A rank for each layer of the whole network, within a budget.", "low rank")
     st.markdown(
-        "Where should the next byte be saved? Step by step, every layer is tried with a smaller rank, and the one "
-        "whose validation loss rises least per byte saved gets it. No layer is factored above break-even."
+        "Where should the next byte be saved? At each step every layer is tried with a smaller rank, and the one whose "
+        "validation loss rises least per byte saved gets it. No layer is factored above break-even."
     )
     request = {"kind": ALLOCATION, "baseline": state.current().baseline, "method": method}
     answer = jobs.asked(request, "Find the steps", ":material/stairs:")
@@ -42,8 +42,9 @@ def walk(steps: list[dict[str, Any]], setting: str) -> None:
         step = within(steps, size=int(size * 1024))
     else:
         points = right.number_input(
-            "Lose at most, pp", 0.0, 20.0, 1.0, 0.1, key=f"w_lost_{setting}", help=HELP_LOST, persist_state="session"
-        )
+            "Allowed accuracy loss, pp", 0.0, 20.0, 1.0, 0.1, key=f"w_lost_{setting}", help=HELP_LOST,
+            persist_state="session",
+        )  # fmt: skip
         step = within(steps, lost=float(points) / 100)
     rows = pd.DataFrame(steps).assign(KB=[own["bytes"] / 1024 for own in steps], chosen=[own is step for own in steps])
     rows["step"] = [_words(own, setting) for own in steps]
@@ -55,10 +56,10 @@ def walk(steps: list[dict[str, Any]], setting: str) -> None:
     config = CompressionConfig.from_json(step["config"])
     chosen = {name: getattr(own, setting) for name, own in config.layers}
     listed = ", ".join(f"{plain(name)} {value}" for name, value in chosen.items() if value != DENSE)
-    ratio = state.workbench().baseline(state.current().baseline).bytes / step["bytes"]
+    ratio = figures.smaller_than(state.workbench().baseline(state.current().baseline).bytes / step["bytes"])
     st.markdown(
-        f"**{figures.kilobytes(step['bytes'])}** ({step['bytes']:,} bytes), {ratio:.1f} times smaller than in float32, "
-        f"**{step['accuracy']:.2%}** ({figures.points(step['difference'])}), without training; "
+        f"**{figures.kilobytes(step['bytes'])}** ({step['bytes']:,} bytes), {ratio} the float32 baseline, "
+        f"**{percent(step['accuracy'], 2)}** ({figures.points(step['difference'])}), without training; "
         f"{f'{setting} by layer: ' + listed if listed else 'every layer dense'}."
     )
     if st.button("Use it on Explore", icon=":material/tune:", key=f"use_{setting}"):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import streamlit as st
 
-from core.config import CompressionConfig, to_query
+from core.config import CompressionConfig
 from core.files import sha256
 from core.front import ORIGINS, TECHNIQUES, Goal, Point, behind, pareto
-from core.words import plain
+from core.words import percent, plain
 from pages.parts import charts, classroom, figures, lesson, live, search, state
 from pages.parts.state import Choice
 
@@ -23,12 +22,12 @@ POLL_SECONDS = 2.0
 DRAWN = 1500
 """So many points are drawn, those nearest to the front first; the table has them all."""
 
-HELP_TECHNIQUES = """Points that use nothing else than what is picked here. Pick one alone, and the front is what that
-technique reaches alone."""
+HELP_TECHNIQUES = """Points that use no other technique than those picked here. Pick one alone, and the front is what
+that technique reaches alone."""
 HELP_MODEL = "Show other models, too: which one is best at a file size?"
 HELP_TRAINED = "Trained after compression, or not."
-HELP_ORIGIN = """Explored: on a page or by a command. Reproduced: in one of the course's experiments. Searched: in a
-search for the smallest file."""
+HELP_ORIGIN = """*Explored*: on a page or by a command. *Reproduced*: in one of the course's experiments. *Searched*: in
+a search for the smallest file. *Shipped*: before it came with the project."""
 HELP_FULL = f"{state.PINS} are pinned, and no more fit. Explore takes pins away."
 TRAINED = {"all": "All", "trained": "Trained", "not": "Not trained"}
 AXES = {"near": "Near the baseline", "all": "Whole"}
@@ -64,8 +63,9 @@ def filters(baseline: str) -> Shown:
         format_func=lambda name: plain(titles.get(name, name)), key=f"w_models_{baseline}",
     )  # fmt: skip
     used = st.pills(
-        "Nothing but", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_techniques", help=HELP_TECHNIQUES
-    )
+        "Techniques used", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_techniques",
+        help=HELP_TECHNIQUES,
+    )  # fmt: skip
     trained = st.segmented_control(
         "Training", list(TRAINED), format_func=lambda name: TRAINED.get(name, name), default="all", required=True,
         key="w_trained", help=HELP_TRAINED,
@@ -110,7 +110,7 @@ def picked(choice: Choice, shown: Shown) -> Choice:
         if sha256 in shown.models and any((p.sha256, p.config) == (sha256, own.config) for p in bench.points()):
             return own
     if own is not None:
-        st.info("The picked point is not there any more, or of a model that is not shown.", icon=":material/block:")
+        st.info("The picked point was deleted, or its model is not shown.", icon=":material/block:")
         del st.session_state["picked"]
     return live.available(choice)
 
@@ -137,10 +137,10 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) 
     if waiting and not wished and not search.under_way(baseline):
         st.rerun()  # nothing more is coming: polling ends with the next run of the page
     if lesson.asks():
-        st.caption("Here is what you have guessed; everything else waits, too.")
+        st.caption("Only settings that you have guessed are shown; the others wait.")
     let = shown_points(shown)
     if not let:
-        st.info("No point is left by the filters.", icon=":material/filter_alt_off:")
+        st.info("The filters leave no point.", icon=":material/filter_alt_off:")
         return
     best, pinned = pareto(let), _pinned()
     st.markdown(_in_words(let, best, goal))
@@ -152,7 +152,7 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) 
     floor = whole - max(NEAR, 2 * (goal.allowance or 0)) if shown.near else 0.0
     frame = frame[frame["accuracy"] >= floor]
     if frame.empty:
-        st.info("No point is so near the baseline: show the whole axis.", icon=":material/zoom_out:")
+        st.info("No point is this near the baseline: show the whole axis.", icon=":material/zoom_out:")
         return
     about = f"Accuracy against file size of {len(let)} networks; {len(best)} of them are on the front"
     charts.front(frame, goal, whole, about, key, lambda: _pick(key))
@@ -161,14 +161,16 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) 
 def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
     fits = goal.best(let)
     networks = "network" if len(let) == 1 else "networks"
-    said = f"**{len(let):,}** measured {networks}, **{len(best)}** on the front: no other is smaller and better. "
+    said = f"**{len(let):,}** measured {networks}, **{len(best)}** on the Pareto front: no other one is smaller and "
+    said += "at least as accurate. "
     if fits is None:
         return said + goal.none_in_words()
     trained = "trained" if fits.recovered else "not trained"
     used = " + ".join(fits.techniques) or "nothing: it is the baseline"
     return said + (
-        f"{figures.sentence(goal.in_words())}: **{figures.kilobytes(fits.bytes)}**, {fits.compression_ratio:.0f}×, "
-        f"{fits.accuracy:.2%} ({figures.points(fits.difference)}), by {used}, {trained}. Click a point to see it."
+        f"{figures.sentence(goal.in_words())}: **{figures.kilobytes(fits.bytes)}**, {fits.compression_ratio:.1f}×, "
+        f"{percent(fits.accuracy, 2)} ({figures.points(fits.difference)}), by {used}, {trained}. Click a point to see "
+        "it."
     )
 
 
@@ -187,16 +189,16 @@ def _pins_in_words(pinned: dict[int, Point], best: list[Point]) -> str:
     """Each pinned point against the front that is shown: how much better at its size, how much smaller as good."""
     lines = []
     for number, own in pinned.items():
-        name = f"- **:orange[Pin {number}]**, {figures.kilobytes(own.bytes)} and {own.accuracy:.2%}"
+        name = f"- **:orange[Pin {number}]**, {figures.kilobytes(own.bytes)} and {percent(own.accuracy, 2)}"
         better = Goal(size=own.bytes).best(best) or own
         smaller = min((p for p in best if p.accuracy >= own.accuracy), key=lambda p: p.bytes, default=own)
         if smaller.bytes >= own.bytes and better.accuracy <= own.accuracy:
-            lines.append(f"{name}: nothing that is shown is smaller and better.")
+            lines.append(f"{name}: no point that is shown is smaller and better.")
         else:
             lines.append(
-                f"{name}: the best file that is no larger has {better.accuracy:.2%} "
+                f"{name}: the best file that is no larger has {percent(better.accuracy, 2)} "
                 f"({figures.points(better.accuracy - own.accuracy)}), the smallest that is as good has "
-                f"{figures.kilobytes(smaller.bytes)}: {own.bytes / smaller.bytes:.1f} times smaller."
+                f"{figures.kilobytes(smaller.bytes)}: {figures.smaller(own.bytes / smaller.bytes)}."
             )
     return "\n".join(lines)
 
@@ -251,7 +253,7 @@ def _pick(key: str) -> None:
 
 def about(own: Choice) -> None:
     """The picked point in words, and what can be done with it."""
-    st.subheader("The picked point")
+    st.subheader("Picked point")
     st.markdown(plain(figures.settings(own.config)))
     row = st.container(horizontal=True, gap="small")
     row.button("Open in Explore", icon=":material/tune:", on_click=_open, args=(own, "explore"), key="to_explore")
@@ -297,7 +299,7 @@ def _delete(own: Choice) -> None:
 
 
 def against(result: Result, shown: Shown, goal: Goal) -> None:
-    """Classes and flips from any other point to the picked one; those of the front can be chosen first."""
+    """Classes and flips from any other point to the picked one; those on the front can be chosen first."""
     let, names = shown_points(shown), _names()
     best = pareto(let)
     others = sorted(goal.ranked(let), key=lambda point: behind(best, point) > 0)
@@ -308,12 +310,12 @@ def against(result: Result, shown: Shown, goal: Goal) -> None:
     for point in others[:COMPARED]:
         model = f", {names[point.sha256]}" if len(shown.models) > 1 else ""
         options.setdefault(f"{search.in_brief(point)}{model}", Choice(names[point.sha256], point.config))
-    name = st.selectbox("Classes and flips: the picked point, compared with", list(options), key="w_compared")
+    name = st.selectbox("Images lost and gained: the picked point, compared with", list(options), key="w_compared")
     other = options.get(name or "the baseline")
     reference = None if other is None else live.measured(other)
     bench = state.workbench()
     if reference is not None and reference.baseline_id != result.baseline_id:
-        st.info("It is a point of another baseline; the images are the same.", icon=":material/compare_arrows:")
+        st.info("The other point has another baseline; the images are the same.", icon=":material/compare_arrows:")
     changes, flips = bench.class_changes(result, reference), bench.flips(result, reference)
     if reference is not None:
         step = bench.compare(result, reference)
@@ -333,10 +335,14 @@ def against(result: Result, shown: Shown, goal: Goal) -> None:
 
 COLUMNS = {
     "bytes": st.column_config.NumberColumn(format="localized"),
-    "× smaller": st.column_config.NumberColumn(format="%.1f"),
+    "ratio": st.column_config.NumberColumn(
+        format="%.1f ×", help="Compression ratio: bytes of the baseline in float32 over bytes of the file."
+    ),
     "accuracy, %": st.column_config.NumberColumn(format="%.2f", help="On the 5,000 validation images."),
     **{name: st.column_config.NumberColumn(format="%+.2f") for name in ("change, pp", "95 % low, pp", "95 % high, pp")},
-    "front": st.column_config.CheckboxColumn(help="No other point that is shown is smaller and better."),
+    "front": st.column_config.CheckboxColumn(
+        help="On the Pareto front: no other point that is shown is smaller and at least as accurate."
+    ),
 }
 
 
@@ -358,7 +364,7 @@ def table(baseline: str, shown: Shown, goal: Goal) -> None:
 def _row(point: Point, on_front: bool, model: str) -> dict[str, Any]:
     return {
         "bytes": point.bytes,
-        "× smaller": point.compression_ratio,
+        "ratio": point.compression_ratio,
         "accuracy, %": 100 * point.accuracy,
         "change, pp": 100 * point.difference,
         "95 % low, pp": 100 * point.low,
@@ -368,5 +374,5 @@ def _row(point: Point, on_front: bool, model: str) -> dict[str, Any]:
         "trained": point.recovered,
         "from": point.origin,
         "model": model,
-        "settings": json.dumps(to_query(point.config)),
+        "settings": figures.settings(point.config),
     }

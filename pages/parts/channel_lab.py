@@ -9,7 +9,7 @@ import streamlit as st
 
 from core import assignment, reproduce
 from core.config import CompressionConfig
-from core.words import plain
+from core.words import percent, plain
 from pages.parts import figures, live, state
 
 BATCHES = tuple(map(str, reproduce.BATCHES))
@@ -22,17 +22,19 @@ def table(baseline: str, rows: list[dict[str, Any]]) -> None:
     times = {batch: _median(whole, batch) / _median(best, batch) for batch in BATCHES}
     idle = {batch: _median(whole, batch) / _median(zeros, batch) for batch in BATCHES}
     st.markdown(
-        f"Half of the weights set to zero: the same {zeros['latency']['multiply_accumulates']:,} multiplications, "
+        f"Half of the weights set to zero: the same {zeros['latency']['multiply_accumulates']:,} multiply-accumulates, "
         f"{idle['1']:.2f} and {idle['250']:.2f} times as fast (batch 1 and 250): **zeros are multiplied like any other "
-        f"number**. {plain(best['title']).capitalize()}: {best['latency']['multiply_accumulates']:,} multiplications, "
-        f"**{times['1']:.1f} and {times['250']:.1f} times as fast**, {best['before']['accuracy']:.1%} before and "
-        f"**{best['after']['accuracy']:.2%}** after training, {whole['before']['accuracy']:.2%} for the whole network."
+        f"number**. {figures.sentence(plain(_title(best)))}: "
+        f"{best['latency']['multiply_accumulates']:,} multiply-accumulates, "
+        f"**{times['1']:.1f} and {times['250']:.1f} times as fast**, {percent(best['before']['accuracy'], 1)} before "
+        f"and **{percent(best['after']['accuracy'], 2)}** after training, {percent(whole['before']['accuracy'], 2)} "
+        "for the whole network."
     )
     microseconds = st.column_config.NumberColumn(format="%.1f µs")
     st.dataframe(
         pd.DataFrame([_row(row) for row in rows]),
         hide_index=True,
-        alt="Channel pruning: parameters, multiplications, times and accuracies",
+        alt="Channel pruning: parameters, multiply-accumulates, times and accuracies",
         column_config={
             "parameters": st.column_config.NumberColumn(format="localized"),
             "MACs": st.column_config.NumberColumn(format="localized", help="Multiply-accumulates for one image."),
@@ -41,16 +43,28 @@ def table(baseline: str, rows: list[dict[str, Any]]) -> None:
             **dict.fromkeys((f"batch {batch}" for batch in BATCHES), microseconds),
         },
     )
-    st.caption("Validation images. Time per image; the networks take turns, nine times, each shows its quietest round.")
+    st.caption(
+        "Accuracy on the validation images. Time per image: the networks take turns, nine times, and each shows its "
+        "fastest round."
+    )
     chosen = CompressionConfig.from_json(best["config"])
     test = live.measured(state.Choice(baseline, chosen), "test")
     st.markdown(
-        f"{plain(best['title']).capitalize()}, on the test images, opened for this verdict: "
-        f"**{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}."
+        f"{figures.sentence(plain(_title(best)))}, on the test images, opened for this verdict: "
+        f"**{percent(test.evaluation.accuracy, 2)}**, {figures.change(test.comparison)}."
     )
     if st.button("Use the best on Explore", icon=":material/tune:", key="use_channels"):
         state.choose(config=chosen)
         st.switch_page("pages/explore.py")
+
+
+def _title(row: dict[str, Any]) -> str:
+    """As the field says it; the network itself and that with zeros have no channels removed."""
+    config = CompressionConfig.from_json(row["config"])
+    if config.channel_share is None:
+        return str(row["title"])
+    criterion, scope = figures.CHANNEL_SCORES[config.channel_score], figures.SCOPES[config.scope]
+    return f"half of the channels, {figures.low(criterion)}, {figures.low(scope)}"
 
 
 def _median(row: dict[str, Any], batch: str) -> float:
@@ -60,7 +74,7 @@ def _median(row: dict[str, Any], batch: str) -> float:
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     after = row["after"]
     return {
-        "network": row["title"],
+        "network": _title(row),
         "parameters": row["parameters"],
         "MACs": row["latency"]["multiply_accumulates"],
         "KB": row["bytes"] / 1024,

@@ -12,12 +12,39 @@ import streamlit as st
 from core.front import Goal
 from core.palette import BASELINE, CURRENT, GAINED, LOST, NEUTRAL, PINNED
 from core.palette import KINDS as KIND_COLOURS
+from core.words import NO_BREAK, percent
 
 RUNG_COLOURS = ["#8a94a0", "#56B4E9", "#2b83c6", "#CC79A7", "#009E73", "#E69F00"]
 FONT = 14
 
 
 Chart = alt.Chart | alt.LayerChart | alt.HConcatChart | alt.FacetChart
+
+
+PERCENT = f"format(100 * datum.value, '~g') + '{NO_BREAK}%'"
+POINTS = "format(100 * datum.value, '+.1f') + ' pp'"
+"""What an axis writes at a share, and at a change of one."""
+
+
+def _shares(chart: alt.Chart, **digits: int) -> alt.Chart:
+    """With the text of fields that are shares, as everywhere: "93.66 %". digits : by field"""
+    ends = {field: f"'.{count}f') + '{NO_BREAK}%'" for field, count in digits.items()}
+    return chart.transform_calculate(
+        **{f"{field}_text": f"format(100 * datum.{field}, {end}" for field, end in ends.items()}
+    )
+
+
+def _share(field: str, title: str | None = None) -> alt.Tooltip:
+    """The tooltip of a field that went through `_shares`."""
+    return alt.Tooltip(f"{field}_text:N", title=title or field)
+
+
+def _change(chart: alt.Chart) -> alt.Chart:
+    """With the text of the field `difference`, in points."""
+    return chart.transform_calculate(difference_text="format(100 * datum.difference, '+.2f') + ' pp'")
+
+
+CHANGE = alt.Tooltip("difference_text:N", title="change of accuracy")
 
 
 def draw(chart: Chart, alt_text: str, key: str = "") -> None:
@@ -67,15 +94,9 @@ REACHES = (5, 10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 600)
 
 @st.cache_data(show_spinner=False)
 def _class_changes(classes: tuple[str, ...], reach: int) -> dict[str, Any]:
-    base = alt.Chart().encode(
+    base = _shares(alt.Chart(), before=1, after=1).encode(
         y=alt.Y("class:N", sort=list(classes), title=None, axis=alt.Axis(labelOverlap=False)),
-        tooltip=[
-            "class:N",
-            "lost:Q",
-            "gained:Q",
-            alt.Tooltip("before:Q", format=".1%", title="recall before"),
-            alt.Tooltip("after:Q", format=".1%", title="recall after"),
-        ],
+        tooltip=["class:N", "lost:Q", "gained:Q", _share("before", "recall before"), _share("after", "recall after")],
     )
     x = alt.X("count:Q", title="images lost (left) and gained (right)", scale=alt.Scale(domain=[-reach, reach]))
     bars = base.mark_bar(cornerRadius=2).encode(
@@ -132,7 +153,6 @@ def sizes(rows: pd.DataFrame, about: str) -> None:
     draw(alt.layer(bars, labels).properties(height=alt.Step(30)), about)
 
 
-POINTS = "format(100 * datum.value, '+.1f') + ' pp'"
 LOOK_HEIGHT, LOOK_TOP = 104, 38
 
 
@@ -142,12 +162,8 @@ def look_ahead(low: float, high: float) -> dict[str, Any]:
     data, which come with each drawing: columns x, setting, accuracy, KB, here, apart (not of this curve, and only near
     it). Points can be clicked."""
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[low, high], nice=False, padding=6))
-    tooltip = [
-        "setting:N",
-        alt.Tooltip("accuracy:Q", format=".2%"),
-        alt.Tooltip("KB:Q", format=",.1f", title="KB in the file"),
-    ]
-    base = alt.Chart().encode(x=x, tooltip=tooltip)
+    tooltip = ["setting:N", _share("accuracy"), alt.Tooltip("KB:Q", format=",.1f", title="KB in the file")]
+    base = _shares(alt.Chart(), accuracy=2).encode(x=x, tooltip=tooltip)
     accuracy = alt.Y(
         "accuracy:Q", axis=None, scale=alt.Scale(zero=False, nice=False, range=[LOOK_HEIGHT - 6, LOOK_TOP])
     )
@@ -179,7 +195,7 @@ def _span(field: str, name: str, times: str, form: str, unit: str, top: int, col
     return mark.encode(text=f"{span}:N", x=alt.value(0), y=alt.value(top))
 
 
-SPECTRA = {"its weight (plain)": CURRENT, "its output (data-aware)": GAINED, "random matrix": BASELINE}
+SPECTRA = {"weight (SVD)": CURRENT, "output (data-aware)": GAINED, "random matrix": BASELINE}
 """Kinds of spectra and their colours; others are those of another baseline."""
 
 OTHER_NETWORK = "#CC79A7"
@@ -220,20 +236,20 @@ def cumulative_energy(values: pd.DataFrame, energy: float, rank: int, break_even
             words_at = zone.mark_text(color=colour, fontSize=FONT - 1, baseline="bottom")
             ground.append(words_at.encode(x="middle:Q", y=alt.datum(0.02), text=alt.value(words)))
     line = (
-        alt.Chart(values)
+        _shares(alt.Chart(values), energy=2)
         .mark_line(strokeWidth=2.5, point=full < 80)
         .encode(
             x=alt.X("i:Q", title="rank r", scale=alt.Scale(domain=[0, full])),
-            y=alt.Y("energy:Q", title="energy kept", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
+            y=alt.Y("energy:Q", title="energy kept", axis=alt.Axis(labelExpr=PERCENT), scale=alt.Scale(domain=[0, 1])),
             color=_spectra_colour(kinds),
             strokeDash=alt.StrokeDash("kind:N", scale=alt.Scale(domain=kinds)),
-            tooltip=["kind", alt.Tooltip("i:Q", title="rank"), alt.Tooltip("energy:Q", format=".2%")],
+            tooltip=["kind", alt.Tooltip("i:Q", title="rank"), _share("energy")],
         )
     )
     wanted = alt.Chart(pd.DataFrame({"energy": [energy]})).encode(y="energy:Q")
     level = wanted.mark_rule(color=PINNED, strokeWidth=2)
     words = wanted.mark_text(color=PINNED, align="right", baseline="top", dx=-4, dy=4, fontSize=FONT - 1)
-    named = words.encode(x=alt.value("width"), text=alt.value(f"{energy:.1%}"))
+    named = words.encode(x=alt.value("width"), text=alt.value(percent(energy, 1)))
     return alt.layer(*ground, line, level, named, *_rank_rules(rank, break_even, full, 105)).properties(height=340)
 
 
@@ -241,12 +257,12 @@ def energy_multiples(values: pd.DataFrame, energy: float) -> alt.Chart:
     """Energy by share of the rank, a line per layer. Columns layer, share, energy; break_even as a share."""
     order = list(dict.fromkeys(values["layer"]))
     line = (
-        alt.Chart()
+        _shares(alt.Chart(), share=1, energy=2)
         .mark_line(color=CURRENT, strokeWidth=2.5)
         .encode(
-            x=alt.X("share:Q", title="rank r / full rank", axis=alt.Axis(format="%", tickCount=3)),
-            y=alt.Y("energy:Q", title="energy kept", axis=alt.Axis(format="%", tickCount=3)),
-            tooltip=["layer", alt.Tooltip("share:Q", format=".1%"), alt.Tooltip("energy:Q", format=".2%")],
+            x=alt.X("share:Q", title="rank r / full rank", axis=alt.Axis(labelExpr=PERCENT, tickCount=3)),
+            y=alt.Y("energy:Q", title="energy kept", axis=alt.Axis(labelExpr=PERCENT, tickCount=3)),
+            tooltip=["layer", _share("share"), _share("energy")],
         )
     )
     level = alt.Chart().mark_rule(color=PINNED).encode(y=alt.datum(energy))
@@ -279,12 +295,12 @@ def accuracy_against_ratio(rows: pd.DataFrame) -> alt.LayerChart:
     }  # fmt: skip
     order = [kind for kind in dict.fromkeys([*kinds, *rows["what"]]) if kind in set(rows["what"])]
     colours = [kinds.get(kind, CURRENT) for kind in order]
-    base = alt.Chart(rows).encode(
+    base = _shares(alt.Chart(rows), accuracy=2).encode(
         x=alt.X("ratio:Q", title="compression rate, baseline bytes / file bytes", scale=alt.Scale(zero=False)),
         color=alt.Color("what:N", scale=alt.Scale(domain=order, range=colours)).legend(columns=2),
-        tooltip=["scenario", "what", alt.Tooltip("accuracy:Q", format=".2%"), alt.Tooltip("ratio:Q", format=".2f")],
+        tooltip=["scenario", "what", _share("accuracy"), alt.Tooltip("ratio:Q", format=".2f")],
     )
-    y = alt.Y("accuracy:Q", title="accuracy, test", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False))
+    y = alt.Y("accuracy:Q", title="accuracy, test", axis=alt.Axis(labelExpr=PERCENT), scale=alt.Scale(zero=False))
     spans = base.mark_rule(strokeWidth=2).encode(y=y, y2="high:Q").transform_calculate(accuracy="datum.low")
     points = base.mark_point(filled=True, size=110, opacity=0.9).encode(
         y=y, shape=alt.Shape("what:N", scale=alt.Scale(domain=order))
@@ -294,10 +310,12 @@ def accuracy_against_ratio(rows: pd.DataFrame) -> alt.LayerChart:
 
 def allocation(rows: pd.DataFrame) -> alt.LayerChart:
     """Accuracy by file size, step after step; the chosen one as a diamond. Columns KB, accuracy, step, chosen."""
-    base = alt.Chart(rows).encode(
+    base = _shares(alt.Chart(rows), accuracy=2).encode(
         x=alt.X("KB:Q", title="KB in the file (log)", scale=alt.Scale(type="log", nice=False, padding=12)),
-        y=alt.Y("accuracy:Q", title="accuracy, validation", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False)),
-        tooltip=["step", alt.Tooltip("accuracy:Q", format=".2%"), alt.Tooltip("KB:Q", format=",.1f")],
+        y=alt.Y(
+            "accuracy:Q", title="accuracy, validation", axis=alt.Axis(labelExpr=PERCENT), scale=alt.Scale(zero=False)
+        ),
+        tooltip=["step", _share("accuracy"), alt.Tooltip("KB:Q", format=",.1f")],
     )
     line = base.mark_line(color=CURRENT, strokeWidth=2.5, point=alt.OverlayMarkDef(size=55, color=CURRENT))
     chosen = base.transform_filter("datum.chosen").mark_point(
@@ -308,48 +326,82 @@ def allocation(rows: pd.DataFrame) -> alt.LayerChart:
 
 def conditions(rows: pd.DataFrame) -> alt.LayerChart:
     """Loss of factoring a layer alone by its condition number. Columns baseline, name, rank, condition_number, loss."""
-    base = alt.Chart(rows).encode(
+    base = _shares(alt.Chart(rows), loss=2).encode(
         x=alt.X("condition_number:Q", title="condition number σ_max / σ_min (log)", scale=alt.Scale(type="log")),
         color=alt.Color("baseline:N", scale=alt.Scale(range=[CURRENT, PINNED, GAINED])),
-        tooltip=["name", alt.Tooltip("condition_number:Q", format=",.3g"), alt.Tooltip("loss:Q", format=".2%"), "rank"],
+        tooltip=["name", alt.Tooltip("condition_number:Q", format=",.3g"), _share("loss"), "rank"],
     )
-    y = alt.Y("loss:Q", title="accuracy lost", axis=alt.Axis(format="%"))
+    y = alt.Y("loss:Q", title="accuracy lost", axis=alt.Axis(labelExpr=PERCENT))
     points = base.mark_point(filled=True, size=110).encode(y=y, shape="baseline:N")
     names = base.mark_text(align="left", dx=9, dy=-6, fontSize=FONT - 2).encode(y=y, text="name:N")
     return alt.layer(points, names).properties(height=380)
 
 
+SMOOTHED, PLAIN = "with label smoothing", "plain cross entropy"
+"""The loss that a training minimises, and what it would be without label smoothing and a teacher."""
+
+
 def training_curves(history: pd.DataFrame) -> list[alt.LayerChart]:
-    """Two charts, loss and accuracy by epoch, training and validation."""
-    charts = []
-    for figure, title, form in (("loss", "loss (nats)", ".3f"), ("accuracy", "accuracy", ".1%")):
-        columns = {f"training_{figure}": "training", f"validation_{figure}": "validation"}
-        rows = history.rename(columns=columns).melt("epoch", list(columns.values()), "images", "value")
-        axis = alt.Axis(format=form if figure == "accuracy" else "~g")
-        base = alt.Chart(rows).encode(
-            x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="epoch"),
-            y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=axis),
-            color=alt.Color("images:N", scale=alt.Scale(domain=list(columns.values()), range=[BASELINE, CURRENT])),
-            tooltip=["epoch", "images", alt.Tooltip("value:Q", format=form, title=figure)],
-        )
-        points = base.mark_point(filled=True, size=60).encode(shape="images:N")
-        charts.append(alt.layer(base.mark_line(strokeWidth=2.5), points).properties(height=260))
-    return charts
+    """Two charts, loss and accuracy by epoch, training and validation; the cross entropy without label smoothing
+    dashed beside the loss that was minimised, where the history has it."""
+    return [_loss_curves(history), _accuracy_curves(history)]
+
+
+def _by_epoch(history: pd.DataFrame, figure: str) -> pd.DataFrame:
+    columns = {f"training_{figure}": "training", f"validation_{figure}": "validation"}
+    return history.rename(columns=columns).melt("epoch", list(columns.values()), "images", "value")
+
+
+def _epochs(rows: pd.DataFrame, title: str, tooltip: alt.Tooltip, axis: alt.Axis) -> alt.Chart:
+    chart = _shares(alt.Chart(rows), value=1)
+    return chart.encode(
+        x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="epoch"),
+        y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=axis),
+        color=alt.Color("images:N", scale=alt.Scale(domain=["training", "validation"], range=[BASELINE, CURRENT])),
+        tooltip=["epoch", "images", tooltip],
+    )
+
+
+def _loss_curves(history: pd.DataFrame) -> alt.LayerChart:
+    kinds = {"loss": SMOOTHED, "cross_entropy": PLAIN}
+    known = {figure: kind for figure, kind in kinds.items() if f"validation_{figure}" in history}
+    rows = pd.concat(_by_epoch(history, figure).assign(loss=kind) for figure, kind in known.items())
+    base = _epochs(rows, "loss (nats)", alt.Tooltip("value:Q", format=".3f", title="loss"), alt.Axis(format="~g"))
+    if len(known) == 1:
+        return _dotted(base)
+    dash = alt.StrokeDash("loss:N", scale=alt.Scale(domain=list(kinds.values()), range=[[1, 0], [5, 4]]))
+    return _dotted(base.encode(tooltip=["epoch", "images", "loss", "value"], strokeDash=dash))
+
+
+def _accuracy_curves(history: pd.DataFrame) -> alt.LayerChart:
+    rows = _by_epoch(history, "accuracy")
+    return _dotted(_epochs(rows, "accuracy", _share("value", "accuracy"), alt.Axis(labelExpr=PERCENT)))
+
+
+def _dotted(base: alt.Chart) -> alt.LayerChart:
+    points = base.mark_point(filled=True, size=60).encode(shape="images:N")
+    return alt.layer(base.mark_line(strokeWidth=2.5), points).properties(height=260)
 
 
 def class_report(report: pd.DataFrame) -> alt.Chart:
-    """Precision, recall and F1 of each class, as dots on one line."""
-    rows = report.rename_axis("class").reset_index().melt(["class", "images"], ["precision", "recall", "f1"], "figure")
+    """Precision, recall and F1-score of each class, as dots on one line. Columns precision, recall, f1, images."""
+    named = report.rename(columns={"f1": "F1-score", "images": "support"}).rename_axis("class").reset_index()
+    rows = named.melt(["class", "support"], ["precision", "recall", "F1-score"], "figure")
     low = max(0.0, rows["value"].min() - 0.03)
     return (
-        alt.Chart(rows)
+        _shares(alt.Chart(rows), value=1)
         .mark_point(filled=True, size=90, opacity=0.9)
         .encode(
             y=alt.Y("class:N", sort=list(report.index), title=None, axis=alt.Axis(labelOverlap=False)),
-            x=alt.X("value:Q", title=None, axis=alt.Axis(format="%"), scale=alt.Scale(domain=[low, 1.005], nice=False)),
+            x=alt.X(
+                "value:Q",
+                title=None,
+                axis=alt.Axis(labelExpr=PERCENT),
+                scale=alt.Scale(domain=[low, 1.005], nice=False),
+            ),
             color=alt.Color("figure:N", scale=alt.Scale(range=[CURRENT, PINNED, BASELINE])),
             shape="figure:N",
-            tooltip=["class", "figure", alt.Tooltip("value:Q", format=".1%"), "images"],
+            tooltip=["class", "figure", _share("value"), "support"],
         )
         .properties(height=alt.Step(26))
     )
@@ -383,13 +435,13 @@ def confusion(counts: pd.DataFrame) -> alt.LayerChart:
 def sparsity_curve(points: pd.DataFrame, allowance: float) -> alt.LayerChart:
     """Accuracy lost by sparsity, with the allowance and the largest sparsity within it. Columns sparsity, difference,
     accuracy, KB, chosen."""
-    base = alt.Chart(points).encode(
-        x=alt.X("sparsity:Q", title="sparsity", axis=alt.Axis(format="%")),
+    base = _change(_shares(alt.Chart(points), sparsity=1, accuracy=2)).encode(
+        x=alt.X("sparsity:Q", title="sparsity", axis=alt.Axis(labelExpr=PERCENT)),
         y=alt.Y("difference:Q", title="change of accuracy", axis=alt.Axis(labelExpr=POINTS)),
         tooltip=[
-            alt.Tooltip("sparsity:Q", format=".1%"),
-            alt.Tooltip("accuracy:Q", format=".2%"),
-            alt.Tooltip("difference:Q", format="+.2%"),
+            _share("sparsity"),
+            _share("accuracy"),
+            CHANGE,
             alt.Tooltip("KB:Q", format=",.1f", title="KB in the file"),
         ],
     )
@@ -408,21 +460,22 @@ def _allowance(allowance: float) -> alt.Chart:
 def sensitivity(rows: pd.DataFrame, allowance: float, setting: str = "sparsity") -> alt.FacetChart:
     """What pruning or rounding one layer alone loses, a small chart per layer. Columns layer, the setting, difference,
     accuracy."""
-    form = "%" if setting == "sparsity" else "d"
+    form = {"labelExpr": PERCENT} if setting == "sparsity" else {"format": "d"}
+    of_layer = _share("sparsity") if setting == "sparsity" else alt.Tooltip("bits:Q")
     scale = alt.Undefined if setting == "sparsity" else alt.Scale(domain=[8.3, 1.7], nice=False)
     lowest = max(-6 * allowance, min(-2 * allowance, 1.1 * float(rows["difference"].min())))
     line = (
-        alt.Chart()
+        _change(_shares(alt.Chart(), sparsity=1))
         .mark_line(color=CURRENT, strokeWidth=2.5, point=alt.OverlayMarkDef(color=CURRENT), clip=True)
         .encode(
-            x=alt.X(f"{setting}:Q", title=f"{setting} of the layer", scale=scale).axis(format=form, tickCount=3),
+            x=alt.X(f"{setting}:Q", title=f"{setting} of the layer", scale=scale).axis(**form, tickCount=3),
             y=alt.Y(
                 "difference:Q",
                 title="change of accuracy",
                 axis=alt.Axis(labelExpr=POINTS, tickCount=5),
                 scale=alt.Scale(domain=[lowest, allowance], nice=False),
             ),
-            tooltip=["layer", alt.Tooltip(f"{setting}:Q", format=form), alt.Tooltip("difference:Q", format="+.2%")],
+            tooltip=["layer", of_layer, CHANGE],
         )
     )
     edge = alt.Chart().mark_rule(color=LOST, strokeDash=[5, 4]).encode(y=alt.datum(-allowance))
@@ -474,11 +527,13 @@ def _reach(bins: pd.DataFrame, points: pd.DataFrame, step: float) -> alt.Scale:
 def ladder(rows: pd.DataFrame, floor: float, top: float) -> alt.LayerChart:
     """Accuracy by bits for every rung. Columns bits, accuracy, rung, KB."""
     order = list(dict.fromkeys(rows["rung"]))
-    base = alt.Chart(rows).encode(
+    base = _shares(alt.Chart(rows), accuracy=2).encode(
         x=alt.X("bits:Q", scale=alt.Scale(domain=[8.2, 1.8], nice=False)).axis(format="d", tickMinStep=1),
-        y=alt.Y("accuracy:Q", title="accuracy, validation", scale=alt.Scale(domain=[floor, top])).axis(format="%"),
+        y=alt.Y("accuracy:Q", title="accuracy, validation", scale=alt.Scale(domain=[floor, top])).axis(
+            labelExpr=PERCENT
+        ),
         color=alt.Color("rung:N", scale=alt.Scale(domain=order, range=RUNG_COLOURS)).legend(columns=2),
-        tooltip=["rung", "bits", alt.Tooltip("accuracy:Q", format=".2%"), alt.Tooltip("KB:Q", format=",.1f")],
+        tooltip=["rung", "bits", _share("accuracy"), alt.Tooltip("KB:Q", format=",.1f")],
     )
     shape = alt.Shape("rung:N", scale=alt.Scale(domain=order))
     points = base.mark_point(filled=True, size=70, clip=True).encode(shape=shape)
@@ -488,14 +543,14 @@ def ladder(rows: pd.DataFrame, floor: float, top: float) -> alt.LayerChart:
 def before_after(rows: pd.DataFrame, baseline: float) -> alt.LayerChart:
     """Accuracy by bits before and after training, with intervals. Columns bits, accuracy, low, high, when, KB."""
     order = list(dict.fromkeys(rows["when"]))
-    base = alt.Chart(rows).encode(
+    base = _shares(alt.Chart(rows), accuracy=2, low=2, high=2).encode(
         x=alt.X("bits:O", title="bits of weights and activations", sort="descending", axis=alt.Axis(labelAngle=0)),
         xOffset=alt.XOffset("when:N", sort=order),
         color=alt.Color("when:N", scale=alt.Scale(domain=order, range=[BASELINE, CURRENT, GAINED])),
-        tooltip=["when", "bits", alt.Tooltip("accuracy:Q", format=".2%"), alt.Tooltip("low:Q", format=".2%"),
-                 alt.Tooltip("high:Q", format=".2%"), alt.Tooltip("KB:Q", format=",.1f")],
+        tooltip=["when", "bits", _share("accuracy"), _share("low"),
+                 _share("high"), alt.Tooltip("KB:Q", format=",.1f")],
     )  # fmt: skip
-    y = alt.Y("accuracy:Q", title="accuracy, test", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False))
+    y = alt.Y("accuracy:Q", title="accuracy, test", axis=alt.Axis(labelExpr=PERCENT), scale=alt.Scale(zero=False))
     spans = base.mark_rule(strokeWidth=3).encode(y=y, y2="high:Q").transform_calculate(accuracy="datum.low")
     points = base.mark_point(filled=True, size=110, opacity=1).encode(
         y=y, shape=alt.Shape("when:N", scale=alt.Scale(domain=order))
@@ -506,10 +561,10 @@ def before_after(rows: pd.DataFrame, baseline: float) -> alt.LayerChart:
 
 def ways(rows: pd.DataFrame) -> alt.LayerChart:
     """The smallest file of each way. Columns way, KB, accuracy, best."""
-    base = alt.Chart(rows).encode(
+    base = _shares(alt.Chart(rows), accuracy=2).encode(
         y=alt.Y("way:N", title=None, sort="-x", axis=alt.Axis(labelLimit=260)),
         x=alt.X("KB:Q", title="KB in the smallest file within the allowance (log)", scale=alt.Scale(type="log")),
-        tooltip=["way", alt.Tooltip("KB:Q", format=",.1f"), alt.Tooltip("accuracy:Q", format=".2%")],
+        tooltip=["way", alt.Tooltip("KB:Q", format=",.1f"), _share("accuracy")],
     )
     lines = base.mark_rule(strokeWidth=3, color=BASELINE).encode(x2=alt.datum(rows["KB"].min() / 1.3))
     points = base.mark_point(filled=True, size=200, opacity=1).encode(
@@ -524,11 +579,13 @@ def rounds(rows: pd.DataFrame) -> alt.LayerChart:
     """Iterative pruning round by round: accuracy, and the sparsity it had then as the size of the point. Columns epoch,
     accuracy, sparsity, target."""
     order = list(dict.fromkeys(rows["target"]))
-    base = alt.Chart(rows).encode(
+    base = _shares(alt.Chart(rows), sparsity=1, accuracy=2).encode(
         x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="round (an epoch each)"),
-        y=alt.Y("accuracy:Q", title="accuracy, validation", axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False)),
+        y=alt.Y(
+            "accuracy:Q", title="accuracy, validation", axis=alt.Axis(labelExpr=PERCENT), scale=alt.Scale(zero=False)
+        ),
         color=alt.Color("target:N", scale=alt.Scale(domain=order, scheme="viridis")),
-        tooltip=["target", "epoch", alt.Tooltip("sparsity:Q", format=".1%"), alt.Tooltip("accuracy:Q", format=".2%")],
+        tooltip=["target", "epoch", _share("sparsity"), _share("accuracy")],
     )
     points = base.mark_point(filled=True, size=70).encode(shape=alt.Shape("target:N", scale=alt.Scale(domain=order)))
     return alt.layer(base.mark_line(strokeWidth=2.5), points).properties(height=280)
@@ -538,14 +595,14 @@ def layer_sparsity(rows: pd.DataFrame) -> alt.Chart:
     """Sparsity of each layer, a bar for each way. Columns layer, sparsity, way, kept."""
     ways = list(dict.fromkeys(rows["way"]))
     return (
-        alt.Chart(rows)
+        _shares(alt.Chart(rows), sparsity=1)
         .mark_bar(cornerRadius=2)
         .encode(
             y=alt.Y("layer:N", sort=list(dict.fromkeys(rows["layer"])), title=None),
             yOffset=alt.YOffset("way:N", sort=ways),
-            x=alt.X("sparsity:Q", title="sparsity", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
+            x=alt.X("sparsity:Q", title="sparsity", axis=alt.Axis(labelExpr=PERCENT), scale=alt.Scale(domain=[0, 1])),
             color=alt.Color("way:N", scale=alt.Scale(domain=ways, range=[CURRENT, PINNED, BASELINE])),
-            tooltip=["layer", "way", alt.Tooltip("sparsity:Q", format=".1%"), alt.Tooltip("kept:Q", format=",")],
+            tooltip=["layer", "way", _share("sparsity"), alt.Tooltip("kept:Q", format=",")],
         )
         .properties(height=alt.Step(18))
     )
@@ -554,11 +611,11 @@ def layer_sparsity(rows: pd.DataFrame) -> alt.Chart:
 def density_over_epochs(rows: pd.DataFrame) -> alt.LayerChart:
     """Share of weights that each layer still has, by epoch. Columns epoch, layer, density."""
     order = list(dict.fromkeys(rows["layer"]))
-    base = alt.Chart(rows).encode(
+    base = _shares(alt.Chart(rows), density=1).encode(
         x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="epoch"),
-        y=alt.Y("density:Q", title="weights left", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
+        y=alt.Y("density:Q", title="weights left", axis=alt.Axis(labelExpr=PERCENT), scale=alt.Scale(domain=[0, 1])),
         color=alt.Color("layer:N", scale=alt.Scale(domain=order, range=[CURRENT, PINNED, GAINED, "#CC79A7"])),
-        tooltip=["layer", "epoch", alt.Tooltip("density:Q", format=".1%")],
+        tooltip=["layer", "epoch", _share("density")],
     )
     points = base.mark_point(filled=True, size=60).encode(shape=alt.Shape("layer:N", scale=alt.Scale(domain=order)))
     return alt.layer(base.mark_line(strokeWidth=2.5), points).properties(height=260)
@@ -597,15 +654,15 @@ def _front(floor: float, top: float, goal: Goal, baseline: float) -> dict[str, A
     scale = alt.Scale(type="log", nice=False, padding=20)
     x = alt.X("KB:Q", title="KB in the file (logarithmic)", scale=scale, axis=alt.Axis(format=",~g"))
     scale = alt.Scale(domain=[floor, top], nice=False, zero=False)
-    y = alt.Y("accuracy:Q", title="accuracy, validation", axis=alt.Axis(format=".1%"), scale=scale)
+    y = alt.Y("accuracy:Q", title="accuracy, validation", axis=alt.Axis(labelExpr=PERCENT), scale=scale)
     kinds = list(TRAINED_COLOURS)
     tooltip = [
-        alt.Tooltip("KB:Q", format=",.1f"), alt.Tooltip("accuracy:Q", format=".2%"),
+        alt.Tooltip("KB:Q", format=",.1f"), _share("accuracy"),
         alt.Tooltip("change:Q", format="+.2f", title="change, pp"),
-        alt.Tooltip("ratio:Q", format=".1f", title="times smaller"), "by:N", "kind:N", "model:N", "settings:N",
+        alt.Tooltip("ratio:Q", format=".1f", title="compression ratio"), "by:N", "kind:N", "model:N", "settings:N",
     ]  # fmt: skip
     place = alt.selection_point(name="place", fields=["id"], on="click", nearest=False, toggle=False, empty=False)
-    base = alt.Chart().encode(x=x, tooltip=tooltip)
+    base = _shares(alt.Chart(), accuracy=2).encode(x=x, tooltip=tooltip)
     points = base.mark_point(filled=True, cursor="pointer").encode(
         y=y,
         color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=list(TRAINED_COLOURS.values()))),

@@ -12,7 +12,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, TrainingConfig
 from core.front import Goal
 from core.words import plain
-from pages.parts import classroom, lesson, state, teacher
+from pages.parts import classroom, figures, lesson, state, teacher
 from pages.parts.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -31,50 +31,46 @@ faster. Without training afterwards the loss is large."""
 HELP_RANK = """The share of each layer's singular values that is kept: W ≈ U_r Σ_r V_rᵀ, stored as two thin
 factors. A layer where that would not save anything (its rank is above break-even, m·n / (m+n)) stays dense, and the
 table says so. Without fine-tuning the loss is small only while most of the energy is kept: see the Spectrum page."""
-METHODS = {"svd": "The weight", "whitened": "Its output"}
-HELP_METHOD = """Which factors of a rank are best? *The weight* (plain SVD) minimises ‖W − W_r‖². *Its output*
-(data-aware) minimises E‖Wx − W_r x‖² over 2,048 training images: directions that no image uses are given up first, and
-the bias gets what is lost on average. The same bytes, and at low ranks far better accuracy."""
-HELP_COURSE = """Factor a layer also where its two factors are larger than the layer itself, as the course report does.
+HELP_METHOD = """What the factors of a given rank are nearest to. *SVD* minimises the error of the weight, ‖W − W_r‖².
+*Data-aware* minimises the error of the output, E‖Wx − W_r x‖², over 2,048 training images: directions that no image
+uses are given up first, and the bias makes up for the mean error. The same bytes, and at low ranks far better
+accuracy."""
+HELP_COURSE = """Factor a layer even where its two factors are larger than the layer itself, as the course report does.
 In the report's network "50 %" saves exactly nothing."""
-HELP_SPARSITY = """The share of weights set to zero, the smallest first: exactly round(s · n) of them. Biases are never
-pruned. Expect little loss at first, then a cliff; where it lies depends on how the network was trained."""
-HELP_SCORE = """Which weights go first? *Size*: the smallest |w|. *LAMP*: w² over the sum of the w² of its layer that
-are not smaller, so that no layer is emptied (Lee et al. 2021). *Use*: |w| times the size of what it is multiplied with
-on 2,048 training images (Wanda)."""
-HELP_SCOPE = """*One for all*: one threshold over all layers, so that some lose more than others. *Per layer*: each
-loses the same share. Of weights and of channels."""
-HELP_CHANNEL_SCORE = """Which channels go first: those with the smallest weights (mean |w|), or those that put out least
-on 2,048 training images."""
-SCORES = {"magnitude": "Size", "lamp": "LAMP", "activation": "Use"}
-SCOPES = {"network": "One for all", "layer": "Per layer"}
-CHANNEL_SCORES = {"l1": "Weights", "activation": "Output"}
+HELP_SPARSITY = """The share of weights that are set to zero, those with the smallest scores first: exactly round(s · n)
+of them. Biases are never pruned. Expect little loss at first, then a cliff; where it lies depends on how the network
+was trained."""
+HELP_SCORE = """Which weights go first: those with the smallest score. *Magnitude*: |w|. *LAMP*: w² over the sum of the
+w² of its layer that are not smaller, so that no layer is emptied (Lee et al. 2021). *Activation-aware (Wanda)*: |w|
+times the root mean square of the input that it is multiplied with, over 2,048 training images (Sun et al. 2024)."""
+HELP_SCOPE = """Where scores are compared. *Global*: one threshold over all layers, so that some lose more than others.
+*Layer-wise*: each layer loses the same share. For weights and for channels."""
+HELP_CHANNEL_SCORE = """Which channels go first. *L1 norm*: those with the smallest weights, mean |w| (Li et al. 2017).
+*Mean activation*: those whose output is smallest over 2,048 training images."""
 HELP_PROTECT = "Layers that lose no weights to the sparsity of the whole network."
 HELP_OWN_CHANNELS = "How many of the layer's outputs stay. The next layer loses the columns that read the others."
 HELP_OWN_SPARSITY = """It shows what the whole network's threshold does to this layer. Moving it gives the layer a share
 of its own, and the threshold then counts the other layers only."""
-HELP_BITS = """Every weight becomes an integer of so many bits: w ≈ scale · q. 8 bits are practically free; below 4 it
-matters how the scale is chosen."""
-HELP_ACTIVATION_BITS = """Every signal between two layers becomes an integer of so many bits, zero or more after a
-ReLU. The input image keeps its own 8 bits, the ten scores at the end stay float32."""
-GRANULARITIES = {"channel": "Per channel", "tensor": "Per tensor"}
-HELP_GRANULARITY = """One step for each output channel, or one for the whole tensor: then the largest weight of all
-decides how coarse every channel is."""
-SYMMETRIES = {"symmetric": "Around zero", "asymmetric": "Zero point"}
-HELP_SYMMETRY = """*Around zero*: codes −(2^(b−1) − 1) to 2^(b−1) − 1, so 2 bits are −1, 0, 1. *Zero point*: all 2^b
-codes from the smallest to the largest weight; an integer, the zero point, stands for 0. Of weights; activations after a
-ReLU have no use for it."""
-CLIPS = {"minmax": "Largest", "mse": "Least error"}
-HELP_CLIP = """Where grids end. *Largest*: at the largest number, so that nothing is clipped. *Least error*: where the
-sum of the squared errors is least; a few large numbers are clipped, and all others lie on a finer grid. Of weights and
-of activations."""
-ROUNDINGS = {"nearest": "Nearest", "gptq": "GPTQ"}
-HELP_ROUNDING = """*Nearest*: each weight to its nearest point. *GPTQ*: one input after the other, and the error of
-each is made up for by the weights that are still free, so that the layer's **output** on real images changes least. The
-weights are then further away, and the network is usually better, most of all where grids are clipped."""
-HELP_BIAS = "What rounding takes from each output on average, over 2,048 training images, is put into its bias."
-HELP_ACTIVATIONS = """Round the signals between the layers to the same number of bits, with ranges measured on 2,048
-calibration images. The input image keeps its own 8 bits."""
+HELP_BITS = """Every weight becomes an integer of this many bits: w ≈ scale · q. 8 bits cost practically nothing; below
+4 it matters how the scale is chosen."""
+HELP_ACTIVATION_BITS = """Every activation (signal between two layers) becomes an integer of this many bits, without a
+sign after a ReLU. The input image keeps its own 8 bits; the ten logits at the end stay float32."""
+HELP_GRANULARITY = """How many weights share a scale. *Per channel*: one scale for each output channel. *Per tensor*:
+one for the whole tensor, so that the largest weight of all decides how coarse every channel is."""
+HELP_SYMMETRY = """*Symmetric*: a grid around zero, integers from −(2^(b−1) − 1) to 2^(b−1) − 1, so that 2 bits are −1,
+0 and 1. *Asymmetric (affine)*: all 2^b integers from the smallest to the largest weight; one of them, the zero point,
+stands for 0. For weights only: activations after a ReLU do not need it."""
+HELP_CLIP = """Where the grid ends. *Min-max*: at the largest number, so that nothing is clipped. *MSE-optimal*: where
+the mean squared error is least; a few large numbers are clipped, and all others lie on a finer grid. For weights and
+activations."""
+HELP_ROUNDING = """*Nearest*: each weight goes to the nearest point of its grid. *GPTQ*: one input after the other is
+rounded, and the weights that are still free make up for its error, so that the layer's **output** on real images
+changes least (Frantar et al. 2023). The weights are then further away, and the network is usually better, most of all
+where the range is clipped."""
+HELP_BIAS = """The mean change that rounding makes to each output, over 2,048 training images, is subtracted from its
+bias (Nagel et al. 2019)."""
+HELP_ACTIVATIONS = """Round the activations, the signals between the layers, to the same number of bits, with ranges
+measured on 2,048 calibration images. The input image keeps its own 8 bits."""
 
 
 def step_controls() -> None:
@@ -152,7 +148,7 @@ def _rank(config: CompressionConfig) -> None:
 
 
 def _method(config: CompressionConfig) -> None:
-    _choice("Factors nearest to", "w_method", config.low_rank_method, METHODS, "low_rank_method", HELP_METHOD)
+    _choice("Low-rank objective", "w_method", config.low_rank_method, figures.METHODS, "low_rank_method", HELP_METHOD)
 
 
 def _sparsity(config: CompressionConfig) -> None:
@@ -195,11 +191,16 @@ NETWORK_CONTROLS: dict[str, Callable[[CompressionConfig], None]] = {
 
 
 def finer_controls() -> None:
-    """Scores, scope, granularity, and the course's way with ranks."""
+    """Criteria, scope, granularity, and ranks above break-even, as the course has them."""
     config = state.current().config
     pruning_choices()
     _choice(
-        "Channels go by", "w_channelscore", config.channel_score, CHANNEL_SCORES, "channel_score", HELP_CHANNEL_SCORE
+        "Channel criterion",
+        "w_channelscore",
+        config.channel_score,
+        figures.CHANNEL_SCORES,
+        "channel_score",
+        HELP_CHANNEL_SCORE,
     )
     names = [layer.name for layer in state.workbench().baseline(state.current().baseline).layers]
     key = state.keep_widget("w_protect", [name for name in names if config.layer(name).sparsity == 0])
@@ -220,13 +221,13 @@ def finer_controls() -> None:
 def quantization_choices() -> None:
     """Which grid, and how numbers get onto it."""
     config = state.current().config
-    _choice("Scale", "w_granularity", config.granularity, GRANULARITIES, "granularity", HELP_GRANULARITY)
-    _choice("Grid", "w_symmetry", config.symmetry, SYMMETRIES, "symmetry", HELP_SYMMETRY)
-    _choice("Ends", "w_clip", config.clip, CLIPS, "clip", HELP_CLIP)
-    _choice("Rounding", "w_rounding", config.rounding, ROUNDINGS, "rounding", HELP_ROUNDING)
+    _choice("Granularity", "w_granularity", config.granularity, figures.GRANULARITIES, "granularity", HELP_GRANULARITY)
+    _choice("Scheme", "w_symmetry", config.symmetry, figures.SYMMETRIES, "symmetry", HELP_SYMMETRY)
+    _choice("Clipping range", "w_clip", config.clip, figures.CLIPS, "clip", HELP_CLIP)
+    _choice("Rounding", "w_rounding", config.rounding, figures.ROUNDINGS, "rounding", HELP_ROUNDING)
     key = state.keep_widget("w_bias", config.bias_correction)
     st.toggle(
-        "Correct the biases",
+        "Bias correction",
         key=key,
         help=HELP_BIAS,
         on_change=lambda: _write({"bias_correction": bool(st.session_state[key])}),
@@ -250,10 +251,10 @@ def _write_own_bits(key: str, setting: str) -> None:
 
 
 def pruning_choices() -> None:
-    """Which weights go first, and where they are compared."""
+    """Which weights go first, and where their scores are compared."""
     config = state.current().config
-    _choice("Weights go by", "w_score", config.score, SCORES, "score", HELP_SCORE)
-    _choice("Threshold", "w_scope", config.scope, SCOPES, "scope", HELP_SCOPE)
+    _choice("Pruning criterion", "w_score", config.score, figures.SCORES, "score", HELP_SCORE)
+    _choice("Scope", "w_scope", config.scope, figures.SCOPES, "scope", HELP_SCOPE)
 
 
 def _protect() -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.config import CompressionConfig, to_arguments, to_query
-from core.words import plain
+from core.config import DENSE, FLOAT_BITS, CompressionConfig, to_arguments, to_query
+from core.words import percent, plain
 from pages.parts import state
 
 if TYPE_CHECKING:
@@ -21,19 +21,18 @@ if TYPE_CHECKING:
 
 
 WAIT = "…"
-WORDS = {
-    "channelscore": "channels by",
-    "score": "weights by",
-    "scope": "threshold per",
-    "rate": "learning rate",
-    "granularity": "scale per",
-    "symmetry": "grid",
-    "clip": "grid ends by",
-    "biascorrection": "bias correction",
-    "distill": "distillation",
-}
+SCORES = {"magnitude": "Magnitude", "lamp": "LAMP", "activation": "Activation-aware (Wanda)"}
+SCOPES = {"network": "Global", "layer": "Layer-wise"}
+CHANNEL_SCORES = {"l1": "L1 norm", "activation": "Mean activation"}
+METHODS = {"svd": "SVD (weight error)", "whitened": "Data-aware (output error)"}
+GRANULARITIES = {"channel": "Per channel", "tensor": "Per tensor"}
+SYMMETRIES = {"symmetric": "Symmetric", "asymmetric": "Asymmetric (affine)"}
+CLIPS = {"minmax": "Min-max", "mse": "MSE-optimal"}
+ROUNDINGS = {"nearest": "Nearest", "gptq": "GPTQ"}
+SCHEDULES = {"one-shot": "One-shot", "iterative": "Iterative (gradual)"}
+"""What the field calls each value of a setting."""
 PICTURE_WIDTH = 92
-WIDTHS = (230, 135, 125, 140, 155)
+WIDTHS = (230, 135, 165, 140, 155)
 """Pixels of the five figures: what they need at their longest. Where a window is narrower, they go on below."""
 
 
@@ -54,9 +53,69 @@ def sentence(words: str) -> str:
 
 
 def settings(config: CompressionConfig) -> str:
-    """A configuration in a few plain words."""
-    own = ", ".join(f"{WORDS.get(key, key)} {text}" for key, text in to_query(config).items())
-    return own or "nothing set, the baseline"
+    """A configuration in a few plain words: "sparsity 70 %, 6-bit weights, 6-bit activations"."""
+    return ", ".join(_setting(key, text) for key, text in to_query(config).items()) or "nothing set, the baseline"
+
+
+def _setting(key: str, text: str) -> str:
+    layer, _, name = key.rpartition(".")
+    if layer:
+        return f"{layer} {_of_layer(name, text)}"
+    return _OF_NETWORK[name](text) if name in _OF_NETWORK else f"{name} {text}"
+
+
+def _of_layer(name: str, text: str) -> str:
+    if name == "sparsity":
+        return f"sparsity {percent(float(text))}"
+    if name == "rank":
+        return "dense" if int(text) == DENSE else f"rank {text}"
+    if name == "bits":
+        return "float32" if int(text) == FLOAT_BITS else f"{text} bits"
+    return f"{text} {name}"
+
+
+_OF_NETWORK: dict[str, Callable[[str], str]] = {
+    "channels": lambda text: f"channels kept {percent(float(text))}",
+    "channelscore": lambda text: f"channel criterion {low(CHANNEL_SCORES[text])}",
+    "rank": lambda text: f"rank kept {percent(float(text))}",
+    "course": lambda text: "factored above break-even",
+    "method": lambda text: f"low rank {low(METHODS[text])}",
+    "sparsity": lambda text: f"sparsity {percent(float(text))}",
+    "score": lambda text: f"pruning criterion {low(SCORES[text])}",
+    "scope": lambda text: f"scope {low(SCOPES[text])}",
+    "bits": lambda text: f"{text}-bit weights",
+    "activations": lambda text: f"{text}-bit activations",
+    "granularity": lambda text: f"one scale {low(GRANULARITIES[text])}",
+    "symmetry": lambda text: f"{low(SYMMETRIES[text])} quantization",
+    "clip": lambda text: f"clipping {low(CLIPS[text])}",
+    "rounding": lambda text: f"rounding {low(ROUNDINGS[text])}",
+    "biascorrection": lambda text: "bias correction",
+    "recover": lambda text: f"fine-tuned {text} {'epoch' if text == '1' else 'epochs'}",
+    "rate": lambda text: f"peak learning rate {text}",
+    "seed": lambda text: f"seed {text}",
+    "schedule": lambda text: f"{low(SCHEDULES[text])} pruning",
+    "distill": lambda text: "knowledge distillation",
+}
+"""Settings of a whole network by their name in a link, as a sentence says them."""
+
+
+def low(label: str) -> str:
+    """A label within a sentence; what is written in capitals stays so."""
+    return label if label[:2].isupper() or label[1:2].isdigit() else label[:1].lower() + label[1:]
+
+
+def smaller_than(ratio: float) -> str:
+    """Before what the bytes are compared with: "12.3 times smaller than", "as large as"."""
+    words = smaller(ratio)
+    return f"{words} {'as' if words == 'as large' else 'than'}"
+
+
+def smaller(ratio: float) -> str:
+    """A compression ratio in words: "12.3 times smaller"; of what does not get smaller "as large", "1.2 times "
+    "larger"."""
+    if round(ratio, 1) > 1:
+        return f"{ratio:.1f} times smaller" if ratio < 100 else f"{ratio:.0f} times smaller"
+    return f"{1 / ratio:.1f} times larger" if round(1 / ratio, 1) > 1 else "as large"
 
 
 def change(comparison: Comparison) -> str:
@@ -127,10 +186,10 @@ def _row(
             "The size of the file that Export writes, to the byte (1 KB = 1,024 bytes); below, the float32 baseline's.",
         ),
         Figure(
-            "Ratio",
+            "Compression ratio",
             *ratio,
-            "Compression ratio: float32 bytes of the baseline over bytes of the file. Below: what the "
-            "bits alone would give, with zeros stored like any other weight.",
+            "Bytes of the baseline in float32 over bytes of the file. Below: what the bits alone would give "
+            "(theoretical size: weights × bits + biases), with zeros stored like any other weight.",
         ),
         Figure(
             "Parameters",
@@ -140,11 +199,17 @@ def _row(
         Figure(
             "Time/image",
             *time,
-            "One image at a time on one core of this machine: median and quartiles of many runs. The "
-            "arithmetic is float32 whatever the bits, zeros are multiplied like the rest: only a lower rank or fewer "
-            "channels help.",
+            "Latency on one core of this machine, one image at a time: median and quartiles of many runs, measured in "
+            "this process, beside everything else that it does. Export measures each file again, in a fresh process "
+            "with the program that reads it, which is another time. The arithmetic is float32 whatever the bits, and "
+            "zeros are multiplied like the rest: only a lower rank or fewer channels help.",
         ),
     ]
+
+
+def _by_bits(baseline_bytes: int, kb: float) -> str:
+    """The theoretical compression ratio, of the bits and nothing else."""
+    return f"by bits alone {baseline_bytes / 1024 / kb:.1f}×"
 
 
 def exact(result: Result, latency: Latency | None) -> list[Figure]:
@@ -155,12 +220,12 @@ def exact(result: Result, latency: Latency | None) -> list[Figure]:
         time = (f"{latency.median * 1e6:,.0f} µs", f"{latency.lower * 1e6:,.0f} to {latency.upper * 1e6:,.0f} µs")
     return _row(
         (
-            f"{result.evaluation.accuracy:.2%}",
+            percent(result.evaluation.accuracy, 2),
             "same as the baseline" if unchanged else change(result.comparison),
             is_sure(result.comparison),  # grey where it may be chance
         ),
         (kilobytes(result.bytes), f"of {kilobytes(result.baseline_bytes)}"),
-        (f"{result.compression_ratio:.1f}×", f"bits {result.baseline_bytes / 1024 / result.theoretical_kb:.1f}×"),
+        (f"{result.compression_ratio:.1f}×", _by_bits(result.baseline_bytes, result.theoretical_kb)),
         (f"{result.parameters:,}", f"{result.nonzero:,} ≠ 0"),
         time,
     )
@@ -170,9 +235,13 @@ def estimated(early: Early, outline: Outline) -> list[Figure]:
     """The accuracy of the first images with its interval; the bytes are exact already."""
     half, whole = early.estimate.half_width, outline.baseline_bytes
     return _row(
-        (f"≈ {early.estimate.accuracy:.1%}", f"± {half * 100:.1f} pp, first {early.estimate.images} images", False),
+        (
+            f"≈ {percent(early.estimate.accuracy, 1)}",
+            f"± {half * 100:.1f} pp, first {early.estimate.images} images",
+            False,
+        ),
         (kilobytes(early.bytes), f"of {kilobytes(whole)}"),
-        (f"{whole / early.bytes:.1f}×", f"bits {whole / 1024 / outline.theoretical_kb:.1f}×"),
+        (f"{whole / early.bytes:.1f}×", _by_bits(whole, outline.theoretical_kb)),
         (f"{outline.parameters:,}", f"{early.nonzero:,} ≠ 0"),
         (WAIT, "measuring"),
     )
@@ -182,7 +251,7 @@ def waiting(previous: Result | None, outline: Outline) -> list[Figure]:
     """What follows in closed form, and the measured figures of before, marked as such."""
     accuracy, size, ratio, nonzero, mark = WAIT, WAIT, WAIT, WAIT, "measuring"
     if previous is not None:
-        accuracy, size = f"{previous.evaluation.accuracy:.2%}", kilobytes(previous.bytes)
+        accuracy, size = percent(previous.evaluation.accuracy, 2), kilobytes(previous.bytes)
         ratio, nonzero, mark = f"{previous.compression_ratio:.1f}×", f"{previous.nonzero:,} ≠ 0", "previous"
     return _row(
         (accuracy, f"{mark} setting" if previous else mark, False),
@@ -201,7 +270,8 @@ def gallery(table: pd.DataFrame, split: str, captions: list[str]) -> None:
 
 
 def one_image(result: Result) -> None:
-    """One picture and what it is taken for, before and now: the surest of those that were lost, if there are any."""
+    """One picture and what it is taken for, before and now: of those that were lost the one that the network had been
+    most confident of, if there are any."""
     row = state.workbench().telling_image(result)
     st.markdown("**One image, before and now**")
     picture = _shown(state.workbench().images("validation", [int(row["index"])])[0], 6)
@@ -210,7 +280,7 @@ def one_image(result: Result) -> None:
         ("Before", row["before"], row["before_confidence"]), ("Now", row["after"], row["after_confidence"])
     ):  # fmt: skip
         mark = ":material/check:" if name == row["true"] else ":material/close:"
-        st.markdown(f"{when}: **{plain(name)}**, {sure:.0%} {mark}")
+        st.markdown(f"{when}: **{plain(name)}**, {percent(sure, 0)} {mark}")
 
 
 def _shown(picture: np.ndarray[Any, np.dtype[np.uint8]], times: int) -> Any:
@@ -289,9 +359,10 @@ def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
     flips, n = result.comparison, result.evaluation.images
     if result.baseline_bytes <= result.bytes and not flips.lost and not flips.gained:
         return (
-            f"This is the baseline itself: {result.evaluation.accuracy:.2%} of {n:,} validation images. Move a slider."
+            f"This is the baseline itself, right for {percent(result.evaluation.accuracy, 2)} of {n:,} validation "
+            "images. Move a slider."
         )
-    text = f"The file is **{result.compression_ratio:.1f} times smaller** than the float32 weights. "
+    text = f"The file is **{smaller_than(result.compression_ratio)}** the float32 weights. "
     if not flips.lost and not flips.gained:
         return text + f"Every one of the {n:,} validation images is predicted as before."
     low, high = flips.interval
@@ -301,14 +372,16 @@ def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
     text += f"(McNemar {chance}). "
     worst = changes.loc[(changes["lost"] - changes["gained"]).idxmax()]
     if high < 0:
-        text += f"**{plain(worst['class'])}** pays most: recall {worst['before']:.1%} before, {worst['after']:.1%} now."
+        recall = f"{percent(worst['before'], 1)} before, {percent(worst['after'], 1)} now"
+        text += f"**{plain(worst['class'])}** loses most: recall {recall}."
     dense = [plain(row.name) for row in result.layers if row.note and row.rank is None]
     if dense:
-        text += f" Rank: {', '.join(dense)} stay{'s' if len(dense) == 1 else ''} dense, above break-even."
+        text += f" {', '.join(dense)} stay{'s' if len(dense) == 1 else ''} dense: the rank would be above break-even."
     return text
 
 
 OUTCOMES = {"lost": "lost", "gained": "gained", "still wrong": "wrong before and after"}
+"""Of flips, the images whose prediction changed."""
 
 
 def flip_browser(flips: pd.DataFrame, page_size: int = 16) -> None:
@@ -328,14 +401,16 @@ def flip_browser(flips: pd.DataFrame, page_size: int = 16) -> None:
         label_visibility="collapsed",
         key="w_outcome",
     )
-    orders = {"surest first": ("both", False), "least sure first": ("both", True), "by class": ("true", True)}
+    orders = {
+        "most confident first": ("both", False), "least confident first": ("both", True), "by class": ("true", True),
+    }  # fmt: skip
     order = right.selectbox("Order", list(orders), label_visibility="collapsed")
     column, ascending = orders[order]
     shown = flips[flips["outcome"] == outcome].assign(both=flips["before_confidence"] + flips["after_confidence"])
     shown = shown.sort_values(column, ascending=ascending, kind="stable")
     captions = [
-        f"**{plain(row.true)}**  \n{plain(row.before)} {row.before_confidence:.0%}  \n"
-        f"→ {plain(row.after)} {row.after_confidence:.0%}"
+        f"**{plain(row.true)}**  \n{plain(row.before)} {percent(row.before_confidence, 0)}  \n"
+        f"→ {plain(row.after)} {percent(row.after_confidence, 0)}"
         for row in shown.head(page_size).itertuples()
     ]
     gallery(shown.head(page_size), "validation", captions)

@@ -33,7 +33,8 @@ def navigation() -> "Page":
             st.Page("pages/combination.py", title="Combination", icon=":material/join_inner:"),
             st.Page("pages/compare.py", title="Compare", icon=":material/scatter_plot:"),
             st.Page("pages/export.py", title="Export", icon=":material/download:"),
-            st.Page("pages/report.py", title="Reproduction", icon=":material/menu_book:"),
+            st.Page("pages/reproduction.py", title="Reproduction", icon=":material/menu_book:"),
+            st.Page("pages/glossary.py", title="Glossary", icon=":material/dictionary:"),
         ],
         position="top",
     )

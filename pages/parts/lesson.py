@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core.config import CompressionConfig
-from core.words import plain
+from core.words import percent, plain
 from pages.parts import figures, state, teacher
 
 if TYPE_CHECKING:
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 CONTROLS = {
     "rank": "Rank kept",
-    "method": "Factors nearest to",
+    "method": "Low-rank objective",
     "sparsity": "Sparsity",
     "bits": "Bits per weight",
     "activations": "Activations at the same bits",
     "channels": "Channels kept",
     "layers": "Layer by layer",
     "finer": "Finer settings",
-    "training": "Recover by training",
+    "training": "Fine-tuning (recovery)",
     "scenarios": "Scenarios",
     "lesson": "This box itself",
 }
 """What `?hide=` can leave out, and how it is called on the page."""
 
-HELP_GUESS = """Then each new setting shows its figures only when a guess of its accuracy was written, and of its size
-if you like: `?reveal=0`. Guesses last until the page is loaded again."""
+HELP_GUESS = """Each new setting then shows its figures only after a guess of its accuracy, and of its size if you
+like, was written: `?reveal=0`. Guesses last until the page is loaded again."""
 HELP_HIDE = """Left out of this page for whoever opens the link: `?hide=rank,bits`. What a link sets still holds. Leave
 out *This box itself*, too, or a class can switch the guessing off."""
 
@@ -62,7 +62,7 @@ def controls() -> None:
     if hides("lesson"):
         return
     now = state.lesson()
-    box = st.expander("For a lesson", icon=":material/co_present:", key="w_lesson", on_change="rerun")
+    box = st.expander("Teacher mode", icon=":material/co_present:", key="w_lesson", on_change="rerun")
     if not box.open:
         return
     with box:
@@ -86,9 +86,9 @@ def wait_for_guess(choice: state.Choice) -> None:
     before = state.workbench().evaluate(choice.baseline, CompressionConfig())
     with st.form("guess", width=640):
         st.markdown(
-            f"**What do you expect** of {plain(figures.settings(choice.config))}? Uncompressed the network has "
-            f"{before.evaluation.accuracy:.1%} on validation and {figures.kilobytes(before.baseline_bytes)}. Write a "
-            "guess; then you see both."
+            f"**What do you expect** of {plain(figures.settings(choice.config))}? Uncompressed, the network is right "
+            f"for {percent(before.evaluation.accuracy, 1)} on validation and "
+            f"{figures.kilobytes(before.baseline_bytes)}. Write a guess; then you see both."
         )
         left, right = st.columns(2)
         accuracy = left.number_input("Accuracy, %", 0.0, 100.0, None, 0.5, key="w_guess_accuracy")
@@ -109,7 +109,8 @@ def beside_guess(result: Result) -> None:
         return
     accuracy, kilobytes = own
     measured = result.evaluation.accuracy
-    said = f"You guessed **{accuracy:.1%}**; it has **{measured:.2%}** ({100 * (measured - accuracy):+.1f} pp)."
+    said = f"You guessed **{percent(accuracy, 1)}**; it is right for **{percent(measured, 2)}** "
+    said += f"({100 * (measured - accuracy):+.1f} pp)."
     if kilobytes is not None:
         said += f" You guessed **{kilobytes:,.1f} KB**; the file has **{result.bytes / 1024:,.1f} KB**."
     known = [(guess, state.workbench().point(*choice)) for choice, (guess, _) in _guesses().items()]

@@ -8,8 +8,8 @@ import streamlit as st
 
 from core import inspection
 from core.config import FLOAT_BITS, CompressionConfig, Rounding
-from core.words import plain
-from pages.parts import charts, state
+from core.words import percent, plain
+from pages.parts import charts, state, terms
 
 START = [[0.9, -0.1, 0.4], [-0.3, 0.7, 0.2], [0.03, -0.02, 0.04]]
 
@@ -41,17 +41,17 @@ def by_hand(config: CompressionConfig) -> None:
         st.caption("Ŵ = scale · (q − zero point)")
         shown = pd.DataFrame(near, columns=list("abc")).style.format("{:.4g}")
         st.dataframe(shown, hide_index=True, width="stretch", alt="The small matrix, rebuilt from its codes")
-    text = "No error is larger than half of its row's scale, unless the number was clipped."
+    text = "No error is larger than half the scale of its row, unless the number was clipped."
     if np.array_equal(given, START) and config.granularity == "tensor":
-        text += f" One scale for all three rows has made the small last row {', '.join(map(str, codes[2].tolist()))}."
+        text += f" One scale for all three rows turns the small last row into {', '.join(map(str, codes[2].tolist()))}."
     elif np.array_equal(given, START):
-        text += " The last row is small: see what one scale for the whole tensor makes of it."
+        text += " The numbers in the last row are small: see what one scale for the whole tensor makes of them."
     st.caption(text)
 
 
 def section(choice: state.Choice) -> None:
     """A weight or a signal of the network: its histogram, its grid, what is clipped, what rounding changes."""
-    st.subheader("A tensor of the network on its grid")
+    terms.heading("Quantization", "A tensor of the network on its grid.")
     seen = inspection.look(state.workbench(), *choice)
     names = inspection.parts(seen)
     default = next((name for name in names if name.startswith("fc1")), names[0])
@@ -66,7 +66,7 @@ def section(choice: state.Choice) -> None:
     else:
         found, unit = inspection.weight_on_grid(seen, tensor, channel), f"weight, {tensor}"
     if found is None:
-        st.info(f"{plain(tensor)} is float32: choose bits at the left, or bits of its own on Explore, to see its grid.")
+        st.info(f"{plain(tensor)} is float32: choose bits on the left, or for its layer on Explore, to see its grid.")
         return
     bins = pd.DataFrame({"low": found.edges[:-1], "high": found.edges[1:], "count": found.counts})
     middle = (bins["low"] + bins["high"]) / 2
@@ -77,11 +77,12 @@ def section(choice: state.Choice) -> None:
     charts.draw(charts.on_grid(bins, points, found.step), about)
     rows = pd.DataFrame({"x": found.before, "change": found.after - found.before})
     charts.draw(charts.rounding(rows, bins, points, found.step, unit), f"Change by rounding for some of {tensor}")
-    what = "signals" if is_signal else "weights of this channel" if channel is not None else "weights"
+    what = "activations" if is_signal else "weights of this channel" if channel is not None else "weights"
     st.markdown(
-        f"{len(found.points)} points, {found.step:.4g} apart, 0 is code {found.zero_point}; {found.clipped:.2%} of the "
-        f"numbers lie more than half a step beyond the outermost ones. The {what} change by **{found.error:.1%}** of "
-        f"their size (root of the mean square){'' if is_signal else _output(choice, seen, layer)}."
+        f"{len(found.points)} points, {found.step:.4g} apart (the scale); 0 is the integer {found.zero_point}. "
+        f"{percent(found.clipped, 2)} of the numbers lie more than half a step beyond the outermost ones. The {what} "
+        f"change by **{percent(found.error, 1)}** of their size (root of the mean "
+        f"square){'' if is_signal else _output(choice, seen, layer)}."
     )
     if not is_signal:
         st.caption(
@@ -99,11 +100,11 @@ def _channel(seen: inspection.Rounded, tensor: str) -> int | None:
 def _output(choice: state.Choice, seen: inspection.Rounded, layer: str) -> str:
     """What all grids of the layer do to its output, and what nearest rounding, or GPTQ, would do instead."""
     config, own = choice.config, inspection.output_error(seen, layer)
-    text = f"; the **output** of the whole layer {plain(layer)}, on real images, by **{own:.1%}**"
+    text = f"; the **output** of the whole layer {plain(layer)}, on real images, by **{percent(own, 1)}**"
     if config.recovery is not None or config.bits_of(layer) == FLOAT_BITS:
         return text
     other: Rounding = "nearest" if config.rounding == "gptq" else "gptq"
     changed = inspection.only(config, layer, other)
     beside = inspection.output_error(inspection.look(state.workbench(), choice.baseline, changed), layer)
     words = {"gptq": "GPTQ", "nearest": "rounding to the nearest point"}[other]
-    return f"{text}. With {words} it would be {beside:.1%}"
+    return f"{text}. With {words} it would be {percent(beside, 1)}"

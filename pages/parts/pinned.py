@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core.words import plain
+from core.words import percent, plain
 from pages.parts import figures, lesson, live, state
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _figures(number: int, choice: state.Choice, other: Result, now: Result) -> N
     sure = " (a real change)" if figures.is_sure(change) else ""
     st.markdown(
         f"{_title(number, choice, other.config)}  \n"
-        f"**{other.evaluation.accuracy:.2%}** · **{figures.kilobytes(other.bytes)}** · "
+        f"**{percent(other.evaluation.accuracy, 2)}** · **{figures.kilobytes(other.bytes)}** · "
         f"{other.compression_ratio:.1f}×  \nFrom here to now: {step}{sure}, file × {now.bytes / other.bytes:.2f}"
     )
 

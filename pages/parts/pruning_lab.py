@@ -1,4 +1,4 @@
-"""What is said and drawn of pruning: by hand, in one shot, layer by layer, step by step."""
+"""What is said and drawn of pruning: by hand, one-shot, layer by layer, iterative."""
 
 from __future__ import annotations
 
@@ -11,39 +11,37 @@ import streamlit as st
 
 from core import assignment, inspection, tuning
 from core.config import CompressionConfig
-from core.words import plain
+from core.words import percent, plain
 from pages.parts import charts, figures, jobs, live, recovery, state
-from pages.parts import controls as control_names
 
 if TYPE_CHECKING:
     from core.workbench import Result
 
-INTRODUCTION = r"""`apply_pruning` gives every weight a score, and the $\mathrm{round}(s \cdot n)$ weights with the
-smallest scores a mask of *False*: they are zero from then on, in every evaluation and every training. $s$ is the
-**sparsity**, $n$ the number of weights; biases are never pruned."""
-ABOUT_ONE_SHOT = """Prune once and train nothing. The search tries sparsities on a grid of half a percent, for every way
-of choosing weights: the smallest, those that LAMP finds least of their layer, or those that real images use least; by
-one threshold for all layers, or the same share in each."""
-ABOUT_SCAN = "Prune one layer and leave the others as they are: what does the whole network lose?"
-ABOUT_ITERATIVE = """Weights go by LAMP here, one threshold for all layers. A network that loses a little at a time, and
-trains in between, learns to do without. How far does that go within the same allowance? Each training starts at the
-trained network and ends at its own sparsity."""
-ABOUT_CHANNELS = """A zero in a matrix is multiplied like any other number. A channel that is cut out is not there any
-more: its row, its bias, and the columns of the next layer that read it. Half of them, chosen in four ways, with six
-epochs of training afterwards."""
-HELP_ALLOWANCE = "How many points of accuracy may be lost on the 5,000 validation images."
-HELP_EPOCHS = "Of the training in which iterative pruning happens: 60 % of it prunes, the rest only trains."
+INTRODUCTION = r"""`apply_pruning` gives every weight a score, the [[pruning criterion]], and sets the
+$\mathrm{round}(s \cdot n)$ weights with the smallest scores to zero by a [[sparsity mask]]. They stay zero in every
+evaluation and every training. $s$ is the [[sparsity]], $n$ the number of weights; biases are never pruned."""
+ABOUT_ONE_SHOT = """Prune once and train nothing. Sparsities on a grid of half a percent are tried for every criterion,
+[[magnitude]], [[LAMP]] and [[activation-aware (Wanda)]], and for both [[scopes|scope]]: one threshold for all layers
+(global), or the same share in each (layer-wise)."""
+ABOUT_ITERATIVE = """The criterion is LAMP here, the scope global. A network that loses a few weights at a time, and
+trains in between, learns to do without them. How far does that go within the same [[allowed accuracy loss]]? Each
+training begins with the trained network and ends at its own sparsity."""
+ABOUT_CHANNELS = """A zero in a matrix is multiplied like any other number. A channel that is removed is gone: its row,
+its bias, and the columns of the next layer that read it. Half of the channels go, chosen by either
+[[channel criterion]] and either scope, and six epochs of [[fine-tuning]] follow."""
+HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the 5,000 validation images."
+HELP_EPOCHS = "Length of the training in which iterative pruning happens: 60 % of it prunes, the rest only trains."
 START = [[0.9, -0.1, 0.4, 0.05], [-0.3, 0.7, -0.02, 0.2], [0.15, -0.6, 0.25, -0.45], [0.01, 0.35, -0.8, 0.5]]
 INPUTS = (1.0, 0.3, 2.0, 0.0)
 """sqrt(E[x^2]) of the columns of the small matrix: a large weight that meets nothing goes first."""
-DURATION = "Seven minutes for the CNN, one after the other. What was run before is there at once."
+DURATION = "About seven minutes for the CNN, one after the other. What was run before is there at once."
 
 
 def controls(baseline: str) -> dict[str, dict[str, Any]]:
     """Allowance and epochs; the requests of this page's jobs, by kind; one button for all of them."""
-    points = st.number_input("Allowance, pp", 0.1, 10.0, 1.0, 0.1, key="w_allowance", help=HELP_ALLOWANCE)
-    epochs = st.number_input("Epochs, step by step", 2, 40, 8, key="w_iterative_epochs", help=HELP_EPOCHS)
-    taught = st.toggle("Learn from the baseline, too", key="w_iterative_distill", help=recovery.HELP_DISTILL)
+    points = st.number_input("Allowed accuracy loss, pp", 0.1, 10.0, 1.0, 0.1, key="w_allowance", help=HELP_ALLOWANCE)
+    epochs = st.number_input("Epochs, iterative pruning", 2, 40, 8, key="w_iterative_epochs", help=HELP_EPOCHS)
+    taught = st.toggle("Knowledge distillation", key="w_iterative_distill", help=recovery.HELP_DISTILL)
     allowance, steps = round(float(points) / 100, 6), replace(assignment.iterative(int(epochs)), distillation=taught)
     score = assignment.ITERATIVE.score
     about: dict[str, dict[str, Any]] = {
@@ -94,17 +92,18 @@ def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: flo
     own = next(each for each in answers if (each["score"], each["scope"]) == (config.score, config.scope))
     left, right = st.columns([1, 1.15], gap="medium")
     with left:
-        about = f"Accuracy by sparsity; {own['sparsity']:.1%} is the largest that loses at most {allowance:.1%}"
+        most = f"{percent(own['sparsity'], 1)} is the largest that loses at most {100 * allowance:g} pp"
+        about = f"Accuracy by sparsity; {most}"
         charts.draw(charts.sparsity_curve(_rows(own), allowance), about)
         st.caption(
-            f"Drawn: {control_names.SCORES[own['score']]}, {_scope(own['scope'])}, as chosen in the sidebar. The curve "
-            "goes up and down by chance: the answer is its highest place within the allowance."
+            f"Drawn: {figures.SCORES[own['score']]}, {_scope(own['scope'])}, as chosen in the sidebar. The curve "
+            "goes up and down by chance: the answer is the largest sparsity on it within the allowed loss."
         )
     with right:
         rows = [
             {
-                "weights go by": control_names.SCORES[each["score"]],
-                "threshold": control_names.SCOPES[each["scope"]],
+                "criterion": figures.SCORES[each["score"]],
+                "scope": figures.SCOPES[each["scope"]],
                 "largest": 100 * each["sparsity"],
                 "change": 100 * tuning.chosen_point(each)["difference"],
                 "KB": tuning.chosen_point(each)["bytes"] / 1024,
@@ -114,7 +113,7 @@ def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: flo
         st.dataframe(
             pd.DataFrame(rows),
             hide_index=True,
-            alt="Largest sparsity within the allowance for every score and scope",
+            alt="Largest sparsity within the allowed loss for every criterion and scope",
             column_config={
                 "largest": st.column_config.NumberColumn(format="%.1f %%"),
                 "change": st.column_config.NumberColumn(format="%+.2f pp"),
@@ -124,16 +123,16 @@ def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: flo
     found = CompressionConfig.from_json(best["config"])
     test = live.measured(state.Choice(choice.baseline, found), "test")
     st.markdown(
-        f"At most **{best['target']:.1%}** of the weights can go at once ({control_names.SCORES[best['score']]}, "
-        f"{_scope(best['scope'])}): {best['accuracy']:.2%} on validation "
+        f"At most **{percent(best['target'], 1)}** of the weights can go at once "
+        f"({figures.SCORES[best['score']]}, {_scope(best['scope'])}): {percent(best['accuracy'], 2)} on validation "
         f"({figures.points(best['difference'])}). On the test images, opened for this verdict: "
-        f"**{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}."
+        f"**{percent(test.evaluation.accuracy, 2)}**, {figures.change(test.comparison)}."
     )
     _to_explore(found, "one_shot")
 
 
 def _scope(scope: str) -> str:
-    return control_names.SCOPES[scope].lower()
+    return figures.low(figures.SCOPES[scope])
 
 
 def _to_explore(config: CompressionConfig, key: str) -> None:
@@ -151,11 +150,11 @@ def sensitivity(rows: list[dict[str, Any]], allowance: float) -> None:
     loss = -table[table["sparsity"] == 0.9].set_index("layer")["difference"]
     most, least = loss.idxmax(), loss.idxmin()
     first, last = plain(most), plain(least)
-    alone = ", ".join(f"{plain(layer)} {within.get(layer, 0):.0%}" for layer in loss.index)
+    alone = ", ".join(f"{plain(layer)} {percent(within.get(layer, 0), 0)}" for layer in loss.index)
     st.markdown(
-        f"90 % sparse, **{first}** alone costs {100 * loss[most]:.1f} points, the most; **{last}** alone "
-        f"{100 * loss[least]:.2f}, the least. On this grid each alone stays within {100 * allowance:g} pp up to: "
-        f"{alone}. A good score takes more from {last} than from {first}: see what each way keeps, below."
+        f"At a sparsity of 90 %, **{first}** alone costs {100 * loss[most]:.2f} pp, the most, and **{last}** alone "
+        f"{100 * loss[least]:.2f} pp, the least. Each layer alone stays within {100 * allowance:g} pp up to this "
+        f"sparsity: {alone}. A good criterion prunes {last} more than {first}: see what each way keeps, below."
     )
 
 
@@ -163,7 +162,7 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
     """Every round of every target that was trained."""
     rows = [
         {
-            "target": f"{run['target']:.1%}",
+            "target": percent(run["target"], 1),
             "epoch": epoch["epoch"],
             "accuracy": epoch["validation_accuracy"],
             "sparsity": epoch["sparsity"],
@@ -172,7 +171,7 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
         for epoch in run["history"]
     ]
     charts.draw(charts.rounds(pd.DataFrame(rows)), "Accuracy after every round of iterative pruning, by target")
-    tried = ", ".join(f"{run['target']:.1%} ({figures.points(run['difference'])})" for run in found["runs"])
+    tried = ", ".join(f"{percent(run['target'], 1)} ({figures.points(run['difference'])})" for run in found["runs"])
     run = tuning.chosen_run(found)
     if run is None:
         st.markdown(f"None of the targets stays within {100 * allowance:g} pp: {tried}. Try more epochs.")
@@ -180,37 +179,38 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
     config = CompressionConfig.from_json(run["config"])
     test = live.measured(state.Choice(baseline, config), "test")
     st.markdown(
-        f"LAMP, one threshold, trained for {tried}: **{found['sparsity']:.1%}** is the most within "
-        f"{100 * allowance:g} pp. On the test images, opened for this verdict: **{test.evaluation.accuracy:.2%}**, "
-        f"{figures.change(test.comparison)}."
+        f"LAMP, global, trained to {tried}: **{percent(found['sparsity'], 1)}** is the largest sparsity within "
+        f"{100 * allowance:g} pp. On the test images, opened for this verdict: "
+        f"**{percent(test.evaluation.accuracy, 2)}**, {figures.change(test.comparison)}."
     )
     st.caption("The sparsity rises by 1 − (1 − t)³ over the first 60 % of the rounds; hover for what it was then.")
     _to_explore(config, "iterative")
 
 
 def side_by_side(baseline: str, answers: list[dict[str, Any]], found: dict[str, Any]) -> None:
-    """One shot, one shot as sparse as the iterative one, and iterative: what each keeps, and what flips."""
+    """One-shot, one-shot at the sparsity of the iterative one, and iterative: what each keeps, and what flips."""
     run, best = tuning.chosen_run(found), tuning.best_one_shot(answers)
     if run is None:
         return
-    st.subheader("One shot against step by step")
+    st.subheader("One-shot against iterative")
     stepped = CompressionConfig.from_json(run["config"])
-    score = control_names.SCORES[stepped.score]
-    shot, step = f"one shot, {control_names.SCORES[best['score']]}", f"step by step, {score}"
-    alike = f"one shot as sparse, {score}"
+    score = figures.low(figures.SCORES[stepped.score])
+    shot, step = f"one-shot, {figures.low(figures.SCORES[best['score']])}", f"iterative, {score}"
+    alike = f"one-shot, as sparse, {score}"
     configs = {shot: CompressionConfig.from_json(best["config"]), step: stepped, alike: replace(stepped, recovery=None)}
     results = {way: live.measured(state.Choice(baseline, config)) for way, config in configs.items()}
     _kept(results)
     change = state.workbench().compare(results[step], results[shot])
     st.markdown(
-        f"From one shot to step by step {change.gained} images are gained, {change.lost} lost: "
-        f"{figures.change(change)}. As sparse in one shot the network would be right in "
-        f"{results[alike].evaluation.accuracy:.1%}."
+        f"From one-shot to iterative, {change.gained} images are gained and {change.lost} lost: "
+        f"{figures.change(change)}. Pruned one-shot to the same sparsity, the network would be right for "
+        f"{percent(results[alike].evaluation.accuracy, 2)}."
     )
     flips = state.workbench().flips(results[step], results[shot])
     wrong = len(flips) - change.gained - change.lost
     with st.expander(
-        f"The {len(flips)} images whose prediction differs, {wrong} of them wrong both times", icon=":material/compare:"
+        f"{len(flips)} flips: images whose prediction differs, {wrong} of them wrong both times",
+        icon=":material/compare:",
     ):
         figures.flip_browser(flips)
 
@@ -222,7 +222,7 @@ def _kept(results: dict[str, Result]) -> None:
         for way, result in results.items()
         for row in result.layers
     ]
-    charts.draw(charts.layer_sparsity(pd.DataFrame(layers)), "Sparsity of every layer, one shot and step by step")
+    charts.draw(charts.layer_sparsity(pd.DataFrame(layers)), "Sparsity of every layer, one-shot and iterative")
     table = pd.DataFrame(
         {
             "": way,
@@ -234,15 +234,15 @@ def _kept(results: dict[str, Result]) -> None:
         }
         for way, result in results.items()
     )
-    percent = st.column_config.NumberColumn(format="%.1f %%")
+    in_percent = st.column_config.NumberColumn(format="%.1f %%")
     st.dataframe(
         table,
         hide_index=True,
-        alt="check_sparsity of every layer, accuracy and bytes, one shot and step by step",
+        alt="check_sparsity of every layer, accuracy and bytes, one-shot and iterative",
         column_config={
             "accuracy": st.column_config.NumberColumn(format="%.2f %%"),
             "change": st.column_config.NumberColumn(format="%+.2f pp"),
             "KB": st.column_config.NumberColumn("KB in the file", format="%.1f"),
-            **dict.fromkeys(("sparsity", *(row.name for row in next(iter(results.values())).layers)), percent),
+            **dict.fromkeys(("sparsity", *(row.name for row in next(iter(results.values())).layers)), in_percent),
         },
     )

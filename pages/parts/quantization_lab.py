@@ -1,4 +1,4 @@
-"""What is said and drawn of quantization: the ladder, training, the sensitivity of the layers."""
+"""What is said and drawn of quantization: after training, within it, and the sensitivity of the layers."""
 
 from __future__ import annotations
 
@@ -9,41 +9,42 @@ import streamlit as st
 
 from core import assignment, tuning
 from core.config import CompressionConfig
-from core.words import plain
+from core.words import percent, plain
 from pages.parts import charts, figures, jobs, live, state
+from pages.parts.baseline_figures import MEASURES
 
 INTRODUCTION = r"""`linear_quantize` puts every number on a grid of integers,
-$q = \mathrm{clamp}(\mathrm{round}(x / s) + z)$, and `linear_dequantize` says what an integer stands for,
-$\hat x = s\,(q - z)$. $s$ is the **scale**, the step of the grid, $z$ the **zero point**. Inside the grid no number
-moves by more than $s/2$; what lies beyond its ends is clipped. The figures above, *By hand* and the grid follow the
-controls at the left; the experiments below have settings of their own."""
-ABOUT_LADDER = """Nothing is trained here. Each rung adds one step to those before it: a scale for every output
-channel, grids that clip a few large numbers, biases that get back what rounding took on average, weights rounded so
-that their errors cancel on real inputs, and at last a zero point. On the left only weights are rounded, on the right
-activations, too, to the same number of bits."""
-ABOUT_TRAINING = """The assignment: weights and activations at the same number of bits, before training (the best rung
-of the ladder, on validation) and after. Training looks through the rounding (straight-through), learns weights and the
-**steps of all grids** (LSQ: a weight's begins at 2·E|w|/√q_max), from the labels and from the baseline's predictions
-(distillation). 2 bits are trained three times as long. The epoch with the best validation accuracy is kept, or what was
-there before training, where none is better."""
-ABOUT_WIDTHS = """Round the weights of one layer (per channel, clipped, GPTQ) and leave everything else float32: what
-does the whole network lose?"""
-ABOUT_MIXED = """Where should the next byte be saved? All layers begin at 8 bits; at every step the one loses a bit
-whose validation loss rises least per byte saved. Activations stay at 8 bits, weights are rounded by GPTQ, nothing is
-trained."""
-HELP_EPOCHS = "Of quantization-aware training, at each number of bits; three times as many at 2 bits."
-HELP_AXIS = "Only where the chart begins."
-HELP_ALLOWANCE = "How many points of accuracy fewer bits may cost."
+$q = \mathrm{clamp}(\mathrm{round}(x / s) + z)$: these are the [[quantized values]]. `linear_dequantize` says what an
+integer stands for, $\hat x = s\,(q - z)$. $s$ is the [[scale]], the step of the grid, $z$ the [[zero point]]. Inside
+the grid no number moves by more than $s/2$; what lies beyond its ends is clipped. The figures above, *By hand* and the
+grid follow the controls at the left; the experiments below have settings of their own."""
+ABOUT_LADDER = """Nothing is trained here. Each line adds one step to the line before it: a scale for every output
+channel ([[granularity]]), an [[MSE-optimal]] clipping range, [[bias correction]], rounding by [[GPTQ]], and at last a
+zero point ([[asymmetric quantization|asymmetric]]). On the left only the weights are quantized, on the right the
+activations as well, to the same number of bits, by [[calibration]]."""
+ABOUT_TRAINING = """The assignment: weights and activations at the same number of bits, before training (the best step
+above, chosen on validation) and after it. The gradient passes the rounding by the [[straight-through estimator]].
+Weights and the steps of all grids are learned ([[LSQ]]; a weight's step begins at 2·E|w|/√q_max) from the labels and,
+by [[knowledge distillation]], from the baseline's predictions. 2 bits are trained three times as long. The epoch with
+the best validation accuracy is kept, or the network before training where no epoch is better."""
+ABOUT_WIDTHS = """The weights of one layer are quantized (per channel, MSE-optimal, GPTQ), and everything else stays
+float32."""
+ABOUT_MIXED = """Where should the next byte be saved? All layers begin at 8 bits; at every step one layer loses a bit,
+the one whose validation loss rises least per byte saved. Activations stay at 8 bits, weights are rounded by GPTQ,
+nothing is trained."""
+HELP_EPOCHS = "Epochs of quantization-aware training at each number of bits; three times as many at 2 bits."
+HELP_AXIS = "Where the axis of the chart begins."
+HELP_ALLOWANCE = "How many percentage points of accuracy fewer bits may cost, on the 5,000 validation images."
 BEST_RUNG = "+ GPTQ"
-WHAT = {False: "Weights only", True: "Weights and activations alike"}
-WHEN = {"minmax": "plain", "before": "best rung", "after": "trained"}
+WHAT = {False: "Weights only", True: "Weights and activations"}
+WHEN = {"minmax": "min-max", "before": "best PTQ", "after": "QAT"}
 """Of the experiment: key, and what the charts call it."""
 DURATION = "Ten minutes for the CNN, four for the MLP, one after the other. What was run before is there at once."
 
 
 def controls(baseline: str) -> dict[str, dict[str, Any]]:
     """Epochs and allowance; the requests of this page's jobs, by kind; one button for all of them."""
-    st.number_input("Allowance, pp", 0.1, 10.0, 1.0, 0.1, key="w_bit_allowance", help=HELP_ALLOWANCE)
+    st.number_input("Allowed accuracy loss, pp", 0.1, 10.0, 1.0, 0.1, key="w_bit_allowance", help=HELP_ALLOWANCE)
     epochs = st.number_input("Epochs", 1, 20, 4, key="w_bit_epochs", help=HELP_EPOCHS)
     about: dict[str, dict[str, Any]] = {
         assignment.LADDER: {},
@@ -60,7 +61,7 @@ def allowance() -> float:
 
 
 def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
-    """The chart of all rungs, and in words what the rungs bring where bits are few."""
+    """The chart of all steps, and in words what they bring where bits are few."""
     table = pd.DataFrame(rows)
     table["KB"] = table["bytes"] / 1024
     whole = table["accuracy"] - table["difference"]
@@ -72,17 +73,17 @@ def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
         with cell:
             st.caption(words)
             own = table[table["activations"] == activations]
-            charts.draw(charts.ladder(own, floor, top), f"Accuracy by bits for every rung: {words}")
+            charts.draw(charts.ladder(own, floor, top), f"Accuracy by bits for every step: {words}")
     alike = [row for row in rows if row["activations"]]
     parts = []
     for bits in (4, 3, 2):
         best = assignment.best_rung(rows, bits)
         first = next(row for row in alike if (row["bits"], row["rung"]) == (bits, "per tensor"))
-        accuracies = f"from {first['accuracy']:.1%} to **{best['accuracy']:.2%}**"
+        accuracies = f"from {percent(first['accuracy'], 1)} to **{percent(best['accuracy'], 2)}**"
         parts.append(f"at **{bits} bits** {accuracies} ({plain(best['rung'])})")
     st.markdown(
-        f"Weights and activations alike, the ladder takes the network {', '.join(parts)}; as trained it has "
-        f"{float(whole.iloc[0]):.2%}, and nothing was trained since."
+        f"With weights and activations at the same bits, these steps take the accuracy {', '.join(parts)}, without any "
+        f"training; the baseline has {percent(float(whole.iloc[0]), 2)}."
     )
     found = [assignment.best_rung(rows, bits) for bits in tuning.WIDTHS]
     fits = [row for row in found if tuning.within_allowance(row, allowance())]
@@ -91,10 +92,10 @@ def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
         config = CompressionConfig.from_json(fewest["config"])
         test = live.measured(state.Choice(baseline, config), "test")
         st.markdown(
-            f"Within {100 * allowance():g} pp it gets to **{fewest['bits']} bits** without training: "
-            f"{fewest['accuracy']:.2%} on validation ({figures.points(fewest['difference'])}). On the test images, "
-            f"opened for this verdict: **{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}"
-            f"{_over(test.comparison.difference, allowance())}."
+            f"**{fewest['bits']} bits** are the fewest within {100 * allowance():g} pp without training: "
+            f"{percent(fewest['accuracy'], 2)} on validation ({figures.points(fewest['difference'])}). On the test "
+            f"images, opened for this verdict: **{percent(test.evaluation.accuracy, 2)}**, "
+            f"{figures.change(test.comparison)}{_over(test.comparison.difference, allowance())}."
         )
         _to_explore(config, "ladder")
 
@@ -111,20 +112,20 @@ def _to_explore(config: CompressionConfig, key: str, label: str = "Use it on Exp
 
 
 def before_and_after(found: dict[str, Any]) -> None:
-    """The assignment's chart and table, the answer in a sentence, and each width's curves and classes."""
+    """The assignment's chart and table, the answer in a sentence, and curves and classes at each number of bits."""
     rows = found["rows"]
     _chart(found)
     st.dataframe(
         pd.DataFrame(_table(found)),
         hide_index=True,
         height=35 * (3 * len(rows) + 2) + 3,
-        alt="Accuracy, precision, recall, F1 and size at every number of bits, before and after training",
+        alt="Accuracy, precision, recall, F1-score and size at every number of bits, before and after training",
         column_config=_columns(),
     )
     st.caption(
-        "Precision, recall and F1 are means of the ten classes, test images. `model_size_kb`: weights at their bits, "
-        "biases in float32, no file. The file is entropy-coded: it is the smaller, the more often the same few values "
-        "come."
+        "Precision, recall and F1-score are macro averages over the ten classes of the test images. `model_size_kb` is "
+        "the theoretical size: weights at their bits, biases in float32, no file around them. The file is "
+        "entropy-coded: the more often the same few values occur, the smaller it is."
     )
     st.markdown(_answer(found, allowance()))
     best = assignment.fewest_bits(rows, allowance())
@@ -156,8 +157,8 @@ def _chart(found: dict[str, Any]) -> None:
     below = chart[~chart.index.isin(shown.index)]
     left_out = [f"{row.bits} bits, {row.when}" for row in below.itertuples()]
     st.caption(
-        f"The dashed line is the network as trained, {baseline:.2%}; spans are 95 % intervals of the difference to it. "
-        "*Plain*: a scale per channel up to the largest number, nothing else."
+        f"The dashed line is the baseline, {percent(baseline, 2)}; bars are 95 % intervals of the "
+        "difference from it. *Min-max*: a scale per channel up to the largest number, nothing else."
         + (f" Below the axis: {', '.join(left_out)}." if left_out else "")
     )
 
@@ -180,7 +181,7 @@ def _table_row(found: dict[str, Any], bits: int, words: str, own: dict[str, Any]
         "change": 100 * test["difference"],
         "interval": f"{100 * low:+.2f} to {100 * high:+.2f}",
         "validation": 100 * own["accuracy"],
-        **{measure: 100 * means[measure] for measure in ("precision", "recall", "f1")},
+        **{name: 100 * means[measure] for measure, name in MEASURES.items()},
         "model_size_kb": own["kb"],
         "ratio": found["kb"] / own["kb"],
         "KB": own["bytes"] / 1024,
@@ -189,13 +190,15 @@ def _table_row(found: dict[str, Any], bits: int, words: str, own: dict[str, Any]
 
 def _columns() -> dict[str, Any]:
     number = st.column_config.NumberColumn
-    percent = ("test", "validation", "precision", "recall", "f1")
+    shares = ("test", "validation", *MEASURES.values())
     return {
-        **{name: number(format="%.2f %%") for name in percent},
-        "change": number(format="%+.2f pp", help="Against the network as trained in float32, with 95 % interval."),
+        **{name: number(format="%.2f %%") for name in shares},
+        "change": number(format="%+.2f pp", help="Against the baseline in float32, with its 95 % interval."),
         "model_size_kb": number(format="%.1f"),
         "KB": number("KB in the file", format="%.1f"),
-        "ratio": number(format="%.1f ×", help="model_size_kb of the float32 network over that of this one."),
+        "ratio": number(
+            format="%.1f ×", help="Theoretical compression ratio: model_size_kb of the baseline over that of this one."
+        ),
     }
 
 
@@ -206,29 +209,31 @@ def _answer(found: dict[str, Any], allowed: float) -> str:
         f"{row['bits']} bits {found['kb'] / own['kb']:.1f}× at {figures.points(own['test']['difference'])}"
         for row, own in ((row, row["after"]) for row in rows)
     )
-    text = f"Trained, times smaller and what is lost on the test images: {listed}. "
+    text = f"After training, theoretical compression ratio and change of accuracy on the test images: {listed}. "
     free = [row for row in rows if row["after"]["test"]["interval"][1] >= 0]
     if free:
         least = min(free, key=lambda row: int(row["bits"]))
-        text += f"Down to **{least['bits']} bits** the loss on test cannot be told from chance. "
+        text += f"Down to **{least['bits']} bits** the loss on the test images cannot be told from chance. "
     best = assignment.fewest_bits(rows, allowed)
     if best is None:
-        return f"{text}At no number of bits does training keep it within {100 * allowed:g} pp on validation."
+        return f"{text}At no number of bits does training keep the loss within {100 * allowed:g} pp on validation."
     after, test = best["after"], best["after"]["test"]
     return (
         f"{text}**{best['bits']} bits are the fewest within {100 * allowed:g} pp** on validation: "
-        f"{after['accuracy']:.2%} ({figures.points(after['difference'])}), {after['kb']:,.1f} KB instead of "
+        f"{percent(after['accuracy'], 2)} ({figures.points(after['difference'])}), {after['kb']:,.1f} KB instead of "
         f"{found['kb']:,.1f} by `model_size_kb`, {figures.kilobytes(after['bytes'])} in the file. On "
         f"the test images, opened for this verdict: "
-        f"**{test['accuracy']:.2%}**{_over(test['difference'], allowed)}. "
-        f"It is {plain(figures.settings(CompressionConfig.from_json(after['config'])))}."
+        f"**{percent(test['accuracy'], 2)}**{_over(test['difference'], allowed)}. "
+        f"Its settings: {plain(figures.settings(CompressionConfig.from_json(after['config'])))}."
     )
 
 
 def _one_width(rows: list[dict[str, Any]]) -> None:
-    """Curves of the training at one number of bits, and precision, recall and F1 by class, before and after."""
+    """Curves of the training at one number of bits, and precision, recall and F1-score by class, before and after."""
     listed = {f"{row['bits']} bits": row for row in rows}
-    name = st.segmented_control("Look closer at", list(listed), default=list(listed)[2], required=True, key="w_width")
+    name = st.segmented_control(
+        "Training curves and classes at", list(listed), default=list(listed)[2], required=True, key="w_width"
+    )
     row = listed.get(str(name), rows[0])
     loss, accuracy = st.columns(2)
     for cell, chart in zip((loss, accuracy), charts.training_curves(pd.DataFrame(row["history"])), strict=True):
@@ -236,29 +241,29 @@ def _one_width(rows: list[dict[str, Any]]) -> None:
             charts.draw(chart, f"Loss and accuracy while the network was trained at {name}")
     which = f"Epoch {row['kept']} is kept." if row["kept"] else "No epoch was better than the start, which is kept."
     st.caption(
-        f"{which} Half of the loss is the cross entropy with the labels, half the distance to "
-        "the baseline's predictions, so that it does not fall to 0."
+        f"{which} Half of the loss is the cross entropy with the labels, label smoothing included, half the distance "
+        "to the baseline's predictions, so that it does not fall to 0."
     )
     table = pd.DataFrame(
         {
             "class": label,
             **{
-                f"{measure}, {words}": 100 * row[when]["test"]["report"][label][measure]
-                for measure in ("precision", "recall", "f1")
-                for when, words in (("before", "before"), ("after", "after"))
+                f"{name}, {when}": 100 * row[when]["test"]["report"][label][measure]
+                for measure, name in MEASURES.items()
+                for when in ("before", "after")
             },
         }
         for label in row["after"]["test"]["report"]
     )
-    percent = st.column_config.NumberColumn(format="%.1f %%")
+    in_percent = st.column_config.NumberColumn(format="%.1f %%")
     st.dataframe(
         table,
         hide_index=True,
         height=35 * (len(table) + 1) + 3,
-        alt=f"Precision, recall and F1 by class at {name}, before and after training",
-        column_config=dict.fromkeys(table.columns[1:], percent),
+        alt=f"Precision, recall and F1-score by class at {name}, before and after training",
+        column_config=dict.fromkeys(table.columns[1:], in_percent),
     )
-    st.caption("The 10,000 test images; before training at the best rung of the ladder.")
+    st.caption("On the 10,000 test images; *before* is the best post-training quantization.")
 
 
 def sensitivity(rows: list[dict[str, Any]]) -> None:
@@ -267,10 +272,10 @@ def sensitivity(rows: list[dict[str, Any]]) -> None:
     charts.draw(charts.sensitivity(table, allowed, "bits"), "Accuracy lost by rounding each layer alone, by its bits")
     loss = -table[table["bits"] == 2].set_index("layer")["difference"]
     most, least = loss.idxmax(), loss.idxmin()
-    gentle = f"costs {100 * loss[least]:.2f}" if loss[least] >= 0 else f"gains {-100 * loss[least]:.2f}"
+    gentle = f"costs {100 * loss[least]:.2f} pp" if loss[least] >= 0 else f"gains {-100 * loss[least]:.2f} pp"
     st.markdown(
-        f"At 2 bits **{plain(most)}** alone costs {100 * loss[most]:.2f} points, the most; **{plain(least)}** alone "
-        f"{gentle}. The dashed line is the allowance of {100 * allowed:g} pp."
+        f"At 2 bits **{plain(most)}** alone costs {100 * loss[most]:.2f} pp, the most; **{plain(least)}** alone "
+        f"{gentle}. The dashed line is the allowed loss of {100 * allowed:g} pp."
     )
 
 
@@ -281,7 +286,7 @@ def mixed_beside(steps: list[dict[str, Any]], trained: dict[str, Any]) -> None:
     if near:
         best = max(near, key=lambda step: float(step["accuracy"]))
         st.markdown(
-            f"Beside it, 2 bits everywhere and trained: {figures.kilobytes(fewest['bytes'])}, "
-            f"{fewest['accuracy']:.2%}. Layer by layer, with activations at 8 bits and **without any training**: "
-            f"{figures.kilobytes(best['bytes'])}, **{best['accuracy']:.2%}**."
+            f"For comparison, 2 bits everywhere after training: {figures.kilobytes(fewest['bytes'])}, "
+            f"{percent(fewest['accuracy'], 2)}. Layer by layer, with activations at 8 bits and **without any "
+            f"training**: {figures.kilobytes(best['bytes'])}, **{percent(best['accuracy'], 2)}**."
         )

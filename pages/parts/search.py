@@ -9,7 +9,7 @@ import streamlit as st
 
 from core.config import CompressionConfig, ConfigError
 from core.front import MOST_MINUTES, SEARCH, TECHNIQUES, Goal, Point
-from core.words import code, plain
+from core.words import code, percent, plain
 from pages.parts import classroom, figures, lesson, state, teacher
 from pages.parts.jobs import on_another_device
 from pages.parts.state import Choice
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from core.workbench import JobStatus
 
 POLL_SECONDS = 1.0
-HELP_GOAL = """*Smallest*: the fewest bytes that lose no more than the allowance on the 5,000 validation images. *Best*:
-the highest accuracy of all files up to a size."""
-HELP_ALLOWANCE = "How many points of accuracy may be lost on validation."
-HELP_MINUTES = "How long it takes, the check on the test images included. It can go on afterwards."
+HELP_GOAL = """*Smallest*: the smallest file that loses no more than allowed on the 5,000 validation images. *Best*: the
+most accurate file of at most a given size."""
+HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the 5,000 validation images."
+HELP_MINUTES = "How long the search takes, the check on the test images included. It can be continued afterwards."
 HELP_TECHNIQUES = "What the search may use."
-HELP_STOP = "What was found stays; a later search goes on from there."
+HELP_STOP = "What was found is kept; a later search continues from there."
 GOALS = {"smallest": "Smallest", "best": "Best"}
 
 
@@ -39,12 +39,14 @@ def controls() -> tuple[Goal, float]:
             kilobytes = st.number_input("At most, KB", 1.0, 10_000.0, 16.0, 1.0, key="w_goal_size")
             size = int(float(kilobytes) * 1024)
         else:
-            lost = st.number_input("Allowance, pp", 0.0, 20.0, 1.0, 0.1, key="w_goal_allowance", help=HELP_ALLOWANCE)
+            lost = st.number_input(
+                "Allowed accuracy loss, pp", 0.0, 20.0, 1.0, 0.1, key="w_goal_allowance", help=HELP_ALLOWANCE
+            )
             allowance = round(float(lost) / 100, 6)
         most = float(MOST_MINUTES)
         minutes = st.number_input("Minutes", 0.5, most, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES)
         used = st.pills(
-            "May use", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_goal_techniques",
+            "Techniques used", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_goal_techniques",
             help=HELP_TECHNIQUES,
         )  # fmt: skip
     return Goal(allowance, size, tuple(used) or TECHNIQUES), float(minutes)
@@ -138,7 +140,7 @@ def _progress(job: JobStatus) -> None:
     if told is not None:
         best = told.get("best")
         said = "nothing within the goal yet" if best is None else (
-            f"best so far **{figures.kilobytes(best['bytes'])}**, {best['accuracy']:.2%} "
+            f"best so far **{figures.kilobytes(best['bytes'])}**, {percent(best['accuracy'], 2)} "
             f"({figures.points(best['difference'])})"
         )  # fmt: skip
         st.caption(f"{told['trials']} networks measured, {said}")
@@ -156,20 +158,20 @@ def _answer(baseline: str, goal: Goal, found: dict[str, Any]) -> None:
     best = found["best"]
     if best is None:
         said = f"{found['trials']} networks measured. {goal.none_in_words()}"
-        st.warning(f"{said} Allow more, or give it more time.")
+        st.warning(f"{said} Allow a larger loss, or give it more time.")
         return
     config = CompressionConfig.from_record(best["config"])
     own = Choice(baseline, config)
     said = (
         f"{found['trials']} networks measured. The best: **{figures.kilobytes(best['bytes'])}**, "
-        f"**{best['compression_ratio']:.0f} times** smaller, {best['accuracy']:.2%} on validation "
+        f"**{figures.smaller(best['compression_ratio'])}**, {percent(best['accuracy'], 2)} on validation "
         f"({figures.points(best['difference'])})"
     )
     if best["test_accuracy"] is None:
-        st.markdown(f"{said}. It was stopped: nothing was opened on the test images.")
+        st.markdown(f"{said}. It was stopped before the check on the test images.")
     else:
         change = figures.points(best["test_difference"])
-        st.markdown(f"{said}; confirmed on the 10,000 test images: **{best['test_accuracy']:.2%}** ({change}).")
+        st.markdown(f"{said}; confirmed on the 10,000 test images: **{percent(best['test_accuracy'], 2)}** ({change}).")
         if missed := goal.missed_in_words(best["test_difference"]):
             st.caption(missed)
     row = st.container(horizontal=True, gap="small")
@@ -189,4 +191,4 @@ def in_brief(point: Point) -> str:
     used = " + ".join(point.techniques) or "baseline"
     epochs = 0 if point.config.recovery is None else point.config.recovery.epochs
     trained = f", trained {epochs} epoch{'s' * (epochs > 1)}" if epochs else ""
-    return f"{point.bytes:,} bytes, {point.accuracy:.2%}: {used}{trained}"
+    return f"{point.bytes:,} bytes, {percent(point.accuracy, 2)}: {used}{trained}"

@@ -10,8 +10,8 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CompressionConfig, LowRankMethod
-from core.words import plain
-from pages.parts import charts, controls, figures, live, state
+from core.words import percent, plain
+from pages.parts import charts, figures, live, state, terms
 
 if TYPE_CHECKING:
     from core.workbench import Spectrum
@@ -38,17 +38,17 @@ class View(NamedTuple):
 
 
 def sidebar() -> View:
-    """Energy, what it is the energy of, the layer, and a network beside it; ranks that go to Explore."""
+    """Energy and what it is of, the layer, and a network to compare with; ranks that go to Explore."""
     choice, bench = state.current(), state.workbench()
-    percent = st.slider(
+    chosen = st.slider(
         "Energy to keep", 50.0, 100.0, 95.0, 0.5, format="%g %%", key="energy", bind="query-params", help=HELP_ENERGY
     )
-    energy = min(max(percent, 50.0), 100.0) / 100
+    energy = min(max(chosen, 50.0), 100.0) / 100
     state.keep_widget("spectrum_method", st.session_state.get("spectrum_method", choice.config.low_rank_method))
     method: LowRankMethod = st.segmented_control(
-        "Energy of",
-        list(controls.METHODS),
-        format_func=controls.METHODS.get,
+        "Low-rank objective",
+        list(figures.METHODS),
+        format_func=figures.METHODS.get,
         key="spectrum_method",
         required=True,
         help=HELP_OF,
@@ -56,7 +56,7 @@ def sidebar() -> View:
     with st.spinner("Decomposing every layer, once"):
         by_kind = {KINDS[kind]: bench.spectrum(choice.baseline, energy, kind) for kind in KINDS}
     for reason in bench.left_out(choice.baseline, method).values():
-        st.warning(f"Not among these: {reason}", icon=":material/memory:")
+        st.warning(f"Left out: {reason}", icon=":material/memory:")
     layers = {layer.name: layer for layer in by_kind[KINDS[method]]}
     if not layers:
         st.stop()
@@ -85,7 +85,7 @@ def _beside(baseline: str, layer: Spectrum) -> tuple[str, str]:
     }
     if not others:
         return NOBODY, ""
-    title = st.selectbox("Beside it", [NOBODY, *others], 1, key=f"beside_{baseline}", help=HELP_BESIDE)
+    title = st.selectbox("Compare with", [NOBODY, *others], 1, key=f"beside_{baseline}", help=HELP_BESIDE)
     return title, others.get(title, "")
 
 
@@ -96,17 +96,17 @@ def _to_explore(choice: state.Choice, layer: Spectrum, energy: float, method: Lo
         own = replace(choice.config, low_rank_method=method).with_layer(layer.name, rank=layer.rank)
         state.choose(config=own)
         st.switch_page("pages/explore.py")
-    above = st.toggle("Also where it saves nothing", key="spectrum_above", help=HELP_ABOVE)
+    above = st.toggle("Factor above break-even, too", key="spectrum_above", help=HELP_ABOVE)
     every = bench.config_for_energy(choice.baseline, energy, method, above)
     if above:
         saving = bench.config_for_energy(choice.baseline, energy, method)
         wanted, least = (bench.outline(choice.baseline, config).parameters for config in (every, saving))
         if wanted > least:
             st.warning(
-                f"Factoring above break-even costs {wanted - least:,} more numbers than leaving those layers dense: "
+                f"Factoring above break-even costs {wanted - least:,} more parameters than leaving those layers dense: "
                 f"{wanted:,} instead of {least:,}."
             )
-    if st.button(f"Use {energy:.1%} in all layers on Explore", icon=":material/layers:", width="stretch"):
+    if st.button(f"Use {percent(energy, 1)} in all layers on Explore", icon=":material/layers:", width="stretch"):
         state.choose(config=every)
         st.switch_page("pages/explore.py")
 
@@ -127,15 +127,16 @@ def curves(view: View) -> None:
     values = pd.DataFrame(rows)
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader(f"Singular values of {plain(layer.name)}")
+        terms.heading(f"Singular values of {plain(layer.name)}", term="singular values")
         top, low = weight.singular_values[0], weight.singular_values[-1]
         own = values[values["kind"] != OUTPUT]  # those have other units
         about = f"Singular values of {layer.name}, from {top:.3g} to {low:.3g}, and of a random matrix of its shape"
         charts.draw(charts.singular_values(own, layer.rank, layer.break_even_rank), about)
     with right:
-        st.subheader("Energy kept by rank r")
+        terms.heading("Cumulative energy by rank r", term="energy")
         about = (
-            f"Energy of {layer.name}; {layer.energy:.1%} needs rank {layer.rank}, break-even {layer.break_even_rank}"
+            f"Energy of {layer.name}; {percent(layer.energy, 1)} needs rank {layer.rank}, break-even "
+            f"{layer.break_even_rank}"
         )
         chart = charts.cumulative_energy(values, layer.energy, layer.rank, layer.break_even_rank)
         charts.draw(chart, about)
@@ -161,16 +162,19 @@ def multiples(layers: list[Spectrum]) -> None:
 def rebuilt(layer: Spectrum) -> None:
     """The layer at a rank of one's choice: its error, the accuracy with only this layer changed, and its pictures."""
     choice, bench = state.current(), state.workbench()
-    st.subheader(f"{plain(layer.name)}, rebuilt from r terms")
+    terms.heading(
+        f"Reconstruction of {plain(layer.name)} from rank r", "The layer rebuilt from its r largest singular values.",
+        "low-rank factorization",
+    )  # fmt: skip
     key = f"rebuild_{choice.baseline}_{layer.name}"
     rank = st.slider("Rank r", 1, max(2, layer.full_rank), min(layer.rank, layer.full_rank), key=key, help=HELP_REBUILT)
     rank = min(max(rank, 1), layer.full_rank)
     found = bench.rebuilt(choice.baseline, layer.name, rank)
     cells = st.columns(4)
-    error, kept = f"{found.error:.1%}", f"energy kept {layer.cumulative_energy[rank - 1]:.1%}"
-    figures.draw(cells[0], figures.Figure("Error of the weight", error, kept, HELP_ERROR))
-    numbers, more = f"{layer.numbers(rank):,}", f"{-layer.saving(rank):+.0%}"
-    cells[1].metric("Numbers", numbers, more, delta_color="inverse", border=True, help=HELP_NUMBERS)
+    error, kept = percent(found.error, 1), f"energy kept {percent(layer.cumulative_energy[rank - 1], 1)}"
+    figures.draw(cells[0], figures.Figure("Reconstruction error", error, kept, HELP_ERROR))
+    numbers, more = f"{layer.numbers(rank):,}", percent(-layer.saving(rank), 0, sign=True)
+    cells[1].metric("Parameters", numbers, more, delta_color="inverse", border=True, help=HELP_NUMBERS)
     for cell, (method, title) in zip(cells[2:], TITLES.items(), strict=True):
         config = CompressionConfig(low_rank_method=method).with_layer(layer.name, rank=rank)
         if refusal := bench.refusal(choice.baseline, config):
@@ -178,16 +182,16 @@ def rebuilt(layer: Spectrum) -> None:
             continue
         with cell:
             result = live.measured(state.Choice(choice.baseline, config))
-        accuracy, change = f"{result.evaluation.accuracy:.2%}", figures.change(result.comparison)
+        accuracy, change = percent(result.evaluation.accuracy, 2), figures.change(result.comparison)
         sure = figures.is_sure(result.comparison)
         figures.draw(cell, figures.Figure(f"Accuracy, {title}", accuracy, change, HELP_ALONE, sure))
     pairs = found.pictures(PICTURES)
     if not pairs:
-        st.caption("Only a first layer sees pixels: no picture of this one.")
+        st.caption("Only the first layer sees pixels: there is no picture of this one.")
     else:
         st.caption(
-            "Each picture is what one unit looks for. Above the trained weights, below what r terms of plain SVD make "
-            "of them; grey is zero."
+            "Each picture is what one unit looks for: above its trained weights, below those rebuilt from the r "
+            "largest singular values (SVD); grey is zero."
         )
         for row, name in enumerate(("trained", f"rank {rank}")):
             shown = [np.kron(pair[row], np.ones((100 // len(pair[row]),) * 2, np.uint8)) for pair in pairs]
@@ -195,25 +199,26 @@ def rebuilt(layer: Spectrum) -> None:
             st.image(shown, width=figures.PICTURE_WIDTH, alt=alt)
 
 
-TITLES: dict[LowRankMethod, str] = {"svd": "plain", "whitened": "data-aware"}
-KINDS: dict[LowRankMethod, str] = {"svd": "its weight (plain)", "whitened": "its output (data-aware)"}
+TITLES: dict[LowRankMethod, str] = {"svd": "SVD", "whitened": "data-aware"}
+KINDS: dict[LowRankMethod, str] = {"svd": "weight (SVD)", "whitened": "output (data-aware)"}
 WEIGHT, OUTPUT = KINDS.values()
 NOBODY = "Nothing"
 HELP_ENERGY = """Energy of rank r: the squared singular values up to r over all of them (the report's cumulative
 variance). The rank shown is the smallest that keeps this much."""
-HELP_OF = """*The weight*: of ‖W‖², as in the report. *Its output*: of E‖Wx‖² over 2,048 training images; directions
-that no image uses carry no energy there, and lower ranks suffice."""
+HELP_OF = """What the energy is of. *SVD*: of the weight, ‖W‖², as in the report. *Data-aware*: of the output, E‖Wx‖²
+over 2,048 training images; directions that no image uses carry no energy there, and lower ranks suffice."""
 HELP_BESIDE = """Another network with a layer of this shape. The MLP as in the course was trained without weight decay:
 compare how many directions it uses."""
-INTRODUCTION = """A weight matrix W is a sum of simple patterns. A **singular value** is the strength of one of them;
-its square, as a share of all squares, is the **energy** that the pattern carries; the **rank** is how many patterns
-are kept. Strong patterns first: if few of them carry nearly all energy, two thin factors can stand for the matrix."""
-HELP_ABOVE = """Layers whose rank is above break-even stay dense, unless you ask for it: their factors would hold more
-numbers than they do."""
+INTRODUCTION = """A weight matrix W is a sum of simple patterns. A [[singular value|singular values]] is the strength of
+one of them; its square, as a share of all squares, is the [[energy]] that the pattern carries; the [[rank]] is how many
+patterns are kept. The strong patterns come first: if few of them carry nearly all energy, two thin factors can stand
+for the matrix ([[low-rank factorization]]). This saves something only up to the [[break-even rank]]."""
+HELP_ABOVE = """Layers whose rank is above break-even stay dense unless you ask for this: their factors would hold more
+parameters than the layer itself."""
 HELP_REBUILT = """W_r = Σ_{i≤r} σᵢ uᵢ vᵢᵀ. Move it down until the accuracy falls: how much of the weight was needed?"""
-HELP_ERROR = "‖W − W_r‖ / ‖W‖ = √(1 − energy), Eckart & Young 1936."
-HELP_NUMBERS = "r (m + n), and how much more or less than m n that is."
-HELP_ALONE = """Measured on all validation images with only this layer factored, nothing trained afterwards; below, the
+HELP_ERROR = terms.explained("relative reconstruction error")
+HELP_NUMBERS = "r (m + n) weights in two factors, and how many more or fewer than m n that is."
+HELP_ALONE = """Accuracy on all validation images with only this layer factored, nothing trained afterwards; below, the
 change against the baseline."""
 
 
@@ -223,18 +228,18 @@ def sentence(view: View) -> str:
     (m, n), saving = layer.matrix_shape, layer.saving(layer.rank)
     what = "its" if view.method == "svd" else "its output's"
     text = (
-        f"**{plain(layer.name)}** is a matrix of m × n = {m} × {n} = {m * n:,} numbers. Keeping "
-        f"**{layer.energy:.1%}** of {what} energy needs **rank {layer.rank}** of {layer.full_rank} "
-        f"({layer.share:.1%} of the singular values): two factors, {m} × {layer.rank} and "
-        f"{layer.rank} × {n}, with {layer.numbers(layer.rank):,} numbers. "
+        f"**{plain(layer.name)}** is a matrix of m × n = {m} × {n} = {m * n:,} weights. Keeping "
+        f"**{percent(layer.energy, 1)}** of {what} energy needs **rank {layer.rank}** of {layer.full_rank} "
+        f"({percent(layer.share, 1)} of the singular values): two factors, {m} × {layer.rank} and "
+        f"{layer.rank} × {n}, with {layer.numbers(layer.rank):,} weights. "
     )
     if layer.saves:
-        worth = "worth trying" if saving > 0.1 else "little to win"
-        return text + f"That is **{saving:.0%} fewer**: {worth}."
+        worth = "worth trying" if saving > 0.1 else "hardly worth it"
+        return text + f"That is **{percent(saving, 0)} fewer**: {worth}."
     kept = layer.cumulative_energy[max(layer.break_even_rank, 1) - 1]
     return text + (
-        f"That is **{-saving:.0%} more than before**: only ranks up to **{layer.break_even_rank}** save anything "
-        f"here (**break-even**). Rank {layer.break_even_rank} keeps {kept:.1%}."
+        f"That is **{percent(-saving, 0)} more than before**: only ranks up to **{layer.break_even_rank}** save "
+        f"anything here (**break-even**). Rank {layer.break_even_rank} keeps {percent(kept, 1)}."
     )
 
 
@@ -242,17 +247,18 @@ def comparison(view: View) -> str:
     """What the random matrix and the network beside it say, in a sentence each."""
     weight = view.kinds[WEIGHT]
     text = (
-        f"A matrix of random numbers of this shape needs rank **{weight.random_rank}** for {weight.energy:.1%}, "
-        f"this weight **{weight.rank}**: training has gathered it into {_few(weight)} patterns than chance would. "
+        f"A [[random matrix]] of this shape needs rank **{weight.random_rank}** for "
+        f"{percent(weight.energy, 1)}, this weight **{weight.rank}**: training has gathered its energy "
+        f"in {_few(weight)} patterns than chance would. "
     )
     if OUTPUT in view.kinds:
         text += (
-            f"For what it puts out on real images **{view.kinds[OUTPUT].rank}** suffice (data-aware): the other "
+            f"For its output on real images, rank **{view.kinds[OUTPUT].rank}** suffices ([[data-aware]]): the other "
             "patterns meet directions that images hardly have. "
         )
     for title, other in view.kinds.items():
         if title not in KINDS.values():
-            text += f"\n\nKeep {weight.energy:.1%} of {plain(weight.name)}: here {_saves(weight)}; "
+            text += f"\n\nKeeping {percent(weight.energy, 1)} of {plain(weight.name)}: here {_saves(weight)}; "
             text += f"in **{plain(title)}** {_saves(other)}. "
             if {view.beside, state.current().baseline} == {"mlp", "mlp-course"}:
                 text += (
@@ -270,7 +276,8 @@ def _few(layer: Spectrum) -> str:
 def _saves(layer: Spectrum) -> str:
     """Rank, break-even and what follows from them."""
     if layer.saves:
-        return f"rank **{layer.rank}** ≤ break-even {layer.break_even_rank} saves **{layer.saving(layer.rank):.0%}**"
+        saved = percent(layer.saving(layer.rank), 0)
+        return f"rank **{layer.rank}** ≤ break-even {layer.break_even_rank} saves **{saved}**"
     return f"rank **{layer.rank}** > break-even {layer.break_even_rank} saves **nothing**"
 
 
@@ -279,16 +286,12 @@ def key_figures(view: View) -> list[tuple[str, str, str]]:
     layer, weight = view.layer, view.kinds[WEIGHT]
     condition = "∞" if weight.condition_number is None else f"{weight.condition_number:,.1f}"
     return [
-        ("Rank r", f"{layer.rank}", f"The smallest rank that keeps {layer.energy:.1%} of the energy."),
-        ("Share", f"{layer.share:.1%}", "That rank over the number of singular values."),
-        ("Break-even", f"{layer.break_even_rank}", "The largest r with r (m + n) < m n: above it nothing is saved."),
-        ("Condition", condition, "σ_max / σ_min: near 1 all patterns are equally strong, and none can be spared."),
-        ("Stable rank", f"{weight.stable_rank:.1f}", "‖W‖² / σ_max²: all energy, in units of the strongest pattern's."),
-        (
-            "Effective",
-            f"{weight.effective_rank:.0f}",
-            "So many equally strong patterns would be spread as evenly: exp of the entropy of σ²/Σσ².",
-        ),
+        ("Rank r", f"{layer.rank}", f"The smallest rank that keeps {percent(layer.energy, 1)} of the energy."),
+        ("Rank share", percent(layer.share, 1), terms.explained("rank share")),
+        ("Break-even rank", f"{layer.break_even_rank}", terms.explained("break-even rank")),
+        ("Condition number", condition, terms.explained("condition number")),
+        ("Stable rank", f"{weight.stable_rank:.1f}", terms.explained("stable rank")),
+        ("Effective rank", f"{weight.effective_rank:.0f}", terms.explained("effective rank")),
     ]
 
 
@@ -315,12 +318,12 @@ def table(layers: list[Spectrum]) -> None:
         hide_index=True,
         alt="Spectra of all layers",
         column_config={
-            "rank": st.column_config.NumberColumn(f"rank for {layers[0].energy:.1%}"),
-            "share": st.column_config.ProgressColumn("share", format="%.1f %%", min_value=0, max_value=100),
+            "rank": st.column_config.NumberColumn(f"rank for {percent(layers[0].energy, 1)}"),
+            "share": st.column_config.ProgressColumn("rank share", format="%.1f %%", min_value=0, max_value=100),
             "fewer": st.column_config.NumberColumn(
-                "fewer numbers", format="%.0f %%", help="1 - r (m + n) / (m n); below 0 the factors are larger."
+                "fewer parameters", format="%.0f %%", help="1 - r (m + n) / (m n); below 0 the factors are larger."
             ),
-            "condition number": st.column_config.NumberColumn("condition", format="%.1f", help="σ_max / σ_min"),
+            "condition number": st.column_config.NumberColumn("condition number", format="%.1f", help="σ_max / σ_min"),
             "stable rank": st.column_config.NumberColumn(format="%.1f"),
             "effective rank": st.column_config.NumberColumn(format="%.1f", help="exp of the entropy of σ²/Σσ²"),
         },

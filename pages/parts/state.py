@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import streamlit as st
 
 from core.config import QUERY_NAMES, CompressionConfig, from_query, to_query
-from core.words import plain
+from core.words import percent, plain
 from pages.parts import frame
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def open_page(page: str) -> None:
         st.warning(plain(problem), icon=":material/link_off:")
     trouble = workbench().store.problem
     if trouble:
-        st.warning(f"{plain(trouble)} Everything works, but nothing is remembered.", icon=":material/save_as:")
+        st.warning(f"{plain(trouble)} Everything works, but nothing is kept.", icon=":material/save_as:")
     _say_how_full()
 
 
@@ -136,9 +136,9 @@ def _say_how_full() -> None:
     ways = list(dict.fromkeys(way for _, way, _, _ in named[:3] if way))
     what = "What is trained from now on may be forgotten" if kept.share >= 0.99 else "Soon there is no room for more"
     st.warning(
-        f"The cache keeps what was trained, loaded, pinned or searched for, and this fills {min(kept.share, 1):.0%} of "
-        f"its {kept.limit / 2**30:.3g} GB: {', '.join(parts)}. {what}: {' or '.join(ways)}; or start the app with more "
-        "room, COMPRESSION_KEPT_GB=8.",
+        "The cache keeps what was trained, loaded, pinned or searched for, and this fills "
+        f"{percent(min(kept.share, 1), 0)} of its {kept.limit / 2**30:.3g} GB: {', '.join(parts)}. {what}: "
+        f"{' or '.join(ways)}; or start the app with more room, COMPRESSION_KEPT_GB=8.",
         icon=":material/inventory_2:",
     )
 

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core.words import plain
-from pages.parts import charts, figures, state
+from pages.parts import charts, figures, state, terms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +23,7 @@ POSITIVE, NEGATIVE = (43, 131, 198), (213, 94, 0)
 def section(choice: state.Choice) -> None:
     """The weights of one layer at the configuration of Explore."""
     bench = state.workbench()
-    st.subheader("The weights themselves")
+    terms.heading("Sparsity mask", "The weights themselves: what was kept, what went.")
     names = [layer.name for layer in bench.baseline(choice.baseline).layers]
     key = f"weights_{choice.baseline}"
     name = st.pills("Layer", names, default=names[-2:][0], format_func=plain, required=True, key=key)
@@ -33,10 +33,11 @@ def section(choice: state.Choice) -> None:
     settings = plain(figures.settings(choice.config))
     st.markdown(
         f"**{plain(name)}** with **{settings}**: {whole - gone:,} of {whole:,} weights are kept. "
-        "Blue is positive, orange negative, the stronger the larger; what is empty went."
+        "Blue is positive, orange negative, the stronger the colour the larger the weight; pruned weights are left "
+        "empty."
     )
     if not gone:
-        st.info("Nothing is pruned yet: choose a sparsity on Explore, or use one that was found above.")
+        st.info("Nothing is pruned: choose a sparsity on Explore, or use one that was found above.")
     for own in found:
         picture = _picture(own)
         st.image(
@@ -47,7 +48,7 @@ def section(choice: state.Choice) -> None:
         )
     charts.draw(charts.weight_histogram(_histogram(found)), f"Histogram of the weights of {name}, before and after")
     zeros = sum(int((own.after == 0).sum()) for own in found)
-    st.caption(f"Before: as trained, all of them. After: without the {zeros:,} zeros, which would tower over the rest.")
+    st.caption(f"Before: all weights, as trained. After: without the {zeros:,} zeros, which would tower over the rest.")
 
 
 def _words(own: StoredWeight) -> str:

@@ -4,16 +4,16 @@ import streamlit as st
 
 from core.config import CompressionConfig
 from core.reproduce import LOW_RANK
-from pages.parts import figures, jobs, live, low_rank_report, state
+from pages.parts import figures, jobs, live, low_rank_report, state, terms
 
 baseline = state.Choice("mlp-course", CompressionConfig())
 state.current()
 with st.sidebar:
     request = low_rank_report.controls()
 
-st.title("Course report")
+st.title("Reproduction of the low-rank report")
 live.headline(live.measured(baseline))
-st.markdown(low_rank_report.INTRODUCTION)
+terms.say(low_rank_report.INTRODUCTION)
 
 report = jobs.answered(kind=LOW_RANK)
 if report is None:

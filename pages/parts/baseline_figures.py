@@ -1,0 +1,82 @@
+"""What is shown of a baseline: its two accuracies, its training, its classes, its errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from core.words import percent, plain
+from pages.parts import charts, figures, state, terms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from core.workbench import Result
+
+ERRORS = 16
+MEASURES = {"precision": "precision", "recall": "recall", "f1": "F1-score"}
+"""Columns of core's report, and what they are called here."""
+
+
+def accuracies(validation: Result, test: Result) -> None:
+    """Validation and test side by side, each on a card of its own."""
+    row = st.container(horizontal=True, gap="xsmall")
+    for result, label, below in (
+        (validation, "Validation accuracy", "for choosing: sliders, searches, training"),
+        (test, "Test accuracy", "opened for this report only"),
+    ):
+        own = result.evaluation
+        value, images = percent(own.accuracy, 2), f"{own.images:,} images, {below}"
+        figures.draw(row, figures.Figure(label, value, images, terms.explained(label.split()[0])), 330)
+
+
+def about_loss(info: Mapping[str, Any], validation: Result, test: Result) -> str:
+    """What the loss of the curves holds, and the cross entropy without it."""
+    smoothing, plain_known = info["recipe"]["label_smoothing"], "validation_cross_entropy" in info["history"][-1]
+    entropies = (
+        f"The network that is kept has a plain cross entropy of {validation.evaluation.loss:.3f} nats on validation, "
+        f"{test.evaluation.loss:.3f} on test."
+    )
+    if not smoothing:
+        return f"The loss is the plain cross entropy: this network was trained without label smoothing. {entropies}"
+    text = (
+        f"The loss that was minimised holds a label smoothing of {smoothing:g}, on training and on validation images "
+        "alike, so that it cannot fall to 0. "
+    )
+    if plain_known:
+        return f"{text}Dashed: the plain cross entropy, without it. {entropies}"
+    return f"{text}Its plain cross entropy was not recorded epoch by epoch. {entropies}"
+
+
+def classification_report(test: Result) -> None:
+    """Every row of scikit-learn's report as a table, and the classes as a chart."""
+    report = test.evaluation.report()
+    by_class = report[report["images"] < test.evaluation.images]
+    charts.draw(charts.class_report(by_class), "Precision, recall and F1-score of each class on the test images")
+    own = test.evaluation
+    accuracy = pd.DataFrame({"f1": own.accuracy, "images": own.images}, index=["accuracy"])
+    rows = pd.concat([by_class, accuracy, report[report["images"] == own.images]])
+    table = rows.rename(columns={**MEASURES, "images": "support"}).rename_axis("class").reset_index()
+    for measure in MEASURES.values():
+        table[measure] = 100 * table[measure]
+    in_percent = st.column_config.NumberColumn(format="%.2f %%")
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=35 * (len(table) + 1) + 3,
+        alt="Classification report: precision, recall, F1-score and support of each class, accuracy, and averages",
+        column_config=dict.fromkeys(MEASURES.values(), in_percent),
+    )
+    st.caption("As scikit-learn prints it: accuracy stands in the column of the F1-score.")
+
+
+def most_confident_errors(test: Result) -> None:
+    """The wrong predictions of which the network was surest, as pictures."""
+    errors = state.workbench().confident_mistakes(test, ERRORS)
+    captions = [
+        f"**{plain(row.true)}**  \ntaken for {plain(row.predicted)}, {percent(row.confidence, 1)}"
+        for row in errors.itertuples()
+    ]
+    figures.gallery(errors, "test", captions)

@@ -1,0 +1,55 @@
+"""Terms of the field where they first stand on a page: linked to the glossary, and explained on the spot.
+
+In a text `[[energy]]`, or `[[how strong it is|energy]]`, becomes a link to an entry of the glossary. Streamlit opens
+such a link in a new tab, with the configuration of this one, which stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from core import glossary
+
+if TYPE_CHECKING:
+    from core.glossary import Entry
+
+MARK = re.compile(r"\[\[([^\[\]|]+)(?:\|([^\[\]|]+))?\]\]")
+
+PAGE, SEARCH = "glossary", "term"
+"""Of the glossary: its address, and the name of what is searched for in its link."""
+
+
+def address(entry: Entry) -> str:
+    """Where an entry is found, relative to any page; the configuration goes along."""
+    chosen: dict[str, str] = st.session_state.get("written_link", {})
+    return f"{PAGE}?{urlencode({**chosen, SEARCH: entry.term})}"
+
+
+def linked(text: str) -> str:
+    """The Markdown with a link for each marked term."""
+    return MARK.sub(lambda found: f"[{found[1]}]({address(glossary.find(found[2] or found[1]))})", text)
+
+
+def say(text: str) -> None:
+    """A paragraph with its terms linked."""
+    st.markdown(linked(text))
+
+
+def explained(name: str) -> str:
+    """A term in one sentence with formula and source: for the "?" of a heading or a control."""
+    entry = glossary.find(name)
+    return f"{entry.text}\n\n$\\displaystyle {entry.formula}$\n\n{entry.source}"
+
+
+def heading(title: str, plain: str = "", term: str = "") -> None:
+    """The field's term as a heading, explained behind its "?", and what it means in plain words below it.
+
+    term : the name of its entry, where the title is not that
+    """
+    st.subheader(title, help=explained(term or title))
+    if plain:
+        st.caption(plain)
