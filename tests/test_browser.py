@@ -16,7 +16,7 @@ from conftest import MLP_SHAPES, Laboratory, free_port, leave_result, random_ten
 
 from core import artifact, assignment, data, evaluation
 from core.models import Baseline
-from core.words import JOINER
+from core.words import JOINER, percent
 from core.workbench import Workbench
 
 pytestmark = pytest.mark.browser
@@ -118,7 +118,7 @@ def test_slide_see_export_download(page: Any, address: str, tmp_path: Path) -> N
     event.value.save_as(path)
     assert f"{path.stat().st_size / 1024:.1f} KB" == after[1]
     measured = evaluation.evaluate(artifact.read(path), data.load("validation"))
-    assert f"{measured.accuracy:.2%}" == after[0]
+    assert f"{percent(measured.accuracy, 2)}" == after[0]
     with page.expect_download() as event:
         page.get_by_role("button", name="HTML (prints to PDF)").click()
     event.value.save_as(tmp_path / "report.html")
@@ -306,7 +306,7 @@ def test_a_search_grows_the_front_and_leaves_the_file_that_it_promised(page: Any
     page.get_by_role("button", name="Look at it").click()
     measured = evaluation.evaluate(artifact.read(path), data.load("validation"))
     metric(page, "File").filter(has_text=f"{size / 1024:.1f} KB").wait_for()
-    metric(page, "Accuracy, validation").filter(has_text=f"{measured.accuracy:.2%}").wait_for()
+    metric(page, "Accuracy, validation").filter(has_text=f"{percent(measured.accuracy, 2)}").wait_for()
     settled(page)
 
     page.wait_for_function(DRAWN, arg=2)

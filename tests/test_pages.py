@@ -34,14 +34,24 @@ from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, Recovery
 from core.evaluation import Estimate
 from core.front import SEARCH, Goal, pareto
 from core.models import Baseline
-from core.words import plain
+from core.words import percent, plain
 from core.workbench import Early, Result, Workbench
-from pages.parts import board, controls, curves, figures, live, state
+from pages.parts import board, combination_lab, controls, curves, figures, live, state
 from pages.parts.presets import PRESETS
 
 PROJECT = Path(__file__).resolve().parent.parent
 FIXTURES = HealthCheck.function_scoped_fixture
-PAGES = ["baseline", "spectrum", "explore", "pruning", "quantization", "combination", "reproduction", "compare", "export"]
+PAGES = [
+    "baseline",
+    "spectrum",
+    "explore",
+    "pruning",
+    "quantization",
+    "combination",
+    "reproduction",
+    "compare",
+    "export",
+]
 
 
 @contextmanager
@@ -174,7 +184,7 @@ def test_activations_follow_the_weights_or_keep_bits_of_their_own() -> None:
 def test_an_empty_link_opens_the_compressed_cnn() -> None:
     app = opened()
     result = Workbench().evaluate("cnn", choice(app).config)
-    assert metrics(app)["Accuracy, validation"] == f"{result.evaluation.accuracy:.2%}"
+    assert metrics(app)["Accuracy, validation"] == f"{percent(result.evaluation.accuracy, 2)}"
     assert metrics(app)["Compression ratio"] == f"{result.compression_ratio:.1f}×"
     assert result.compression_ratio > 10
 
@@ -187,7 +197,7 @@ def test_a_moved_slider_shows_what_the_workbench_measures() -> None:
     config = CompressionConfig(sparsity=0.95, bits=3, activation_bits=3)
     assert choice(app).config == config
     result = Workbench().evaluate("mlp", config)
-    assert metrics(app)["Accuracy, validation"] == f"{result.evaluation.accuracy:.2%}"
+    assert metrics(app)["Accuracy, validation"] == f"{percent(result.evaluation.accuracy, 2)}"
     assert metrics(app)["Accuracy, validation"] != before["Accuracy, validation"]
     assert app.query_params["sparsity"] == "0.95"
     assert app.query_params["bits"] == "3"
@@ -307,10 +317,10 @@ def test_the_spectrum_page_says_why_95_percent_saves_nothing_in_the_course_and_m
         app.get_by_key("spectrum_layer").set_value("fc2").run()
         said[name] = " ".join(text.value for text in app.markdown)
         layer = next(layer for layer in bench.spectrum(name, 0.95) if layer.name == "fc2")
-        assert f"rank **{layer.random_rank}** for 95.0%" in said[name]
+        assert f"rank **{layer.random_rank}** for {percent(0.95, 1)}" in said[name]
         assert "was trained with weight decay" in said[name]
         assert "> break-even 255 saves **nothing**" in said[name]
-        assert "≤ break-even 255 saves **50%**" in said[name]
+        assert f"≤ break-even 255 saves **{percent(0.5, 0)}**" in said[name]
     assert "more than before**: only ranks up to **255**" in said["mlp-course"]
     assert "fewer**: worth trying" in said["mlp"]
 
@@ -320,11 +330,11 @@ def test_the_layer_is_rebuilt_and_measured_alone_by_both_methods() -> None:
     app.get_by_key("spectrum_layer").set_value("conv1").run()
     app.slider(key="rebuild_cnn_conv1").set_value(4).run()
     shown = metrics(app)
-    for method, title in (("svd", "plain"), ("whitened", "data-aware")):
+    for method, title in (("svd", "SVD"), ("whitened", "data-aware")):
         config = CompressionConfig(low_rank_method=method).with_layer("conv1", rank=4)
-        assert shown[f"Accuracy, {title}"] == f"{bench.evaluate('cnn', config).evaluation.accuracy:.2%}"
+        assert shown[f"Accuracy, {title}"] == f"{percent(bench.evaluate('cnn', config).evaluation.accuracy, 2)}"
     spectrum = next(layer for layer in bench.spectrum("cnn") if layer.name == "conv1")
-    assert shown["Error of the weight"] == f"{(1 - spectrum.cumulative_energy[3]) ** 0.5:.1%}"
+    assert shown["Reconstruction error"] == f"{percent((1 - spectrum.cumulative_energy[3]) ** 0.5, 1)}"
     assert [len(row.captions) for row in app.get("image")] == [8, 8]
 
 
@@ -333,7 +343,7 @@ def test_ranks_by_energy_go_to_all_layers_and_above_break_even_only_when_asked()
         app = opened("spectrum", baseline="mlp-course")
         if above:
             app.toggle(key="spectrum_above").set_value(True).run()
-            assert "more numbers than leaving those layers dense" in app.warning[0].value
+            assert "more parameters than leaving those layers dense" in app.warning[0].value
         next(button for button in app.button if "in all layers" in button.label).click().run()
         config = choice(app).config
         for layer in Workbench().spectrum("mlp-course", 0.95):
@@ -370,7 +380,7 @@ def test_export_writes_the_bytes_that_the_page_showed_and_verifies_them(
     assert not app.get("download_button")
 
     app.selectbox(key="w_export").set_value("pin 1").run()
-    assert "sparsity 0.8" in next(text.value for text in app.markdown if "The packed file has" in text.value)
+    assert "sparsity 80 %" in next(text.value for text in app.markdown if "The packed file has" in text.value)
     assert choice(app).config == config  # nothing but this page looks at it
     button(app, "Choose it on Explore, too").click().run()
     assert choice(app).config.sparsity == 0.8
@@ -564,8 +574,8 @@ def test_undo_returns_the_identical_figures_and_redo_takes_them_back() -> None:
     app = opened(baseline="mlp", sparsity="0.5")
     assert button(app, "Undo").disabled
     seen = [(choice(app), metrics(app), exact_line(app))]
-    for percent in (80.0, 90.0):
-        app.slider(key="w_sparsity").set_value(percent).run()
+    for chosen in (80.0, 90.0):
+        app.slider(key="w_sparsity").set_value(chosen).run()
         seen.append((choice(app), metrics(app), exact_line(app)))
     for expected in (seen[1], seen[0]):
         button(app, "Undo").click().run()
@@ -609,8 +619,8 @@ def test_what_is_pinned_stands_beside_the_choice_and_comes_back_with_the_link() 
         assert shown.session_state["pins"] == (pinned,)
         card = next(text.value for text in shown.markdown if "Pin 1" in text.value)
         result = Workbench().evaluate(*pinned)
-        assert f"{result.evaluation.accuracy:.2%}" in card
-        assert "fc1.bits 3" in card
+        assert f"{percent(result.evaluation.accuracy, 2)}" in card
+        assert "fc1 3 bits" in card
     assert choice(other) == choice(app)
     button(other, "Go").click().run()
     assert choice(other) == pinned
@@ -656,7 +666,7 @@ def test_classes_and_flips_are_against_the_baseline_or_against_a_pin() -> None:
 
 def test_the_exact_line_names_the_settings_that_were_measured() -> None:
     app = opened(baseline="cnn", bits="5", **{"fc1.sparsity": "0.25"})
-    assert "all 5,000 validation images: bits 5, fc1.sparsity 0.25." in exact_line(app)
+    assert "all 5,000 validation images: 5-bit weights, fc1 sparsity 25 %." in exact_line(app)
     assert any("In closed form: **421,642** parameters" in caption.value for caption in app.caption)
 
 
@@ -665,11 +675,11 @@ def test_an_estimate_and_a_previous_figure_are_marked_as_such() -> None:
     outline, previous = bench.outline("mlp", config), bench.evaluate("mlp", CompressionConfig(sparsity=0.5))
     early = Early(Estimate(500, 5000, 0.9123, 0.0101), bytes=123_456, nonzero=777)
     accuracy, size, _, parameters, _ = figures.estimated(early, outline)
-    assert accuracy.value == "≈ 91.2%"
+    assert accuracy.value == f"≈ {percent(0.912, 1)}"
     assert "± 1.0 pp" in accuracy.below
     assert (size.value, parameters.below) == ("120.6 KB", "777 ≠ 0")
     accuracy, size, _, parameters, _ = figures.waiting(previous, outline)
-    assert (accuracy.value, accuracy.below) == (f"{previous.evaluation.accuracy:.2%}", "previous setting")
+    assert (accuracy.value, accuracy.below) == (f"{percent(previous.evaluation.accuracy, 2)}", "previous setting")
     assert parameters.value == f"{outline.parameters:,}"
     assert (size.value, size.below) == (figures.kilobytes(previous.bytes), "previous")
     assert figures.waiting(None, outline)[0].value == figures.WAIT
@@ -730,19 +740,23 @@ def test_a_link_shows_what_exists_and_a_button_and_never_starts_a_training(monke
     assert button(app, "Train it now")
     assert not [job for job in bench.jobs.all() if job.request["kind"] == "recover"]
     before = metrics(app)["Accuracy, validation"]
-    assert before == f"{bench.evaluate('mlp', replace(config, recovery=None)).evaluation.accuracy:.2%}"
+    assert before == f"{percent(bench.evaluate('mlp', replace(config, recovery=None)).evaluation.accuracy, 2)}"
     bench.recover("mlp", config)
     after = opened(**link)
     assert (
-        metrics(after)["Accuracy, validation"] == f"{bench.evaluate('mlp', config).evaluation.accuracy:.2%}" != before
+        metrics(after)["Accuracy, validation"]
+        == f"{percent(bench.evaluate('mlp', config).evaluation.accuracy, 2)}"
+        != before
     )
     said = next(text.value for text in after.markdown if "**Recovery**" in text.value)
     assert before in said
     assert "would the uncompressed network gain as much" in said
     bench.recover("mlp", CompressionConfig(recovery=config.recovery))
     control = bench.evaluate("mlp", CompressionConfig(recovery=config.recovery)).evaluation.accuracy
-    assert any("The **control**" in text.value and f"{control:.2%}" in text.value for text in opened(**link).markdown)
-    assert "recover 1" in next(
+    assert any(
+        "The **control**" in text.value and f"{percent(control, 2)}" in text.value for text in opened(**link).markdown
+    )
+    assert "fine-tuned 1 epoch" in next(
         text.value for text in opened("export", **link).markdown if "The packed file has" in text.value
     )
     after.session_state["w_training"] = True
@@ -759,14 +773,14 @@ def test_the_course_report_is_run_with_one_click_and_shows_what_the_run_found(
     app = opened("reproduction")
     assert "not run here yet" in app.info[0].value
     app.slider(key="report_seeds").set_value(1).run()
-    button(app, "Run the report").click().run()
+    button(app, "Run the experiments").click().run()
     (request,) = asked
     assert request["seeds"] == 1
     leave_result(own_cache, request, course_report.found)
     app.run()
     assert not app.exception
     said = " ".join(text.value for text in app.markdown)
-    for part in ("Does compression regularize", "932,362 numbers of 932,362", "347,754", "rank correlation", "GPU"):
+    for part in ("Does compression regularize", "932,362 parameters of 932,362", "347,754", "rank correlation", "GPU"):
         assert part in said
     tables = app.dataframe
     assert list(tables[0].value["published parameters"].dropna()) == [932_362, 932_362, 774_666]
@@ -789,14 +803,14 @@ def test_ranks_within_a_budget_go_to_explore(empty_cache: Path, taught: Path, mo
     app.number_input(key="w_lost_rank").set_value(2.0).run()
     step = tuning.within(result["steps"], lost=0.02)
     assert step is not None
-    assert any(f"**{step['accuracy']:.2%}**" in text.value for text in app.markdown)
+    assert any(f"**{percent(step['accuracy'], 2)}**" in text.value for text in app.markdown)
     app.get_by_key("w_budget_rank").set_value("Bytes").run()
     app.number_input(key="w_size_rank").set_value(1).run()
     assert "No step is within this budget" in app.warning[0].value
     app.get_by_key("w_budget_rank").set_value("Accuracy").run()
     button(app, "Use it on Explore").click().run()
     assert choice(app).config == CompressionConfig.from_json(step["config"])
-    assert metrics(app)["Accuracy, validation"] == f"{step['accuracy']:.2%}"
+    assert metrics(app)["Accuracy, validation"] == f"{percent(step['accuracy'], 2)}"
 
 
 def test_the_pruning_page_runs_everything_with_one_click_and_shows_what_it_found(
@@ -820,10 +834,10 @@ def test_the_pruning_page_runs_everything_with_one_click_and_shows_what_it_found
     assert not app.exception
     said = " ".join(text.value for text in app.markdown)
     best = max(found[tuning.ONE_SHOT]["answers"], key=lambda answer: answer["sparsity"])
-    assert f"At most **{best['sparsity']:.1%}** of the weights can go at once" in said
+    assert f"At most **{percent(best['sparsity'], 1)}** of the weights can go at once" in said
     assert "alone costs" in said
-    assert f"**{found[tuning.ITERATIVE]['sparsity']:.1%}** is the most within 10 pp" in said
-    assert "From one shot to step by step" in said
+    assert f"**{percent(found[tuning.ITERATIVE]['sparsity'], 1)}** is the largest sparsity within 10 pp" in said
+    assert "From one-shot to iterative" in said
     assert "zeros are multiplied like any other number" in said
     button(app, "Use it on Explore").click().run()
     assert choice(app).config == CompressionConfig.from_json(best["points"][best["chosen"]]["config"])
@@ -866,10 +880,10 @@ def test_the_quantization_page_runs_everything_with_one_click_and_shows_what_it_
     best = assignment.fewest_bits(rows, 0.01)
     assert best is not None
     assert f"**{best['bits']} bits are the fewest within 1 pp** on validation" in said
-    assert f"**{best['after']['test']['accuracy']:.2%}**" in said
+    assert f"**{percent(best['after']['test']['accuracy'], 2)}**" in said
     table = next(table.value for table in app.dataframe if "model_size_kb" in table.value.columns)
     assert list(table["bits"]) == [32] + [bits for bits in (8, 6, 4, 3, 2) for _ in range(3)]
-    trained = table[table[""] == "trained"]
+    trained = table[table[""] == "QAT"]
     assert list(trained["test"]) == pytest.approx([100 * row["after"]["test"]["accuracy"] for row in rows])
     assert list(trained["model_size_kb"]) == pytest.approx([row["after"]["kb"] for row in rows])
     means = [100 * row["after"]["test"]["report"]["macro avg"]["precision"] for row in rows]
@@ -878,10 +892,10 @@ def test_the_quantization_page_runs_everything_with_one_click_and_shows_what_it_
     assert "alone costs" in said
     classes = next(table.value for table in app.dataframe if "precision, before" in table.value.columns)
     report = rows[2]["after"]["test"]["report"]
-    assert list(classes["f1, after"])[:10] == pytest.approx([100 * report[name]["f1"] for name in data.CLASSES])
+    assert list(classes["F1-score, after"])[:10] == pytest.approx([100 * report[name]["f1"] for name in data.CLASSES])
     app.get_by_key("w_width").set_value("2 bits").run()
     classes = next(table.value for table in app.dataframe if "precision, before" in table.value.columns)
-    assert classes["f1, after"].iloc[0] == pytest.approx(
+    assert classes["F1-score, after"].iloc[0] == pytest.approx(
         100 * rows[4]["after"]["test"]["report"][data.CLASSES[0]]["f1"]
     )
     app.number_input(key="w_bit_allowance").set_value(10.0).run()
@@ -889,7 +903,7 @@ def test_the_quantization_page_runs_everything_with_one_click_and_shows_what_it_
     assert most is not None
     button(app, f"Use {most['bits']} bits on Explore").click().run()
     assert choice(app).config == CompressionConfig.from_json(most["after"]["config"])
-    assert metrics(app)["Accuracy, validation"] == f"{most['after']['accuracy']:.2%}"
+    assert metrics(app)["Accuracy, validation"] == f"{percent(most['after']['accuracy'], 2)}"
 
 
 def test_bits_layer_by_layer_within_a_budget_go_to_explore(
@@ -901,7 +915,7 @@ def test_bits_layer_by_layer_within_a_budget_go_to_explore(
     assert step is not None
     app.get_by_key("use_bits").click().run()
     assert choice(app).config == CompressionConfig.from_json(step["config"])
-    assert metrics(app)["Accuracy, validation"] == f"{step['accuracy']:.2%}"
+    assert metrics(app)["Accuracy, validation"] == f"{percent(step['accuracy'], 2)}"
 
 
 def test_the_best_combination_is_found_with_one_click_and_taken_to_export(
@@ -914,10 +928,10 @@ def test_the_best_combination_is_found_with_one_click_and_taken_to_export(
     assert [request["kind"] for request in asked] == [assignment.COMBINATION, assignment.ORDERS]
     said = " ".join(text.value for text in app.markdown)
     best = found[assignment.COMBINATION]["best"]
-    assert f"The best combination is **{best['way']}**" in said
-    assert f"**{best['test']['accuracy']:.2%}**" in said
+    assert f"The best combination is **{combination_lab._named(best['way'])}**" in said
+    assert f"**{percent(best['test']['accuracy'], 2)}**" in said
     assert "both earlier steps were for nothing" in said
-    assert any("Not within the allowance at their gentlest: channels" in text.value for text in app.caption)
+    assert any("Beyond the allowed loss even at its mildest: channel pruning" in text.value for text in app.caption)
     button(app, "Take it to Export").click().run()
     assert choice(app).config == CompressionConfig.from_json(best["config"])
 
@@ -955,7 +969,7 @@ def test_a_matrix_is_rounded_by_hand() -> None:
     app.get_by_key("w_granularity").set_value("tensor").run()
     codes = next(table.value for table in app.dataframe if "zero point" in table.value.columns)
     assert codes.iloc[2, :3].tolist() == [0, 0, 0]
-    assert any("made the small last row 0, 0, 0" in text.value for text in app.caption)
+    assert any("turns the small last row into 0, 0, 0" in text.value for text in app.caption)
 
 
 def test_a_matrix_is_pruned_by_hand() -> None:
@@ -1043,7 +1057,7 @@ def test_compare_shows_everything_that_was_measured_and_its_front(own_cache: Pat
     front = pareto(known)
     assert set(table["bytes"][table["front"]]) == {point.bytes for point in front}
     said = " ".join(text.value for text in app.markdown)
-    assert f"**{len(known)}** measured networks, **{len(front)}** on the front" in said
+    assert f"**{len(known)}** measured networks, **{len(front)}** on the Pareto front" in said
     best = Goal(0.01).best(known)
     assert best is not None
     assert figures.kilobytes(best.bytes) in said
@@ -1076,11 +1090,11 @@ def test_other_models_stand_beside_this_one(own_cache: Path, nothing_by_itself: 
     assert set(table["bytes"][table["front"]]) == {own.bytes for own in pareto(bench.points())}
     other = next(own for own in app.selectbox(key="w_compared").options if f"{table['bytes'].min():,} bytes" in own)
     app.selectbox(key="w_compared").set_value(other).run()
-    assert "of another baseline" in app.info[0].value
+    assert "another baseline" in app.info[0].value
     app.session_state["picked"] = state.Choice("cnn", CompressionConfig(bits=4))
     app.run()
     own = bench.evaluate("cnn", CompressionConfig(bits=4))
-    assert metrics(app)["Accuracy, validation"] == f"{own.evaluation.accuracy:.2%}"
+    assert metrics(app)["Accuracy, validation"] == f"{percent(own.evaluation.accuracy, 2)}"
     assert not app.exception
     bench.turns.close()
 
@@ -1095,7 +1109,7 @@ def test_filters_leave_what_uses_nothing_else(empty_cache: Path, nothing_by_itse
     app.get_by_key("w_origins").set_value(["searched"]).run()
     assert list(shown_points(app)["by"]) == ["bits", "baseline"]
     app.get_by_key("w_trained").set_value("trained").run()
-    assert "No point is left by the filters" in app.info[0].value
+    assert "The filters leave no point" in app.info[0].value
     assert not app.exception
     bench.turns.close()
 
@@ -1107,7 +1121,7 @@ def test_a_point_is_opened_exported_pinned_compared_and_deleted(own_cache: Path,
     app.session_state["picked"] = state.Choice("mlp", own)
     app.run()
     result = bench.evaluate("mlp", own)
-    assert metrics(app)["Accuracy, validation"] == f"{result.evaluation.accuracy:.2%}"
+    assert metrics(app)["Accuracy, validation"] == f"{percent(result.evaluation.accuracy, 2)}"
     app.button(key="pin_point").click().run()
     assert app.session_state["pins"] == (state.Choice("mlp", own),)
     app.session_state["picked"] = state.Choice("mlp", CompressionConfig(sparsity=0.9))
@@ -1121,7 +1135,7 @@ def test_a_point_is_opened_exported_pinned_compared_and_deleted(own_cache: Path,
     app.run()
     app.button(key="unpick").click().run()
     assert "picked" not in app.session_state
-    assert metrics(app)["Accuracy, validation"] != f"{result.evaluation.accuracy:.2%}"
+    assert metrics(app)["Accuracy, validation"] != f"{percent(result.evaluation.accuracy, 2)}"
     app.session_state["picked"] = state.Choice("mlp", own)
     app.run()
     app.button(key="to_explore").click().run()
@@ -1205,7 +1219,7 @@ def test_the_search_is_asked_for_and_its_answer_leaves_a_file(own_cache: Path, m
     said = " ".join(text.value for text in app.markdown)
     assert not any("more than 1 pp" in text.value for text in app.caption)
     assert "17 networks measured" in said
-    assert "confirmed on the 10,000 test images: **90.00%** (-0.10 pp)" in said
+    assert f"confirmed on the 10,000 test images: **{percent(0.9, 2)}** (-0.10 pp)" in said
     taken = next(own for own in app.get("download_button") if "network.packed" in own.proto.label)
     assert f"{result.bytes:,} bytes" in taken.proto.label
     app.button(key="look_at_best").click().run()
@@ -1256,7 +1270,7 @@ def test_every_search_under_way_is_shown_with_its_time_and_stops(own_cache: Path
     with FileLock(first / "lock"), FileLock(second / "lock"):
         app = opened("compare", baseline="mlp")
         said = " ".join(caption.value for caption in app.caption)
-        assert f"7 networks measured, best so far **{figures.kilobytes(12_345)}**, 90.00% (-0.50 pp)" in said
+        assert f"7 networks measured, best so far **{figures.kilobytes(12_345)}**, {percent(0.9, 2)} (-0.50 pp)" in said
         assert "nothing within the goal yet" in said
         assert len([own for own in app.button if own.label == "Stop"]) == 2
         assert not any(own.key == "start_search" for own in app.button)
@@ -1284,9 +1298,9 @@ def test_pins_stand_against_the_front_that_is_shown(own_cache: Path, nothing_by_
     better = max((point for point in front if point.bytes <= pinned.bytes), key=lambda point: point.accuracy)
     smaller = min((point for point in front if point.accuracy >= pinned.accuracy), key=lambda point: point.bytes)
     said = next(text.value for text in app.markdown if "**:orange[Pin 1]**" in text.value)
-    assert f"{figures.kilobytes(pinned.bytes)} and {pinned.accuracy:.2%}: the best file" in said
-    assert f"has {better.accuracy:.2%} ({figures.points(better.accuracy - pinned.accuracy)})" in said
-    assert f"has {figures.kilobytes(smaller.bytes)}: {pinned.bytes / smaller.bytes:.1f} times smaller." in said
+    assert f"{figures.kilobytes(pinned.bytes)} and {percent(pinned.accuracy, 2)}: the best file" in said
+    assert f"has {percent(better.accuracy, 2)} ({figures.points(better.accuracy - pinned.accuracy)})" in said
+    assert f"has {figures.kilobytes(smaller.bytes)}: {figures.smaller(pinned.bytes / smaller.bytes)}." in said
     found.turns.close()
 
 
@@ -1366,10 +1380,10 @@ def test_figures_wait_for_a_guess_and_then_both_are_there() -> None:
     button(app, "Show me").click().run()
     result = Workbench().evaluate("mlp", CompressionConfig(bits=4))
     said = " ".join(text.value for text in app.info)
-    assert f"You guessed **80.0%**; it has **{result.evaluation.accuracy:.2%}**" in said
+    assert f"You guessed **{percent(0.8, 1)}**; it is right for **{percent(result.evaluation.accuracy, 2)}**" in said
     assert "You guessed **100.0 KB**" in said
     assert len(app.get("vega_lite_chart")) == 2, "classes and bytes; no curve beside a slider gives the next away"
-    assert metrics(app)["Accuracy, validation"] == f"{result.evaluation.accuracy:.2%}"
+    assert metrics(app)["Accuracy, validation"] == f"{percent(result.evaluation.accuracy, 2)}"
     app.select_slider(key="w_bits").set_value(2).run()
     assert not app.metric, "the next setting waits for the next guess"
     assert app.query_params["reveal"] == "0"
@@ -1439,7 +1453,7 @@ def test_a_nearly_full_cache_says_what_fills_it_and_what_to_do(empty_cache: Path
     store.kept_limit = 100_000
     state.workbench()._looked_through = store.kept()  # nothing of it is outdated
     (said,) = [own.value for own in app.run().warning]
-    assert "90%" in said
+    assert percent(0.9, 0) in said
     assert said.index("1 networks trained after compression") < said.index("1 measurements")
     assert "delete those on Compare" in said
     assert "COMPRESSION_KEPT_GB" in said
