@@ -133,7 +133,9 @@ def sizes(rows: pd.DataFrame, about: str) -> None:
 
 
 POINTS = "format(100 * datum.value, '+.1f') + ' pp'"
-LOOK_HEIGHT, LOOK_TOP = 104, 38
+LOOK_HEIGHT = 104
+HEIGHTS = [LOOK_HEIGHT - 6, 38]
+"""Of the least and the most, in pixels: words stand above."""
 
 
 @st.cache_data(show_spinner=False)
@@ -149,11 +151,11 @@ def look_ahead(low: float, high: float) -> dict[str, Any]:
     ]
     base = alt.Chart().encode(x=x, tooltip=tooltip)
     accuracy = alt.Y(
-        "accuracy:Q", axis=None, scale=alt.Scale(zero=False, nice=False, range=[LOOK_HEIGHT - 6, LOOK_TOP])
+        "accuracy:Q", axis=None, scale=alt.Scale(zero=False, nice=False, range=HEIGHTS)
     )
     place = alt.selection_point(name="place", fields=["x"], on="click", nearest=False, toggle=False, empty=False)
     size = base.mark_line(color=BASELINE, strokeWidth=1.5, strokeDash=[4, 3]).encode(
-        y=alt.Y("KB:Q", axis=None, scale=alt.Scale(zero=True, nice=False, range=[LOOK_HEIGHT - 6, LOOK_TOP]))
+        y=alt.Y("KB:Q", axis=None, scale=alt.Scale(zero=True, nice=False, range=HEIGHTS))
     )
     line = base.transform_filter("!datum.apart").mark_line(color=CURRENT, strokeWidth=2).encode(y=accuracy)
     points = base.mark_point(filled=True, color=CURRENT, size=55, opacity=1, cursor="pointer").encode(y=accuracy)
