@@ -8,6 +8,7 @@ choice = state.current()
 with st.sidebar:
     controls.step_controls()
     controls.baseline_picker()
+    controls.companions()
     by_layer = lesson.folded("layers", ":material/layers:", "w_by_layer")
     finer = lesson.folded("finer", ":material/settings:", "w_finer")
     if finer is not None and finer.open:  # what is folded away is not built
@@ -24,13 +25,15 @@ headline = st.container()
 below = controls.network_controls()
 if by_layer is not None and by_layer.open and lesson.waits(live.available(choice)):  # layers are set before a guess
     curves.beside_sliders(live.measured(choice), {}, by_layer)
+left, right = st.columns([4, 1], gap="medium")
+picture = left.container()
+with left:
+    live.closed_form(choice)
 with headline:
     result = live.measured_headline(choice)
 bench = state.workbench()
 changes = bench.class_changes(result)
-
-left, right = st.columns([3, 1], gap="large")
-with left:
+with picture:
     drawing.network(result)
 with right:
     figures.one_image(result)

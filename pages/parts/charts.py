@@ -150,9 +150,7 @@ def look_ahead(low: float, high: float) -> dict[str, Any]:
         alt.Tooltip("KB:Q", format=",.1f", title="KB in the file"),
     ]
     base = alt.Chart().encode(x=x, tooltip=tooltip)
-    accuracy = alt.Y(
-        "accuracy:Q", axis=None, scale=alt.Scale(zero=False, nice=False, range=HEIGHTS)
-    )
+    accuracy = alt.Y("accuracy:Q", axis=None, scale=alt.Scale(zero=False, nice=False, range=HEIGHTS))
     place = alt.selection_point(name="place", fields=["x"], on="click", nearest=False, toggle=False, empty=False)
     size = base.mark_line(color=BASELINE, strokeWidth=1.5, strokeDash=[4, 3]).encode(
         y=alt.Y("KB:Q", axis=None, scale=alt.Scale(zero=True, nice=False, range=HEIGHTS))
@@ -177,7 +175,7 @@ def _span(field: str, name: str, times: str, form: str, unit: str, top: int, col
     ends_in_words = [f"format({times}datum.{end}, '{form}')" for end in (least, most)]
     text = f"'{name}' + {ends_in_words[0]} + ' to ' + {ends_in_words[1]} + '{unit}'"
     words = ends.transform_calculate(**{span: text})
-    mark = words.mark_text(align="left", baseline="top", color=colour, fontSize=FONT - 3)
+    mark = words.mark_text(align="left", baseline="top", color=colour, fontSize=FONT - 2)
     return mark.encode(text=f"{span}:N", x=alt.value(0), y=alt.value(top))
 
 

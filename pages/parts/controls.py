@@ -133,17 +133,22 @@ def baseline_picker() -> None:
 
 
 def network_controls() -> dict[str, DeltaGenerator]:
-    """Rank, sparsity, bits and channels for the whole network, side by side where there is room; returns the place
-    below each slider, for its curve."""
-    cells = (("rank", "method"), ("sparsity",), ("bits", "activations"), ("channels",))
-    listed = [own for cell in cells if (own := [name for name in cell if not lesson.hides(name)])]
+    """The sliders of the whole network, side by side where there is room; returns the place below each, for its
+    curve."""
+    shown = [name for name in SLIDERS if not lesson.hides(name)]
     slots = {}
-    for names, place in zip(listed, st.columns(max(1, len(listed)), gap="medium"), strict=False):
+    for name, place in zip(shown, st.columns(max(1, len(shown)), gap="medium"), strict=False):
         with place:
-            for name in names:
-                NETWORK_CONTROLS[name](state.current().config)
-                slots[name] = st.container()
+            SLIDERS[name](state.current().config)
+            slots[name] = st.container()
     return slots
+
+
+def companions() -> None:
+    """How ranks are factored, and whether activations follow the bits."""
+    for name, draw in (("method", _method), ("activations", _activations)):
+        if not lesson.hides(name):
+            draw(state.current().config)
 
 
 def _rank(config: CompressionConfig) -> None:
@@ -184,12 +189,10 @@ def _channels(config: CompressionConfig) -> None:
     _slider("Channels kept", "w_channels", share, 1, ALL, HELP_CHANNELS, lambda v: {"channel_share": kept_share(v)})
 
 
-NETWORK_CONTROLS: dict[str, Callable[[CompressionConfig], None]] = {
+SLIDERS: dict[str, Callable[[CompressionConfig], None]] = {
     "rank": _rank,
-    "method": _method,
     "sparsity": _sparsity,
     "bits": _bits,
-    "activations": _activations,
     "channels": _channels,
 }
 

@@ -47,7 +47,6 @@ def measured_headline(choice: state.Choice) -> Result:
     last: tuple[list[figures.Figure], str] = st.session_state.get("headline") or (figures.waiting(None, outline), "…")
     board = figures.Board()
     board.show(last[0])
-    st.caption(_closed_form(outline, choice.config.low_rank_method))
     status = st.caption(last[1])
     with _in_line(ticket):
         if not bench.turns.wait(ticket, PATIENCE_SECONDS):
@@ -143,9 +142,11 @@ def _follow(
         _give_way()
 
 
-def _closed_form(outline: Outline, method: str) -> str:
+def closed_form(choice: state.Choice) -> None:
+    """What follows from the setting by formulas, at once."""
+    outline, method = state.workbench().outline(*choice), choice.config.low_rank_method
     kept = ", ".join(f"{plain(name)} {share:.1%}" for name, share in outline.energy.items())
-    return (
+    st.caption(
         f":material/function: In closed form: **{outline.parameters:,}** parameters, "
         f"**{outline.theoretical_kb:,.1f} KB** = weights × bits + biases, "
         f"{'energy' if method == 'svd' else 'energy of the output'} kept {kept or '100 %, no layer is factored'}."
