@@ -10,7 +10,7 @@ import streamlit as st
 from core.config import DENSE, CompressionConfig, LowRankMethod
 from core.tuning import ALLOCATION, within
 from core.words import plain
-from pages.parts import charts, figures, jobs, state
+from pages.parts import charts, figures, handover, jobs, state
 
 HELP_LOST = "Percentage points of accuracy that may be lost on the 5,000 validation images, without any training."
 HELP_SIZE = "The largest file, in KB (1,024 bytes)."
@@ -61,9 +61,7 @@ def walk(steps: list[dict[str, Any]], setting: str) -> None:
         f"**{step['accuracy']:.2%}** ({figures.points(step['difference'])}), without training; "
         f"{f'{setting} by layer: ' + listed if listed else 'every layer dense'}."
     )
-    if st.button("Use it on Explore", icon=":material/tune:", key=f"use_{setting}"):
-        state.choose(config=config)
-        st.switch_page("pages/explore.py")
+    handover.to_explore(config, setting)
 
 
 def _words(step: dict[str, Any], setting: str) -> str:

@@ -10,7 +10,7 @@ import streamlit as st
 from core import assignment, reproduce
 from core.config import CompressionConfig
 from core.words import plain
-from pages.parts import figures, live, state
+from pages.parts import figures, handover, live, state
 
 BATCHES = tuple(map(str, reproduce.BATCHES))
 
@@ -48,9 +48,7 @@ def table(baseline: str, rows: list[dict[str, Any]]) -> None:
         f"{plain(best['title']).capitalize()}, on the test images, opened for this verdict: "
         f"**{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}."
     )
-    if st.button("Use the best on Explore", icon=":material/tune:", key="use_channels"):
-        state.choose(config=chosen)
-        st.switch_page("pages/explore.py")
+    handover.to_explore(chosen, "channels", "Use the best on Explore")
 
 
 def _median(row: dict[str, Any], batch: str) -> float:

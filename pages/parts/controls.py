@@ -12,7 +12,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, TrainingConfig
 from core.front import Goal
 from core.words import plain
-from pages.parts import classroom, lesson, state, teacher
+from pages.parts import classroom, lesson, presentation, state, teacher
 from pages.parts.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def baseline_picker() -> None:
         on_change=lambda: None if _polled() else state.choose(baseline=st.session_state[key]),
         help="The trained network that is compressed: shipped with the project, trained here, or loaded from a file.",
     )
+    presentation.copy_link()
 
 
 def network_controls() -> dict[str, DeltaGenerator]:

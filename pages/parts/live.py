@@ -64,6 +64,18 @@ def measured_headline(choice: state.Choice) -> Result:
     return result
 
 
+def set_on_explore(choice: state.Choice) -> Result | None:
+    """The headline of what Explore shows, with its name; returns it. None, and the question, where a guess comes
+    first: what is no answer may follow."""
+    if lesson.guess_form(available(choice)):
+        return None
+    result = measured(choice)
+    title = plain(state.workbench().title(result.baseline_id))
+    st.caption(f"**{title}**, {plain(figures.settings(result.config))}: what is set on Explore.")
+    headline(result)
+    return result
+
+
 def headline(result: Result) -> None:
     """The five figures of what is already measured; the time may take a moment longer."""
     lesson.wait_for_guess(state.Choice(result.baseline_id, result.config))

@@ -12,7 +12,7 @@ import streamlit as st
 from core import assignment, inspection, tuning
 from core.config import CompressionConfig
 from core.words import plain
-from pages.parts import charts, figures, jobs, live, recovery, state
+from pages.parts import charts, figures, handover, jobs, live, recovery, state
 from pages.parts import controls as control_names
 
 if TYPE_CHECKING:
@@ -129,17 +129,11 @@ def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: flo
         f"({figures.points(best['difference'])}). On the test images, opened for this verdict: "
         f"**{test.evaluation.accuracy:.2%}**, {figures.change(test.comparison)}."
     )
-    _to_explore(found, "one_shot")
+    handover.to_explore(found, "one_shot")
 
 
 def _scope(scope: str) -> str:
     return control_names.SCOPES[scope].lower()
-
-
-def _to_explore(config: CompressionConfig, key: str) -> None:
-    if st.button("Use it on Explore", icon=":material/tune:", key=f"use_{key}"):
-        state.choose(config=config)
-        st.switch_page("pages/explore.py")
 
 
 def sensitivity(rows: list[dict[str, Any]], allowance: float) -> None:
@@ -185,7 +179,7 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
         f"{figures.change(test.comparison)}."
     )
     st.caption("The sparsity rises by 1 − (1 − t)³ over the first 60 % of the rounds; hover for what it was then.")
-    _to_explore(config, "iterative")
+    handover.to_explore(config, "iterative")
 
 
 def side_by_side(baseline: str, answers: list[dict[str, Any]], found: dict[str, Any]) -> None:
