@@ -1,8 +1,13 @@
 """Move rank, sparsity and bits; see the measured accuracy and the size of the real file at once."""
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from pages.parts import charts, controls, curves, drawing, figures, lesson, live, pinned, recovery, state, welcome
+
+if TYPE_CHECKING:
+    from core.workbench import Result
 
 choice = state.current()
 with st.sidebar:
@@ -26,18 +31,24 @@ below = controls.network_controls()
 if by_layer is not None and by_layer.open and lesson.waits(live.available(choice)):  # layers are set before a guess
     curves.beside_sliders(live.measured(choice), {}, by_layer)
 left, right = st.columns([4, 1], gap="medium")
-picture = left.container()
+picture, image, verdict = left.container(), right.container(), st.container()
 with left:
     live.closed_form(choice)
-with headline:
-    result = live.measured_headline(choice)
 bench = state.workbench()
+
+
+def at_once(result: "Result") -> None:
+    """What goes to the screen together with the headline."""
+    with picture:
+        drawing.network(result)
+    with image:
+        figures.one_image(result)
+    verdict.markdown(figures.verdict_sentence(result, bench.class_changes(result)))
+
+
+with headline:
+    result = live.measured_headline(choice, at_once)
 changes = bench.class_changes(result)
-with picture:
-    drawing.network(result)
-with right:
-    figures.one_image(result)
-st.markdown(figures.verdict_sentence(result, changes))
 recovery.panel(result)
 
 others = pinned.side_by_side(result)

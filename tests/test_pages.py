@@ -40,15 +40,20 @@ from pages.parts import board, controls, curves, figures, live, state
 from pages.parts.presets import PRESETS
 
 PROJECT = Path(__file__).resolve().parent.parent
+NOTHING = Path("no shelf")
 FIXTURES = HealthCheck.function_scoped_fixture
 PAGES = ["baseline", "spectrum", "explore", "pruning", "quantization", "combination", "report", "compare", "export"]
 
 
 @contextmanager
-def cache_at(folder: Path) -> Iterator[Path]:
-    """The pages' workbench is a new one on this cache; afterwards the next who asks makes another."""
+def cache_at(folder: Path, shelf: Path = NOTHING) -> Iterator[Path]:
+    """The pages' workbench is a new one on this cache; afterwards the next who asks makes another.
+
+    shelf : results that came with the project; none, if not given
+    """
     with pytest.MonkeyPatch.context() as patch:
         st.cache_resource.clear()
+        patch.setattr("core.workbench.SHELF", shelf)
         patch.setenv("COMPRESSION_CACHE", str(folder))
         yield folder
         state.workbench().turns.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -35,10 +35,11 @@ def available(choice: state.Choice) -> state.Choice:
     return choice._replace(config=replace(choice.config, recovery=None))
 
 
-def measured_headline(choice: state.Choice) -> Result:
+def measured_headline(choice: state.Choice, then: Callable[[Result], None]) -> Result:
     """Draw the headline of a choice, first with what is known, at last with what was measured; returns that.
 
     What stood there before stays, untouched for a moment, then marked as previous, until there is something newer.
+    then : draws what must never speak of another setting than the headline: it goes to the screen together with it
     """
     bench, choice = state.workbench(), available(choice)
     lesson.wait_for_guess(choice)
@@ -57,6 +58,7 @@ def measured_headline(choice: state.Choice) -> Result:
     status.caption(said)
     row = _with_time(board, result)
     lesson.beside_guess(result)
+    then(result)
     st.session_state["measured"], st.session_state["headline"] = result, (row, said)
     if said != last[1]:
         time.sleep(PAINT_SECONDS)
