@@ -1,10 +1,11 @@
 """The frame: page config, navigation, nothing else."""
 
-from pages.parts import frame, state, teacher, tours
+from pages.parts import frame, presentation, state, teacher, tours
 
 page = frame.navigation()
 with state.errors_in_words():
     state.open_page(page.url_path)
     teacher.enter()
+    presentation.begin()
     tours.bar()
     page.run()

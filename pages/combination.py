@@ -11,8 +11,7 @@ with st.sidebar:
     order = combination_lab.order_controls(choice.baseline)
 
 st.title("Combination")
-st.caption("The whole network as it is set on Explore:")
-live.headline(live.measured(choice))
+live.set_on_explore(choice)
 
 terms.heading(
     "Best combination within an allowed accuracy loss",

@@ -1,13 +1,19 @@
 """Move rank, sparsity and bits; see the measured accuracy and the size of the real file at once."""
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from pages.parts import charts, controls, curves, drawing, figures, lesson, live, pinned, recovery, state, welcome
+
+if TYPE_CHECKING:
+    from core.workbench import Result
 
 choice = state.current()
 with st.sidebar:
     controls.step_controls()
     controls.baseline_picker()
+    controls.companions()
     by_layer = lesson.folded("layers", ":material/layers:", "w_by_layer")
     finer = lesson.folded("finer", ":material/settings:", "w_finer")
     if finer is not None and finer.open:  # what is folded away is not built
@@ -24,17 +30,25 @@ headline = st.container()
 below = controls.network_controls()
 if by_layer is not None and by_layer.open and lesson.waits(live.available(choice)):  # layers are set before a guess
     curves.beside_sliders(live.measured(choice), {}, by_layer)
-with headline:
-    result = live.measured_headline(choice)
-bench = state.workbench()
-changes = bench.class_changes(result)
-
-left, right = st.columns([3, 1], gap="large")
+left, right = st.columns([4, 1], gap="medium")
+picture, image, verdict = left.container(), right.container(), st.container()
 with left:
-    drawing.network(result)
-with right:
-    figures.one_image(result)
-st.markdown(figures.verdict_sentence(result, changes))
+    live.closed_form(choice)
+bench = state.workbench()
+
+
+def at_once(result: "Result") -> None:
+    """What goes to the screen together with the headline."""
+    with picture:
+        drawing.network(result)
+    with image:
+        figures.one_image(result)
+    verdict.markdown(figures.verdict_sentence(result, bench.class_changes(result)))
+
+
+with headline:
+    result = live.measured_headline(choice, at_once)
+changes = bench.class_changes(result)
 recovery.panel(result)
 
 others = pinned.side_by_side(result)

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from core import assignment, tuning
-from pages.parts import channel_lab, controls, figures, jobs, live, pruning_lab, state, terms, weights
+from pages.parts import channel_lab, controls, figures, jobs, live, pruning_lab, state, terms, weights, zeros
 
 choice = state.current()
 with st.sidebar:
@@ -13,8 +13,10 @@ with st.sidebar:
     asked = pruning_lab.controls(choice.baseline)
 
 st.title("Pruning")
-st.caption("The whole network as it is set on Explore:")
-live.headline(live.measured(choice))
+now = live.set_on_explore(choice)
+if now is not None:
+    st.markdown("**Zeros in every layer** (`check_sparsity`), as set on Explore:")
+    zeros.table({"set on Explore": now})
 terms.say(pruning_lab.INTRODUCTION)
 pruning_lab.by_hand()
 

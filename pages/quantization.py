@@ -3,7 +3,7 @@
 import streamlit as st
 
 from core import assignment
-from pages.parts import allocation, controls, figures, jobs, live, on_grid, quantization_lab, state, terms
+from pages.parts import allocation, bits_table, controls, figures, jobs, live, on_grid, quantization_lab, state, terms
 
 choice = state.current()
 with st.sidebar:
@@ -14,8 +14,13 @@ with st.sidebar:
     asked = quantization_lab.controls(choice.baseline)
 
 st.title("Quantization")
-st.caption("The whole network as it is set on Explore:")
-live.headline(live.measured(choice))
+live.set_on_explore(choice)
+
+terms.heading("Bits, size and accuracy", "The answer of the whole laboratory in one table.", "quantization")
+trained = jobs.asked(asked[assignment.QUANTIZATION], "Train at 8, 6, 4, 3 and 2 bits", ":material/model_training:")
+if trained is not None:
+    bits_table.table(choice.baseline, trained)
+
 terms.say(quantization_lab.INTRODUCTION)
 on_grid.by_hand(choice.config)
 on_grid.section(live.available(choice))
@@ -28,8 +33,9 @@ if ladder is not None:
 
 terms.heading("Quantization-aware training (QAT)", "Accuracy before and after training on the grid.", "QAT")
 terms.say(quantization_lab.ABOUT_TRAINING)
-trained = jobs.asked(asked[assignment.QUANTIZATION], "Train at 8, 6, 4, 3 and 2 bits", ":material/model_training:")
-if trained is not None:
+if trained is None:
+    st.caption("Nothing was trained yet: see above.")
+else:
     quantization_lab.before_and_after(trained)
 
 terms.heading("Layer sensitivity", "What does the whole network lose where one layer alone is quantized?")

@@ -8,8 +8,7 @@ choice = state.current()
 with st.sidebar:
     controls.baseline_picker()
 st.title("Spectrum")
-st.caption("The whole network as it is set on Explore:")
-live.headline(live.measured(choice))
+live.set_on_explore(choice)
 with st.sidebar:
     view = spectra.sidebar()
 

@@ -40,6 +40,7 @@ from pages.parts import board, combination_lab, controls, curves, figures, live,
 from pages.parts.presets import PRESETS
 
 PROJECT = Path(__file__).resolve().parent.parent
+NOTHING = Path("no shelf")
 FIXTURES = HealthCheck.function_scoped_fixture
 PAGES = [
     "baseline",
@@ -55,10 +56,14 @@ PAGES = [
 
 
 @contextmanager
-def cache_at(folder: Path) -> Iterator[Path]:
-    """The pages' workbench is a new one on this cache; afterwards the next who asks makes another."""
+def cache_at(folder: Path, shelf: Path = NOTHING) -> Iterator[Path]:
+    """The pages' workbench is a new one on this cache; afterwards the next who asks makes another.
+
+    shelf : results that came with the project; none, if not given
+    """
     with pytest.MonkeyPatch.context() as patch:
         st.cache_resource.clear()
+        patch.setattr("core.workbench.SHELF", shelf)
         patch.setenv("COMPRESSION_CACHE", str(folder))
         yield folder
         state.workbench().turns.close()

@@ -10,7 +10,7 @@ import streamlit as st
 from core.config import DENSE, CompressionConfig, LowRankMethod
 from core.tuning import ALLOCATION, within
 from core.words import percent, plain
-from pages.parts import charts, figures, jobs, state, terms
+from pages.parts import charts, figures, handover, jobs, state, terms
 
 HELP_LOST = "How many percentage points of accuracy may be lost on the 5,000 validation images, without any training."
 HELP_SIZE = "The largest file, in KB (1,024 bytes)."
@@ -62,9 +62,7 @@ def walk(steps: list[dict[str, Any]], setting: str) -> None:
         f"**{percent(step['accuracy'], 2)}** ({figures.points(step['difference'])}), without training; "
         f"{f'{setting} by layer: ' + listed if listed else 'every layer dense'}."
     )
-    if st.button("Use it on Explore", icon=":material/tune:", key=f"use_{setting}"):
-        state.choose(config=config)
-        st.switch_page("pages/explore.py")
+    handover.to_explore(config, setting)
 
 
 def _words(step: dict[str, Any], setting: str) -> str:

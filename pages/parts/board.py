@@ -266,7 +266,7 @@ def about(own: Choice) -> None:
     )  # fmt: skip
     if "picked" in st.session_state and own != live.available(state.current()):
         row.button("Back to what Explore shows", icon=":material/undo:", on_click=_unpick, key="unpick")
-    own_first = "This page measures its first points again by itself." if own.config in beginning() else None
+    own_first = _why_it_stays(own)
     with row.popover("Delete", icon=":material/delete:", disabled=own_first is not None, help=own_first):
         lost = "Its training is lost, too." if own.config.recovery is not None else "It can be measured again."
         st.markdown(f"Delete what was measured and exported of this configuration? {lost}")
@@ -277,6 +277,15 @@ def about(own: Choice) -> None:
     wanted = st.session_state.pop("go_to", None)
     if wanted is not None:
         st.switch_page(f"pages/{wanted}.py")
+
+
+def _why_it_stays(own: Choice) -> str | None:
+    """Why nobody can delete a point; None where somebody can."""
+    if own.config in beginning():
+        return "This page measures its first points again by itself."
+    points = state.workbench().points(own.baseline)
+    came = any(point.origin == "shipped" for point in points if point.config == own.config)
+    return "It comes with the project." if came else None
 
 
 def _open(own: Choice, page: str) -> None:

@@ -10,7 +10,7 @@ import streamlit as st
 from core import assignment, reproduce
 from core.config import CompressionConfig
 from core.words import percent, plain
-from pages.parts import figures, live, state
+from pages.parts import figures, handover, live, state
 
 BATCHES = tuple(map(str, reproduce.BATCHES))
 
@@ -53,9 +53,7 @@ def table(baseline: str, rows: list[dict[str, Any]]) -> None:
         f"{figures.sentence(plain(_title(best)))}, on the test images, opened for this verdict: "
         f"**{percent(test.evaluation.accuracy, 2)}**, {figures.change(test.comparison)}."
     )
-    if st.button("Use the best on Explore", icon=":material/tune:", key="use_channels"):
-        state.choose(config=chosen)
-        st.switch_page("pages/explore.py")
+    handover.to_explore(chosen, "channels", "Use the best on Explore")
 
 
 def _title(row: dict[str, Any]) -> str:

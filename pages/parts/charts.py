@@ -153,7 +153,9 @@ def sizes(rows: pd.DataFrame, about: str) -> None:
     draw(alt.layer(bars, labels).properties(height=alt.Step(30)), about)
 
 
-LOOK_HEIGHT, LOOK_TOP = 104, 38
+LOOK_HEIGHT = 104
+HEIGHTS = [LOOK_HEIGHT - 6, 38]
+"""Of the least and the most, in pixels: words stand above."""
 
 
 @st.cache_data(show_spinner=False)
@@ -164,12 +166,10 @@ def look_ahead(low: float, high: float) -> dict[str, Any]:
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[low, high], nice=False, padding=6))
     tooltip = ["setting:N", _share("accuracy"), alt.Tooltip("KB:Q", format=",.1f", title="KB in the file")]
     base = _shares(alt.Chart(), accuracy=2).encode(x=x, tooltip=tooltip)
-    accuracy = alt.Y(
-        "accuracy:Q", axis=None, scale=alt.Scale(zero=False, nice=False, range=[LOOK_HEIGHT - 6, LOOK_TOP])
-    )
+    accuracy = alt.Y("accuracy:Q", axis=None, scale=alt.Scale(zero=False, nice=False, range=HEIGHTS))
     place = alt.selection_point(name="place", fields=["x"], on="click", nearest=False, toggle=False, empty=False)
     size = base.mark_line(color=BASELINE, strokeWidth=1.5, strokeDash=[4, 3]).encode(
-        y=alt.Y("KB:Q", axis=None, scale=alt.Scale(zero=True, nice=False, range=[LOOK_HEIGHT - 6, LOOK_TOP]))
+        y=alt.Y("KB:Q", axis=None, scale=alt.Scale(zero=True, nice=False, range=HEIGHTS))
     )
     line = base.transform_filter("!datum.apart").mark_line(color=CURRENT, strokeWidth=2).encode(y=accuracy)
     points = base.mark_point(filled=True, color=CURRENT, size=55, opacity=1, cursor="pointer").encode(y=accuracy)
@@ -191,7 +191,7 @@ def _span(field: str, name: str, times: str, form: str, unit: str, top: int, col
     ends_in_words = [f"format({times}datum.{end}, '{form}')" for end in (least, most)]
     text = f"'{name}' + {ends_in_words[0]} + ' to ' + {ends_in_words[1]} + '{unit}'"
     words = ends.transform_calculate(**{span: text})
-    mark = words.mark_text(align="left", baseline="top", color=colour, fontSize=FONT - 3)
+    mark = words.mark_text(align="left", baseline="top", color=colour, fontSize=FONT - 2)
     return mark.encode(text=f"{span}:N", x=alt.value(0), y=alt.value(top))
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 from core import assignment, tuning
 from core.config import CompressionConfig
 from core.words import percent, plain
-from pages.parts import charts, figures, state
+from pages.parts import charts, figures, handover, state
 
 INTRODUCTION = """[[Pruning]], [[channel pruning]] and [[quantization]], each alone and all together, at the same
 allowed loss and with the same epochs of [[fine-tuning]]. Each combination has a list of configurations from the mildest
@@ -74,11 +74,12 @@ def ways(baseline: str, found: dict[str, Any]) -> None:
     alone = min((row["chosen"]["bytes"] for row in reached if "+" not in row["way"]), default=None)
     config = CompressionConfig.from_json(best["config"])
     st.markdown(_verdict(best, config, alone))
-    row = st.container(horizontal=True)
+    row = st.container(horizontal=True, vertical_alignment="center")
     for label, page, icon in (("Explore", "explore", "tune"), ("Export", "export", "download")):
         if row.button(f"Take it to {label}", icon=f":material/{icon}:", key=f"take_{page}"):
             state.choose(baseline, config)
             st.switch_page(f"pages/{page}.py")
+    row.caption(handover.replaced(config), width="content")
     _details(found)
 
 

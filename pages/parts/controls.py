@@ -12,7 +12,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, TrainingConfig
 from core.front import Goal
 from core.words import plain
-from pages.parts import classroom, figures, lesson, state, teacher
+from pages.parts import classroom, figures, lesson, presentation, state, teacher
 from pages.parts.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -126,20 +126,26 @@ def baseline_picker() -> None:
         on_change=lambda: None if _polled() else state.choose(baseline=st.session_state[key]),
         help="The trained network that is compressed: shipped with the project, trained here, or loaded from a file.",
     )
+    presentation.copy_link()
 
 
 def network_controls() -> dict[str, DeltaGenerator]:
-    """Rank, sparsity, bits and channels for the whole network, side by side where there is room; returns the place
-    below each slider, for its curve."""
-    cells = (("rank", "method"), ("sparsity",), ("bits", "activations"), ("channels",))
-    listed = [own for cell in cells if (own := [name for name in cell if not lesson.hides(name)])]
+    """The sliders of the whole network, side by side where there is room; returns the place below each, for its
+    curve."""
+    shown = [name for name in SLIDERS if not lesson.hides(name)]
     slots = {}
-    for names, place in zip(listed, st.columns(max(1, len(listed)), gap="medium"), strict=False):
+    for name, place in zip(shown, st.columns(max(1, len(shown)), gap="medium"), strict=False):
         with place:
-            for name in names:
-                NETWORK_CONTROLS[name](state.current().config)
-                slots[name] = st.container()
+            SLIDERS[name](state.current().config)
+            slots[name] = st.container()
     return slots
+
+
+def companions() -> None:
+    """How ranks are factored, and whether activations follow the bits."""
+    for name, draw in (("method", _method), ("activations", _activations)):
+        if not lesson.hides(name):
+            draw(state.current().config)
 
 
 def _rank(config: CompressionConfig) -> None:
@@ -180,12 +186,10 @@ def _channels(config: CompressionConfig) -> None:
     _slider("Channels kept", "w_channels", share, 1, ALL, HELP_CHANNELS, lambda v: {"channel_share": kept_share(v)})
 
 
-NETWORK_CONTROLS: dict[str, Callable[[CompressionConfig], None]] = {
+SLIDERS: dict[str, Callable[[CompressionConfig], None]] = {
     "rank": _rank,
-    "method": _method,
     "sparsity": _sparsity,
     "bits": _bits,
-    "activations": _activations,
     "channels": _channels,
 }
 

@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from core.palette import BASELINE, NEUTRAL
+from core.palette import BASELINE, CURRENT, NEUTRAL
 from core.palette import KINDS as KIND_COLOURS
 from core.words import plain
 from pages.parts import charts, figures
@@ -100,14 +100,12 @@ def _network(layers: int, thickest: float, kinds: tuple[str, ...], ink: str) -> 
         color=BASELINE, opacity=0.28, stroke=BASELINE, strokeWidth=1, cornerRadius=3
     )
     colours = alt.Scale(domain=list(kinds), range=[KIND_COLOURS[kind] for kind in kinds])
-    now = (
-        base.transform_filter("datum.kind != ''")
-        .mark_rect(strokeWidth=0.8)
-        .encode(
-            color=alt.Color("kind:N", scale=colours, legend=alt.Legend(columns=6, symbolLimit=0)),
-            stroke=alt.Stroke("kind:N", scale=colours, legend=None),
-        )
+    least = alt.Chart().transform_filter("datum.kind == ''").transform_calculate(zero="0")
+    least = least.mark_rule(color=CURRENT, strokeWidth=1.5).encode(
+        x=alt.X("left:Q", scale=x, axis=None), x2="right:Q", y=alt.Y("zero:Q", scale=y, axis=None)
     )
+    now = base.transform_filter("datum.kind != ''").mark_rect()
+    now = now.encode(color=alt.Color("kind:N", scale=colours, legend=alt.Legend(columns=6, symbolLimit=0)))
     labels = alt.Chart().transform_filter("datum.kind == ''")
     words = [
         labels.mark_text(dy=dy, fontSize=size, fontWeight=weight, color=ink).encode(
@@ -119,5 +117,5 @@ def _network(layers: int, thickest: float, kinds: tuple[str, ...], ink: str) -> 
             ("low", "setting", 26, 11, "normal"),
         )
     ]
-    chart = alt.layer(flow, before, now, *words).properties(height=HEIGHT)
+    chart = alt.layer(flow, before, least, now, *words).properties(height=HEIGHT)
     return charts.described(chart)

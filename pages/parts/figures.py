@@ -145,7 +145,7 @@ class Board:
     ones, which stay on the screen until then."""
 
     def __init__(self) -> None:
-        self._cells = [st.container(horizontal=True, gap="xsmall")] * len(WIDTHS)
+        self._cells = [st.container(horizontal=True, gap="xsmall", key="headline")] * len(WIDTHS)
 
     def show(self, row: list[Figure]) -> None:
         self._cells = [draw(*own) for own in zip(self._cells, row, WIDTHS, strict=True)]
@@ -273,7 +273,7 @@ def one_image(result: Result) -> None:
     """One picture and what it is taken for, before and now: of those that were lost the one that the network had been
     most confident of, if there are any."""
     row = state.workbench().telling_image(result)
-    st.markdown("**One image, before and now**")
+    st.markdown("**One image**")
     picture = _shown(state.workbench().images("validation", [int(row["index"])])[0], 6)
     st.image(picture, width=168, alt=f"validation image of a {row['true']}")
     for when, name, sure in (
@@ -294,15 +294,15 @@ def layer_table(result: Result) -> None:
     rows = [
         {
             "layer": row.name,
-            "weight": " × ".join(map(str, row.shape)),
-            "channels": f"{row.channels} of {row.shape[0]}" if row.channels < row.shape[0] else "all",
-            "rank": f"{row.rank} of {row.full_rank}" if row.rank else "dense",
-            "break-even": row.break_even_rank,
-            "parameters": row.parameters,
-            "sparsity": row.sparsity * 100,
-            "rounded to 0": row.rounded_to_zero,
-            "bits": "float32" if row.bits == 32 else str(row.bits),
             "KB": row.bytes / 1024,
+            "sparsity": row.sparsity * 100,
+            "bits": "float32" if row.bits == 32 else str(row.bits),
+            "rank": f"{row.rank} of {row.full_rank}" if row.rank else "dense",
+            "channels": f"{row.channels} of {row.shape[0]}" if row.channels < row.shape[0] else "all",
+            "parameters": row.parameters,
+            "weight": " × ".join(map(str, row.shape)),
+            "break-even": row.break_even_rank,
+            "rounded to 0": row.rounded_to_zero,
             "note": row.note,
         }
         for row in result.layers

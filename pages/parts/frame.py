@@ -9,9 +9,12 @@ if TYPE_CHECKING:
 
 
 STYLE = """<style>
-.stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 3rem; }
+.stMainBlockContainer { padding: 4rem 2.5rem 3rem 2.5rem; }
 .stMainBlockContainer h1 { padding: 0.2rem 0 0.1rem 0; font-size: 1.9rem; }
+.st-key-headline > * { flex-grow: 1 !important; }
+[class*="st-key-curve_"] { margin-top: -0.9rem; }
 [class*="st-key-curve_"] [data-testid="stElementToolbar"] { display: none; }
+@media (max-width: 640px) { .stMainBlockContainer { padding: 3.6rem 1rem 2rem 1rem; } }
 </style>"""
 """No empty band above titles; no toolbar over a slider."""
 

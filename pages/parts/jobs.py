@@ -12,7 +12,7 @@ from core import duration, shipping
 from core.config import CompressionConfig, TrainingConfig
 from core.reproduce import LOW_RANK
 from core.words import plain
-from pages.parts import charts, classroom, figures, lesson, state, teacher
+from pages.parts import charts, classroom, figures, lesson, live, state, teacher
 
 if TYPE_CHECKING:
     from core.workbench import JobStatus
@@ -40,9 +40,12 @@ def answered(kind: str, **about: Any) -> dict[str, Any] | None:
     return None
 
 
-def asked(request: dict[str, Any], label: str, icon: str) -> dict[str, Any] | None:
+def asked(request: dict[str, Any], label: str, icon: str, question: bool = True) -> dict[str, Any] | None:
     """The answer to a request: of a run here, else what came with the project, marked as such. Where there is none of
-    one's own also the button that asks for it, or how far it is."""
+    one's own also the button that asks for it, or how far it is. question : in a lesson it waits for the guess"""
+    if question and lesson.waits(live.available(state.current())):
+        st.caption(":material/lock: This answer waits for your guess above.")
+        return None
     own = answered(**request)
     if own is not None:
         return own

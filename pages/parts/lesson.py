@@ -32,6 +32,8 @@ CONTROLS = {
 
 HELP_GUESS = """Each new setting then shows its figures only after a guess of its accuracy, and of its size if you
 like, was written: `?reveal=0`. Guesses last until the page is loaded again."""
+HELP_PRESENT = """Large type, no sidebar, one picture a screen, for a projector: `?present=1`. A button at the top ends
+it."""
 HELP_HIDE = """Left out of this page for whoever opens the link: `?hide=rank,bits`. What a link sets still holds. Leave
 out *This box itself*, too, or a class can switch the guessing off."""
 
@@ -72,7 +74,9 @@ def controls() -> None:
             "Leave out", list(CONTROLS), hidden, format_func=lambda name: CONTROLS.get(name, name), key="w_hide",
             help=HELP_HIDE,
         )  # fmt: skip
+        shown = st.toggle("Presentation", now.get("present") == "1", key="w_present", help=HELP_PRESENT)
         wanted = ({"reveal": "0"} if ask else {}) | ({"hide": ",".join(left_out)} if left_out else {})
+        wanted |= {"present": "1"} if shown else {}
         if wanted != now:
             state.teach(wanted)
             st.rerun()
@@ -81,8 +85,14 @@ def controls() -> None:
 
 def wait_for_guess(choice: state.Choice) -> None:
     """Where the link asks for guesses: nothing more of the page until one was written for this choice."""
+    if guess_form(choice):
+        st.stop()
+
+
+def guess_form(choice: state.Choice) -> bool:
+    """Whether a guess is waited for; the form asks for it."""
     if not waits(choice):
-        return
+        return False
     before = state.workbench().evaluate(choice.baseline, CompressionConfig())
     with st.form("guess", width=640):
         st.markdown(
@@ -99,7 +109,7 @@ def wait_for_guess(choice: state.Choice) -> None:
         st.rerun()
     if sent:
         st.warning("Write what accuracy you expect; the size may stay empty.", icon=":material/edit:")
-    st.stop()
+    return True
 
 
 def beside_guess(result: Result) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -35,10 +35,11 @@ def available(choice: state.Choice) -> state.Choice:
     return choice._replace(config=replace(choice.config, recovery=None))
 
 
-def measured_headline(choice: state.Choice) -> Result:
+def measured_headline(choice: state.Choice, then: Callable[[Result], None]) -> Result:
     """Draw the headline of a choice, first with what is known, at last with what was measured; returns that.
 
     What stood there before stays, untouched for a moment, then marked as previous, until there is something newer.
+    then : draws what must never speak of another setting than the headline: it goes to the screen together with it
     """
     bench, choice = state.workbench(), available(choice)
     lesson.wait_for_guess(choice)
@@ -47,7 +48,6 @@ def measured_headline(choice: state.Choice) -> Result:
     last: tuple[list[figures.Figure], str] = st.session_state.get("headline") or (figures.waiting(None, outline), "…")
     board = figures.Board()
     board.show(last[0])
-    st.caption(_closed_form(outline, choice.config.low_rank_method))
     status = st.caption(last[1])
     with _in_line(ticket):
         if not bench.turns.wait(ticket, PATIENCE_SECONDS):
@@ -58,10 +58,23 @@ def measured_headline(choice: state.Choice) -> Result:
     status.caption(said)
     row = _with_time(board, result)
     lesson.beside_guess(result)
+    then(result)
     st.session_state["measured"], st.session_state["headline"] = result, (row, said)
     if said != last[1]:
         time.sleep(PAINT_SECONDS)
         _give_way()
+    return result
+
+
+def set_on_explore(choice: state.Choice) -> Result | None:
+    """The headline of what Explore shows, with its name; returns it. None, and the question, where a guess comes
+    first: what is no answer may follow."""
+    if lesson.guess_form(available(choice)):
+        return None
+    result = measured(choice)
+    title = plain(state.workbench().title(result.baseline_id))
+    st.caption(f"**{title}**, {plain(figures.settings(result.config))}: what is set on Explore.")
+    headline(result)
     return result
 
 
@@ -143,9 +156,11 @@ def _follow(
         _give_way()
 
 
-def _closed_form(outline: Outline, method: str) -> str:
+def closed_form(choice: state.Choice) -> None:
+    """What follows from the setting by formulas, at once."""
+    outline, method = state.workbench().outline(*choice), choice.config.low_rank_method
     kept = ", ".join(f"{plain(name)} {share:.1%}" for name, share in outline.energy.items())
-    return (
+    st.caption(
         f":material/function: In closed form: **{outline.parameters:,}** parameters, "
         f"**{outline.theoretical_kb:,.1f} KB** = weights × bits + biases, "
         f"{'energy' if method == 'svd' else 'energy of the output'} kept {kept or '100 %, no layer is factored'}."

@@ -12,8 +12,11 @@ def _middle(rank: int) -> CompressionConfig:
     return CompressionConfig(layers={"fc2": LayerConfig(rank=rank)})
 
 
+EXAMPLE = "70 % sparse, 6 bits"
+"""The setting with which a person begins, `START`."""
+
 PRESETS: dict[str, Choice] = {
-    "Where you began: CNN, 70 % sparse, 6 bits": Choice("cnn", START),
+    f"Example: CNN, {EXAMPLE}": Choice("cnn", START),
     "CNN as trained": Choice("cnn", CompressionConfig()),
     "Assignment: one-shot pruning, 80 %": Choice("cnn", CompressionConfig(sparsity=0.8)),
     "Assignment: iterative pruning, 96 %": Choice("cnn", replace(ITERATIVE, sparsity=0.96, recovery=iterative(8))),

@@ -12,7 +12,7 @@ import streamlit as st
 from core import assignment, inspection, tuning
 from core.config import CompressionConfig
 from core.words import percent, plain
-from pages.parts import charts, figures, jobs, live, recovery, state
+from pages.parts import charts, figures, handover, jobs, live, recovery, state
 
 if TYPE_CHECKING:
     from core.workbench import Result
@@ -128,17 +128,11 @@ def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: flo
         f"({figures.points(best['difference'])}). On the test images, opened for this verdict: "
         f"**{percent(test.evaluation.accuracy, 2)}**, {figures.change(test.comparison)}."
     )
-    _to_explore(found, "one_shot")
+    handover.to_explore(found, "one_shot")
 
 
 def _scope(scope: str) -> str:
     return figures.low(figures.SCOPES[scope])
-
-
-def _to_explore(config: CompressionConfig, key: str) -> None:
-    if st.button("Use it on Explore", icon=":material/tune:", key=f"use_{key}"):
-        state.choose(config=config)
-        st.switch_page("pages/explore.py")
 
 
 def sensitivity(rows: list[dict[str, Any]], allowance: float) -> None:
@@ -184,7 +178,7 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
         f"**{percent(test.evaluation.accuracy, 2)}**, {figures.change(test.comparison)}."
     )
     st.caption("The sparsity rises by 1 − (1 − t)³ over the first 60 % of the rounds; hover for what it was then.")
-    _to_explore(config, "iterative")
+    handover.to_explore(config, "iterative")
 
 
 def side_by_side(baseline: str, answers: list[dict[str, Any]], found: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import streamlit as st
 from core import assignment, tuning
 from core.config import CompressionConfig
 from core.words import percent, plain
-from pages.parts import charts, figures, jobs, live, state
+from pages.parts import charts, figures, handover, jobs, live, state
 from pages.parts.baseline_figures import MEASURES
 
 INTRODUCTION = r"""`linear_quantize` puts every number on a grid of integers,
@@ -97,18 +97,12 @@ def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
             f"images, opened for this verdict: **{percent(test.evaluation.accuracy, 2)}**, "
             f"{figures.change(test.comparison)}{_over(test.comparison.difference, allowance())}."
         )
-        _to_explore(config, "ladder")
+        handover.to_explore(config, "ladder")
 
 
 def _over(difference: float, allowed: float) -> str:
     """What was chosen on validation need not hold on test."""
     return "" if difference >= -allowed else f": on test that is more than {100 * allowed:g} pp"
-
-
-def _to_explore(config: CompressionConfig, key: str, label: str = "Use it on Explore") -> None:
-    if st.button(label, icon=":material/tune:", key=f"use_{key}"):
-        state.choose(config=config)
-        st.switch_page("pages/explore.py")
 
 
 def before_and_after(found: dict[str, Any]) -> None:
@@ -131,7 +125,7 @@ def before_and_after(found: dict[str, Any]) -> None:
     best = assignment.fewest_bits(rows, allowance())
     if best is not None:
         config = CompressionConfig.from_json(best["after"]["config"])
-        _to_explore(config, "trained", f"Use {best['bits']} bits on Explore")
+        handover.to_explore(config, "trained", f"Use {best['bits']} bits on Explore")
     _one_width(rows)
 
 

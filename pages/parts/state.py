@@ -273,12 +273,12 @@ def keep_widget(key: str, value: Any) -> str:
     return key
 
 
-LESSON = ("reveal", "hide")
+LESSON = ("reveal", "hide", "present")
 """What a teacher adds to a link."""
 
 
 def lesson() -> dict[str, str]:
-    """What the link says for a lesson: "reveal": "0", and "hide": names of controls."""
+    """What the link says for a lesson: "reveal": "0", "hide": names of controls, "present": "1"."""
     found: dict[str, str] = st.session_state.get("lesson", {})
     return found
 
@@ -302,6 +302,10 @@ def _read_lesson(asked: dict[str, str], problems: list[str]) -> dict[str, str]:
         problems.append(f"reveal must be 0 or 1; reveal={asked['reveal']} was left out.")
     elif asked.get("reveal") == "0":
         found["reveal"] = "0"
+    if asked.get("present", "0") not in ("0", "1"):
+        problems.append(f"present must be 0 or 1; present={asked['present']} was left out.")
+    elif asked.get("present") == "1":
+        found["present"] = "1"
     names = [name.strip() for name in asked.get("hide", "").split(",") if name.strip()]
     unknown = [name for name in names if name not in CONTROLS]
     if unknown:

@@ -1,0 +1,200 @@
+"""What a newcomer meets: the first page, the tours, a lesson's parts, what came with the project."""
+
+import ast
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from test_pages import PAGES, _frame_on_every_run, _in_no_hurry, cache_at, choice, copied, metrics, opened  # noqa: F401
+
+from core import shipping
+from core.compression import check_sparsity
+from core.config import CompressionConfig
+from core.workbench import SHELF
+from pages.parts import drawing, presets, state, tours, zeros
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cache(warm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with cache_at(copied(warm, tmp_path_factory.mktemp("first")), SHELF):
+        yield
+
+
+def texts(app: AppTest) -> str:
+    return "\n".join(own.value for kind in (app.markdown, app.caption, app.subheader, app.title) for own in kind)
+
+
+# The first page.
+
+
+def test_the_first_page_says_what_this_is_what_to_do_and_what_is_set() -> None:
+    app = opened()
+    said = texts(app)
+    for words in ("ten kinds of clothes", "421,642 parameters", "Move a slider", f"Example: CNN, {presets.EXAMPLE}"):
+        assert words in said
+    assert presets.PRESETS[f"Example: CNN, {presets.EXAMPLE}"] == state.Choice("cnn", state.START)
+    assert [own.key for own in app.slider][:2] == ["w_rank", "w_sparsity"]
+
+
+def test_the_untouched_network_is_a_click_away_and_so_is_the_way_back() -> None:
+    app = opened()
+    app.button(key="untouched").click().run()
+    assert choice(app).config == CompressionConfig()
+    assert metrics(app)["Ratio"] == "1.0×"
+    app.button(key="untouched").click().run()
+    assert choice(app) == state.Choice("cnn", state.START)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CompressionConfig(),
+        state.START,
+        CompressionConfig(sparsity=0.99, bits=2),
+        CompressionConfig(channel_share=0.3, rank_share=0.2),
+    ],
+)
+@pytest.mark.parametrize("name", ["cnn", "mlp-course"])
+def test_the_drawn_bands_are_the_bytes_of_the_file(name: str, config: CompressionConfig) -> None:
+    result = state.workbench().evaluate(name, config)
+    baseline = state.workbench().baseline(name)
+    drawn = [row for number, layer in enumerate(result.layers) for row in drawing._layer(number, layer, result)]
+    before = [row for row in drawn if row["kind"] == ""]
+    now = [row for row in drawn if row["kind"] != ""]
+    assert sum(row["bytes"] for row in before) == baseline.bytes
+    assert sum(row["bytes"] for row in now) == sum(own.bytes for own in result.footprint.entries if own.layer)
+    for row in drawn:
+        assert 1024 * (row["high"] - row["low"]) == pytest.approx(row["bytes"], abs=1e-6)
+    for layer in result.layers:
+        band = sorted((row["low"], row["high"]) for row in now if row["layer"] == layer.name)
+        assert all(one[1] == pytest.approx(other[0]) for one, other in pairwise(band))
+        assert band[0][0] == pytest.approx(-band[-1][1])
+
+
+def test_the_one_image_is_one_that_was_lost() -> None:
+    bench = state.workbench()
+    result = bench.evaluate("cnn", state.START)
+    row = bench.telling_image(result)
+    number = int(row["index"])
+    assert bool(result.baseline.right[number])
+    assert not bool(result.evaluation.right[number])
+    lost = bench.flips(result).query("outcome == 'lost'")
+    sure = lost["before_confidence"] + lost["after_confidence"]
+    assert row["before_confidence"] + row["after_confidence"] == pytest.approx(sure.max())
+    nothing = bench.telling_image(bench.evaluate("cnn", CompressionConfig()))
+    assert nothing["outcome"] == "same"
+    assert nothing["before"] == nothing["after"]
+
+
+# Tours.
+
+
+@pytest.mark.parametrize("name", list(tours.TOURS))
+def test_a_tour_leads_through_its_pages_and_sets_what_it_speaks_of(name: str) -> None:
+    tour = tours.TOURS[name]
+    assert len(tour.steps) == 5
+    app = opened()
+    app.button(key=f"tour_{name}").click().run()
+    for number, step in enumerate(tour.steps):
+        assert not app.exception
+        assert f"{number + 1} of 5 · {step.title}" in texts(app)
+        assert app.session_state["page"] == ("" if step.page == "explore" else step.page)
+        if step.choice is not None:
+            assert choice(app) == step.choice
+        if step.lesson is not None:
+            assert app.session_state["lesson"] == step.lesson
+        app.button(key="tour_next").click().run()
+    assert "tour" not in app.session_state
+
+
+def test_a_tour_goes_back_and_can_be_left() -> None:
+    app = opened()
+    app.button(key="tour_student").click().run()
+    assert app.button(key="tour_back").disabled
+    app.button(key="tour_next").click().run()
+    app.button(key="tour_back").click().run()
+    assert "1 of 5" in texts(app)
+    app.button(key="tour_end").click().run()
+    assert "1 of 5" not in texts(app)
+
+
+@pytest.mark.parametrize("name", list(tours.TOURS))
+def test_what_a_tour_sets_can_be_set(name: str) -> None:
+    for step in tours.TOURS[name].steps:
+        assert (PROJECT / "pages" / f"{step.page}.py").is_file()
+        if step.choice is not None:
+            assert state.workbench().refusal(*step.choice) == ""
+
+
+# A lesson.
+
+
+@pytest.mark.parametrize("page", ["pruning", "quantization", "combination", "spectrum"])
+def test_theory_and_exercises_stay_where_answers_wait_for_a_guess(page: str) -> None:
+    open_page, lesson = opened(page, sparsity="0.9"), opened(page, sparsity="0.9", reveal="0")
+    headings = [own.value for own in open_page.subheader]
+    waiting = [own.value for own in lesson.subheader]
+    assert set(waiting) >= {own for own in headings if "against" not in own}
+    assert "What do you expect" in texts(lesson)
+    assert not metrics(lesson).get("Accuracy, validation")
+    accuracy = metrics(open_page)["Accuracy, validation"]
+    assert accuracy not in texts(lesson)
+
+
+def test_a_presentation_has_a_look_of_its_own_and_an_end() -> None:
+    app = opened(present="1")
+    assert app.query_params["present"] == "1"
+    app.button(key="present_end").click().run()
+    assert "present" not in app.query_params
+    assert "present_end" not in [own.key for own in app.button]
+
+
+def test_a_bad_present_is_said() -> None:
+    app = opened(present="yes")
+    assert any("present must be 0 or 1" in own.value for own in app.warning)
+
+
+# Tables.
+
+
+def test_zeros_by_layer_are_those_of_check_sparsity() -> None:
+    bench = state.workbench()
+    result = bench.evaluate("cnn", CompressionConfig(sparsity=0.8, score="lamp"))
+    counted = check_sparsity(bench.network("cnn", result.config))
+    rows = zeros._counts(result)
+    for layer, row in zip(result.layers, rows, strict=True):
+        assert layer.sparsity == pytest.approx(counted[layer.name])
+        assert row["zeros"] / row["weights"] == pytest.approx(counted[layer.name])
+    assert sum(row["zeros"] for row in rows) == round(0.8 * sum(row["weights"] for row in rows))
+
+
+# What came with the project.
+
+
+@pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
+@pytest.mark.parametrize("page", ["pruning", "quantization", "combination", "compare", "reproduction", "spectrum"])
+def test_no_laboratory_is_empty(page: str) -> None:
+    app = opened(page)
+    said = texts(app)
+    asked = [own for own in app.button if str(own.key).startswith("ask_")]
+    assert {own.label for own in asked} <= {"Run it here"}
+    assert "Nothing was trained yet" not in said
+    if page not in ("compare", "spectrum"):
+        assert "it comes with the project" in said
+
+
+def test_pages_ask_for_exactly_what_comes_with_the_project() -> None:
+    listed = {str(own["kind"]) for own in shipping.requests()}
+    assert len(listed) == 13
+    assert len(shipping.requests()) == 16
+
+
+def test_every_page_is_in_the_list_of_these_tests() -> None:
+    names = {path.stem for path in (PROJECT / "pages").glob("*.py")} - {"__init__"}
+    assert names == set(PAGES)
+    for path in (PROJECT / "pages").glob("*.py"):
+        ast.parse(path.read_text())
