@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from core.words import JOINER, code, one_line, plain, visible
+from core.words import JOINER, NO_BREAK, code, one_line, percent, plain, visible
 
 PROJECT = Path(__file__).resolve().parent.parent
 GITHUB = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -136,8 +136,8 @@ PLAIN_SENTENCES = {
 
 
 def _raw(node: ast.AST, caught: set[str]) -> list[str]:
-    """What of an expression comes from others, unless it goes through `plain` or `code`."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("plain", "code"):
+    """What of an expression comes from others, unless it goes through `plain` or `code`; `percent` writes a number."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("plain", "code", "percent"):
         return []
     found = [ast.unparse(node)] if isinstance(node, ast.Name) and node.id in caught else []
     if isinstance(node, ast.Attribute) and node.attr in WORDS_OF_OTHERS:
@@ -177,3 +177,63 @@ def test_a_forgotten_word_is_found(tmp_path: Path) -> None:
     )
     names = {line.split(": ")[1] for line in forgotten(tmp_path / "page.py")}
     assert names == {"error", "bench.title(name)", "job.error"}
+
+
+# Numbers: one style of shares, "93.66 %", wherever somebody reads one.
+
+
+@given(st.floats(-10, 10), st.integers(0, 4))
+def test_a_share_is_a_hundred_times_itself_with_its_unit_beside_it(share: float, digits: int) -> None:
+    number, unit = percent(share, digits).split(NO_BREAK)
+    assert unit == "%"
+    assert abs(float(number) - 100 * share) <= 0.5 * 10**-digits + 1e-9
+    assert len(number.partition(".")[2]) == digits
+    assert percent(share, digits, sign=True).lstrip("+") == percent(share, digits)
+    assert visible(percent(share, digits)) == f"{number} %", "which a terminal's search finds"
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(0.7, "70"), (0.125, "12.5"), (1.0, "100"), (0.0, "0"), (0.70793, "70.793")]
+)
+def test_a_setting_has_the_digits_that_it_has(share: float, said: str) -> None:
+    assert percent(share) == f"{said}{NO_BREAK}%"
+
+
+NUMBERED = [*PAGES, *sorted((PROJECT / "core").glob("*.py"))]
+PERCENT_FORMAT = re.compile(r"^[-+ ]?,?(\.\d+)?~?%$")
+
+
+def other_percents(path: Path) -> list[str]:
+    """Formats that write a share without the space: of f-strings, of `str.format`, of charts and of tables."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        line = f"{path.name}:{getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.FormattedValue) and node.format_spec is not None:
+            parts = node.format_spec.values if isinstance(node.format_spec, ast.JoinedStr) else []
+            last = parts[-1].value if parts and isinstance(parts[-1], ast.Constant) else ""
+            found += [line] if str(last).endswith("%") else []
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and re.search(r"\{[^{}]*:[^{}]*%\}", node.value)
+        ):
+            found.append(line)
+        if isinstance(node, ast.keyword) and node.arg == "format" and isinstance(node.value, ast.Constant):
+            form = str(node.value.value)
+            found += [line] if PERCENT_FORMAT.match(form) or form == "percent" else []
+            found += [line] if re.search(r"[^ %]%%", form) else []
+    return found
+
+
+@pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
+def test_shares_are_written_with_a_space_before_the_unit(path: Path) -> None:
+    assert other_percents(path) == []
+
+
+def test_another_style_is_found(tmp_path: Path) -> None:
+    (tmp_path / "page.py").write_text(
+        "a = f'{x:.1%}'\nb = '{:.2%}'.format(x)\nc = Axis(format='.1%')\nd = Column(format='percent')\n"
+        "e = Column(format='%.1f%%')\nf = Column(format='%.1f %%')\ng = f'{x:.2f} {percent(x, 1)}'\n"
+    )
+    found = sorted(line.partition(":")[2] for line in other_percents(tmp_path / "page.py"))
+    assert found == ["1", "2", "3", "4", "5"]
