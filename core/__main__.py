@@ -41,7 +41,7 @@ def say(text: str) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """One that quotes what was typed, and obeys nothing of it."""
+    """A parser whose messages quote what was typed as harmless text: control characters are escaped."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(visible(message), file)
@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Commands that run many networks, and what they found."""
+    """Commands that run many networks, or list what they found."""
     again = command("reproduce", _reproduce, "a course document's experiments, with its figures beside ours")
     again.add_argument("what", choices=["low-rank", "pruning", "quantization", "combination"])
     again.add_argument("--seeds", type=int, default=3, help="how many (low-rank)")
@@ -257,7 +257,7 @@ def _rows(value: object) -> list[dict[str, Any]]:
 
 
 def _print_row(row: dict[str, Any], indent: str) -> None:
-    """What is plain on one line, what is nested below it, further in."""
+    """Plain values on one line; nested rows below it, indented further."""
     shown = {key: value for key, value in row.items() if key not in _LONG}
     line = "  ".join(f"{key} {_text(value)}" for key, value in shown.items() if not _rows(value))
     print(visible(indent + line))
@@ -279,7 +279,7 @@ def _text(value: object) -> str:
 
 
 def _workbench(device: Device | None = None) -> Any:
-    """device : that trains, as `_device_option` has it"""
+    """device : which one trains; see `_device_option`"""
     from core.workbench import Workbench
 
     return Workbench(device=device)

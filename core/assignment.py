@@ -127,7 +127,7 @@ def pruning_half(
 
 
 def iterative(epochs: int) -> RecoveryConfig:
-    """The training of the iterative experiments."""
+    """The fine-tuning of the iterative experiments."""
     return RecoveryConfig(epochs, RATE, schedule="iterative")
 
 
@@ -227,7 +227,7 @@ def fewest_bits(rows: list[dict[str, Any]], allowance: float, when: str = "after
 
 
 def ways(epochs: int = 8) -> dict[str, list[CompressionConfig]]:
-    """Ways to make a network smaller and their combinations, each from the gentlest to the hardest, with training.
+    """Techniques and their combinations, each as configurations from the mildest to the strongest, with training.
 
     Where bits come after something else, the network first trains without them: schedule "iterative". The baseline
     teaches there: 90 % sparse with 4 bits have 93.7 on validation with it, 93.5 without. epochs : at least 2
@@ -283,7 +283,7 @@ def combination(
 
 
 def order_steps(sparsity: float, bits: int, share: float) -> dict[str, Callable[[Tensor], Tensor]]:
-    """The three operations on a whole weight matrix, each as if no other had been there."""
+    """The three operations on a whole weight matrix, each applied as if it were the only one."""
 
     def factor(weight: Tensor) -> Tensor:
         rank = low_rank.rank_from_share(share, min(low_rank.as_matrix(weight).shape))

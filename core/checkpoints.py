@@ -50,7 +50,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def _reason(path: Path, begins: bytes, error: str) -> str:
-    """What torch would not read, and the way out."""
+    """Why torch would not read the file, and what to do instead."""
     known = next((text for start, text in BEGINNINGS.items() if begins.startswith(start)), None)
     if known is not None:
         return f"it is {known}"
@@ -71,7 +71,7 @@ def _reason(path: Path, begins: bytes, error: str) -> str:
 
 
 def _members(path: Path) -> list[str]:
-    """Of a zip archive; nothing where it is none."""
+    """Names in a zip archive; nothing where the file is not one."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()

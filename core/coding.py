@@ -25,7 +25,7 @@ class Encoder:
         self._steps: list[tuple[Array, Array]] = []  # symbols, and the frequencies of all of them or of each
 
     def extend(self, other: "Encoder") -> None:
-        """All parts of another one, after those of this one."""
+        """Append all parts of another encoder."""
         self._steps += other._steps
 
     def symbols(self, rows: Sequence[Array], size: int, prior: int) -> float:

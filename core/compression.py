@@ -274,7 +274,7 @@ class CompressedLayer(nn.Module):
         return StoredLayer(self.layer, tuple(tensors), self.stored("bias").detach().cpu().clone(), *scales)
 
     def matrix(self, weights: list[Tensor]) -> Tensor:
-        """What the layer does to its input, (out, in): the weight, or the product of the factors."""
+        """The matrix that the layer applies to its input, (out, in): the weight, or the product of the factors."""
         found = low_rank.as_matrix(weights[-1])
         return found if len(weights) == 1 else found @ low_rank.as_matrix(weights[0])
 
@@ -350,7 +350,7 @@ def narrow(baseline: Baseline, config: CompressionConfig, statistics: Statistics
 def prune(
     network: CompressedNetwork, config: CompressionConfig, statistics: Statistics, done: float = 1.0
 ) -> CompressedNetwork:
-    """Zeros as the configuration wants them; `done` of them, in [0, 1], while it is still on the way there."""
+    """Prune as the configuration says; `done` of them, in [0, 1], while it is still on the way there."""
     own = {name: done * layer.sparsity for name, layer in config.layers if layer.sparsity is not None}
     known = statistics.moments() if config.score == "activation" else {}
     seconds = {name: second for name, (_, second) in known.items()}
@@ -411,7 +411,7 @@ def round_together(own: CompressedLayer, statistics: Statistics) -> None:
 def prune_gradually(
     network: CompressedNetwork, config: CompressionConfig, statistics: Statistics, done: float
 ) -> CompressedNetwork:
-    """What iterative pruning does to a network when `done` of its training, in [0, 1], is over.
+    """One step of iterative pruning, when the share `done` of the training, in [0, 1], is over.
 
     Until `PRUNING_SHARE` the sparsity rises as `pruning.cubic`, from nothing; then it stays, the bits are set, and
     what is left of the training recovers. A weight that went stays away: its score is that of zero.

@@ -154,8 +154,8 @@ def flips(before: Evaluation, after: Evaluation) -> pd.DataFrame:
 
 
 def telling_image(before: Evaluation, after: Evaluation) -> dict[str, Any]:
-    """One image as `flips` describes it: the surest of those that were lost, else of those that changed, else the one
-    whose confidence changed most; its `outcome` is then "same"."""
+    """One image as `flips` describes it: the most confident of those that were lost, else of those that changed, else
+    the one whose confidence changed most; its `outcome` is then "same"."""
     changed = flips(before, after)
     for table in (changed[changed["outcome"] == "lost"], changed):
         if len(table):

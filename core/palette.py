@@ -10,4 +10,7 @@ KINDS = {
     "biases": "#CC79A7",
     "container": "#5b6470",
 }
-"""Of bytes, by what they hold."""
+"""Of bytes, by what they hold, as the ledger and its JSON name it."""
+KIND_NAMES = {"integer codes": "quantized values", "map of zeros": "sparsity mask", "container": "header"}
+"""Where the field has another name for such bytes: what somebody reads."""
+NAMED_KINDS = {KIND_NAMES.get(kind, kind): colour for kind, colour in KINDS.items()}

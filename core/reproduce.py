@@ -137,7 +137,7 @@ def latencies(bench: Workbench, name: str, configs: list[CompressionConfig]) -> 
     """Seconds per image by batch, on this processor and on a graphics processor where there is one ("1", "250",
     "cuda 1", "cuda 250"), beside multiplications and products in a row.
 
-    The networks take turns, `ROUNDS` times, and each keeps its quietest round: what else the machine does then disturbs
+    The networks take turns, `ROUNDS` times, and each keeps its fastest round: what else the machine does then disturbs
     all of them alike.
     """
     images, device = data.load("validation").inputs, bench.training_device()

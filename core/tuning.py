@@ -222,7 +222,7 @@ def hardest(
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
 ) -> dict[str, Any]:
-    """Of configurations from the gentlest to the hardest the last that loses at most `allowance` of the validation
+    """Of configurations from the mildest to the strongest, the last that loses at most `allowance` of the validation
     images, trained where they ask for it: the middle one first, then the middle of those that its answer leaves open.
 
     Returns `chosen` (None where none fits) and `runs`, both as the figures of `point` and the `history` of training.

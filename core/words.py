@@ -1,9 +1,10 @@
-"""Words from outside - the name of a file, a link, an error that quotes them - shown as what they are, wherever it is.
+"""How numbers and words are written for people: a share with its unit; words from outside as what they are.
 
-Core speaks plain text: its titles, errors and messages may quote what somebody typed, and none of them is Markdown.
-Whoever writes Markdown, a page or the report, lets such words enter a sentence through `plain`, or through `code`
-between backticks; a terminal is given what is `visible`. What shows text as it is (a table's cell, an option of a
-select box, HTML after `html.escape`) takes it as it is.
+Words from outside are the name of a file, a link, an error that quotes them. Core speaks plain text: its titles, errors
+and messages may quote what somebody typed, and none of them is Markdown. Whoever writes Markdown, a page or the report,
+lets such words enter a sentence through `plain`, or through `code` between backticks; a terminal is given what is
+`visible`. What shows text as it is (a table's cell, an option of a select box, HTML after `html.escape`) takes it as it
+is.
 """
 
 import re

@@ -86,7 +86,7 @@ RECENT_BYTES = 400 * 2**20
 EXPORTS_BYTES = 500 * 2**20
 """Of exports under the cache; those that were looked at longest ago go."""
 NEARLY_FULL = 0.8
-"""Of the room for what is kept: from here on a person is told."""
+"""Share of the room for kept results from which on a page warns."""
 LATENCY_SECONDS = 20.0
 """After so long a latency is measured again."""
 
@@ -136,7 +136,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Profile:
-    """What is known of a baseline without its weights, of which memory holds only the latest. sha256 : of them"""
+    """What is known of a baseline without its weights: memory holds only the latest one's. sha256 : of them"""
 
     sha256: str
     model: Model
@@ -1015,7 +1015,7 @@ class Workbench:
         return evaluation.telling_image(result.baseline, result.evaluation)
 
     def weights(self, name: str, config: CompressionConfig, layer: str) -> list[StoredWeight]:
-        """What a layer stores, one weight or two factors, beside what it was before pruning, rounding and training."""
+        """What a layer stores, one weight or two factors, and the same before pruning, quantization and training."""
         whole = replace(_structure(config), low_rank_method=config.low_rank_method)
         now, was = (
             next(stored for stored in self.network(name, each).layers if stored.layer.name == layer).tensors
@@ -1049,13 +1049,13 @@ class Workbench:
         return pd.DataFrame(result.evaluation.confusion().numpy(), index=data.CLASSES, columns=data.CLASSES)
 
     def most_confused(self, result: Result) -> tuple[str, str, int]:
-        """The most frequent mistake: true class, predicted class, how many."""
+        """The most frequent error: true class, predicted class, how many."""
         counts = self.confusion(result).stack()
         true, predicted = counts[[a != b for a, b in counts.index]].idxmax()
         return true, predicted, int(counts[true, predicted])
 
     def confident_mistakes(self, result: Result, count: int) -> pd.DataFrame:
-        """The wrong predictions that the network is surest of: index, true, predicted, confidence."""
+        """The most confident errors: index, true, predicted, confidence."""
         own = result.evaluation
         index = own.confident_mistakes(count)
         names = np.array(data.CLASSES)
@@ -1090,7 +1090,7 @@ class Workbench:
         return ""
 
     def rebuilt(self, name: str, layer: str, rank: int, method: LowRankMethod = "svd") -> "Rebuilt":
-        """A layer's weight beside what `rank` terms make of it. Raises ConfigError where `left_out` names it."""
+        """A layer's weight beside its reconstruction of rank `rank`. Raises ConfigError where `left_out` names it."""
         baseline = self.baseline(name)
         if layer in (reasons := self.left_out(name, method)):
             raise ConfigError(reasons[layer])
@@ -1233,7 +1233,7 @@ class Workbench:
             return None
 
     def sizes(self, result: Result) -> dict[str, float]:
-        """Bytes in all the ways that people count them."""
+        """Bytes, counted in every usual way."""
         theory, entropy = result.theoretical_kb * footprint.KB, result.footprint.entropy
         ways = dict(zip(COUNTED, (result.baseline_bytes, theory, entropy), strict=True))
         return ways | {"packed file": result.bytes}

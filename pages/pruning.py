@@ -15,7 +15,7 @@ with st.sidebar:
 st.title("Pruning")
 now = live.set_on_explore(choice)
 if now is not None:
-    st.markdown("**Zeros in every layer** (`check_sparsity`), as set on Explore:")
+    terms.say("**[[Sparsity]] of every layer** (`check_sparsity`), as set on Explore:")
     zeros.table({"set on Explore": now})
 terms.say(pruning_lab.INTRODUCTION)
 pruning_lab.by_hand()

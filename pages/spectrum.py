@@ -14,9 +14,9 @@ with st.sidebar:
 
 terms.say(spectra.INTRODUCTION)
 st.markdown(spectra.sentence(view))
-cells = st.columns(6)
-for cell, (label, value, text) in zip(cells, spectra.key_figures(view), strict=True):
-    cell.metric(label, value, help=text, border=True)
+row = st.container(horizontal=True, gap="xsmall")
+for width, (label, value, text) in zip(spectra.WIDTHS, spectra.key_figures(view), strict=True):
+    row.metric(label, value, help=text, border=True, width=width)
 
 spectra.curves(view)
 terms.say(spectra.comparison(view))

@@ -776,7 +776,7 @@ def test_the_course_report_is_run_with_one_click_and_shows_what_the_run_found(
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request, *rest: asked.append(request))
     app = opened("reproduction")
-    assert "not run here yet" in app.info[0].value
+    assert button(app, "Run the experiments")
     app.slider(key="report_seeds").set_value(1).run()
     button(app, "Run the experiments").click().run()
     (request,) = asked

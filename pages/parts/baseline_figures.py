@@ -24,7 +24,7 @@ def accuracies(validation: Result, test: Result) -> None:
     """Validation and test side by side, each on a card of its own."""
     row = st.container(horizontal=True, gap="xsmall")
     for result, label, below in (
-        (validation, "Validation accuracy", "for choosing: sliders, searches, training"),
+        (validation, "Validation accuracy", "for every choice"),
         (test, "Test accuracy", "opened for this report only"),
     ):
         own = result.evaluation
@@ -59,21 +59,18 @@ def classification_report(test: Result) -> None:
     accuracy = pd.DataFrame({"f1": own.accuracy, "images": own.images}, index=["accuracy"])
     rows = pd.concat([by_class, accuracy, report[report["images"] == own.images]])
     table = rows.rename(columns={**MEASURES, "images": "support"}).rename_axis("class").reset_index()
-    for measure in MEASURES.values():
-        table[measure] = 100 * table[measure]
-    in_percent = st.column_config.NumberColumn(format="%.2f %%")
+    shown = table.style.format(lambda share: percent(share, 2), na_rep="", subset=list(MEASURES.values()))
     st.dataframe(
-        table,
+        shown.format("{:,}", subset=["support"]),
         hide_index=True,
         height=35 * (len(table) + 1) + 3,
         alt="Classification report: precision, recall, F1-score and support of each class, accuracy, and averages",
-        column_config=dict.fromkeys(MEASURES.values(), in_percent),
     )
     st.caption("As scikit-learn prints it: accuracy stands in the column of the F1-score.")
 
 
 def most_confident_errors(test: Result) -> None:
-    """The wrong predictions of which the network was surest, as pictures."""
+    """The wrong predictions that the network was most confident of, as pictures."""
     errors = state.workbench().confident_mistakes(test, ERRORS)
     captions = [
         f"**{plain(row.true)}**  \ntaken for {plain(row.predicted)}, {percent(row.confidence, 1)}"

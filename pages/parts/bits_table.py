@@ -17,21 +17,28 @@ def table(baseline: str, found: dict[str, Any]) -> None:
     """A row for the network as it is, and for every number of bits; accuracies are those of the test images."""
     rows = [_row(32, found["float32"], None, None, found), *(_of_bits(row, found) for row in found["rows"])]
     number = st.column_config.NumberColumn
-    percent = {name: number(format="%.2f %%") for name in ("plain", "before training", "after training")}
+    shares = {name: number(format="%.2f %%") for name in ("min-max", "before training", "after training")}
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
         height=35 * (len(rows) + 1) + 3,
         alt="Size by formula, size of the file and accuracy at 32, 8, 6, 4, 3 and 2 bits, before and after training",
         column_config={
-            **percent,
-            "bits": number(help="Of weights and activations alike."),
-            "KB by formula": number(format="%.1f", help="`model_size_kb`: weights × bits / 8 + 4 × biases."),
+            **shares,
+            "bits": number(help="Of weights and activations."),
+            "KB by formula": number(
+                format="%.1f", help="Theoretical size, `model_size_kb`: weights × bits / 8 + 4 × biases."
+            ),
             "KB in the file": number(format="%.1f", help="Of the trained network, as Export writes it."),
-            "ratio": number(format="%.1f ×", help="The formula at 32 bits over the formula at so many bits."),
-            "plain": number(format="%.2f %%", help="A scale per channel up to the largest weight, nothing else."),
-            "before training": number(format="%.2f %%", help="The best post-training quantization, below."),
-            "change": number(format="%+.2f pp", help="After training, against the network in float32."),
+            "ratio": number(
+                format="%.1f ×", help="Theoretical compression ratio: the formula at 32 bits over that at these bits."
+            ),
+            "min-max": number(
+                format="%.2f %%", help="PTQ with a scale per channel up to the largest weight, nothing else."
+            ),
+            "before training": number(format="%.2f %%", help="The best post-training quantization (PTQ), below."),
+            "after training": number(format="%.2f %%", help="Quantization-aware training (QAT), below."),
+            "change": number(format="%+.2f pp", help="After training, against the baseline in float32."),
         },
     )
     _formula(baseline, found)
@@ -51,7 +58,7 @@ def _row(
         "bits": bits,
         "KB by formula": last["kb"],
         "KB in the file": last["bytes"] / KB,
-        "plain": accuracy(plain),
+        "min-max": accuracy(plain),
         "before training": accuracy(before),
         "after training": accuracy(last),
         "change": None if before is None else 100 * last["test"]["difference"],

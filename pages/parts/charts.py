@@ -10,8 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from core.front import Goal
-from core.palette import BASELINE, CURRENT, GAINED, LOST, NEUTRAL, PINNED
-from core.palette import KINDS as KIND_COLOURS
+from core.palette import BASELINE, CURRENT, GAINED, LOST, NAMED_KINDS, NEUTRAL, PINNED
 from core.words import NO_BREAK, percent
 
 RUNG_COLOURS = ["#8a94a0", "#56B4E9", "#2b83c6", "#CC79A7", "#009E73", "#E69F00"]
@@ -22,8 +21,9 @@ Chart = alt.Chart | alt.LayerChart | alt.HConcatChart | alt.FacetChart
 
 
 PERCENT = f"format(100 * datum.value, '~g') + '{NO_BREAK}%'"
+TENTHS = f"format(100 * datum.value, '.1f') + '{NO_BREAK}%'"
 POINTS = "format(100 * datum.value, '+.1f') + ' pp'"
-"""What an axis writes at a share, and at a change of one."""
+"""What an axis writes at a share, whole or to a tenth, and at a change of one."""
 
 
 def _shares(chart: alt.Chart, **digits: int) -> alt.Chart:
@@ -112,7 +112,7 @@ def _class_changes(classes: tuple[str, ...], reach: int) -> dict[str, Any]:
 
 def ledger(entries: pd.DataFrame, about: str) -> None:
     """The file's bytes: a bar per layer, its kinds of bytes side by side in it."""
-    kinds = tuple(kind for kind in KIND_COLOURS if kind in set(entries["kind"]))
+    kinds = tuple(kind for kind in NAMED_KINDS if kind in set(entries["kind"]))
     draw_again(entries, _ledger(tuple(dict.fromkeys(entries["layer"])), kinds), about)
 
 
@@ -125,7 +125,7 @@ def _ledger(order: tuple[str, ...], kinds: tuple[str, ...]) -> dict[str, Any]:
             y=alt.Y("layer:N", sort=list(order), title=None, axis=alt.Axis(labelOverlap=False)),
             x=alt.X("sum(KB):Q", title="KB in the file"),
             color=alt.Color(
-                "kind:N", scale=alt.Scale(domain=list(kinds), range=[KIND_COLOURS[kind] for kind in kinds])
+                "kind:N", scale=alt.Scale(domain=list(kinds), range=[NAMED_KINDS[kind] for kind in kinds])
             ).legend(columns=3, symbolLimit=0),
             tooltip=[
                 "layer:N",
@@ -300,7 +300,7 @@ def accuracy_against_ratio(rows: pd.DataFrame) -> alt.LayerChart:
         color=alt.Color("what:N", scale=alt.Scale(domain=order, range=colours)).legend(columns=2),
         tooltip=["scenario", "what", _share("accuracy"), alt.Tooltip("ratio:Q", format=".2f")],
     )
-    y = alt.Y("accuracy:Q", title="accuracy, test", axis=alt.Axis(labelExpr=PERCENT), scale=alt.Scale(zero=False))
+    y = alt.Y("accuracy:Q", title="accuracy, test", axis=alt.Axis(labelExpr=TENTHS), scale=alt.Scale(zero=False))
     spans = base.mark_rule(strokeWidth=2).encode(y=y, y2="high:Q").transform_calculate(accuracy="datum.low")
     points = base.mark_point(filled=True, size=110, opacity=0.9).encode(
         y=y, shape=alt.Shape("what:N", scale=alt.Scale(domain=order))
@@ -375,7 +375,7 @@ def _loss_curves(history: pd.DataFrame) -> alt.LayerChart:
 
 def _accuracy_curves(history: pd.DataFrame) -> alt.LayerChart:
     rows = _by_epoch(history, "accuracy")
-    return _dotted(_epochs(rows, "accuracy", _share("value", "accuracy"), alt.Axis(labelExpr=PERCENT)))
+    return _dotted(_epochs(rows, "accuracy", _share("value", "accuracy"), alt.Axis(labelExpr=TENTHS)))
 
 
 def _dotted(base: alt.Chart) -> alt.LayerChart:
@@ -582,7 +582,7 @@ def rounds(rows: pd.DataFrame) -> alt.LayerChart:
     base = _shares(alt.Chart(rows), sparsity=1, accuracy=2).encode(
         x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="round (an epoch each)"),
         y=alt.Y(
-            "accuracy:Q", title="accuracy, validation", axis=alt.Axis(labelExpr=PERCENT), scale=alt.Scale(zero=False)
+            "accuracy:Q", title="accuracy, validation", axis=alt.Axis(labelExpr=TENTHS), scale=alt.Scale(zero=False)
         ),
         color=alt.Color("target:N", scale=alt.Scale(domain=order, scheme="viridis")),
         tooltip=["target", "epoch", _share("sparsity"), _share("accuracy")],
@@ -654,7 +654,7 @@ def _front(floor: float, top: float, goal: Goal, baseline: float) -> dict[str, A
     scale = alt.Scale(type="log", nice=False, padding=20)
     x = alt.X("KB:Q", title="KB in the file (logarithmic)", scale=scale, axis=alt.Axis(format=",~g"))
     scale = alt.Scale(domain=[floor, top], nice=False, zero=False)
-    y = alt.Y("accuracy:Q", title="accuracy, validation", axis=alt.Axis(labelExpr=PERCENT), scale=scale)
+    y = alt.Y("accuracy:Q", title="accuracy, validation", axis=alt.Axis(labelExpr=TENTHS), scale=scale)
     kinds = list(TRAINED_COLOURS)
     tooltip = [
         alt.Tooltip("KB:Q", format=",.1f"), _share("accuracy"),

@@ -226,7 +226,7 @@ def quantization_choices() -> None:
     """Which grid, and how numbers get onto it."""
     config = state.current().config
     _choice("Granularity", "w_granularity", config.granularity, figures.GRANULARITIES, "granularity", HELP_GRANULARITY)
-    _choice("Scheme", "w_symmetry", config.symmetry, figures.SYMMETRIES, "symmetry", HELP_SYMMETRY)
+    _choice("Quantization scheme", "w_symmetry", config.symmetry, figures.SYMMETRIES, "symmetry", HELP_SYMMETRY)
     _choice("Clipping range", "w_clip", config.clip, figures.CLIPS, "clip", HELP_CLIP)
     _choice("Rounding", "w_rounding", config.rounding, figures.ROUNDINGS, "rounding", HELP_ROUNDING)
     key = state.keep_widget("w_bias", config.bias_correction)

@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, to_arguments, to_query
+from core.palette import KIND_NAMES
 from core.words import percent, plain
 from pages.parts import state
 
@@ -331,7 +332,13 @@ def layer_table(result: Result) -> None:
 def ledger_frame(result: Result) -> pd.DataFrame:
     """The ledger as a table; the file's own overhead is the layer "file"."""
     rows = [
-        {"layer": e.layer or "file", "tensor": e.tensor, "kind": e.kind, "bytes": e.bytes, "KB": e.bytes / 1024}
+        {
+            "layer": e.layer or "file",
+            "tensor": e.tensor,
+            "kind": KIND_NAMES.get(e.kind, e.kind),
+            "bytes": e.bytes,
+            "KB": e.bytes / 1024,
+        }
         for e in result.footprint.entries
     ]
     return pd.DataFrame(rows)
@@ -380,7 +387,7 @@ def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
     return text
 
 
-OUTCOMES = {"lost": "lost", "gained": "gained", "still wrong": "wrong before and after"}
+OUTCOMES = {"lost": "lost", "gained": "gained", "still wrong": "still wrong"}
 """Of flips, the images whose prediction changed."""
 
 
@@ -401,9 +408,7 @@ def flip_browser(flips: pd.DataFrame, page_size: int = 16) -> None:
         label_visibility="collapsed",
         key="w_outcome",
     )
-    orders = {
-        "most confident first": ("both", False), "least confident first": ("both", True), "by class": ("true", True),
-    }  # fmt: skip
+    orders = {"most confident": ("both", False), "least confident": ("both", True), "by class": ("true", True)}
     order = right.selectbox("Order", list(orders), label_visibility="collapsed")
     column, ascending = orders[order]
     shown = flips[flips["outcome"] == outcome].assign(both=flips["before_confidence"] + flips["after_confidence"])

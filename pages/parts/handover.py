@@ -1,4 +1,4 @@
-"""From a result to Explore: the configuration goes along, and what it takes the place of is said."""
+"""From a result to Explore: the configuration goes along, and what it replaces is said."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def to_explore(config: CompressionConfig, key: str, label: str = "Use it on Expl
 
 
 def replaced(config: CompressionConfig) -> str:
-    """What is set now, and would not be set any more."""
+    """What is set now, and would then be replaced."""
     now = state.current().config
     if now == config:
         return "Explore shows it already."
     if now == CompressionConfig():
         return ""
-    return f"It takes the place of {plain(figures.settings(now))}; Undo brings that back."
+    return f"This replaces {plain(figures.settings(now))}; Undo brings that back."

@@ -51,7 +51,7 @@ def by_hand(config: CompressionConfig) -> None:
 
 def section(choice: state.Choice) -> None:
     """A weight or a signal of the network: its histogram, its grid, what is clipped, what rounding changes."""
-    terms.heading("Quantization", "A tensor of the network on its grid.")
+    terms.heading("Quantization grid", "A tensor of the network, and the points that it is rounded to.", "quantization")
     seen = inspection.look(state.workbench(), *choice)
     names = inspection.parts(seen)
     default = next((name for name in names if name.startswith("fc1")), names[0])

@@ -46,7 +46,7 @@ def controls() -> tuple[Goal, float]:
         most = float(MOST_MINUTES)
         minutes = st.number_input("Minutes", 0.5, most, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES)
         used = st.pills(
-            "Techniques used", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_goal_techniques",
+            "Techniques allowed", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_goal_techniques",
             help=HELP_TECHNIQUES,
         )  # fmt: skip
     return Goal(allowance, size, tuple(used) or TECHNIQUES), float(minutes)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from core.workbench import Spectrum
 
 PICTURES = 8
+WIDTHS = (105, 130, 170, 185, 130, 150)
+"""Pixels of the key figures: what their labels need."""
 
 
 class View(NamedTuple):
@@ -174,7 +176,7 @@ def rebuilt(layer: Spectrum) -> None:
     error, kept = percent(found.error, 1), f"energy kept {percent(layer.cumulative_energy[rank - 1], 1)}"
     figures.draw(cells[0], figures.Figure("Reconstruction error", error, kept, HELP_ERROR))
     numbers, more = f"{layer.numbers(rank):,}", percent(-layer.saving(rank), 0, sign=True)
-    cells[1].metric("Parameters", numbers, more, delta_color="inverse", border=True, help=HELP_NUMBERS)
+    cells[1].metric("Layer parameters", numbers, more, delta_color="inverse", border=True, help=HELP_NUMBERS)
     for cell, (method, title) in zip(cells[2:], TITLES.items(), strict=True):
         config = CompressionConfig(low_rank_method=method).with_layer(layer.name, rank=rank)
         if refusal := bench.refusal(choice.baseline, config):

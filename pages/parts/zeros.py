@@ -1,4 +1,4 @@
-"""`check_sparsity`: the share of zeros in every layer, and in all of them together."""
+"""`check_sparsity`: the sparsity of every layer, and of all of them together."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def table(results: dict[str, Result]) -> None:
         for name, result in results.items()
     ]
     shares = ["total", *(layer.name for result in results.values() for layer in result.layers)]
-    percent = st.column_config.ProgressColumn(format="%.1f %%", min_value=0, max_value=100)
+    in_percent = st.column_config.ProgressColumn(format="%.1f %%", min_value=0, max_value=100)
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
         alt="Share of zeros in every layer and in total",
         column_config={
-            **dict.fromkeys(shares, percent),
+            **dict.fromkeys(shares, in_percent),
             **dict.fromkeys(("zeros", "weights"), st.column_config.NumberColumn(format="localized")),
         },
     )
