@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from core.workbench import Result
 
 choice = state.current()
+live.begin(choice)
 with st.sidebar:
     controls.step_controls()
     controls.baseline_picker()

@@ -35,6 +35,13 @@ def available(choice: state.Choice) -> state.Choice:
     return choice._replace(config=replace(choice.config, recovery=None))
 
 
+def begin(choice: state.Choice) -> None:
+    """Have a choice measured while the page is still being drawn; `measured_headline` waits for it."""
+    choice = available(choice)
+    if not lesson.waits(choice):
+        state.workbench().ask(state.session(), *choice)
+
+
 def measured_headline(choice: state.Choice, then: Callable[[Result], None]) -> Result:
     """Draw the headline of a choice, first with what is known, at last with what was measured; returns that.
 
