@@ -3,7 +3,7 @@
 import streamlit as st
 
 from core.words import plain
-from pages.parts import charts, controls, exported, figures, live, state
+from pages.parts import charts, controls, exported, figures, live, state, terms
 
 state.current()
 with st.sidebar:
@@ -31,10 +31,10 @@ if made is not None:
     if made.verdict["ok"]:
         exported.downloads(made, choice)
 
-st.subheader("What it weighs, in every way of counting")
+terms.heading("Compression ratio", "What it weighs, in every way of counting.")
 exported.sizes(result, made)
 
-st.subheader("What the packed file holds")
+terms.heading("File size by layer", "What the packed file holds.")
 left, right = st.columns([1.2, 1], gap="large")
 with left:
     entries = figures.ledger_frame(result)

@@ -8,9 +8,9 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from core.palette import BASELINE, CURRENT, NEUTRAL
+from core.palette import BASELINE, CURRENT, KIND_NAMES, NAMED_KINDS, NEUTRAL
 from core.palette import KINDS as KIND_COLOURS
-from core.words import plain
+from core.words import percent, plain
 from pages.parts import charts, figures
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def network(result: Result) -> None:
     rows = [row for number, layer in enumerate(result.layers) for row in _layer(number, layer, result)]
     table = pd.DataFrame(rows)
     thickest = float(table["high"].max())
-    kinds = tuple(kind for kind in KIND_COLOURS if kind in set(table["kind"]))
+    kinds = tuple(kind for kind in NAMED_KINDS if kind in set(table["kind"]))
     about = "; ".join(f"{plain(row.name)} {_size(4 * _numbers(row))} to {_size(row.bytes)}" for row in result.layers)
     ink = INK.get(st.context.theme.type or "light", NEUTRAL)
     charts.draw_again(table, _network(len(result.layers), thickest, kinds, ink), f"The network by bytes: {about}")
@@ -52,7 +52,9 @@ def _layer(number: int, row: LayerRow, result: Result) -> list[dict[str, Any]]:
     for kind in KIND_COLOURS:
         size = sum(own.bytes for own in entries if own.kind == kind)
         if size > 0:
-            found.append({**place, "low": low, "high": low + size / 1024, "kind": kind, "bytes": size})
+            found.append(
+                {**place, "low": low, "high": low + size / 1024, "kind": KIND_NAMES.get(kind, kind), "bytes": size}
+            )
             low += size / 1024
     return found
 
@@ -73,7 +75,7 @@ def _setting(row: LayerRow) -> str:
     """What was done to the layer, as short as a drawing needs it."""
     parts = [f"{row.channels} of {row.shape[0]} channels"] if row.channels < row.shape[0] else []
     parts += [f"rank {row.rank} of {row.full_rank}"] if row.rank else []
-    parts += [f"{row.sparsity:.0%} zeros"] if row.sparsity else []
+    parts += [f"sparsity {percent(row.sparsity, 0)}"] if row.sparsity else []
     parts += [f"{row.bits} bits"] if row.bits < 32 else []
     return ", ".join(parts) or "as trained"
 
@@ -99,7 +101,7 @@ def _network(layers: int, thickest: float, kinds: tuple[str, ...], ink: str) -> 
     before = base.transform_filter("datum.kind == ''").mark_rect(
         color=BASELINE, opacity=0.28, stroke=BASELINE, strokeWidth=1, cornerRadius=3
     )
-    colours = alt.Scale(domain=list(kinds), range=[KIND_COLOURS[kind] for kind in kinds])
+    colours = alt.Scale(domain=list(kinds), range=[NAMED_KINDS[kind] for kind in kinds])
     least = alt.Chart().transform_filter("datum.kind == ''").transform_calculate(zero="0")
     least = least.mark_rule(color=CURRENT, strokeWidth=1.5).encode(
         x=alt.X("left:Q", scale=x, axis=None), x2="right:Q", y=alt.Y("zero:Q", scale=y, axis=None)

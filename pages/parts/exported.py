@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from core.words import plain
+from core.words import percent, plain
 from pages.parts import charts, classroom, figures, jobs, lesson, state
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _size(choice: state.Choice) -> float:
 
 def _in_figures(choice: state.Choice) -> str:
     known = _known(choice)
-    return "" if known is None else f", {known[1]:,} bytes, {known[0]:.2%}"
+    return "" if known is None else f", {known[1]:,} bytes, {percent(known[0], 2)}"
 
 
 def asked(choice: state.Choice) -> Export | None:
@@ -105,9 +105,11 @@ def verdict(made: Export, result: Result) -> None:
     if found["ok"]:
         st.success(
             f"Verified: {len(found['files'])} files, each read in a process of its own, predict all "
-            f"{found['images']:,} test images as the network measured here. **{accuracy:.2%}** on test; the baseline "
-            f"has {found['baseline_accuracy']:.2%} ({figures.points(accuracy - found['baseline_accuracy'])}). "
-            "The cards above are about the 5,000 validation images.",
+            f"{found['images']:,} test images as the network measured here. **{percent(accuracy, 2)}** on test; the "
+            f"baseline has {percent(found['baseline_accuracy'], 2)} "
+            f"({figures.points(accuracy - found['baseline_accuracy'])}). The cards above are about the 5,000 "
+            "validation images, and their time per image was measured in this app; each time in the table was measured "
+            "in a fresh process, with the program that reads that file.",
             icon=":material/verified:",
         )
     for entry in found["files"]:
@@ -127,8 +129,8 @@ def _frame(made: Export, result: Result) -> pd.DataFrame:
     rows = []
     for entry in made.verdict["files"]:
         row = {"file": FILES[entry["format"]], "bytes": entry["bytes"]}
-        row |= {"× smaller": result.baseline_bytes / max(1, entry["bytes"]), "accuracy": entry["accuracy"]}
-        row |= {"agreement": entry["agreement"]}
+        row |= {"ratio": result.baseline_bytes / max(1, entry["bytes"]), "accuracy": 100 * entry["accuracy"]}
+        row |= {"agreement": 100 * entry["agreement"]}
         for own in entry.get("latency", []):
             low, middle, high = (1e6 * own[name] for name in ("lower", "median", "upper"))
             row[f"µs, {own['batch']} at a time"] = f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
@@ -139,10 +141,12 @@ def _frame(made: Export, result: Result) -> pd.DataFrame:
 
 _COLUMNS = {
     "bytes": st.column_config.NumberColumn(format="localized"),
-    "× smaller": st.column_config.NumberColumn(format="%.1f", help="Than the baseline's float32 weights and biases."),
-    "accuracy": st.column_config.NumberColumn(format="percent", help="On the 10,000 test images, by this reader."),
+    "ratio": st.column_config.NumberColumn(
+        format="%.1f ×", help="Compression ratio: bytes of the baseline's float32 weights and biases over the file's."
+    ),
+    "accuracy": st.column_config.NumberColumn(format="%.2f %%", help="On the 10,000 test images, by this reader."),
     "agreement": st.column_config.NumberColumn(
-        format="percent", help="Share of the test images with the class that was promised. Less, and the export fails."
+        format="%.2f %%", help="Share of the test images with the class that was promised. Less, and the export fails."
     ),
     "logits": st.column_config.NumberColumn(
         "largest logit difference",

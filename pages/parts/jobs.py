@@ -11,7 +11,7 @@ import streamlit as st
 from core import duration, shipping
 from core.config import CompressionConfig, TrainingConfig
 from core.reproduce import LOW_RANK
-from core.words import plain
+from core.words import percent, plain
 from pages.parts import charts, classroom, figures, lesson, live, state, teacher
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _card(job: JobStatus) -> None:
         left.progress(job.done, f"**{title}** · {_pace(job)}")
     elif job.state == "done" and job.result is not None:
         test = job.result["test_accuracy"]
-        left.markdown(f":material/check_circle: **{title}** is trained: {_best(history)}, {test:.2%} on test.")
+        left.markdown(f":material/check_circle: **{title}** is trained: {_best(history)}, {percent(test, 2)} on test.")
     else:
         how = "failed" if job.state == "failed" else f"was {job.state}"
         left.markdown(f":material/error: **{title}** {how}. {plain(job.error or 'Its process is gone.')}")
@@ -151,7 +151,7 @@ def _pace(job: JobStatus) -> str:
         now = f"{plain(named[-1])}, {now}" if named else now
     measured = [event["figures"] for event in _measured(job) if "epoch" in event]
     if measured:
-        now += f", {measured[-1]['validation_accuracy']:.2%} on validation so far"
+        now += f", {percent(measured[-1]['validation_accuracy'], 2)} on validation so far"
     if job.remaining is not None:
         seconds = int(job.remaining)
         now += f", about {seconds // 60} min {seconds % 60:02d} s left"
@@ -166,7 +166,7 @@ def _measured(job: JobStatus) -> list[dict[str, Any]]:
 
 
 def _best(history: pd.DataFrame) -> str:
-    return f"{history['validation_accuracy'].max():.2%} on validation" if len(history) else "ready"
+    return f"{percent(history['validation_accuracy'].max(), 2)} on validation" if len(history) else "ready"
 
 
 def on_another_device(job: JobStatus, label: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from core.words import plain
+from core.words import percent, plain
 from pages.parts import figures, lesson, state
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ def _follow(
             low, high = early.estimate.interval
             status.caption(
                 f":material/hourglass_top: **Estimate** from {early.estimate.images:,} of {early.estimate.of:,} "
-                f"validation images, 95 % interval {low:.1%} to {high:.1%}: {plain(figures.settings(choice.config))}."
+                f"validation images, 95 % interval {percent(low, 1)} to {percent(high, 1)}: "
+                f"{plain(figures.settings(choice.config))}."
             )
             shown = early
         elif early is None:
@@ -166,9 +167,10 @@ def _follow(
 def closed_form(choice: state.Choice) -> None:
     """What follows from the setting by formulas, at once."""
     outline, method = state.workbench().outline(*choice), choice.config.low_rank_method
-    kept = ", ".join(f"{plain(name)} {share:.1%}" for name, share in outline.energy.items())
+    kept = ", ".join(f"{plain(name)} {percent(share, 1)}" for name, share in outline.energy.items())
     st.caption(
-        f":material/function: In closed form: **{outline.parameters:,}** parameters, "
+        f":material/function: Theoretical size, in closed form: **{outline.parameters:,}** parameters, "
         f"**{outline.theoretical_kb:,.1f} KB** = weights × bits + biases, "
-        f"{'energy' if method == 'svd' else 'energy of the output'} kept {kept or '100 %, no layer is factored'}."
+        f"{'energy' if method == 'svd' else 'energy of the output'} kept "
+        f"{kept or f'{percent(1)}, no layer is factored'}."
     )

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core.config import CompressionConfig, RecoveryConfig, Schedule
+from core.config import CompressionConfig, RecoveryConfig
+from core.words import percent
 from pages.parts import classroom, figures, jobs, live, state
 
 if TYPE_CHECKING:
     from core.workbench import Result
 
 HELP_EPOCHS = """How often the compressed network sees the 55,000 training images. Pruned weights stay zero, factors
-stay factors, rounded weights are trained through their rounding, and the steps of all grids are learned (LSQ). Three
-epochs take seconds (MLP) to a minute (CNN)."""
+stay factors, quantized weights are trained by the straight-through estimator, and the steps of all grids are learned
+(LSQ). Three epochs take seconds (MLP) to a minute (CNN)."""
 HELP_RATE = "The peak of a one-cycle schedule: up for a quarter of the steps, then down to almost nothing."
-HELP_SCHEDULE = """*One shot*: everything is pruned, then trained. *Step by step*: a little is pruned, trained, and so
-on by a cubic schedule over the first 60 % of the training; then bits are set and the learning rate starts again. At
-high sparsity far better."""
-SCHEDULES: dict[Schedule, str] = {"one-shot": "One shot", "iterative": "Step by step"}
-HELP_DISTILL = """Half of the loss is then the distance to the baseline's own predictions (Hinton et al. 2015): what it
-holds for less likely is worth learning, too."""
+HELP_SCHEDULE = """*One-shot*: everything is pruned, then trained. *Iterative (gradual)*: a little is pruned, trained,
+and so on by a cubic schedule over the first 60 % of the training; then bits are set and the learning rate starts again.
+Far better at high sparsity."""
+HELP_DISTILL = """Half of the loss is then the distance to the baseline's own predictions (Hinton et al. 2015): which
+classes it holds for less likely is worth learning, too."""
 
 
 def controls() -> None:
@@ -31,11 +31,13 @@ def controls() -> None:
     epochs = st.number_input("Epochs", 1, 20, min(own.epochs, 20), key="w_recover_epochs", help=HELP_EPOCHS)
     left, right = st.columns(2)
     rates = sorted({0.003, 0.01, 0.03, 0.1, own.learning_rate})
-    rate = left.selectbox("Rate", rates, rates.index(own.learning_rate), key="w_recover_rate", help=HELP_RATE)
+    rate = left.selectbox(
+        "Peak learning rate", rates, rates.index(own.learning_rate), key="w_recover_rate", help=HELP_RATE
+    )
     seed = right.number_input("Seed", 0, 2**31 - 1, own.seed, key="w_recover_seed")
-    distill = st.toggle("Learn from the baseline, too", own.distillation, key="w_distill", help=HELP_DISTILL)
+    distill = st.toggle("Knowledge distillation", own.distillation, key="w_distill", help=HELP_DISTILL)
     schedule = st.segmented_control(
-        "Pruning", list(SCHEDULES), default=own.schedule, format_func=SCHEDULES.get, required=True,
+        "Pruning", list(figures.SCHEDULES), default=own.schedule, format_func=figures.SCHEDULES.get, required=True,
         key="w_schedule", help=HELP_SCHEDULE,
     )  # fmt: skip
     recovery = RecoveryConfig(int(epochs), float(rate), int(seed), bool(distill), schedule)
@@ -83,19 +85,27 @@ def panel(result: Result) -> None:
             _before_start(recovery)
         return
     before = live.measured(choice._replace(config=replace(choice.config, recovery=None)))
-    was = f"{before.evaluation.accuracy:.2%}"
-    text = _step(f"**Recovery**, {recovery.epochs} epochs, took it from {was}", before, result)
+    was = percent(before.evaluation.accuracy, 2)
+    text = _step(
+        f"**Recovery**, {recovery.epochs} {'epoch' if recovery.epochs == 1 else 'epochs'}, took it from {was}",
+        before,
+        result,
+    )
     if bench.kept_epoch(*choice) == 0:
         text += " On validation no epoch was better than the network before training, so **that is kept**."
     text += " The curves below the sliders show networks before recovery."
     control = choice._replace(config=CompressionConfig(recovery=recovery))
     if control == choice:
-        st.markdown(f"{text} Nothing is compressed here: this is the control.")
+        st.markdown(f"{text} Nothing is compressed here: this is the control itself.")
     elif bench.history(*control) is not None:
         beside = live.measured(control)
-        has = f"{beside.evaluation.accuracy:.2%}"
+        has = percent(beside.evaluation.accuracy, 2)
         st.markdown(
-            _step(f"{text} The **control**, the uncompressed network trained alike, has {has}: from it", beside, result)
+            _step(
+                f"{text} The **control**, the uncompressed network trained in the same way, has {has}: from it",
+                beside,
+                result,
+            )
         )
     else:
         st.markdown(f"{text} Is that recovery, or would the uncompressed network gain as much?")
@@ -106,6 +116,6 @@ def panel(result: Result) -> None:
 def _step(said: str, before: Result, after: Result) -> str:
     change = state.workbench().compare(after, before)
     return (
-        f"{said} to **{after.evaluation.accuracy:.2%}**: {figures.change(change)}, {change.gained} gained, "
+        f"{said} to **{percent(after.evaluation.accuracy, 2)}**: {figures.change(change)}, {change.gained} gained, "
         f"{change.lost} lost."
     )
