@@ -253,10 +253,10 @@ def go_to_scenario(page: Any, name: str, link: str) -> None:
 
 def test_a_link_with_pins_shows_the_identical_screen_in_a_private_window(page: Any, address: str) -> None:
     page.goto(f"{address}/?baseline=mlp&sparsity=0.9")
-    exact(page, "sparsity 0.9")
+    exact(page, "sparsity 90 %")
     page.get_by_role("button", name="Pin").click()
     page.get_by_text("Pin 1", exact=True).wait_for()
-    page.get_by_role("heading", name="The images that flipped").wait_for()
+    page.get_by_role("heading", name="Changed predictions").wait_for()
     settled(page)
     go_to_scenario(page, "Assignment: 4 bits", "bits=4")
     exact(page, "bits 4")
@@ -270,7 +270,7 @@ def test_a_link_with_pins_shows_the_identical_screen_in_a_private_window(page: A
     time_of_this_machine = ["Time/image", " µs"]
 
     def screen(window: Any) -> list[str]:
-        window.get_by_role("heading", name="The images that flipped").wait_for()
+        window.get_by_role("heading", name="Changed predictions").wait_for()
         metric(window, "Time/image").wait_for()
         window.wait_for_timeout(2500)
         settled(window)

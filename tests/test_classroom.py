@@ -153,10 +153,10 @@ BEGINS = {
     "baseline": ["Start training"],
     "spectrum": ["Find the steps"],
     "explore": ["Train 3 epochs", "Train it now"],
-    "pruning": ["Run everything", "Train step by step"],
+    "pruning": ["Run everything", "Prune and train"],
     "quantization": ["Run everything"],
     "combination": ["Find the best combination"],
-    "report": ["Run the report"],
+    "reproduction": ["Run the experiments"],
     "compare": ["Find the smallest file: 10 minutes"],
     "export": ["Export and verify on the test images"],
 }
@@ -410,8 +410,8 @@ def test_the_word_is_nowhere_but_where_it_is_compared(
 
 
 def test_the_word_is_given_once_a_session_and_by_no_link(a_class: Path) -> None:
-    app = opened("report", teacher="1", words="0", EXPLORER_TEACHER=GIVEN)
-    button(app, "Run the report").click().run()
+    app = opened("reproduction", teacher="1", words="0", EXPLORER_TEACHER=GIVEN)
+    button(app, "Run the experiments").click().run()
     assert not waiting(a_class)
     give(app, GIVEN)
     app.switch_page("pages/compare.py").run()

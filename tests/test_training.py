@@ -4,6 +4,7 @@ import copy
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import MLP_SHAPES, random_tensors, statistics_of
@@ -56,7 +57,7 @@ def test_training_learns_and_says_how(trained: tuple[models.Baseline, TrainingCo
     history, info = baseline.info["history"], baseline.info
     assert baseline.model == recipe.model
     assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
-    figures = {"training_loss", "training_accuracy", "validation_loss", "validation_accuracy"}
+    figures = {f"{on}_{what}" for on in ("training", "validation") for what in ("loss", "cross_entropy", "accuracy")}
     assert all(figures <= set(epoch) for epoch in history)
     assert history[-1]["training_loss"] < history[0]["training_loss"]
     assert max(epoch["validation_accuracy"] for epoch in history) > 0.5
@@ -69,6 +70,32 @@ def test_training_learns_and_says_how(trained: tuple[models.Baseline, TrainingCo
     assert info["versions"]["torch"] == torch.__version__.split("+")[0]
 
 
+def forward(baseline: models.Baseline, split: Split) -> torch.Tensor:
+    """The logits, layer by layer."""
+    x = split.inputs
+    for layer in baseline.layers:
+        weight, bias = (baseline.tensors[f"{layer.name}.{part}"] for part in ("weight", "bias"))
+        x = models.propagate(layer, x, (weight,), bias)
+    return x
+
+
+def test_the_history_has_the_loss_that_was_minimised_and_the_cross_entropy_without_label_smoothing(
+    trained: tuple[models.Baseline, TrainingConfig, list[dict[str, Any]]], held_out: Split
+) -> None:
+    """-mean(log p[label]) by NumPy; with smoothing e the loss is (1 - e) of it and e of the mean over all classes."""
+    baseline, recipe, _ = trained
+    for epoch in baseline.info["history"]:
+        for on in ("training", "validation"):
+            assert (epoch[f"{on}_loss"] == pytest.approx(epoch[f"{on}_cross_entropy"])) == (recipe.label_smoothing == 0)
+    best = baseline.info["history"][baseline.info["best_epoch"] - 1]
+    outputs = forward(baseline, held_out).double().numpy()
+    log_shares = outputs - np.log(np.exp(outputs).sum(1, keepdims=True))
+    plain = -log_shares[np.arange(len(outputs)), held_out.labels.numpy()].mean()
+    smoothed = (1 - recipe.label_smoothing) * plain - recipe.label_smoothing * log_shares.mean()
+    assert best["validation_cross_entropy"] == pytest.approx(plain, rel=1e-3)
+    assert best["validation_loss"] == pytest.approx(smoothed, rel=1e-3)
+
+
 def test_the_network_that_is_kept_is_that_of_the_best_epoch(
     trained: tuple[models.Baseline, TrainingConfig, list[dict[str, Any]]], held_out: Split
 ) -> None:
@@ -76,11 +103,7 @@ def test_the_network_that_is_kept_is_that_of_the_best_epoch(
     accuracies = [epoch["validation_accuracy"] for epoch in baseline.info["history"]]
     assert baseline.info["validation_accuracy"] == max(accuracies)
     assert baseline.info["best_epoch"] == accuracies.index(max(accuracies)) + 1
-    x = held_out.inputs
-    for layer in baseline.layers:
-        weight, bias = (baseline.tensors[f"{layer.name}.{part}"] for part in ("weight", "bias"))
-        x = models.propagate(layer, x, (weight,), bias)
-    right = (x.argmax(1) == held_out.labels).float().mean().item()
+    right = (forward(baseline, held_out).argmax(1) == held_out.labels).float().mean().item()
     assert right == pytest.approx(max(accuracies), abs=2 / len(held_out))  # folding may move an image on the edge
 
 
