@@ -4,7 +4,20 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.parts import charts, controls, curves, drawing, figures, lesson, live, pinned, recovery, state, welcome
+from pages.parts import (
+    charts,
+    controls,
+    curves,
+    drawing,
+    figures,
+    lesson,
+    live,
+    pinned,
+    recovery,
+    state,
+    terms,
+    welcome,
+)
 
 if TYPE_CHECKING:
     from core.workbench import Result
@@ -44,7 +57,8 @@ def at_once(result: "Result") -> None:
         drawing.network(result)
     with image:
         figures.one_image(result)
-    verdict.markdown(figures.verdict_sentence(result, bench.class_changes(result)))
+    with verdict:
+        terms.say(figures.verdict_sentence(result, bench.class_changes(result)))
 
 
 with headline:
@@ -69,7 +83,7 @@ with right:
     st.subheader("Layer by layer")
     figures.layer_table(result)
 
-st.subheader("Changed predictions")
+terms.heading("Changed predictions")
 figures.flip_browser(flips)
 
 figures.show_code(

@@ -376,7 +376,7 @@ def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
     sure = "a real loss" if high < 0 else "a real gain" if low > 0 else "too small to tell from chance on these images"
     chance = "p < 0.001" if flips.p_value < 0.001 else f"p = {flips.p_value:.2g}"
     text += f"Of {n:,} validation images the network loses **{flips.lost:,}** and gains **{flips.gained:,}**: {sure} "
-    text += f"(McNemar {chance}). "
+    text += f"([[McNemar test]], {chance}). "
     worst = changes.loc[(changes["lost"] - changes["gained"]).idxmax()]
     if high < 0:
         recall = f"{percent(worst['before'], 1)} before, {percent(worst['after'], 1)} now"

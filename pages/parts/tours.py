@@ -47,14 +47,14 @@ TOURS = {
                 Choice("cnn", CNN),
             ),
             Step(
-                "One shot",
+                "One-shot pruning",
                 "Half of all weights are zero here, and nothing was trained since. Move **Sparsity** until a whole "
                 "point of accuracy is gone. Guess the place before you move.",
                 "explore",
                 Choice("cnn", replace(CNN, sparsity=0.5)),
             ),
             Step(
-                "One shot against iterative",
+                "One-shot against iterative pruning",
                 "Compare the two largest sparsities within 1 pp, then the zeros in each layer. How many weights are "
                 "left where the network trains between the cuts?",
                 "pruning",
@@ -106,7 +106,7 @@ TOURS = {
             ),
             Step(
                 "The same rank, twice",
-                "A fifth of the rank, factored for what the layer puts out. Switch **Low-rank objective** to the "
+                "A fifth of the rank, factored for the output of the layer. Switch **Low-rank objective** to the "
                 "weight error: same bytes, another network.",
                 "explore",
                 Choice("mlp-course", FACTORED),
@@ -115,7 +115,7 @@ TOURS = {
             Step(
                 "Where it pays",
                 "Which layer breaks first? Ask for a guess, then show the scan: the layer with nearly all the bytes "
-                "is the one that hardly minds.",
+                "is the least sensitive one.",
                 "pruning",
                 Choice("cnn", CNN),
                 {},
@@ -128,7 +128,7 @@ TOURS = {
         "The smallest file that loses at most a point, verified, and yours.",
         (
             Step(
-                "Where the bytes are",
+                "File size by layer",
                 "Look at the drawing: one layer holds nearly everything. What you do to the others hardly changes "
                 "the file, and may cost all the accuracy.",
                 "explore",
