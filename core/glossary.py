@@ -112,7 +112,7 @@ MEASURING = (
         r"\hat y_i^\text{before} \ne \hat y_i^\text{after}",
         "Hooker et al. (2019)",
         "core.evaluation.flips",
-        ("Changed prediction",),
+        ("Changed predictions",),
     ),
     Entry(
         "McNemar test",
