@@ -568,13 +568,14 @@ def find(name: str) -> Entry:
 
 
 def matching(words: str) -> dict[str, list[Entry]]:
-    """By topic, the entries that hold all these words in their names, their text or their source; topics that have none
-    are left out."""
-    wanted = words.lower().split()
+    """By topic, the entries that hold all these words in their names, their text or their source, the one of that name
+    first; topics that have none are left out."""
+    wanted, named = words.lower().split(), _NAMES.get(words.lower().strip())
 
     def holds(entry: Entry) -> bool:
         text = " ".join((entry.term, *entry.also, entry.text, entry.source)).lower()
         return all(word in text for word in wanted)
 
     found = {topic: [entry for entry in entries if holds(entry)] for topic, entries in TOPICS.items()}
-    return {topic: entries for topic, entries in found.items() if entries}
+    held = {topic: sorted(own, key=lambda entry: entry is not named) for topic, own in found.items() if own}
+    return dict(sorted(held.items(), key=lambda topic: named not in topic[1]))

@@ -337,8 +337,8 @@ def conditions(rows: pd.DataFrame) -> alt.LayerChart:
     return alt.layer(points, names).properties(height=380)
 
 
-SMOOTHED, PLAIN = "with label smoothing", "plain cross entropy"
-"""The loss that a training minimises, and what it would be without label smoothing and a teacher."""
+MINIMISED, PLAIN = "minimised", "plain cross entropy"
+"""The loss of a training, and what it is without label smoothing and without a teacher."""
 
 
 def training_curves(history: pd.DataFrame) -> list[alt.LayerChart]:
@@ -363,14 +363,13 @@ def _epochs(rows: pd.DataFrame, title: str, tooltip: alt.Tooltip, axis: alt.Axis
 
 
 def _loss_curves(history: pd.DataFrame) -> alt.LayerChart:
-    kinds = {"loss": SMOOTHED, "cross_entropy": PLAIN}
+    kinds = {"loss": MINIMISED, "cross_entropy": PLAIN}
     known = {figure: kind for figure, kind in kinds.items() if f"validation_{figure}" in history}
     rows = pd.concat(_by_epoch(history, figure).assign(loss=kind) for figure, kind in known.items())
-    base = _epochs(rows, "loss (nats)", alt.Tooltip("value:Q", format=".3f", title="loss"), alt.Axis(format="~g"))
-    if len(known) == 1:
-        return _dotted(base)
-    dash = alt.StrokeDash("loss:N", scale=alt.Scale(domain=list(kinds.values()), range=[[1, 0], [5, 4]]))
-    return _dotted(base.encode(tooltip=["epoch", "images", "loss", "value"], strokeDash=dash))
+    title = "loss (nats)" if len(known) == 1 else "loss (nats), dashed: cross entropy"
+    base = _epochs(rows, title, alt.Tooltip("value:Q", format=".3f", title="loss"), alt.Axis(format="~g"))
+    scale = alt.Scale(domain=list(kinds.values()), range=[[1, 0], [5, 4]])
+    return _dotted(base.encode(strokeDash=alt.StrokeDash("loss:N", scale=scale, legend=None), detail="loss:N"))
 
 
 def _accuracy_curves(history: pd.DataFrame) -> alt.LayerChart:
@@ -563,7 +562,7 @@ def ways(rows: pd.DataFrame) -> alt.LayerChart:
     """The smallest file of each way. Columns way, KB, accuracy, best."""
     base = _shares(alt.Chart(rows), accuracy=2).encode(
         y=alt.Y("way:N", title=None, sort="-x", axis=alt.Axis(labelLimit=260)),
-        x=alt.X("KB:Q", title="KB in the smallest file within the allowance (log)", scale=alt.Scale(type="log")),
+        x=alt.X("KB:Q", title="KB in the smallest file within the allowed loss (log)", scale=alt.Scale(type="log")),
         tooltip=["way", alt.Tooltip("KB:Q", format=",.1f"), _share("accuracy")],
     )
     lines = base.mark_rule(strokeWidth=3, color=BASELINE).encode(x2=alt.datum(rows["KB"].min() / 1.3))

@@ -87,7 +87,11 @@ def _verdict(best: dict[str, Any], config: CompressionConfig, alone: int | None)
     """The best combination in words. alone : bytes of the best single technique"""
     test = best["test"]
     low, high = test["interval"]
-    times = f", {figures.smaller_than(alone / best['bytes'])} the best single technique" if alone else ""
+    times = (
+        f", {figures.smaller_than(alone / best['bytes'])} the best single technique"
+        if alone and "+" in best["way"]
+        else ""
+    )
     return (
         f"The best combination is **{plain(_named(best['way']))}**: **{figures.kilobytes(best['bytes'])}**, "
         f"{figures.smaller_than(best['compression_ratio'])} the baseline in float32{times}; "

@@ -75,8 +75,8 @@ def accuracy(report: dict[str, Any]) -> None:
     about = "Accuracy against compression rate for each scenario, before and after fine-tuning, and as published"
     charts.draw(charts.accuracy_against_ratio(pd.DataFrame(rows)), about)
     st.caption(
-        f"After {report['epochs']} epochs of fine-tuning: the mean of {report['seeds']} seeds, and their range as a "
-        "line."
+        f"After {report['epochs']} {'epoch' if report['epochs'] == 1 else 'epochs'} of fine-tuning: the mean of "
+        f"{report['seeds']} seeds, and their range as a line."
     )
 
 

@@ -236,7 +236,8 @@ def _one_width(rows: list[dict[str, Any]]) -> None:
     which = f"Epoch {row['kept']} is kept." if row["kept"] else "No epoch was better than the start, which is kept."
     st.caption(
         f"{which} Half of the loss is the cross entropy with the labels, label smoothing included, half the distance "
-        "to the baseline's predictions, so that it does not fall to 0."
+        "to the baseline's predictions, so that it does not fall to 0. Where the cross entropy with the labels alone "
+        "was recorded, it is dashed."
     )
     table = pd.DataFrame(
         {
