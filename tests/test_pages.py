@@ -762,7 +762,8 @@ def test_the_course_report_is_run_with_one_click_and_shows_what_the_run_found(
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request, *rest: asked.append(request))
     app = opened("report")
-    assert "not run here yet" in app.info[0].value
+    assert not app.dataframe
+    assert button(app, "Run it here")
     app.slider(key="report_seeds").set_value(1).run()
     button(app, "Run the report").click().run()
     (request,) = asked
