@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import random
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -31,3 +34,20 @@ def count_faults(about: str | None, run: Callable[[int, int], dict[str, Any]], t
             print(f"{count:8,}  {name}")
         print(f"{len(found['faults']):8,}  faults", *found["faults"], sep="\n")
     sys.exit(bool(found["faults"]))
+
+
+def bare(baseline: str, rng: random.Random) -> dict[str, float]:
+    """The same what-if without page, server and browser, on the same machine right after: seconds."""
+    from core.config import CompressionConfig
+    from core.workbench import Workbench
+
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Workbench(Path(folder))
+        seconds = []
+        for repeat in range(14):
+            config = CompressionConfig(sparsity=rng.randrange(10, 190) / 200, bits=6, activation_bits=6)
+            result = bench.evaluate(baseline, config)
+            if repeat >= 2 and not result.cached:
+                seconds.append(result.seconds)
+        bench.store.close()
+    return summary(seconds)

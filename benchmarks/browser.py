@@ -11,12 +11,10 @@ import json
 import random
 import shutil
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-from benchmarks import summary
+from benchmarks import bare, summary
 from benchmarks.server import running_app
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -106,30 +104,18 @@ def measure(address: str, baseline: str, moves: int, seed: int = 0) -> dict[str,
                 page.wait_for_timeout(300)
         browser.close()
     first, exact = zip(*unseen, strict=True)
+    found, alone = summary(exact), bare(baseline, rng)
     return {
         "moves": len(unseen),
         "estimate_s": summary(first),
-        "exact_s": summary(exact),
+        "exact_s": found,
         "seen_s": summary(again),
-        "bare_s": _bare(baseline, rng),
+        "bare_s": alone,
+        "over_bare": {
+            "times": round(found["median"] / alone["median"], 2),
+            "more_s": round(found["median"] - alone["median"], 3),
+        },
     }
-
-
-def _bare(baseline: str, rng: random.Random) -> dict[str, float]:
-    """The same what-if without page, server and browser, on the same machine right after."""
-    from core.config import CompressionConfig
-    from core.workbench import Workbench
-
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Workbench(Path(folder))
-        seconds = []
-        for repeat in range(14):
-            config = CompressionConfig(sparsity=rng.randrange(10, 190) / 200, bits=6, activation_bits=6)
-            result = bench.evaluate(baseline, config)
-            if repeat >= 2 and not result.cached:
-                seconds.append(result.seconds)
-        bench.store.close()
-    return summary(seconds)
 
 
 def main() -> None:
@@ -145,8 +131,10 @@ def main() -> None:
         return
     print(f"{'':6}{'moves':>6}  {'first estimate':>18}  {'exact':>18}  {'seen before':>18}  {'bare evaluation':>18}")
     for name, row in found.items():
-        cells = [f"{row[key]['median']:.3f} ({row[key]['p95']:.3f})" for key in list(row)[1:]]
+        cells = [f"{own['median']:.3f} ({own['p95']:.3f})" for key, own in row.items() if key.endswith("_s")]
         print(f"{name:6}{row['moves']:6}  " + "  ".join(f"{cell:>18}" for cell in cells))
+        over = row["over_bare"]
+        print(f"{'':6}exact over bare: {over['times']:.2f} times, {over['more_s']:+.3f} s")
     print("seconds from release to painted figure, median (95th percentile)")
 
 

@@ -768,7 +768,8 @@ def test_the_course_report_is_run_with_one_click_and_shows_what_the_run_found(
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request, *rest: asked.append(request))
     app = opened("reproduction")
-    assert button(app, "Run the experiments")
+    assert not app.dataframe
+    assert button(app, "Run it here")
     app.slider(key="report_seeds").set_value(1).run()
     button(app, "Run the experiments").click().run()
     (request,) = asked

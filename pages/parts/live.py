@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +36,14 @@ def available(choice: state.Choice) -> state.Choice:
 
 
 def begin(choice: state.Choice) -> None:
-    """Have a choice measured while the page is still being drawn; `measured_headline` waits for it."""
-    choice = available(choice)
-    if not lesson.waits(choice):
-        state.workbench().ask(state.session(), *choice)
+    """Have a choice measured while the page is still being drawn; `measured_headline` waits for it, and says what is
+    wrong with it: the controls that mend it are on the screen then."""
+    from core.workbench import ERRORS
+
+    with suppress(*ERRORS):
+        choice = available(choice)
+        if not lesson.waits(choice):
+            state.workbench().ask(state.session(), *choice)
 
 
 def measured_headline(choice: state.Choice, then: Callable[[Result], None]) -> Result:
