@@ -56,17 +56,17 @@ def classification_report(test: Result) -> None:
     by_class = report[report["images"] < test.evaluation.images]
     charts.draw(charts.class_report(by_class), "Precision, recall and F1-score of each class on the test images")
     own = test.evaluation
-    accuracy = pd.DataFrame({"f1": own.accuracy, "images": own.images}, index=["accuracy"])
+    accuracy = pd.DataFrame({**dict.fromkeys(MEASURES, own.accuracy), "images": own.images}, index=["accuracy"])
     rows = pd.concat([by_class, accuracy, report[report["images"] == own.images]])
     table = rows.rename(columns={**MEASURES, "images": "support"}).rename_axis("class").reset_index()
-    shown = table.style.format(lambda share: percent(share, 2), na_rep="", subset=list(MEASURES.values()))
+    shown = table.style.format(lambda share: percent(share, 2), subset=list(MEASURES.values()))
     st.dataframe(
         shown.format("{:,}", subset=["support"]),
         hide_index=True,
         height=35 * (len(table) + 1) + 3,
         alt="Classification report: precision, recall, F1-score and support of each class, accuracy, and averages",
     )
-    st.caption("As scikit-learn prints it: accuracy stands in the column of the F1-score.")
+    st.caption("Over all images together, precision, recall and F1-score are the same number, the accuracy.")
 
 
 def most_confident_errors(test: Result) -> None:

@@ -368,6 +368,8 @@ def _loss_curves(history: pd.DataFrame) -> alt.LayerChart:
     rows = pd.concat(_by_epoch(history, figure).assign(loss=kind) for figure, kind in known.items())
     title = "loss (nats)" if len(known) == 1 else "loss (nats), dashed: cross entropy"
     base = _epochs(rows, title, alt.Tooltip("value:Q", format=".3f", title="loss"), alt.Axis(format="~g"))
+    if len(known) == 1:
+        return _dotted(base)
     scale = alt.Scale(domain=list(kinds.values()), range=[[1, 0], [5, 4]])
     return _dotted(base.encode(strokeDash=alt.StrokeDash("loss:N", scale=scale, legend=None), detail="loss:N"))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from core.workbench import Spectrum
 
 PICTURES = 8
-WIDTHS = (105, 130, 170, 185, 130, 150)
+WIDTHS = (100, 125, 155, 170, 125, 140)
 """Pixels of the key figures: what their labels need."""
 
 
