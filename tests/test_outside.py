@@ -245,7 +245,7 @@ def test_a_class_is_called_what_it_is_called(own_cache: Path, monkeypatch: pytes
     for page in ("baseline", "explore"):
         seen = as_written(opened(page, baseline="mlp", bits="2"))
         assert [name for name in classes if name in seen] == list(classes)
-        assert "pays most" in seen or page == "baseline"
+        assert "loses most" in seen or page == "baseline"
 
 
 def test_a_layer_is_called_what_it_is_called(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,5 +269,5 @@ def test_a_layer_is_called_what_it_is_called(own_cache: Path, monkeypatch: pytes
         app.session_state[key] = True
     app.run()
     for page in PAGES:
-        assert page == "report" or NAME in as_written(app.switch_page(f"pages/{page}.py").run())
+        assert page == "reproduction" or NAME in as_written(app.switch_page(f"pages/{page}.py").run())
         assert not [own.value for own in app.error]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -26,7 +25,14 @@ PAGE, SEARCH = "glossary", "term"
 def address(entry: Entry) -> str:
     """Where an entry is found, relative to any page; the configuration goes along."""
     chosen: dict[str, str] = st.session_state.get("written_link", {})
-    return f"{PAGE}?{urlencode({**chosen, SEARCH: entry.term})}"
+    asked = {**chosen, SEARCH: entry.term}
+    return f"{PAGE}?{'&'.join(f'{_escaped(key)}={_escaped(text)}' for key, text in asked.items())}"
+
+
+def _escaped(text: str) -> str:
+    """For a link within Markdown: everything but letters and digits, as a layer may have any name."""
+    escaped = (chr(byte) if chr(byte).isascii() and chr(byte).isalnum() else f"%{byte:02X}" for byte in text.encode())
+    return "".join(escaped)
 
 
 def linked(text: str) -> str:
