@@ -63,6 +63,7 @@ def classification_report(test: Result) -> None:
     st.dataframe(
         shown.format("{:,}", subset=["support"]),
         hide_index=True,
+        placeholder="",
         height=35 * (len(table) + 1) + 3,
         alt="Classification report: precision, recall, F1-score and support of each class, accuracy, and averages",
     )

@@ -12,11 +12,15 @@ STYLE = """<style>
 .stMainBlockContainer { padding: 4rem 2.5rem 3rem 2.5rem; }
 .stMainBlockContainer h1 { padding: 0.2rem 0 0.1rem 0; font-size: 1.9rem; }
 .st-key-headline > * { flex-grow: 1 !important; }
+.st-key-w_method [role="radiogroup"], .st-key-spectrum_method [role="radiogroup"] {
+  flex-direction: column; gap: 0.25rem; }
+.st-key-w_method [role="radio"], .st-key-spectrum_method [role="radio"] {
+  border-radius: 0.5rem !important; border-left-width: 1px !important; }
 [class*="st-key-curve_"] { margin-top: -0.9rem; }
 [class*="st-key-curve_"] [data-testid="stElementToolbar"] { display: none; }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.6rem 1rem 2rem 1rem; } }
 </style>"""
-"""No empty band above titles; no toolbar over a slider."""
+"""No empty band above titles; no toolbar over a slider; two long options one below the other."""
 
 
 def navigation() -> "Page":
@@ -28,16 +32,16 @@ def navigation() -> "Page":
     st.html(STYLE)
     return st.navigation(
         [
-            st.Page("pages/baseline.py", title="Baseline", icon=":material/school:"),
-            st.Page("pages/explore.py", title="Explore", icon=":material/tune:", default=True),
-            st.Page("pages/spectrum.py", title="Spectrum", icon=":material/show_chart:"),
-            st.Page("pages/pruning.py", title="Pruning", icon=":material/content_cut:"),
-            st.Page("pages/quantization.py", title="Quantization", icon=":material/grid_4x4:"),
-            st.Page("pages/combination.py", title="Combination", icon=":material/join_inner:"),
-            st.Page("pages/compare.py", title="Compare", icon=":material/scatter_plot:"),
-            st.Page("pages/export.py", title="Export", icon=":material/download:"),
-            st.Page("pages/reproduction.py", title="Reproduction", icon=":material/menu_book:"),
-            st.Page("pages/glossary.py", title="Glossary", icon=":material/dictionary:"),
+            st.Page("pages/baseline.py", title="Baseline"),
+            st.Page("pages/explore.py", title="Explore", default=True),
+            st.Page("pages/spectrum.py", title="Spectrum"),
+            st.Page("pages/pruning.py", title="Pruning"),
+            st.Page("pages/quantization.py", title="Quantization"),
+            st.Page("pages/combination.py", title="Combination"),
+            st.Page("pages/compare.py", title="Compare"),
+            st.Page("pages/export.py", title="Export"),
+            st.Page("pages/reproduction.py", title="Reproduction"),
+            st.Page("pages/glossary.py", title="Glossary"),
         ],
         position="top",
     )
