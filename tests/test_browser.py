@@ -216,7 +216,7 @@ def exact(page: Any, *words: str) -> None:
 def test_a_click_on_a_look_ahead_curve_goes_there_and_undo_comes_back(page: Any, address: str) -> None:
     """The curves fill in while nobody asks for anything; the point at four bits is clicked."""
     page.goto(f"{address}/?baseline=mlp&sparsity=0.6&bits=8")
-    exact(page, "bits 8")
+    exact(page, "8-bit weights")
     curve = page.get_by_test_id("stSidebar").get_by_test_id("stVegaLiteChart").nth(2)
     page.wait_for_function(
         """() => [...document.querySelectorAll('[data-testid=stSidebar] [data-testid=stVegaLiteChart]')]
@@ -230,10 +230,10 @@ def test_a_click_on_a_look_ahead_curve_goes_there_and_undo_comes_back(page: Any,
         page.wait_for_timeout(150)
         if "bits=4" in page.url:
             break
-    exact(page, "bits 4")
+    exact(page, "4-bit weights")
     assert "bits=4" in page.url
     page.get_by_role("button", name="Undo").click()
-    exact(page, "bits 8")
+    exact(page, "8-bit weights")
     assert (metric(page, "Accuracy, validation").inner_text(), metric(page, "File").inner_text()) == before
 
 
@@ -259,12 +259,12 @@ def test_a_link_with_pins_shows_the_identical_screen_in_a_private_window(page: A
     page.get_by_role("heading", name="Changed predictions").wait_for()
     settled(page)
     go_to_scenario(page, "Assignment: 4 bits", "bits=4")
-    exact(page, "bits 4")
+    exact(page, "4-bit weights")
     settled(page)
     page.wait_for_function("location.search.includes('pins=')")
     private = page.context.browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
     private.goto(page.url)
-    exact(private, "bits 4")
+    exact(private, "4-bit weights")
     settled(private)
     private.get_by_text("Pin 1", exact=True).wait_for()
     time_of_this_machine = ["Time/image", " µs"]
