@@ -221,7 +221,16 @@ def singular_values(values: pd.DataFrame, rank: int, break_even: int) -> alt.Lay
             tooltip=["kind", "i", alt.Tooltip("sigma:Q", format=".4g", title="σ")],
         )
     )
-    return alt.layer(line, *_rank_rules(rank, break_even, full, 14)).properties(height=340)
+    return alt.layer(line, *_rank_rules(rank, break_even, full, _free_height(positive, rank))).properties(height=340)
+
+
+def _free_height(values: pd.DataFrame, rank: int) -> int:
+    """Pixels from the top of a chart of 340 where no curve is near this rank: below the curves where they are high."""
+    logs = np.log(values["sigma"].astype(float))
+    near = logs[(values["i"] - rank).abs() <= max(1.0, 0.1 * values["i"].max())]
+    least, most = float(logs.min()), float(logs.max())
+    high = len(near) > 0 and most > least and (float(near.max()) - least) / (most - least) > 0.75
+    return 150 if high else 14
 
 
 def cumulative_energy(values: pd.DataFrame, energy: float, rank: int, break_even: int) -> alt.LayerChart:
