@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.footprint import COUNTED, KB, Entry
-from core.palette import BASELINE, CURRENT, GAINED, KINDS, LOST
+from core.palette import BASELINE, CURRENT, GAINED, KINDS, LOST, PINNED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -186,3 +186,43 @@ def flips(name: str, table: pd.DataFrame, images: NDArray[np.uint8], across: int
             ax.set_axis_off()
 
     return picture(name, 2.0 * down, draw)
+
+
+def bits(name: str, rows: Sequence[Mapping[str, Any]], baseline: float) -> Picture:
+    """Accuracy by bits, one line per time. rows : `bits`, and accuracies by what the legend says; fractions."""
+
+    def draw(figure: "Figure") -> None:
+        ax = figure.subplots()
+        widths = [str(row["bits"]) for row in rows]
+        times = [key for key in rows[0] if key != "bits"]
+        for key, colour, mark in zip(times, (BASELINE, PINNED, CURRENT), ("x--", "s-.", "o-"), strict=True):
+            ax.plot(widths, [100 * row[key] for row in rows], mark, color=colour, label=key, markersize=5)
+        ax.axhline(100 * baseline, color=INK, linewidth=0.8, linestyle=":", label="float32")
+        ax.set_ylim(top=100 * baseline + 3)
+        ax.set_xlabel("bits of weights and activations")
+        ax.set_ylabel("accuracy on test (%)")
+        ax.grid(axis="y", color=BASELINE, alpha=0.3)
+        figure.legend(loc="outside upper left", ncols=4)
+
+    return picture(name, 2.9, draw)
+
+
+def zeros(name: str, layers: Sequence[str], ways: Mapping[str, Sequence[float]]) -> Picture:
+    """Share of zeros in each layer, a bar per way of pruning; fractions."""
+
+    def draw(figure: "Figure") -> None:
+        ax, places = figure.subplots(), np.arange(len(layers))
+        thick = 0.8 / len(ways)
+        for number, (way, shares) in enumerate(ways.items()):
+            where = places + (number - (len(ways) - 1) / 2) * thick
+            colour, hatch = ((BASELINE, ""), (CURRENT, ""), (PINNED, "//"))[number % 3]
+            drawn = ax.barh(where, [100 * share for share in shares], thick, color=colour, label=way, hatch=hatch)
+            ax.bar_label(drawn, [f"{100 * share:.1f}" for share in shares], padding=2, fontsize=7.5)
+        ax.set_yticks(places, layers)
+        ax.invert_yaxis()
+        ax.set_xlim(0, 112)
+        ax.set_xticks(range(0, 101, 20))
+        ax.set_xlabel("zeros in the layer (%)")
+        figure.legend(loc="outside upper left", ncols=3)
+
+    return picture(name, 1.1 + 0.2 * len(ways) * len(layers), draw)
