@@ -34,6 +34,7 @@ from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, Recovery
 from core.evaluation import Estimate
 from core.front import SEARCH, Goal, pareto
 from core.models import Baseline
+from core.report.blocks import TitleBlock
 from core.words import plain
 from core.workbench import Early, Result, Workbench
 from pages.parts import board, controls, curves, figures, live, state
@@ -404,15 +405,17 @@ def test_export_shows_the_network_that_was_picked_whatever_is_trained_meanwhile(
 
 
 def test_the_reports_of_an_export_are_made_when_they_are_asked_for(own_cache: Path) -> None:
-    from pages.parts import exported
+    from pages.parts import handed_in
 
     bench = state.workbench()
     where = state.Choice("mlp", CompressionConfig(bits=8))
     verdict = bench.export(*where, bench.export_folder(*where), ["packed"])
     html, markdown, word = (
-        exported._report(where, verdict, name)() for name in ("report.html", "report.zip", "report.docx")
+        handed_in.made(where, verdict, name, TitleBlock("Ada"), (where,))()
+        for name in ("report.html", "report.zip", "report.docx")
     )
     assert f"{verdict['files'][0]['bytes']:,}" in html
+    assert "<bdi>Ada</bdi>" in html
     with zipfile.ZipFile(io.BytesIO(markdown)) as made:
         assert "report/report.md" in made.namelist()
         assert len(made.namelist()) > 3

@@ -16,8 +16,9 @@ from core.workbench import SHIPPED
 def reproduce(found: Findings, link: str) -> list[Block]:
     config = found.test.config
     chosen = ["--baseline", found.name, *to_arguments(config), "--format", "packed,onnx,safetensors", "--report"]
+    without = ", but for what was pinned" if found.pins else ""
     blocks: list[Block] = [
-        Paragraph("From the project's folder this makes the files and this report again:"),
+        Paragraph(f"From the project's folder this makes the files and this report again{without}:"),
         Code(shlex.join(["python", "-m", "core", "export", *chosen, "--out", "DIR"])),
         Paragraph(
             "This link opens the same in the app:" if link else "In the app, this after its address opens the same:"

@@ -34,7 +34,7 @@ def network(name: str, bands: list[Band]) -> Picture:
 
     def draw(figure: "Figure") -> None:
         for ax, line in zip(figure.subplots(len(lines), squeeze=False).ravel(), lines, strict=True):
-            ax.set(xlim=(-0.25, max(map(len, lines)) - 0.05), ylim=(-2.1 * thickest, 1.75 * thickest))
+            ax.set(xlim=(-0.25, max(map(len, lines)) - 0.05), ylim=(-1.75 * thickest, 1.45 * thickest))
             ax.set_axis_off()
             ax.axhline(0, color=BASELINE, linewidth=1, linestyle=(0, (2, 3)), zorder=0)
             for place, band in enumerate(line):
@@ -43,21 +43,21 @@ def network(name: str, bands: list[Band]) -> Picture:
         patches = [_patch("float32, before", BASELINE, 0.3), *(_patch(kind, KINDS[kind]) for kind in kinds)]
         figure.legend(handles=patches, loc="outside upper left", ncols=4)
 
-    return picture(name, 2.6 * len(lines) + 0.4, draw)
+    return picture(name, 3.0 * len(lines) + 0.4, draw)
 
 
 def _band(ax: "Axes", place: int, band: Band) -> None:
     middle, high = place + WIDTH / 2, band.before / KB / 2
     ax.bar(middle, 2 * high, WIDTH, -high, color=BASELINE, alpha=0.3, edgecolor=BASELINE, linewidth=0.8)
     low = -sum(band.now.values()) / KB / 2
-    top = max(high, -low)
+    top, most = max(high, -low), max(band.now, key=lambda kind: band.now[kind])  # the thinnest layer is still a line
     for kind in (kind for kind in KINDS if band.now.get(kind)):
         thick = band.now[kind] / KB
-        ax.bar(middle, thick, WIDTH, low, color=KINDS[kind], edgecolor=KINDS[kind], linewidth=0.8)
+        ax.bar(middle, thick, WIDTH, low, color=KINDS[kind], edgecolor=KINDS[kind], linewidth=0.6 * (kind == most))
         low += thick
     words: dict[str, Any] = {"ha": "center", "textcoords": "offset points", "annotation_clip": False}
-    ax.annotate("\n".join(band.above), (middle, top), (0, 4), va="bottom", fontsize=8.5, **words)
-    ax.annotate("\n".join(band.below), (middle, -top), (0, -5), va="top", fontsize=8, **words)
+    ax.annotate("\n".join(band.above), (middle, top), (0, 4), va="bottom", fontsize=9.5, **words)
+    ax.annotate("\n".join(band.below), (middle, -top), (0, -5), va="top", fontsize=9, **words)
 
 
 def _patch(label: str, colour: str, alpha: float = 1.0) -> Any:

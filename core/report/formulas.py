@@ -1,7 +1,7 @@
 r"""Formulas, written once in a small part of LaTeX: MathML for a page, OMML for Word, and LaTeX itself for Markdown.
 
 What is known: letters, numbers (`18{,}432`), operators, `_` and `^`, `\frac{}{}`, `\sqrt{}`, `\hat{}`, `\text{}`,
-`\operatorname{}`, `\left( \right)`, `\sum`, `\max`, `\min`, and the signs in `SIGNS`.
+`\operatorname{}`, `\sum`, `\max`, `\min`, and the signs in `SIGNS`.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Literal
 
 SIGNS = {
     "approx": "≈", "cdot": "·", "in": "∈", "ldots": "…", "le": "≤", "leftarrow": "←", "ge": "≥", "times": "×",
-    "top": "⊤", "pm": "±", "{": "{", "}": "}", "|": "‖",
+    "top": "⊤", "pm": "±", "|": "‖",
 }  # fmt: skip
 """Name after a backslash -> the sign."""
 
@@ -22,14 +22,15 @@ SPACES = {"quad": 1.0, ",": 0.1667}
 """Name after a backslash -> width in em."""
 
 _TOKEN = re.compile(r"\\(?:[A-Za-z]+|.)|\d+(?:\{,\}\d{3})*(?:\.\d+)?|\S")
-_OPERATORS = "+-−=<>/|()[],:;"
+_OPERATORS = "+-=<>/|,:;"
+_BRACKETS = {"(": ")", "[": "]", "\\{": "\\}"}
 
 
 @dataclass(frozen=True)
 class Sign:
-    """kind : of a letter, a number, an operator or upright words, as MathML calls it."""
+    """kind : of letters and words, a number, an operator, as MathML calls it."""
 
-    kind: Literal["mi", "mn", "mo", "mtext"]
+    kind: Literal["mi", "mn", "mo"]
     text: str
 
 
@@ -144,6 +145,8 @@ class _Reader:
         base, scripts = self._atom(), dict[str, Node]()
         while self.next in ("_", "^"):
             mark = self.take()
+            if mark in scripts:
+                raise ValueError(f"A formula can have one {mark} there. Got {self.text!r}.")
             scripts[mark] = self.group() if self.next == "{" else self._atom()
         return Scripts(base, scripts.get("_"), scripts.get("^")) if scripts else base
 
@@ -151,11 +154,15 @@ class _Reader:
         if self.next == "{":
             return self.group()
         token = self.take()
+        if token in _BRACKETS:
+            inside, end = self.row(_BRACKETS[token]), _BRACKETS[token]
+            self._expect(end)
+            return Fence(token[-1], inside, end[-1])
         if token.startswith("\\"):
             return self._command(token[1:])
-        if token[0].isdigit():
+        if token[:1].isdecimal() and token.isascii():
             return Sign("mn", token.replace("{,}", ","))
-        if token in _OPERATORS:
+        if token and token in _OPERATORS:
             return Sign("mo", token.replace("-", "−"))
         if token.isascii() and token.isalpha():
             return Sign("mi", token)
@@ -171,13 +178,9 @@ class _Reader:
         if name == "frac":
             return Fraction(self.group(), self.group())
         if name in ("text", "operatorname"):
-            return Sign("mtext" if name == "text" else "mi", self._words())
+            return Sign("mi", self._words())
         if name in ("sqrt", "hat"):
             return (Root if name == "sqrt" else Hat)(self.group())
-        if name == "left":
-            begin, inside = self.take(), self.row("\\right")
-            self._expect("\\right")
-            return Fence(begin, inside, self.take())
         raise ValueError(f"A formula knows no \\{name}. Got {self.text!r}.")
 
 
@@ -198,7 +201,7 @@ def _mathml(node: Node) -> str:
     match node:
         case Sign("mo", words) if words.isalpha():
             return f'<mo movablelimits="false">{words}</mo>'
-        case Sign("mo", sign) if sign in "()[]|‖{}":
+        case Sign("mo", sign) if sign in "|‖":
             return f'<mo stretchy="false">{escape(sign)}</mo>'
         case Sign(kind, words):
             return f"<{kind}>{escape(words)}</{kind}>"
@@ -239,14 +242,14 @@ def omml(text: str) -> str:
 
 
 def _run(words: str, upright: bool = False) -> str:
-    style = '<m:rPr><m:sty m:val="p"/></m:rPr>' if upright else ""
+    style = "<m:rPr><m:nor/></m:rPr>" if upright else ""
     return f'<m:r>{style}<m:t xml:space="preserve">{escape(words)}</m:t></m:r>'
 
 
 def _omml(node: Node) -> str:
     match node:
         case Sign(kind, words):
-            return _run(words, upright=kind == "mtext" or len(words) > 1)
+            return _run(words, upright=kind != "mn" and len(words) > 1)
         case Space(em):
             return _run("\u2003" if em >= 1 else "\u2006")
         case Fraction(above, below):

@@ -4,6 +4,8 @@ A result is one that was measured here, the newest of its kind for the baseline;
 the report says which. Where there is none, it says how to get one.
 """
 
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,11 +28,12 @@ ALLOWANCE = 0.01
 
 @dataclass(frozen=True)
 class Experiment:
-    """request : what was asked; result : of the experiment; origin : where and when it was measured, a sentence."""
+    """request : what was asked; result : of the experiment; origin : whether it came with the project, when it was
+    measured, and on what machine."""
 
     request: Mapping[str, Any]
     result: Mapping[str, Any]
-    origin: str
+    origin: tuple[str, str, str]
 
 
 def experiment(bench: Workbench, kind: str, name: str) -> Experiment | None:
@@ -46,22 +49,44 @@ def experiment(bench: Workbench, kind: str, name: str) -> Experiment | None:
     return None
 
 
-def _here(job: Status) -> str:
+def _here(job: Status) -> tuple[str, str, str]:
     ended = job.events[-1]["time"] if job.events else job.submitted
-    return f"Measured with the app on the machine that made this report, on {day(date.fromtimestamp(ended))}."
+    return "run here", day(date.fromtimestamp(ended)), f"that of this report, {machine()}"
 
 
-def _came(came: shipping.Answer) -> str:
+def machine() -> str:
+    return f"{os.cpu_count()} cores, {platform.machine()}"
+
+
+def _came(came: shipping.Answer) -> tuple[str, str, str]:
     made = came.made
-    libraries = listed([f"{name} {version}" for name, version in made["versions"].items()])
-    when = day(date.fromisoformat(made["date"]))
-    return (
-        f"These figures come with the project: measured on {when} on another machine, {made['machine']}, {libraries}."
-    )
+    libraries = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    return "comes with the project", day(date.fromisoformat(made["date"])), f"{made['machine']}, {libraries}"
 
 
 def day(when: date) -> str:
     return f"{when.day} {when:%B %Y}"
+
+
+PAGES = {
+    assignment.QUANTIZATION: "Quantization",
+    tuning.ONE_SHOT: "Pruning",
+    tuning.ITERATIVE: "Pruning",
+    assignment.COMBINATION: "Combination",
+}
+"""The experiments of the report, and the page that runs them."""
+
+
+def _origins(known: Mapping[str, Experiment | None]) -> list[Block]:
+    """Where each figure of the laboratories comes from."""
+    missing = "not yet", "–"
+    rows = [
+        (kind, *(own.origin if own else (*missing, f"the page {PAGES[kind]} runs it"))) for kind, own in known.items()
+    ]
+    text = "Beside the configuration that was chosen, the report has what the laboratories of the app measured."
+    caption = "Where the figures of the laboratories come from."
+    table = Table(caption, ("experiment", "measured", "date", "machine"), tuple(rows))
+    return [Heading("The laboratories", 2), Paragraph(text), table]
 
 
 def _missing(what: str, page: str, title: str) -> Paragraph:
@@ -70,10 +95,12 @@ def _missing(what: str, page: str, title: str) -> Paragraph:
 
 def parts(bench: Workbench, name: str, found: Findings) -> list[Block]:
     """Everything of the laboratories, and the pins."""
+    known = {kind: experiment(bench, kind, name) for kind in PAGES}
     made = [
-        *_bits(experiment(bench, assignment.QUANTIZATION, name), found.title),
-        *_pruning(bench, name, found.title),
-        *_combination(experiment(bench, assignment.COMBINATION, name), found.title),
+        *_origins(known),
+        *_bits(known[assignment.QUANTIZATION], found.title),
+        *_pruning(bench, name, found.title, known[tuning.ONE_SHOT], known[tuning.ITERATIVE]),
+        *_combination(known[assignment.COMBINATION], found.title),
     ]
     return [*made, *_pins(found)]
 
@@ -102,7 +129,7 @@ def _bits(known: Experiment | None, title: str) -> list[Block]:
             "per channel, up to the largest weight. Best rounding: the best of clipping, bias correction, GPTQ and a "
             "zero point, by the validation images, nothing trained. Trained: that, after quantization-aware training "
             f"({found['epochs']} epochs, {assignment.LONG} times as many at 2 bits) with learned scales (LSQ, Esser et "
-            "al. 2020) and the baseline as teacher (distillation, Hinton et al. 2015). " + known.origin
+            "al. 2020) and the baseline as teacher (distillation, Hinton et al. 2015)."
         ),
         figure("bits", caption, f"Lines of accuracy by bits. Trained: {said}.", drawn),
         _bits_table(found),
@@ -165,10 +192,8 @@ class _Way:
         return {} if self.validation is None else {row.name: row.sparsity for row in self.validation.layers}
 
 
-def _pruning(bench: Workbench, name: str, title: str) -> list[Block]:
-    heading = Heading("Pruning: one-shot against iterative", 2)
-    shot, steps = experiment(bench, tuning.ONE_SHOT, name), experiment(bench, tuning.ITERATIVE, name)
-    blocks: list[Block] = [heading]
+def _pruning(bench: Workbench, name: str, title: str, shot: Experiment | None, steps: Experiment | None) -> list[Block]:
+    blocks: list[Block] = [Heading("Pruning: one-shot against iterative", 2)]
     ways = []
     if shot is None:
         blocks.append(_missing("One-shot pruning", "Pruning", title))
@@ -196,17 +221,22 @@ def _measured(bench: Workbench, name: str, way: str, text: str) -> _Way:
 
 
 def _one_shot_words(known: Experiment, best: Mapping[str, Any]) -> str:
-    allowed, config = share_of(known.request["allowance"]), CompressionConfig.from_json(best["config"])
+    config = CompressionConfig.from_json(best["config"])
     return (
-        "One-shot: the weights with the smallest scores go at once, and nothing is trained (Han et al. 2015). Of "
-        f"{len(known.result['answers'])} ways to choose them, {settings(config)} is the sparsest that loses at most "
-        f"{allowed} of the validation images ({points(best['difference'])}). {known.origin}"
+        "One-shot: the weights with the smallest scores go at once, and nothing is trained (Han et al. 2015). "
+        f"{len(known.result['answers'])} ways to choose them were tried. The sparsest that loses at most "
+        f"{_allowed(known.request)} on the validation images: {settings(config)} ({points(best['difference'])})."
     )
+
+
+def _allowed(about: Mapping[str, Any]) -> str:
+    """Accuracy that an experiment allows to lose."""
+    return f"{100 * about['allowance']:g} pp"
 
 
 def _iterative_words(known: Experiment, run: Mapping[str, Any] | None) -> str:
     request = known.request
-    epochs, allowed = request["recovery"]["epochs"], share_of(request["allowance"])
+    epochs, allowed = request["recovery"]["epochs"], _allowed(request)
     tried = listed([f"{share_of(own['target'])} ({points(own['difference'])})" for own in known.result["runs"]])
     text = (
         f"Iterative: the share of zeros rises while the network trains, {epochs} epochs in all (Zhu & Gupta 2017). "
@@ -216,7 +246,7 @@ def _iterative_words(known: Experiment, run: Mapping[str, Any] | None) -> str:
         text += f"None of them stays within {allowed}."
     else:
         text += f"The sparsest that loses at most {allowed} is {share_of(run['target'])}."
-    return f"{text} {known.origin}"
+    return text
 
 
 def _ways(ways: Sequence[_Way]) -> list[Block]:
@@ -272,7 +302,7 @@ def _combination(known: Experiment | None, title: str) -> list[Block]:
     if known is None:
         return [heading, _missing("The best combination of pruning and bits", "Combination", title)]
     found, best, rows = known.result, known.result["best"], []
-    allowed = share_of(found["allowance"])
+    allowed = _allowed(found)
     for row in found["rows"]:
         chosen = row["chosen"]
         if chosen is None:
@@ -284,8 +314,8 @@ def _combination(known: Experiment | None, title: str) -> list[Block]:
             rows.append((row["way"], tuning.in_brief(config), file, accuracy, points(chosen["difference"])))
             rows[-1] += (f"{len(row['runs'])}",)
     text = (
-        f"Each way of making the network smaller as far as a loss of {allowed} of the validation images lets it go, "
-        f"everything trained. {known.origin}"
+        f"Each way of making the network smaller as far as a loss of {allowed} on the validation images lets it go, "
+        f"everything trained."
     )
     header = ("way", "the hardest that fits", "KB, file", "validation", "change", "tried")
     caption = "The smallest file of each way; accuracy and change are those of the validation images."
@@ -308,9 +338,9 @@ def _pins(found: Findings) -> list[Block]:
     if not found.pins:
         text = "Nothing is pinned. What is pinned on the page Explore stands here, beside the final model."
         return [heading, Paragraph(text)]
-    rows = [(f"pin {number}", *_pin_row(pin)) for number, pin in enumerate(found.pins, 1)]
-    rows.append(("final model", *_pin_row(Pin(found.title, found.test.config, found.validation))))
-    header = ("", "network", "settings", "validation", "change", "95 % interval", "KB, file", "smaller")
+    rows = [_pin_row(f"pin {number}", pin) for number, pin in enumerate(found.pins, 1)]
+    rows.append(_pin_row("final model", Pin(found.title, found.test.config, found.validation)))
+    header = ("network", "settings", "validation", "change", "95 % interval", "KB, file", "smaller")
     caption = (
         "What was pinned for comparison, on the validation images, and the final model. Changes are paired, each "
         "against its own baseline."
@@ -322,10 +352,10 @@ def _pins(found: Findings) -> list[Block]:
     return [heading, table, Paragraph(f"Not trained here yet, and so without figures: {listed(untrained)}.")]
 
 
-def _pin_row(pin: Pin) -> tuple[str, ...]:
-    own = pin.result
+def _pin_row(title: str, pin: Pin) -> tuple[str, ...]:
+    own, about = pin.result, (f"{title}, {pin.title}", settings(pin.config))
     if own is None:
-        return pin.title, settings(pin.config), *"–––––"
+        return *about, *"–––––"
     change = points(own.comparison.difference), span(own.comparison.interval)
     file = f"{own.bytes / KB:,.1f}", ratio(own.baseline_bytes, own.bytes)
-    return pin.title, settings(pin.config), percent(own.evaluation.accuracy), *change, *file
+    return *about, percent(own.evaluation.accuracy), *change, *file

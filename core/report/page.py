@@ -44,6 +44,7 @@ th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align:
   overflow-wrap: normal }
 th { border-bottom-width: 2px; vertical-align: bottom }
 .number { text-align: right }
+td.words { min-width: 13rem }
 td.number { white-space: nowrap }
 figure { margin: 1.5rem 0 }
 figure svg { display: block; width: 100%; height: auto }
@@ -58,9 +59,12 @@ figcaption { margin-top: .25rem }
   math { font-size: 10.5pt }
   h1 { font-size: 19pt }
   h2 { margin-top: 1.5rem }
-  th, td { padding: .2rem .45rem }
-  figure svg { width: 78% }
-  h1, h2, h3, caption { break-after: avoid }
+  table, caption, figcaption { font-size: 8.5pt; line-height: 1.35 }
+  th, td { padding: .15rem .45rem }
+  td.words { min-width: 5cm }
+  .table, figure { margin: .9rem 0 }
+  figure svg { width: 84% }
+  h1, h2, h3, caption, p:has(+ .table), p:has(+ figure), p:has(+ .formula), p:has(+ pre) { break-after: avoid }
   figure, tr, .table, .formula, li { break-inside: avoid }
   p { orphans: 3; widows: 3 }
 }
@@ -110,8 +114,22 @@ def _block(block: Block) -> str:
             return f"<figure>\n{svg}\n<figcaption>{escape(one_line(block.caption))}</figcaption>\n</figure>"
 
 
+LONG = 40
+"""Letters of a cell that wants more than a narrow column."""
+
+
+def _columns(table: Table) -> list[tuple[str, ...]]:
+    return [tuple(row[place] for row in table.rows) for place in range(len(table.header))]
+
+
+def _kind(numeric: bool, column: tuple[str, ...]) -> str:
+    if numeric:
+        return ' class="number"'
+    return ' class="words"' if max(map(len, column), default=0) > LONG else ""
+
+
 def _table(table: Table) -> str:
-    kinds = [' class="number"' if numeric else "" for numeric in table.numeric]
+    kinds = [_kind(numeric, column) for numeric, column in zip(table.numeric, _columns(table), strict=True)]
 
     def row(cells: tuple[str, ...], tag: str, more: str = "") -> str:
         texts = (escape(one_line(cell)) for cell in cells)

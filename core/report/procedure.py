@@ -251,12 +251,12 @@ def recovery(subject: Subject) -> Iterator[Block]:
             "where t goes from 0 to 1; then the "
             "bits are set and the learning rate starts again (Renda et al. 2020)."
         )
-        yield Formula(r"s_t = s \left(1 - (1 - t)^3\right)")
+        yield Formula(r"s_t = s\,(1 - (1 - t)^3)")
     elif prunes(config):
         yield Paragraph("Pruning is one-shot: all zeros are there before the training.")
     if chosen.distillation:
         yield Paragraph("The network also learns from what the baseline predicts (distillation, Hinton et al. 2015).")
         yield Formula(
-            r"\text{loss} = \frac{1}{2} \left(\text{cross entropy} + T^2 \operatorname{KL}(\text{baseline} \| "
-            rf"\text{{network}})\right), \quad T = {training.TEMPERATURE:g}"
+            r"\text{loss} = \frac{1}{2} (\text{cross entropy} + T^2 \operatorname{KL}(\text{baseline} \| "
+            rf"\text{{network}})), \quad T = {training.TEMPERATURE:g}"
         )

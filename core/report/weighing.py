@@ -76,7 +76,7 @@ def in_theory(found: Findings) -> list[Block]:
         Formula(rf"\sum \text{{weights}} \times \text{{bits}} = {_sum(rows)} = {numeral(bits)}"),
         Formula(
             rf"\text{{size}} = \frac{{{numeral(bits)}}}{{8}} + 4 \times {numeral(biases)} = {_bytes(total)} "
-            rf"\text{{bytes}} = {total / KB:.1f} \text{{ KB}}"
+            rf"\,\text{{bytes}} = {f'{total / KB:,.1f}'.replace(',', '{,}')}\,\text{{KB}}"
         ),
         *_difference(found.test, bits / 8, 4 * biases),
     ]
@@ -113,22 +113,30 @@ def _difference(result: Result, weights: float, biases: float) -> list[Block]:
         "all": (weights + biases, result.bytes),
     }
     rows = tuple(
-        (what, f"{formula:,.0f}", f"{file:,}", f"{file - formula:+,.0f}") for what, (formula, file) in pairs.items()
+        (what, f"{formula:,.0f}", f"{file:,}", _signed(file - formula))
+        for what, (formula, file) in pairs.items()
+        if formula or file
     )
     caption = "Bytes by the formula and in the file; the last line is the size of the file."
     table = Table(caption, ("what", "formula", "file", "difference"), rows)
-    return [Paragraph(" ".join(_reasons(result, weights, held, kinds))), table]
+    return [Paragraph(" ".join(_reasons(result, weights - held, biases, kinds))), table]
 
 
-def _reasons(result: Result, weights: float, held: int, kinds: Mapping[str, int]) -> Iterator[str]:
+def _signed(count: float) -> str:
+    return f"{count:+,.0f}" if round(count) else "0"
+
+
+def _reasons(result: Result, fewer: float, biases: float, kinds: Mapping[str, int]) -> Iterator[str]:
+    """fewer : bytes of weights that the file saves; biases : bytes of them by the formula"""
     yield "The formula and the file differ, and the table says where."
-    if result.sparsity and held < weights:
+    if result.sparsity and fewer > 0:
         yield "The formula counts a zero like any other weight; the file does not store zeros one by one."
-    if held < weights:
+    if kinds.get("integer codes"):
         yield "The codes are entropy-coded, so that frequent values take fewer bits than rare ones."
-    if kinds.get("biases"):
+    if kinds.get("biases", 0) < biases:
         yield "Biases of quantized layers are stored in fewer than 32 bits."
-    yield "The formula knows neither the scales of the grids nor the header that tells a reader what the bytes mean."
+    scales = "neither the scales of the grids nor" if kinds.get("scales") else "nothing of"
+    yield f"The formula knows {scales} the header that tells a reader what the bytes mean."
 
 
 def counted(found: Findings) -> list[Block]:

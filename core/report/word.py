@@ -21,23 +21,31 @@ from core.report.blocks import (
 )
 from core.words import one_line
 
-LONGEST_AUTHOR = 255
-"""Letters of a document's property."""
+LONGEST_PROPERTY = 255
+"""Letters of a document's title or author."""
+
+ACROSS, LETTER, MARGIN = 170.0, 2.0, 4.2
+"""Millimetres of a page between its margins, of a letter in a table, and of a cell beside its letters."""
+
+PICTURE = 145
+"""Millimetres."""
 
 
 def to_docx(report: Report) -> bytes:
     """The file's content; of one report the same every time."""
     import docx
-    from docx.shared import Mm, Pt
+    from docx.shared import Mm, Pt, RGBColor
 
     file = docx.Document()
     about = file.core_properties
-    about.title, about.comments = one_line(report.title)[:LONGEST_AUTHOR], ""
-    about.author = one_line(report.head.name)[:LONGEST_AUTHOR]
+    about.title, about.comments = one_line(report.title)[:LONGEST_PROPERTY], ""
+    about.author = one_line(report.head.name)[:LONGEST_PROPERTY]
     page = file.sections[0]
     page.page_width, page.page_height = Mm(210), Mm(297)
     page.left_margin = page.right_margin = page.top_margin = page.bottom_margin = Mm(20)
     file.styles["Normal"].font.size = Pt(10)
+    caption = file.styles["Caption"].font
+    caption.bold, caption.color.rgb = False, RGBColor(0x55, 0x60, 0x6C)
     file.add_heading(one_line(report.title), 0)
     _head(file, report.head)
     for block in report.blocks:
@@ -80,7 +88,7 @@ def _block(file: Any, block: Block) -> None:
             file.add_paragraph(one_line(block.caption), style="Caption").paragraph_format.keep_with_next = True
             _table(file, block)
         case Figure():
-            picture = file.add_picture(io.BytesIO(block.png), width=Mm(165))
+            picture = file.add_picture(io.BytesIO(block.png), width=Mm(PICTURE))
             picture._inline.docPr.set("descr", one_line(block.alt))
             file.paragraphs[-1].paragraph_format.keep_with_next = True
             file.add_paragraph(one_line(block.caption), style="Caption")
@@ -98,9 +106,13 @@ def _formula(file: Any, tex: str) -> None:
 def _table(file: Any, table: Table) -> None:
     from docx.enum.text import WD_ALIGN_PARAGRAPH
     from docx.oxml import OxmlElement
-    from docx.shared import Pt
+    from docx.oxml.ns import qn
+    from docx.shared import Mm, Pt
 
-    made = file.add_table(0, len(table.header), style="Light List Accent 1")
+    made = file.add_table(0, len(table.header), style="Light Shading")
+    made.autofit = False
+    made._tbl.tblPr.find(qn("w:tblLook")).set(qn("w:noHBand"), "1")
+    made._tbl.tblPr.find(qn("w:tblLook")).set(qn("w:val"), "06A0")
     for position, texts in enumerate((table.header, *table.rows)):
         row = made.add_row()
         properties = row._tr.get_or_add_trPr()
@@ -110,10 +122,28 @@ def _table(file: Any, table: Table) -> None:
         for cell, text, numeric in zip(row.cells, texts, table.numeric, strict=True):
             paragraph = cell.paragraphs[0]
             paragraph.add_run(one_line(text)).font.size = Pt(8.5)
+            paragraph.paragraph_format.space_before = paragraph.paragraph_format.space_after = Pt(1.5)
             paragraph.paragraph_format.keep_with_next = position < len(table.rows)
             if numeric:
                 paragraph.alignment = WD_ALIGN_PARAGRAPH.RIGHT
+    for column, width in zip(made.columns, widths(table), strict=True):
+        column.width = Mm(width)
+        for cell in column.cells:
+            cell.width = Mm(width)
     file.add_paragraph()
+
+
+def widths(table: Table) -> list[float]:
+    """Millimetres of each column: what its longest cell takes; where all are wider than the page, the widest columns
+    give way, down to their longest word."""
+    columns = list(zip(table.header, *table.rows, strict=True))
+    wanted = [MARGIN + LETTER * max(map(len, column)) for column in columns]
+    least = [MARGIN + LETTER * max(len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    least = [min(own, ACROSS / len(columns)) for own in least]
+    while sum(wanted) > ACROSS:
+        place = max(range(len(columns)), key=lambda place: wanted[place] - least[place])
+        wanted[place] -= min(1.0, sum(wanted) - ACROSS)
+    return wanted
 
 
 def _timeless(archive: bytes) -> bytes:
