@@ -19,7 +19,7 @@ from core.jobs import Status
 from core.report import plots
 from core.report.blocks import Block, Heading, Paragraph, Table
 from core.report.findings import Findings, Pin, figure
-from core.report.wording import kilobytes, listed, percent, points, ratio, settings, share_of, span
+from core.report.wording import counted, kilobytes, listed, percent, points, ratio, settings, share_of, span
 from core.workbench import NotRecovered, Result, Workbench
 
 ALLOWANCE = 0.01
@@ -124,13 +124,7 @@ def _bits(known: Experiment | None, title: str) -> list[Block]:
     caption = f"Accuracy on test at {widths} bits; the dotted line is the network in float32."
     return [
         heading,
-        Paragraph(
-            "Weights and activations at the same number of bits, as the course's assignment asks. Plain: one scale "
-            "per channel, up to the largest weight. Best rounding: the best of clipping, bias correction, GPTQ and a "
-            "zero point, by the validation images, nothing trained. Trained: that, after quantization-aware training "
-            f"({found['epochs']} epochs, {assignment.LONG} times as many at 2 bits) with learned scales (LSQ, Esser et "
-            "al. 2020) and the baseline as teacher (distillation, Hinton et al. 2015)."
-        ),
+        Paragraph(_bits_words(found["epochs"])),
         figure("bits", caption, f"Lines of accuracy by bits. Trained: {said}.", drawn),
         _bits_table(found),
         Paragraph(_best_bits(found)),
@@ -139,6 +133,16 @@ def _bits(known: Experiment | None, title: str) -> list[Block]:
 
 _TIMES = {"minmax": "plain", "before": "best rounding", "after": "trained"}
 """Of the experiment: key, and what the report calls it."""
+
+
+def _bits_words(epochs: int) -> str:
+    return (
+        "Weights and activations at the same number of bits, as the course's assignment asks. Plain: one scale per "
+        "channel, up to the largest weight. Best rounding: the best of clipping, bias correction, GPTQ and a zero "
+        "point, by the validation images, nothing trained. Trained: that, after quantization-aware training "
+        f"({counted(epochs, 'epoch')}, {assignment.LONG} times as many at 2 bits) with learned scales (LSQ, Esser et "
+        "al. 2020) and the baseline as teacher (distillation, Hinton et al. 2015)."
+    )
 
 
 def _bits_table(found: Mapping[str, Any]) -> Table:
@@ -236,10 +240,10 @@ def _allowed(about: Mapping[str, Any]) -> str:
 
 def _iterative_words(known: Experiment, run: Mapping[str, Any] | None) -> str:
     request = known.request
-    epochs, allowed = request["recovery"]["epochs"], _allowed(request)
+    epochs, allowed = counted(request["recovery"]["epochs"], "epoch"), _allowed(request)
     tried = listed([f"{share_of(own['target'])} ({points(own['difference'])})" for own in known.result["runs"]])
     text = (
-        f"Iterative: the share of zeros rises while the network trains, {epochs} epochs in all (Zhu & Gupta 2017). "
+        f"Iterative: the share of zeros rises while the network trains, {epochs} in all (Zhu & Gupta 2017). "
         f"Trained for {tried}; the change on validation is in brackets. "
     )
     if run is None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 INK, ON_PICTURE = "#1b2733", "#1b2734"
 """Of letters on the page, which an SVG takes from the page around it, and of those on a picture, which stay dark."""
 
+FAR_BELOW = 12
+"""Points of accuracy that a chart by bits shows below the baseline."""
+
 WIDTH = 7.2
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -88,6 +91,8 @@ def training_curves(name: str, history: Sequence[Mapping[str, Any]]) -> Picture:
         for ax in axes:
             ax.set_xlabel("epoch")
             ax.xaxis.get_major_locator().set_params(integer=True)
+            if len(epochs) == 1:
+                ax.set_xticks(epochs)
         axes[0].legend()
 
     return picture(name, 2.7, draw)
@@ -116,6 +121,7 @@ def ledger(name: str, entries: Iterable[Entry]) -> Picture:
 
 def sizes(name: str, ways: Mapping[str, float]) -> Picture:
     """Bytes in all the ways that people count them; the baseline first."""
+    from matplotlib.ticker import LogLocator
 
     def draw(figure: "Figure") -> None:
         ax, kilobytes = figure.subplots(), [size / KB for size in ways.values()]
@@ -124,7 +130,9 @@ def sizes(name: str, ways: Mapping[str, float]) -> Picture:
             ax.text(size, place, f" {size:,.1f}", va="center")
         ax.invert_yaxis()
         ax.set_xlabel("KB (logarithmic)")
-        ax.set_xscale("log")
+        ax.set_xscale("log", subs=())
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:,g}")
         ax.set_xlim(right=6 * max(kilobytes))
 
     return picture(name, 0.8 + 0.3 * len(ways), draw)
@@ -189,7 +197,11 @@ def flips(name: str, table: pd.DataFrame, images: NDArray[np.uint8], across: int
 
 
 def bits(name: str, rows: Sequence[Mapping[str, Any]], baseline: float) -> Picture:
-    """Accuracy by bits, one line per time. rows : `bits`, and accuracies by what the legend says; fractions."""
+    """Accuracy by bits, one line per time; what lies far below is named at the edge.
+
+    rows : `bits`, and accuracies by what the legend says; fractions
+    """
+    floor = 100 * baseline - FAR_BELOW
 
     def draw(figure: "Figure") -> None:
         ax = figure.subplots()
@@ -197,8 +209,12 @@ def bits(name: str, rows: Sequence[Mapping[str, Any]], baseline: float) -> Pictu
         times = [key for key in rows[0] if key != "bits"]
         for key, colour, mark in zip(times, (BASELINE, PINNED, CURRENT), ("x--", "s-.", "o-"), strict=True):
             ax.plot(widths, [100 * row[key] for row in rows], mark, color=colour, label=key, markersize=5)
+            for place, row in enumerate(rows):
+                if 100 * row[key] < floor:
+                    words: dict[str, Any] = {"xytext": (4, 2), "textcoords": "offset points", "fontsize": 7.5}
+                    ax.annotate(f"↓ {100 * row[key]:.1f}", (place, floor), color=colour, ha="right", **words)
         ax.axhline(100 * baseline, color=INK, linewidth=0.8, linestyle=":", label="float32")
-        ax.set_ylim(top=100 * baseline + 3)
+        ax.set_ylim(max(floor, ax.get_ylim()[0]), 100 * baseline + 2)
         ax.set_xlabel("bits of weights and activations")
         ax.set_ylabel("accuracy on test (%)")
         ax.grid(axis="y", color=BASELINE, alpha=0.3)

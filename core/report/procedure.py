@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from core import compression, data, training
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, Model, TrainingConfig
 from core.report.blocks import Block, Formula, Paragraph, Table
-from core.report.wording import percent, share_of
+from core.report.wording import counted, percent, share_of
 from core.workbench import LayerRow
 
 
@@ -76,8 +76,7 @@ def widths(rows: tuple[LayerRow, ...]) -> str:
 
 
 def epochs(config: CompressionConfig) -> str:
-    count = config.recovery.epochs if config.recovery else 0
-    return f"{count} epoch{'' if count == 1 else 's'}"
+    return counted(config.recovery.epochs if config.recovery else 0, "epoch")
 
 
 def matrix_shape(row: LayerRow) -> tuple[int, int]:

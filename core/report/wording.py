@@ -65,6 +65,11 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
+def counted(count: int, what: str) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def shape(sizes: Sequence[int]) -> str:
     return " × ".join(map(str, sizes))
 
@@ -97,7 +102,7 @@ def _settings(config: CompressionConfig) -> Iterator[str]:
     if config.recovery is not None:
         how = f", {config.recovery.schedule}" if config.sparsity else ""
         taught = ", distilled" if config.recovery.distillation else ""
-        yield f"trained {config.recovery.epochs} epoch{'' if config.recovery.epochs == 1 else 's'}{how}{taught}"
+        yield f"trained {counted(config.recovery.epochs, 'epoch')}{how}{taught}"
 
 
 def _aware(config: CompressionConfig) -> str:
