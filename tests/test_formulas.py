@@ -54,6 +54,8 @@ def outline(tree: ElementTree.Element) -> str:
         (r"\sum_i^n s", "munderover(mo mi mi) mi", "∑ins"),
         (r"\hat{w}", "mover(mrow(mi) mo)", "w^"),
         ("(a)^2", "msup(mrow(mo mrow(mi) mo) mn)", "(a)2"),
+        ("|w|", "mrow(mo mrow(mi) mo)", "|w|"),
+        (r"\|w\|^2", "msup(mrow(mo mrow(mi) mo) mn)", "‖w‖2"),
         (r"\{1, 2\}", "mrow(mo mrow(mn mo mn) mo)", "{1,2}"),
         (r"18{,}432 \times 6.5", "mn mo mn", "18,432×6.5"),
         (r"\text{standard error}", "mi", "standarderror"),

@@ -17,7 +17,7 @@ from conftest import HARD_WORDS, MLP_SHAPES, Laboratory, copied, leave_result, r
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from core import __main__, assignment, compression, palette, shelf, shipping, tuning
+from core import __main__, artifact, assignment, compression, palette, shelf, shipping, tuning
 from core.config import CompressionConfig, RecoveryConfig
 from core.models import Baseline
 from core.report import content, document, references, weighing
@@ -509,12 +509,15 @@ def pattern(sentence: str, names: list[str]) -> str:
 
 def test_no_sentence_comes_twice_in_a_paragraph_or_in_a_row(bench: Workbench, small: str, verdict: Any) -> None:
     """Four layers above break-even, four files with ties: one sentence says it of all."""
-    files = [{**verdict["files"][1], "path": f"network-{kind}.onnx"} for kind in ("a", "b", "c", "d")]
+    kinds = ("onnx", "onnx-int8", "onnx-int4", "onnx-int2")
+    files = [verdict["files"][0], *({**verdict["files"][1], "path": kind, "format": kind} for kind in kinds)]
+    notes = [*4 * ["Without it."], *artifact.remarks(files)]
+    assert len([note for note in notes if "float32 here" in note]) == 6
     config = CompressionConfig(rank_share=1.0, above_break_even=True, bits=4)
     layers = [row.name for row in bench.evaluate(small, config).layers]
-    names = [*layers, *(file["path"] for file in files)]
+    names = [*layers, *(file["path"] for file in files), *(kind[5:] for kind in kinds[1:])]
     for chosen in (config, CompressionConfig(rank_share=0.9)):
-        made = content.build(bench, small, chosen, {**verdict, "files": files, "notes": 4 * ["Without it."]})
+        made = content.build(bench, small, chosen, {**verdict, "files": files, "notes": notes})
         last = ""
         for block in made.blocks:
             said = re.split(r"(?<=\.)\s+(?=[A-Z])", block.text) if isinstance(block, Paragraph) else []

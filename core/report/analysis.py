@@ -11,7 +11,7 @@ from core.report.procedure import matrix_shape, quantizes
 from core.report.results import without_folders
 from core.report.sentences import checked, mistake, on, right, smaller, weighs
 from core.report.weighing import before
-from core.report.wording import Row, listed, microseconds, paired, percent, points, size, with_p
+from core.report.wording import Row, counted, listed, microseconds, paired, percent, points, size, with_p
 from core.workbench import LayerRow
 
 CHANCE = 0.05
@@ -167,13 +167,29 @@ def _speed(found: Findings) -> Iterator[str]:
             times.setdefault(own["batch"], {})[file["path"]] = own
     for batch, taken in sorted(times.items()):
         yield from _fastest(batch, taken)
-    yield from map(without_folders, dict.fromkeys((found.verdict or {}).get("notes", ())))
+    yield from _integers(found)
+    notes = (note for note in (found.verdict or {}).get("notes", ()) if " float32 here, " not in note)
+    yield from map(without_folders, dict.fromkeys(notes))
     if quantizes(found.test.layers) and not times:
         least = min(row.bits for row in found.test.layers)
         how = f"nothing here computes in {least} bits" if least < 8 else "the packed file is computed in float32"
         yield f"Bits are not speed: fewer bits make a smaller file, but {how}."
     if found.test.sparsity:
         yield "Scattered zeros are not speed, either: they are multiplied like other numbers."
+
+
+def _integers(found: Findings) -> Iterator[str]:
+    """The times of integer ONNX files beside the float32 one's, in one sentence."""
+    timed = {file["format"]: file["latency"] for file in found.files if file.get("latency")}
+    said = []
+    for kind in (kind for kind in timed if kind.startswith("onnx-")):
+        for plain, own in zip(timed.get("onnx", ()), timed[kind], strict=False):
+            slower, faster = own["lower"] > plain["upper"], own["upper"] < plain["lower"]
+            word = "slower" if slower else "faster" if faster else "neither slower nor faster"
+            times = f"{microseconds(own['median'])} against {microseconds(plain['median'])} µs per image"
+            said.append(f"{kind[5:]} is {word} with {counted(own['batch'], 'image')} at once ({times})")
+    if said:
+        yield f"Beside float32 in ONNX Runtime, {'; '.join(said)}."
 
 
 def _fastest(batch: int, taken: Mapping[str, Row]) -> Iterator[str]:

@@ -42,6 +42,10 @@ class Code:
     text: str
 
 
+_NUMBERS = re.compile(r"(?:[-+<]? ?\d[\d,.]*(?:e-?\d+)?x?|%|pp|to|×| )+|–?")
+"""A cell of numbers with their units."""
+
+
 @dataclass(frozen=True)
 class Table:
     caption: str
@@ -56,7 +60,7 @@ class Table:
     def numeric(self) -> tuple[bool, ...]:
         """By column: whether it holds numbers, which stand to the right."""
         columns = zip(*self.rows, strict=True)
-        found = tuple(all(re.match(r"[-+<]? ?\d|–?$", cell) for cell in column) for column in columns)
+        found = tuple(all(_NUMBERS.fullmatch(cell) for cell in column) for column in columns)
         return found or (False,) * len(self.header)
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 SIGNS = {
     "approx": "≈", "cdot": "·", "in": "∈", "ldots": "…", "le": "≤", "leftarrow": "←", "ge": "≥", "times": "×",
-    "top": "⊤", "pm": "±", "|": "‖",
+    "top": "⊤", "pm": "±", "parallel": "∥",
 }  # fmt: skip
 """Name after a backslash -> the sign."""
 
@@ -22,8 +22,8 @@ SPACES = {"quad": 1.0, ",": 0.1667}
 """Name after a backslash -> width in em."""
 
 _TOKEN = re.compile(r"\\(?:[A-Za-z]+|.)|\d+(?:\{,\}\d{3})*(?:\.\d+)?|\S")
-_OPERATORS = "+-=<>/|,:;"
-_BRACKETS = {"(": ")", "[": "]", "\\{": "\\}"}
+_OPERATORS = "+-=<>/,:;"
+_BRACKETS = {"(": ")", "[": "]", "\\{": "\\}", "|": "|", "\\|": "\\|"}
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class _Reader:
         if token in _BRACKETS:
             inside, end = self.row(_BRACKETS[token]), _BRACKETS[token]
             self._expect(end)
-            return Fence(token[-1], inside, end[-1])
+            return Fence(_shown(token), inside, _shown(end))
         if token.startswith("\\"):
             return self._command(token[1:])
         if token[:1].isdecimal() and token.isascii():
@@ -184,6 +184,10 @@ class _Reader:
         raise ValueError(f"A formula knows no \\{name}. Got {self.text!r}.")
 
 
+def _shown(bracket: str) -> str:
+    return "‖" if bracket == "\\|" else bracket[-1]
+
+
 def numeral(count: int) -> str:
     """A whole number as a formula has it: 18{,}432."""
     return f"{count:,}".replace(",", "{,}")
@@ -201,8 +205,6 @@ def _mathml(node: Node) -> str:
     match node:
         case Sign("mo", words) if words.isalpha():
             return f'<mo movablelimits="false">{words}</mo>'
-        case Sign("mo", sign) if sign in "|‖":
-            return f'<mo stretchy="false">{escape(sign)}</mo>'
         case Sign(kind, words):
             return f"<{kind}>{escape(words)}</{kind}>"
         case Space(em):
@@ -214,7 +216,8 @@ def _mathml(node: Node) -> str:
         case Hat(inside):
             return f'<mover accent="true">{_mathml(inside)}<mo stretchy="false">^</mo></mover>'
         case Fence(begin, inside, end):
-            return f"<mrow><mo>{escape(begin)}</mo>{_mathml(inside)}<mo>{escape(end)}</mo></mrow>"
+            ends = (f'<mo form="{form}">{escape(own)}</mo>' for form, own in (("prefix", begin), ("postfix", end)))
+            return f"<mrow>{next(ends)}{_mathml(inside)}{next(ends)}</mrow>"
         case Scripts():
             return _mathml_scripts(node)
         case Row(items):

@@ -315,7 +315,7 @@ def _combination(known: Experiment | None, title: str) -> list[Block]:
             config = CompressionConfig.from_json(chosen["config"])
             file = f"{chosen['bytes'] / KB:,.1f}"
             accuracy = percent(chosen["accuracy"])
-            rows.append((row["way"], tuning.in_brief(config), file, accuracy, points(chosen["difference"])))
+            rows.append((row["way"], settings(config), file, accuracy, points(chosen["difference"])))
             rows[-1] += (f"{len(row['runs'])}",)
     text = (
         f"Each way of making the network smaller as far as a loss of {allowed} on the validation images lets it go, "

@@ -63,7 +63,7 @@ figcaption { margin-top: .25rem }
   th, td { padding: .15rem .45rem }
   td.words { min-width: 5cm }
   .table, figure { margin: .9rem 0 }
-  figure svg { width: 84% }
+  figure svg { width: 84%; max-height: 8.2cm }
   h1, h2, h3, caption, p:has(+ .table), p:has(+ figure), p:has(+ .formula), p:has(+ pre) { break-after: avoid }
   figure, tr, .table, .formula, li { break-inside: avoid }
   p { orphans: 3; widows: 3 }

@@ -211,8 +211,8 @@ def bits(name: str, rows: Sequence[Mapping[str, Any]], baseline: float) -> Pictu
             ax.plot(widths, [100 * row[key] for row in rows], mark, color=colour, label=key, markersize=5)
             for place, row in enumerate(rows):
                 if 100 * row[key] < floor:
-                    words: dict[str, Any] = {"xytext": (4, 2), "textcoords": "offset points", "fontsize": 7.5}
-                    ax.annotate(f"↓ {100 * row[key]:.1f}", (place, floor), color=colour, ha="right", **words)
+                    words: dict[str, Any] = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 8}
+                    ax.annotate(f"↓ {100 * row[key]:.1f}", (place, floor), color=INK, ha="right", **words)
         ax.axhline(100 * baseline, color=INK, linewidth=0.8, linestyle=":", label="float32")
         ax.set_ylim(max(floor, ax.get_ylim()[0]), 100 * baseline + 2)
         ax.set_xlabel("bits of weights and activations")

@@ -256,6 +256,6 @@ def recovery(subject: Subject) -> Iterator[Block]:
     if chosen.distillation:
         yield Paragraph("The network also learns from what the baseline predicts (distillation, Hinton et al. 2015).")
         yield Formula(
-            r"\text{loss} = \frac{1}{2} (\text{cross entropy} + T^2 \operatorname{KL}(\text{baseline} \| "
+            r"\text{loss} = \frac{1}{2} (\text{cross entropy} + T^2 \operatorname{KL}(\text{baseline} \parallel "
             rf"\text{{network}})), \quad T = {training.TEMPERATURE:g}"
         )

@@ -24,8 +24,8 @@ from core.words import one_line
 LONGEST_PROPERTY = 255
 """Letters of a document's title or author."""
 
-ACROSS, LETTER, MARGIN = 170.0, 2.0, 4.2
-"""Millimetres of a page between its margins, of a letter in a table, and of a cell beside its letters."""
+ACROSS, LETTER, BOLD, MARGIN = 170.0, 1.85, 2.05, 4.2
+"""Millimetres of a page between its margins, of a letter in a table and in its header, and of a cell beside them."""
 
 PICTURE = 145
 """Millimetres."""
@@ -73,7 +73,7 @@ def _block(file: Any, block: Block) -> None:
 
     match block:
         case Heading(text, level):
-            file.add_heading(one_line(text), level)
+            file.add_heading(one_line(text), level).paragraph_format.keep_with_next = True
         case Paragraph(text):
             file.add_paragraph(one_line(text))
         case Listing(items):
@@ -121,7 +121,7 @@ def _table(file: Any, table: Table) -> None:
             properties.append(OxmlElement("w:tblHeader"))
         for cell, text, numeric in zip(row.cells, texts, table.numeric, strict=True):
             paragraph = cell.paragraphs[0]
-            paragraph.add_run(one_line(text)).font.size = Pt(8.5)
+            paragraph.add_run(one_line(text)).font.size = Pt(8)
             paragraph.paragraph_format.space_before = paragraph.paragraph_format.space_after = Pt(1.5)
             paragraph.paragraph_format.keep_with_next = position < len(table.rows)
             if numeric:
@@ -134,16 +134,29 @@ def _table(file: Any, table: Table) -> None:
 
 
 def widths(table: Table) -> list[float]:
-    """Millimetres of each column: what its longest cell takes; where all are wider than the page, the widest columns
-    give way, down to their longest word."""
-    columns = list(zip(table.header, *table.rows, strict=True))
-    wanted = [MARGIN + LETTER * max(map(len, column)) for column in columns]
-    least = [MARGIN + LETTER * max(len(word) for cell in column for word in cell.split() or [""]) for column in columns]
-    least = [min(own, ACROSS / len(columns)) for own in least]
+    """Millimetres of each column: what its longest cell takes; where all are wider than the page, columns of words
+    give way, down to their longest word. Numbers stay in one line, their headers may break."""
+    wanted, least = [], []
+    columns = zip(table.header, *table.rows, strict=True)
+    for place, (numeric, (header, *cells)) in enumerate(zip(table.numeric, columns, strict=True)):
+        letter = LETTER if place else BOLD  # the style of the table has its first column bold
+        word = max(BOLD * _longest_word(header), letter * max(map(_longest_word, cells), default=0))
+        whole = letter * max(map(_letters, cells), default=0)
+        wanted.append(MARGIN + max(whole, word if numeric else BOLD * _letters(header)))
+        least.append(min(wanted[-1] if numeric else MARGIN + word, ACROSS / 3))
     while sum(wanted) > ACROSS:
-        place = max(range(len(columns)), key=lambda place: wanted[place] - least[place])
+        place = max(range(len(wanted)), key=lambda place: wanted[place] - least[place])
         wanted[place] -= min(1.0, sum(wanted) - ACROSS)
     return wanted
+
+
+def _letters(text: str) -> float:
+    """How many, where a space is half of one."""
+    return len(text) - text.count(" ") / 2
+
+
+def _longest_word(text: str) -> int:
+    return max(map(len, text.split()), default=0)
 
 
 def _timeless(archive: bytes) -> bytes:
