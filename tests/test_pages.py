@@ -35,7 +35,6 @@ from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, Recovery
 from core.evaluation import Estimate
 from core.front import SEARCH, Goal, pareto
 from core.models import Baseline
-from core.report.blocks import TitleBlock
 from core.words import plain
 from core.workbench import Early, Result, Workbench
 from pages.parts import board, controls, curves, figures, live, state
@@ -412,7 +411,7 @@ def test_the_reports_of_an_export_are_made_when_they_are_asked_for(own_cache: Pa
     where = state.Choice("mlp", CompressionConfig(bits=8))
     verdict = bench.export(*where, bench.export_folder(*where), ["packed"])
     html, markdown, word = (
-        handed_in.made(where, verdict, name, TitleBlock("Ada"), (where,))()
+        handed_in.made(where, verdict, name, {"name": "Ada"}, (where,))()
         for name in ("report.html", "report.zip", "report.docx")
     )
     assert f"{verdict['files'][0]['bytes']:,}" in html
@@ -438,7 +437,8 @@ def test_who_hands_in_a_report_is_in_the_session_and_nowhere_else(
     for page in ("explore", "export"):
         app.switch_page(f"pages/{page}.py").run()
     assert {field: app.text_input(key=f"head_{field}").value for field in written} == written
-    head = TitleBlock(**written, date="3 February 2031")
+    head = {**written, "date": "3 February 2031"}
+    assert app.session_state["head"] == head
     for name in handed_in.TITLES:
         made = handed_in.made(choice(app), None, name, head, (choice(app),))()
         assert name != "report.html" or all(words in made for words in (*written.values(), "3 February 2031"))
@@ -450,13 +450,27 @@ def test_who_hands_in_a_report_is_in_the_session_and_nowhere_else(
         assert not any(words.encode() in content for content in files)
 
 
-def test_the_title_block_is_what_the_session_has(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_typed_while_a_report_is_made_stands_in_it(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who goes from a field right to a download starts both at once."""
+    from core.report import content
+    from pages.parts import handed_in
+
+    written, build = {"name": "A"}, content.build
+
+    def slow(*asked: Any, **more: Any) -> Any:
+        written["name"] = "Ada"
+        return build(*asked, **more)
+
+    monkeypatch.setattr(content, "build", slow)
+    made = handed_in.made(state.Choice("mlp", CompressionConfig()), None, "report.html", written, ())
+    assert "<bdi>Ada</bdi>" in str(made())
+
+
+def test_a_date_that_was_taken_away_is_not_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     from pages.parts import handed_in
 
     monkeypatch.setattr(st, "session_state", {"head_name": "Ada", "head_date": None, "head_course": None})
-    assert handed_in.head() == TitleBlock(name="Ada")
-    monkeypatch.setattr(st, "session_state", {"head_date": date(2031, 2, 3)})
-    assert handed_in.head() == TitleBlock(date="3 February 2031")
+    assert handed_in._written() == {"name": "Ada", "number": "", "partner": "", "course": "", "date": ""}
 
 
 def test_the_report_of_a_page_has_its_title_block_and_its_pins(
@@ -469,9 +483,9 @@ def test_the_report_of_a_page_has_its_title_block_and_its_pins(
     monkeypatch.setattr(handed_in, "made", lambda *given: asked.append(given) or (lambda: b""))
     app = opened("export", baseline="mlp", bits="8", pins="baseline-mlp_bits-4")
     app.text_input(key="head_name").input("Ada").run()
-    where, verdict, name, head, pins = asked[-1]
+    where, verdict, name, written, pins = asked[-1]
     assert (where, verdict, name) == (choice(app), None, list(handed_in.TITLES)[-1])
-    assert head.name == "Ada"
+    assert written["name"] == "Ada"
     assert pins == (state.Choice("mlp", CompressionConfig(bits=4)),)
 
 

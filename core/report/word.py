@@ -24,7 +24,7 @@ from core.words import one_line
 LONGEST_PROPERTY = 255
 """Letters of a document's title or author."""
 
-ACROSS, LETTER, BOLD, MARGIN = 170.0, 1.85, 2.05, 4.2
+ACROSS, LETTER, BOLD, MARGIN = 174.0, 1.85, 2.05, 4.2
 """Millimetres of a page between its margins, of a letter in a table and in its header, and of a cell beside them."""
 
 PICTURE = 145
@@ -42,7 +42,8 @@ def to_docx(report: Report) -> bytes:
     about.author = one_line(report.head.name)[:LONGEST_PROPERTY]
     page = file.sections[0]
     page.page_width, page.page_height = Mm(210), Mm(297)
-    page.left_margin = page.right_margin = page.top_margin = page.bottom_margin = Mm(20)
+    page.left_margin = page.right_margin = Mm((210 - ACROSS) / 2)
+    page.top_margin = page.bottom_margin = Mm(20)
     file.styles["Normal"].font.size = Pt(10)
     caption = file.styles["Caption"].font
     caption.bold, caption.color.rgb = False, RGBColor(0x55, 0x60, 0x6C)
