@@ -251,7 +251,9 @@ def test_an_export_has_the_formats_and_the_report_that_were_asked_for(run: Run, 
     assert f"{answer['files'][0]['bytes']:,} bytes" in (tmp_path / "own" / "report.html").read_text()
 
 
-def test_the_report_of_a_command_says_who_hands_it_in(run: Run, tmp_path: Path, file: Path) -> None:
+def test_the_report_of_a_command_says_who_hands_it_in(
+    run: Run, complaint: Callable[..., str], tmp_path: Path, file: Path
+) -> None:
     who = {"name": "Ada <b>", "number": "0815", "partner": "Grace", "course": "Embedded AI", "date": "3 May"}
     said = [part for field, words in who.items() for part in (f"--{field}", words)]
     asked = ["export", "--baseline", file, "--bits", 8, "--format", "packed", "--out", tmp_path / "own", *said]
@@ -260,7 +262,7 @@ def test_the_report_of_a_command_says_who_hands_it_in(run: Run, tmp_path: Path, 
     for words in who.values():
         assert f"<bdi>{html.escape(words)}</bdi>" in page
     assert not (tmp_path / "own" / "verdict.json").read_text().count("Grace")
-    run(*asked, status=1)  # who hands in what?
+    assert "--name needs --report" in complaint(*asked)
 
 
 @pytest.mark.parametrize("out", [True, False])
