@@ -98,12 +98,22 @@ def _parser() -> argparse.ArgumentParser:
     export = command("export", _export, "write a configuration as files, and verify them in a fresh process")
     _compression_options(export)
     export.add_argument("--format", default=",".join(FORMATS), metavar="LIST", help="of packed, onnx, safetensors")
-    export.add_argument("--report", action="store_true", help="also write the report, as HTML, Markdown and DOCX")
+    _report_options(export)
     export.add_argument("--out", type=Path, required=True, metavar="DIR")
 
     _long_commands(command)
     _file_commands(command)
     return parser
+
+
+_HEAD = {"name": "NAME", "number": "STUDENT NUMBER", "partner": "NAME", "course": "COURSE", "date": "DATE"}
+"""What the report's title says of who hands it in."""
+
+
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--report", action="store_true", help="also write the report, as HTML, Markdown and DOCX")
+    for field, value in _HEAD.items():
+        parser.add_argument(f"--{field}", metavar=value, default="", help="below the title of the report")
 
 
 def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -285,6 +295,13 @@ def _workbench(device: Device | None = None) -> Any:
     return Workbench(device=device)
 
 
+def _with_results() -> Any:
+    """A workbench that also knows the results which come with the project, to tell of them."""
+    from core.workbench import SHELF, Workbench
+
+    return Workbench(shelf=SHELF)
+
+
 def _train(options: argparse.Namespace) -> int:
     from core import models
 
@@ -437,13 +454,17 @@ def _export(options: argparse.Namespace) -> int:
     unknown = [part for part in formats if part not in FORMATS]
     if unknown:
         raise ConfigError(f"--format must be a list of {', '.join(FORMATS)}. Got {options.format!r} instead.")
+    unused = [f"--{field}" for field in _HEAD if getattr(options, field) and not options.report]
+    if unused:
+        raise ConfigError(f"{unused[0]} needs --report: it stands below the title of the report.")
     bench, config = _recovered(options)
     verdict = bench.export(options.baseline, config, options.out, formats, lambda text, done: say(f"{text} ..."))
     if options.report:
-        from core.report import content, document
+        from core.report import blocks, content, document
 
         say("Writing the report ...")
-        document.write(content.build(bench, options.baseline, config, verdict), options.out)
+        head = blocks.TitleBlock(**{field: getattr(options, field) for field in _HEAD})
+        document.write(content.build(_with_results(), options.baseline, config, verdict, head=head), options.out)
         verdict["report"] = [str(options.out / name) for name in document.FILES]
     verdict["config"] = json.loads(config.to_json())
     _print(verdict, options.json)

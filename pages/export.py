@@ -3,7 +3,7 @@
 import streamlit as st
 
 from core.words import plain
-from pages.parts import charts, controls, exported, figures, live, state, terms
+from pages.parts import charts, controls, exported, figures, handed_in, live, state, terms
 
 state.current()
 with st.sidebar:
@@ -29,7 +29,8 @@ made = exported.asked(choice)
 if made is not None:
     exported.verdict(made, result)
     if made.verdict["ok"]:
-        exported.downloads(made, choice)
+        exported.downloads(made)
+handed_in.section(choice, None if made is None else made.verdict)
 
 terms.heading("Compression ratio", "What it weighs, in every way of counting.")
 exported.sizes(result, made)

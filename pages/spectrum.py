@@ -14,7 +14,7 @@ with st.sidebar:
 
 terms.say(spectra.INTRODUCTION)
 st.markdown(spectra.sentence(view))
-row = st.container(horizontal=True, gap="xsmall")
+row = st.container(horizontal=True, gap="xsmall", key="key_figures")
 for width, (label, value, text) in zip(spectra.WIDTHS, spectra.key_figures(view), strict=True):
     row.metric(label, value, help=text, border=True, width=width)
 

@@ -1,5 +1,6 @@
 """The command line: one JSON object on standard output, one line for an error, an exit status that tells."""
 
+import html
 import itertools
 import json
 import pickle
@@ -248,6 +249,20 @@ def test_an_export_has_the_formats_and_the_report_that_were_asked_for(run: Run, 
     assert [entry["format"] for entry in answer["files"]] == ["packed"]
     assert all(Path(path).is_file() for path in answer["report"])
     assert f"{answer['files'][0]['bytes']:,} bytes" in (tmp_path / "own" / "report.html").read_text()
+
+
+def test_the_report_of_a_command_says_who_hands_it_in(
+    run: Run, complaint: Callable[..., str], tmp_path: Path, file: Path
+) -> None:
+    who = {"name": "Ada <b>", "number": "0815", "partner": "Grace", "course": "Embedded AI", "date": "3 May"}
+    said = [part for field, words in who.items() for part in (f"--{field}", words)]
+    asked = ["export", "--baseline", file, "--bits", 8, "--format", "packed", "--out", tmp_path / "own", *said]
+    run(*asked, "--report")
+    page = (tmp_path / "own" / "report.html").read_text()
+    for words in who.values():
+        assert f"<bdi>{html.escape(words)}</bdi>" in page
+    assert not (tmp_path / "own" / "verdict.json").read_text().count("Grace")
+    assert "--name needs --report" in complaint(*asked)
 
 
 @pytest.mark.parametrize("out", [True, False])

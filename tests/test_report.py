@@ -3,23 +3,27 @@
 import io
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import docx
 import pytest
-from conftest import HARD_WORDS, MLP_SHAPES, random_tensors, train_on_few
+from conftest import HARD_WORDS, MLP_SHAPES, Laboratory, copied, leave_result, random_tensors, train_on_few
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from core import __main__
+from core import __main__, artifact, assignment, compression, palette, shelf, shipping, tuning
 from core.config import CompressionConfig, RecoveryConfig
 from core.models import Baseline
-from core.report import content, document
-from core.report.document import Code, Figure, Formula, Heading, Paragraph, Report, Table
+from core.report import content, document, references, weighing
+from core.report import laboratory as laboratory_parts
+from core.report.blocks import Code, Figure, Formula, Heading, Listing, Paragraph, Report, Table, TitleBlock
+from core.report.findings import SHOWN_FLIPS
 from core.words import JOINER, one_line
 from core.workbench import Workbench
 
@@ -95,8 +99,12 @@ def headings(made: Report) -> list[str]:
 
 def table(made: Report, column: str) -> list[dict[str, str]]:
     """The first table that has the column, as rows."""
-    found = next(block for block in made.blocks if isinstance(block, Table) and column in block.header)
-    return [dict(zip(found.header, row, strict=True)) for row in found.rows]
+    return tables(made, column)[0]
+
+
+def tables(made: Report, column: str) -> list[list[dict[str, str]]]:
+    found = [block for block in made.blocks if isinstance(block, Table) and column in block.header]
+    return [[dict(zip(own.header, row, strict=True)) for row in own.rows] for own in found]
 
 
 def text(made: Report) -> str:
@@ -132,10 +140,18 @@ def test_bytes_add_up_to_the_file(bench: Workbench, small: str, full: Report, ve
 
 def test_classes_and_flips_are_those_that_were_measured(bench: Workbench, small: str, full: Report) -> None:
     result = bench.evaluate(small, EVERYTHING, "test")
-    expected = result.evaluation.report()
-    for row in table(full, "precision"):
-        for column, key in (("precision", "precision"), ("recall", "recall"), ("F1", "f1")):
-            assert number(row[column]) == pytest.approx(100 * expected.loc[row["class"], key], abs=0.005)
+    whole = bench.evaluate(small, CompressionConfig(), "test")
+    for made, rows in zip((whole, result), tables(full, "precision"), strict=True):
+        expected = made.evaluation.report()
+        overall = rows[-3]
+        assert overall["class"] == "accuracy"
+        assert number(overall["F1-score"]) == pytest.approx(100 * made.evaluation.accuracy, abs=0.005)
+        assert {row["class"] for row in rows} == {"accuracy", *expected.index}
+        for row in rows:
+            if row["class"] != "accuracy":
+                for column, key in (("precision", "precision"), ("recall", "recall"), ("F1-score", "f1")):
+                    assert number(row[column]) == pytest.approx(100 * expected.loc[row["class"], key], abs=0.005)
+                assert number(row["support"]) == expected.loc[row["class"], "images"]
     counts = {row["outcome"]: number(row["images"]) for row in table(full, "outcome")}
     assert counts["lost"] == result.comparison.lost
     assert counts["gained"] == result.comparison.gained
@@ -191,6 +207,7 @@ def test_settings_that_change_nothing_are_no_step(bench: Workbench, small: str) 
         assert not {*STEPS, "Flips", "Training curves"} & set(headings(made))
         assert "nothing is compressed" in text(made)
         assert "McNemar" not in text(made)
+        assert "McNemar" not in document.to_markdown(made)[0]
 
 
 def test_a_recovery_has_its_recipe_its_curves_and_its_seed(bench: Workbench) -> None:
@@ -271,7 +288,7 @@ def test_the_page_is_well_formed_and_loads_nothing(full: Report) -> None:
         for reference in re.findall(r"url\(#([^)]*)\)", value or ""):
             assert reference in parsed.ids
     assert parsed.all.count("svg") == page.count('role="img" aria-label="') == len(pictures(full))
-    assert page.count("data:image/png") == content.SHOWN_FLIPS + 1  # and the shades of the confusion matrix
+    assert page.count("data:image/png") == SHOWN_FLIPS + 2  # and the shades of two confusion matrices
 
 
 def pictures(made: Report) -> list[Figure]:
@@ -353,7 +370,9 @@ def of_words(words: str) -> Report:
     Image.new("L", (1, 1)).save(png, "PNG")
     table = Table(words, (words, "b"), ((words, "1"), ("c", words)))
     figure = Figure("name", words, words, "<svg></svg>", png.getvalue())
-    return Report(words, (Heading(words), Paragraph(words), Formula(words), Code(words), table, figure))
+    head = TitleBlock(words, words, words, words, words)
+    blocks = (Heading(words), Paragraph(words), Listing((words, words)), Code(words), table, figure)
+    return Report(words, blocks, head)
 
 
 class Texts(HTMLParser):
@@ -403,5 +422,276 @@ def test_words_from_outside_stand_in_every_format_letter_by_letter(
         elements, found = read(of_words(words))
         assert elements == structure, words
         assert [one_line(text.replace(JOINER, "")) for text in found] == [
-            text.strip().replace("word", one_line(words)) for text in said
+            one_line(text).replace("word", one_line(words)) for text in said
         ]
+
+
+HARD_NAMES = [*HARD_WORDS, "a\u200fb", "אבג 12", r"\frac{a}{b}", "$$a$$", "a" * 10_000, "\n# a", "'; --", "=1+1"]
+
+
+@pytest.mark.parametrize("read", [of_html, of_markdown, of_docx])
+def test_a_name_is_plain_text_in_every_format(read: Callable[[Report], tuple[list[str], list[str]]]) -> None:
+    """Whatever somebody types, all of it stands there once, and nothing around it changes."""
+
+    def of(words: str) -> Report:
+        return replace(of_words("word"), head=TitleBlock(partner=words))
+
+    structure, said = read(of("word"))
+    for words in HARD_NAMES:
+        elements, found = read(of(words))
+        assert elements == structure, words[:40]
+        changed = [(one_line(was), one_line(now.replace(JOINER, ""))) for was, now in zip(said, found, strict=True)]
+        changed = [(was, now) for was, now in changed if was != now]
+        assert len(changed) == 1, words[:40]
+        assert changed[0][1] == changed[0][0].replace("word", one_line(words))
+
+
+def test_what_is_not_said_of_who_hands_it_in_has_no_line() -> None:
+    empty = Report("title", ())
+    assert "<dl>" not in document.to_html(empty)
+    assert document.to_markdown(replace(empty, head=TitleBlock(name=" ", course="Course A")))[0].count("\n- ") == 1
+
+
+# The size by the formula.
+
+
+def test_the_formula_is_evaluated_with_this_networks_numbers(bench: Workbench, small: str, full: Report) -> None:
+    result = bench.evaluate(small, EVERYTHING, "test")
+    formulas = [block.tex for block in full.blocks if isinstance(block, Formula)]
+    (evaluated,) = (tex for tex in formulas if tex.startswith(r"\sum \text{weights} \times"))
+    terms = re.findall(r"([\d{},]+) \\times (\d+)", evaluated.split("=")[1])
+    bits = sum(int(re.sub(r"\D", "", count)) * int(width) for count, width in terms)
+    biases = sum(row.channels for row in result.layers)
+    assert bits / 8 + 4 * biases == pytest.approx(result.theoretical_kb * 1024, abs=1e-6)
+    rows = {row["what"]: row for row in table(full, "formula")}
+    assert (
+        number(rows["all"]["file"])
+        == result.bytes
+        == sum(number(row["file"]) for what, row in rows.items() if what != "all")
+    )
+    assert number(rows["all"]["formula"]) == round(result.theoretical_kb * 1024)
+    assert number(rows["weights"]["formula"]) == round(bits / 8)
+    for row in rows.values():
+        assert number(row["difference"]) == pytest.approx(number(row["file"]) - number(row["formula"]), abs=1)
+
+
+def test_many_layers_are_summed_by_bits(bench: Workbench) -> None:
+    rows = bench.evaluate("mlp", CompressionConfig(bits=4), "test").layers
+    total = weighing._sum(rows)
+    assert total.count(r"\times") == len(rows) == weighing.TERMS
+    assert weighing._sum((*rows, *rows)).count(r"\times") == 1
+    counts = [int(re.sub(r"\D", "", term.split(r"\times")[0])) for term in weighing._sum((*rows, *rows)).split(" + ")]
+    assert sum(counts) == 2 * sum(map(weighing.stored, rows))
+
+
+# The network drawn.
+
+
+def test_the_network_is_drawn_with_its_shapes_and_its_bytes(bench: Workbench, small: str, full: Report) -> None:
+    drawn = next(picture for picture in pictures(full) if picture.name == "network")
+    for row in bench.evaluate(small, EVERYTHING, "test").layers:
+        for words in (row.name, " × ".join(map(str, row.shape)), f"{row.bytes / 1024:,.1f} KB"):
+            assert words in drawn.alt
+            assert words in drawn.svg
+    assert palette.BASELINE in drawn.svg
+    assert palette.KINDS["integer codes"] in drawn.svg
+
+
+# Sentences.
+
+
+def pattern(sentence: str, names: list[str]) -> str:
+    """A sentence without what tells it from another of the same making."""
+    for name in sorted(names, key=len, reverse=True):
+        sentence = sentence.replace(name, "NAME")
+    return re.sub(r"\d[\d,.]*", "1", sentence)
+
+
+def test_no_sentence_comes_twice_in_a_paragraph_or_in_a_row(bench: Workbench, small: str, verdict: Any) -> None:
+    """Four layers above break-even, four files with ties: one sentence says it of all."""
+    kinds = ("onnx", "onnx-int8", "onnx-int4", "onnx-int2")
+    files = [verdict["files"][0], *({**verdict["files"][1], "path": kind, "format": kind} for kind in kinds)]
+    notes = [*4 * ["Without it."], *artifact.remarks(files)]
+    assert len([note for note in notes if "float32 here" in note]) == 6
+    config = CompressionConfig(rank_share=1.0, above_break_even=True, bits=4)
+    layers = [row.name for row in bench.evaluate(small, config).layers]
+    names = [*layers, *(file["path"] for file in files), *(kind[5:] for kind in kinds[1:])]
+    for chosen in (config, CompressionConfig(rank_share=0.9)):
+        made = content.build(bench, small, chosen, {**verdict, "files": files, "notes": notes})
+        last = ""
+        for block in made.blocks:
+            said = re.split(r"(?<=\.)\s+(?=[A-Z])", block.text) if isinstance(block, Paragraph) else []
+            patterns = [pattern(sentence, names) for sentence in said]
+            assert len(set(patterns)) == len(patterns)
+            assert not said or patterns[0] != last
+            last = patterns[-1] if patterns else last
+    assert "above break-even: their factors hold" in text(content.build(bench, small, config, None))
+
+
+# References.
+
+
+def test_every_work_that_is_named_is_listed_and_no_other(full: Report) -> None:
+    (listed,) = (block.items for block in full.blocks if isinstance(block, Listing))
+    said = document.to_markdown(full)[0].split("## References")[0]
+    named = set(re.findall(r"[A-Z][a-z]+ (?:et al\.|& [A-Z][a-z]+) \d{4}|McNemar 1947", said.replace("\\", "")))
+    assert {references.SOURCES[short] for short in named} <= set(listed)
+    for full_text in listed:
+        short = next(short for short, long in references.SOURCES.items() if long == full_text)
+        assert short in said
+    assert {"Frantar et al. 2023", "Lee et al. 2021", "Jacob et al. 2018"} <= named
+
+
+# The laboratories.
+
+
+@pytest.fixture(scope="module")
+def measured(laboratory: Laboratory) -> Any:
+    """A workbench whose laboratories were run, on few training images: as the pages leave them."""
+    made = Workbench(laboratory.cache, "reproduced")
+    name, steps = laboratory.baseline, RecoveryConfig(2, 0.05, schedule="iterative")
+    for kind in (assignment.QUANTIZATION, assignment.COMBINATION):
+        about = {"epochs": 2, "allowance": 0.05} if kind == assignment.COMBINATION else {"epochs": 2}
+        leave_result(laboratory.cache, {"kind": kind, "baseline": name, **about}, laboratory.found[kind])
+    with pytest.MonkeyPatch.context() as patch:
+        train_on_few(patch)
+        patch.setattr(tuning, "LOOK_ON", 1)
+        shot = {"answers": tuning.one_shot_answers(made, name, 0.05)}
+        found = tuning.largest_iterative(
+            made, name, CompressionConfig(score="lamp"), steps, 0.05, targets=(0.5, 0.8, 0.9)
+        )
+    leave_result(laboratory.cache, {"kind": tuning.ONE_SHOT, "baseline": name, "allowance": 0.05}, shot)
+    request = {"kind": tuning.ITERATIVE, "baseline": name, "allowance": 0.05, "recovery": asdict(steps)}
+    leave_result(laboratory.cache, request, json.loads(json.dumps(found)))
+    yield made
+    made.turns.close()
+    made.store.close()
+
+
+@pytest.fixture(scope="module")
+def whole(measured: Workbench, laboratory: Laboratory) -> Report:
+    pins = [(laboratory.baseline, CompressionConfig(bits=5)), ("mlp", CompressionConfig(sparsity=0.5))]
+    untrained = CompressionConfig(bits=7, recovery=RecoveryConfig(50))
+    return content.build(
+        measured, laboratory.baseline, CompressionConfig(bits=4), None, pins=[*pins, (laboratory.baseline, untrained)]
+    )
+
+
+def test_the_bits_are_those_that_the_workbench_measures(
+    measured: Workbench, laboratory: Laboratory, whole: Report
+) -> None:
+    rows, found = table(whole, "best rounding"), laboratory.found[assignment.QUANTIZATION]["rows"]
+    assert [row["bits"] for row in rows] == ["32", *(str(bits) for bits in assignment.ASSIGNED)]
+    for row, own in zip(rows[1:], found, strict=True):
+        configs = {when: CompressionConfig.from_json(own[when]["config"]) for when in ("minmax", "before", "after")}
+        tests = {when: measured.evaluate(laboratory.baseline, config, "test") for when, config in configs.items()}
+        for column, when in (("plain", "minmax"), ("best rounding", "before"), ("trained", "after")):
+            assert number(row[column]) == pytest.approx(100 * tests[when].evaluation.accuracy, abs=0.005)
+        after = tests["after"]
+        assert number(row["change"]) == pytest.approx(100 * after.comparison.difference, abs=0.005)
+        assert number(row["KB, formula"]) == pytest.approx(after.theoretical_kb, abs=0.05)
+        assert number(row["KB, file"]) == pytest.approx(after.bytes / 1024, abs=0.05)
+        assert number(row["smaller"].rstrip("x")) == pytest.approx(after.compression_ratio, abs=0.05)
+
+
+def test_zeros_per_layer_are_those_of_check_sparsity(
+    measured: Workbench, laboratory: Laboratory, whole: Report
+) -> None:
+    shot, steps = (next(job.result for job in measured.jobs.all(kind)) for kind in (tuning.ONE_SHOT, tuning.ITERATIVE))
+    assert shot is not None
+    assert steps is not None
+    run = tuning.chosen_run(steps)
+    assert run is not None, "the fixture prunes within the allowance"
+    stepped = CompressionConfig.from_json(run["config"])
+    best = CompressionConfig.from_json(tuning.best_one_shot(shot["answers"])["config"])
+    ways = {"one-shot": best, "iterative": stepped, "one-shot, as sparse": replace(stepped, recovery=None)}
+    *rows, every = table(whole, "iterative")
+    for way, config in ways.items():
+        zeros = compression.check_sparsity(measured.network(laboratory.baseline, config))
+        assert [row["layer"] for row in rows] == list(zeros)
+        assert [number(row[way]) for row in rows] == pytest.approx([100 * own for own in zeros.values()], abs=0.005)
+        result = measured.evaluate(laboratory.baseline, config, "test")
+        assert number(every[way]) == pytest.approx(100 * result.sparsity, abs=0.005)
+        row = next(row for row in table(whole, "change on test") if row["way"] == way)
+        assert number(row["test"]) == pytest.approx(100 * result.evaluation.accuracy, abs=0.005)
+        assert number(row["change on test"]) == pytest.approx(100 * result.comparison.difference, abs=0.005)
+        assert number(row["KB, file"]) == pytest.approx(result.bytes / 1024, abs=0.05)
+
+
+def test_the_best_combination_is_the_laboratorys(laboratory: Laboratory, whole: Report) -> None:
+    found = laboratory.found[assignment.COMBINATION]
+    rows = {row["way"]: row for row in table(whole, "the hardest that fits")}
+    assert list(rows) == [row["way"] for row in found["rows"]]
+    for own in found["rows"]:
+        row = rows[own["way"]]
+        if own["chosen"] is None:
+            assert row["the hardest that fits"].startswith("none within 5 pp")
+        else:
+            assert number(row["KB, file"]) == pytest.approx(own["chosen"]["bytes"] / 1024, abs=0.05)
+            assert number(row["validation"]) == pytest.approx(100 * own["chosen"]["accuracy"], abs=0.005)
+    assert f"The smallest is {found['best']['way']}" in text(whole)
+
+
+def test_pins_stand_beside_the_final_model(measured: Workbench, laboratory: Laboratory, whole: Report) -> None:
+    rows = table(whole, "settings")
+    wanted = [(laboratory.baseline, CompressionConfig(bits=5)), ("mlp", CompressionConfig(sparsity=0.5)), None]
+    for row, pin in zip(rows, [*wanted, (laboratory.baseline, CompressionConfig(bits=4))], strict=True):
+        if pin is None:
+            assert row["validation"] == "–"
+            continue
+        result = measured.evaluate(*pin)
+        assert number(row["validation"]) == pytest.approx(100 * result.evaluation.accuracy, abs=0.005)
+        assert number(row["change"]) == pytest.approx(100 * result.comparison.difference, abs=0.005)
+        assert number(row["KB, file"]) == pytest.approx(result.bytes / 1024, abs=0.05)
+    assert "Not trained here yet, and so without figures: pin 3." in text(whole)
+
+
+def test_what_was_run_here_says_so(whole: Report) -> None:
+    rows = table(whole, "measured")
+    assert {row["measured"] for row in rows} == {"run here"}
+    assert all(row["date"] == "1 January 1970" for row in rows), "when the jobs of these tests were submitted"
+
+
+def test_what_was_never_measured_says_how_to_get_it(bench: Workbench, small: str, full: Report) -> None:
+    assert {row["measured"] for row in table(full, "measured")} == {"not yet"}
+    for page in ("Quantization", "Pruning", "Combination"):
+        assert f"run it on the page {page}, and make this report again." in text(full)
+    assert "Nothing is pinned." in text(full)
+
+
+def test_what_came_with_the_project_says_when_and_where(tmp_path: Path, whole: Report, measured: Workbench) -> None:
+    """A shelf with a single answer; what is run here then takes its place."""
+    request = next(own for own in shipping.requests() if own["kind"] == assignment.COMBINATION)
+    made = {"date": "2026-11-26", "seconds": 5, "machine": "64 cores, z80", "versions": {"torch": "9.9"}}
+    rows = [{"way": "bits", "runs": [], "chosen": None}]
+    result = {"baseline": "cnn", "allowance": 0.01, "rows": rows, "best": None}
+    key = shipping.key(Workbench(tmp_path / "key"), request)
+    entry = shelf.Entry(shipping.ANSWER, json.dumps({"result": result, "made": made}).encode())
+    shelf.write(tmp_path / "results.zip", {key: entry}, {})
+    for path, said in ((tmp_path / "results.zip", True), (tmp_path / "none.zip", False)):
+        own = Workbench(tmp_path / "cache", shelf=path)
+        found = laboratory_parts.experiment(own, assignment.COMBINATION, "cnn")
+        assert (found is not None) == said
+        if found is not None:
+            assert found.origin == ("comes with the project", "26 November 2026", "64 cores, z80, torch 9.9")
+            assert laboratory_parts.experiment(own, assignment.COMBINATION, "mlp") is None
+        own.turns.close()
+        own.store.close()
+    leave_result(tmp_path / "cache", {**request, "epochs": 3}, {**result, "allowance": 0.02})
+    own = Workbench(tmp_path / "cache", shelf=tmp_path / "results.zip")
+    found = laboratory_parts.experiment(own, assignment.COMBINATION, "cnn")
+    assert found is not None
+    assert (found.origin[0], found.result["allowance"]) == ("run here", 0.02)
+
+
+def test_a_trained_network_that_is_gone_leaves_a_sentence(laboratory: Laboratory, tmp_path: Path) -> None:
+    """The result of a job outlives what it trained: the cache may be deleted."""
+    bench = Workbench(copied(laboratory.cache, tmp_path / "cache"))
+    shutil.rmtree(tmp_path / "cache" / "jobs", ignore_errors=True)
+    name, steps = laboratory.baseline, RecoveryConfig(9, schedule="iterative")
+    config = CompressionConfig(sparsity=0.5, recovery=steps)
+    run = {"config": config.to_json(), "target": 0.5, "accuracy": 0.5, "difference": 0.0}
+    request = {"kind": tuning.ITERATIVE, "baseline": name, "allowance": 0.05, "recovery": asdict(steps)}
+    leave_result(tmp_path / "cache", request, {"sparsity": 0.5, "runs": [run]})
+    said = text(content.build(bench, name, CompressionConfig(), None))
+    assert "is not in the cache any more, so that nothing more is said of it: iterative." in said

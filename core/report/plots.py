@@ -14,13 +14,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.footprint import COUNTED, KB, Entry
-from core.palette import BASELINE, CURRENT, GAINED, KINDS, LOST
+from core.palette import BASELINE, CURRENT, GAINED, KINDS, LOST, PINNED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, ON_PICTURE = "#1b2733", "#1b2734"
 """Of letters on the page, which an SVG takes from the page around it, and of those on a picture, which stay dark."""
+
+FAR_BELOW = 12
+"""Points of accuracy that a chart by bits shows below the baseline."""
 
 WIDTH = 7.2
 STYLE: dict[Any, Any] = {
@@ -88,6 +91,8 @@ def training_curves(name: str, history: Sequence[Mapping[str, Any]]) -> Picture:
         for ax in axes:
             ax.set_xlabel("epoch")
             ax.xaxis.get_major_locator().set_params(integer=True)
+            if len(epochs) == 1:
+                ax.set_xticks(epochs)
         axes[0].legend()
 
     return picture(name, 2.7, draw)
@@ -116,6 +121,7 @@ def ledger(name: str, entries: Iterable[Entry]) -> Picture:
 
 def sizes(name: str, ways: Mapping[str, float]) -> Picture:
     """Bytes in all the ways that people count them; the baseline first."""
+    from matplotlib.ticker import LogLocator
 
     def draw(figure: "Figure") -> None:
         ax, kilobytes = figure.subplots(), [size / KB for size in ways.values()]
@@ -124,7 +130,9 @@ def sizes(name: str, ways: Mapping[str, float]) -> Picture:
             ax.text(size, place, f" {size:,.1f}", va="center")
         ax.invert_yaxis()
         ax.set_xlabel("KB (logarithmic)")
-        ax.set_xscale("log")
+        ax.set_xscale("log", subs=())
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:,g}")
         ax.set_xlim(right=6 * max(kilobytes))
 
     return picture(name, 0.8 + 0.3 * len(ways), draw)
@@ -186,3 +194,51 @@ def flips(name: str, table: pd.DataFrame, images: NDArray[np.uint8], across: int
             ax.set_axis_off()
 
     return picture(name, 2.0 * down, draw)
+
+
+def bits(name: str, rows: Sequence[Mapping[str, Any]], baseline: float) -> Picture:
+    """Accuracy by bits, one line per time; what lies far below is named at the edge.
+
+    rows : `bits`, and accuracies by what the legend says; fractions
+    """
+    floor = 100 * baseline - FAR_BELOW
+
+    def draw(figure: "Figure") -> None:
+        ax = figure.subplots()
+        widths = [str(row["bits"]) for row in rows]
+        times = [key for key in rows[0] if key != "bits"]
+        for key, colour, mark in zip(times, (BASELINE, PINNED, CURRENT), ("x--", "s-.", "o-"), strict=True):
+            ax.plot(widths, [100 * row[key] for row in rows], mark, color=colour, label=key, markersize=5)
+            for place, row in enumerate(rows):
+                if 100 * row[key] < floor:
+                    words: dict[str, Any] = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 8}
+                    ax.annotate(f"↓ {100 * row[key]:.1f}", (place, floor), color=INK, ha="right", **words)
+        ax.axhline(100 * baseline, color=INK, linewidth=0.8, linestyle=":", label="float32")
+        ax.set_ylim(max(floor, ax.get_ylim()[0]), 100 * baseline + 2)
+        ax.set_xlabel("bits of weights and activations")
+        ax.set_ylabel("accuracy on test (%)")
+        ax.grid(axis="y", color=BASELINE, alpha=0.3)
+        figure.legend(loc="outside upper left", ncols=4)
+
+    return picture(name, 2.9, draw)
+
+
+def zeros(name: str, layers: Sequence[str], ways: Mapping[str, Sequence[float]]) -> Picture:
+    """Share of zeros in each layer, a bar per way of pruning; fractions."""
+
+    def draw(figure: "Figure") -> None:
+        ax, places = figure.subplots(), np.arange(len(layers))
+        thick = 0.8 / len(ways)
+        for number, (way, shares) in enumerate(ways.items()):
+            where = places + (number - (len(ways) - 1) / 2) * thick
+            colour, hatch = ((BASELINE, ""), (CURRENT, ""), (PINNED, "//"))[number % 3]
+            drawn = ax.barh(where, [100 * share for share in shares], thick, color=colour, label=way, hatch=hatch)
+            ax.bar_label(drawn, [f"{100 * share:.1f}" for share in shares], padding=2, fontsize=7.5)
+        ax.set_yticks(places, layers)
+        ax.invert_yaxis()
+        ax.set_xlim(0, 112)
+        ax.set_xticks(range(0, 101, 20))
+        ax.set_xlabel("zeros in the layer (%)")
+        figure.legend(loc="outside upper left", ncols=3)
+
+    return picture(name, 1.1 + 0.2 * len(ways) * len(layers), draw)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from core import compression, data, training
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, Model, TrainingConfig
-from core.report.document import Block, Formula, Paragraph, Table
+from core.report.blocks import Block, Formula, Paragraph, Table
+from core.report.wording import counted, percent, share_of
 from core.workbench import LayerRow
 
 
@@ -75,8 +76,7 @@ def widths(rows: tuple[LayerRow, ...]) -> str:
 
 
 def epochs(config: CompressionConfig) -> str:
-    count = config.recovery.epochs if config.recovery else 0
-    return f"{count} epoch{'' if count == 1 else 's'}"
+    return counted(config.recovery.epochs if config.recovery else 0, "epoch")
 
 
 def matrix_shape(row: LayerRow) -> tuple[int, int]:
@@ -95,10 +95,6 @@ def _ranks(subject: Subject) -> str:
     return ", ".join([how, *(f"{row.name} rank {row.rank}" for row in subject.rows if row.rank is not None)])
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
 def _scope(config: CompressionConfig) -> str:
     return "by one threshold for all layers" if config.scope == "network" else "the same in every layer"
 
@@ -106,36 +102,41 @@ def _scope(config: CompressionConfig) -> str:
 def channels(subject: Subject) -> Iterator[Block]:
     config, share = subject.config, subject.config.channel_share
     by_weights = config.channel_score == "l1"
-    asked = "" if share is None else f" A share of {percent(share)} stays, {_scope(config)}."
+    asked = "" if share is None else f" A share of {share_of(share)} stays, {_scope(config)}."
     yield Paragraph(
         "Whole output channels are cut out, with their biases and the inputs of the next layer that read them; no "
         f"zeros remain (Li et al. 2017). Those with the smallest score go.{asked} All outputs of the last layer, the "
         "classes, stay."
     )
-    yield Formula("score(c) = mean |w| over the weights w of c" if by_weights else "score(c) = E[output of c]")
+    weights_of = r"\operatorname{score}(c) = \frac{1}{n_c} \sum_{w \in c} |w|"
+    yield Formula(weights_of if by_weights else r"\operatorname{score}(c) = \operatorname{E}[\text{output of } c]")
     rows = tuple((row.name, str(row.shape[0]), str(row.channels)) for row in subject.rows)
     yield Table("Output channels of each layer.", ("layer", "before", "after"), rows)
 
 
 def low_rank(subject: Subject) -> Iterator[Block]:
     config, share = subject.config, subject.config.rank_share
-    text = "A layer becomes two, of rank r, made from its r largest singular values s."
+    text = (
+        "As in the course's low-rank report a layer becomes two, of rank r, made from its r largest singular values s."
+    )
     if share is not None:
         also = "also where that saves nothing" if config.above_break_even else "unless that saves nothing"
-        text += f" Of the singular values {percent(share)} are kept in each layer, {also}."
+        text += f" Of the singular values {share_of(share)} are kept in each layer, {also}."
     if config.low_rank_method == "svd":
         yield Paragraph(f"{text} The factors are nearest to the weight (Eckart & Young 1936; Denton et al. 2014).")
-        yield Formula("W = U S Vᵀ ≈ W_r = (U_r √S_r) (√S_r V_rᵀ), |W − W_r|² = Σ s_i² over i > r")
+        yield Formula(r"W = U S V^\top \approx W_r = (U_r \sqrt{S_r}) (\sqrt{S_r} V_r^\top)")
+        yield Formula(r"\|W - W_r\|^2 = \sum_{i > r} s_i^2")
     else:
         yield Paragraph(
             f"{text} The factors are data-aware: nearest in what the layer puts out on real inputs x, and not in the "
             "weights themselves (Zhang et al. 2015; DRONE, Chen et al. 2021; SVD-LLM, Wang et al. 2024). What that "
             "changes on average is put into the bias (Nagel et al. 2019)."
         )
-        yield Formula(
-            "W R = U S Vᵀ with R Rᵀ = E[x xᵀ], W_r = (U_r √S_r) (√S_r V_rᵀ R⁻¹), E|W x − W_r x|² = Σ s_i² over i > r"
-        )
-    yield Formula("two factors hold fewer numbers only where r (m + n) < m n: up to the break-even rank")
+        yield Formula(r"W R = U S V^\top, \quad R R^\top = \operatorname{E}[x x^\top]")
+        yield Formula(r"W_r = (U_r \sqrt{S_r}) (\sqrt{S_r} V_r^\top R^{-1})")
+        yield Formula(r"\operatorname{E} \|W x - W_r x\|^2 = \sum_{i > r} s_i^2")
+    yield Paragraph("Two factors hold fewer numbers than the matrix only up to the break-even rank, where")
+    yield Formula(r"r\,(m + n) < m\,n")
     header = ("layer", "m × n", "rank", "full rank", "break-even", "m n", "r (m + n)", "energy kept")
     caption = "Ranks, and what the factors hold beside the matrix. Energy: Σ s² of what is kept, over that of all."
     yield Table(caption, header, tuple(_rank_row(subject, row) for row in subject.rows))
@@ -149,25 +150,30 @@ def _rank_row(subject: Subject, row: LayerRow) -> tuple[str, ...]:
 
 
 SCORES = {
-    "magnitude": ("magnitude", "Han et al. 2015", "score(w) = |w|"),
-    "lamp": ("LAMP", "Lee et al. 2021", "score(w) = w² / Σ u², over all u of its tensor with u² ≥ w²"),
-    "activation": ("magnitude times input", "Wanda, Sun et al. 2024", "score(w) = |w| √E[x²]"),
+    "magnitude": ("magnitude", "Han et al. 2015", r"\operatorname{score}(w) = |w|"),
+    "lamp": ("LAMP", "Lee et al. 2021", r"\operatorname{score}(w) = \frac{w^2}{\sum_{u^2 \ge w^2} u^2}"),
+    "activation": (
+        "magnitude times input",
+        "Wanda, Sun et al. 2024",
+        r"\operatorname{score}(w) = |w| \sqrt{\operatorname{E}[x^2]}",
+    ),
 }
 """Name, source, formula."""
 
 
 def pruning(subject: Subject) -> Iterator[Block]:
     config, (by, source, formula) = subject.config, SCORES[subject.config.score]
-    target = f" The target is {percent(config.sparsity)} of the weights, {_scope(config)}." if config.sparsity else ""
+    target = f" The target is {share_of(config.sparsity)} of the weights, {_scope(config)}." if config.sparsity else ""
     yield Paragraph(
         f"Each weight is scored by {by} ({source}); those with the smallest score are set to zero and stay zero."
         f"{target} Biases are never pruned and never counted."
     )
-    yield Formula(f"{formula}; exactly round(sparsity · n) of n weights go")
+    yield Formula(formula)
+    yield Formula(r"\text{weights that go} = \operatorname{round}(\text{sparsity} \cdot n)")
     rows = []
     for row in subject.rows:
         own = config.layer(row.name).sparsity
-        asked = "–" if own is None else percent(own)
+        asked = "–" if own is None else share_of(own)
         rows.append((row.name, asked, percent(row.sparsity), f"{row.rounded_to_zero:,}"))
     caption = "Share of each layer's stored weights that was pruned, and how many more were rounded to zero."
     yield Table(caption, ("layer", "asked of it alone", "pruned", "rounded to 0"), tuple(rows))
@@ -178,8 +184,8 @@ def weights(subject: Subject) -> Iterator[Block]:
     per = "output channel" if config.granularity == "channel" else "tensor"
     grid, ends = ("a symmetric", "max |w|") if symmetric else ("an asymmetric", "the smallest and the largest w")
     text = (
-        f"Weights lie on {grid} grid of integers, {widths(subject.rows)}, with one scale per {per} (Jacob et al. "
-        "2018). "
+        f"Weights lie on {grid} grid of integers, {widths(subject.rows)}, with one scale s per {per} and "
+        "a zero point z (Jacob et al. 2018). "
     )
     text += f"The grid reaches to {ends}. " if config.clip == "minmax" else "Where it ends is chosen (clipping). "
     if config.rounding == "nearest":
@@ -189,17 +195,22 @@ def weights(subject: Subject) -> Iterator[Block]:
     if config.bias_correction:
         text += "What rounding changes on average is put into the biases (Nagel et al. 2019). "
     yield Paragraph(f"{text}Scales are rounded to float16, biases to twelve bits of a step of their layer's.")
-    yield Formula("q = clamp(round(w / scale) + zero_point, q_min, q_max), ŵ = scale · (q − zero_point)")
+    yield Formula(
+        r"q = \operatorname{clamp}(\operatorname{round}(w / s) + z, q_{\min}, q_{\max}), \quad \hat{w} = s\,(q - z)"
+    )
     if symmetric:
-        yield Formula("scale = max |w| / (2^(b−1) − 1), zero_point = 0")
+        yield Formula(r"s = \frac{\max |w|}{2^{b - 1} - 1}, \quad z = 0")
     else:
-        yield Formula("scale = (max w − min w) / (2^b − 1), zero_point = round(−min w / scale)")
+        yield Formula(r"s = \frac{\max w - \min w}{2^b - 1}, \quad z = \operatorname{round}({-\min w} / s)")
     if config.clip == "mse":
-        yield Formula("clipping: that share of the range, of 1, 0.98 … 0.12, with the least Σ (w − ŵ)²")
+        yield Paragraph("Clipping takes that share c of the range with the least squared error:")
+        yield Formula(r"\min_c \sum (w - \hat{w})^2, \quad c \in \{1, 0.98, \ldots, 0.12\}")
     if config.rounding == "gptq":
-        yield Formula("rounding: column by column, towards the least E|W x − Ŵ x|²")
+        yield Paragraph("Rounding goes column by column, towards the least error of the output:")
+        yield Formula(r"\min \operatorname{E} \|W x - \hat{W} x\|^2")
     if config.bias_correction:
-        yield Formula("bias ← bias + (W − Ŵ) E[x]")
+        yield Paragraph("Correction of the biases:")
+        yield Formula(r"\text{bias} \leftarrow \text{bias} + (W - \hat{W}) \operatorname{E}[x]")
 
 
 def activations(subject: Subject) -> Iterator[Block]:
@@ -212,7 +223,10 @@ def activations(subject: Subject) -> Iterator[Block]:
         f"and signed between two factors. Ranges come from {count:,} training images, before the weights are "
         f"quantized: {top}. The input image keeps its own 8 bits, the outputs stay float32."
     )
-    yield Formula("x̂ = scale · clamp(round(x / scale), 0, 2^a − 1), scale = top / (2^a − 1)")
+    yield Formula(
+        r"\hat{x} = s \cdot \operatorname{clamp}(\operatorname{round}(x / s), 0, 2^a - 1), "
+        r"\quad s = \frac{\text{top}}{2^a - 1}"
+    )
 
 
 def recovery(subject: Subject) -> Iterator[Block]:
@@ -232,12 +246,16 @@ def recovery(subject: Subject) -> Iterator[Block]:
     if chosen.schedule == "iterative":
         share = f"the first {100 * compression.PRUNING_SHARE:.0f} %"
         yield Paragraph(
-            f"Pruning is iterative (Zhu & Gupta 2017): the share of zeros rises over {share} of the training; then the "
+            f"Pruning is iterative (Zhu & Gupta 2017): the share of zeros rises over {share} of the training, "
+            "where t goes from 0 to 1; then the "
             "bits are set and the learning rate starts again (Renda et al. 2020)."
         )
-        yield Formula(f"s_t = s · (1 − (1 − t)³), t from 0 to 1 over {share}")
+        yield Formula(r"s_t = s\,(1 - (1 - t)^3)")
     elif prunes(config):
         yield Paragraph("Pruning is one-shot: all zeros are there before the training.")
     if chosen.distillation:
         yield Paragraph("The network also learns from what the baseline predicts (distillation, Hinton et al. 2015).")
-        yield Formula(f"loss = (cross entropy + T² KL(baseline ‖ network)) / 2, T = {training.TEMPERATURE:g}")
+        yield Formula(
+            r"\text{loss} = \frac{1}{2} (\text{cross entropy} + T^2 \operatorname{KL}(\text{baseline} \parallel "
+            rf"\text{{network}})), \quad T = {training.TEMPERATURE:g}"
+        )

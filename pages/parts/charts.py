@@ -11,13 +11,13 @@ import streamlit as st
 
 from core.front import Goal
 from core.palette import BASELINE, CURRENT, GAINED, LOST, NAMED_KINDS, NEUTRAL, PINNED
-from core.words import NO_BREAK, percent
+from core.words import NO_BREAK, percent, plain
 
 RUNG_COLOURS = ["#8a94a0", "#56B4E9", "#2b83c6", "#CC79A7", "#009E73", "#E69F00"]
 FONT = 14
 
 
-Chart = alt.Chart | alt.LayerChart | alt.HConcatChart | alt.FacetChart
+Chart = alt.Chart | alt.LayerChart | alt.HConcatChart
 
 
 PERCENT = f"format(100 * datum.value, '~g') + '{NO_BREAK}%'"
@@ -221,7 +221,16 @@ def singular_values(values: pd.DataFrame, rank: int, break_even: int) -> alt.Lay
             tooltip=["kind", "i", alt.Tooltip("sigma:Q", format=".4g", title="σ")],
         )
     )
-    return alt.layer(line, *_rank_rules(rank, break_even, full, 14)).properties(height=340)
+    return alt.layer(line, *_rank_rules(rank, break_even, full, _free_height(positive, rank))).properties(height=340)
+
+
+def _free_height(values: pd.DataFrame, rank: int) -> int:
+    """Pixels from the top of a chart of 340 where no curve is near this rank: below the curves where they are high."""
+    logs = np.log(values["sigma"].astype(float))
+    near = logs[(values["i"] - rank).abs() <= max(1.0, 0.1 * values["i"].max())]
+    least, most = float(logs.min()), float(logs.max())
+    high = len(near) > 0 and most > least and (float(near.max()) - least) / (most - least) > 0.75
+    return 150 if high else 14
 
 
 def cumulative_energy(values: pd.DataFrame, energy: float, rank: int, break_even: int) -> alt.LayerChart:
@@ -253,22 +262,38 @@ def cumulative_energy(values: pd.DataFrame, energy: float, rank: int, break_even
     return alt.layer(*ground, line, level, named, *_rank_rules(rank, break_even, full, 105)).properties(height=340)
 
 
-def energy_multiples(values: pd.DataFrame, energy: float) -> alt.Chart:
-    """Energy by share of the rank, a line per layer. Columns layer, share, energy; break_even as a share."""
-    order = list(dict.fromkeys(values["layer"]))
+PANELS = 4
+"""Small charts of layers in a row, where there is room."""
+
+
+def by_layer(rows: pd.DataFrame, of_layer: Callable[[pd.DataFrame], alt.LayerChart], about: str) -> None:
+    """A small chart per layer, on one scale, as wide as the screen lets them be; one below the other on a phone."""
+    names = list(dict.fromkeys(rows["layer"]))
+    for start in range(0, len(names), PANELS):
+        for name, cell in zip(names[start : start + PANELS], st.columns(PANELS, gap="small"), strict=False):
+            with cell:
+                st.caption(f"**{plain(name)}**")
+                draw(of_layer(rows[rows["layer"] == name]).properties(height=150), f"{about}: {name}")
+
+
+def energy_of_layer(values: pd.DataFrame, energy: float) -> alt.LayerChart:
+    """Energy by share of the rank. Columns layer, share, energy; break_even as a share."""
     line = (
-        _shares(alt.Chart(), share=1, energy=2)
+        _shares(alt.Chart(values), share=1, energy=2)
         .mark_line(color=CURRENT, strokeWidth=2.5)
         .encode(
-            x=alt.X("share:Q", title="rank r / full rank", axis=alt.Axis(labelExpr=PERCENT, tickCount=3)),
-            y=alt.Y("energy:Q", title="energy kept", axis=alt.Axis(labelExpr=PERCENT, tickCount=3)),
+            x=alt.X("share:Q", title="rank r / full rank", axis=alt.Axis(labelExpr=PERCENT, tickCount=3)).scale(
+                domain=[0, 1]
+            ),
+            y=alt.Y("energy:Q", title="energy kept", axis=alt.Axis(labelExpr=PERCENT, tickCount=3)).scale(
+                domain=[0, 1]
+            ),
             tooltip=["layer", _share("share"), _share("energy")],
         )
     )
-    level = alt.Chart().mark_rule(color=PINNED).encode(y=alt.datum(energy))
-    edge = alt.Chart().mark_rule(color=NEUTRAL, strokeDash=[5, 4]).encode(x="max(break_even):Q")
-    panel = alt.layer(line, level, edge, data=values).properties(width=145, height=120)
-    return panel.facet(facet=alt.Facet("layer:N", sort=order, title=None), columns=4)
+    level = alt.Chart(values).mark_rule(color=PINNED).encode(y=alt.datum(energy))
+    edge = alt.Chart(values).mark_rule(color=NEUTRAL, strokeDash=[5, 4]).encode(x="max(break_even):Q")
+    return alt.layer(line, level, edge)
 
 
 def _rank_rules(rank: int, break_even: int, full: int, top: int) -> tuple[alt.Chart, ...]:
@@ -458,15 +483,20 @@ def _allowance(allowance: float) -> alt.Chart:
     return edge.mark_rule(color=LOST, strokeDash=[5, 4], strokeWidth=2).encode(y="difference:Q")
 
 
-def sensitivity(rows: pd.DataFrame, allowance: float, setting: str = "sparsity") -> alt.FacetChart:
+def sensitivity(rows: pd.DataFrame, allowance: float, about: str, setting: str = "sparsity") -> None:
     """What pruning or rounding one layer alone loses, a small chart per layer. Columns layer, the setting, difference,
     accuracy."""
+    lowest = max(-6 * allowance, min(-2 * allowance, 1.1 * float(rows["difference"].min())))
+    by_layer(rows, lambda own: sensitivity_of_layer(own, lowest, allowance, setting), about)
+
+
+def sensitivity_of_layer(rows: pd.DataFrame, lowest: float, allowance: float, setting: str) -> alt.LayerChart:
+    """lowest : the least change of accuracy that is drawn"""
     form = {"labelExpr": PERCENT} if setting == "sparsity" else {"format": "d"}
     of_layer = _share("sparsity") if setting == "sparsity" else alt.Tooltip("bits:Q")
     scale = alt.Undefined if setting == "sparsity" else alt.Scale(domain=[8.3, 1.7], nice=False)
-    lowest = max(-6 * allowance, min(-2 * allowance, 1.1 * float(rows["difference"].min())))
     line = (
-        _change(_shares(alt.Chart(), sparsity=1))
+        _change(_shares(alt.Chart(rows), sparsity=1))
         .mark_line(color=CURRENT, strokeWidth=2.5, point=alt.OverlayMarkDef(color=CURRENT), clip=True)
         .encode(
             x=alt.X(f"{setting}:Q", title=f"{setting} of the layer", scale=scale).axis(**form, tickCount=3),
@@ -479,9 +509,8 @@ def sensitivity(rows: pd.DataFrame, allowance: float, setting: str = "sparsity")
             tooltip=["layer", of_layer, CHANGE],
         )
     )
-    edge = alt.Chart().mark_rule(color=LOST, strokeDash=[5, 4]).encode(y=alt.datum(-allowance))
-    panel = alt.layer(line, edge, data=rows).properties(width=145, height=140)
-    return panel.facet(facet=alt.Facet("layer:N", sort=list(dict.fromkeys(rows["layer"])), title=None), columns=4)
+    edge = alt.Chart(rows).mark_rule(color=LOST, strokeDash=[5, 4]).encode(y=alt.datum(-allowance))
+    return alt.layer(line, edge)
 
 
 def on_grid(bins: pd.DataFrame, points: pd.DataFrame, step: float) -> alt.LayerChart:

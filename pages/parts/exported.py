@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -159,8 +157,8 @@ _COLUMNS = {
 }
 
 
-def downloads(made: Export, choice: state.Choice) -> None:
-    """The bundle, single files, and the report in three formats; each is made when it is asked for."""
+def downloads(made: Export) -> None:
+    """The bundle and single files."""
     row = st.container(horizontal=True, gap="small")
     row.download_button(
         "Download everything", data=made.bundle, file_name="compressed-network.zip", mime="application/zip",
@@ -172,17 +170,6 @@ def downloads(made: Export, choice: state.Choice) -> None:
             f"{plain(entry['path'])}, {figures.kilobytes(entry['bytes'])}", data=_content(made, entry["path"]),
             file_name=entry["path"], on_click="ignore", icon=":material/download:", key=f"get_{entry['path']}",
         )  # fmt: skip
-    st.markdown("**The report** of this configuration: what was done, every figure, what they say, how to repeat it.")
-    row = st.container(horizontal=True, gap="small")
-    for name, title in (
-        ("report.html", "HTML (prints to PDF)"),
-        ("report.zip", "Markdown (zip)"),
-        ("report.docx", "Word"),
-    ):
-        row.download_button(
-            title, data=_report(choice, made.verdict, name), file_name=name, on_click="ignore",
-            icon=":material/description:", key=f"get_{name}",
-        )  # fmt: skip
     st.caption(
         "The bundle has what reads each file: take it, rather than a single file, to a machine without this project. "
         "Beside a copy of the project, `python -m core verify FOLDER` repeats the verdict."
@@ -191,25 +178,6 @@ def downloads(made: Export, choice: state.Choice) -> None:
 
 def _content(made: Export, path: str) -> Any:
     return lambda: made.content(path)
-
-
-def _report(choice: state.Choice, found: dict[str, Any], name: str) -> Any:
-    def make() -> bytes | str:
-        from core.report import content, document
-
-        report = content.build(state.workbench(), *choice, found)
-        if name == "report.html":
-            return document.to_html(report)
-        if name == "report.docx":
-            return document.to_docx(report)
-        text, pictures = document.to_markdown(report)
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as made:
-            for path, own in {"report.md": text.encode(), **pictures}.items():
-                made.writestr(f"report/{path}", own)
-        return buffer.getvalue()
-
-    return make
 
 
 def sizes(result: Result, made: Export | None) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 STYLE = """<style>
 .stMainBlockContainer { padding: 4rem 2.5rem 3rem 2.5rem; }
 .stMainBlockContainer h1 { padding: 0.2rem 0 0.1rem 0; font-size: 1.9rem; }
-.st-key-headline > * { flex-grow: 1 !important; }
+.st-key-headline > *, .st-key-key_figures > * { flex-grow: 1 !important; }
 .st-key-w_method [role="radiogroup"], .st-key-spectrum_method [role="radiogroup"] {
   flex-direction: column; gap: 0.25rem; }
 .st-key-w_method [role="radio"], .st-key-spectrum_method [role="radio"] {

@@ -138,7 +138,7 @@ def _scope(scope: str) -> str:
 def sensitivity(rows: list[dict[str, Any]], allowance: float) -> None:
     """A small chart per layer; the most and the least sensitive in words."""
     table = pd.DataFrame(rows)
-    charts.draw(charts.sensitivity(table, allowance), "Accuracy lost by pruning each layer alone, by its sparsity")
+    charts.sensitivity(table, allowance, "Accuracy lost by pruning one layer alone, by its sparsity")
     fits = [tuning.within_allowance(row, allowance) for row in rows]
     within = table[fits].groupby("layer")["sparsity"].max()
     loss = -table[table["sparsity"] == 0.9].set_index("layer")["difference"]

@@ -264,7 +264,7 @@ def _one_width(rows: list[dict[str, Any]]) -> None:
 def sensitivity(rows: list[dict[str, Any]]) -> None:
     """A small chart per layer; the most and the least sensitive in words."""
     table, allowed = pd.DataFrame(rows), allowance()
-    charts.draw(charts.sensitivity(table, allowed, "bits"), "Accuracy lost by rounding each layer alone, by its bits")
+    charts.sensitivity(table, allowed, "Accuracy lost by rounding one layer alone, by its bits", "bits")
     loss = -table[table["bits"] == 2].set_index("layer")["difference"]
     most, least = loss.idxmax(), loss.idxmin()
     gentle = f"costs {100 * loss[least]:.2f} pp" if loss[least] >= 0 else f"gains {-100 * loss[least]:.2f} pp"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from core.workbench import Spectrum
 
 PICTURES = 8
-WIDTHS = (100, 125, 155, 170, 125, 140)
+WIDTHS = (95, 125, 165, 180, 125, 145)
 """Pixels of the key figures: what their labels need."""
 
 
@@ -156,8 +156,8 @@ def multiples(layers: list[Spectrum]) -> None:
         for layer in layers
         for i, energy in enumerate(layer.cumulative_energy, 1)
     ]
-    about = "Energy kept by share of the rank, a small chart per layer, with break-even dashed"
-    charts.draw(charts.energy_multiples(pd.DataFrame(rows), layers[0].energy), about)
+    about = "Energy kept by share of the rank, with break-even dashed"
+    charts.by_layer(pd.DataFrame(rows), lambda own: charts.energy_of_layer(own, layers[0].energy), about)
     st.caption("Orange: the energy to keep. Dashed: break-even; a curve that meets orange to the left of it saves.")
 
 

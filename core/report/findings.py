@@ -1,0 +1,107 @@
+"""What the workbench answers about one configuration, before a word of the report is written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from core.config import CompressionConfig
+from core.models import Baseline
+from core.report.blocks import Figure
+from core.report.plots import Picture
+from core.report.procedure import Step, Subject, steps
+from core.report.wording import Row
+from core.workbench import NotRecovered, Result, UnknownBaseline, Workbench
+
+SHOWN_FLIPS = 12
+
+Choice = tuple[str, CompressionConfig]
+"""Name of a baseline, and what is done to it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pin:
+    """A pinned configuration. title : of its baseline; result : on validation, None where it was not trained here."""
+
+    title: str
+    config: CompressionConfig
+    result: Result | None
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What the workbench answered. name : of the baseline, for a command; whole : the baseline on the test images
+    changes, flips : on the test images
+    mistake : the most frequent one there, true and predicted class and how often; pictures : of the first flips;
+    verdict : of the export, None where there was none"""
+
+    name: str
+    title: str
+    baseline: Baseline
+    validation: Result
+    test: Result
+    whole: Result
+    steps: list[Step]
+    history: list[dict[str, float]] | None
+    kept: tuple[int | None, int | None]
+    sizes: Mapping[str, float]
+    changes: list[Row]
+    flips: pd.DataFrame
+    pictures: Any
+    mistake: tuple[str, str, int]
+    verdict: Row | None
+    pins: tuple[Pin, ...]
+
+    @property
+    def files(self) -> list[Row]:
+        """Of the export, without the folders of this machine."""
+        own = [] if self.verdict is None else self.verdict["files"]
+        return [{**file, "path": Path(file["path"]).name} for file in own]
+
+
+def ask(bench: Workbench, choice: Choice, verdict: Row | None, pins: Sequence[Choice] = ()) -> Findings:
+    """Everything that the report is made from; what was measured before comes from the cache."""
+    name, config = choice
+    validation, test, baseline = bench.evaluate(*choice), bench.evaluate(*choice, "test"), bench.baseline(name)
+    energy = bench.outline(*choice).energy if any(row.rank for row in test.layers) else {}
+    flips = bench.flips(test)
+    return Findings(
+        name=Path(name).name,
+        title=title_of(bench, name),
+        baseline=baseline,
+        validation=validation,
+        test=test,
+        whole=bench.evaluate(name, CompressionConfig(), "test"),
+        steps=steps(Subject(config, baseline.model, test.layers, energy)),
+        history=bench.history(*choice) if config.recovery else None,
+        kept=(baseline.info.get("best_epoch"), bench.kept_epoch(*choice) if config.recovery else None),
+        sizes=verdict.get("sizes", bench.sizes(test)) if verdict else bench.sizes(test),
+        changes=records(bench.class_changes(test)),
+        flips=flips,
+        pictures=bench.images("test", flips["index"].head(SHOWN_FLIPS).tolist()),
+        mistake=bench.most_confused(test),
+        verdict=verdict,
+        pins=tuple(_pinned(bench, *pin) for pin in pins),
+    )
+
+
+def title_of(bench: Workbench, name: str) -> str:
+    """Of a baseline; a file's name without its folders."""
+    return Path(name).name if name.endswith(".safetensors") else bench.title(name)
+
+
+def _pinned(bench: Workbench, name: str, config: CompressionConfig) -> Pin:
+    try:
+        return Pin(title_of(bench, name), config, bench.evaluate(name, config))
+    except (NotRecovered, UnknownBaseline):
+        return Pin(title_of(bench, name), config, None)
+
+
+def records(table: pd.DataFrame) -> list[Row]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def figure(name: str, caption: str, alt: str, drawn: Picture) -> Figure:
+    return Figure(name, caption, alt, drawn.svg, drawn.png)

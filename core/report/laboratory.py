@@ -1,0 +1,365 @@
+"""The parts of the report that come from the laboratories: bits, pruning, the best combination, and what was pinned.
+
+A result is one that was measured here, the newest of its kind for the baseline; else one that came with the project;
+the report says which. Where there is none, it says how to get one.
+"""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+from core import assignment, shipping, tuning
+from core.config import CompressionConfig
+from core.footprint import KB
+from core.jobs import Status
+from core.report import plots
+from core.report.blocks import Block, Heading, Paragraph, Table
+from core.report.findings import Findings, Pin, figure
+from core.report.wording import counted, kilobytes, listed, percent, points, ratio, settings, share_of, span
+from core.workbench import NotRecovered, Result, Workbench
+
+ALLOWANCE = 0.01
+"""Accuracy that the course allows a compressed network to lose."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """request : what was asked; result : of the experiment; origin : whether it came with the project, when it was
+    measured, and on what machine."""
+
+    request: Mapping[str, Any]
+    result: Mapping[str, Any]
+    origin: tuple[str, str, str]
+
+
+def experiment(bench: Workbench, kind: str, name: str) -> Experiment | None:
+    """The newest of a kind for a baseline that was run here; else the one that came with the project; else None."""
+    for job in bench.jobs.all(kind):
+        if job.state == "done" and job.result is not None and job.request.get("baseline") == name:
+            return Experiment(job.request, job.result, _here(job))
+    for request in shipping.requests():
+        if (request["kind"], request.get("baseline")) == (kind, name):
+            came = shipping.answer(bench, request)
+            if came is not None:
+                return Experiment(request, came.result, _came(came))
+    return None
+
+
+def _here(job: Status) -> tuple[str, str, str]:
+    ended = job.events[-1]["time"] if job.events else job.submitted
+    return "run here", day(date.fromtimestamp(ended)), f"that of this report, {machine()}"
+
+
+def machine() -> str:
+    return f"{os.cpu_count()} cores, {platform.machine()}"
+
+
+def _came(came: shipping.Answer) -> tuple[str, str, str]:
+    made = came.made
+    libraries = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    return "comes with the project", day(date.fromisoformat(made["date"])), f"{made['machine']}, {libraries}"
+
+
+def day(when: date) -> str:
+    return f"{when.day} {when:%B %Y}"
+
+
+PAGES = {
+    assignment.QUANTIZATION: "Quantization",
+    tuning.ONE_SHOT: "Pruning",
+    tuning.ITERATIVE: "Pruning",
+    assignment.COMBINATION: "Combination",
+}
+"""The experiments of the report, and the page that runs them."""
+
+
+def _origins(known: Mapping[str, Experiment | None]) -> list[Block]:
+    """Where each figure of the laboratories comes from."""
+    missing = "not yet", "–"
+    rows = [
+        (kind, *(own.origin if own else (*missing, f"the page {PAGES[kind]} runs it"))) for kind, own in known.items()
+    ]
+    text = "Beside the configuration that was chosen, the report has what the laboratories of the app measured."
+    caption = "Where the figures of the laboratories come from."
+    table = Table(caption, ("experiment", "measured", "date", "machine"), tuple(rows))
+    return [Heading("The laboratories", 2), Paragraph(text), table]
+
+
+def _missing(what: str, page: str, title: str) -> Paragraph:
+    return Paragraph(f"{what} was not measured for {title} yet: run it on the page {page}, and make this report again.")
+
+
+def parts(bench: Workbench, name: str, found: Findings) -> list[Block]:
+    """Everything of the laboratories, and the pins."""
+    known = {kind: experiment(bench, kind, name) for kind in PAGES}
+    made = [
+        *_origins(known),
+        *_bits(known[assignment.QUANTIZATION], found.title),
+        *_pruning(bench, name, found.title, known[tuning.ONE_SHOT], known[tuning.ITERATIVE]),
+        *_combination(known[assignment.COMBINATION], found.title),
+    ]
+    return [*made, *_pins(found)]
+
+
+# Bits
+
+
+def _bits(known: Experiment | None, title: str) -> list[Block]:
+    heading = Heading("Bits, before and after training", 2)
+    if known is None:
+        return [heading, _missing("The network at 8, 6, 4, 3 and 2 bits", "Quantization", title)]
+    found, rows = known.result, known.result["rows"]
+    whole = found["float32"]
+    widths = listed([str(row["bits"]) for row in rows])
+    shown = [
+        {"bits": row["bits"], **{words: row[when]["test"]["accuracy"] for when, words in _TIMES.items()}}
+        for row in rows
+    ]
+    said = "; ".join(f"{row['bits']} bits {percent(row['after']['test']['accuracy'])}" for row in rows)
+    drawn = plots.bits("bits", shown, whole["test"]["accuracy"])
+    caption = f"Accuracy on test at {widths} bits; the dotted line is the network in float32."
+    return [
+        heading,
+        Paragraph(_bits_words(found["epochs"])),
+        figure("bits", caption, f"Lines of accuracy by bits. Trained: {said}.", drawn),
+        _bits_table(found),
+        Paragraph(_best_bits(found)),
+    ]
+
+
+_TIMES = {"minmax": "plain", "before": "best rounding", "after": "trained"}
+"""Of the experiment: key, and what the report calls it."""
+
+
+def _bits_words(epochs: int) -> str:
+    return (
+        "Weights and activations at the same number of bits, as the course's assignment asks. Plain: one scale per "
+        "channel, up to the largest weight. Best rounding: the best of clipping, bias correction, GPTQ and a zero "
+        "point, by the validation images, nothing trained. Trained: that, after quantization-aware training "
+        f"({counted(epochs, 'epoch')}, {assignment.LONG} times as many at 2 bits) with learned scales (LSQ, Esser et "
+        "al. 2020) and the baseline as teacher (distillation, Hinton et al. 2015)."
+    )
+
+
+def _bits_table(found: Mapping[str, Any]) -> Table:
+    whole = found["float32"]
+    rows: list[tuple[str, ...]] = [("32", *3 * (percent(whole["test"]["accuracy"]),), "–", "–", *_weights(whole))]
+    for row in found["rows"]:
+        test = row["after"]["test"]
+        accuracies = (percent(row[when]["test"]["accuracy"]) for when in _TIMES)
+        change = points(test["difference"]), span(test["interval"])
+        rows.append((str(row["bits"]), *accuracies, *change, *_weights(row["after"])))
+    header = ("bits", *_TIMES.values(), "change", "95 % interval", "KB, formula", "KB, file", "smaller")
+    caption = (
+        "Accuracy on the 10,000 test images by bits. Change: of the trained network against float32, paired. Sizes are "
+        "those of the trained network; smaller: the file against the float32 weights."
+    )
+    return Table(caption, header, tuple(rows))
+
+
+def _weights(own: Mapping[str, Any]) -> tuple[str, str, str]:
+    return f"{own['kb']:,.1f}", f"{own['bytes'] / KB:,.1f}", f"{own['compression_ratio']:,.1f}x"
+
+
+def _best_bits(found: Mapping[str, Any]) -> str:
+    best = assignment.fewest_bits(found["rows"], ALLOWANCE)
+    if best is None:
+        return "At no number of bits does the trained network stay within one point of the baseline on validation."
+    after, test = best["after"], best["after"]["test"]
+    report = test["report"]["macro avg"]
+    return (
+        f"{best['bits']} bits are the fewest with which the trained network loses at most one point on the validation "
+        f"images ({points(after['difference'])}). On test it has {percent(test['accuracy'])}; means over the classes: "
+        f"precision {percent(report['precision'])}, recall {percent(report['recall'])}, F1 {percent(report['f1'])}."
+    )
+
+
+# Pruning
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """A way of pruning: its name, what was chosen on validation, and its results, None where they cannot be had."""
+
+    name: str
+    config: CompressionConfig
+    validation: Result | None
+    test: Result | None
+
+    @property
+    def layers(self) -> dict[str, float]:
+        """`check_sparsity`: share of zeros by layer."""
+        return {} if self.validation is None else {row.name: row.sparsity for row in self.validation.layers}
+
+
+def _pruning(bench: Workbench, name: str, title: str, shot: Experiment | None, steps: Experiment | None) -> list[Block]:
+    blocks: list[Block] = [Heading("Pruning: one-shot against iterative", 2)]
+    ways = []
+    if shot is None:
+        blocks.append(_missing("One-shot pruning", "Pruning", title))
+    else:
+        best = tuning.best_one_shot(shot.result["answers"])
+        ways.append(_measured(bench, name, "one-shot", best["config"]))
+        blocks.append(Paragraph(_one_shot_words(shot, best)))
+    if steps is None:
+        blocks.append(_missing("Iterative pruning", "Pruning", title))
+    else:
+        run = tuning.chosen_run(dict(steps.result))
+        blocks.append(Paragraph(_iterative_words(steps, run)))
+        if run is not None:
+            stepped = _measured(bench, name, "iterative", run["config"])
+            alike = replace(stepped.config, recovery=None).to_json()
+            ways += [stepped, _measured(bench, name, "one-shot, as sparse", alike)]
+    return [*blocks, *_ways(ways)]
+
+
+def _measured(bench: Workbench, name: str, way: str, text: str) -> _Way:
+    config, results = CompressionConfig.from_json(text), []
+    with suppress(NotRecovered):  # a network that was trained elsewhere, or is in the cache no more
+        results = [bench.evaluate(name, config), bench.evaluate(name, config, "test")]
+    return _Way(way, config, *(results or (None, None)))
+
+
+def _one_shot_words(known: Experiment, best: Mapping[str, Any]) -> str:
+    config = CompressionConfig.from_json(best["config"])
+    return (
+        "One-shot: the weights with the smallest scores go at once, and nothing is trained (Han et al. 2015). "
+        f"{len(known.result['answers'])} ways to choose them were tried. The sparsest that loses at most "
+        f"{_allowed(known.request)} on the validation images: {settings(config)} ({points(best['difference'])})."
+    )
+
+
+def _allowed(about: Mapping[str, Any]) -> str:
+    """Accuracy that an experiment allows to lose."""
+    return f"{100 * about['allowance']:g} pp"
+
+
+def _iterative_words(known: Experiment, run: Mapping[str, Any] | None) -> str:
+    request = known.request
+    epochs, allowed = counted(request["recovery"]["epochs"], "epoch"), _allowed(request)
+    tried = listed([f"{share_of(own['target'])} ({points(own['difference'])})" for own in known.result["runs"]])
+    text = (
+        f"Iterative: the share of zeros rises while the network trains, {epochs} in all (Zhu & Gupta 2017). "
+        f"Trained for {tried}; the change on validation is in brackets. "
+    )
+    if run is None:
+        text += f"None of them stays within {allowed}."
+    else:
+        text += f"The sparsest that loses at most {allowed} is {share_of(run['target'])}."
+    return text
+
+
+def _ways(ways: Sequence[_Way]) -> list[Block]:
+    """Accuracy and size of each way, and its zeros layer by layer."""
+    known = [way for way in ways if way.validation is not None]
+    gone = [way.name for way in ways if way.validation is None]
+    blocks: list[Block] = [
+        Paragraph(f"The network of this way is not in the cache any more, so that nothing more is said of it: {way}.")
+        for way in gone
+    ]
+    if not known:
+        return blocks
+    names = list(known[0].layers)
+    shares = {way.name: list(way.layers.values()) for way in known}
+    said = "; ".join(f"{way.name}: {listed([f'{k} {percent(v)}' for k, v in way.layers.items()])}" for way in known)
+    rows = [(name, *(percent(own[place]) for own in shares.values())) for place, name in enumerate(names)]
+    rows.append(("all", *(percent(way.validation.sparsity) for way in known if way.validation)))
+    return [
+        *blocks,
+        figure("zeros", "Zeros by layer (check_sparsity).", f"Bars. {said}.", plots.zeros("zeros", names, shares)),
+        Table("Zeros by layer (check_sparsity); the last line is the whole network.", ("layer", *shares), tuple(rows)),
+        _ways_table(known),
+        *([Paragraph(_what_training_brings(known[-2:]))] if len(ways) > 1 and len(known) == len(ways) else []),
+    ]
+
+
+def _ways_table(ways: Sequence[_Way]) -> Table:
+    rows = []
+    for way in ways:
+        own, test = way.validation, way.test
+        if own is not None and test is not None:
+            pair = test.comparison
+            accuracies = percent(own.evaluation.accuracy), percent(test.evaluation.accuracy)
+            change = points(pair.difference), span(pair.interval)
+            rows.append((way.name, percent(own.sparsity), *accuracies, *change, f"{own.bytes / KB:,.1f}"))
+    header = ("way", "zeros", "validation", "test", "change on test", "95 % interval of it", "KB, file")
+    return Table("The ways of pruning side by side; changes are paired, against the baseline.", header, tuple(rows))
+
+
+def _what_training_brings(pair: Sequence[_Way]) -> str:
+    accuracies = [percent(way.test.evaluation.accuracy) for way in pair if way.test is not None]
+    return (
+        f"Equally sparse, the network that was pruned step by step and trained in between has {accuracies[0]} of the "
+        f"test images right; the one that was pruned at once and not trained has {accuracies[1]}."
+    )
+
+
+# The best combination, and pins
+
+
+def _combination(known: Experiment | None, title: str) -> list[Block]:
+    heading = Heading("The best combination", 2)
+    if known is None:
+        return [heading, _missing("The best combination of pruning and bits", "Combination", title)]
+    found, best, rows = known.result, known.result["best"], []
+    allowed = _allowed(found)
+    for row in found["rows"]:
+        chosen = row["chosen"]
+        if chosen is None:
+            rows.append((row["way"], f"none within {allowed}", *"––––"))
+        else:
+            config = CompressionConfig.from_json(chosen["config"])
+            file = f"{chosen['bytes'] / KB:,.1f}"
+            accuracy = percent(chosen["accuracy"])
+            rows.append((row["way"], settings(config), file, accuracy, points(chosen["difference"])))
+            rows[-1] += (f"{len(row['runs'])}",)
+    text = (
+        f"Each way of making the network smaller as far as a loss of {allowed} on the validation images lets it go, "
+        f"everything trained."
+    )
+    header = ("way", "the hardest that fits", "KB, file", "validation", "change", "tried")
+    caption = "The smallest file of each way; accuracy and change are those of the validation images."
+    blocks: list[Block] = [heading, Paragraph(text), Table(caption, header, tuple(rows))]
+    if best is None:
+        return [*blocks, Paragraph(f"No way stays within {allowed}.")]
+    test, size = best["test"], kilobytes(best["bytes"])
+    return [
+        *blocks,
+        Paragraph(
+            f"The smallest is {best['way']}, {size}, {best['compression_ratio']:,.1f}x smaller than the float32 "
+            f"weights. Its verdict on the test images: {percent(test['accuracy'])}, {points(test['difference'])} (95 % "
+            f"interval {span(test['interval'])}). It is {settings(CompressionConfig.from_json(best['config']))}."
+        ),
+    ]
+
+
+def _pins(found: Findings) -> list[Block]:
+    heading = Heading("Pinned configurations", 2)
+    if not found.pins:
+        text = "Nothing is pinned. What is pinned on the page Explore stands here, beside the final model."
+        return [heading, Paragraph(text)]
+    rows = [_pin_row(f"pin {number}", pin) for number, pin in enumerate(found.pins, 1)]
+    rows.append(_pin_row("final model", Pin(found.title, found.test.config, found.validation)))
+    header = ("network", "settings", "validation", "change", "95 % interval", "KB, file", "smaller")
+    caption = (
+        "What was pinned for comparison, on the validation images, and the final model. Changes are paired, each "
+        "against its own baseline."
+    )
+    table = Table(caption, header, tuple(rows))
+    untrained = [f"pin {number}" for number, pin in enumerate(found.pins, 1) if pin.result is None]
+    if not untrained:
+        return [heading, table]
+    return [heading, table, Paragraph(f"Not trained here yet, and so without figures: {listed(untrained)}.")]
+
+
+def _pin_row(title: str, pin: Pin) -> tuple[str, ...]:
+    own, about = pin.result, (f"{title}, {pin.title}", settings(pin.config))
+    if own is None:
+        return *about, *"–––––"
+    change = points(own.comparison.difference), span(own.comparison.interval)
+    file = f"{own.bytes / KB:,.1f}", ratio(own.baseline_bytes, own.bytes)
+    return *about, percent(own.evaluation.accuracy), *change, *file

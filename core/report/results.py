@@ -1,0 +1,204 @@
+"""The results of the final model and of the baseline: accuracy, training curves, classes, flips, files, times."""
+
+import platform
+import re
+
+import pandas as pd
+
+from core import data
+from core.evaluation import Evaluation
+from core.footprint import KB
+from core.report import plots
+from core.report.blocks import Block, Formula, Heading, Paragraph, Table
+from core.report.findings import SHOWN_FLIPS, Findings, figure, records
+from core.report.sentences import checked, on, weighs
+from core.report.wording import listed, microseconds, p_value, percent, points, settings, span
+
+
+def baseline(found: Findings) -> list[Block]:
+    """The baseline's classification report and confusion matrix."""
+    measured = found.whole.evaluation
+    return [
+        Heading("The baseline", 2),
+        Table(f"Classification report of the baseline, {on(found.whole)}.", REPORT, classification(measured)),
+        _confusion("confusion-baseline", "Confusion matrix of the baseline", measured, on(found.whole)),
+    ]
+
+
+REPORT = ("class", "precision", "recall", "F1-score", "support")
+
+
+def classification(measured: Evaluation) -> tuple[tuple[str, ...], ...]:
+    """scikit-learn's classification report: the classes, the accuracy, and both means."""
+    rows = {str(name): row for name, row in measured.report().iterrows() if name != "accuracy"}
+    found: list[tuple[str, ...]] = []
+    for name, row in rows.items():
+        if name == "macro avg":
+            found.append(("accuracy", "", "", percent(measured.accuracy), f"{measured.images:,}"))
+        shares = (percent(row[measure]) for measure in ("precision", "recall", "f1"))
+        found.append((name, *shares, f"{row['images']:,.0f}"))
+    return tuple(found)
+
+
+def _confusion(name: str, title: str, measured: Evaluation, where: str) -> Block:
+    counts = pd.DataFrame(measured.confusion().numpy(), index=data.CLASSES, columns=data.CLASSES)
+    right = ", ".join(f"{label} {counts.loc[label, label]:,}" for label in data.CLASSES)
+    alt = f"Counts by true and predicted class. Right: {right}."
+    caption = f"{title}, {where}: true classes down, predicted ones across."
+    return figure(name, caption, alt, plots.confusion(name, counts))
+
+
+def accuracy(found: Findings) -> list[Block]:
+    both = found.validation, found.test
+    names = [f"{each.evaluation.split} ({each.evaluation.images:,})" for each in both]
+    accuracies = [percent(each.evaluation.accuracy) for each in both]
+    heading, what = Heading("The final model", 2), Paragraph(_final(found))
+    if not found.steps:
+        losses = [f"{each.evaluation.loss:.4f}" for each in both]
+        plain = tuple(zip(names, accuracies, losses, strict=True))
+        return [
+            heading,
+            what,
+            Table("Images predicted right; mean cross entropy.", ("images", "accuracy", "loss"), plain),
+        ]
+    pairs = [each.comparison for each in both]
+    columns = {
+        "images": names,
+        "baseline": [percent(each.baseline.accuracy) for each in both],
+        "compressed": accuracies,
+        "difference": [points(pair.difference) for pair in pairs],
+        "95 % interval": [span(pair.interval) for pair in pairs],
+        "lost": [f"{pair.lost:,}" for pair in pairs],
+        "gained": [f"{pair.gained:,}" for pair in pairs],
+        "p": [p_value(pair.p_value) for pair in pairs],
+    }
+    caption = (
+        "Images predicted right, and the difference, paired image by image. Lost: right before, wrong after; gained: "
+        "wrong before, right after; p: of the exact test of McNemar 1947."
+    )
+    return [
+        heading,
+        what,
+        Table(caption, tuple(columns), tuple(zip(*columns.values(), strict=True))),
+        Formula(r"\text{difference} = \frac{\text{gained} - \text{lost}}{n}"),
+        Formula(
+            r"\text{standard error} = \frac{1}{n} \sqrt{\text{lost} + \text{gained} - "
+            r"\frac{(\text{gained} - \text{lost})^2}{n}}"
+        ),
+    ]
+
+
+def _final(found: Findings) -> str:
+    return f"The configuration that was chosen: {settings(found.test.config)}. {weighs(found)} {checked(found)}"
+
+
+def curves(found: Findings) -> list[Block]:
+    drawn: list[Block] = []
+    histories = {
+        "Training of the baseline": found.baseline.info.get("history"),
+        "Training after compression": found.history,
+    }
+    for (what, history), kept in zip(histories.items(), found.kept, strict=True):
+        if history:
+            name = what.lower().replace(" ", "-")
+            first, last = (percent(epoch["validation_accuracy"]) for epoch in (history[0], history[-1]))
+            alt = f"Loss and accuracy by epoch; accuracy on validation {first} after the first, {last} after the last."
+            images = found.validation.evaluation.images
+            which = f"epoch {kept} is kept" if kept else "none was better than the network before it, which is kept"
+            caption = f"{what}, with the {images:,} validation images; {which}."
+            drawn.append(figure(name, caption, alt, plots.training_curves(name, history)))
+    text = (
+        "Losses are those that were minimised, label smoothing, and where there is a teacher its share, included. "
+        "Training figures are taken while learning, with dropout and flips where there are any, so they may lie below "
+        "those on validation."
+    )
+    return [Heading("Training curves", 2), Paragraph(text), *drawn] if drawn else []
+
+
+def classes(found: Findings) -> list[Block]:
+    """The compressed network's classification report, recall before and after, and confusion matrix."""
+    if not found.steps:
+        return []
+    where, measured = on(found.test), found.test.evaluation
+    said = "; ".join(f"{row['class']} {percent(row['before'])}, {percent(row['after'])}" for row in found.changes)
+    caption = f"Recall of each class in the baseline and in the compressed network, {where}."
+    drawn = plots.recall("recall", pd.DataFrame(found.changes))
+    table = Table(f"Classification report of the compressed network, {where}.", REPORT, classification(measured))
+    return [
+        Heading("Classes", 2),
+        table,
+        figure("recall", caption, f"Recall before and after: {said}.", drawn),
+        _confusion("confusion", "Confusion matrix of the compressed network", measured, where),
+    ]
+
+
+def flipped(found: Findings) -> list[Block]:
+    n, flips = found.test.evaluation.images, found.flips
+    if not found.steps or flips.empty:
+        return (
+            [Heading("Flips", 2), Paragraph(f"None of {on(found.test)} has another prediction.")] if found.steps else []
+        )
+    counts = {outcome: int((flips["outcome"] == outcome).sum()) for outcome in ("lost", "gained", "still wrong")}
+    rows = tuple((what, f"{count:,}", percent(count / n)) for what, count in {**counts, "all": len(flips)}.items())
+    shown = flips.head(SHOWN_FLIPS)
+    said = "; ".join(f"{row['true']}: {row['before']}, then {row['after']}" for row in records(shown))
+    caption = (
+        f"The {len(shown)} flips of the largest confidence, before and after together. Above each picture its class, "
+        "below it what was predicted before and after, and how confidently."
+    )
+    return [
+        Heading("Flips", 2),
+        Table(f"Images with another prediction, of {on(found.test)}.", ("outcome", "images", "share"), rows),
+        figure("flips", caption, f"Pictures of garments. {said}.", plots.flips("flips", shown, found.pictures)),
+    ]
+
+
+def files(found: Findings) -> list[Block]:
+    if found.verdict is None:
+        return []
+    rows = []
+    for file in found.files:
+        far = file.get("largest_logit_difference")
+        shares = percent(file["accuracy"]), percent(file["agreement"])
+        counts = f"{file['bytes']:,}", f"{file['bytes'] / KB:,.1f}"
+        reader = file.get("reader", "–")
+        rows.append((file["path"], *counts, *shares, "–" if far is None else f"{far:.2g}", reader))
+    header = ("file", "bytes", "KB", "accuracy", "agreement", "difference", "read by")
+    caption = (
+        f"Files, each read in a process of its own, on {on(found.test)}. Agreement: images predicted as in this "
+        "report; difference: the largest of any output before the softmax."
+    )
+    texts = [checked(found)]
+    texts += [f"{file['path']}: {file['problem']}" for file in found.files if file.get("problem")]
+    texts += _ties(found)
+    said = [Paragraph(without_folders(text)) for text in texts]
+    return [Heading("Files", 2), *said, Table(caption, header, tuple(rows)), *_latencies(found)]
+
+
+def _ties(found: Findings) -> list[str]:
+    """One sentence for all files that predict the same images otherwise."""
+    alike: dict[int, list[str]] = {}
+    for file in found.files:
+        if file.get("ties"):
+            alike.setdefault(len(file["ties"]), []).append(file["path"])
+    return [
+        f"{listed(paths)}: {count:,} predictions differ{' in each' if len(paths) > 1 else ''}, at ties that float "
+        "rounding decides."
+        for count, paths in alike.items()
+    ]
+
+
+def without_folders(text: str) -> str:
+    """A message that names no folder of this machine."""
+    return re.sub(r"(?:[A-Za-z]:)?[\\/](?:[^\s'\"\\/]+[\\/])+", "", text)
+
+
+def _latencies(found: Findings) -> list[Block]:
+    rows = []
+    for file in found.files:
+        for own in file.get("latency", ()):
+            median, lower, upper = (microseconds(own[key]) for key in ("median", "lower", "upper"))
+            rows.append((file["path"], f"{own['batch']:,}", median, lower, upper, f"{own['repeats']:,}"))
+    header = ("file", "images at once", "median, µs", "lower quartile", "upper quartile", "runs")
+    caption = f"Time per image in microseconds, measured on this computer's {platform.machine()} processor."
+    return [Table(caption, header, tuple(rows))] if rows else []

@@ -1,0 +1,177 @@
+"""The part of the report on size: the network drawn, the size by the formula and why the file differs, the ledger."""
+
+from collections.abc import Iterator, Mapping
+from math import prod
+
+from core.config import FLOAT_BITS
+from core.footprint import KB
+from core.report import plots
+from core.report.blocks import Block, Formula, Heading, Paragraph, Table
+from core.report.drawing import Band, network
+from core.report.findings import Findings, figure
+from core.report.formulas import numeral
+from core.report.wording import kilobytes, percent, ratio, shape
+from core.workbench import LayerRow, Result
+
+TERMS = 4
+"""Of a sum that is written out layer by layer; a longer one has a term for each number of bits."""
+
+WEIGHTS = ("float32 values", "integer codes", "map of zeros")
+"""Kinds of bytes that hold weights."""
+
+
+def drawn(found: Findings) -> list[Block]:
+    """The network before and now."""
+    rows = found.test.layers
+    said = "; ".join(f"{row.name} {shape(row.shape)}, {_change(row)}" for row in rows)
+    caption = (
+        "The network, as thick as its bytes: grey in float32, coloured in the file. Above each layer the shape of its "
+        "weight, below it the size before and now, and what was done to it."
+    )
+    bands = [_band(found.test, row) for row in rows]
+    return [Heading("The network drawn", 2), figure("network", caption, f"Layers. {said}.", network("network", bands))]
+
+
+def _band(result: Result, row: LayerRow) -> Band:
+    kinds: dict[str, int] = {}
+    for entry in result.footprint.entries:
+        if entry.layer == row.name:
+            kinds[entry.kind] = kinds.get(entry.kind, 0) + entry.bytes
+    return Band((row.name, shape(row.shape)), (_change(row), *_done(row)), before(row), kinds)
+
+
+def before(row: LayerRow) -> int:
+    """Bytes of a layer in float32."""
+    return 4 * (prod(row.shape) + row.shape[0])
+
+
+def _change(row: LayerRow) -> str:
+    return f"{kilobytes(before(row))} → {kilobytes(row.bytes)}"
+
+
+def _done(row: LayerRow) -> Iterator[str]:
+    """What was done to a layer, a line for each."""
+    if row.channels < row.shape[0]:
+        yield f"{row.channels} of {row.shape[0]} channels"
+    if row.rank:
+        yield f"rank {row.rank} of {row.full_rank}"
+    if row.sparsity:
+        yield f"{100 * row.sparsity:.1f} % zeros"
+    if row.bits != FLOAT_BITS:
+        yield f"{row.bits} bits"
+
+
+def in_theory(found: Findings) -> list[Block]:
+    """The formula, evaluated with this network's numbers, and where the file differs from it."""
+    rows = found.test.layers
+    bits, biases = sum(stored(row) * row.bits for row in rows), sum(row.channels for row in rows)
+    total = bits / 8 + 4 * biases
+    return [
+        Heading("Size by the formula, and of the file", 2),
+        Paragraph(
+            "In theory a network takes what its weights take at their bits, and four bytes for each bias. For this "
+            f"network, whose {len(rows)} layers store {sum(map(stored, rows)):,} weights and {biases:,} biases:"
+        ),
+        Formula(r"\text{size} = \frac{\sum \text{weights} \times \text{bits}}{8} + 4 \times \text{biases}"),
+        Formula(rf"\sum \text{{weights}} \times \text{{bits}} = {_sum(rows)} = {numeral(bits)}"),
+        Formula(
+            rf"\text{{size}} = \frac{{{numeral(bits)}}}{{8}} + 4 \times {numeral(biases)} = {_bytes(total)} "
+            rf"\,\text{{bytes}} = {f'{total / KB:,.1f}'.replace(',', '{,}')}\,\text{{KB}}"
+        ),
+        *_difference(found.test, bits / 8, 4 * biases),
+    ]
+
+
+def stored(row: LayerRow) -> int:
+    """Weights that a layer stores: m n, or r (m + n) in two factors."""
+    return row.parameters - row.channels
+
+
+def _sum(rows: tuple[LayerRow, ...]) -> str:
+    terms: dict[object, tuple[int, int]] = {}
+    for row in rows:
+        key: object = row.name if len(rows) <= TERMS else row.bits
+        terms[key] = terms.get(key, (0, 0))[0] + stored(row), row.bits
+    return " + ".join(rf"{numeral(count)} \times {bits}" for count, bits in terms.values())
+
+
+def _bytes(total: float) -> str:
+    whole = numeral(int(total))
+    return whole if total == int(total) else f"{whole}{f'{total % 1:.3f}'.rstrip('0')[1:]}"
+
+
+def _difference(result: Result, weights: float, biases: float) -> list[Block]:
+    kinds: dict[str, int] = {}
+    for entry in result.footprint.entries:
+        kinds[entry.kind] = kinds.get(entry.kind, 0) + entry.bytes
+    held = sum(kinds.get(kind, 0) for kind in WEIGHTS)
+    pairs = {
+        "weights": (weights, held),
+        "biases": (biases, kinds.get("biases", 0)),
+        "scales of the grids": (0.0, kinds.get("scales", 0)),
+        "header, names, configuration": (0.0, kinds.get("container", 0)),
+        "all": (weights + biases, result.bytes),
+    }
+    rows = tuple(
+        (what, f"{formula:,.0f}", f"{file:,}", _signed(file - formula))
+        for what, (formula, file) in pairs.items()
+        if formula or file
+    )
+    caption = "Bytes by the formula and in the file; the last line is the size of the file."
+    table = Table(caption, ("what", "formula", "file", "difference"), rows)
+    return [Paragraph(" ".join(_reasons(result, weights - held, biases, kinds))), table]
+
+
+def _signed(count: float) -> str:
+    return f"{count:+,.0f}" if round(count) else "0"
+
+
+def _reasons(result: Result, fewer: float, biases: float, kinds: Mapping[str, int]) -> Iterator[str]:
+    """fewer : bytes of weights that the file saves; biases : bytes of them by the formula"""
+    yield "The formula and the file differ, and the table says where."
+    if result.sparsity and fewer > 0:
+        yield "The formula counts a zero like any other weight; the file does not store zeros one by one."
+    if kinds.get("integer codes"):
+        yield "The codes are entropy-coded, so that frequent values take fewer bits than rare ones."
+    if kinds.get("biases", 0) < biases:
+        yield "Biases of quantized layers are stored in fewer than 32 bits."
+    scales = "neither the scales of the grids nor" if kinds.get("scales") else "nothing of"
+    yield f"The formula knows {scales} the header that tells a reader what the bytes mean."
+
+
+def counted(found: Findings) -> list[Block]:
+    """Every way of counting, and what each layer takes."""
+    result, sizes, whole = found.test, found.sizes, found.test.baseline_bytes
+    ways = tuple((way, f"{n:,.0f}", f"{n / KB:,.1f}", ratio(whole, n)) for way, n in sizes.items())
+    said = ", ".join(f"{way} {count:,.0f}" for way, count in sizes.items())
+    compared = figure("sizes", "The same sizes.", f"Bars of bytes: {said}.", plots.sizes("sizes", sizes))
+    by_layer = ", ".join(f"{row.name} {row.bytes:,}" for row in result.layers)
+    drawn = plots.ledger("ledger", result.footprint.entries)
+    alt = f"Stacked bars of bytes by kind, a bar per layer: {by_layer}."
+    return [
+        Heading("Where the bytes are", 2),
+        Paragraph(
+            f"{result.parameters:,} weights and biases are stored; without the zeros among the weights "
+            f"{result.nonzero:,} are left. The baseline has {result.baseline_parameters:,}. 1 KB is {KB:,} bytes."
+        ),
+        Table("Bytes in all the ways that people count them.", ("counted as", "bytes", "KB", "smaller"), ways),
+        *([compared] if found.steps else []),
+        _layers(result),
+        figure("ledger", "Bytes of the file by layer and kind.", alt, drawn),
+    ]
+
+
+def _layers(result: Result) -> Table:
+    def count(own: int) -> tuple[str, str]:
+        return f"{own:,}", f"{own / KB:,.1f}"
+
+    rows = []
+    for row in result.layers:
+        bits, rank = "float32" if row.bits == FLOAT_BITS else str(row.bits), str(row.rank or "dense")
+        pruned = percent(row.sparsity)
+        rows.append((row.name, shape(row.shape), rank, f"{row.parameters:,}", pruned, bits, *count(row.bytes)))
+    rest = result.bytes - sum(row.bytes for row in result.layers)
+    rows.append(("the file itself", *"–––––", *count(rest)))
+    rows.append(("all", *"––", f"{result.parameters:,}", percent(result.sparsity), "–", *count(result.bytes)))
+    header = ("layer", "weight before", "rank", "parameters", "pruned", "bits", "bytes", "KB")
+    return Table("What each layer stores; the last line is the size of the file.", header, tuple(rows))
