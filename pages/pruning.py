@@ -16,7 +16,7 @@ st.title("Pruning")
 now = live.set_on_explore(choice)
 if now is not None:
     terms.say("**[[Sparsity]] of every layer** (`check_sparsity`), as set on Explore:")
-    zeros.table({"set on Explore": now})
+    zeros.table(now)
 terms.say(pruning_lab.INTRODUCTION)
 pruning_lab.by_hand()
 

@@ -165,7 +165,7 @@ def test_zeros_by_layer_are_those_of_check_sparsity() -> None:
     bench = state.workbench()
     result = bench.evaluate("cnn", CompressionConfig(sparsity=0.8, score="lamp"))
     counted = check_sparsity(bench.network("cnn", result.config))
-    rows = zeros._counts(result)
+    rows = zeros.counts(result)
     for layer, row in zip(result.layers, rows, strict=True):
         assert layer.sparsity == pytest.approx(counted[layer.name])
         assert row["zeros"] / row["weights"] == pytest.approx(counted[layer.name])

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.footprint import KB
-from core.palette import BASELINE, KINDS
+from core.palette import BASELINE, KIND_NAMES, KINDS
 from core.report.plots import Picture, picture
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ def network(name: str, bands: list[Band]) -> Picture:
             for place, band in enumerate(line):
                 _band(ax, place, band)
         kinds = [kind for kind in KINDS if any(kind in band.now for band in bands)]
-        patches = [_patch("float32, before", BASELINE, 0.3), *(_patch(kind, KINDS[kind]) for kind in kinds)]
+        patches = [
+            _patch("float32, before", BASELINE, 0.3),
+            *(_patch(KIND_NAMES.get(kind, kind), KINDS[kind]) for kind in kinds),
+        ]
         figure.legend(handles=patches, loc="outside upper left", ncols=4)
 
     return picture(name, 3.0 * len(lines) + 0.4, draw)

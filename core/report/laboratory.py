@@ -174,7 +174,8 @@ def _best_bits(found: Mapping[str, Any]) -> str:
     return (
         f"{best['bits']} bits are the fewest with which the trained network loses at most one point on the validation "
         f"images ({points(after['difference'])}). On test it has {percent(test['accuracy'])}; means over the classes: "
-        f"precision {percent(report['precision'])}, recall {percent(report['recall'])}, F1 {percent(report['f1'])}."
+        f"precision {percent(report['precision'])}, recall {percent(report['recall'])}, F1-score "
+        f"{percent(report['f1'])}."
     )
 
 

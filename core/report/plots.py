@@ -14,7 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.footprint import COUNTED, KB, Entry
-from core.palette import BASELINE, CURRENT, GAINED, KINDS, LOST, PINNED
+from core.palette import BASELINE, CURRENT, GAINED, KIND_NAMES, KINDS, LOST, PINNED
+from core.words import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,7 +108,7 @@ def ledger(name: str, entries: Iterable[Entry]) -> Picture:
         ax, left = figure.subplots(), np.zeros(len(layers))
         for kind in (kind for kind in KINDS if kind in set(table["kind"])):
             sums = table[table["kind"] == kind].groupby("layer")["KB"].sum().reindex(layers, fill_value=0.0).to_numpy()
-            ax.barh(layers, sums, left=left, color=KINDS[kind], label=kind)
+            ax.barh(layers, sums, left=left, color=KINDS[kind], label=KIND_NAMES.get(kind, kind))
             left += sums
         for place, total in enumerate(left):
             ax.text(total, place, f" {total:,.1f}", va="center")
@@ -184,7 +185,7 @@ def flips(name: str, table: pd.DataFrame, images: NDArray[np.uint8], across: int
         for ax, image, row in zip(axes, images, table.to_dict("records"), strict=False):
             ax.imshow(255 - image, cmap="gray", vmin=0, vmax=255)
             ax.set_title(row["true"], fontsize=9)
-            words = [f"{row[when]} {row[f'{when}_confidence']:.0%}" for when in ("before", "after")]
+            words = [f"{row[when]} {percent(row[f'{when}_confidence'], 0)}" for when in ("before", "after")]
             colour = {"lost": LOST, "gained": GAINED}.get(row["outcome"], BASELINE)
             ax.set_xlabel(f"{words[0]}\n→ {words[1]}\n{row['outcome']}", fontsize=8)
             for spine in ax.spines.values():

@@ -96,7 +96,7 @@ def _ranks(subject: Subject) -> str:
 
 
 def _scope(config: CompressionConfig) -> str:
-    return "by one threshold for all layers" if config.scope == "network" else "the same in every layer"
+    return "globally, by one threshold" if config.scope == "network" else "layer-wise, the same share in each"
 
 
 def channels(subject: Subject) -> Iterator[Block]:

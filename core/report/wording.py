@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from core import words
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, LayerConfig
 from core.evaluation import Comparison
 from core.footprint import KB
@@ -12,12 +13,12 @@ Row = Mapping[str, Any]
 
 def percent(share: float) -> str:
     """What was measured: of 10,000 images, two decimals are exact."""
-    return f"{100 * share:.2f} %"
+    return words.percent(share, 2)
 
 
 def share_of(share: float) -> str:
     """What was asked for: 70 %, 97.5 %."""
-    return f"{round(100 * share, 2):g} %"
+    return words.percent(round(share, 4))
 
 
 def points(difference: float) -> str:
@@ -77,7 +78,7 @@ def shape(sizes: Sequence[int]) -> str:
 WEIGHTS_BY = {"magnitude": "magnitude", "lamp": "LAMP", "activation": "magnitude times input (Wanda)"}
 """Pruning criteria by their settings."""
 
-_SCOPES = {"network": "one threshold", "layer": "the same in every layer"}
+_SCOPES = {"network": "global", "layer": "layer-wise"}
 
 
 def settings(config: CompressionConfig) -> str:

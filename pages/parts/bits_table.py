@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core.footprint import KB, model_size_kb
+from core.config import CompressionConfig
 from pages.parts import figures, state
 
 FORMULA = r"\text{size} = \frac{1}{8}\sum_{\ell} n_\ell\, b_\ell \;+\; 4 \sum_{\ell} m_\ell \quad\text{bytes}"
@@ -21,6 +21,7 @@ def table(baseline: str, found: dict[str, Any]) -> None:
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
+        placeholder="",
         height=35 * (len(rows) + 1) + 3,
         alt="Size by formula, size of the file and accuracy at 32, 8, 6, 4, 3 and 2 bits, before and after training",
         column_config={
@@ -57,7 +58,7 @@ def _row(
     return {
         "bits": bits,
         "KB by formula": last["kb"],
-        "KB in the file": last["bytes"] / KB,
+        "KB in the file": last["bytes"] / 1024,
         "min-max": accuracy(plain),
         "before training": accuracy(before),
         "after training": accuracy(last),
@@ -72,7 +73,7 @@ def _formula(baseline: str, found: dict[str, Any]) -> None:
     weights, biases = sum(layer.weights for layer in layers), sum(layer.shape[0] for layer in layers)
     row = next((own for own in found["rows"] if own["bits"] == 4), found["rows"][0])
     bits, after = row["bits"], row["after"]
-    size = model_size_kb([layer.weights for layer in layers], [bits] * len(layers), biases)
+    size = state.workbench().outline(baseline, CompressionConfig(bits=bits)).theoretical_kb
     left, right = st.columns([2, 3], vertical_alignment="center")
     left.latex(FORMULA)
     right.markdown(
