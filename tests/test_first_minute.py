@@ -14,6 +14,7 @@ from core.compression import check_sparsity
 from core.config import CompressionConfig
 from core.workbench import SHELF
 from pages.parts import drawing, presets, state, tours, zeros
+from pages.parts import jobs as lab_jobs
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -191,6 +192,10 @@ def test_pages_ask_for_exactly_what_comes_with_the_project() -> None:
     listed = {str(own["kind"]) for own in shipping.requests()}
     assert len(listed) == 13
     assert len(shipping.requests()) == 16
+
+
+def test_every_experiment_has_a_title_of_the_field() -> None:
+    assert set(lab_jobs.TITLES) == set(shipping._kinds())
 
 
 def test_every_page_is_in_the_list_of_these_tests() -> None:

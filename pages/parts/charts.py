@@ -15,6 +15,8 @@ from core.words import NO_BREAK, percent, plain
 
 RUNG_COLOURS = ["#8a94a0", "#56B4E9", "#2b83c6", "#CC79A7", "#009E73", "#E69F00"]
 FONT = 14
+INK = {"light": "#1b2733", "dark": "#e8edf2"}
+"""Of words in a chart, by the page's theme."""
 
 
 Chart = alt.Chart | alt.LayerChart | alt.HConcatChart
@@ -434,12 +436,13 @@ def class_report(report: pd.DataFrame) -> alt.Chart:
 
 
 def confusion(counts: pd.DataFrame) -> alt.LayerChart:
-    """True class down, predicted class across; the diagonal is left out of the colours so that mistakes show."""
+    """True class down, predicted class across; the diagonal is left out of the colours so that mistakes show. The
+    colour lets the page through, light or dark, the more the fewer they are."""
     rows = counts.rename_axis("true").reset_index().melt("true", var_name="predicted", value_name="images")
     names = list(counts.columns)
     wrong = rows["true"] != rows["predicted"]
-    dark = wrong & (rows["images"] > rows["images"][wrong].max() / 2)
-    rows["ink"] = np.where(dark, "white", np.where(wrong, "#1b2733", CURRENT))
+    strong = wrong & (rows["images"] > rows["images"][wrong].max() / 2)
+    rows["ink"] = np.where(strong, "white", np.where(wrong, INK.get(st.context.theme.type or "light"), CURRENT))
     base = alt.Chart(rows).encode(
         x=alt.X("predicted:N", sort=names, title="predicted", axis=alt.Axis(labelAngle=-40, labelOverlap=False)),
         y=alt.Y("true:N", sort=names, title="true", axis=alt.Axis(labelOverlap=False)),
@@ -447,8 +450,8 @@ def confusion(counts: pd.DataFrame) -> alt.LayerChart:
     )
     mistakes = (
         base.transform_filter("datum.true != datum.predicted")
-        .mark_rect()
-        .encode(color=alt.Color("images:Q", scale=alt.Scale(scheme="oranges"), legend=None))
+        .mark_rect(color=LOST, stroke=NEUTRAL, strokeWidth=0.3)
+        .encode(fillOpacity=alt.FillOpacity("images:Q", scale=alt.Scale(type="sqrt", range=[0, 1]), legend=None))
     )
     numbers = (
         base.transform_filter("datum.images > 0")

@@ -16,7 +16,6 @@ from pages.parts import charts, figures
 if TYPE_CHECKING:
     from core.workbench import LayerRow, Result
 
-INK = {"light": "#1b2733", "dark": "#e8edf2"}
 WIDTH = 0.76
 """Of a layer, where the next begins at 1."""
 HEIGHT = 210
@@ -29,7 +28,7 @@ def network(result: Result) -> None:
     thickest = float(table["high"].max())
     kinds = tuple(kind for kind in NAMED_KINDS if kind in set(table["kind"]))
     about = "; ".join(f"{plain(row.name)} {_size(4 * _numbers(row))} to {_size(row.bytes)}" for row in result.layers)
-    ink = INK.get(st.context.theme.type or "light", NEUTRAL)
+    ink = charts.INK.get(st.context.theme.type or "light", NEUTRAL)
     charts.draw_again(table, _network(len(result.layers), thickest, kinds, ink), f"The network by bytes: {about}")
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from core import duration, shipping
+from core import assignment, duration, shipping, tuning
 from core.config import CompressionConfig, TrainingConfig
+from core.front import SEARCH
 from core.reproduce import LOW_RANK
 from core.words import percent, plain
 from pages.parts import charts, classroom, figures, lesson, live, state, teacher
@@ -18,6 +19,23 @@ if TYPE_CHECKING:
     from core.workbench import JobStatus
 
 SHOWN = 3
+
+TITLES = {
+    tuning.ONE_SHOT: "One-shot pruning",
+    tuning.SCAN: "Layer sensitivity to pruning",
+    tuning.ITERATIVE: "Iterative pruning",
+    tuning.ALLOCATION: "Rank allocation",
+    assignment.CHANNELS: "Structured (channel) pruning",
+    assignment.LADDER: "Post-training quantization (PTQ)",
+    assignment.QUANTIZATION: "Quantization-aware training (QAT)",
+    assignment.WIDTHS: "Layer sensitivity to bits",
+    assignment.MIXED: "Mixed precision",
+    assignment.COMBINATION: "Best combination",
+    assignment.ORDERS: "Order of the techniques",
+    LOW_RANK: "Low-rank report",
+    SEARCH: "Search for the smallest file",
+}
+"""Of experiments, by the kind of their job."""
 
 
 def panel(kind: str, finished: bool = True) -> None:
@@ -100,7 +118,7 @@ def _title(job: JobStatus) -> str:
     if job.request["kind"] == LOW_RANK:
         return f"The low-rank report, {job.request['seeds']} seeds"
     if job.request["kind"] not in ("train", "recover", "export"):
-        return f"{job.request['kind'].capitalize()}, {plain(state.workbench().title(job.request['baseline']))}"
+        return f"{TITLES[job.request['kind']]}, {plain(state.workbench().title(job.request['baseline']))}"
     if job.request["kind"] == "train":
         recipe = TrainingConfig(**job.request["config"])
         return f"{recipe.model.upper()}, {recipe.epochs} epochs, seed {recipe.seed}"
