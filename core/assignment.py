@@ -162,6 +162,13 @@ def best_rung(rows: list[dict[str, Any]], bits: int, activations: bool = True) -
     return max(fits, key=lambda row: (row["accuracy"], -row["loss"]))
 
 
+def fewest_rung(rows: list[dict[str, Any]], allowance: float) -> dict[str, Any] | None:
+    """The best row at the fewest bits, weights and activations alike, that loses at most `allowance`; None if none."""
+    found = [best_rung(rows, bits) for bits in tuning.WIDTHS]
+    fits = [row for row in found if tuning.within_allowance(row, allowance)]
+    return min(fits, key=lambda row: int(row["bits"]), default=None)
+
+
 def quantized_training(bits: int, epochs: int = 4) -> RecoveryConfig:
     """Quantization-aware training of the assignment: the baseline teaches; 2 bits take more of it."""
     few = bits == 2

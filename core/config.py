@@ -237,6 +237,10 @@ class CompressionConfig:
             ) from None
 
 
+EXAMPLE = CompressionConfig(sparsity=0.7, bits=6, activation_bits=6)
+"""With which a person begins who has chosen nothing yet: much smaller, and hardly worse."""
+
+
 def _yes_or_no(text: str) -> bool:
     return {"1": True, "0": False}[text]
 

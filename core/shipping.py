@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from core import assignment, reliance, reproduce, shelf, training, tuning
-from core.config import CompressionConfig, RecoveryConfig
+from core.config import EXAMPLE, CompressionConfig, RecoveryConfig
 from core.front import SEARCH, Goal, pareto
 from core.store import key_of
 from core.training import Progress
@@ -30,6 +30,11 @@ FRONT_BYTES = 48 * 1024
 """Trained networks of the searched front that come along are at most so large."""
 
 LIBRARIES = ("torch", "numpy")
+
+ALLOWANCE = 0.01
+"""Accuracy that experiments may lose, a fraction."""
+
+SPLITS: tuple[SplitName, ...] = ("validation", "test")
 
 Request = dict[str, Any]
 
@@ -45,11 +50,11 @@ class Answer:
 
 def requests() -> list[Request]:
     """What comes with the project, as the pages ask for it at first: everything for the CNN."""
-    iterative, goal = asdict(assignment.iterative(8)), Goal(allowance=0.01).to_request()
+    iterative, goal = asdict(assignment.iterative(8)), Goal(allowance=ALLOWANCE).to_request()
     whole: list[Request] = [
-        {"kind": tuning.ONE_SHOT, "allowance": 0.01},
+        {"kind": tuning.ONE_SHOT, "allowance": ALLOWANCE},
         {"kind": tuning.SCAN, "score": "magnitude"},
-        {"kind": tuning.ITERATIVE, "allowance": 0.01, "recovery": iterative, "score": assignment.ITERATIVE.score},
+        {"kind": tuning.ITERATIVE, "allowance": ALLOWANCE, "recovery": iterative, "score": assignment.ITERATIVE.score},
         {"kind": assignment.CHANNELS, "epochs": 6},
         {"kind": assignment.LADDER},
         {"kind": assignment.WIDTHS, "rung": "+ GPTQ"},
@@ -58,10 +63,10 @@ def requests() -> list[Request]:
         {"kind": assignment.ORDERS, "layer": "fc1", "sparsity": 0.9, "bits": 3, "share": 0.25},
         {"kind": tuning.ALLOCATION, "method": "svd"},
         {"kind": tuning.ALLOCATION, "method": "whitened"},
-        {"kind": assignment.COMBINATION, "allowance": 0.01, "epochs": 8},
+        {"kind": assignment.COMBINATION, "allowance": ALLOWANCE, "epochs": 8},
         {"kind": SEARCH, "goal": goal, "minutes": 10.0},
     ]
-    small: list[Request] = [{"kind": tuning.ONE_SHOT, "allowance": 0.01}, {"kind": assignment.LADDER}]
+    small: list[Request] = [{"kind": tuning.ONE_SHOT, "allowance": ALLOWANCE}, {"kind": assignment.LADDER}]
     report: Request = {"kind": reproduce.LOW_RANK, "seeds": 3, "epochs": 3}
     return [{**own, "baseline": "cnn"} for own in whole] + [{**own, "baseline": "mlp"} for own in small] + [report]
 
@@ -163,7 +168,7 @@ def _entries(bench: Workbench, clean: Workbench, answers: list[Answer]) -> dict[
     clean : with an empty cache; what it holds in the end is what ships
     """
     for name in SHIPPED:
-        for split in ("validation", "test"):
+        for split in SPLITS:
             clean.evaluate(name, CompressionConfig(), split)
     for name, config in _offered(bench, answers):
         history = bench.history(name, config)
@@ -213,11 +218,18 @@ def _chosen(answer: Answer) -> Iterator[CompressionConfig]:
 
 
 def _shown(answers: list[Answer]) -> Iterator[tuple[str, CompressionConfig, SplitName]]:
-    """What pages measure to say their verdict on the test images."""
+    """What pages measure besides: verdicts on the test images, what stands beside them, and the first example."""
     for own in answers:
-        name, kind = own.request.get("baseline", ""), own.request["kind"]
+        name, kind, result = own.request.get("baseline", ""), own.request["kind"], own.result
         if kind in (tuning.ITERATIVE, assignment.CHANNELS):
             yield from ((name, config, "test") for config in _chosen(own))
-        elif kind == tuning.ONE_SHOT:
-            best = tuning.best_one_shot(own.result["answers"])
-            yield name, CompressionConfig.from_json(best["config"]), "test"
+        if kind == tuning.ITERATIVE:  # as sparse in one shot
+            for config in _chosen(own):
+                yield name, replace(config, recovery=None), "validation"
+        if kind == tuning.ONE_SHOT:
+            best = CompressionConfig.from_json(tuning.best_one_shot(result["answers"])["config"])
+            yield from ((name, best, split) for split in SPLITS)
+        if kind == assignment.LADDER:
+            fewest = assignment.fewest_rung(result["rows"], ALLOWANCE)
+            yield from [] if fewest is None else [(name, CompressionConfig.from_json(fewest["config"]), "test")]
+    yield "cnn", EXAMPLE, "validation"

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import assignment, tuning
+from core import assignment
 from core.config import CompressionConfig
 from core.words import percent, plain
 from pages.parts import charts, figures, handover, jobs, live, state
@@ -85,10 +85,8 @@ def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
         f"With weights and activations at the same bits, these steps take the accuracy {', '.join(parts)}, without any "
         f"training; the baseline has {percent(float(whole.iloc[0]), 2)}."
     )
-    found = [assignment.best_rung(rows, bits) for bits in tuning.WIDTHS]
-    fits = [row for row in found if tuning.within_allowance(row, allowance())]
-    if fits:
-        fewest = min(fits, key=lambda row: int(row["bits"]))
+    fewest = assignment.fewest_rung(rows, allowance())
+    if fewest is not None:
         config = CompressionConfig.from_json(fewest["config"])
         test = live.measured(state.Choice(baseline, config), "test")
         st.markdown(

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import streamlit as st
 
-from core.config import QUERY_NAMES, CompressionConfig, from_query, to_query
+from core.config import EXAMPLE, QUERY_NAMES, CompressionConfig, from_query, to_query
 from core.words import percent, plain
 from pages.parts import frame
 
 if TYPE_CHECKING:
     from core.workbench import Workbench
 
-START = CompressionConfig(sparsity=0.7, bits=6, activation_bits=6)
+START = EXAMPLE
 """Where a person without a link begins: something true and worth a second look."""
 
 FIRST_BASELINE = "cnn"
