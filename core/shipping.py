@@ -222,14 +222,17 @@ def _shown(answers: list[Answer]) -> Iterator[tuple[str, CompressionConfig, Spli
     for own in answers:
         name, kind, result = own.request.get("baseline", ""), own.request["kind"], own.result
         if kind in (tuning.ITERATIVE, assignment.CHANNELS):
-            yield from ((name, config, "test") for config in _chosen(own))
+            for config in _chosen(own):
+                yield name, config, "test"
         if kind == tuning.ITERATIVE:  # as sparse in one shot
             for config in _chosen(own):
                 yield name, replace(config, recovery=None), "validation"
         if kind == tuning.ONE_SHOT:
             best = CompressionConfig.from_json(tuning.best_one_shot(result["answers"])["config"])
-            yield from ((name, best, split) for split in SPLITS)
+            for split in SPLITS:
+                yield name, best, split
         if kind == assignment.LADDER:
             fewest = assignment.fewest_rung(result["rows"], ALLOWANCE)
-            yield from [] if fewest is None else [(name, CompressionConfig.from_json(fewest["config"]), "test")]
+            if fewest is not None:
+                yield name, CompressionConfig.from_json(fewest["config"]), "test"
     yield "cnn", EXAMPLE, "validation"
