@@ -29,6 +29,9 @@ ANSWER = "answer"
 FRONT_BYTES = 48 * 1024
 """Trained networks of the searched front that come along are at most so large."""
 
+FAR = 0.1
+"""Points that lose more than so much, a fraction, stay here."""
+
 LIBRARIES = ("torch", "numpy")
 
 ALLOWANCE = 0.01
@@ -187,7 +190,7 @@ def _entries(bench: Workbench, clean: Workbench, answers: list[Answer]) -> dict[
                 entries[place] = shelf.Entry(kind, found.payload, found.weights)
     for own in bench.points():  # what a search or an experiment has seen, and can be measured again in a moment
         place = bench.point_key(own.baseline, own.config)
-        if own.origin != "explored" and not own.recovered:
+        if own.origin != "explored" and not own.recovered and own.difference >= -FAR:
             entries.setdefault(place, shelf.Entry("point", replace(own, origin="shipped").to_json().encode()))
     return entries
 
@@ -206,7 +209,7 @@ def _chosen(answer: Answer) -> Iterator[CompressionConfig]:
     if kind == assignment.QUANTIZATION:
         texts = [row["after"]["config"] for row in result["rows"]]
     elif kind == assignment.COMBINATION:
-        texts = [row["chosen"]["config"] for row in result["rows"] if row["chosen"] is not None]
+        texts = [] if result["best"] is None else [result["best"]["config"]]
     elif kind == tuning.ITERATIVE:
         run = tuning.chosen_run(result)
         texts = [] if run is None else [run["config"]]
