@@ -30,9 +30,16 @@ class Entry:
     payload: bytes
     weights: bytes | None = None
 
-    @property
-    def digest(self) -> str:
-        return sha256(b"\0".join([self.kind.encode(), self.payload, self.weights or b""]))
+    def digest(self, key: str) -> str:
+        return seal(key, None if self.weights is None else sha256(self.weights), self.payload)
+
+
+def seal(key: str, weights: str | None, payload: bytes) -> str:
+    """Tells an entry from any other, in the cache and on a shelf alike: other keys are made of it.
+
+    weights : the SHA-256 sum of them
+    """
+    return sha256(b"\0".join([key.encode(), str(weights or "").encode(), payload]))
 
 
 class Shelf:
@@ -54,7 +61,7 @@ class Shelf:
                 found = Entry(about["kind"], file.read(f"entries/{key}"), weights)
         except DAMAGE:
             return None
-        return found if not with_weights or found.digest == about["digest"] else None
+        return found if not with_weights or found.digest(key) == about["digest"] else None
 
     def digest(self, key: str) -> str | None:
         """Tells the content of an entry from any other; None where there is none."""
@@ -89,7 +96,7 @@ class Shelf:
 def write(path: Path, entries: Mapping[str, Entry], about: Mapping[str, Any]) -> None:
     """A shelf with these entries; the same entries make the same file. Raises OSError."""
     index = {
-        key: {"kind": own.kind, "digest": own.digest, "weights": own.weights is not None}
+        key: {"kind": own.kind, "digest": own.digest(key), "weights": own.weights is not None}
         for key, own in entries.items()
     }
     content = BytesIO()

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from core.database import Database
 from core.files import remove, replace, sha256, trim, write_atomically, written_aside
-from core.shelf import Shelf
+from core.shelf import Shelf, seal
 
 SCHEMA = 2
 """Part of every key. Raise it when the meaning of a stored result changes."""
@@ -50,10 +50,6 @@ V = TypeVar("V")
 def key_of(kind: str, **parts: Any) -> str:
     """SHA-256 of everything that the result depends on: values only, defaults included, and the schema number."""
     return sha256(json.dumps({"schema": SCHEMA, "kind": kind, **parts}, sort_keys=True).encode())
-
-
-def _seal(key: str, weights: str | None, payload: bytes) -> str:
-    return sha256(b"\0".join([key.encode(), str(weights or "").encode(), payload]))
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,7 @@ class Store:
                 weights = self._read_weights(name) if name and with_weights else None
             except OSError:
                 return None  # the disk refuses for now
-            whole = isinstance(payload, bytes) and _seal(key, name, payload) == digest
+            whole = isinstance(payload, bytes) and seal(key, name, payload) == digest
             if whole and not (name and with_weights and weights is None):
                 if unused:
                     self._run("UPDATE entries SET used = ? WHERE key = ?", time.time(), key)
@@ -140,7 +136,7 @@ class Store:
         self, key: str, kind: str, payload: bytes, size: int, kept: bool,
         name: str | None = None, source: Path | None = None,
     ) -> bool:  # fmt: skip
-        row = (key, kind, payload, _seal(key, name, payload), name, size, time.time())
+        row = (key, kind, payload, seal(key, name, payload), name, size, time.time())
 
         def insert(connection: sqlite3.Connection) -> tuple[bool, list[Any]]:
             """Whether it has room, and the weights that the key had before."""
@@ -213,7 +209,7 @@ class Store:
         """Key and payload of all entries of a kind that are whole, in the order in which they were made, those from
         below first. For small ones, which have no weights."""
         rows = self._run("SELECT key, payload, sha256 FROM entries WHERE kind = ? ORDER BY rowid", kind)
-        own = {key: payload for key, payload, digest in rows or [] if _seal(key, None, payload) == digest}
+        own = {key: payload for key, payload, digest in rows or [] if seal(key, None, payload) == digest}
         below = {key: self._from_below(key) for key in self._below(kind) if key not in own}
         return [(key, found.payload) for key, found in below.items() if found is not None] + list(own.items())
 
@@ -308,7 +304,7 @@ class Store:
 def _is_whole(row: tuple[Any, ...]) -> bool:
     """Of an entry: whether its seal is right."""
     key, _, payload, digest, weights, *_ = row
-    return isinstance(key, str) and isinstance(payload, bytes) and _seal(key, weights, payload) == digest
+    return isinstance(key, str) and isinstance(payload, bytes) and seal(key, weights, payload) == digest
 
 
 def _kept_bytes(connection: sqlite3.Connection, without: str = "") -> int:

@@ -119,3 +119,11 @@ def test_a_shelf_is_read_by_standard_tools(path: Path) -> None:
     with zipfile.ZipFile(path) as file:
         assert file.testzip() is None
         assert file.read("entries/one") == b"payload of one"
+
+
+def test_an_entry_is_sealed_on_a_shelf_as_in_the_cache(tmp_path: Path) -> None:
+    """What was trained is a part of the keys of what was measured of it."""
+    store = Store(tmp_path / "cache")
+    for key, entry in {"one": Entry("a", b"payload"), "two": Entry("b", b"payload", b"weights")}.items():
+        store.put(key, entry.kind, entry.payload, entry.weights)
+        assert store.digest(key) == entry.digest(key)
