@@ -31,10 +31,10 @@ from websockets.exceptions import ConnectionClosed
 
 from benchmarks import bare, summary
 from benchmarks.server import notes, running_app
-from core.config import CompressionConfig, to_query
 from core.front import SEARCH, Goal
 from core.jobs import Jobs
-from pages.parts.controls import share_of
+from core.places import share
+from core.words import percent as written
 
 PAUSE_SECONDS = (8.0, 12.0)
 PATIENCE_SECONDS = 30.0
@@ -70,10 +70,9 @@ class Tab:
     async def move(self, percent: float) -> float | None:
         """Seconds from the slider's move to the exact figure, or None where it did not come."""
         self._widgets[self._slider].double_array_value.data[:] = [percent]
-        setting = to_query(CompressionConfig(sparsity=share_of(percent)))["sparsity"]
         start = time.perf_counter()
         with suppress(TimeoutError, ConnectionClosed):
-            await self._ask(f"sparsity {setting},", PATIENCE_SECONDS)
+            await self._ask(f"sparsity {written(share(percent))},", PATIENCE_SECONDS)
             return time.perf_counter() - start
         self.errors["unanswered"] += 1
         return None

@@ -19,6 +19,7 @@ from typing import Any
 from core import assignment, reliance, reproduce, shelf, training, tuning
 from core.config import EXAMPLE, CompressionConfig, RecoveryConfig
 from core.front import SEARCH, Goal, pareto
+from core.places import along, beginning
 from core.store import key_of
 from core.training import Progress
 from core.workbench import SHIPPED, SplitName, Workbench
@@ -188,11 +189,25 @@ def _entries(bench: Workbench, clean: Workbench, answers: list[Answer]) -> dict[
             found = clean.store.get(place)
             if found is not None:
                 entries[place] = shelf.Entry(kind, found.payload, found.weights)
+    for place, entry in _points_beforehand().items():
+        entries.setdefault(place, entry)
     for own in bench.points():  # what a search or an experiment has seen, and can be measured again in a moment
         place = bench.point_key(own.baseline, own.config)
         if own.origin != "explored" and not own.recovered and own.difference >= -FAR:
             entries.setdefault(place, shelf.Entry("point", replace(own, origin="shipped").to_json().encode()))
     return entries
+
+
+def _points_beforehand() -> dict[str, shelf.Entry]:
+    """What the curves of the first example and Compare begin with, without the predictions."""
+    found: dict[str, shelf.Entry] = {}
+    with TemporaryDirectory(prefix="points-") as folder:
+        clean = Workbench(Path(folder), "shipped")
+        for config in (*(own for curve in along(EXAMPLE).values() for own in curve), *beginning()):
+            point = clean.point_of(clean.evaluate("cnn", config))
+            found[clean.point_key("cnn", config)] = shelf.Entry("point", point.to_json().encode())
+        clean.store.close()
+    return found
 
 
 def _offered(bench: Workbench, answers: list[Answer]) -> list[tuple[str, CompressionConfig]]:

@@ -534,9 +534,19 @@ class Workbench:
             found = self.known(name, config)
             if found is not None:
                 return found.evaluation.accuracy, found.bytes
+            alone = self._point_alone(place)
             with self._lock:
-                self._points.setdefault(place, None)  # unless it came meanwhile
+                self._points.setdefault(place, alone)  # unless it came meanwhile
         return self._points.get(place)
+
+    def _point_alone(self, place: str) -> tuple[float, int] | None:
+        """Of a measurement that is not here any more, or was made elsewhere."""
+        found = self.store.get(f"point/{place}")
+        with suppress(ValueError, KeyError, TypeError):
+            if found is not None:
+                point = Point.from_json(found.payload.decode())
+                return point.accuracy, point.bytes
+        return None
 
     def points(self, name: str | None = None) -> list[Point]:
         """Everything that any session has measured on the validation images and the store still holds; of one baseline,

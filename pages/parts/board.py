@@ -11,6 +11,7 @@ import streamlit as st
 from core.config import CompressionConfig
 from core.files import sha256
 from core.front import ORIGINS, TECHNIQUES, Goal, Point, behind, pareto
+from core.places import beginning
 from core.words import percent, plain
 from pages.parts import charts, classroom, figures, lesson, live, search, state
 from pages.parts.state import Choice
@@ -91,14 +92,6 @@ def _names() -> dict[str, str]:
     """The baselines that are known here, by their weights."""
     bench = state.workbench()
     return {bench.profile(card.id).sha256: card.id for card in bench.cards()}
-
-
-def beginning() -> list[CompressionConfig]:
-    """Each technique alone, a few steps of it: what a new cache is filled with when nobody waits for anything else."""
-    configs = [CompressionConfig(), *(CompressionConfig(bits=bits, clip="mse") for bits in (8, 6, 5, 4, 3))]
-    configs += [CompressionConfig(sparsity=share, score="lamp") for share in (0.5, 0.7, 0.8, 0.9, 0.95)]
-    configs += [CompressionConfig(rank_share=share, low_rank_method="whitened") for share in (0.5, 0.3, 0.15, 0.08)]
-    return configs + [CompressionConfig(channel_share=share, channel_score="activation") for share in (0.9, 0.75, 0.5)]
 
 
 def picked(choice: Choice, shown: Shown) -> Choice:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from core import places
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, TrainingConfig
 from core.front import Goal
 from core.words import plain
@@ -150,7 +151,7 @@ def companions() -> None:
 
 def _rank(config: CompressionConfig) -> None:
     share = ALL if config.rank_share is None else round(config.rank_share * 100)
-    _slider("Rank kept", "w_rank", share, 1, ALL, HELP_RANK, lambda v: {"rank_share": kept_share(v)})
+    _slider("Rank kept", "w_rank", share, 1, ALL, HELP_RANK, lambda v: {"rank_share": places.kept(v)})
 
 
 def _method(config: CompressionConfig) -> None:
@@ -165,7 +166,7 @@ def _sparsity(config: CompressionConfig) -> None:
         0.0,
         100.0,
         HELP_SPARSITY,
-        lambda v: {"sparsity": sparsity_share(v)},
+        lambda v: {"sparsity": places.pruned(v)},
         step=0.5,
     )
 
@@ -183,7 +184,7 @@ def _activations(config: CompressionConfig) -> None:
 
 def _channels(config: CompressionConfig) -> None:
     share = ALL if config.channel_share is None else round(config.channel_share * 100)
-    _slider("Channels kept", "w_channels", share, 1, ALL, HELP_CHANNELS, lambda v: {"channel_share": kept_share(v)})
+    _slider("Channels kept", "w_channels", share, 1, ALL, HELP_CHANNELS, lambda v: {"channel_share": places.kept(v)})
 
 
 SLIDERS: dict[str, Callable[[CompressionConfig], None]] = {
@@ -306,7 +307,7 @@ def layer_controls(result: Result) -> LayerPlaces | None:
     slots["rank"] = st.container()
     share = None if own.sparsity is None else _percent(own.sparsity)
     follows = round(layer.sparsity * 200) / 2  # what the one threshold does to this layer, on the slider's grid
-    _layer_slider(name, "sparsity", share, follows, 0.0, 100.0, 0.5, "%g %%", HELP_OWN_SPARSITY, share_of)
+    _layer_slider(name, "sparsity", share, follows, 0.0, 100.0, 0.5, "%g %%", HELP_OWN_SPARSITY, places.share)
     slots["sparsity"] = st.container()
     bits = _bits_label(choice.config.bits_of(name))
     key, value = _following(name, "bits", None if own.bits is None else bits, bits)
@@ -434,19 +435,6 @@ def bits_settings(config: CompressionConfig, label: int | str, alike: bool) -> d
     bits = None if label == FLOAT else label
     own = None if activations_follow(config) else config.activation_bits
     return {"bits": bits, "activation_bits": bits if alike else own}
-
-
-def kept_share(percent: float) -> float | None:
-    return None if percent == ALL else share_of(percent)
-
-
-def sparsity_share(percent: float) -> float | None:
-    return share_of(percent) if percent else None
-
-
-def share_of(percent: float) -> float:
-    """Of a hundred; rounded, so that a link reads 0.70793 and not 0.7079300000000001."""
-    return round(percent / 100, 12)
 
 
 def _write(changes: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import DENSE, CompressionConfig
+from core.places import RANKS, SPARSITIES, along, share
 from pages.parts import charts, controls, lesson, state
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.5
 POLLS_PER_SECOND = 4
 """All curves of all sessions together ask no more often than this whether a point has come."""
-
-RANKS = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
-SPARSITIES = (0, 20, 40, 50, 60, 70, 75, 80, 85, 90, 95)
 
 
 class Position(NamedTuple):
@@ -46,18 +44,11 @@ class Curve(NamedTuple):
 
 def of_network(config: CompressionConfig) -> dict[str, Curve]:
     """The curves of the whole-network sliders, by setting: without recovery, which nobody trained there."""
-    config = replace(config, recovery=None)
-    shares = {share: controls.kept_share(share) for share in RANKS}
-    widths = [Position(x, f"{x} % of the channels", replace(config, channel_share=own)) for x, own in shares.items()]
-    ranks = [Position(x, f"{x} % of the rank", replace(config, rank_share=own)) for x, own in shares.items()]
-    sparsities = [
-        Position(s, f"{s} % sparse", replace(config, sparsity=controls.sparsity_share(s))) for s in SPARSITIES
-    ]
-    alike = controls.activations_follow(config)
-    bits = [
-        Position(i, _bits_words(label), replace(config, **controls.bits_settings(config, label, alike)))
-        for i, label in enumerate(controls.BIT_CHOICES)
-    ]
+    configs, bits_shown = along(config), [_bits_words(label) for label in controls.BIT_CHOICES]
+    ranks = [Position(x, f"{x} % of the rank", own) for x, own in zip(RANKS, configs["rank"], strict=True)]
+    widths = [Position(x, f"{x} % of the channels", own) for x, own in zip(RANKS, configs["channels"], strict=True)]
+    sparsities = [Position(x, f"{x} % sparse", own) for x, own in zip(SPARSITIES, configs["sparsity"], strict=True)]
+    bits = [Position(i, *own) for i, own in enumerate(zip(bits_shown, configs["bits"], strict=True))]
     rank_now = controls.ALL if config.rank_share is None else max(1, config.rank_share * 100)
     bits_now = controls.BIT_CHOICES.index(config.bits or controls.FLOAT)
     width_now = controls.ALL if config.channel_share is None else max(1, config.channel_share * 100)
@@ -76,9 +67,7 @@ def of_layer(config: CompressionConfig, places: controls.LayerPlaces) -> dict[st
     widths = [Position(n, f"{n} channels", config.with_layer(name, channels=n)) for n in counts]
     steps = sorted({DENSE, *(max(1, round(full_rank * share / 100)) for share in RANKS)})
     ranks = [Position(r, f"rank {r}" if r else "dense", config.with_layer(name, rank=r)) for r in steps]
-    sparsities = [
-        Position(s, f"{s} % sparse", config.with_layer(name, sparsity=controls.share_of(s))) for s in SPARSITIES
-    ]
+    sparsities = [Position(s, f"{s} % sparse", config.with_layer(name, sparsity=share(s))) for s in SPARSITIES]
     bits = [
         Position(i, _bits_words(label), config.with_layer(name, bits=controls.bits_value(label)))
         for i, label in enumerate(controls.BIT_CHOICES)
