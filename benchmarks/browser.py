@@ -52,7 +52,7 @@ class Hand:
 
         Where the exact figure came before the estimate was painted there is no estimate."""
         slider = self.page.get_by_test_id("stSlider").filter(has_text=self.label).first
-        thumb, track = slider.get_by_role("slider").bounding_box(), slider.bounding_box()
+        thumb, track = slider.get_by_role("slider").locator("xpath=../..").bounding_box(), slider.bounding_box()
         y, inset = thumb["y"] + thumb["height"] / 2, thumb["width"] / 2
         mouse = self.page.mouse
         mouse.move(thumb["x"] + thumb["width"] / 2, y)

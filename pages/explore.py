@@ -53,16 +53,16 @@ bench = state.workbench()
 
 def at_once(result: "Result") -> None:
     """What goes to the screen together with the headline."""
-    with picture:
-        drawing.network(result)
-    with image:
-        figures.one_image(result)
     with verdict:
         terms.say(figures.verdict_sentence(result, bench.class_changes(result)))
 
 
 with headline:
     result = live.measured_headline(choice, at_once)
+with picture:
+    drawing.network(result)
+with image:
+    figures.one_image(result)
 changes = bench.class_changes(result)
 recovery.panel(result)
 
