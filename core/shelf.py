@@ -16,7 +16,7 @@ from typing import Any
 
 from core.files import sha256, write_atomically
 
-DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading a damaged zip file can raise."""
 
 _TIME = (1980, 1, 1, 0, 0, 0)

@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -112,6 +113,15 @@ def answer(bench: Workbench, request: Request) -> Answer | None:
         return None
     found = bench.store.get(key(bench, request))
     return None if found is None else Answer(request, **json.loads(found.payload))
+
+
+def made_in_words(made: dict[str, Any]) -> str:
+    """The day, the machine and the libraries. Nothing of it may be there, where the shelf is damaged."""
+    if not made:
+        return "where and when is not known"
+    day = date.fromisoformat(made["date"])
+    libraries = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
+    return f"on {day.day} {day:%B %Y} on {made['machine']}, {libraries}"
 
 
 # Making them

@@ -105,6 +105,11 @@ class Store:
         """Whether the entry, if there is one, was not made here."""
         return self._run("SELECT 1 FROM entries WHERE key = ?", key) == []
 
+    @property
+    def about_below(self) -> dict[str, Any]:
+        """When, where and with what the entries below were made; nothing where there are none."""
+        return {} if self.below is None else self.below.about
+
     def digest(self, key: str) -> str | None:
         """Tells the content of an entry from any other, without reading it; None where there is none."""
         rows = self._run("SELECT sha256 FROM entries WHERE key = ?", key)

@@ -905,7 +905,11 @@ class Workbench:
 
     def submit_recovery(self, name: str, config: CompressionConfig) -> str:
         """Recover in a process of its own; returns the job's id."""
-        return self.jobs.submit(self.recovery_request(name, config), lambda result: self.history(name, config) is None)
+
+        def gone(result: dict[str, Any]) -> bool:
+            return self.history(name, config) is None or self.came_with_the_project(name, config)
+
+        return self.jobs.submit(self.recovery_request(name, config), gone)
 
     @staticmethod
     def recovery_request(name: str, config: CompressionConfig) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -11,7 +12,8 @@ from test_pages import PAGES, _frame_on_every_run, _in_no_hurry, cache_at, choic
 
 from core import shipping
 from core.compression import check_sparsity
-from core.config import CompressionConfig
+from core.config import CompressionConfig, to_query
+from core.jobs import Jobs
 from core.workbench import SHELF
 from pages.parts import drawing, presets, state, tours, zeros
 from pages.parts import jobs as lab_jobs
@@ -192,6 +194,19 @@ def test_pages_ask_for_exactly_what_comes_with_the_project() -> None:
     listed = {str(own["kind"]) for own in shipping.requests()}
     assert len(listed) == 13
     assert len(shipping.requests()) == 16
+
+
+def test_a_training_that_came_along_says_so_and_can_be_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(Jobs, "submit", lambda self, request, *rest: asked.append(request))
+    bench = state.workbench()
+    name, config = bench.recovered()[0]
+    app = opened(**{"baseline": name, **to_query(config)})
+    assert "This training comes with the project: on " in texts(app)
+    assert "Recovery" in texts(app)
+    app.button(key="train_here").click().run()
+    assert asked == [bench.recovery_request(name, config)]
+    assert shipping.made_in_words({}) == "where and when is not known"
 
 
 def test_every_experiment_has_a_title_of_the_field() -> None:

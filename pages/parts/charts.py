@@ -275,7 +275,7 @@ def by_layer(rows: pd.DataFrame, of_layer: Callable[[pd.DataFrame], alt.LayerCha
         for name, cell in zip(names[start : start + PANELS], st.columns(PANELS, gap="small"), strict=False):
             with cell:
                 st.caption(f"**{plain(name)}**")
-                draw(of_layer(rows[rows["layer"] == name]).properties(height=150), f"{about}: {name}")
+                draw(of_layer(rows[rows["layer"] == name]).properties(height=210), f"{about}: {name}")
 
 
 def energy_of_layer(values: pd.DataFrame, energy: float) -> alt.LayerChart:

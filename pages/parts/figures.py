@@ -125,6 +125,11 @@ def change(comparison: Comparison) -> str:
     return f"{points(comparison.difference)} ({100 * low:+.2f} to {100 * high:+.2f})"
 
 
+def over(difference: float, allowed: float) -> str:
+    """What was chosen on validation need not hold on test: then it is said."""
+    return "" if difference >= -allowed else f": on test that is more than {100 * allowed:g} pp"
+
+
 def is_sure(comparison: Comparison) -> bool:
     """Whether the difference can be told from chance: its interval does not hold zero."""
     low, high = comparison.interval

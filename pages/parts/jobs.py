@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -81,12 +80,8 @@ def asked(request: dict[str, Any], label: str, icon: str, question: bool = True)
 
 def _origin(came: shipping.Answer) -> str:
     """When, where and with what it was measured."""
-    day = date.fromisoformat(came.made["date"])
-    libraries = ", ".join(f"{name} {number}" for name, number in came.made["versions"].items())
-    return (
-        f":material/inventory: Measured on {day.day} {day:%B %Y} on {came.made['machine']}, {libraries}, in "
-        f"{duration.in_words(came.made['seconds'])}; it comes with the project."
-    )
+    took = duration.in_words(came.made["seconds"])
+    return f":material/inventory: Measured {shipping.made_in_words(came.made)}, in {took}; it comes with the project."
 
 
 def all_at_once(baseline: str, about: dict[str, dict[str, Any]], caption: str) -> dict[str, dict[str, Any]]:

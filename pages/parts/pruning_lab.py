@@ -100,35 +100,41 @@ def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: flo
             "goes up and down by chance: the answer is the largest sparsity on it within the allowed loss."
         )
     with right:
-        rows = [
-            {
-                "criterion": figures.SCORES[each["score"]],
-                "scope": figures.SCOPES[each["scope"]],
-                "largest": 100 * each["sparsity"],
-                "change": 100 * tuning.chosen_point(each)["difference"],
-                "KB": tuning.chosen_point(each)["bytes"] / 1024,
-            }
-            for each in answers
-        ]
-        st.dataframe(
-            pd.DataFrame(rows),
-            hide_index=True,
-            alt="Largest sparsity within the allowed loss for every criterion and scope",
-            column_config={
-                "largest": st.column_config.NumberColumn(format="%.1f %%"),
-                "change": st.column_config.NumberColumn(format="%+.2f pp"),
-                "KB": st.column_config.NumberColumn("KB in the file", format="%.1f"),
-            },
-        )
+        _largest(answers)
     found = CompressionConfig.from_json(best["config"])
     test = live.measured(state.Choice(choice.baseline, found), "test")
     st.markdown(
         f"At most **{percent(best['target'], 1)}** of the weights can go at once "
         f"({figures.SCORES[best['score']]}, {_scope(best['scope'])}): {percent(best['accuracy'], 2)} on validation "
         f"({figures.points(best['difference'])}). On the test images, opened for this verdict: "
-        f"**{percent(test.evaluation.accuracy, 2)}**, {figures.change(test.comparison)}."
+        f"**{percent(test.evaluation.accuracy, 2)}**, {figures.change(test.comparison)}"
+        f"{figures.over(test.comparison.difference, allowance)}."
     )
     handover.to_explore(found, "one_shot")
+
+
+def _largest(answers: list[dict[str, Any]]) -> None:
+    """The largest sparsity within the allowed loss, a row for each criterion and scope."""
+    rows = [
+        {
+            "criterion": figures.SCORES[each["score"]],
+            "scope": figures.SCOPES[each["scope"]],
+            "largest": 100 * each["sparsity"],
+            "change": 100 * tuning.chosen_point(each)["difference"],
+            "KB": tuning.chosen_point(each)["bytes"] / 1024,
+        }
+        for each in answers
+    ]
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        alt="Largest sparsity within the allowed loss for every criterion and scope",
+        column_config={
+            "largest": st.column_config.NumberColumn(format="%.1f %%"),
+            "change": st.column_config.NumberColumn(format="%+.2f pp"),
+            "KB": st.column_config.NumberColumn("KB in the file", format="%.1f"),
+        },
+    )
 
 
 def _scope(scope: str) -> str:
@@ -175,7 +181,8 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
     st.markdown(
         f"LAMP, global, trained to {tried}: **{percent(found['sparsity'], 1)}** is the largest sparsity within "
         f"{100 * allowance:g} pp. On the test images, opened for this verdict: "
-        f"**{percent(test.evaluation.accuracy, 2)}**, {figures.change(test.comparison)}."
+        f"**{percent(test.evaluation.accuracy, 2)}**, {figures.change(test.comparison)}"
+        f"{figures.over(test.comparison.difference, allowance)}."
     )
     st.caption("The sparsity rises by 1 − (1 − t)³ over the first 60 % of the rounds; hover for what it was then.")
     handover.to_explore(config, "iterative")

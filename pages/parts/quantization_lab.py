@@ -93,14 +93,9 @@ def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
             f"**{fewest['bits']} bits** are the fewest within {100 * allowance():g} pp without training: "
             f"{percent(fewest['accuracy'], 2)} on validation ({figures.points(fewest['difference'])}). On the test "
             f"images, opened for this verdict: **{percent(test.evaluation.accuracy, 2)}**, "
-            f"{figures.change(test.comparison)}{_over(test.comparison.difference, allowance())}."
+            f"{figures.change(test.comparison)}{figures.over(test.comparison.difference, allowance())}."
         )
         handover.to_explore(config, "ladder")
-
-
-def _over(difference: float, allowed: float) -> str:
-    """What was chosen on validation need not hold on test."""
-    return "" if difference >= -allowed else f": on test that is more than {100 * allowed:g} pp"
 
 
 def before_and_after(found: dict[str, Any]) -> None:
@@ -215,7 +210,7 @@ def _answer(found: dict[str, Any], allowed: float) -> str:
         f"{percent(after['accuracy'], 2)} ({figures.points(after['difference'])}), {after['kb']:,.1f} KB instead of "
         f"{found['kb']:,.1f} by `model_size_kb`, {figures.kilobytes(after['bytes'])} in the file. On "
         f"the test images, opened for this verdict: "
-        f"**{percent(test['accuracy'], 2)}**{_over(test['difference'], allowed)}. "
+        f"**{percent(test['accuracy'], 2)}**{figures.over(test['difference'], allowed)}. "
         f"Its settings: {plain(figures.settings(CompressionConfig.from_json(after['config'])))}."
     )
 

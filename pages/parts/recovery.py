@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from core import shipping
 from core.config import CompressionConfig, RecoveryConfig
 from core.words import percent
 from pages.parts import classroom, figures, jobs, live, state
@@ -84,6 +85,29 @@ def panel(result: Result) -> None:
             st.button("Train it now", on_click=_start, args=(recovery,), type="primary", key="train_now")
             _before_start(recovery)
         return
+    _where_it_was_trained(choice)
+    _beside_the_control(choice, recovery, result)
+
+
+def _where_it_was_trained(choice: state.Choice) -> None:
+    """Nothing where it was here; else that it came along, and the button that trains it here."""
+    if state.workbench().came_with_the_project(*choice):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            said = shipping.made_in_words(state.workbench().store.about_below)
+            st.caption(f":material/inventory: This training comes with the project: {said}.", width="content")
+            st.button(
+                "Run it here",
+                icon=":material/replay:",
+                on_click=classroom.recover,
+                args=tuple(choice),
+                key="train_here",
+            )
+        classroom.before_start(state.workbench().recovery_request(*choice))
+
+
+def _beside_the_control(choice: state.Choice, recovery: RecoveryConfig, result: Result) -> None:
+    """Accuracy before and after, and what the uncompressed network gained in the same training."""
+    bench = state.workbench()
     before = live.measured(choice._replace(config=replace(choice.config, recovery=None)))
     was = percent(before.evaluation.accuracy, 2)
     text = _step(
