@@ -13,7 +13,8 @@ st.markdown(
     "Where a term first stands on a page, it links to its entry here."
 )
 words = st.text_input(
-    "Search", key=terms.SEARCH, bind="query-params", icon=":material/search:", placeholder="energy, LAMP, Shannon, …",
+    "Search", st.query_params.get(terms.SEARCH, ""), key=terms.SEARCH,
+    icon=":material/search:", placeholder="energy, LAMP, Shannon, …",
     max_chars=80,
 )  # fmt: skip
 found = glossary.matching(words or "")

@@ -125,6 +125,21 @@ def test_a_tour_goes_back_and_can_be_left() -> None:
     assert "1 of 5" not in texts(app)
 
 
+def test_a_tour_goes_on_after_the_controls_of_a_page_were_moved() -> None:
+    app = opened()
+    app.button(key="tour_teacher").click().run()
+    for _ in range(2):
+        app.button(key="tour_next").click().run()
+    app.slider(key="energy").set_value(92.5).run()
+    app.button(key="tour_next").click().run()
+    assert not app.exception
+    assert "4 of 5" in texts(app)
+
+
+def test_no_widget_is_bound_to_the_link_which_a_step_of_a_tour_replaces() -> None:
+    assert not [path for path in (PROJECT / "pages").rglob("*.py") if "bind=" in path.read_text()]
+
+
 @pytest.mark.parametrize("name", list(tours.TOURS))
 def test_what_a_tour_sets_can_be_set(name: str) -> None:
     for step in tours.TOURS[name].steps:

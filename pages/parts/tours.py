@@ -8,12 +8,16 @@ from typing import NamedTuple
 import streamlit as st
 
 from core.assignment import alike
-from core.config import CompressionConfig
+from core.config import DENSE, CompressionConfig, LayerConfig
 from pages.parts import state
 from pages.parts.state import START, Choice
 
 CNN = CompressionConfig()
-FACTORED = CompressionConfig(rank_share=0.2, low_rank_method="whitened")
+FACTORED = CompressionConfig(
+    rank_share=0.1,
+    low_rank_method="whitened",
+    layers={"conv1": LayerConfig(rank=DENSE), "fc2": LayerConfig(rank=DENSE)},
+)
 
 
 class Step(NamedTuple):
@@ -106,10 +110,10 @@ TOURS = {
             ),
             Step(
                 "The same rank, twice",
-                "A fifth of the rank, factored for the output of the layer. Switch **Low-rank objective** to the "
+                "A tenth of the rank, factored for the output of the layer. Switch **Low-rank objective** to the "
                 "weight error: same bytes, another network.",
                 "explore",
-                Choice("mlp-course", FACTORED),
+                Choice("cnn", FACTORED),
                 {},
             ),
             Step(
@@ -150,7 +154,7 @@ TOURS = {
             ),
             Step(
                 "The file",
-                "Writing takes half a minute: the file is read back in a process of its own, run over the 10,000 test "
+                "Writing takes a minute or so: the file is read back in a process of its own, run over the 10,000 test "
                 "images and compared, image by image.",
                 "export",
                 Choice("cnn", START),
