@@ -536,12 +536,13 @@ def _job(options: argparse.Namespace) -> int:
     from core import jobs
 
     def work() -> jobs.Work:
-        from core import assignment, devices, reproduce, search, tuning
+        from core import devices, shipping
+        from core.front import SEARCH
         from core.workbench import SHELF, Workbench
 
         kind = json.loads((options.folder / "request.json").read_text())["kind"]
-        found = {**tuning.KINDS, **reproduce.KINDS, **assignment.KINDS, **search.KINDS}.get(kind)
-        origin = "searched" if kind in search.KINDS else "explored" if found is None else "reproduced"
+        found = shipping.kinds().get(kind)
+        origin = "searched" if kind == SEARCH else "explored" if found is None else "reproduced"
         shelf = SHELF if kind == "export" else None  # an experiment that is run here is run, not looked up
         bench = Workbench(options.folder.parent.parent, origin, turn="last", shelf=shelf)
         return devices.watched(bench.work if found is None else partial(found, bench))

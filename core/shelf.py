@@ -1,7 +1,7 @@
 """What comes with the project and lies below the cache: results of long experiments, read-only, under the same keys.
 
 One zip file: `about.json` says where and when they were made, `index.json` names every entry with its kind, the sum of
-its content and its weights. It is opened when something is asked for; one that is missing or damaged holds nothing.
+its content and whether it has weights. One that is missing or damaged holds nothing.
 """
 
 import json
@@ -43,54 +43,54 @@ def seal(key: str, weights: str | None, payload: bytes) -> str:
 
 
 class Shelf:
-    """The entries of a file that `write` made. Threads may share it."""
+    """The entries of a file that `write` made. It is read once, when something is asked for. Threads may share it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._index: dict[str, dict[str, Any]] | None = None
+        self._read: tuple[zipfile.ZipFile | None, dict[str, dict[str, Any]]] | None = None
 
     def get(self, key: str, with_weights: bool = True) -> Entry | None:
         """The entry, or None where there is none, or a damaged one."""
-        about = self._entries().get(key)
-        if about is None:
+        file, index = self._opened()
+        about = index.get(key)
+        if file is None or about is None:
             return None
         try:
-            with zipfile.ZipFile(self.path) as file:
-                weights = file.read(f"weights/{key}") if with_weights and about["weights"] else None
-                found = Entry(about["kind"], file.read(f"entries/{key}"), weights)
+            weights = file.read(f"weights/{key}") if with_weights and about["weights"] else None
+            found = Entry(about["kind"], file.read(f"entries/{key}"), weights)
         except DAMAGE:
             return None
         return found if not with_weights or found.digest(key) == about["digest"] else None
 
     def digest(self, key: str) -> str | None:
         """Tells the content of an entry from any other; None where there is none."""
-        about = self._entries().get(key)
+        about = self._opened()[1].get(key)
         return None if about is None else str(about["digest"])
 
     def names(self, kind: str | None = None) -> list[str]:
         """Of a kind, or all, in the order in which they were written."""
-        return [key for key, about in self._entries().items() if kind in (None, about["kind"])]
+        return [key for key, about in self._opened()[1].items() if kind in (None, about["kind"])]
 
     @property
     def about(self) -> dict[str, Any]:
         """When, where and with what the results were made; nothing where there are none."""
+        file, _ = self._opened()
         try:
-            with zipfile.ZipFile(self.path) as file:
-                found: dict[str, Any] = json.loads(file.read("about.json"))
-                return found
+            return {} if file is None else dict(json.loads(file.read("about.json")))
         except DAMAGE:
             return {}
 
-    def _entries(self) -> dict[str, dict[str, Any]]:
+    def _opened(self) -> tuple[zipfile.ZipFile | None, dict[str, dict[str, Any]]]:
+        """The file in memory, some megabytes, and its index: to open it anew takes longer than to read an entry."""
         with self._lock:
-            if self._index is None:
+            if self._read is None:
                 try:
-                    with zipfile.ZipFile(self.path) as file:
-                        self._index = json.loads(file.read("index.json"))
+                    file = zipfile.ZipFile(BytesIO(self.path.read_bytes()))
+                    self._read = file, json.loads(file.read("index.json"))
                 except DAMAGE:
-                    self._index = {}
-            return self._index
+                    self._read = None, {}
+            return self._read
 
 
 def write(path: Path, entries: Mapping[str, Entry], about: Mapping[str, Any]) -> None:

@@ -150,7 +150,7 @@ def _made(bench: Workbench, request: Request, progress: Progress) -> Answer:
     own = Workbench(bench.cache, origin, None if bench.device is None else bench.device.type)  # type: ignore[arg-type]
     progress({"message": f"{title}: begun."})
     start = time.monotonic()
-    result = _kinds()[request["kind"]](own, request, partial(_said, progress, title), lambda: False)
+    result = kinds()[request["kind"]](own, request, partial(_said, progress, title), lambda: False)
     made = {**_where(), "date": time.strftime("%Y-%m-%d"), "seconds": round(time.monotonic() - start)}
     found = Answer(request, json.loads(json.dumps(result)), made)
     payload = json.dumps({"result": found.result, "made": made}).encode()
@@ -159,7 +159,8 @@ def _made(bench: Workbench, request: Request, progress: Progress) -> Answer:
     return found
 
 
-def _kinds() -> dict[str, Callable[..., dict[str, Any]]]:
+def kinds() -> dict[str, Callable[..., dict[str, Any]]]:
+    """Every experiment: kind of a job -> what its process does."""
     from core import search  # brings Optuna
 
     return {**tuning.KINDS, **reproduce.KINDS, **assignment.KINDS, **search.KINDS}

@@ -393,7 +393,7 @@ class Workbench:
         self._prefix = evaluation.Prefix()
         self._packing = ThreadPoolExecutor(1, "packing")
         people = self.jobs.precedence
-        self.turns = Turns({"first": people.claim, "last": people.give_way}.get(turn or "", lambda: None))
+        self.turns = Turns({"first": people.claim, "last": people.give_way, None: lambda: None}[turn])
 
     # Baselines
 

@@ -1,5 +1,6 @@
 """Move rank, sparsity and bits; see the measured accuracy and the size of the real file at once."""
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -49,12 +50,13 @@ picture, image, verdict = left.container(), right.container(), st.container()
 with left:
     live.closed_form(choice)
 bench = state.workbench()
+class_changes = cache(bench.class_changes)  # the sentence and the chart speak of the same
 
 
 def at_once(result: "Result") -> None:
     """What goes to the screen together with the headline."""
     with verdict:
-        terms.say(figures.verdict_sentence(result, bench.class_changes(result)))
+        terms.say(figures.verdict_sentence(result, class_changes(result)))
 
 
 with headline:
@@ -63,7 +65,7 @@ with picture:
     drawing.network(result)
 with image:
     figures.one_image(result)
-changes = bench.class_changes(result)
+changes = class_changes(result)
 recovery.panel(result)
 
 others = pinned.side_by_side(result)

@@ -225,7 +225,7 @@ def test_a_training_that_came_along_says_so_and_can_be_run_here(monkeypatch: pyt
 
 
 def test_every_experiment_has_a_title_of_the_field() -> None:
-    assert set(lab_jobs.TITLES) == set(shipping._kinds())
+    assert set(lab_jobs.TITLES) == set(shipping.kinds())
 
 
 def test_every_page_is_in_the_list_of_these_tests() -> None:

@@ -1,6 +1,7 @@
 """Laws of what comes with the project: found below the cache, never changed, never in the way of what was made here."""
 
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,12 @@ def test_an_entry_is_sealed_on_a_shelf_as_in_the_cache(tmp_path: Path) -> None:
     for key, entry in {"one": Entry("a", b"payload"), "two": Entry("b", b"payload", b"weights")}.items():
         store.put(key, entry.kind, entry.payload, entry.weights)
         assert store.digest(key) == entry.digest(key)
+
+
+def test_many_threads_read_one_shelf_each_the_right_entry(tmp_path: Path) -> None:
+    entries = {str(number): Entry("a", bytes([number]) * 3000, bytes([255 - number]) * 3000) for number in range(40)}
+    write(tmp_path / "shelf.zip", entries, {})
+    shelf = Shelf(tmp_path / "shelf.zip")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(shelf.get, [*entries] * 20))
+    assert found == [*entries.values()] * 20

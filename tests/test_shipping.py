@@ -74,7 +74,7 @@ def test_a_short_one_comes_out_the_same_when_it_is_run_again(bench: Workbench, k
     request = next(own for own in shipping.requests() if own["kind"] == kind and own["baseline"] == "mlp")
     came = shipping.answer(bench, request)
     assert came is not None, AGAIN
-    again = shipping._kinds()[kind](Workbench(tmp_path), request, lambda event: None, lambda: False)
+    again = shipping.kinds()[kind](Workbench(tmp_path), request, lambda event: None, lambda: False)
     before, after = (list(measured(own)) for own in (came.result, json.loads(json.dumps(again))))
     assert [own["config"] for own in before] == [own["config"] for own in after]
     for one, other in zip(before, after, strict=True):

@@ -48,11 +48,7 @@ def table(baseline: str, rows: list[dict[str, Any]]) -> None:
         "fastest round."
     )
     chosen = CompressionConfig.from_json(best["config"])
-    test = live.measured(state.Choice(baseline, chosen), "test")
-    st.markdown(
-        f"{figures.sentence(plain(_title(best)))}, on the test images, opened for this verdict: "
-        f"**{percent(test.evaluation.accuracy, 2)}**, {figures.change(test.comparison)}."
-    )
+    st.markdown(f"The best is {plain(_title(best))}. {live.verdict_on_test(state.Choice(baseline, chosen))}")
     handover.to_explore(chosen, "channels", "Use the best on Explore")
 
 

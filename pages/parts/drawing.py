@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
@@ -27,24 +28,25 @@ def network(result: Result) -> None:
     table = pd.DataFrame(rows)
     thickest = float(table["high"].max())
     kinds = tuple(kind for kind in NAMED_KINDS if kind in set(table["kind"]))
-    about = "; ".join(f"{plain(row.name)} {_size(4 * _numbers(row))} to {_size(row.bytes)}" for row in result.layers)
+    about = "; ".join(f"{plain(row.name)} {_now(row)}" for row in result.layers)
     ink = charts.INK.get(st.context.theme.type or "light", NEUTRAL)
     charts.draw_again(table, _network(len(result.layers), thickest, kinds, ink), f"The network by bytes: {about}")
 
 
 def _numbers(row: LayerRow) -> int:
     """Weights and biases of the layer in the baseline."""
-    weights = 1
-    for size in row.shape:
-        weights *= size
-    return weights + row.shape[0]
+    return prod(row.shape) + row.shape[0]
 
 
 def _layer(number: int, row: LayerRow, result: Result) -> list[dict[str, Any]]:
     """The band before, the bands now, one on the other, and the words above and below."""
     left, right, half = number, number + WIDTH, 4 * _numbers(row) / 2048
     place = {"layer": plain(row.name), "left": left, "right": right, "middle": (left + right) / 2}
-    words = {"above": f"{plain(row.name)}  {_shape(row)}", "below": _now(row), "setting": _setting(row)}
+    words = {
+        "above": f"{plain(row.name)}  {' × '.join(map(str, row.shape))}",
+        "below": _now(row),
+        "setting": _setting(row),
+    }
     found = [{**place, **words, "low": -half, "high": half, "kind": "", "bytes": 4 * _numbers(row)}]
     entries = [own for own in result.footprint.entries if own.layer == row.name]
     low = -sum(own.bytes for own in entries) / 2048
@@ -58,16 +60,8 @@ def _layer(number: int, row: LayerRow, result: Result) -> list[dict[str, Any]]:
     return found
 
 
-def _shape(row: LayerRow) -> str:
-    return " × ".join(map(str, row.shape))
-
-
 def _now(row: LayerRow) -> str:
-    return f"{_size(4 * _numbers(row))} → {_size(row.bytes)}"
-
-
-def _size(size: float) -> str:
-    return figures.kilobytes(size)
+    return f"{figures.kilobytes(4 * _numbers(row))} → {figures.kilobytes(row.bytes)}"
 
 
 def _setting(row: LayerRow) -> str:

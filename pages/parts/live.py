@@ -118,6 +118,16 @@ def measured(choice: state.Choice, split: SplitName = "validation") -> Result:
     return result
 
 
+def verdict_on_test(choice: state.Choice, allowed: float | None = None) -> str:
+    """The sentence on the test images, which are opened for it. allowed : what may be lost, a fraction, if anything"""
+    test = measured(choice, "test")
+    beyond = "" if allowed is None else figures.over(test.comparison.difference, allowed)
+    return (
+        f"On the test images, opened for this verdict: **{percent(test.evaluation.accuracy, 2)}**, "
+        f"{figures.change(test.comparison)}{beyond}."
+    )
+
+
 @contextmanager
 def _in_line(ticket: Ticket) -> Iterator[None]:
     """However the waiting ends, by an answer or by a newer move, the ticket is not in line after it."""

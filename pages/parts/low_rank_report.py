@@ -145,11 +145,8 @@ def latency(report: dict[str, Any]) -> None:
     dense, rows, slower = report["rows"][0]["latency"], [], []
     for row in report["rows"]:
         found = row["latency"]
-        entry = {
-            "scenario": row["scenario"],
-            "multiply-accumulates": found["multiply_accumulates"],
-            "products": found["products"],
-        }
+        entry = {"scenario": row["scenario"], "multiply-accumulates": found["multiply_accumulates"]}
+        entry["products"] = found["products"]
         for where, timed in found["batches"].items():
             entry[f"batch {where}"] = 1e6 * timed["median"]
             entry[f"spread {where}"] = f"{1e6 * timed['lower']:.1f} to {1e6 * timed['upper']:.1f}"

@@ -102,13 +102,11 @@ def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: flo
     with right:
         _largest(answers)
     found = CompressionConfig.from_json(best["config"])
-    test = live.measured(state.Choice(choice.baseline, found), "test")
     st.markdown(
         f"At most **{percent(best['target'], 1)}** of the weights can go at once "
         f"({figures.SCORES[best['score']]}, {_scope(best['scope'])}): {percent(best['accuracy'], 2)} on validation "
-        f"({figures.points(best['difference'])}). On the test images, opened for this verdict: "
-        f"**{percent(test.evaluation.accuracy, 2)}**, {figures.change(test.comparison)}"
-        f"{figures.over(test.comparison.difference, allowance)}."
+        f"({figures.points(best['difference'])}). "
+        + live.verdict_on_test(state.Choice(choice.baseline, found), allowance)
     )
     handover.to_explore(found, "one_shot")
 
@@ -177,12 +175,9 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
         st.markdown(f"None of the targets stays within {100 * allowance:g} pp: {tried}. Try more epochs.")
         return
     config = CompressionConfig.from_json(run["config"])
-    test = live.measured(state.Choice(baseline, config), "test")
     st.markdown(
         f"LAMP, global, trained to {tried}: **{percent(found['sparsity'], 1)}** is the largest sparsity within "
-        f"{100 * allowance:g} pp. On the test images, opened for this verdict: "
-        f"**{percent(test.evaluation.accuracy, 2)}**, {figures.change(test.comparison)}"
-        f"{figures.over(test.comparison.difference, allowance)}."
+        f"{100 * allowance:g} pp. " + live.verdict_on_test(state.Choice(baseline, config), allowance)
     )
     st.caption("The sparsity rises by 1 − (1 − t)³ over the first 60 % of the rounds; hover for what it was then.")
     handover.to_explore(config, "iterative")

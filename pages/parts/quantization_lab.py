@@ -88,12 +88,10 @@ def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
     fewest = assignment.fewest_rung(rows, allowance())
     if fewest is not None:
         config = CompressionConfig.from_json(fewest["config"])
-        test = live.measured(state.Choice(baseline, config), "test")
         st.markdown(
             f"**{fewest['bits']} bits** are the fewest within {100 * allowance():g} pp without training: "
-            f"{percent(fewest['accuracy'], 2)} on validation ({figures.points(fewest['difference'])}). On the test "
-            f"images, opened for this verdict: **{percent(test.evaluation.accuracy, 2)}**, "
-            f"{figures.change(test.comparison)}{figures.over(test.comparison.difference, allowance())}."
+            f"{percent(fewest['accuracy'], 2)} on validation ({figures.points(fewest['difference'])}). "
+            + live.verdict_on_test(state.Choice(baseline, config), allowance())
         )
         handover.to_explore(config, "ladder")
 

@@ -43,16 +43,9 @@ def sidebar() -> View:
     """Energy and what it is of, the layer, and a network to compare with; ranks that go to Explore."""
     choice, bench = state.current(), state.workbench()
     chosen = st.slider(
-        "Energy to keep",
-        50.0,
-        100.0,
-        95.0,
-        0.5,
-        format="%g %%",
-        key="energy",
-        persist_state="session",
+        "Energy to keep", 50.0, 100.0, 95.0, 0.5, format="%g %%", key="energy", persist_state="session",
         help=HELP_ENERGY,
-    )
+    )  # fmt: skip
     energy = min(max(chosen, 50.0), 100.0) / 100
     state.keep_widget("spectrum_method", st.session_state.get("spectrum_method", choice.config.low_rank_method))
     method: LowRankMethod = st.segmented_control(
