@@ -27,8 +27,8 @@ layers = ", ".join(f"{plain(layer.name)} {' × '.join(map(str, layer.shape))}" f
 confused = bench.most_confused(test)
 terms.say(
     f"**{plain(bench.title(name))}**: {layers}. Its most frequent error on the test images: {confused[2]} times it "
-    f"takes a **{plain(confused[0])}** for a **{plain(confused[1])}**. Whatever sliders, searches and training look at "
-    "are the [[validation]] images."
+    f"takes a **{plain(confused[0])}** for a **{plain(confused[1])}**. Sliders and searches look at the "
+    "[[validation]] images only, and so does the choice of the best epoch."
 )
 
 history = pd.DataFrame(baseline.info.get("history", []))

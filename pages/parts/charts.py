@@ -164,7 +164,7 @@ HEIGHTS = [LOOK_HEIGHT - 6, 38]
 def look_ahead(low: float, high: float) -> dict[str, Any]:
     """Accuracy (points, blue) and file size (dashed, grey) along a slider, whose ends are those of the chart; without
     data, which come with each drawing: columns x, setting, accuracy, KB, here, apart (not of this curve, and only near
-    it). Points can be clicked."""
+    it), and of the row that is here progress. Points can be clicked."""
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[low, high], nice=False, padding=6))
     tooltip = ["setting:N", _share("accuracy"), alt.Tooltip("KB:Q", format=",.1f", title="KB in the file")]
     base = _shares(alt.Chart(), accuracy=2).encode(x=x, tooltip=tooltip)
@@ -182,7 +182,17 @@ def look_ahead(low: float, high: float) -> dict[str, Any]:
         _span("accuracy", "● accuracy ", "100 * ", ".1f", " %", 0, CURRENT),
         _span("KB", "┄ file ", "", ",.1f", " KB", 14, NEUTRAL),
     )
-    chart = alt.layer(size, curve, *spans).resolve_scale(y="independent").properties(height=LOOK_HEIGHT, padding=0)
+    progress = (
+        alt.Chart()
+        .transform_filter("datum.here")
+        .mark_text(align="right", baseline="top", color=NEUTRAL, fontSize=FONT - 2)
+    )
+    progress = progress.encode(text="progress:N", x=alt.value("width"), y=alt.value(14))
+    chart = (
+        alt.layer(size, curve, *spans, progress)
+        .resolve_scale(y="independent")
+        .properties(height=LOOK_HEIGHT, padding=0)
+    )
     return _without_data(chart.to_dict(validate=False))
 
 

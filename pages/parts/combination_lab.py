@@ -15,7 +15,7 @@ from pages.parts import charts, figures, handover, state
 INTRODUCTION = """[[Pruning]], [[channel pruning]] and [[quantization]], each alone and all together, at the same
 allowed loss and with the same epochs of [[fine-tuning]]. Each combination has a list of configurations from the mildest
 to the strongest; the strongest that stays within the allowed loss on validation is found by bisection. What counts is
-the size of the real file."""
+the size of the real file. Low rank is left out here; the search on Compare uses it, too."""
 ABOUT_ORDERS = """Each technique leaves something behind: zeros, few quantized values, a [[low rank]]. One that comes
 later may destroy it. Here the three are applied to one whole weight matrix in every order, without training, beside
 what this project does: factors first, then zeros and grids **on the factors**. These networks are for looking at only;
@@ -30,7 +30,7 @@ def controls(baseline: str) -> tuple[float, dict[str, Any]]:
         "Allowed accuracy loss, pp", 0.1, 10.0, 1.0, 0.1, key="w_way_allowance", help=HELP_ALLOWANCE
     )
     epochs = st.number_input("Epochs", 2, 40, 8, key="w_way_epochs", help=HELP_EPOCHS)
-    st.caption("About 17 trainings: 25 minutes for the CNN on two cores, ten for the MLP. Go on meanwhile.")
+    st.caption("About 17 trainings: 25 minutes for the CNN on two cores, ten for the MLP. You can go on meanwhile.")
     allowance = round(float(points) / 100, 6)
     about = {"baseline": baseline, "allowance": allowance, "epochs": int(epochs)}
     return allowance, {"kind": assignment.COMBINATION, **about}

@@ -127,7 +127,8 @@ def _draw(curve: Curve, standing: tuple[float, int, bool], interval: float | Non
     bench.wish(f"{state.session()} {curve.key}", choice.baseline, wished, 3 * (interval or POLL_SECONDS))
     if interval is not None and not missing:
         st.rerun()  # the last point came: polling ends with the next run of the page
-    rows.append(_row(curve.now, "you are here", *standing))
+    progress = f"{len(rows)} of {len(curve.positions)} …" if missing else ""
+    rows.append(_row(curve.now, "you are here", *standing) | {"progress": progress})
     jumps = st.session_state.get("jumps", 0)  # a chart that was clicked comes back without its selection
     key = f"curve_{curve.key}_{jumps}"
     st.vega_lite_chart(

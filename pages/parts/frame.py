@@ -14,9 +14,10 @@ STYLE = """<style>
 .st-key-headline > *, .st-key-key_figures > * { flex-grow: 1 !important; }
 .st-key-w_method [role="radiogroup"], .st-key-spectrum_method [role="radiogroup"] {
   flex-direction: column; gap: 0.25rem; }
-.st-key-w_method [role="radio"], .st-key-spectrum_method [role="radio"] {
-  border-radius: 0.5rem !important; border-left-width: 1px !important; }
-[class*="st-key-curve_"] { margin-top: -0.9rem; }
+.st-key-w_method [role="radio"], .st-key-spectrum_method [role="radio"] { border-radius: 0.5rem !important; }
+.st-key-w_method [aria-checked="false"], .st-key-spectrum_method [aria-checked="false"] {
+  border-left-color: rgba(138, 148, 160, 0.4) !important; }
+[class*="st-key-curve_"] { margin-top: -0.3rem; }
 [class*="st-key-curve_"] [data-testid="stElementToolbar"] { display: none; }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.6rem 1rem 2rem 1rem; } }
 </style>"""

@@ -36,7 +36,7 @@ def section(choice: state.Choice, verdict: dict[str, Any] | None) -> None:
             on_click="ignore", icon=":material/description:", key=f"get_{name}",
         )  # fmt: skip
     if verdict is None:
-        st.caption("Nothing was exported of this configuration yet: the report says so, and has no verdict on files.")
+        st.caption("This configuration was not exported yet: the report says so, and has no verdict on files.")
 
 
 @st.fragment

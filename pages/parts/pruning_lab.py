@@ -199,7 +199,7 @@ def side_by_side(baseline: str, answers: list[dict[str, Any]], found: dict[str, 
     change = state.workbench().compare(results[step], results[shot])
     st.markdown(
         f"From one-shot to iterative, {change.gained} images are gained and {change.lost} lost: "
-        f"{figures.change(change)}. Pruned one-shot to the same sparsity, the network would be right for "
+        f"{figures.change(change)}. Pruned one-shot to the same sparsity, the network would have an accuracy of "
         f"{percent(results[alike].evaluation.accuracy, 2)}."
     )
     flips = state.workbench().flips(results[step], results[shot])

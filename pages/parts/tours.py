@@ -46,7 +46,7 @@ TOURS = {
             Step(
                 "The network",
                 "How good is it before compression? Read the test accuracy, then find the two classes that the "
-                "confusion matrix mixes up most. They will pay first.",
+                "confusion matrix mixes up most. Will they be the ones that lose most?",
                 "baseline",
                 Choice("cnn", CNN),
             ),
@@ -67,7 +67,7 @@ TOURS = {
             Step(
                 "8, 6, 4, 3, 2 bits",
                 "Read the table from left to right: size by formula, size of the file, accuracy before and after "
-                "training. Which row would you hand in?",
+                "training. Which is the smallest row that loses at most 1 pp?",
                 "quantization",
                 Choice("cnn", alike(4)),
             ),
@@ -87,23 +87,23 @@ TOURS = {
         (
             Step(
                 "An effect in one move",
-                "Seven of ten weights are gone, the rest has 6 bits: hardly anything is lost. Now move **Bits** from "
-                "6 to 2, and look at the images that changed.",
+                "Seven of ten weights are gone, the others have 6 bits each: hardly anything is lost. Now move "
+                "**Bits per weight** from 6 to 2, and look at the images that changed.",
                 "explore",
                 Choice("cnn", START),
             ),
             Step(
                 "Predict, then see",
-                "The figures now wait for a guess. Copy the link from the address bar: a class that opens it has to "
-                "guess, too. *Teacher mode* in the sidebar changes what it sees.",
+                "The figures now wait for a guess. **Copy link** in the sidebar takes that along: a class that "
+                "opens it has to guess, too. *Teacher mode* in the sidebar leaves controls out.",
                 "explore",
                 Choice("cnn", replace(CNN, sparsity=0.9)),
                 {"reveal": "0"},
             ),
             Step(
                 "The break-even line",
-                '"Keep 95 % of the variance" often saves nothing: the rank lies above m·n / (m + n). Move the '
-                "threshold until the rank falls below the line.",
+                '"Keep 95 % of the variance" often saves nothing: the rank lies above m·n / (m + n). Move **Energy '
+                "to keep**, which is the same, until the rank falls below break-even.",
                 "spectrum",
                 Choice("mlp-course", CNN),
                 {},
@@ -118,8 +118,8 @@ TOURS = {
             ),
             Step(
                 "Where it pays",
-                "Which layer breaks first? Ask for a guess, then show the scan: the layer with nearly all the bytes "
-                "is the least sensitive one.",
+                "Which layer breaks first? Ask for a guess, then show **Layer sensitivity** below: is it the layer "
+                "with nearly all the bytes, as the drawing on Explore has them?",
                 "pruning",
                 Choice("cnn", CNN),
                 {},
@@ -140,15 +140,15 @@ TOURS = {
             ),
             Step(
                 "What is possible",
-                "Each point is a measured network; the line joins those that no other beats. Click the smallest one "
-                "within a point. **Find the smallest file** goes on from there.",
+                "Each point is a measured network; no other is smaller and better than those on the line. Click the "
+                "smallest one above the dashed line. **Find the smallest file** goes on from there.",
                 "compare",
                 Choice("cnn", CNN),
             ),
             Step(
                 "Zeros are not speed",
-                "Half of the weights zero: not one microsecond less. Half of the channels: measured side by side, at "
-                "the end of this page.",
+                "Half of the weights zero: not one microsecond less. Half of the channels: measured side by side, "
+                "below, at **Structured (channel) pruning**.",
                 "pruning",
                 Choice("cnn", CNN),
             ),
