@@ -7,8 +7,8 @@ from pages.parts import board, controls, figures, live, search, state, terms
 choice = state.current()
 with st.sidebar:
     controls.baseline_picker()
-    shown = board.filters(choice.baseline)
     goal, minutes = search.controls()
+    shown = board.filters(choice.baseline)
 
 st.title("Compare")
 terms.say(

@@ -206,6 +206,22 @@ def test_the_baseline_box_says_what_the_link_says_on_every_page(page: Any, addre
         assert "baseline=mlp-course" in page.url
 
 
+def test_on_a_phone_controls_open_below_the_figures_and_nothing_scrolls_sideways(page: Any, address: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{address}/?baseline=mlp&sparsity=0.7")
+    metric(page, "Accuracy, validation").wait_for()
+    settled(page)
+    page.get_by_test_id("stExpandSidebarButton").click()
+    page.get_by_role("button", name="Pin").wait_for()
+    page.wait_for_timeout(500)  # it slides in
+    sheet = page.get_by_test_id("stSidebar").bounding_box()
+    figure = metric(page, "Accuracy, validation").bounding_box()
+    assert figure["y"] + figure["height"] < sheet["y"]
+    assert (sheet["x"], sheet["width"]) == (0, 390)
+    assert sheet["y"] + sheet["height"] == pytest.approx(844, abs=1)
+    assert page.evaluate("document.querySelector('.stMain').scrollWidth") <= 390
+
+
 def exact(page: Any, *words: str) -> None:
     """Wait for the exact figure of these settings."""
     line = page.get_by_test_id("stCaptionContainer").filter(has_text="Exact")
@@ -268,7 +284,7 @@ def test_a_link_with_pins_shows_the_identical_screen_in_a_private_window(page: A
     exact(private, "4-bit weights")
     settled(private)
     private.get_by_text("Pin 1", exact=True).wait_for()
-    of_the_moment = ["Time/image", " µs", "● accuracy", "┄ file"]  # curves fill in while nobody waits
+    of_the_moment = ["Time/image", " µs", "● accuracy", "┄ file", " …"]  # curves fill in while nobody waits
 
     def screen(window: Any) -> list[str]:
         window.get_by_role("heading", name="Changed predictions").wait_for()

@@ -107,7 +107,7 @@ def test_a_tour_leads_through_its_pages_and_sets_what_it_speaks_of(name: str) ->
         assert f"{number + 1} of 5 · {step.title}" in texts(app)
         assert app.session_state["page"] == ("" if step.page == "explore" else step.page)
         if step.choice is not None:
-            assert choice(app) == step.choice
+            assert choice(app) == step.chosen()
         if step.lesson is not None:
             assert app.session_state["lesson"] == step.lesson
         app.button(key="tour_next").click().run()
@@ -144,8 +144,9 @@ def test_no_widget_is_bound_to_the_link_which_a_step_of_a_tour_replaces() -> Non
 def test_what_a_tour_sets_can_be_set(name: str) -> None:
     for step in tours.TOURS[name].steps:
         assert (PROJECT / "pages" / f"{step.page}.py").is_file()
-        if step.choice is not None:
-            assert state.workbench().refusal(*step.choice) == ""
+        there = step.chosen()
+        if there is not None:
+            assert state.workbench().refusal(*there) == ""
 
 
 # A lesson.

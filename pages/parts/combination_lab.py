@@ -15,7 +15,8 @@ from pages.parts import charts, figures, handover, state
 INTRODUCTION = """[[Pruning]], [[channel pruning]] and [[quantization]], each alone and all together, at the same
 allowed loss and with the same epochs of [[fine-tuning]]. Each combination has a list of configurations from the mildest
 to the strongest; the strongest that stays within the allowed loss on validation is found by bisection. What counts is
-the size of the real file. Low rank is left out here; the search on Compare uses it, too."""
+the size of the real file. The lists are short, and each configuration is trained once: near the limit chance decides
+which fits. Pruning and Quantization try more of one technique, the search on Compare more of all, low rank included."""
 ABOUT_ORDERS = """Each technique leaves something behind: zeros, few quantized values, a [[low rank]]. One that comes
 later may destroy it. Here the three are applied to one whole weight matrix in every order, without training, beside
 what this project does: factors first, then zeros and grids **on the factors**. These networks are for looking at only;
@@ -88,7 +89,7 @@ def _verdict(best: dict[str, Any], config: CompressionConfig, alone: int | None)
     test = best["test"]
     low, high = test["interval"]
     times = (
-        f", {figures.smaller_than(alone / best['bytes'])} the best single technique"
+        f", {figures.smaller_than(alone / best['bytes'])} the best single technique here"
         if alone and "+" in best["way"]
         else ""
     )
@@ -134,12 +135,12 @@ def _named(way: str) -> str:
 
 def _run(way: str, run: dict[str, Any], allowance: float) -> dict[str, Any]:
     return {
-        "combination": _named(way),
         "": tuning.in_brief(CompressionConfig.from_json(run["config"])),
         "KB": run["bytes"] / 1024,
         "change": 100 * run["difference"],
-        "accuracy": 100 * run["accuracy"],
         "within": tuning.within_allowance(run, allowance),
+        "accuracy": 100 * run["accuracy"],
+        "combination": _named(way),
     }
 
 

@@ -200,7 +200,8 @@ def _row(
         Figure(
             "Parameters",
             *parameters,
-            "Stored weights and biases, zeros included; below, without the zeros among the weights.",
+            "Stored weights and biases, zeros included; below, without the weights that are zero. Where bits are few, "
+            "most weights are rounded to zero, pruned or not.",
         ),
         Figure(
             "Time/image",

@@ -17,11 +17,21 @@ STYLE = """<style>
 .st-key-w_method [role="radio"], .st-key-spectrum_method [role="radio"] { border-radius: 0.5rem !important; }
 .st-key-w_method [aria-checked="false"], .st-key-spectrum_method [aria-checked="false"] {
   border-left-color: rgba(138, 148, 160, 0.4) !important; }
+.st-key-tour { padding-top: 0.5rem; padding-bottom: 0.5rem; }
 [class*="st-key-curve_"] { margin-top: -0.3rem; }
 [class*="st-key-curve_"] [data-testid="stElementToolbar"] { display: none; }
-@media (max-width: 640px) { .stMainBlockContainer { padding: 3.6rem 1rem 2rem 1rem; } }
+@media (max-width: 640px) {
+  .stMainBlockContainer { padding: 3.6rem 1rem 2rem 1rem; }
+  .stSidebar[data-collapsed="false"] {
+    position: fixed !important; top: 55vh; bottom: 0; left: 0; width: 100% !important; height: 45vh !important;
+    max-width: 100%; border-top: 2px solid rgba(138, 148, 160, 0.6); }
+  .stSidebar [data-testid="stSidebarHeader"] { height: 2.4rem; margin-bottom: 0; }
+  .stSidebar [data-testid="stSidebarNavItems"] { display: flex; flex-flow: row wrap; }
+  .stApp:has(.stSidebar[data-collapsed="false"]) .stMainBlockContainer { padding-bottom: 45vh; }
+}
 </style>"""
-"""No empty band above titles; no toolbar over a slider; two long options one below the other."""
+"""No empty band above titles; no toolbar over a slider; two long options one below the other; on a phone the controls
+open in the lower half, below the figures that they change."""
 
 
 def navigation() -> "Page":

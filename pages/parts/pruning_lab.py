@@ -179,7 +179,10 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
         f"LAMP, global, trained to {tried}: **{percent(found['sparsity'], 1)}** is the largest sparsity within "
         f"{100 * allowance:g} pp. " + live.verdict_on_test(state.Choice(baseline, config), allowance)
     )
-    st.caption("The sparsity rises by 1 − (1 − t)³ over the first 60 % of the rounds; hover for what it was then.")
+    st.caption(
+        "The sparsity rises by 1 − (1 − t)³ over the first 60 % of the rounds; hover for what it was then. Each target "
+        "was trained once: another training, as on Combination, may fall on the other side of the limit."
+    )
     handover.to_explore(config, "iterative")
 
 

@@ -169,7 +169,7 @@ def rebuilt(layer: Spectrum) -> None:
         f"Reconstruction of {plain(layer.name)} from rank r", "The layer rebuilt from its r largest singular values.",
         "low-rank factorization",
     )  # fmt: skip
-    key = f"rebuild_{choice.baseline}_{layer.name}"
+    key = f"rebuild_{choice.baseline}_{layer.name}_{layer.rank}"  # begins anew where the energy to keep moves
     rank = st.slider("Rank r", 1, max(2, layer.full_rank), min(layer.rank, layer.full_rank), key=key, help=HELP_REBUILT)
     rank = min(max(rank, 1), layer.full_rank)
     found = bench.rebuilt(choice.baseline, layer.name, rank)

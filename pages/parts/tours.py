@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import streamlit as st
 
 from core.assignment import alike
 from core.config import DENSE, CompressionConfig, LayerConfig
+from core.front import Goal
 from pages.parts import state
 from pages.parts.state import START, Choice
 
@@ -20,14 +22,24 @@ FACTORED = CompressionConfig(
 )
 
 
+def smallest() -> Choice:
+    """The smallest file of the CNN measured so far that loses at most a point on validation."""
+    best = Goal(allowance=0.01).best(state.workbench().points("cnn"))
+    return Choice("cnn", START if best is None else best.config)
+
+
 class Step(NamedTuple):
-    """page : its script; choice : what is chosen there, or None to leave it; lesson : what the link says for a class"""
+    """page : its script; choice : what is chosen there, by a function where it depends on what was measured, or None to
+    leave it; lesson : what the link says for a class"""
 
     title: str
     text: str
     page: str
-    choice: Choice | None = None
+    choice: Choice | Callable[[], Choice] | None = None
     lesson: dict[str, str] | None = None
+
+    def chosen(self) -> Choice | None:
+        return self.choice() if callable(self.choice) else self.choice
 
 
 class Tour(NamedTuple):
@@ -141,7 +153,7 @@ TOURS = {
             Step(
                 "What is possible",
                 "Each point is a measured network; no other is smaller and better than those on the line. Click the "
-                "smallest one above the dashed line. **Find the smallest file** goes on from there.",
+                "smallest one above the dashed line. **Find the smallest file** takes your budget, a loss or a size.",
                 "compare",
                 Choice("cnn", CNN),
             ),
@@ -154,10 +166,11 @@ TOURS = {
             ),
             Step(
                 "The file",
-                "Writing takes a minute or so: the file is read back in a process of its own, run over the 10,000 test "
-                "images and compared, image by image.",
+                "The smallest one so far that loses at most a point on the validation images. Export writes it in a "
+                "minute, reads it back in a process of its own, and compares it image by image on the 10,000 test "
+                "images. Is its loss on them within a point, too?",
                 "export",
-                Choice("cnn", START),
+                smallest,
             ),
             Step(
                 "Your own network",
@@ -181,6 +194,10 @@ def start_here() -> None:
             st.caption(tour.about)
 
 
+def under_way() -> bool:
+    return "tour" in st.session_state
+
+
 def bar() -> None:
     """The step of the tour that is under way, above every page; nothing where there is none. Goes where a step is."""
     where: tuple[str, int] | None = st.session_state.get("tour")
@@ -191,12 +208,13 @@ def bar() -> None:
     if st.session_state.pop("tour_moved", False):
         st.switch_page(f"pages/{step.page}.py")
     with st.container(border=True, key="tour"):
-        st.markdown(
+        words, buttons = st.columns([3, 1], vertical_alignment="center")
+        words.markdown(
             f":material/{tour.icon}: **{tour.title}, {number + 1} of {len(tour.steps)} · {step.title}**  \n{step.text}"
         )
-        row = st.container(horizontal=True, gap="small")
+        row = buttons.container(horizontal=True, gap="xsmall", horizontal_alignment="right")
         row.button(
-            "Back", icon=":material/arrow_back:", key="tour_back", on_click=_go, args=(where[0], number - 1),
+            "", icon=":material/arrow_back:", help="Back", key="tour_back", on_click=_go, args=(where[0], number - 1),
             disabled=number == 0,
         )  # fmt: skip
         last = number == len(tour.steps) - 1
@@ -206,14 +224,15 @@ def bar() -> None:
             args=() if last else (where[0], number + 1),
         )  # fmt: skip
         if not last:
-            row.button("End the tour", key="tour_end", type="tertiary", on_click=_end)
+            row.button("End", key="tour_end", type="tertiary", on_click=_end, help="End the tour.")
 
 
 def _go(name: str, number: int) -> None:
     """To a step: its page, and what it is about."""
     step = TOURS[name].steps[number]
-    if step.choice is not None:
-        state.choose(*step.choice)
+    choice = step.chosen()
+    if choice is not None:
+        state.choose(*choice)
     if step.lesson is not None:
         state.teach(step.lesson)
     st.session_state["tour"], st.session_state["tour_moved"] = (name, number), True

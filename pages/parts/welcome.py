@@ -11,16 +11,12 @@ from pages.parts import figures, presets, state, tours
 
 def introduction(choice: state.Choice) -> None:
     """The title, two lines, the tours, and the way between the named setting and the untouched network."""
-    baseline, title = state.workbench().baseline(choice.baseline), state.workbench().title(choice.baseline)
     row = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center")
     row.title("Explore", width="content")
     with row:
         tours.start_here()
-    st.markdown(
-        f"**{plain(title)}** tells ten kinds of clothes apart (Fashion-MNIST) with {baseline.parameters:,} parameters, "
-        f"{figures.kilobytes(baseline.bytes)}. Move a slider: it is compressed, measured on 5,000 images that it never "
-        "learned from, and weighed as a real file."
-    )
+    if not tours.under_way():  # its step says what to look at
+        st.markdown(_what_this_is(choice))
     row = st.container(horizontal=True, vertical_alignment="center", gap="small")
     row.markdown(f"Now: {_now(choice)}", width="content")
     untouched = state.Choice(choice.baseline, CompressionConfig())
@@ -33,6 +29,15 @@ def introduction(choice: state.Choice) -> None:
         )
     row.button(
         label, key="untouched", type="tertiary", icon=f":material/{icon}:", on_click=state.choose, args=tuple(there)
+    )
+
+
+def _what_this_is(choice: state.Choice) -> str:
+    baseline, title = state.workbench().baseline(choice.baseline), state.workbench().title(choice.baseline)
+    return (
+        f"**{plain(title)}** tells ten kinds of clothes apart (Fashion-MNIST) with {baseline.parameters:,} parameters, "
+        f"{figures.kilobytes(baseline.bytes)}. Move a slider: it is compressed, measured on 5,000 images that it never "
+        "learned from, and weighed as a real file."
     )
 
 
