@@ -38,8 +38,8 @@ def count_faults(about: str | None, run: Callable[[int, int], dict[str, Any]], t
 
 def bare(baseline: str, rng: random.Random) -> dict[str, float]:
     """The same what-if without page, server and browser, on the same machine right after: seconds."""
+    from core.bench.workbench import Workbench
     from core.config import CompressionConfig
-    from core.workbench import Workbench
 
     with tempfile.TemporaryDirectory() as folder:
         bench = Workbench(Path(folder))

@@ -31,9 +31,9 @@ from websockets.exceptions import ConnectionClosed
 
 from benchmarks import bare, summary
 from benchmarks.server import notes, running_app
-from core.front import SEARCH, Goal
-from core.jobs import Jobs
-from core.places import share
+from core.bench.places import share
+from core.machinery.jobs import Jobs
+from core.measuring.front import SEARCH, Goal
 from core.words import one_line
 from core.words import percent as written
 

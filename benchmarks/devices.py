@@ -17,10 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core import data, devices
-from core.assignment import RUNGS
+from core.bench.workbench import Workbench, cache_folder
 from core.config import RECIPES, CompressionConfig, RecoveryConfig
-from core.workbench import Workbench, cache_folder
+from core.datasets import fashion_mnist
+from core.machinery import devices
+from core.studies.assignment import RUNGS
 
 
 def configurations(epochs: int) -> dict[str, CompressionConfig]:
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    data.obtain(cache_folder() / "data")
+    fashion_mnist.obtain(cache_folder() / "data")
     os.environ.setdefault("FASHION_MNIST_DIR", str(cache_folder() / "data"))
     names = list(dict.fromkeys((devices.chosen().type, devices.CPU)))
     found = {device: measure(options.baseline, options.epochs, device) for device in names}

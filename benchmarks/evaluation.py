@@ -38,14 +38,18 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils.data import DataLoader
 
-from core import compression, data, evaluation, footprint, inference, models
+from core.bench.workbench import PRETRAINED
 from core.config import CompressionConfig
-from core.data import Split
-from core.models import Baseline
-from core.recent import Recent
-from core.stored import StoredNetwork
-from core.vision import datasets
-from core.workbench import PRETRAINED
+from core.datasets import fashion_mnist
+from core.datasets.fashion_mnist import Split
+from core.datasets.vision import datasets
+from core.formats import footprint
+from core.machinery.recent import Recent
+from core.measuring import evaluation
+from core.networks import inference, models
+from core.networks.models import Baseline
+from core.networks.stored import StoredNetwork
+from core.techniques import compression
 
 T = TypeVar("T")
 MODELS = ("cnn", "mlp")
@@ -81,9 +85,9 @@ class Images(datasets.FashionMNIST):
     """torchvision's dataset, image by image as it gives them, over arrays that are in memory already."""
 
     def __init__(self, split: Split) -> None:
-        from torchvision import transforms  # only core.vision makes it importable everywhere
+        from torchvision import transforms  # only core.datasets.vision makes it importable everywhere
 
-        steps = [transforms.ToTensor(), transforms.Normalize((data.MEAN,), (data.DEVIATION,))]
+        steps = [transforms.ToTensor(), transforms.Normalize((fashion_mnist.MEAN,), (fashion_mnist.DEVIATION,))]
         datasets.VisionDataset.__init__(self, "", transform=transforms.Compose(steps))
         self.data, self.targets = split.images, split.labels
 
@@ -108,8 +112,8 @@ def unfolded(name: str) -> nn.Sequential:
 
 
 @cache
-def loader(split: data.SplitName, batch: int) -> DataLoader[Any]:
-    return DataLoader(Images(data.load(split)), batch_size=batch)
+def loader(split: fashion_mnist.SplitName, batch: int) -> DataLoader[Any]:
+    return DataLoader(Images(fashion_mnist.load(split)), batch_size=batch)
 
 
 @torch.no_grad()
@@ -181,7 +185,7 @@ def shipped(name: str) -> Baseline:
 def about(name: str) -> compression.Statistics:
     """What is computed once per baseline, ever."""
     baseline = shipped(name)
-    images = data.load("calibration").inputs
+    images = fashion_mnist.load("calibration").inputs
     parts = compression.decompose(baseline, "svd", dict)
     return compression.Statistics(lambda method: parts, dict, dict, images)
 
@@ -194,7 +198,7 @@ def stored(name: str) -> StoredNetwork:
 
 @cache
 def before(name: str) -> evaluation.Evaluation:
-    return evaluation.evaluate(stored(name), data.load("test"))
+    return evaluation.evaluate(stored(name), fashion_mnist.load("test"))
 
 
 def ours(name: str, config: CompressionConfig) -> Run:
@@ -211,7 +215,7 @@ def ours(name: str, config: CompressionConfig) -> Run:
     network = compression.compress(baseline, config, unused).freeze()
     with ThreadPoolExecutor(1) as packing:
         ledger = packing.submit(footprint.footprint, network)
-        found = evaluation.evaluate(network, data.load("test"), report=report)
+        found = evaluation.evaluate(network, fashion_mnist.load("test"), report=report)
     evaluation.compare(known, found)
     return Run(time.perf_counter() - start, found.predictions.numpy(), first[0])
 
@@ -220,7 +224,7 @@ def evaluate(name: str) -> Run:
     """Evaluation alone, of the float32 network."""
     network = stored(name)
     start = time.perf_counter()
-    found = evaluation.evaluate(network, data.load("test"))
+    found = evaluation.evaluate(network, fashion_mnist.load("test"))
     return Run(time.perf_counter() - start, found.predictions.numpy())
 
 
@@ -234,7 +238,7 @@ def session(name: str) -> onnxruntime.InferenceSession:
 
 
 def yardstick(name: str, batch: int) -> Run:
-    run, x = session(name).run, data.load("test").inputs.numpy()
+    run, x = session(name).run, fashion_mnist.load("test").inputs.numpy()
     start = time.perf_counter()
     found = [run(None, {"x": x[at : at + batch]})[0].argmax(1) for at in range(0, len(x), batch)]
     return Run(time.perf_counter() - start, np.concatenate(found).astype(np.uint8))

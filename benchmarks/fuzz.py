@@ -4,8 +4,8 @@
 
 Files begin as good ones and are changed at random places: anywhere, or in their header and under a right checksum, so
 that what stands behind the checksum is met as well. Links and configurations are drawn from good and bad values of all
-settings. Anything but an answer or one of `core.workbench.ERRORS` is a fault, and so is what takes more than 5 seconds
-of one core.
+settings. Anything but an answer or one of `core.bench.workbench.ERRORS` is a fault, and so is what takes more than 5
+seconds of one core.
 """
 
 import hashlib
@@ -24,13 +24,14 @@ import torch
 
 from benchmarks import count_faults
 from benchmarks.killed import small
-from core import models, packed
 from core.__main__ import main as command
+from core.bench.workbench import ERRORS, Workbench
 from core.config import QUERY_NAMES, CompressionConfig, from_query, to_query
-from core.interchange import from_safetensors, to_safetensors
-from core.models import from_bytes, to_bytes
+from core.formats import packed
+from core.formats.interchange import from_safetensors, to_safetensors
+from core.networks import models
+from core.networks.models import from_bytes, to_bytes
 from core.portable import loader
-from core.workbench import ERRORS, Workbench
 
 SLOW_SECONDS = 5.0
 CHECK = loader.CHECK

@@ -23,13 +23,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from benchmarks import count_faults
-from core import search
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig, RecoveryConfig
-from core.files import sha256
-from core.front import Goal
-from core.models import Baseline
-from core.store import Store
-from core.workbench import Workbench
+from core.machinery.files import sha256
+from core.machinery.store import Store
+from core.measuring.front import Goal
+from core.networks.models import Baseline
+from core.studies import search
 
 LONGEST_SECONDS = 8.0
 SHAPES = {"fc1": (16, 784), "fc2": (12, 16), "fc3": (10, 12)}

@@ -31,7 +31,7 @@ from cosmic_ray.ast import ast_nodes, get_ast_from_path
 from cosmic_ray.mutating import use_mutation
 from cosmic_ray.plugins import get_operator, operator_names
 
-from core.files import PROJECT
+from core.machinery.files import PROJECT
 
 MODULES = {
     "low_rank": ("low_rank", "compression"),

@@ -25,11 +25,11 @@ from typing import Any
 
 import optuna
 
-from core import search
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig
-from core.front import TECHNIQUES, Goal
-from core.studies import Sampler
-from core.workbench import Workbench
+from core.measuring.front import TECHNIQUES, Goal
+from core.studies import search
+from core.studies.trials import Sampler
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 LOST = (0.0025, 0.005, 0.01, 0.02)

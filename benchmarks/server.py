@@ -68,7 +68,7 @@ def _watch(log: Path) -> None:
         about: dict[str, Any] = {"threads": threading.active_count(), "counts": {}}
         status = Path("/proc/self/status").read_text()
         about["memory_mb"] = round(int(status.split("VmRSS:")[1].split()[0]) / 1024, 1)
-        if "core.workbench" in sys.modules:
+        if "core.bench.workbench" in sys.modules:
             from pages.parts import state
 
             about["counts"] = dict(state.workbench().turns.counts)

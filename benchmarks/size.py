@@ -24,11 +24,11 @@ import numpy as np
 import torch
 import zstandard
 
-from core import artifact, packed
-from core.assignment import RATE, RUNGS
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig, RecoveryConfig
-from core.stored import StoredNetwork
-from core.workbench import Workbench
+from core.formats import artifact, packed
+from core.networks.stored import StoredNetwork
+from core.studies.assignment import RATE, RUNGS
 
 FEW_BITS = CompressionConfig(bits=4, activation_bits=8, score="lamp", **RUNGS["+ GPTQ"])
 SMALLEST = {"cnn": (0.97, 0.98), "mlp": (0.98,)}

@@ -32,7 +32,7 @@ from core.config import (
     argument,
     with_text,
 )  # fmt: skip
-from core.files import write_atomically
+from core.machinery.files import write_atomically
 from core.words import percent, visible
 
 
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         say("Stopped.")
         return 130
     except Exception as error:
-        from core.workbench import ERRORS  # only now: a job that waits for its turn has not loaded torch
+        from core.bench.workbench import ERRORS  # only now: a job that waits for its turn has not loaded torch
 
         if not isinstance(error, ERRORS):
             raise
@@ -290,20 +290,20 @@ def _text(value: object) -> str:
 
 def _workbench(device: Device | None = None) -> Any:
     """device : which one trains; see `_device_option`"""
-    from core.workbench import Workbench
+    from core.bench.workbench import Workbench
 
     return Workbench(device=device)
 
 
 def _with_results() -> Any:
     """A workbench that also knows the results which come with the project, to tell of them."""
-    from core.workbench import SHELF, Workbench
+    from core.bench.workbench import SHELF, Workbench
 
     return Workbench(shelf=SHELF)
 
 
 def _train(options: argparse.Namespace) -> int:
-    from core import models
+    from core.networks import models
 
     recipe = RECIPES[options.baseline]
     chosen = {name: getattr(options, name) for name in ("epochs", "seed") if getattr(options, name) is not None}
@@ -399,7 +399,7 @@ def _spectrum(options: argparse.Namespace) -> int:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    from core import assignment, reproduce
+    from core.studies import assignment, reproduce
 
     bench, name, epochs, say_so = _workbench(options.device), options.baseline, options.epochs, _show_progress
     if options.what == "low-rank":
@@ -415,9 +415,9 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _search(options: argparse.Namespace) -> int:
-    from core import search
-    from core.front import TECHNIQUES, Goal, check_minutes
-    from core.workbench import Workbench
+    from core.bench.workbench import Workbench
+    from core.measuring.front import TECHNIQUES, Goal, check_minutes
+    from core.studies import search
 
     check_minutes(options.minutes)
     used = TECHNIQUES if options.techniques is None else tuple(map(str.strip, options.techniques.split(",")))
@@ -437,7 +437,7 @@ def _search(options: argparse.Namespace) -> int:
 
 
 def _pareto(options: argparse.Namespace) -> int:
-    from core.front import pareto
+    from core.measuring.front import pareto
 
     points = _workbench().points(options.baseline)
     rows = []
@@ -472,7 +472,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from core import artifact
+    from core.formats import artifact
 
     verdict = artifact.verify(options.directory, lambda text, done: say(f"{text} ..."))
     _print(verdict, options.json)
@@ -480,7 +480,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from core import checkpoints, data, folding, models
+    from core.datasets import fashion_mnist
+    from core.networks import checkpoints, folding, models
 
     if options.out.suffix != ".safetensors":
         raise ConfigError(f"--out must be a file that ends in .safetensors. Got {str(options.out)!r} instead.")
@@ -495,13 +496,13 @@ def _import(options: argparse.Namespace) -> int:
     write_atomically(options.out, models.to_bytes(baseline))
     answer = {
         "path": str(options.out), "model": baseline.model, "parameters": baseline.parameters, "layers": layers,
-        "accuracy": measured.accuracy, "mean": data.MEAN, "deviation": data.DEVIATION,
+        "accuracy": measured.accuracy, "mean": fashion_mnist.MEAN, "deviation": fashion_mnist.DEVIATION,
     }  # fmt: skip
     _print(answer, options.json)
     say(
         f"Right for {percent(measured.accuracy, 2)} of {measured.images:,} validation images, a pixel p seen as (p / "
-        f"255 - {data.MEAN}) / {data.DEVIATION}. {AS_READ} If that was more at home, it saw other numbers there, or is "
-        "another network: a state dict holds neither."
+        f"255 - {fashion_mnist.MEAN}) / {fashion_mnist.DEVIATION}. {AS_READ} If that was more at home, it saw other "
+        "numbers there, or is another network: a state dict holds neither."
     )
     return 0
 
@@ -514,17 +515,17 @@ AS_READ = (
 
 
 def _pack_data(options: argparse.Namespace) -> int:
-    from core import data
-    from core.workbench import cache_folder
+    from core.bench.workbench import cache_folder
+    from core.datasets import fashion_mnist
 
-    data.write_evaluation_images(options.out, cache_folder() / "data", say)
+    fashion_mnist.write_evaluation_images(options.out, cache_folder() / "data", say)
     _print({"path": str(options.out), "bytes": options.out.stat().st_size}, options.json)
     return 0
 
 
 def _ship(options: argparse.Namespace) -> int:
-    from core import shipping
-    from core.workbench import SHELF
+    from core.bench.workbench import SHELF
+    from core.studies import shipping
 
     out = options.out or SHELF
     made = shipping.ship(_workbench(options.device), out, lambda event: say(event["message"]))
@@ -533,12 +534,13 @@ def _ship(options: argparse.Namespace) -> int:
 
 
 def _job(options: argparse.Namespace) -> int:
-    from core import jobs
+    from core.machinery import jobs
 
     def work() -> jobs.Work:
-        from core import devices, shipping
-        from core.front import SEARCH
-        from core.workbench import SHELF, Workbench
+        from core.bench.workbench import SHELF, Workbench
+        from core.machinery import devices
+        from core.measuring.front import SEARCH
+        from core.studies import shipping
 
         kind = json.loads((options.folder / "request.json").read_text())["kind"]
         found = shipping.kinds().get(kind)

@@ -370,7 +370,7 @@ def to_arguments(config: CompressionConfig) -> list[str]:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A recipe of the one training loop (`core.training.fit`).
+    """A recipe of the one training loop (`core.measuring.training.fit`).
 
     learning_rate is the peak of a one-cycle schedule for "sgd" (Nesterov momentum 0.9), and constant for "adam".
     flips : mirror half of the images left to right, drawn anew each epoch

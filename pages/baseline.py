@@ -57,4 +57,6 @@ baseline_figures.most_confident_errors(test)
 
 controls.baseline_deleter(name)
 
-figures.show_code(validation, "core.models.build", "core.training.fit", "core.folding.fold_batch_norm")
+figures.show_code(
+    validation, "core.networks.models.build", "core.measuring.training.fit", "core.networks.folding.fold_batch_norm"
+)

@@ -31,11 +31,11 @@ if orders is not None:
 
 figures.show_code(
     None,
-    "core.assignment.ways",
-    "core.assignment.combination",
-    "core.tuning.hardest",
-    "core.assignment.order_steps",
-    "core.assignment.orders",
-    "core.compression.compress",
-    "core.compression.prune_gradually",
+    "core.studies.assignment.ways",
+    "core.studies.assignment.combination",
+    "core.studies.tuning.hardest",
+    "core.studies.assignment.order_steps",
+    "core.studies.assignment.orders",
+    "core.techniques.compression.compress",
+    "core.techniques.compression.prune_gradually",
 )

@@ -26,11 +26,11 @@ board.table(choice.baseline, shown, goal)
 
 figures.show_code(
     None,
-    "core.front.pareto",
-    "core.front.Goal",
-    "core.space.space",
-    "core.space.configuration",
-    "core.search.next_size",
-    "core.search.merit",
-    "core.search.hopeless",
+    "core.measuring.front.pareto",
+    "core.measuring.front.Goal",
+    "core.studies.space.space",
+    "core.studies.space.configuration",
+    "core.studies.search.next_size",
+    "core.studies.search.merit",
+    "core.studies.search.hopeless",
 )

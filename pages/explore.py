@@ -21,7 +21,7 @@ from pages.parts import (
 )
 
 if TYPE_CHECKING:
-    from core.workbench import Result
+    from core.bench.workbench import Result
 
 choice = state.current()
 live.begin(choice)
@@ -90,13 +90,13 @@ figures.flip_browser(flips)
 
 figures.show_code(
     result,
-    "core.compression.compress",
-    "core.compression.apply_pruning",
-    "core.pruning.keep_mask",
-    "core.compression.quantize_model",
-    "core.quantization.linear_quantize",
-    "core.evaluation.evaluate",
-    "core.evaluation.Comparison",
+    "core.techniques.compression.compress",
+    "core.techniques.compression.apply_pruning",
+    "core.mathematics.pruning.keep_mask",
+    "core.techniques.compression.quantize_model",
+    "core.mathematics.quantization.linear_quantize",
+    "core.measuring.evaluation.evaluate",
+    "core.measuring.evaluation.Comparison",
 )
 
 curves.beside_sliders(result, below, by_layer)

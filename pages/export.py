@@ -45,11 +45,11 @@ with right:
 
 figures.show_code(
     result,
-    "core.packed.pack",
-    "core.coding.Encoder",
+    "core.formats.packed.pack",
+    "core.mathematics.coding.Encoder",
     "core.portable.loader.Decoder",
-    "core.interchange.to_qdq",
-    "core.artifact.verify",
-    "core.footprint.model_size_kb",
+    "core.formats.interchange.to_qdq",
+    "core.formats.artifact.verify",
+    "core.formats.footprint.model_size_kb",
     command="export --report --out DIR",
 )

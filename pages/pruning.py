@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from core import assignment, tuning
+from core.studies import assignment, tuning
 from pages.parts import channel_lab, controls, figures, jobs, live, pruning_lab, state, terms, weights, zeros
 
 choice = state.current()
@@ -49,14 +49,14 @@ weights.section(live.available(choice))
 
 figures.show_code(
     None,
-    "core.compression.apply_pruning",
-    "core.pruning.keep_mask",
-    "core.pruning.lamp",
-    "core.pruning.activation",
-    "core.compression.check_sparsity",
-    "core.pruning.cubic",
-    "core.compression.prune_gradually",
-    "core.tuning.largest_one_shot",
-    "core.channels.kept_channels",
-    "core.channels.remove_channels",
+    "core.techniques.compression.apply_pruning",
+    "core.mathematics.pruning.keep_mask",
+    "core.mathematics.pruning.lamp",
+    "core.mathematics.pruning.activation",
+    "core.techniques.compression.check_sparsity",
+    "core.mathematics.pruning.cubic",
+    "core.techniques.compression.prune_gradually",
+    "core.studies.tuning.largest_one_shot",
+    "core.techniques.channels.kept_channels",
+    "core.techniques.channels.remove_channels",
 )

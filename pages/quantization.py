@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from core import assignment
+from core.studies import assignment
 from pages.parts import allocation, bits_table, controls, figures, jobs, live, on_grid, quantization_lab, state, terms
 
 choice = state.current()
@@ -58,15 +58,15 @@ if mixed is not None:
 
 figures.show_code(
     None,
-    "core.quantization.linear_quantize",
-    "core.quantization.linear_dequantize",
-    "core.quantization.scale_and_zero_point",
-    "core.quantization.weight_grid",
-    "core.quantization.fake_quantize",
-    "core.quantization.learned_step",
-    "core.quantization.gptq",
-    "core.quantization.bias_correction",
-    "core.compression.quantize_model",
-    "core.footprint.model_size_kb",
-    "core.tuning.allocate_bits",
+    "core.mathematics.quantization.linear_quantize",
+    "core.mathematics.quantization.linear_dequantize",
+    "core.mathematics.quantization.scale_and_zero_point",
+    "core.mathematics.quantization.weight_grid",
+    "core.mathematics.quantization.fake_quantize",
+    "core.mathematics.quantization.learned_step",
+    "core.mathematics.quantization.gptq",
+    "core.mathematics.quantization.bias_correction",
+    "core.techniques.compression.quantize_model",
+    "core.formats.footprint.model_size_kb",
+    "core.studies.tuning.allocate_bits",
 )

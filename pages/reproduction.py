@@ -3,7 +3,7 @@
 import streamlit as st
 
 from core.config import CompressionConfig
-from core.reproduce import LOW_RANK
+from core.studies.reproduce import LOW_RANK
 from pages.parts import figures, jobs, live, low_rank_report, state, terms
 
 baseline = state.Choice("mlp-course", CompressionConfig())
@@ -29,10 +29,10 @@ if report is not None:
 
 figures.show_code(
     None,
-    "core.reproduce.low_rank",
-    "core.reproduce.conditions",
-    "core.training.recover",
-    "core.low_rank.factorize",
-    "core.low_rank.decompose_whitened",
-    "core.evaluation.Comparison",
+    "core.studies.reproduce.low_rank",
+    "core.studies.reproduce.conditions",
+    "core.measuring.training.recover",
+    "core.mathematics.low_rank.factorize",
+    "core.mathematics.low_rank.decompose_whitened",
+    "core.measuring.evaluation.Comparison",
 )

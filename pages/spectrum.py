@@ -31,13 +31,13 @@ allocation.section(view.method)
 
 figures.show_code(
     None,
-    "core.tuning.allocate_ranks",
-    "core.low_rank.decompose",
-    "core.low_rank.decompose_whitened",
-    "core.low_rank.random_singular_values",
-    "core.low_rank.cumulative_energy",
-    "core.low_rank.rank_for_energy",
-    "core.low_rank.break_even_rank",
-    "core.low_rank.condition_number",
-    "core.low_rank.factorize",
+    "core.studies.tuning.allocate_ranks",
+    "core.mathematics.low_rank.decompose",
+    "core.mathematics.low_rank.decompose_whitened",
+    "core.mathematics.low_rank.random_singular_values",
+    "core.mathematics.low_rank.cumulative_energy",
+    "core.mathematics.low_rank.rank_for_energy",
+    "core.mathematics.low_rank.break_even_rank",
+    "core.mathematics.low_rank.condition_number",
+    "core.mathematics.low_rank.factorize",
 )

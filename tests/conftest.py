@@ -30,15 +30,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import artifact, assignment, compression, data, models, readers, reproduce
-from core.compression import Statistics
+from core.bench.workbench import SHIPPED, Workbench
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig
-from core.data import Split
-from core.inference import Runner
-from core.models import Baseline, Layer
-from core.quantization import fake_quantize
-from core.stored import StoredNetwork
-from core.workbench import SHIPPED, Workbench
+from core.datasets import fashion_mnist
+from core.datasets.fashion_mnist import Split
+from core.formats import artifact, readers
+from core.mathematics.quantization import fake_quantize
+from core.networks import models
+from core.networks.inference import Runner
+from core.networks.models import Baseline, Layer
+from core.networks.stored import StoredNetwork
+from core.studies import assignment, reproduce
+from core.techniques import compression
+from core.techniques.compression import Statistics
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.dont_write_bytecode = False
@@ -228,7 +232,7 @@ def logits(network: StoredNetwork, x: Tensor) -> Tensor:
 @pytest.fixture(scope="session")
 def images() -> Tensor:
     """A few calibration images, normalized."""
-    return data.load("calibration").inputs[:64]
+    return fashion_mnist.load("calibration").inputs[:64]
 
 
 @pytest.fixture
@@ -240,15 +244,15 @@ def statistics(baseline: Baseline, images: Tensor) -> Statistics:
 @pytest.fixture(scope="session")
 def split() -> Split:
     """Six hundred validation images: enough for every class, and quick."""
-    whole = data.load("validation")
+    whole = fashion_mnist.load("validation")
     return Split("validation", whole.images[:600], whole.labels[:600])
 
 
 def train_on_few(patch: pytest.MonkeyPatch, count: int = 2048) -> None:
     """Training sees some of the calibration images instead of 55,000."""
-    whole, load = data.load("calibration"), data.load
+    whole, load = fashion_mnist.load("calibration"), fashion_mnist.load
     few = Split("train", whole.images[:count], whole.labels[:count])
-    patch.setattr(data, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
+    patch.setattr(fashion_mnist, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
 
 
 @pytest.fixture
@@ -439,11 +443,11 @@ def training_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fashion-mnist")
     with pytest.MonkeyPatch.context() as patch:
         kept = PROJECT / "cache" / "data"
-        if not os.environ.get("FASHION_MNIST_DIR") and (kept / data.RAW).is_dir():
+        if not os.environ.get("FASHION_MNIST_DIR") and (kept / fashion_mnist.RAW).is_dir():
             patch.setenv("FASHION_MNIST_DIR", str(kept))
         try:
-            data.obtain(folder)
-        except data.DataError as error:
+            fashion_mnist.obtain(folder)
+        except fashion_mnist.DataError as error:
             if os.environ.get("CI"):
                 raise
             pytest.skip(f"needs the training images, which no source has: {error}")

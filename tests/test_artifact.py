@@ -13,14 +13,16 @@ import pytest
 from conftest import statistics_of
 from torch import Tensor
 
-from core import artifact, data, evaluation, interchange, packed
-from core.compression import Statistics, compress
 from core.config import FORMATS, CompressionConfig
-from core.data import Split
-from core.evaluation import Evaluation
-from core.files import sha256
-from core.models import Baseline
-from core.stored import FormatError, StoredNetwork
+from core.datasets import fashion_mnist
+from core.datasets.fashion_mnist import Split
+from core.formats import artifact, interchange, packed
+from core.machinery.files import sha256
+from core.measuring import evaluation
+from core.measuring.evaluation import Evaluation
+from core.networks.models import Baseline
+from core.networks.stored import FormatError, StoredNetwork
+from core.techniques.compression import Statistics, compress
 
 CONFIGS = [
     CompressionConfig(),
@@ -37,10 +39,10 @@ KINDS = ["packed", "onnx", "onnx-int8", "onnx-int4", "onnx-int2", "safetensors"]
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> Split:
     """Three hundred test images in the place of ten thousand."""
-    whole = data.load("test")
+    whole = fashion_mnist.load("test")
     small = Split("test", whole.images[:300], whole.labels[:300])
-    load = data.load
-    monkeypatch.setattr(data, "load", lambda name, *rest: small if name == "test" else load(name, *rest))
+    load = fashion_mnist.load
+    monkeypatch.setattr(fashion_mnist, "load", lambda name, *rest: small if name == "test" else load(name, *rest))
     return small
 
 
@@ -192,7 +194,9 @@ def test_predict_needs_numpy_alone_and_finds_what_was_promised(
     assert "100 of 100 images" in done.stdout
     np.save(tmp_path / "mine.npy", few.images[:7].numpy())
     lines = run("predict.py", "mine.npy").stdout.splitlines()
-    assert [line.split(" ", 1)[1] for line in lines] == [data.CLASSES[i] for i in measured.predictions[:7].tolist()]
+    assert [line.split(" ", 1)[1] for line in lines] == [
+        fashion_mnist.CLASSES[i] for i in measured.predictions[:7].tolist()
+    ]
     np.save(tmp_path / "mine.npy", few.inputs[:7, 0].numpy())
     done = run("predict.py", "mine.npy")
     assert (done.returncode, "must be uint8 (n, 28, 28)" in done.stderr, done.stdout) == (2, True, "")

@@ -14,10 +14,13 @@ from urllib.parse import urlencode
 import pytest
 from conftest import MLP_SHAPES, TRAINED_SHAPES, Laboratory, free_port, leave_result, random_tensors
 
-from core import artifact, assignment, data, evaluation
-from core.models import Baseline
+from core.bench.workbench import Workbench
+from core.datasets import fashion_mnist
+from core.formats import artifact
+from core.measuring import evaluation
+from core.networks.models import Baseline
+from core.studies import assignment
 from core.words import JOINER, percent
-from core.workbench import Workbench
 
 pytestmark = pytest.mark.browser
 PROJECT = Path(__file__).resolve().parent.parent
@@ -118,7 +121,7 @@ def test_slide_see_export_download(page: Any, address: str, tmp_path: Path) -> N
     path = tmp_path / "network.packed"
     event.value.save_as(path)
     assert f"{path.stat().st_size / 1024:.1f} KB" == after[1]
-    measured = evaluation.evaluate(artifact.read(path), data.load("validation"))
+    measured = evaluation.evaluate(artifact.read(path), fashion_mnist.load("validation"))
     assert f"{percent(measured.accuracy, 2)}" == after[0]
     with page.expect_download() as event:
         page.get_by_role("button", name="HTML (prints to PDF)").click()
@@ -321,7 +324,7 @@ def test_a_search_grows_the_front_and_leaves_the_file_that_it_promised(page: Any
     event.value.save_as(path)
     assert path.stat().st_size == size
     page.get_by_role("button", name="Look at it").click()
-    measured = evaluation.evaluate(artifact.read(path), data.load("validation"))
+    measured = evaluation.evaluate(artifact.read(path), fashion_mnist.load("validation"))
     metric(page, "File").filter(has_text=f"{size / 1024:.1f} KB").wait_for()
     metric(page, "Accuracy, validation").filter(has_text=f"{percent(measured.accuracy, 2)}").wait_for()
     settled(page)

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core import channels, compression, low_rank
-from core.compression import Statistics, compress
 from core.config import ChannelScore, CompressionConfig, ConfigError, LayerConfig, Scope
-from core.models import Baseline, propagate
+from core.mathematics import low_rank
+from core.networks.models import Baseline, propagate
+from core.techniques import channels, compression
+from core.techniques.compression import Statistics, compress
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
 

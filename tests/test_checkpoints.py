@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from core import checkpoints, folding
 from core.__main__ import main
-from core.models import BaselineError
+from core.networks import checkpoints, folding
+from core.networks.models import BaselineError
 
 
 def network() -> nn.Module:

@@ -19,12 +19,13 @@ from conftest import MLP_SHAPES, random_tensors, train_on_few
 from streamlit.testing.v1 import AppTest
 from test_pages import PROJECT, button, choice, opened
 
-from core import jobs, models
+from core.bench.workbench import Workbench
 from core.config import RECIPES, CompressionConfig, RecoveryConfig
-from core.files import sha256
-from core.models import Baseline
+from core.machinery import jobs
+from core.machinery.files import sha256
+from core.networks import models
+from core.networks.models import Baseline
 from core.words import plain
-from core.workbench import Workbench
 from pages.parts import classroom, state, teacher
 from pages.parts.register import register
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core import coding
+from core.mathematics import coding
 from core.portable import loader
 
 Rows = list[np.ndarray]

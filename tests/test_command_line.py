@@ -18,10 +18,12 @@ from conftest import MLP_SHAPES, copied, random_tensors, train_on_few
 from safetensors.torch import save
 from torch import nn
 
-from core import assignment, data, models, search
 from core.__main__ import _print, main
 from core.config import CompressionConfig, TrainingConfig
-from core.models import Baseline
+from core.datasets import fashion_mnist
+from core.networks import models
+from core.networks.models import Baseline
+from core.studies import assignment, search
 
 Run = Callable[..., Any]
 EVALUATE = [
@@ -401,7 +403,9 @@ def test_a_state_dict_of_ones_own_becomes_a_baseline(run: Run, tmp_path: Path, w
     assert (answer["model"], answer["parameters"]) == ("mlp", 784 * 9 + 9 + 9 * 10 + 10)
     measured = run("evaluate", "--baseline", tmp_path / "ours.safetensors")
     assert (measured["parameters"], measured["accuracy"]) == (answer["parameters"], answer["accuracy"])
-    assert (answer["mean"], answer["deviation"]) == (data.MEAN, data.DEVIATION), "the input scaling that is assumed"
+    assert (answer["mean"], answer["deviation"]) == (fashion_mnist.MEAN, fashion_mnist.DEVIATION), (
+        "the input scaling that is assumed"
+    )
 
 
 def test_an_import_that_cannot_be_evaluated_leaves_what_was_there(complaint: Run, tmp_path: Path) -> None:
@@ -498,7 +502,7 @@ def test_a_random_network_is_no_better_than_it_says(run: Run, tmp_path: Path) ->
     path = tmp_path / "random.safetensors"
     path.write_bytes(models.to_bytes(Baseline("random", random_tensors(MLP_SHAPES, 5))))
     answer = run("evaluate", "--baseline", path, "--sparsity", 1)
-    share = torch.bincount(data.load("validation").labels).tolist()
+    share = torch.bincount(fashion_mnist.load("validation").labels).tolist()
     assert answer["accuracy"] in [count / 5_000 for count in share]
     assert answer["nonzero"] == sum(shape[0] for shape in MLP_SHAPES.values())
 

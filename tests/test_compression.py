@@ -12,12 +12,23 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import compression, data, evaluation, inference, low_rank, pruning, quantization
-from core.compression import CompressedNetwork, Statistics, apply_pruning, check_sparsity, compress, quantize_model
 from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig, LowRankMethod
-from core.models import Baseline, Layer, Overflow, propagate
-from core.recent import Recent
-from core.stored import StoredNetwork
+from core.datasets import fashion_mnist
+from core.machinery.recent import Recent
+from core.mathematics import low_rank, pruning, quantization
+from core.measuring import evaluation
+from core.networks import inference
+from core.networks.models import Baseline, Layer, Overflow, propagate
+from core.networks.stored import StoredNetwork
+from core.techniques import compression
+from core.techniques.compression import (
+    CompressedNetwork,
+    Statistics,
+    apply_pruning,
+    check_sparsity,
+    compress,
+    quantize_model,
+)
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
 
@@ -280,7 +291,7 @@ def test_weights_that_are_too_large_for_float32_are_said(
     baseline: Baseline, images: Tensor, config: CompressionConfig
 ) -> None:
     large = Baseline("large", {name: own * 1e30 for name, own in baseline.tensors.items()})
-    split = data.load("validation")
+    split = fashion_mnist.load("validation")
     with pytest.raises(Overflow, match="too large for float32"):
         evaluation.evaluate(frozen(large, config, statistics_of(large, images)), split)
 
@@ -452,7 +463,7 @@ def test_activations_are_rounded_as_a_loop_written_by_hand_does(
     config = CompressionConfig(rank_share=rank_share, sparsity=0.3, bits=6, activation_bits=bits)
     exact = frozen(baseline, CompressionConfig(rank_share=rank_share, sparsity=0.3), statistics)
     network = frozen(baseline, config, statistics)
-    x = data.load("validation").inputs[:200]
+    x = fashion_mnist.load("validation").inputs[:200]
     expected = by_hand(network, exact, statistics.images, x, bits)
     close = torch.isclose(logits(network, x), expected, rtol=1e-3, atol=1e-3).all(1)
     assert close.float().mean() > 0.9  # a sum that falls on a tie may round either way, and all behind it moves

@@ -22,7 +22,7 @@ from core.config import (
     to_arguments,
     to_query,
 )
-from core.models import Baseline
+from core.networks.models import Baseline
 
 CNN = Baseline("cnn", random_tensors(CNN_SHAPES))
 LAYERS = tuple(CNN_SHAPES)

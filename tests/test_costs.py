@@ -18,12 +18,14 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from core import compression, costs, folding, inference, low_rank, models, quantization
-from core.compression import Statistics
 from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig
-from core.costs import LayerCost
-from core.models import Baseline, BaselineError, Layer
-from core.recent import size_of
+from core.machinery.recent import size_of
+from core.mathematics import costs, low_rank, quantization
+from core.mathematics.costs import LayerCost
+from core.networks import folding, inference, models
+from core.networks.models import Baseline, BaselineError, Layer
+from core.techniques import compression
+from core.techniques.compression import Statistics
 
 SMALL_FACTOR = 6
 """A bound is no more than so many times what is allocated."""

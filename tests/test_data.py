@@ -15,14 +15,14 @@ import pytest
 import torch
 from conftest import PROJECT
 
-from core import data
+from core.datasets import fashion_mnist
 
 SIZES = {"validation": 5_000, "calibration": 2_048, "test": 10_000}
 
 
 @pytest.mark.parametrize(("name", "size"), SIZES.items())
-def test_a_split_has_its_size_its_types_and_every_class_alike(name: data.SplitName, size: int) -> None:
-    split = data.load(name)
+def test_a_split_has_its_size_its_types_and_every_class_alike(name: fashion_mnist.SplitName, size: int) -> None:
+    split = fashion_mnist.load(name)
     assert (split.name, len(split)) == (name, size)
     assert (split.images.shape, split.images.dtype) == ((size, 28, 28), torch.uint8)
     assert split.labels.dtype == torch.int64
@@ -33,15 +33,15 @@ def test_a_split_has_its_size_its_types_and_every_class_alike(name: data.SplitNa
 
 
 def test_the_test_images_are_those_that_were_published() -> None:
-    split = data.load("test")
+    split = fashion_mnist.load("test")
     images = struct.pack(">4i", 0x803, 10_000, 28, 28) + split.images.numpy().tobytes()
     labels = struct.pack(">2i", 0x801, 10_000) + split.labels.numpy().astype(np.uint8).tobytes()
-    assert hashlib.sha256(images).hexdigest() == data.SHA256["t10k-images-idx3-ubyte"]
-    assert hashlib.sha256(labels).hexdigest() == data.SHA256["t10k-labels-idx1-ubyte"]
+    assert hashlib.sha256(images).hexdigest() == fashion_mnist.SHA256["t10k-images-idx3-ubyte"]
+    assert hashlib.sha256(labels).hexdigest() == fashion_mnist.SHA256["t10k-labels-idx1-ubyte"]
 
 
 def test_validation_and_calibration_share_no_image() -> None:
-    with np.load(data.SHIPPED) as file:
+    with np.load(fashion_mnist.SHIPPED) as file:
         validation, calibration = set(file["validation_index"].tolist()), set(file["calibration_index"].tolist())
     assert (len(validation), len(calibration)) == (5_000, 2_048)
     assert validation | calibration <= set(range(60_000))
@@ -49,11 +49,11 @@ def test_validation_and_calibration_share_no_image() -> None:
 
 
 def test_training_images_are_all_but_those_of_validation(training_folder: Path) -> None:
-    images, labels = data.full_training_set(training_folder)
+    images, labels = fashion_mnist.full_training_set(training_folder)
     train, validation, calibration = (
-        data.load(name, training_folder) for name in ("train", "validation", "calibration")
+        fashion_mnist.load(name, training_folder) for name in ("train", "validation", "calibration")
     )
-    with np.load(data.SHIPPED) as file:
+    with np.load(fashion_mnist.SHIPPED) as file:
         held_out, calibrating = torch.from_numpy(file["validation_index"]), torch.from_numpy(file["calibration_index"])
     rest = torch.ones(60_000, dtype=torch.bool)
     rest[held_out] = False
@@ -68,37 +68,37 @@ def test_training_images_are_all_but_those_of_validation(training_folder: Path) 
 
 
 def test_the_shipped_file_can_be_made_again(training_folder: Path, tmp_path: Path) -> None:
-    data.write_evaluation_images(tmp_path / "again.npz", training_folder)
-    with np.load(tmp_path / "again.npz") as again, np.load(data.SHIPPED) as shipped:
+    fashion_mnist.write_evaluation_images(tmp_path / "again.npz", training_folder)
+    with np.load(tmp_path / "again.npz") as again, np.load(fashion_mnist.SHIPPED) as shipped:
         assert sorted(again) == sorted(shipped)
         assert all(np.array_equal(again[name], shipped[name]) for name in shipped)
 
 
 def test_a_network_sees_pixels_of_mean_zero_and_deviation_one(training_folder: Path) -> None:
-    images, _ = data.full_training_set(training_folder)
+    images, _ = fashion_mnist.full_training_set(training_folder)
     pixels = images.numpy() / 255
-    assert pixels.mean() == pytest.approx(data.MEAN, abs=1e-4)
-    assert pixels.std() == pytest.approx(data.DEVIATION, abs=1e-4)
-    inputs = data.normalize(images[:100])
+    assert pixels.mean() == pytest.approx(fashion_mnist.MEAN, abs=1e-4)
+    assert pixels.std() == pytest.approx(fashion_mnist.DEVIATION, abs=1e-4)
+    inputs = fashion_mnist.normalize(images[:100])
     assert inputs.shape == (100, 1, 28, 28)
-    expected = (pixels[:100, None] - data.MEAN) / data.DEVIATION
+    expected = (pixels[:100, None] - fashion_mnist.MEAN) / fashion_mnist.DEVIATION
     np.testing.assert_allclose(inputs.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_split_is_read_once() -> None:
-    assert data.load("validation") is data.load("validation")
-    assert data.load("validation").inputs is data.load("validation").inputs
+    assert fashion_mnist.load("validation") is fashion_mnist.load("validation")
+    assert fashion_mnist.load("validation").inputs is fashion_mnist.load("validation").inputs
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not an archive", data.SHIPPED.read_bytes()[:100_000]])
+@pytest.mark.parametrize("content", [None, b"", b"not an archive", fashion_mnist.SHIPPED.read_bytes()[:100_000]])
 def test_shipped_images_that_are_damaged_are_said_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
-    monkeypatch.setattr(data, "SHIPPED", tmp_path / "shipped.npz")
+    monkeypatch.setattr(fashion_mnist, "SHIPPED", tmp_path / "shipped.npz")
     if content is not None:
         (tmp_path / "shipped.npz").write_bytes(content)
-    with pytest.raises(data.DataError, match=r"shipped\.npz"):
-        data._shipped_arrays.__wrapped__()
+    with pytest.raises(fashion_mnist.DataError, match=r"shipped\.npz"):
+        fashion_mnist._shipped_arrays.__wrapped__()
 
 
 # The chain of sources, with four small files in the place of the large ones.
@@ -106,9 +106,13 @@ def test_shipped_images_that_are_damaged_are_said_by_name(
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    contents = {name: f"content of {name}\n".encode() * 50 for name in data.SHA256}
-    monkeypatch.setattr(data, "SHA256", {name: hashlib.sha256(it).hexdigest() for name, it in contents.items()})
-    monkeypatch.setattr(data, "SOURCES", data.SOURCES[:2])  # the named folder and the cache: nothing leaves the machine
+    contents = {name: f"content of {name}\n".encode() * 50 for name in fashion_mnist.SHA256}
+    monkeypatch.setattr(
+        fashion_mnist, "SHA256", {name: hashlib.sha256(it).hexdigest() for name, it in contents.items()}
+    )
+    monkeypatch.setattr(
+        fashion_mnist, "SOURCES", fashion_mnist.SOURCES[:2]
+    )  # the named folder and the cache: nothing leaves the machine
     monkeypatch.delenv("FASHION_MNIST_DIR", raising=False)
     return contents
 
@@ -125,7 +129,7 @@ def place(files: dict[str, bytes], folder: Path, gzipped: bool = False) -> Path:
 
 def good(files: dict[str, bytes], folder: Path) -> bool:
     """All four files, where torchvision looks for them, and nothing else."""
-    raw = folder / data.RAW
+    raw = folder / fashion_mnist.RAW
     return {path.name: path.read_bytes() for path in raw.iterdir()} == files if raw.is_dir() else False
 
 
@@ -148,23 +152,23 @@ def test_a_folder_that_a_person_names_is_taken_plain_or_gzipped(
     place(files, tmp_path / "mine" / below, gzipped)
     monkeypatch.setenv("FASHION_MNIST_DIR", str(tmp_path / "mine"))
     said: list[str] = []
-    data.obtain(tmp_path / "cache", said.append)
+    fashion_mnist.obtain(tmp_path / "cache", said.append)
     assert good(files, tmp_path / "cache")
     assert any("FASHION_MNIST_DIR" in text for text in said)
 
 
 def test_files_dropped_into_the_cache_are_taken(files: dict[str, bytes], tmp_path: Path) -> None:
     place(files, tmp_path / "cache", gzipped=True)
-    data.obtain(tmp_path / "cache", lambda _: None)
+    fashion_mnist.obtain(tmp_path / "cache", lambda _: None)
     assert good(files, tmp_path / "cache")
 
 
 def test_what_is_there_is_not_fetched_again(
     files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place(files, tmp_path / "cache" / data.RAW)
-    monkeypatch.setattr(data, "SOURCES", ())
-    data.obtain(tmp_path / "cache", lambda _: None)
+    place(files, tmp_path / "cache" / fashion_mnist.RAW)
+    monkeypatch.setattr(fashion_mnist, "SOURCES", ())
+    fashion_mnist.obtain(tmp_path / "cache", lambda _: None)
     assert good(files, tmp_path / "cache")
 
 
@@ -184,8 +188,8 @@ def test_after_a_source_whose_file_is_damaged_the_next_one_is_tried(
 ) -> None:
     bad, fine = place(files, tmp_path / "bad", gzipped=True), place(files, tmp_path / "fine", gzipped=True)
     (bad / f"{VICTIM}.gz").write_bytes(damage(files[VICTIM]))
-    monkeypatch.setattr(data, "SOURCES", (source(bad), source(fine)))
-    data.obtain(tmp_path / "cache", lambda _: None)
+    monkeypatch.setattr(fashion_mnist, "SOURCES", (source(bad), source(fine)))
+    fashion_mnist.obtain(tmp_path / "cache", lambda _: None)
     assert good(files, tmp_path / "cache")
 
 
@@ -195,9 +199,9 @@ def test_a_damaged_file_is_refused_by_name_and_nothing_of_it_is_kept(
 ) -> None:
     bad = place(files, tmp_path / "bad", gzipped=True)
     (bad / f"{VICTIM}.gz").write_bytes(damage(files[VICTIM]))
-    monkeypatch.setattr(data, "SOURCES", (source(bad),))
-    with pytest.raises(data.DataError) as refused:
-        data.obtain(tmp_path / "cache", lambda _: None)
+    monkeypatch.setattr(fashion_mnist, "SOURCES", (source(bad),))
+    with pytest.raises(fashion_mnist.DataError) as refused:
+        fashion_mnist.obtain(tmp_path / "cache", lambda _: None)
     assert VICTIM in str(refused.value)
     assert not list((tmp_path / "cache").rglob("*ubyte*"))
 
@@ -205,28 +209,28 @@ def test_a_damaged_file_is_refused_by_name_and_nothing_of_it_is_kept(
 def test_a_file_damaged_in_the_cache_is_replaced(
     files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place(files, tmp_path / "cache" / data.RAW)
-    (tmp_path / "cache" / data.RAW / VICTIM).write_bytes(b"half of i")
+    place(files, tmp_path / "cache" / fashion_mnist.RAW)
+    (tmp_path / "cache" / fashion_mnist.RAW / VICTIM).write_bytes(b"half of i")
     monkeypatch.setenv("FASHION_MNIST_DIR", str(place(files, tmp_path / "mine")))
-    data.obtain(tmp_path / "cache", lambda _: None)
+    fashion_mnist.obtain(tmp_path / "cache", lambda _: None)
     assert good(files, tmp_path / "cache")
 
 
 def test_without_any_source_the_error_names_what_was_tried_and_three_ways_out(
     files: dict[str, bytes], tmp_path: Path
 ) -> None:
-    with pytest.raises(data.DataError) as refused:
-        data.obtain(tmp_path / "cache", lambda _: None)
+    with pytest.raises(fashion_mnist.DataError) as refused:
+        fashion_mnist.obtain(tmp_path / "cache", lambda _: None)
     message = str(refused.value)
-    assert all(title in message for title, _ in data.SOURCES)
+    assert all(title in message for title, _ in fashion_mnist.SOURCES)
     assert all(f"\n{number}. " in message for number in (1, 2, 3))
     assert all(way in message for way in ("FASHION_MNIST_DIR=", str(tmp_path / "cache"), "apt-get install"))
 
 
 def test_without_any_source_everything_but_training_works(files: dict[str, bytes], tmp_path: Path) -> None:
-    with pytest.raises(data.DataError):
-        data.load("train", tmp_path / "cache", lambda _: None)
-    assert [len(data.load(name)) for name in SIZES] == list(SIZES.values())
+    with pytest.raises(fashion_mnist.DataError):
+        fashion_mnist.load("train", tmp_path / "cache", lambda _: None)
+    assert [len(fashion_mnist.load(name)) for name in SIZES] == list(SIZES.values())
 
 
 def test_two_processes_that_start_at_once_on_an_empty_cache_take_turns_and_both_end_with_good_data(
@@ -236,15 +240,15 @@ def test_two_processes_that_start_at_once_on_an_empty_cache_take_turns_and_both_
 import sys, time
 from contextlib import contextmanager
 from pathlib import Path
-from core import data
+from core.datasets import fashion_mnist
 
 @contextmanager
 def slow(folder):
     time.sleep(1)
     yield Path({str(place(files, tmp_path / "mine", gzipped=True))!r})
 
-data.SHA256, data.SOURCES = {data.SHA256!r}, (("a slow source", slow),)
-data.obtain(Path(sys.argv[1]))
+fashion_mnist.SHA256, fashion_mnist.SOURCES = {fashion_mnist.SHA256!r}, (("a slow source", slow),)
+fashion_mnist.obtain(Path(sys.argv[1]))
 """
     command = [sys.executable, "-c", program, str(tmp_path / "cache")]
     both = [subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
@@ -279,7 +283,7 @@ def test_a_torchvision_whose_operators_are_missing_still_gives_its_datasets(
 ) -> None:
     environment = fake_torchvision(tmp_path, BROKEN)
     assert "torchvision::nms" in python("-c", "import torchvision.datasets", env=environment).stderr
-    done = python("-c", "from core import vision; print(vision.datasets.FashionMNIST)", env=environment)
+    done = python("-c", "from core.datasets import vision; print(vision.datasets.FashionMNIST)", env=environment)
     assert done.stdout.strip() == "the dataset", done.stderr
 
 
@@ -287,12 +291,12 @@ def test_any_other_failure_of_torchvision_is_not_hidden(
     tmp_path: Path, python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     environment = fake_torchvision(tmp_path, "raise RuntimeError('no memory left')")
-    done = python("-c", "from core import vision", env=environment)
+    done = python("-c", "from core.datasets import vision", env=environment)
     assert done.returncode != 0
     assert "no memory left" in done.stderr
 
 
 def test_the_torchvision_that_is_installed_gives_its_dataset() -> None:
-    from core import vision
+    from core.datasets import vision
 
     assert vision.datasets.FashionMNIST.__name__ == "FashionMNIST"

@@ -16,15 +16,23 @@ import torch
 from conftest import CNN_SHAPES, MLP_SHAPES, random_tensors, statistics_of, train_on_few
 from torch import nn
 
-from core import compression, config, data, devices, jobs, models, quantization, reproduce, training
+from core import config
 from core.__main__ import main
+from core.bench.workbench import ERRORS as ERRORS_IN_WORDS
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
-from core.data import Split
-from core.devices import DeviceError
-from core.models import Baseline
-from core.stored import StoredNetwork
-from core.workbench import ERRORS as ERRORS_IN_WORDS
-from core.workbench import Workbench
+from core.datasets import fashion_mnist
+from core.datasets.fashion_mnist import Split
+from core.machinery import devices, jobs
+from core.machinery.devices import DeviceError
+from core.machinery.stopping import Stopped
+from core.mathematics import quantization
+from core.measuring import training
+from core.networks import models
+from core.networks.models import Baseline
+from core.networks.stored import StoredNetwork
+from core.studies import reproduce
+from core.techniques import compression
 
 FAMILIES = {"mlp": MLP_SHAPES, "cnn": CNN_SHAPES}
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -80,7 +88,7 @@ KINDS = [
 
 
 def few(name: str) -> Split:
-    whole = data.evaluation_splits()["validation" if name == "validation" else "calibration"]
+    whole = fashion_mnist.evaluation_splits()["validation" if name == "validation" else "calibration"]
     return Split(name, whole.images[:256], whole.labels[:256])
 
 
@@ -98,7 +106,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Workben
 @pytest.fixture
 def benches(both: dict[str, Workbench], monkeypatch: pytest.MonkeyPatch) -> dict[str, Workbench]:
     """A workbench that trains on the CPU and one that trains on the stand-in, in float32, and with few images."""
-    monkeypatch.setattr(data, "load", lambda name, *rest: few(name))
+    monkeypatch.setattr(fashion_mnist, "load", lambda name, *rest: few(name))
     monkeypatch.setattr(training, "_fast_bfloat16", lambda device: False)
     monkeypatch.setattr(quantization, "CLIP_SHARES", (1.0, 0.8, 0.6))
     return both
@@ -297,8 +305,7 @@ def test_what_fails_on_a_device_is_said_with_the_way_out(error: Exception) -> No
 
 
 @pytest.mark.parametrize(
-    "error",
-    [training.Diverged("far"), training.Stopped("stop"), ValueError("lessons"), OSError(), DeviceError("mps", "said")],
+    "error", [training.Diverged("far"), Stopped("stop"), ValueError("lessons"), OSError(), DeviceError("mps", "said")]
 )
 def test_what_is_not_the_devices_fault_or_was_said_already_stays_what_it_is(error: Exception) -> None:
     with pytest.raises(type(error)) as plain, devices.in_words(torch.device("cuda")):

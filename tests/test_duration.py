@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from conftest import Laboratory, leave_result
 
-from core import assignment, duration, reproduce, search, tuning
+from core.bench.workbench import Workbench
 from core.config import RECIPES, CompressionConfig, ConfigError, RecoveryConfig
-from core.duration import Pace, expected, in_words, pace_of, work
-from core.front import SEARCH, Goal
-from core.workbench import Workbench
+from core.measuring.front import SEARCH, Goal
+from core.studies import assignment, duration, reproduce, search, tuning
+from core.studies.duration import Pace, expected, in_words, pace_of, work
 
 KINDS = {**tuning.KINDS, **reproduce.KINDS, **assignment.KINDS, **search.KINDS}
 ONCE = Pace()

@@ -16,15 +16,17 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import data, evaluation
-from core.compression import Statistics, compress
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig
-from core.data import CLASSES, Split
-from core.evaluation import Comparison, Estimate, Evaluation, Prefix
-from core.inference import Array, Runner, predicted
-from core.models import Baseline
-from core.stored import StoredLayer, StoredNetwork
-from core.workbench import Workbench
+from core.datasets import fashion_mnist
+from core.datasets.fashion_mnist import CLASSES, Split
+from core.machinery.stopping import Stopped
+from core.measuring import evaluation
+from core.measuring.evaluation import Comparison, Estimate, Evaluation, Prefix
+from core.networks.inference import Array, Runner, predicted
+from core.networks.models import Baseline
+from core.networks.stored import StoredLayer, StoredNetwork
+from core.techniques.compression import Statistics, compress
 
 
 @pytest.fixture
@@ -141,7 +143,7 @@ def test_an_evaluation_that_is_asked_to_stop_measures_nothing_more(network: Stor
         asked.append(1)
         return len(asked) > 2
 
-    with pytest.raises(evaluation.Stopped):
+    with pytest.raises(Stopped):
         evaluation.evaluate(network, split, after_two_chunks, chunk=100)
     assert len(asked) == 3
 
@@ -150,8 +152,8 @@ def test_an_evaluation_that_is_asked_to_stop_measures_nothing_more(network: Stor
 
 
 @pytest.mark.parametrize("name", ["validation", "calibration", "test"])
-def test_the_order_is_a_permutation_that_begins_with_fifty_images_of_each_class(name: data.SplitName) -> None:
-    split = data.load(name)
+def test_the_order_is_a_permutation_that_begins_with_fifty_images_of_each_class(name: fashion_mnist.SplitName) -> None:
+    split = fashion_mnist.load(name)
     assert sorted(split.order) == list(range(len(split)))
     assert np.bincount(split.labels.numpy()[split.order[:500]]).tolist() == [50] * 10
     assert np.array_equal(Split(name, split.images.clone(), split.labels.clone()).order, split.order)
@@ -165,7 +167,7 @@ def test_the_order_of_any_split_is_a_permutation(labels: list[int]) -> None:
 
 
 def test_the_first_five_hundred_images_are_reported_once_as_they_will_stand(network: StoredNetwork) -> None:
-    split, said = data.load("validation"), []
+    split, said = fashion_mnist.load("validation"), []
     measured = evaluation.evaluate(network, split, report=lambda *first: said.append(first))
     ((seen, predictions),) = said
     assert np.array_equal(seen, split.order[:500])
@@ -176,7 +178,7 @@ def test_the_first_five_hundred_images_are_reported_once_as_they_will_stand(netw
 def test_whatever_the_chunk_the_report_is_of_the_sample_and_comes_before_the_end(
     network: StoredNetwork, chunk: int
 ) -> None:
-    split, said = data.load("validation"), []
+    split, said = fashion_mnist.load("validation"), []
     measured = evaluation.evaluate(network, split, report=lambda *first: said.append(first), chunk=chunk)
     assert len(said) == (0 if chunk == 5000 else 1)
     for seen, predictions in said:
@@ -209,7 +211,7 @@ def steps(images: Tensor) -> list[StoredNetwork]:
 @pytest.fixture(scope="module")
 def splits() -> list[Split]:
     """Two of the same size, and a smaller one."""
-    whole = data.load("validation")
+    whole = fashion_mnist.load("validation")
     pieces = [slice(0, 300), slice(300, 600), slice(0, 250)]
     return [Split("validation", whole.images[piece], whole.labels[piece]) for piece in pieces]
 
@@ -266,7 +268,7 @@ def test_whatever_was_evaluated_before_a_prefix_changes_no_bit(
             return left[0] is not None and left[0] < 0
 
         if stop_after is not None:
-            with pytest.raises(evaluation.Stopped):
+            with pytest.raises(Stopped):
                 evaluation.evaluate(network, split, should_stop, prefix=prefix, chunk=chunk)
         else:
             measured = evaluation.evaluate(network, split, prefix=prefix, chunk=chunk)
@@ -300,7 +302,7 @@ def test_bits_alone_make_another_signal_and_part_of_a_chunk_is_not_taken_for_all
     assert not same(measured, evaluation.evaluate(steps[-3], split))
     prefix = Prefix()
     evaluation.evaluate(steps[0], split, prefix=prefix)
-    with pytest.raises(evaluation.Stopped):
+    with pytest.raises(Stopped):
         evaluation.evaluate(steps[1], split, lambda: next(asked), prefix=prefix, chunk=100)
     for chunk in (150, 70):
         assert same(
@@ -327,7 +329,7 @@ def test_what_a_stopped_evaluation_had_computed_is_kept(
     plain, two, four, *_ = steps
     runs, prefix, split, asked = Runs(monkeypatch), Prefix(), splits[0], iter([False, False, True])
     evaluation.evaluate(plain, split, prefix=prefix)
-    with pytest.raises(evaluation.Stopped):
+    with pytest.raises(Stopped):
         evaluation.evaluate(two, split, lambda: next(asked), prefix=prefix, chunk=100)
     assert runs.taken() == [(3, 100)] * 2
     measured = evaluation.evaluate(four, split, prefix=prefix, chunk=100)
@@ -433,7 +435,7 @@ def test_the_interval_of_an_estimate_covers_the_exact_accuracy(lost: float, gain
     "config", [CompressionConfig(bits=4), CompressionConfig(sparsity=0.9), CompressionConfig(bits=2)]
 )
 def test_the_interval_covers_the_accuracy_of_a_compressed_shipped_network(config: CompressionConfig) -> None:
-    bench, split, random = Workbench(), data.load("validation"), np.random.default_rng(2)
+    bench, split, random = Workbench(), fashion_mnist.load("validation"), np.random.default_rng(2)
     before, after = (evaluation.evaluate(bench.network("mlp", each), split) for each in (CompressionConfig(), config))
     found = [estimate_from(before, after, stratified(split.labels.numpy(), 50, random)) for _ in range(400)]
     covered = [low <= after.accuracy <= high for low, high in (estimate.interval for estimate in found)]

@@ -10,11 +10,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from test_pages import PAGES, _frame_on_every_run, _in_no_hurry, cache_at, choice, copied, metrics, opened  # noqa: F401
 
-from core import shipping
-from core.compression import check_sparsity
+from core.bench.workbench import SHELF
 from core.config import CompressionConfig, to_query
-from core.jobs import Jobs
-from core.workbench import SHELF
+from core.machinery.jobs import Jobs
+from core.studies import shipping
+from core.techniques.compression import check_sparsity
 from pages.parts import drawing, presets, state, tours, zeros
 from pages.parts import jobs as lab_jobs
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import footprint, packed
-from core.compression import Statistics, compress
 from core.config import CompressionConfig
-from core.models import Baseline
+from core.formats import footprint, packed
+from core.networks.models import Baseline
+from core.techniques.compression import Statistics, compress
 
 
 def test_the_ledger_is_that_of_the_packed_file_also_after_a_time_in_the_cache(

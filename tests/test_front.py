@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig, RecoveryConfig
-from core.front import TECHNIQUES, Goal, Point, behind, pareto, techniques
-from core.models import Baseline
+from core.measuring.front import TECHNIQUES, Goal, Point, behind, pareto, techniques
+from core.networks.models import Baseline
 
 
 def point(size: int, accuracy: float, config: CompressionConfig | None = None) -> Point:

@@ -10,7 +10,8 @@ import pytest
 import streamlit as st
 from test_pages import _frame_on_every_run, choice, opened  # noqa: F401
 
-from core import glossary, workbench
+from core import glossary
+from core.bench import workbench
 from core.glossary import ENTRIES, Entry
 from pages.parts import terms
 

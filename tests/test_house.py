@@ -27,7 +27,7 @@ def test_the_types_of_core_fit(python: Python) -> None:
 
 
 def test_core_needs_neither_its_face_nor_torchvision_to_start(python: Python) -> None:
-    program = "import sys, core.workbench, core.__main__; print(*(name.split('.')[0] for name in sys.modules))"
+    program = "import sys, core.bench.workbench, core.__main__; print(*(name.split('.')[0] for name in sys.modules))"
     done = python("-c", program)
     assert done.returncode == 0, done.stderr
     assert {"core", "torch"} <= set(done.stdout.split())

@@ -20,13 +20,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core import costs, data, evaluation, inference
-from core.compression import Statistics, compress
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig
-from core.inference import Runner, to_onnx
-from core.models import Baseline
-from core.stored import StoredNetwork
-from core.workbench import Workbench
+from core.datasets import fashion_mnist
+from core.mathematics import costs
+from core.measuring import evaluation
+from core.networks import inference
+from core.networks.inference import Runner, to_onnx
+from core.networks.models import Baseline
+from core.networks.stored import StoredNetwork
+from core.techniques.compression import Statistics, compress
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
 EVERYTHING = CompressionConfig(rank_share=0.3, above_break_even=True, sparsity=0.4, bits=5, activation_bits=6)
@@ -151,7 +154,7 @@ def test_a_network_cut_in_two_gives_the_same_bit_for_bit(network: StoredNetwork,
 def test_a_shipped_network_gives_the_same_bit_for_bit_cut_in_chunks_and_in_two(
     name: str, config: CompressionConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network, images = Workbench().network(name, config), data.load("validation").inputs[:120]
+    network, images = Workbench().network(name, config), fashion_mnist.load("validation").inputs[:120]
     usual = logits(network, images)
     test_a_network_cut_in_two_gives_the_same_bit_for_bit(network, images)
     for chunk in (1, 17, 120):
@@ -176,7 +179,7 @@ REAL = {
 def test_every_validation_image_is_predicted_as_by_plain_torch(name: str, config: CompressionConfig) -> None:
     """A sum in another order may put an activation on the other side of a rounding boundary: about one image in a
     million. Such an image must be near a boundary, or a tie of the logits, in float64."""
-    network, split = Workbench().network(name, config), data.load("validation")
+    network, split = Workbench().network(name, config), fashion_mnist.load("validation")
     predicted = evaluation.evaluate(network, split).predictions.long()
     expected = torch.cat([plain_forward(network, x) for x in split.inputs.split(100)]).argmax(1)
     differ = (predicted != expected).nonzero().flatten()

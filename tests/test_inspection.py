@@ -8,10 +8,12 @@ import pytest
 import torch
 from conftest import CNN_SHAPES, random_tensors
 
-from core import compression, inspection, quantization
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig
-from core.models import Baseline, propagate
-from core.workbench import Workbench
+from core.mathematics import quantization
+from core.networks.models import Baseline, propagate
+from core.studies import inspection
+from core.techniques import compression
 
 
 @pytest.fixture

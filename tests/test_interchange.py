@@ -21,15 +21,16 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import data, evaluation
-from core.compression import compress
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig
-from core.data import Split
-from core.inference import Runner
-from core.interchange import from_safetensors, problem_with, to_float_onnx, to_qdq, to_safetensors
-from core.models import Baseline
-from core.stored import FormatError, StoredNetwork
-from core.workbench import Workbench
+from core.datasets import fashion_mnist
+from core.datasets.fashion_mnist import Split
+from core.formats.interchange import from_safetensors, problem_with, to_float_onnx, to_qdq, to_safetensors
+from core.measuring import evaluation
+from core.networks.inference import Runner
+from core.networks.models import Baseline
+from core.networks.stored import FormatError, StoredNetwork
+from core.techniques.compression import compress
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
 CONFIGS = {
@@ -190,8 +191,8 @@ def test_a_model_is_whole_and_says_what_it_is(to_onnx: Callable[[StoredNetwork],
     about = {entry.key: entry.value for entry in model.metadata_props}
     assert CompressionConfig.from_json(about["config"]) == network.config
     assert about["baseline_sha256"] == network.baseline_sha256
-    assert json.loads(about["classes"]) == list(data.CLASSES)
-    assert json.loads(about["normalization"]) == {"mean": data.MEAN, "deviation": data.DEVIATION}
+    assert json.loads(about["classes"]) == list(fashion_mnist.CLASSES)
+    assert json.loads(about["normalization"]) == {"mean": fashion_mnist.MEAN, "deviation": fashion_mnist.DEVIATION}
     assert [entry.name for entry in (*model.graph.input, *model.graph.output)] == ["x", "y"]
     assert content == to_onnx(network)
 

@@ -17,13 +17,13 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import jobs
-from core.jobs import Jobs, Status
+from core.machinery import jobs
+from core.machinery.jobs import Jobs, Status
 
 WORK = """
 import os, sys, time
 from pathlib import Path
-from core import jobs
+from core.machinery import jobs
 jobs.GRACE_SECONDS = 3
 
 def work(request, report, should_stop):
@@ -37,7 +37,7 @@ def work(request, report, should_stop):
         raise RuntimeError("The dog ate it.")
     while not Path(request["gate"]).exists():
         if should_stop():
-            raise jobs.Cancelled
+            raise Stopped
         time.sleep(0.01)
     note(f"end {request['name']}")
     return {"answer": request["name"]}
@@ -301,7 +301,7 @@ def test_a_damaged_line_of_progress_is_left_out(finished: tuple[Desk, str], line
 ASK = """
 import sys
 from pathlib import Path
-from core import jobs
+from core.machinery import jobs
 print(sum(jobs.is_held(Path(sys.argv[1])) for _ in range(2_000)))
 """
 
@@ -410,7 +410,7 @@ def test_a_job_says_which_process_it_is(desk: Desk) -> None:
 
 
 def test_a_job_stands_back_for_what_people_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "import psutil; from core import jobs; before = psutil.Process().nice(); jobs._stand_back(); "
+    code = "import psutil; from core.machinery import jobs; before = psutil.Process().nice(); jobs._stand_back(); "
     code += "there = jobs.AUTOGROUP.exists(); said = jobs.AUTOGROUP.read_text().split() if there else []; "
     code += "print(before, psutil.Process().nice(), *said)"
     for alone in (True, False):

@@ -15,8 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from core import files, jobs
-from core.jobs import Jobs
+from core.machinery import files, jobs
+from core.machinery.jobs import Jobs
 
 NAMES = st.sampled_from(["a", "b", "c", "d", "e"])
 REMEMBERED = 2

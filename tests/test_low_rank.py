@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import low_rank
-from core.models import Layer, propagate
+from core.mathematics import low_rank
+from core.networks.models import Layer, propagate
 
 SIZES = st.integers(1, 24)
 

@@ -13,8 +13,8 @@ from conftest import CNN_SHAPES, MLP_SHAPES, random_tensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import folding, models
-from core.models import Baseline, BaselineError
+from core.networks import folding, models
+from core.networks.models import Baseline, BaselineError
 
 
 def plain(tensors: models.Tensors, x: Tensor) -> Tensor:

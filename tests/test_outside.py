@@ -16,13 +16,16 @@ from google.protobuf.message import Message
 from streamlit.testing.v1 import AppTest
 from test_pages import PAGES, PROJECT, _frame_on_every_run, _in_no_hurry, cache_at, choice, opened  # noqa: F401
 
-from core import assignment, data, evaluation, models, reproduce, tuning
+from core.bench.workbench import VERIFIED_FILE, Workbench
 from core.config import RECIPES, CompressionConfig, LayerConfig, RecoveryConfig
-from core.files import sha256
-from core.front import SEARCH, Goal
-from core.models import Baseline
+from core.datasets import fashion_mnist
+from core.machinery.files import sha256
+from core.measuring import evaluation
+from core.measuring.front import SEARCH, Goal
+from core.networks import models
+from core.networks.models import Baseline
+from core.studies import assignment, reproduce, tuning
 from core.words import JOINER, plain
-from core.workbench import VERIFIED_FILE, Workbench
 from pages.parts import state
 
 SIGNS = "![x](www.e.io) :red[y] $q+q$ ~~d~~ <i>"
@@ -239,8 +242,8 @@ def test_a_search_that_failed_and_a_goal_that_is_none_are_quoted(own_cache: Path
 
 def test_a_class_is_called_what_it_is_called(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Today only garments come in."""
-    classes = tuple(map(hostile, data.CLASSES))
-    for module in (data, evaluation):
+    classes = tuple(map(hostile, fashion_mnist.CLASSES))
+    for module in (fashion_mnist, evaluation):
         monkeypatch.setattr(module, "CLASSES", classes)
     for page in ("baseline", "explore"):
         seen = as_written(opened(page, baseline="mlp", bits="2"))

@@ -20,14 +20,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core import coding, footprint, packed
-from core.compression import compress
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig, LayerConfig
-from core.data import CLASSES, DEVIATION, MEAN
-from core.models import Baseline
+from core.datasets.fashion_mnist import CLASSES, DEVIATION, MEAN
+from core.formats import footprint, packed
+from core.mathematics import coding
+from core.networks.models import Baseline
+from core.networks.stored import FormatError, StoredNetwork
 from core.portable import loader
-from core.stored import FormatError, StoredNetwork
-from core.workbench import Workbench
+from core.techniques.compression import compress
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
 

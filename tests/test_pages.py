@@ -30,13 +30,17 @@ from hypothesis import HealthCheck, given, settings, strategies
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
-from core import assignment, costs, data, devices, folding, jobs, models, reproduce, tuning, turns
+from core.bench.workbench import Early, Result, Workbench
 from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, RecoveryConfig, to_query
-from core.evaluation import Estimate
-from core.front import SEARCH, Goal, pareto
-from core.models import Baseline
+from core.datasets import fashion_mnist
+from core.machinery import devices, jobs, turns
+from core.mathematics import costs
+from core.measuring.evaluation import Estimate
+from core.measuring.front import SEARCH, Goal, pareto
+from core.networks import folding, models
+from core.networks.models import Baseline
+from core.studies import assignment, reproduce, tuning
 from core.words import percent, plain
-from core.workbench import Early, Result, Workbench
 from pages.parts import board, combination_lab, controls, curves, figures, live, state
 from pages.parts.presets import PRESETS
 
@@ -56,7 +60,7 @@ def cache_at(folder: Path, shelf: Path = NOTHING) -> Iterator[Path]:
     """
     with pytest.MonkeyPatch.context() as patch:
         st.cache_resource.clear()
-        patch.setattr("core.workbench.SHELF", shelf)
+        patch.setattr("core.bench.workbench.SHELF", shelf)
         patch.setenv("COMPRESSION_CACHE", str(folder))
         yield folder
         state.workbench().turns.close()
@@ -326,7 +330,7 @@ def test_the_spectrum_page_says_why_95_percent_saves_nothing_in_the_course_and_m
 def test_the_layer_is_rebuilt_and_measured_alone_by_both_methods() -> None:
     app, bench = opened("spectrum", baseline="cnn"), Workbench()
     app.get_by_key("spectrum_layer").set_value("conv1").run()
-    app.slider(key="rebuild_cnn_conv1").set_value(4).run()
+    next(own for own in app.slider if str(own.key).startswith("rebuild_cnn_conv1")).set_value(4).run()
     shown = metrics(app)
     for method, title in (("svd", "SVD"), ("whitened", "data-aware")):
         config = CompressionConfig(low_rank_method=method).with_layer("conv1", rank=4)
@@ -962,11 +966,13 @@ def test_the_quantization_page_runs_everything_with_one_click_and_shows_what_it_
     assert "alone costs" in said
     classes = next(table.value for table in app.dataframe if "precision, before" in table.value.columns)
     report = rows[2]["after"]["test"]["report"]
-    assert list(classes["F1-score, after"])[:10] == pytest.approx([100 * report[name]["f1"] for name in data.CLASSES])
+    assert list(classes["F1-score, after"])[:10] == pytest.approx(
+        [100 * report[name]["f1"] for name in fashion_mnist.CLASSES]
+    )
     app.get_by_key("w_width").set_value("2 bits").run()
     classes = next(table.value for table in app.dataframe if "precision, before" in table.value.columns)
     assert classes["F1-score, after"].iloc[0] == pytest.approx(
-        100 * rows[4]["after"]["test"]["report"][data.CLASSES[0]]["f1"]
+        100 * rows[4]["after"]["test"]["report"][fashion_mnist.CLASSES[0]]["f1"]
     )
     app.number_input(key="w_bit_allowance").set_value(10.0).run()
     most = assignment.fewest_bits(rows, 0.1)

@@ -6,9 +6,9 @@ import pytest
 from conftest import configurations
 from hypothesis import given, settings, strategies
 
-from core import places
+from core.bench import places
 from core.config import EXAMPLE, CompressionConfig
-from core.models import Baseline
+from core.networks.models import Baseline
 
 
 @settings(max_examples=20)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import precedence as module
-from core.precedence import CLAIM_SECONDS, LEAST_SECONDS, LONGEST_SECONDS, LOOK_SECONDS, Precedence
-from core.turns import Turns
+from core.machinery import precedence as module
+from core.machinery.precedence import CLAIM_SECONDS, LEAST_SECONDS, LONGEST_SECONDS, LOOK_SECONDS, Precedence
+from core.machinery.turns import Turns
 
 
 class Clock:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils import prune
 
-from core import pruning
+from core.mathematics import pruning
 
 SHARES = st.floats(0, 1)
 TIED = arrays("float32", array_shapes(max_dims=3, max_side=9), elements=st.sampled_from([0.0, 0.5, 1.0, 1.5, math.inf]))

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from core import low_rank, pruning, quantization
-from core.compression import CompressedLayer
 from core.config import Granularity, Symmetry
-from core.models import Layer
-from core.quantization import Grid
-from core.stored import to_half
+from core.mathematics import low_rank, pruning, quantization
+from core.mathematics.quantization import Grid
+from core.networks.models import Layer
+from core.networks.stored import to_half
+from core.techniques.compression import CompressedLayer
 
 BITS = st.integers(2, 8)
 SEEDS = st.integers(0, 2**31)

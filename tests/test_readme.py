@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from core import artifact
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig, LayerConfig
-from core.files import write_atomically
-from core.workbench import Workbench
+from core.formats import artifact
+from core.machinery.files import write_atomically
 
 PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text()

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.models import Baseline
-from core.recent import Recent, size_of
+from core.machinery.recent import Recent, size_of
+from core.networks.models import Baseline
 
 
 @pytest.mark.parametrize(

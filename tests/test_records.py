@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import core
 
-WORKING = {"core.search.Search", "core.turns.Ticket"}
+WORKING = {"core.studies.search.Search", "core.machinery.turns.Ticket"}
 """A worker, and what is being waited for: these change."""
 ARRAYS = ("Tensor", "ndarray", "Stored")
 """What == would compare element by element."""

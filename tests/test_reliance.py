@@ -11,35 +11,27 @@ from typing import Any, get_args
 import pytest
 from conftest import train_on_few
 
-from core import (
-    channels,
-    coding,
-    compression,
-    config,
-    costs,
-    inference,
-    low_rank,
-    packed,
-    pruning,
-    quantization,
-    reliance,
-    stored,
-    training,
-)  # fmt: skip
+from core import config  # fmt: skip
+from core.bench import reliance  # fmt: skip
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig, TrainingConfig
-from core.models import Baseline
+from core.formats import packed  # fmt: skip
+from core.mathematics import coding, costs, low_rank, pruning, quantization  # fmt: skip
+from core.measuring import training  # fmt: skip
+from core.networks import inference, stored  # fmt: skip
+from core.networks.models import Baseline
 from core.portable import loader
-from core.workbench import Workbench
+from core.techniques import channels, compression  # fmt: skip
 
 METHODS = [
     costs, low_rank, pruning, quantization, channels, compression, inference, stored, coding, packed, loader, training
 ]  # fmt: skip
 HARMLESS = {
-    "core.quantization.BLOCK": "the same sums, some columns at a time",
-    "core.compression.REMEMBERED_BYTES": "what is kept in memory",
+    "core.mathematics.quantization.BLOCK": "the same sums, some columns at a time",
+    "core.techniques.compression.REMEMBERED_BYTES": "what is kept in memory",
     **dict.fromkeys(
         [
-            f"core.costs.{name}"
+            f"core.mathematics.costs.{name}"
             for name in (
                 "MEMORY",
                 "MOMENTS",
@@ -62,19 +54,19 @@ HARMLESS = {
         "what is refused",
     ),
     **dict.fromkeys(
-        [f"core.costs.{name}" for name in ("CHUNK", "PATCH_IMAGES", "ROW_IMAGES", "PART", "SIGNALS")],
+        [f"core.mathematics.costs.{name}" for name in ("CHUNK", "PATCH_IMAGES", "ROW_IMAGES", "PART", "SIGNALS")],
         "the same sums and answers, some images at a time",
     ),
-    "core.inference.FAINT": "what is no signal by any count",
-    "core.inference.SIGNAL_IMAGES": "the same answers, some images at a time",
-    "core.inference.OPSET": "the same operations by another name",
-    "core.inference.IR_VERSION": "the same file in another version",
-    "core.inference.ERRORS": "what is said of layers that do not fit",
-    "core.inference.IMAGE": "the images themselves are in the key",
-    "core.packed.KINDS": "words of the ledger",
+    "core.networks.inference.FAINT": "what is no signal by any count",
+    "core.networks.inference.SIGNAL_IMAGES": "the same answers, some images at a time",
+    "core.networks.inference.OPSET": "the same operations by another name",
+    "core.networks.inference.IR_VERSION": "the same file in another version",
+    "core.networks.inference.ERRORS": "what is said of layers that do not fit",
+    "core.networks.inference.IMAGE": "the images themselves are in the key",
+    "core.formats.packed.KINDS": "words of the ledger",
     "core.portable.loader.FREE": "what is refused",
     "core.portable.loader.EACH": "what is refused",
-    "core.training.REPORT_SECONDS": "how often something is said",
+    "core.measuring.training.REPORT_SECONDS": "how often something is said",
 }
 RECIPE = TrainingConfig("cnn", 3)
 
@@ -111,7 +103,7 @@ def test_a_constant_that_is_changed_changes_the_keys(
     before = reliance.networks(), reliance.trainings(RECIPE)
     monkeypatch.setattr(module, name, other(vars(module)[name]))
     assert (reliance.networks(), reliance.trainings(RECIPE)) != before, (
-        "name it in core.reliance, or why it is harmless"
+        "name it in core.bench.reliance, or why it is harmless"
     )
 
 

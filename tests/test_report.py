@@ -17,15 +17,19 @@ from conftest import HARD_WORDS, MLP_SHAPES, Laboratory, copied, leave_result, r
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from core import __main__, artifact, assignment, compression, palette, shelf, shipping, tuning
+from core import __main__, palette
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig, RecoveryConfig
-from core.models import Baseline
+from core.formats import artifact
+from core.machinery import shelf
+from core.networks.models import Baseline
 from core.report import content, document, references, weighing
 from core.report import laboratory as laboratory_parts
 from core.report.blocks import Code, Figure, Formula, Heading, Listing, Paragraph, Report, Table, TitleBlock
 from core.report.findings import SHOWN_FLIPS
+from core.studies import assignment, shipping, tuning
+from core.techniques import compression
 from core.words import JOINER, one_line, percent
-from core.workbench import Workbench
 
 EVERYTHING = CompressionConfig(
     channel_share=0.9, sparsity=0.5, score="lamp", bits=4, activation_bits=6, clip="mse", rounding="gptq",

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from conftest import CourseReport
 
-from core import reproduce
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig
-from core.training import Stopped
-from core.workbench import Workbench
+from core.machinery.stopping import Stopped
+from core.studies import reproduce
 
 
 @pytest.fixture

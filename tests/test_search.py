@@ -21,14 +21,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from core import artifact, compression, data, search, studies
+from core.bench.workbench import Early, NotRecovered, Workbench
 from core.config import CompressionConfig, RecoveryConfig
-from core.evaluation import Estimate
-from core.front import TECHNIQUES, Goal, Point, pareto
-from core.space import configuration, counts, draw, neighbour, space
-from core.stored import FormatError
-from core.studies import measured
-from core.workbench import Early, NotRecovered, Workbench
+from core.datasets import fashion_mnist
+from core.formats import artifact
+from core.measuring.evaluation import Estimate
+from core.measuring.front import TECHNIQUES, Goal, Point, pareto
+from core.networks.stored import FormatError
+from core.studies import search, trials
+from core.studies.space import configuration, counts, draw, neighbour, space
+from core.studies.trials import measured
+from core.techniques import compression
 
 PROJECT = Path(__file__).resolve().parent.parent
 GOAL = Goal(allowance=0.05)
@@ -166,7 +169,7 @@ def searched(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
 
 
 def counts_of(bench: Workbench, name: str, goal: Goal = GOAL, url: str | None = None) -> list[int]:
-    return [len(studies.finished(study)) for study in opened(bench, name, goal, url)]
+    return [len(trials.finished(study)) for study in opened(bench, name, goal, url)]
 
 
 def opened(bench: Workbench, name: str, goal: Goal = GOAL, url: str | None = None) -> search.Studies:
@@ -208,11 +211,11 @@ def test_no_configuration_was_tried_twice_and_all_are_points(small: str, searche
     bench = searched["bench"]
     points = {own.config: own for own in bench.points()}
     for study in opened(bench, small):
-        known = [studies.held(trial) for trial in studies.finished(study)]
+        known = [trials.held(trial) for trial in trials.finished(study)]
         assert len(known) == len(set(known))
-        for trial, own in studies.measured(study):
+        for trial, own in trials.measured(study):
             assert points[own.config] == own
-            assert studies.held(trial) == own.config
+            assert trials.held(trial) == own.config
             assert own.origin == "searched"
 
 
@@ -226,11 +229,11 @@ def test_another_machine_has_the_very_files(small: str, searched: dict[str, Any]
     bench, there = searched["bench"], Workbench(tmp_path / "elsewhere")
     found = opened(there, small, url=search.default_storage(bench))
     search.adopt(there, small, found)
-    trained = studies.measured(found.trained)
+    trained = trials.measured(found.trained)
     assert trained
     for trial, own in trained:
         result, here = there.evaluate(small, own.config), bench.evaluate(small, own.config)
-        assert result.bytes == own.bytes == len(studies.packed_of(trial))
+        assert result.bytes == own.bytes == len(trials.packed_of(trial))
         assert result.evaluation.accuracy == own.accuracy
         assert (result.evaluation.predictions == here.evaluation.predictions).all()
         assert there.history(small, own.config) == bench.history(small, own.config)
@@ -285,14 +288,14 @@ def test_nothing_within_the_goal_is_said_so(small: str, bench: Workbench, monkey
 def test_without_training_images_the_trials_without_training_remain(
     small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = data.load
+    load = fashion_mnist.load
 
     def no_images(name: str, *rest: Any) -> Any:
         if name == "train":
-            raise data.DataError("No source has the training images.")
+            raise fashion_mnist.DataError("No source has the training images.")
         return load(name, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(data, "load", no_images)
+    monkeypatch.setattr(fashion_mnist, "load", no_images)
     said: list[dict[str, Any]] = []
     found = run(bench, small, GOAL, 0.06, progress=said.append)
     assert found["best"] is not None
@@ -330,7 +333,7 @@ def a_search(bench: Workbench, name: str, seconds: float) -> search.Search:
 
 def test_epochs_are_those_that_there_is_time_for(small: str, searched: dict[str, Any]) -> None:
     bench = searched["bench"]
-    trial, own = studies.measured(opened(bench, small).brief)[0]
+    trial, own = trials.measured(opened(bench, small).brief)[0]
     for left, pace, epochs in ((201, 8, 12), (62, 8, 3), (25, 8, 2), (401, 8, 20)):
         worker = a_search(bench, small, left)
         worker.paces = {search.shape(own.config): pace}
@@ -351,7 +354,7 @@ def test_a_long_training_is_of_a_smaller_file_than_what_meets_the_goal_without_i
     small: str, searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = a_search(searched["bench"], small, 100)
-    brief = [own for _, own in studies.measured(worker.studies.brief)]
+    brief = [own for _, own in trials.measured(worker.studies.brief)]
     fits = replace(brief[0], difference=0.0, bytes=3_000)
     monkeypatch.setattr(search, "points_of", lambda study: [fits] if study is worker.studies.brief else [])
     assert GOAL.allowance is not None
@@ -367,8 +370,8 @@ def test_where_sizes_are_no_longer_told_apart_only_another_shape_is_trained(
     worker = a_search(searched["bench"], small, 100)
     monkeypatch.setattr(search, "next_size", lambda tried, allowance: None)
     trained = worker.studies.trained
-    shapes = {search.shape(own.config) for _, own in studies.measured(trained)}
-    fresh = [own for _, own in studies.measured(worker.studies.brief) if search.shape(own.config) not in shapes]
+    shapes = {search.shape(own.config) for _, own in trials.measured(trained)}
+    fresh = [own for _, own in trials.measured(worker.studies.brief) if search.shape(own.config) not in shapes]
     assert fresh
     _, config = worker.plan()
     assert search.shape(config) not in shapes
@@ -387,7 +390,7 @@ def test_a_storage_that_is_lost_meanwhile_is_said_in_words(
             with sqlite3.connect(search.default_storage(bench).removeprefix("sqlite:///")) as connection:
                 connection.execute("DROP TABLE trials")
 
-    with pytest.raises(studies.StorageError, match=r"storage of the search cannot be used: .*trials"):
+    with pytest.raises(trials.StorageError, match=r"storage of the search cannot be used: .*trials"):
         run(bench, small, GOAL, 0.3, progress=lose)
     assert bench.points(small), "what was measured stays"
 
@@ -432,7 +435,7 @@ WORKER = """
 import json, sys
 import pytest
 from test_search import FEW, GOAL, run, train_on_few
-from core.workbench import Workbench
+from core.bench.workbench import Workbench
 
 small, url, minutes = sys.argv[1:]
 train_on_few(pytest.MonkeyPatch(), FEW)
@@ -461,9 +464,9 @@ def test_two_processes_share_a_search_and_killing_one_loses_nothing(small: str, 
     best = json.loads(output)["best"]
     assert best["difference"] >= -0.05
     found = opened(bench, small, url=url)
-    assert sum(map(len, map(studies.finished, found))) >= before >= 12
+    assert sum(map(len, map(trials.finished, found))) >= before >= 12
     for study in found:
-        known = [studies.held(trial) for trial in studies.finished(study)]
+        known = [trials.held(trial) for trial in trials.finished(study)]
         assert len(known) == len(set(known)), "a trial was done twice"
     running = [trial for study in found for trial in study.get_trials(states=(TrialState.RUNNING,))]
     assert len(running) <= 1, "nothing but the killed process's trial in flight"

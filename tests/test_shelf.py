@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.files import sha256
-from core.shelf import Entry, Shelf, write
-from core.store import Store
+from core.machinery.files import sha256
+from core.machinery.shelf import Entry, Shelf, write
+from core.machinery.store import Store
 
 NAMES = st.text("0123456789abcdef/", min_size=1, max_size=12).map(lambda text: sha256(text.encode()))
 ENTRIES = st.builds(Entry, st.sampled_from(("a", "b")), st.binary(max_size=40), st.none() | st.binary(max_size=40))

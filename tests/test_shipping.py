@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from core import assignment, reproduce, shelf, shipping, training, tuning
+from core.bench.workbench import PACKED, SHELF, SHIPPED, Workbench
 from core.config import CompressionConfig, RecoveryConfig
-from core.front import SEARCH, Point
-from core.shelf import Shelf
-from core.workbench import PACKED, SHELF, SHIPPED, Workbench
+from core.machinery import shelf
+from core.machinery.shelf import Shelf
+from core.measuring import training
+from core.measuring.front import SEARCH, Point
+from core.studies import assignment, reproduce, shipping, tuning
 
 MOST_BYTES = 3 * 2**20
 AGAIN = "The code would not make these results any more: `python -m core ship` makes them anew."
@@ -145,7 +147,7 @@ def test_a_training_of_ones_own_takes_the_place(bench: Workbench, monkeypatch: p
     name, config = next((name, config) for name, config in bench.recovered() if name == "cnn")
     before = bench.evaluate(name, config)
     network = bench.network(name, CompressionConfig())
-    from core import packed
+    from core.formats import packed
 
     content = packed.pack(network).content
     weights = shelf.Entry("recovered", b"", None)

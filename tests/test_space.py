@@ -9,11 +9,11 @@ from conftest import CNN_SHAPES, random_tensors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import compression, costs, low_rank
 from core.config import CompressionConfig, ConfigError
-from core.front import TECHNIQUES, techniques
-from core.models import Baseline, costs_of
-from core.space import (
+from core.mathematics import costs, low_rank
+from core.measuring.front import TECHNIQUES, techniques
+from core.networks.models import Baseline, costs_of
+from core.studies.space import (
     EIGHTHS,
     HALF_OCTAVES,
     LEAST_DENSITY,
@@ -31,6 +31,7 @@ from core.space import (
     start,
     starts,
 )  # fmt: skip
+from core.techniques import compression
 
 CNN = Baseline("small-cnn", random_tensors(CNN_SHAPES, 2))
 LAYERS = CNN.layers

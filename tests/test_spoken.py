@@ -6,11 +6,11 @@ from hypothesis import given, strategies
 from sklearn.metrics import precision_recall_fscore_support
 from test_pages import _frame_on_every_run, metrics, opened  # noqa: F401
 
-from core import data
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig, to_query
-from core.models import Baseline
+from core.datasets import fashion_mnist
+from core.networks.models import Baseline
 from core.words import NO_BREAK, percent
-from core.workbench import Workbench
 from pages.parts import charts, figures
 
 
@@ -21,7 +21,7 @@ def test_the_baseline_shows_both_accuracies_and_every_row_of_its_report() -> Non
     assert shown["Validation accuracy"] == shown["Accuracy, validation"]
     (table,) = [own.value for own in app.dataframe if "F1-score" in own.value.columns]
     rows = table.set_index("class")
-    assert list(rows.index) == [*data.CLASSES, "accuracy", "macro avg", "weighted avg"]
+    assert list(rows.index) == [*fashion_mnist.CLASSES, "accuracy", "macro avg", "weighted avg"]
     assert list(rows.columns) == ["precision", "recall", "F1-score", "support"]
     for average, row in (("micro", "accuracy"), ("macro", "macro avg"), ("weighted", "weighted avg")):
         expected = precision_recall_fscore_support(own.labels, own.predictions, average=average)[:3]

@@ -20,10 +20,10 @@ from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import files
-from core import store as module
-from core.files import write_atomically
-from core.store import Found, Store, key_of
+from core.machinery import files
+from core.machinery import store as module
+from core.machinery.files import write_atomically
+from core.machinery.store import Found, Store, key_of
 
 
 @pytest.fixture
@@ -307,7 +307,7 @@ def test_a_cache_that_was_deleted_and_made_again_by_another_is_shared_again(stor
 WRITER = """
 import sys
 from pathlib import Path
-from core.store import Store
+from core.machinery.store import Store
 store, name, count = Store(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
 print("ready", flush=True)
 for number in range(count):

@@ -18,10 +18,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from core import files
-from core import store as module
-from core.files import sha256
-from core.store import Found, Store
+from core.machinery import files
+from core.machinery import store as module
+from core.machinery.files import sha256
+from core.machinery.store import Found, Store
 
 LIMIT, KEPT_LIMIT = 1_000, 600
 KEYS = st.sampled_from("abcdef")

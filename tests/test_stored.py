@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import packed
-from core.compression import Statistics, compress
 from core.config import CompressionConfig
-from core.models import Baseline, Layer
-from core.stored import FormatError, StoredLayer, StoredTensor, check, fixed_point_exponent, to_fixed_point
+from core.formats import packed
+from core.networks.models import Baseline, Layer
+from core.networks.stored import FormatError, StoredLayer, StoredTensor, check, fixed_point_exponent, to_fixed_point
+from core.techniques.compression import Statistics, compress
 
 
 def test_a_layers_content_names_all_that_its_output_depends_on_and_nothing_else(

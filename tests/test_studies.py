@@ -24,29 +24,29 @@ from optuna.trial import TrialState
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import studies
 from core.config import CompressionConfig, RecoveryConfig
+from core.studies import trials
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 WORKER = """
 import os, sys, time
-from core import studies
+from core.studies import trials
 from core.config import CompressionConfig
 
 url, log, trials, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-studies.HEARTBEAT_SECONDS, studies.GRACE_SECONDS = 1, int(sys.argv[5])
-study = studies.open_study(url, "shared")
+trials.HEARTBEAT_SECONDS, trials.GRACE_SECONDS = 1, int(sys.argv[5])
+study = trials.open_study(url, "shared")
 
 def look(trial):
     config = CompressionConfig(bits=trial.suggest_int("bits", 2, 8), sparsity=trial.suggest_int("s", 0, 3) / 10)
-    studies.claim(study, trial, config)
+    trials.claim(study, trial, config)
     with open(log, "a") as file:
         file.write(f"{os.getpid()} {trial.number} {config.bits} {config.sparsity}\\n")
     time.sleep(seconds)
     return config.bits
 
-study.optimize(look, n_trials=trials, catch=(studies.Claimed,))
+study.optimize(look, n_trials=trials, catch=(trials.Claimed,))
 """
 
 
@@ -142,7 +142,7 @@ def each_url(request: pytest.FixtureRequest, url: str) -> str:
 
 
 def test_many_processes_do_no_trial_twice(each_url: str, tmp_path: Path) -> None:
-    log, study = tmp_path / "log.txt", studies.open_study(each_url, "shared")
+    log, study = tmp_path / "log.txt", trials.open_study(each_url, "shared")
     for bits in (2, 3, 4, 5):
         study.enqueue_trial({"bits": bits, "s": 0})  # waiting trials, which everybody wants
     workers = [worker(each_url, log, 15, 0.01) for _ in range(3)]
@@ -153,7 +153,7 @@ def test_many_processes_do_no_trial_twice(each_url: str, tmp_path: Path) -> None
     assert {("2", "0.0"), ("3", "0.0"), ("4", "0.0"), ("5", "0.0")} <= done.keys()
     assert len({number for _, number, *_ in lines}) == len(lines)
     assert len({process for process, *_ in lines}) > 1
-    states = Counter(trial.state for trial in studies.open_study(each_url, "shared").get_trials())
+    states = Counter(trial.state for trial in trials.open_study(each_url, "shared").get_trials())
     assert states[TrialState.COMPLETE] == len(lines)
     assert states[TrialState.COMPLETE] + states[TrialState.FAIL] == 45
     assert not states[TrialState.WAITING]
@@ -162,11 +162,11 @@ def test_many_processes_do_no_trial_twice(each_url: str, tmp_path: Path) -> None
 def test_several_begin_on_an_empty_database_at_once(each_url: str, tmp_path: Path) -> None:
     workers = [worker(each_url, tmp_path / "log.txt", 2, 0) for _ in range(3)]
     assert [each.wait(120) for each in workers] == [0] * 3
-    assert len(studies.open_study(each_url, "shared").get_trials()) == 6
+    assert len(trials.open_study(each_url, "shared").get_trials()) == 6
 
 
 def test_what_a_dead_worker_held_is_tried_again_by_another(each_url: str, tmp_path: Path) -> None:
-    log, study = tmp_path / "log.txt", studies.open_study(each_url, "shared")
+    log, study = tmp_path / "log.txt", trials.open_study(each_url, "shared")
     study.enqueue_trial({"bits": 7, "s": 3})
     first = worker(each_url, log, 1, 600, 2)
     for _ in range(600):
@@ -181,35 +181,35 @@ def test_what_a_dead_worker_held_is_tried_again_by_another(each_url: str, tmp_pa
     again = [line for line in lines if line[2:] == ["7", "0.3"]]
     assert len(again) == 2
     assert again[0][0] == str(first.pid) != again[1][0]
-    trials = studies.open_study(each_url, "shared").get_trials()
-    assert [trial.state for trial in trials if trial.number == 0] == [TrialState.FAIL]
-    repeated = next(trial for trial in trials if trial.number == int(again[1][1]))
+    done = trials.open_study(each_url, "shared").get_trials()
+    assert [trial.state for trial in done if trial.number == 0] == [TrialState.FAIL]
+    repeated = next(trial for trial in done if trial.number == int(again[1][1]))
     assert repeated.state == TrialState.COMPLETE
-    assert studies.held(repeated) == CompressionConfig(bits=7, sparsity=0.3)
+    assert trials.held(repeated) == CompressionConfig(bits=7, sparsity=0.3)
 
 
 def test_only_what_is_done_or_in_hand_is_taken(each_url: str) -> None:
-    study, config = studies.open_study(each_url, "own"), CompressionConfig(bits=3)
+    study, config = trials.open_study(each_url, "own"), CompressionConfig(bits=3)
     late, first = study.ask(), study.ask()
-    studies.claim(study, first, config)
-    with pytest.raises(studies.Claimed, match="Trial 1"):
-        studies.claim(study, study.ask(), config)
-    with pytest.raises(studies.Claimed, match="Trial 1"):  # of a lower number, and asking later
-        studies.claim(study, late, config)
-    studies.claim(study, study.ask(), CompressionConfig(bits=4))
-    studies.claim(studies.open_study(each_url, "other"), late, config)  # another study knows nothing of it
-    with pytest.raises(studies.Claimed, match="Trial 1"):  # however long it is trained
-        studies.claim(study, study.ask(), replace(config, recovery=RecoveryConfig(epochs=7)))
+    trials.claim(study, first, config)
+    with pytest.raises(trials.Claimed, match="Trial 1"):
+        trials.claim(study, study.ask(), config)
+    with pytest.raises(trials.Claimed, match="Trial 1"):  # of a lower number, and asking later
+        trials.claim(study, late, config)
+    trials.claim(study, study.ask(), CompressionConfig(bits=4))
+    trials.claim(trials.open_study(each_url, "other"), late, config)  # another study knows nothing of it
+    with pytest.raises(trials.Claimed, match="Trial 1"):  # however long it is trained
+        trials.claim(study, study.ask(), replace(config, recovery=RecoveryConfig(epochs=7)))
     study.tell(first, state=TrialState.FAIL)
     again = study.ask()
-    studies.claim(study, again, config)
+    trials.claim(study, again, config)
     study.tell(again, 1.0)
-    with pytest.raises(studies.Claimed, match=f"Trial {again.number}"):
-        studies.claim(study, study.ask(), config)
+    with pytest.raises(trials.Claimed, match=f"Trial {again.number}"):
+        trials.claim(study, study.ask(), config)
 
 
 def test_a_trial_that_was_given_to_another_meanwhile_is_no_error(each_url: str) -> None:
-    study = studies.open_study(each_url, "own")
+    study = trials.open_study(each_url, "own")
 
     def lose(trial: optuna.Trial) -> float:
         study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
@@ -223,41 +223,41 @@ def test_a_trial_that_was_given_to_another_meanwhile_is_no_error(each_url: str) 
     def wrong(trial: optuna.Trial) -> float:
         raise ValueError("Cannot be.")
 
-    assert not studies.step(study, lose)
-    assert not studies.step(study, lose_and_write)
-    assert studies.step(study, lambda trial: 1.0)
-    assert not studies.step(study, wrong, ValueError)
+    assert not trials.step(study, lose)
+    assert not trials.step(study, lose_and_write)
+    assert trials.step(study, lambda trial: 1.0)
+    assert not trials.step(study, wrong, ValueError)
     with pytest.raises(ValueError, match="Cannot be"):
-        studies.step(study, wrong)
+        trials.step(study, wrong)
 
 
 def test_of_those_that_ask_one_is_first(each_url: str) -> None:
-    study, other = studies.open_study(each_url, "own"), studies.open_study(each_url, "other")
-    assert [studies.first(study, "sketches"), studies.first(study, "sketches")] == [True, False]
-    assert studies.first(other, "sketches")
-    assert studies.first(study, "rows")
+    study, other = trials.open_study(each_url, "own"), trials.open_study(each_url, "other")
+    assert [trials.first(study, "sketches"), trials.first(study, "sketches")] == [True, False]
+    assert trials.first(other, "sketches")
+    assert trials.first(study, "rows")
 
 
 def test_a_packed_file_is_kept_with_its_trial_to_the_byte(each_url: str) -> None:
-    study, contents = studies.open_study(each_url, "own"), [os.urandom(n) for n in (0, 1, 29_999, 30_001, 123_457)]
+    study, contents = trials.open_study(each_url, "own"), [os.urandom(n) for n in (0, 1, 29_999, 30_001, 123_457)]
     for content in contents:
         trial = study.ask()
-        studies.keep_packed(trial, content)
+        trials.keep_packed(trial, content)
         study.tell(trial, 1.0)
-    read = studies.finished(studies.open_study(each_url, "own"))
-    assert [studies.packed_of(trial) for trial in read] == contents
-    assert all(len(str(own)) <= studies.PIECE for trial in read for own in trial.user_attrs.values())
+    read = trials.finished(trials.open_study(each_url, "own"))
+    assert [trials.packed_of(trial) for trial in read] == contents
+    assert all(len(str(own)) <= trials.PIECE for trial in read for own in trial.user_attrs.values())
 
 
 def test_a_damaged_study_is_set_aside_and_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "studies.sqlite"
-    study = studies.open_study(url_of(path), "own")
+    study = trials.open_study(url_of(path), "own")
     study.tell(study.ask(), 1.0)
     study._storage.remove_session()
     path.write_bytes(b"this is no database at all, not even a little" * 40)
     for beside in tmp_path.glob("studies.sqlite-*"):
         beside.unlink()
-    anew = studies.open_study(url_of(path), "own")
+    anew = trials.open_study(url_of(path), "own")
     assert not anew.get_trials()
     anew.tell(anew.ask(), 2.0)
     (aside,) = tmp_path.glob("damaged-*")
@@ -282,21 +282,21 @@ def test_a_damaged_study_is_set_aside_and_begun_anew(tmp_path: Path) -> None:
 def test_a_storage_that_cannot_be_used_says_so_and_tells_no_password(
     monkeypatch: pytest.MonkeyPatch, wrong: str, said: str
 ) -> None:
-    monkeypatch.setattr(studies, "time", SimpleNamespace(sleep=lambda seconds: None, time_ns=time.time_ns))
+    monkeypatch.setattr(trials, "time", SimpleNamespace(sleep=lambda seconds: None, time_ns=time.time_ns))
     with pytest.raises(OSError, match=said) as raised:
-        studies.open_study(wrong, "own")
+        trials.open_study(wrong, "own")
     assert "secret" not in str(raised.value)
 
 
 def test_a_full_disk_is_no_traceback(tmp_path: Path) -> None:
     folder = tmp_path / "folder.sqlite"
     folder.mkdir()
-    with pytest.raises(studies.StorageError):
-        studies.open_study(url_of(folder), "own")
+    with pytest.raises(trials.StorageError):
+        trials.open_study(url_of(folder), "own")
 
 
 def test_transactions_on_sqlite_begin_with_the_lock(tmp_path: Path) -> None:
-    study = studies.open_study(url_of(tmp_path / "studies.sqlite"), "own")
+    study = trials.open_study(url_of(tmp_path / "studies.sqlite"), "own")
     storage = study._storage._backend
     with storage.engine.begin() as connection:
         connection.exec_driver_sql("SELECT 1").fetchall()
@@ -307,8 +307,8 @@ def test_transactions_on_sqlite_begin_with_the_lock(tmp_path: Path) -> None:
 
 
 def test_attributes_are_json(url: str) -> None:
-    study = studies.open_study(url, "own", objectives=2)
+    study = trials.open_study(url, "own", objectives=2)
     assert study.directions == [optuna.study.StudyDirection.MINIMIZE] * 2
     trial = study.ask()
-    studies.claim(study, trial, CompressionConfig(bits=2))
-    assert json.loads(trial.user_attrs[studies.CONFIG])["bits"] == 2
+    trials.claim(study, trial, CompressionConfig(bits=2))
+    assert json.loads(trial.user_attrs[trials.CONFIG])["bits"] == 2

@@ -11,11 +11,14 @@ from conftest import MLP_SHAPES, random_tensors, statistics_of
 from torch import nn
 from torch.nn import functional as F
 
-from core import data, evaluation, models, training
-from core.compression import compress
 from core.config import RECIPES, CompressionConfig, RecoveryConfig, TrainingConfig
-from core.data import Split
-from core.models import Baseline
+from core.datasets import fashion_mnist
+from core.datasets.fashion_mnist import Split
+from core.machinery.stopping import Stopped
+from core.measuring import evaluation, training
+from core.networks import models
+from core.networks.models import Baseline
+from core.techniques.compression import compress
 
 CPU = torch.device("cpu")
 QUICK = {
@@ -28,13 +31,13 @@ QUICK = {
 @pytest.fixture(scope="module")
 def training_images() -> Split:
     """Calibration images: they come with the project, and this is about the loop, not about the figures."""
-    whole = data.load("calibration")
+    whole = fashion_mnist.load("calibration")
     return Split("train", whole.images[:1_000], whole.labels[:1_000])
 
 
 @pytest.fixture(scope="module")
 def held_out() -> Split:
-    whole = data.load("validation")
+    whole = fashion_mnist.load("validation")
     return Split("validation", whole.images[:500], whole.labels[:500])
 
 
@@ -147,7 +150,7 @@ def test_training_that_is_asked_to_stop_does_so_within_a_step(
         asked.append(1)
         return len(asked) > after
 
-    with pytest.raises(training.Stopped, match="epoch 1 of 2"):
+    with pytest.raises(Stopped, match="epoch 1 of 2"):
         train(QUICK["mlp"], training_images, held_out, should_stop=should_stop)
     assert len(asked) == after + 1
 
@@ -242,8 +245,8 @@ def test_an_epoch_shows_every_image_at_most_once_and_flips_half_of_them(training
     assert len(seen.unique()) == len(seen)
     assert not torch.equal(seen, seen.sort().values)
     x = torch.cat([x for x, _, _ in batches])
-    flipped = (x == data.normalize(images[seen].flip(2))).flatten(1).all(1)
-    straight = (x == data.normalize(images[seen])).flatten(1).all(1)
+    flipped = (x == fashion_mnist.normalize(images[seen].flip(2))).flatten(1).all(1)
+    straight = (x == fashion_mnist.normalize(images[seen])).flatten(1).all(1)
     assert (flipped | straight).all()
     assert 0.4 < flipped.float().mean() < 0.6
 

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from conftest import train_on_few
 
-from core import low_rank, tuning
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig, Score
-from core.jobs import Cancelled
-from core.models import Baseline
-from core.workbench import Workbench
+from core.machinery.stopping import Stopped
+from core.mathematics import low_rank
+from core.networks.models import Baseline
+from core.studies import tuning
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def test_the_iterative_search_trains_the_middle_first_and_keeps_every_round(
 def test_a_search_that_is_cancelled_stops_at_once(bench: Workbench) -> None:
     request = {"baseline": "mlp", "method": "svd", "allowance": 0.01, "score": "magnitude"}
     for kind in (tuning.ALLOCATION, tuning.ONE_SHOT, tuning.SCAN):
-        with pytest.raises(Cancelled):
+        with pytest.raises(Stopped):
             tuning.KINDS[kind](bench, request, lambda event: None, lambda: True)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from core import turns as module
-from core.evaluation import Stopped
-from core.turns import Ticket, Turns
+from core.machinery import turns as module
+from core.machinery.stopping import Stopped
+from core.machinery.turns import Ticket, Turns
 
 LIMIT = 20.0
 """Seconds after which a test that hangs fails; nothing here depends on how fast anything is."""

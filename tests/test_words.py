@@ -199,7 +199,7 @@ def test_a_setting_has_the_digits_that_it_has(share: float, said: str) -> None:
     assert percent(share) == f"{said}{NO_BREAK}%"
 
 
-NUMBERED = [*PAGES, *sorted((PROJECT / "core").glob("*.py"))]
+NUMBERED = [*PAGES, *sorted((PROJECT / "core").rglob("*.py"))]
 PERCENT_FORMAT = re.compile(r"^[-+ ]?,?(\.\d+)?~?%$")
 
 

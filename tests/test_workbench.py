@@ -20,15 +20,22 @@ from conftest import MLP_SHAPES, configurations, random_tensors, train_on_few
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core import artifact, compression, data, evaluation, front, jobs, models, training, turns, workbench
+from core.bench import workbench
+from core.bench.workbench import SHIPPED, Early, NotRecovered, Result, UnknownBaseline, Workbench
 from core.config import CompressionConfig, ConfigError, LayerConfig, RecoveryConfig, TrainingConfig
-from core.evaluation import Latency
-from core.files import sha256
-from core.front import Goal
-from core.models import Baseline, BaselineError
-from core.stored import FormatError, StoredNetwork
-from core.turns import Ticket
-from core.workbench import SHIPPED, Early, NotRecovered, Result, UnknownBaseline, Workbench
+from core.datasets import fashion_mnist
+from core.formats import artifact
+from core.machinery import turns
+from core.machinery.files import sha256
+from core.machinery.stopping import Stopped
+from core.machinery.turns import Ticket
+from core.measuring import evaluation, front, training
+from core.measuring.evaluation import Latency
+from core.measuring.front import Goal
+from core.networks import models
+from core.networks.models import Baseline, BaselineError
+from core.networks.stored import FormatError, StoredNetwork
+from core.techniques import compression
 
 FIXTURES = HealthCheck.function_scoped_fixture
 
@@ -84,13 +91,13 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 @pytest.mark.parametrize(("family", "split"), [("mlp", "validation"), ("mlp", "test"), ("cnn", "validation")])
 def test_a_result_is_what_core_measures_without_the_workbench(
-    bench: Workbench, request: pytest.FixtureRequest, family: str, split: data.SplitName
+    bench: Workbench, request: pytest.FixtureRequest, family: str, split: fashion_mnist.SplitName
 ) -> None:
     baseline = request.getfixturevalue(family)
     result = bench.evaluate(bench.add_baseline(baseline, "small", "loaded"), SOME, split)
     statistics = bench.statistics(baseline)
     before, after = (
-        evaluation.evaluate(compression.compress(baseline, config, statistics).freeze(), data.load(split))
+        evaluation.evaluate(compression.compress(baseline, config, statistics).freeze(), fashion_mnist.load(split))
         for config in (CompressionConfig(), SOME)
     )
     assert torch.equal(result.evaluation.predictions, after.predictions)
@@ -148,12 +155,12 @@ def test_a_file_that_was_changed_is_read_again(bench: Workbench, tmp_path: Path)
 def test_a_file_that_changes_meanwhile_spoils_no_cached_result(
     bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, fingerprint = tmp_path / "mine.safetensors", data.fingerprint
+    path, fingerprint = tmp_path / "mine.safetensors", fashion_mnist.fingerprint
     first, second = (models.to_bytes(Baseline("mine", random_tensors(MLP_SHAPES, seed))) for seed in (1, 2))
     path.write_bytes(first)
     honest = Workbench(tmp_path / "elsewhere").evaluate(str(path), SOME)
     with monkeypatch.context() as patch:
-        patch.setattr(data, "fingerprint", lambda: path.write_bytes(second) and fingerprint())
+        patch.setattr(fashion_mnist, "fingerprint", lambda: path.write_bytes(second) and fingerprint())
         bench.evaluate(str(path), SOME)
     path.write_bytes(first)
     for later in (bench, Workbench(bench.cache)):
@@ -169,7 +176,11 @@ class Gate:
         evaluate = evaluation.evaluate
 
         def gated(
-            network: StoredNetwork, split: data.Split, should_stop: Any, report: Callable[..., None], *rest: Any
+            network: StoredNetwork,
+            split: fashion_mnist.Split,
+            should_stop: Any,
+            report: Callable[..., None],
+            *rest: Any,
         ) -> evaluation.Evaluation:
             self.runs.append(network.config)
             self.begun.set()
@@ -296,7 +307,7 @@ def test_points_of_a_curve_read_the_cache_once_and_appear_as_soon_as_they_are_me
     assert bench.point(small, third) is None
     bench.evaluate(small, third)
     assert bench.point(small, third) == (measured.evaluation.accuracy, measured.bytes)
-    monkeypatch.setattr("core.workbench._REMEMBERED_POINTS", 1)
+    monkeypatch.setattr("core.bench.workbench._REMEMBERED_POINTS", 1)
     fresh = Workbench(bench.cache)
     for config in (SOME, other, third) * 2:
         assert fresh.point(small, config) is not None
@@ -458,7 +469,7 @@ def not_of_this_version() -> list[bytes]:
 
 def test_a_cached_result_that_was_edited_is_measured_again(bench: Workbench, small: str) -> None:
     honest = bench.evaluate(small, SOME)
-    forged = safetensors.numpy.save({"predictions": data.load("validation").labels.numpy().astype(np.uint8)})
+    forged = safetensors.numpy.save({"predictions": fashion_mnist.load("validation").labels.numpy().astype(np.uint8)})
     assert edit(bench, "payload = ?", forged) == 2
     again = Workbench(bench.cache).evaluate(small, SOME)
     assert not again.cached
@@ -554,7 +565,7 @@ def test_the_tables_of_a_result_agree_with_its_figures(bench: Workbench, small: 
     assert len(mistakes) == 5
     assert (mistakes["true"] != mistakes["predicted"]).all()
     pictures = bench.images("validation", mistakes["index"].tolist())
-    assert np.array_equal(pictures, data.load("validation").images.numpy()[mistakes["index"]])
+    assert np.array_equal(pictures, fashion_mnist.load("validation").images.numpy()[mistakes["index"]])
 
 
 def test_a_layer_that_stays_dense_says_why(bench: Workbench, small: str) -> None:
@@ -759,10 +770,10 @@ def test_what_a_job_trains_is_a_baseline_with_its_history(bench: Workbench) -> N
 
 @pytest.mark.usefixtures("few_training_images")
 def test_a_job_that_is_stopped_keeps_nothing(bench: Workbench) -> None:
-    with pytest.raises(training.Stopped):
+    with pytest.raises(Stopped):
         bench.work({"kind": "train", "config": QUICK.to_dict()}, lambda event: None, lambda: True)
     assert [card.id for card in bench.cards()] == list(SHIPPED)
-    with pytest.raises(training.Stopped):
+    with pytest.raises(Stopped):
         bench.train(QUICK, should_stop=lambda: True)
 
 
@@ -799,7 +810,7 @@ def test_a_recovery_is_trained_once_and_never_evicted(bench: Workbench, small: s
     bench.store.put("other", "evaluation", b"x" * 100)
     assert bench.history(small, RECOVERED) is not None
     other = replace(RECOVERED, bits=7)
-    with pytest.raises(training.Stopped):
+    with pytest.raises(Stopped):
         bench.recover(small, other, should_stop=lambda: True)
     assert bench.history(small, other) is None
     with pytest.raises(ConfigError, match="recovery"):
@@ -871,7 +882,7 @@ def test_an_export_that_is_asked_for_again_is_made_again(
     assert [event["done"] for event in said] == sorted(event["done"] for event in said)
     bench.submit_export(small, SOME)  # "again" means again, also of what was verified
     assert len(started) == 2
-    with pytest.raises(jobs.Cancelled):
+    with pytest.raises(Stopped):
         bench.work(request, said.append, lambda: True)
     path = bench.export_folder(small, SOME) / "verified.json"
     path.write_text(json.dumps(verdict | {"ok": False}))
@@ -920,8 +931,8 @@ def test_what_was_trained_after_compression_is_listed(
 
 
 def test_a_page_can_show_the_source_of_what_it_computed() -> None:
-    assert "Eckart" in workbench.source("core.low_rank.factorize")
-    assert workbench.source("core.pruning.keep_mask").startswith("def keep_mask(")
+    assert "Eckart" in workbench.source("core.mathematics.low_rank.factorize")
+    assert workbench.source("core.mathematics.pruning.keep_mask").startswith("def keep_mask(")
 
 
 # Points: everything that was measured.
@@ -999,7 +1010,7 @@ def test_without_room_for_what_is_kept_nothing_trained_is_lost_and_outdated_entr
     bench.recover(small, second)
     assert bench.history(small, second) is not None
     assert bench.kept().kinds["recovered"][0] == 1, "stored, but not kept: there is no room"
-    monkeypatch.setattr("core.training.TEMPERATURE", 3.0)  # what was trained before is of no use now
+    monkeypatch.setattr("core.measuring.training.TEMPERATURE", 3.0)  # what was trained before is of no use now
     bench._looked_through = {}
     assert set(bench.kept().kinds) == {"baseline"}
     bench.recover(small, second)
@@ -1022,7 +1033,7 @@ def test_of_many_exports_those_that_were_looked_at_last_stay(
     def export(config: CompressionConfig) -> None:
         bench.work(bench.export_request(small, config), lambda event: None, lambda: False)
 
-    monkeypatch.setattr("core.workbench.FORMATS", ("packed",))
+    monkeypatch.setattr("core.bench.workbench.FORMATS", ("packed",))
     monkeypatch.setattr(Workbench.export, "__defaults__", (("packed",), lambda text, done: None))
     configs = [CompressionConfig(bits=bits) for bits in (8, 7, 6)]
     for age, config in enumerate(configs):
@@ -1030,7 +1041,7 @@ def test_of_many_exports_those_that_were_looked_at_last_stay(
         os.utime(bench.export_folder(small, config), (1_000 + age, 1_000 + age))
     assert bench.exported(small, configs[0]) is not None
     each = max(sum(p.stat().st_size for p in f.iterdir()) for f in (bench.cache / "exports").iterdir())
-    monkeypatch.setattr("core.workbench.EXPORTS_BYTES", int(2.5 * each))
+    monkeypatch.setattr("core.bench.workbench.EXPORTS_BYTES", int(2.5 * each))
     export(CompressionConfig(bits=5))
     assert [bench.exported(small, config) is not None for config in configs] == [True, False, False]
 

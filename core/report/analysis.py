@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from math import hypot
 
-from core import data
-from core.evaluation import Comparison
+from core.bench.workbench import LayerRow
+from core.datasets import fashion_mnist
+from core.measuring.evaluation import Comparison
 from core.report.findings import Findings
 from core.report.laboratory import ALLOWANCE
 from core.report.procedure import matrix_shape, quantizes
@@ -12,7 +13,6 @@ from core.report.results import without_folders
 from core.report.sentences import checked, mistake, on, right, smaller, weighs
 from core.report.weighing import before
 from core.report.wording import Row, counted, listed, microseconds, paired, percent, points, size, with_p
-from core.workbench import LayerRow
 
 CHANCE = 0.05
 """Below this p-value a difference counts as beyond chance."""
@@ -21,7 +21,7 @@ CHANCE = 0.05
 def abstract(found: Findings) -> str:
     test, validation = found.test, found.validation
     accuracy, also = percent(test.evaluation.accuracy), percent(validation.evaluation.accuracy)
-    network = f"{found.title}, a network for the {len(data.CLASSES)} classes of Fashion-MNIST,"
+    network = f"{found.title}, a network for the {len(fashion_mnist.CLASSES)} classes of Fashion-MNIST,"
     if not found.steps:
         return (
             f"{network} is evaluated as it is; nothing is compressed. It is right for {accuracy} of {on(test)} and "

@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
+from core.bench.workbench import SHIPPED
 from core.config import to_arguments, to_query
 from core.report.blocks import Block, Code, Heading, Paragraph, Table
 from core.report.findings import Findings
-from core.workbench import SHIPPED
 
 
 def reproduce(found: Findings, link: str) -> list[Block]:

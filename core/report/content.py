@@ -6,8 +6,9 @@ sentences are chosen by the figures. `core.report.document` turns it into HTML, 
 
 from collections.abc import Sequence
 
-from core import data
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig, TrainingConfig
+from core.datasets import fashion_mnist
 from core.report import laboratory, results, weighing
 from core.report.analysis import abstract, analysis, conclusion
 from core.report.appendix import appendix, reproduce
@@ -15,7 +16,6 @@ from core.report.blocks import NOBODY, Block, Formula, Heading, Paragraph, Repor
 from core.report.findings import Choice, Findings, ask
 from core.report.references import references
 from core.report.wording import Row, listed, shape, size
-from core.workbench import Workbench
 
 
 def build(
@@ -60,7 +60,7 @@ def _results(bench: Workbench, name: str, found: Findings) -> list[Block]:
 
 
 def _data() -> list[Block]:
-    validation, test, calibration = (len(data.load(name)) for name in ("validation", "test", "calibration"))
+    validation, test, calibration = (len(fashion_mnist.load(name)) for name in ("validation", "test", "calibration"))
     return [
         Heading("Data", 2),
         Paragraph(
@@ -69,7 +69,7 @@ def _data() -> list[Block]:
             f"{60_000 - validation:,} train. Methods that need to know real inputs see a fixed {calibration:,} of "
             f"these. Settings are chosen on the validation images; the {test:,} test images are opened for the verdict."
         ),
-        Formula(rf"x = \frac{{\text{{pixel}} / 255 - {data.MEAN:.4f}}}{{{data.DEVIATION:.4f}}}"),
+        Formula(rf"x = \frac{{\text{{pixel}} / 255 - {fashion_mnist.MEAN:.4f}}}{{{fashion_mnist.DEVIATION:.4f}}}"),
     ]
 
 

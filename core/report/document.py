@@ -5,7 +5,7 @@ The HTML is one file that loads nothing; Markdown refers to its figures as PNG f
 
 from pathlib import Path
 
-from core.files import write_atomically
+from core.machinery.files import write_atomically
 from core.report.blocks import Report
 from core.report.markdown import to_markdown
 from core.report.page import to_html

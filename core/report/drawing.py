@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from core.footprint import KB
+from core.formats.footprint import KB
 from core.palette import BASELINE, KIND_NAMES, KINDS
 from core.report.plots import Picture, picture
 

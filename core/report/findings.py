@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from core.bench.workbench import NotRecovered, Result, UnknownBaseline, Workbench
 from core.config import CompressionConfig
-from core.models import Baseline
+from core.networks.models import Baseline
 from core.report.blocks import Figure
 from core.report.plots import Picture
 from core.report.procedure import Step, Subject, steps
 from core.report.wording import Row
-from core.workbench import NotRecovered, Result, UnknownBaseline, Workbench
 
 SHOWN_FLIPS = 12
 

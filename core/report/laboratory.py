@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
-from core import assignment, shipping, tuning
+from core.bench.workbench import NotRecovered, Result, Workbench
 from core.config import CompressionConfig
-from core.footprint import KB
-from core.jobs import Status
+from core.formats.footprint import KB
+from core.machinery.jobs import Status
 from core.report import plots
 from core.report.blocks import Block, Heading, Paragraph, Table
 from core.report.findings import Findings, Pin, figure
 from core.report.wording import counted, kilobytes, listed, percent, points, ratio, settings, share_of, span
-from core.workbench import NotRecovered, Result, Workbench
+from core.studies import assignment, shipping, tuning
 
 ALLOWANCE = 0.01
 """Accuracy that the course allows a compressed network to lose."""

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from core.footprint import COUNTED, KB, Entry
+from core.formats.footprint import COUNTED, KB, Entry
 from core.palette import BASELINE, CURRENT, GAINED, KIND_NAMES, KINDS, LOST, PINNED
 from core.words import percent
 

@@ -6,11 +6,13 @@ Only what follows from the configuration in closed form, and the layers as they 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from core import compression, data, training
+from core.bench.workbench import LayerRow
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, Model, TrainingConfig
+from core.datasets import fashion_mnist
+from core.measuring import training
 from core.report.blocks import Block, Formula, Paragraph, Table
 from core.report.wording import counted, percent, share_of
-from core.workbench import LayerRow
+from core.techniques import compression
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def weights(subject: Subject) -> Iterator[Block]:
 
 
 def activations(subject: Subject) -> Iterator[Block]:
-    config, count = subject.config, len(data.load("calibration"))
+    config, count = subject.config, len(fashion_mnist.load("calibration"))
     top = "top is the largest x"
     if config.clip == "mse":
         top = f"top is where the squared error is least, by the histograms of {compression.SIGNAL_IMAGES} of them"

@@ -5,9 +5,9 @@ import re
 
 import pandas as pd
 
-from core import data
-from core.evaluation import Evaluation
-from core.footprint import KB
+from core.datasets import fashion_mnist
+from core.formats.footprint import KB
+from core.measuring.evaluation import Evaluation
 from core.report import plots
 from core.report.blocks import Block, Formula, Heading, Paragraph, Table
 from core.report.findings import SHOWN_FLIPS, Findings, figure, records
@@ -41,8 +41,8 @@ def classification(measured: Evaluation) -> tuple[tuple[str, ...], ...]:
 
 
 def _confusion(name: str, title: str, measured: Evaluation, where: str) -> Block:
-    counts = pd.DataFrame(measured.confusion().numpy(), index=data.CLASSES, columns=data.CLASSES)
-    right = ", ".join(f"{label} {counts.loc[label, label]:,}" for label in data.CLASSES)
+    counts = pd.DataFrame(measured.confusion().numpy(), index=fashion_mnist.CLASSES, columns=fashion_mnist.CLASSES)
+    right = ", ".join(f"{label} {counts.loc[label, label]:,}" for label in fashion_mnist.CLASSES)
     alt = f"Counts by true and predicted class. Right: {right}."
     caption = f"{title}, {where}: true classes down, predicted ones across."
     return figure(name, caption, alt, plots.confusion(name, counts))

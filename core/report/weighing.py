@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping
 from math import prod
 
+from core.bench.workbench import LayerRow, Result
 from core.config import FLOAT_BITS
-from core.footprint import KB
+from core.formats.footprint import KB
 from core.report import plots
 from core.report.blocks import Block, Formula, Heading, Paragraph, Table
 from core.report.drawing import Band, network
 from core.report.findings import Findings, figure
 from core.report.formulas import numeral
 from core.report.wording import kilobytes, percent, ratio, shape
-from core.workbench import LayerRow, Result
 
 TERMS = 4
 """Of a sum that is written out layer by layer; a longer one has a term for each number of bits."""

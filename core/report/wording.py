@@ -5,8 +5,8 @@ from typing import Any
 
 from core import words
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, LayerConfig
-from core.evaluation import Comparison
-from core.footprint import KB
+from core.formats.footprint import KB
+from core.measuring.evaluation import Comparison
 
 Row = Mapping[str, Any]
 

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import DENSE, CompressionConfig, LowRankMethod
-from core.tuning import ALLOCATION, within
+from core.studies.tuning import ALLOCATION, within
 from core.words import percent, plain
 from pages.parts import charts, figures, handover, jobs, state, terms
 

@@ -13,7 +13,7 @@ from pages.parts import charts, figures, state, terms
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from core.workbench import Result
+    from core.bench.workbench import Result
 
 ERRORS = 16
 MEASURES = {"precision": "precision", "recall": "recall", "f1": "F1-score"}

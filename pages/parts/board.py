@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
+from core.bench.places import beginning
 from core.config import CompressionConfig
-from core.files import sha256
-from core.front import ORIGINS, TECHNIQUES, Goal, Point, behind, pareto
-from core.places import beginning
+from core.machinery.files import sha256
+from core.measuring.front import ORIGINS, TECHNIQUES, Goal, Point, behind, pareto
 from core.words import percent, plain
 from pages.parts import charts, classroom, figures, lesson, live, search, state
 from pages.parts.state import Choice
 
 if TYPE_CHECKING:
-    from core.workbench import Result
+    from core.bench.workbench import Result
 
 POLL_SECONDS = 2.0
 DRAWN = 1500

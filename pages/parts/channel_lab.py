@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import assignment, reproduce
 from core.config import CompressionConfig
+from core.studies import assignment, reproduce
 from core.words import percent, plain
 from pages.parts import figures, handover, live, state
 

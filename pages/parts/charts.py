@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.front import Goal
+from core.measuring.front import Goal
 from core.palette import BASELINE, CURRENT, GAINED, LOST, NAMED_KINDS, NEUTRAL, PINNED
 from core.words import NO_BREAK, percent, plain
 

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from core.config import CompressionConfig, ConfigError, Device, TrainingConfig
-from core.front import MOST_MINUTES, SEARCH, Goal
+from core.measuring.front import MOST_MINUTES, SEARCH, Goal
 from pages.parts import state
 from pages.parts.register import register
 from pages.parts.state import Choice
 
 if TYPE_CHECKING:
-    from core.duration import Pace
-    from core.workbench import JobStatus
+    from core.bench.workbench import JobStatus
+    from core.studies.duration import Pace
 
 Request = dict[str, Any]
 
@@ -174,7 +174,7 @@ def _begins(request: Request) -> bool:
 
 
 def _too_long(own: Rules, begun: Sequence[Request]) -> str | None:
-    from core import duration
+    from core.studies import duration
 
     takes, most = _expected(begun), 60 * limit(own)
     if takes <= most:
@@ -385,21 +385,21 @@ def load(content: bytes, file_name: str) -> str | None:
 
 def _expected(requests: Sequence[Request]) -> float:
     """Seconds that all of these take."""
-    from core import duration
+    from core.studies import duration
 
     return sum(duration.expected(state.workbench(), request, _pace()) for request in requests)
 
 
 @st.cache_resource(show_spinner=False, ttl=PACE_SECONDS)
 def _pace() -> Pace:
-    from core import duration
+    from core.studies import duration
 
     return duration.pace_of(state.workbench())
 
 
 def before_start(*requests: Request) -> None:
     """In a class: how long it will take, beside its button; and why it will not be begun, where that is so."""
-    from core import duration
+    from core.studies import duration
 
     begun = [request for request in requests if _begins(request)] if rules() is not None else []
     if not begun:

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import assignment, tuning
 from core.config import CompressionConfig
+from core.studies import assignment, tuning
 from core.words import percent, plain
 from pages.parts import charts, figures, handover, state
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from core import places
+from core.bench import places
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, TrainingConfig
-from core.front import Goal
+from core.measuring.front import Goal
 from core.words import plain
 from pages.parts import classroom, figures, lesson, presentation, state, teacher
 from pages.parts.presets import PRESETS
@@ -19,7 +19,7 @@ from pages.parts.presets import PRESETS
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
 
-    from core.workbench import Card, Result
+    from core.bench.workbench import Card, Result
 
 SMALLEST = "Smallest within 1 pp, of all that was measured"
 ALL = 100

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
+from core.bench.places import RANKS, SPARSITIES, along, share
 from core.config import DENSE, CompressionConfig
-from core.places import RANKS, SPARSITIES, along, share
 from pages.parts import charts, controls, lesson, state
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
     from streamlit.elements.lib.mutable_expander_container import ExpanderContainer
 
-    from core.workbench import Result
+    from core.bench.workbench import Result
 
 POLL_SECONDS = 1.5
 POLLS_PER_SECOND = 4

@@ -15,7 +15,7 @@ from core.words import percent, plain
 from pages.parts import charts, figures
 
 if TYPE_CHECKING:
-    from core.workbench import LayerRow, Result
+    from core.bench.workbench import LayerRow, Result
 
 WIDTH = 0.76
 """Of a layer, where the next begins at 1."""

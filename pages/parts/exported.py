@@ -12,7 +12,7 @@ from core.words import percent, plain
 from pages.parts import charts, classroom, figures, jobs, lesson, state
 
 if TYPE_CHECKING:
-    from core.workbench import Export, Result
+    from core.bench.workbench import Export, Result
 
 TRAINED = 12
 """Trained networks that can be picked here."""
@@ -182,7 +182,7 @@ def _content(made: Export, path: str) -> Any:
 
 def sizes(result: Result, made: Export | None) -> None:
     """Every way of counting as a bar: counted, or the size of a file that was written."""
-    from core.workbench import COUNTED
+    from core.bench.workbench import COUNTED
 
     ways = made.verdict["sizes"] if made is not None else state.workbench().sizes(result)
     rows = [

@@ -18,7 +18,7 @@ from pages.parts import state
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
 
-    from core.workbench import Comparison, Early, Latency, Outline, Result
+    from core.bench.workbench import Comparison, Early, Latency, Outline, Result
 
 
 WAIT = "…"
@@ -352,7 +352,7 @@ def ledger_frame(result: Result) -> pd.DataFrame:
 
 def show_code(result: Result | None, *names: str, command: str = "evaluate") -> None:
     """An expander with the functions of core that computed the numbers, and the command line that repeats them."""
-    from core.workbench import source
+    from core.bench.workbench import source
 
     code = st.expander("Show the code", icon=":material/code:", on_change="rerun", key="w_code")
     if not code.open:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from core import assignment, duration, shipping, tuning
 from core.config import CompressionConfig, TrainingConfig
-from core.front import SEARCH
-from core.reproduce import LOW_RANK
+from core.measuring.front import SEARCH
+from core.studies import assignment, duration, shipping, tuning
+from core.studies.reproduce import LOW_RANK
 from core.words import percent, plain
 from pages.parts import charts, classroom, figures, lesson, live, state, teacher
 
 if TYPE_CHECKING:
-    from core.workbench import JobStatus
+    from core.bench.workbench import JobStatus
 
 SHOWN = 3
 

@@ -13,7 +13,7 @@ from pages.parts import figures, state, teacher
 if TYPE_CHECKING:
     from streamlit.elements.lib.mutable_expander_container import ExpanderContainer
 
-    from core.workbench import Result
+    from core.bench.workbench import Result
 
 CONTROLS = {
     "rank": "Rank kept",

@@ -16,7 +16,7 @@ from pages.parts import figures, lesson, state
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
 
-    from core.workbench import Early, Outline, Result, SplitName, Ticket
+    from core.bench.workbench import Early, Outline, Result, SplitName, Ticket
 
 PATIENCE_SECONDS = 0.08
 """So long nothing is said of waiting: each word is a repainted screen, and takes time from the figure itself."""
@@ -38,7 +38,7 @@ def available(choice: state.Choice) -> state.Choice:
 def begin(choice: state.Choice) -> None:
     """Have a choice measured while the page is still being drawn; `measured_headline` waits for it, and says what is
     wrong with it: the controls that mend it are on the screen then."""
-    from core.workbench import ERRORS
+    from core.bench.workbench import ERRORS
 
     with suppress(*ERRORS):
         choice = available(choice)

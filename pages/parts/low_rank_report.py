@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core.reproduce import BATCHES, LOW_RANK
+from core.studies.reproduce import BATCHES, LOW_RANK
 from core.words import percent, plain
 from pages.parts import charts, classroom, figures, terms
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import inspection
 from core.config import FLOAT_BITS, CompressionConfig, Rounding
+from core.studies import inspection
 from core.words import percent, plain
 from pages.parts import charts, state, terms
 

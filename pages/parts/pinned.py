@@ -10,8 +10,8 @@ from core.words import percent, plain
 from pages.parts import figures, lesson, live, state
 
 if TYPE_CHECKING:
+    from core.bench.workbench import Result
     from core.config import CompressionConfig
-    from core.workbench import Result
 
 BASELINE = "the baseline"
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from core.assignment import ITERATIVE, alike, iterative
 from core.config import CompressionConfig, LayerConfig
+from core.studies.assignment import ITERATIVE, alike, iterative
 from pages.parts.state import START, Choice
 
 

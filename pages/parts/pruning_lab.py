@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import assignment, inspection, tuning
 from core.config import CompressionConfig
+from core.studies import assignment, inspection, tuning
 from core.words import percent, plain
 from pages.parts import charts, figures, handover, jobs, live, recovery, state
 
 if TYPE_CHECKING:
-    from core.workbench import Result
+    from core.bench.workbench import Result
 
 INTRODUCTION = r"""`apply_pruning` gives every weight a score, the [[pruning criterion]], and sets the
 $\mathrm{round}(s \cdot n)$ weights with the smallest scores to zero by a [[sparsity mask]]. They stay zero in every

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core import shipping
 from core.config import CompressionConfig, RecoveryConfig
+from core.studies import shipping
 from core.words import percent
 from pages.parts import classroom, figures, jobs, live, state
 
 if TYPE_CHECKING:
-    from core.workbench import Result
+    from core.bench.workbench import Result
 
 HELP_EPOCHS = """How often the compressed network sees the 55,000 training images. Pruned weights stay zero, factors
 stay factors, quantized weights are trained by the straight-through estimator, and the steps of all grids are learned

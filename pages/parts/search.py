@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from core.config import CompressionConfig, ConfigError
-from core.front import MOST_MINUTES, SEARCH, TECHNIQUES, Goal, Point
+from core.measuring.front import MOST_MINUTES, SEARCH, TECHNIQUES, Goal, Point
 from core.words import code, percent, plain
 from pages.parts import classroom, figures, lesson, state, teacher
 from pages.parts.jobs import on_another_device
 from pages.parts.state import Choice
 
 if TYPE_CHECKING:
-    from core.workbench import JobStatus
+    from core.bench.workbench import JobStatus
 
 POLL_SECONDS = 1.0
 HELP_GOAL = """*Smallest*: the smallest file that loses no more than allowed on the 5,000 validation images. *Best*: the

@@ -14,7 +14,7 @@ from core.words import percent, plain
 from pages.parts import charts, figures, live, state, terms
 
 if TYPE_CHECKING:
-    from core.workbench import Spectrum
+    from core.bench.workbench import Spectrum
 
 PICTURES = 8
 WIDTHS = (95, 125, 165, 180, 125, 145)

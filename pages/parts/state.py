@@ -21,7 +21,7 @@ from core.words import percent, plain
 from pages.parts import frame
 
 if TYPE_CHECKING:
-    from core.workbench import Workbench
+    from core.bench.workbench import Workbench
 
 START = EXAMPLE
 """Where a person without a link begins: something true and worth a second look."""
@@ -54,7 +54,7 @@ def workbench() -> Workbench:
     """The one workbench of this process."""
     import altair  # noqa: F401
 
-    from core.workbench import SHELF, Workbench
+    from core.bench.workbench import SHELF, Workbench
 
     bench = Workbench(turn="first", shelf=SHELF)
     bench.evaluate(FIRST_BASELINE, CompressionConfig()).evaluation.report()  # loads scikit-learn too
@@ -82,7 +82,7 @@ def errors_in_words() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        from core.workbench import ERRORS
+        from core.bench.workbench import ERRORS
 
         if not isinstance(error, ERRORS):
             raise
@@ -91,7 +91,7 @@ def errors_in_words() -> Iterator[None]:
 
 def open_page(page: str) -> None:
     """Load what every page needs, with words on the screen while it takes its seconds; read the link, write it."""
-    if "core.workbench" not in sys.modules:
+    if "core.bench.workbench" not in sys.modules:
         with st.empty():
             st.info("Loading PyTorch, the networks and the images. This takes a few seconds, once.", icon="spinner")
             time.sleep(FLUSH_SECONDS)
@@ -126,7 +126,7 @@ KEPT_KINDS = {
 
 def _say_how_full() -> None:
     """Before there is no room for what a person trains: what fills it, the largest first, and where to delete it."""
-    from core.workbench import NEARLY_FULL
+    from core.bench.workbench import NEARLY_FULL
 
     kept = workbench().kept()
     if kept.share < NEARLY_FULL:

@@ -7,7 +7,7 @@ import time
 
 import streamlit as st
 
-from core.front import MOST_MINUTES
+from core.measuring.front import MOST_MINUTES
 from core.words import plain
 from pages.parts import classroom, state
 from pages.parts.classroom import MB, Rules

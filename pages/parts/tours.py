@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from core.assignment import alike
 from core.config import DENSE, CompressionConfig, LayerConfig
-from core.front import Goal
+from core.measuring.front import Goal
+from core.studies.assignment import alike
 from pages.parts import state
 from pages.parts.state import START, Choice
 

@@ -14,7 +14,7 @@ from pages.parts import charts, figures, state, terms
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from core.workbench import StoredWeight
+    from core.bench.workbench import StoredWeight
 
 BINS = 80
 POSITIVE, NEGATIVE = (43, 131, 198), (213, 94, 0)

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 if TYPE_CHECKING:
-    from core.workbench import Result
+    from core.bench.workbench import Result
 
 ALL = "all layers"
 

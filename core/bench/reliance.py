@@ -1,0 +1,48 @@
+"""What results rely on besides what a person chose: the constants of the methods. A part of every key in the cache, so
+that a result is never another's, whatever is changed in a method.
+"""
+
+from typing import Any
+
+from core.config import TrainingConfig
+from core.datasets import fashion_mnist
+from core.formats import packed
+from core.machinery.files import sha256
+from core.mathematics import low_rank, quantization
+from core.measuring import training
+from core.networks import inference, stored
+from core.portable import loader
+from core.techniques import compression
+
+
+def networks() -> dict[str, Any]:
+    """On which a compressed network relies, its accuracy and its bytes."""
+    return {
+        "format": stored.FORMAT,
+        "images": fashion_mnist.fingerprint(),
+        "ridge": low_rank.RIDGE,
+        "clip shares": quantization.CLIP_SHARES,
+        "damping": quantization.DAMPING,
+        "signals": [compression.SIGNAL_IMAGES, inference.BINS],
+        "priors": [packed.VALUE_PRIOR, packed.BYTE_PRIOR, packed.SPARSE_FROM, loader.FLOATS],
+        "coder": [loader.TOTAL, loader.ROW, loader.COLUMN, loader.BUCKETS, loader.CHECK],
+        "header": [loader.MAGIC.hex(), sha256(loader.DICTIONARY)],
+    }
+
+
+def trainings(recipe: TrainingConfig) -> dict[str, Any]:
+    """On which a training relies: the whole recipe, and what is fixed for all of them.
+
+    recipe : of a recovery as `training.recipe` has it
+    """
+    return {
+        "recipe": recipe.to_dict(),
+        "images": fashion_mnist.SHA256,
+        "pruning": compression.PRUNING_SHARE,
+        "steps": compression.LEARNED_CLIP,
+        "version": training.VERSION,
+        "every": training.MEANWHILE_STEPS,
+        "least step": training.LEAST_STEP,
+        "temperature": training.TEMPERATURE,
+        "cycle": [training.MOMENTUM, training.WARM_UP, training.BEGINNING],
+    }

@@ -1,0 +1,1 @@
+"""A stored network as files, and what reads them."""

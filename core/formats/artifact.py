@@ -1,0 +1,351 @@
+"""An export on disk, and the check that its files do what was shown.
+
+An export is a folder: the network in one or more formats, what reads them elsewhere, `verdict.json`, which says what
+they must predict for the test images, and `expected.npz`, the logits behind that.
+"""
+
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.config import FLOAT_BITS, FORMATS, CompressionConfig, to_arguments
+from core.datasets import fashion_mnist
+from core.formats import interchange, packed, readers
+from core.machinery.files import PROJECT, sha256, write_atomically
+from core.measuring.evaluation import Evaluation, Latency
+from core.networks import stored
+from core.networks.inference import predicted
+from core.networks.stored import FormatError, StoredNetwork
+from core.words import percent
+
+Array = NDArray[Any]
+NETWORK_FILE, VERDICT_FILE, EXPECTED_FILE = "network.packed", "verdict.json", "expected.npz"
+PORTABLE = Path(__file__).parent.parent / "portable"
+SAMPLE_IMAGES = 100
+READING_SECONDS = 900
+
+TIE = 1e-4
+"""Two logits are a tie where they differ by less than this share of the largest."""
+
+ROUNDING_TIE = 0.05
+"""The same, in standard deviations of the logits, where a signal on the way lies at a tie of its rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Promise:
+    """What every file of an export must do on the test images.
+
+    logits : float32 (n, 10); ties : bool (n,), where a signal lies so near to the middle between two points of its grid
+    that float rounding decides
+    """
+
+    validation: Evaluation
+    test: Evaluation
+    baseline_test: Evaluation
+    logits: Array
+    ties: Array
+
+
+def files(network: StoredNetwork, formats: Sequence[str] = FORMATS) -> tuple[dict[str, tuple[str, bytes]], list[str]]:
+    """path -> (format, content) of each network file, and in plain words what could not be made.
+
+    Raises ValueError for a format that there is not.
+    """
+    unknown = set(formats) - set(FORMATS)
+    if unknown or not formats:
+        raise ValueError(f"format must be {', '.join(FORMATS)}. Got {', '.join(sorted(unknown)) or 'none'} instead.")
+    made: dict[str, tuple[str, bytes]] = {}
+    notes = []
+    if "packed" in formats:
+        made[NETWORK_FILE] = "packed", packed.pack(network).content
+    if "onnx" in formats:
+        made["network.onnx"] = "onnx", interchange.to_float_onnx(network)
+        bits = [tensor.bits for layer in network.layers for tensor in layer.tensors if tensor.bits != FLOAT_BITS]
+        narrow = "int2" if min(bits, default=8) == 2 else "int4"
+        if bits:
+            made["network-int8.onnx"] = "onnx-int8", interchange.to_qdq(network)
+        if min(bits, default=8) <= 4:
+            content = interchange.to_qdq(network, narrow=True)
+            problem = interchange.problem_with(content)
+            if problem:
+                notes.append(f"No ONNX file with {narrow} weights: {problem} The int8 file holds the same codes.")
+            else:
+                made[f"network-{narrow}.onnx"] = f"onnx-{narrow}", content
+    if "safetensors" in formats:
+        tensors, about = interchange.to_safetensors(network)
+        made["network.safetensors"] = "safetensors", tensors
+        made["network.json"] = "", about
+    return made, notes
+
+
+def write(network: StoredNetwork, directory: Path, promise: Promise, formats: Sequence[str] = FORMATS) -> list[str]:
+    """Write the export; returns what could not be made. An earlier export in the same folder is replaced, nothing else.
+
+    Raises OSError where the disk refuses, FileExistsError where a file of the same name is no export's.
+    """
+    made, notes = files(network, formats)
+    expected = _npz(logits=promise.logits, ties=promise.ties)
+    verdict = {
+        "format": stored.FORMAT,
+        "split": promise.test.split,
+        "images": promise.test.images,
+        "validation_accuracy": promise.validation.accuracy,
+        "test_accuracy": promise.test.accuracy,
+        "baseline_test_accuracy": promise.baseline_test.accuracy,
+        "predictions": "".join(map(str, promise.test.predictions.tolist())),
+        "expected_sha256": sha256(expected),
+        "config": json.loads(network.config.to_json()),
+        "baseline_sha256": network.baseline_sha256,
+        "files": [
+            {"path": path, "format": kind, "bytes": len(content), "sha256": sha256(content)}
+            for path, (kind, content) in made.items()
+            if kind
+        ],
+    }
+    beside = {path: content for path, (_, content) in made.items()} | _companions(promise, made, network.config)
+    beside |= {EXPECTED_FILE: expected, VERDICT_FILE: json.dumps(verdict, indent=1).encode()}
+    check_directory(directory)
+    for path in set(_ABOUT) - set(beside):  # of an earlier export
+        (directory / path).unlink(missing_ok=True)
+    for path, content in beside.items():
+        write_atomically(directory / path, content)
+    return notes
+
+
+def check_directory(directory: Path) -> None:
+    """Raises FileExistsError where an export would write over files of no export."""
+    taken = [path for path in (*_ABOUT, "README.md", EXPECTED_FILE) if (directory / path).exists()]
+    if taken and not (directory / VERDICT_FILE).exists():
+        raise FileExistsError(f"{directory} already holds {', '.join(taken)}, of no export. Choose an empty folder.")
+
+
+def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]], config: CompressionConfig) -> dict[str, bytes]:
+    """What reads the files elsewhere, with the first test images and what must come out for them."""
+    names = [name for path, name in _READ_BY.items() if path in made]
+    found = {name: (PORTABLE / name).read_bytes() for group in names for name in group}
+    split, n = fashion_mnist.load("test"), SAMPLE_IMAGES
+    sample = {"images": split.images[:n].numpy(), "labels": split.labels[:n].numpy().astype(np.uint8)}
+    found["sample.npz"] = _npz(**sample, predictions=promise.test.predictions[:n].numpy(), logits=promise.logits[:n])
+    lines = [f"- `{path}`: {_ABOUT[path].format(size=len(own))}" for path, (_, own) in made.items()]
+    lines += [f"- `{name}`: {_ABOUT[name]}" for name in found]
+    text = _README.format(
+        files="\n".join(lines),
+        accuracy=percent(promise.test.accuracy, 2),
+        images=promise.test.images,
+        baseline=percent(promise.baseline_test.accuracy, 2),
+        config=" ".join(to_arguments(config)) or "nothing",
+        classes=", ".join(fashion_mnist.CLASSES),
+    )
+    return found | {"README.md": text.encode()}
+
+
+_READ_BY = {NETWORK_FILE: ("loader.py", "predict.py"), "network.safetensors": ("plain_torch.py",)}
+
+# Every file that an export may hold besides its promise and its README.
+_ABOUT = {
+    "network.packed": "the network, entropy-coded, {size:,} bytes. `python predict.py` runs it with NumPy alone.",
+    "network.onnx": "the network in float32 operations, {size:,} bytes, for ONNX Runtime and other ONNX tools.",
+    "network-int8.onnx": "its integer weights as int8, with QuantizeLinear and DequantizeLinear, {size:,} bytes.",
+    "network-int4.onnx": "the same with its narrow weights as int4, {size:,} bytes.",
+    "network-int2.onnx": "the same with its narrow weights as int2 and int4, {size:,} bytes.",
+    "network.safetensors": "integer codes, one byte each, scales and biases, {size:,} bytes.",
+    "network.json": "layers, configuration, class names and normalization of `network.safetensors`.",
+    "loader.py": "reads `network.packed`: `loader.load(path).logits(images)`, uint8 (n, 28, 28) -> float32 (n, 10).",
+    "predict.py": "checks the sample; names the classes of images in a .npy file, uint8 (n, 28, 28), bright on dark.",
+    "plain_torch.py": "reads `network.safetensors` (torch, safetensors): `network, about = plain_torch.load(path)`.",
+    "sample.npz": "the first test images with their labels, and the predictions and logits that were promised.",
+}
+
+_README = """# A compressed network
+
+It tells the ten classes of Fashion-MNIST apart. It is right for {accuracy} of the {images:,} test images;
+the network before compression for {baseline}. What was done to it: `{config}`.
+
+```
+pip install numpy         # any Python from 3.9
+python predict.py         # 100 images of the test set, compared with what was promised
+```
+
+{files}
+- `verdict.json`: the promise, the class that every file must predict for each test image, and the whole configuration.
+- `expected.npz`: the logits behind it, and the images in which a signal lies at a tie of its rounding.
+- `verified.json`: the answer, what a fresh process found with each file: accuracy, agreement, time per image.
+
+The networks in ONNX and PyTorch see a pixel p in 0..255 as (p / 255 - 0.2860) / 0.3530, float32 (n, 1, 28, 28):
+
+```python
+import numpy, onnxruntime  # pip install onnxruntime
+
+images = numpy.load("sample.npz")["images"][:, None]
+x = (images / numpy.float32(255) - numpy.float32(0.2860)) / numpy.float32(0.3530)
+logits = onnxruntime.InferenceSession("network.onnx").run(["y"], {{"x": x}})[0]
+```
+
+The classes, in order: {classes}.
+"""
+
+
+def _npz(**arrays: Array) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def read(path: Path) -> StoredNetwork:
+    """The stored network of a packed file, or of a safetensors file with its JSON beside it. Raises FormatError."""
+    try:
+        content = path.read_bytes()
+        if path.suffix != ".safetensors":
+            return packed.unpack(content)
+        return interchange.from_safetensors(content, path.with_suffix(".json").read_bytes())
+    except OSError as error:
+        raise FormatError(f"{path.name} cannot be read ({error.strerror or error}).") from None
+
+
+def verify(directory: Path, say: Callable[[str, float], None] = lambda text, done: None) -> dict[str, Any]:
+    """Read every file of an export in a process of its own with what a person would read it with, run it over the test
+    images, compare image by image with what was promised.
+
+    say : is told what is being read, and the share of the files that is done
+    Returns `ok, split, images, files: [{path, format, bytes, sha256, accuracy, agreement}]`; agreement is the share of
+    images with the promised prediction. A file that was read also has `reader`, `largest_logit_difference`, `ties`
+    (images that it predicts otherwise only because two classes were equal but for float rounding) and `latency`; one
+    that fails says `problem`, and then `ok` is false. Raises FormatError where there is no promise.
+    """
+    promised, expected = _read_promise(directory)
+    split = fashion_mnist.load("test")
+    entries = []
+    with tempfile.TemporaryDirectory() as scratch:
+        images = Path(scratch) / "images.npy"
+        np.save(images, split.images.numpy())
+        for done, entry in enumerate(promised):
+            text = f"Reading {entry['path']} in a process of its own, running all {len(split):,} test images"
+            say(text, done / len(promised))
+            entries.append(_verify_file(directory / Path(entry["path"]).name, entry, images, split, expected))
+    ok = all("problem" not in entry for entry in entries)
+    return {"ok": ok, "split": split.name, "images": len(split), "files": entries, "notes": remarks(entries)}
+
+
+def _read_promise(directory: Path) -> tuple[list[dict[str, str]], dict[str, Array]]:
+    try:
+        promise = json.loads((directory / VERDICT_FILE).read_text())
+        if promise["format"] != stored.FORMAT or promise["split"] != "test":
+            raise ValueError(f"it is of {promise['format']!r}, on {promise['split']!r} images")
+        promised = [{key: entry[key] + "" for key in ("path", "format", "sha256")} for entry in promise["files"]]
+        predictions = np.frombuffer(promise["predictions"].encode(), np.uint8) - ord("0")
+        expected = _read_npz(directory / EXPECTED_FILE, promise["expected_sha256"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{directory} holds no {VERDICT_FILE} with its {EXPECTED_FILE} ({error}).") from None
+    images = len(fashion_mnist.load("test"))
+    if len(predictions) != images or not promised:
+        raise FormatError(f"{VERDICT_FILE} must promise {images} predictions. Got {len(predictions)} instead.")
+    if expected["logits"].shape != (images, len(fashion_mnist.CLASSES)) or expected["ties"].shape != (images,):
+        raise FormatError(f"{EXPECTED_FILE} must hold logits and ties of {images} images.")
+    if not np.array_equal(predicted(expected["logits"]), predictions):
+        raise FormatError(f"{VERDICT_FILE} promises other predictions than the logits of {EXPECTED_FILE}.")
+    return promised, expected
+
+
+def _read_npz(path: Path, expected_sha256: str) -> dict[str, Array]:
+    content = path.read_bytes()
+    if sha256(content) != expected_sha256:
+        raise ValueError(f"{path.name} is not the one that was exported")
+    with np.load(path) as arrays:
+        return {name: arrays[name] for name in ("logits", "ties")}
+
+
+def _verify_file(
+    path: Path, promise: Mapping[str, str], images: Path, split: fashion_mnist.Split, expected: Mapping[str, Array]
+) -> dict[str, Any]:
+    entry: dict[str, Any] = {"path": path.name, "format": promise["format"], "bytes": 0, "sha256": ""}
+    entry |= {"accuracy": 0.0, "agreement": 0.0}
+    try:
+        content = path.read_bytes()
+        entry |= {"bytes": len(content), "sha256": sha256(content)}
+        measured = _read_elsewhere(promise["format"], path, images)
+    except OSError as error:
+        return entry | {"problem": f"{path.name} cannot be read ({error.strerror or error})."}
+    except FormatError as error:
+        return entry | {"problem": f"{path.name}: {error}"}
+    found = predicted(measured["logits"])
+    other = np.flatnonzero(found != predicted(expected["logits"]))
+    excused = [int(index) for index in other if _is_tie(expected["logits"], expected["ties"], int(index))]
+    where = sorted(set(other.tolist()) - set(excused))
+    entry |= {
+        "accuracy": float((found == split.labels.numpy()).mean()),
+        "agreement": 1 - len(other) / len(split),
+        "largest_logit_difference": float(np.abs(measured["logits"] - expected["logits"]).max()),
+        "ties": excused,
+        "reader": str(measured["tool"]),
+        "latency": [asdict(Latency.of(batch, measured[f"batch_{batch}"])) for batch in readers.BATCHES],
+    }
+    if entry["sha256"] != promise["sha256"]:
+        entry["problem"] = f"{path.name} is not the file that was exported (its SHA-256 sum differs)."
+    elif where:
+        entry["problem"] = (
+            f"{path.name} predicts {len(where)} test images otherwise than promised, beyond rounding at a tie; the "
+            f"first are {where[:5]}."
+        )
+    return entry
+
+
+def _read_elsewhere(kind: str, path: Path, images: Path) -> dict[str, Array]:
+    """What `core.formats.readers` finds in a fresh process. Raises FormatError with what that said."""
+    out = images.with_name("out.npz")
+    out.unlink(missing_ok=True)
+    problem = _in_fresh_process(kind, path.resolve(), images, out)
+    if problem or not out.exists():
+        raise FormatError(problem or "it could not be read.")
+    with np.load(out) as arrays:
+        found = {name: arrays[name] for name in arrays.files}
+    if found["logits"].shape != (len(np.load(images, mmap_mode="r")), len(fashion_mnist.CLASSES)):
+        raise FormatError(f"its logits must be one for each image and class. Got {found['logits'].shape} instead.")
+    return found
+
+
+def _in_fresh_process(kind: str, path: Path, images: Path, out: Path) -> str:
+    """`readers.run` in a process that knows nothing of this one; returns what went wrong, or ""."""
+    command = [sys.executable, "-m", "core.formats.readers", kind, *map(str, (path, images, out))]
+    try:
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=READING_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"it was not read within {READING_SECONDS} seconds."
+    return (done.stderr.strip() or "it could not be read.").splitlines()[-1] if done.returncode else ""
+
+
+def _is_tie(logits: Array, ties: Array, index: int) -> bool:
+    """Whether float rounding alone may decide between the two best classes of an image."""
+    second, first = np.sort(logits[index])[-2:]
+    slack = ROUNDING_TIE * float(logits.std()) if ties[index] else 0.0
+    return bool(first - second <= max(TIE * float(np.abs(logits[index]).max()), slack))
+
+
+def remarks(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the times mean, in plain words."""
+    timed = {entry["format"]: entry["latency"] for entry in entries if "latency" in entry}
+    said = []
+    if "packed" in timed and "onnx" in timed:
+        ratio = [own["median"] / plain["median"] for own, plain in zip(timed["packed"], timed["onnx"], strict=True)]
+        said.append(
+            f"NumPy alone takes {ratio[0]:.1f} times as long as ONNX Runtime for one image, {ratio[-1]:.1f} times for "
+            "each of 250: the packed file is small and runs anywhere, it is not made for speed."
+        )
+    for kind in (kind for kind in timed if kind.startswith("onnx-")):
+        for plain, own in zip(timed.get("onnx", []), timed[kind], strict=False):
+            images = f"{own['batch']} image" + "s" * (own["batch"] > 1)
+            times = f"{own['median'] * 1e6:,.0f} against {plain['median'] * 1e6:,.0f} µs per image"
+            slower, faster = own["lower"] > plain["upper"], own["upper"] < plain["lower"]
+            word = "slower than" if slower else "faster than" if faster else "no faster and no slower than"
+            said.append(f"{kind[5:]} is {word} float32 here, {images} at a time ({times}).")
+    if timed:
+        said.append("Bits are not speed: nothing here computes in so few; fewer bits make a smaller file.")
+    return said

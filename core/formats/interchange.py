@@ -1,0 +1,291 @@
+"""A stored network in the formats that other tools read: ONNX, and safetensors with JSON beside it.
+
+ONNX holds the integers themselves, each followed by DequantizeLinear, or the float32 weights that they stand for.
+Codes in safetensors take a byte each, whatever their bits, so that any reader of tensors can multiply them by their
+scale; the file of `artifact` is smaller, and only this project reads it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from core.config import FLOAT_BITS, CompressionConfig, ConfigError
+from core.datasets.fashion_mnist import CLASSES, DEVIATION, MEAN
+from core.mathematics.quantization import integer_range
+from core.networks.inference import IMAGE, IR_VERSION, OPSET, Graph
+from core.networks.models import Layer
+from core.networks.stored import FORMAT, FormatError, StoredLayer, StoredNetwork, StoredTensor, check, must_be
+
+NORMALIZATION = {"mean": MEAN, "deviation": DEVIATION}
+
+# By the width of a stored integer: its signed and unsigned type; the first opset and file version that know them.
+_TYPES = {
+    2: (TensorProto.INT2, TensorProto.UINT2),
+    4: (TensorProto.INT4, TensorProto.UINT4),
+    8: (TensorProto.INT8, TensorProto.UINT8),
+}
+_VERSIONS = {2: (25, 13), 4: (21, 10), 8: (19, 9)}
+
+SMALLEST, LARGEST = float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max)
+"""Positive float32 numbers."""
+
+
+class _Named(Graph):
+    """The layers as they are stored: two factors stay two products, and weights and biases bear their names."""
+
+    versions = OPSET, IR_VERSION
+    """Of the operators, and of the file."""
+
+    def named(self, name: str, values: NDArray[Any]) -> str:
+        self.constants.append(numpy_helper.from_array(values, name))
+        return name
+
+    def weight(self, tensor: StoredTensor) -> str:
+        return self.named(tensor.name, tensor.weight().contiguous().numpy())
+
+    def weights(self, stored: StoredLayer, join: bool) -> list[tuple[Sequence[int], str | NDArray[Any]]]:
+        return [(tensor.values.shape, self.weight(tensor)) for tensor in stored.tensors]
+
+    def bias(self, stored: StoredLayer) -> str:
+        return self.named(f"{stored.layer.name}.bias", stored.bias.numpy())
+
+
+class _Integers(_Named):
+    """The same with integers: codes and DequantizeLinear for weights, QuantizeLinear and its inverse for signals."""
+
+    def __init__(self, narrow: bool) -> None:
+        super().__init__()
+        self.narrow, self.versions = narrow, _VERSIONS[8]
+
+    def add(self, operation: str, *inputs: str | NDArray[Any] | np.float32, **attributes: Any) -> str:
+        if operation == "Gemm" and len(inputs) == 2:  # else ONNX Runtime 1.31 picks a kernel without uint2
+            inputs = (*inputs, np.float32(0))
+        return super().add(operation, *inputs, **attributes)
+
+    def weight(self, tensor: StoredTensor) -> str:
+        """scale * (code - zero_point), one scale per output channel, or one for all where there is only one."""
+        if tensor.scale is None:
+            return super().weight(tensor)
+        width = next(bits for bits in _TYPES if bits >= tensor.bits) if self.narrow else 8
+        self.versions = max(self.versions, _VERSIONS[width])
+        kind = helper.tensor_dtype_to_np_dtype(_TYPES[width][tensor.zero_point is not None])
+        each: tuple[int, ...] = (-1,) if tensor.scale.numel() > 1 else ()
+        parts = {"codes": _codes(tensor).numpy().astype(kind), "scale": tensor.scale.reshape(each).numpy()}
+        if tensor.zero_point is not None:
+            parts["zero_point"] = tensor.zero_point.reshape(each).numpy().astype(kind)
+        names = [self.named(f"{tensor.name}.{part}", values) for part, values in parts.items()]
+        return self.add("DequantizeLinear", *names, **({"axis": 0} if each else {}))
+
+    def fake_quantize(self, x: str, scale: float, bits: int, signed: bool) -> str:
+        """clamp(round(x / scale), q_min, q_max) * scale.
+
+        The ends are Min and Max before rounding, and never Clip, nor nothing where QuantizeLinear would saturate by
+        itself: between a product and QuantizeLinear either lets ONNX Runtime round a float32 bias, and float32 weights,
+        to integers of its own.
+        """
+        step, zero = np.float32(scale), np.zeros((), np.int8 if signed else np.uint8)
+        low, high = (np.float32(end) * step for end in integer_range(bits, signed))
+        x = self.add("Min", x, high)
+        x = self.add("Max", x, low) if signed else x
+        return self.add("DequantizeLinear", self.add("QuantizeLinear", x, step, zero), step, zero)
+
+
+def to_qdq(network: StoredNetwork, narrow: bool = False) -> bytes:
+    """The network as ONNX with integers, from normalized images "x", float32 (n, 1, 28, 28), to logits "y" (n, 10).
+
+    narrow : codes in the narrowest type that holds them, int2 for 2 bits (opset 25), int4 for 3 and 4 (opset 21), and
+        not in int8, which more tools read; unsigned types where there are zero points
+    """
+    return _model(_Integers(narrow), network)
+
+
+def to_float_onnx(network: StoredNetwork) -> bytes:
+    """The network as ONNX with float32 weights and operations; "x" and "y" as in `to_qdq`."""
+    return _model(_Named(), network)
+
+
+def problem_with(model: bytes) -> str:
+    """Why ONNX Runtime, as it is installed here, cannot run the model on an image; "" where it can."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session.run(None, {"x": np.zeros((1, *IMAGE), np.float32)})
+    except Exception as error:  # the errors of ONNX Runtime have no base of their own
+        return f"ONNX Runtime {onnxruntime.__version__} cannot run it: {' '.join(str(error).split()).rstrip('.')}."
+    return ""
+
+
+def _model(graph: _Named, network: StoredNetwork) -> bytes:
+    """A file that `onnx.checker` finds whole, with `_about` as its metadata."""
+    graph.chain(network.layers, network.config.activation_bits, join=False)
+    graph.nodes[-1].output[0] = "y"
+    opset, version = graph.versions
+    entry = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *IMAGE])
+    end = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", len(CLASSES)])
+    made = helper.make_graph(graph.nodes, "network", [entry], [end], graph.constants)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=version)
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in _about(network).items()}
+    helper.set_model_props(model, texts)
+    onnx.checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _about(network: StoredNetwork) -> dict[str, Any]:
+    """What every format says of the network besides its tensors."""
+    return {
+        "config": json.loads(network.config.to_json()),
+        "baseline_sha256": network.baseline_sha256,
+        "classes": CLASSES,
+        "normalization": NORMALIZATION,
+    }
+
+
+def _codes(tensor: StoredTensor) -> Tensor:
+    """q, int16: as value = q - zero_point, 0 where the grid is symmetric."""
+    return tensor.values if tensor.zero_point is None else tensor.values + tensor.zero_point
+
+
+def to_safetensors(network: StoredNetwork) -> tuple[bytes, bytes]:
+    """The tensors, and JSON that says what they are. The same network gives the same bytes.
+
+    weight = NAME.scale * NAME.codes (int8), or NAME.scale * (NAME.codes - NAME.zero_point) (both uint8), or NAME itself
+    where it is float32. Scales and biases are float16 where float16 holds each of them exactly, else float32.
+    """
+    tensors: dict[str, Tensor] = {}
+    for stored in network.layers:
+        tensors[f"{stored.layer.name}.bias"] = _shortest(stored.bias)
+        for tensor in stored.tensors:
+            if tensor.scale is None:
+                tensors[tensor.name] = tensor.values
+                continue
+            kind = torch.int8 if tensor.zero_point is None else torch.uint8
+            tensors[f"{tensor.name}.codes"] = _codes(tensor).to(kind)
+            tensors[f"{tensor.name}.scale"] = _shortest(tensor.scale)
+            if tensor.zero_point is not None:
+                tensors[f"{tensor.name}.zero_point"] = tensor.zero_point
+    layers = [
+        {
+            "name": stored.layer.name,
+            "shape": stored.layer.shape,
+            "pool": stored.layer.pool,
+            "relu": stored.layer.relu,
+            "input_scale": stored.input_scale,
+            "between_scale": stored.between_scale,
+            "weights": [{"name": t.name, "shape": tuple(t.values.shape), "bits": t.bits} for t in stored.tensors],
+        }
+        for stored in network.layers
+    ]
+    about = {"format": FORMAT, "layers": layers, **_about(network)}
+    content = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
+    return content, json.dumps(about, indent=1).encode()
+
+
+def _shortest(values: Tensor) -> Tensor:
+    half = values.half()
+    return half if torch.equal(half.float(), values) else values
+
+
+def from_safetensors(tensors: bytes, about: bytes) -> StoredNetwork:
+    """The inverse of `to_safetensors`; masks are those of the nonzero values. Raises FormatError, nothing else."""
+    left, described = _load(tensors, about)
+    try:
+        layers = tuple(_read_layer(entry, left) for entry in described["layers"])
+        config = CompressionConfig.from_record(described["config"])
+        network = StoredNetwork(layers, config, described["baseline_sha256"] + "")
+        check(layers)
+        must_be("The list of tensors that no layer uses", sorted(left), [])
+        return network
+    except FormatError:
+        raise
+    except ConfigError as error:
+        raise FormatError(f"The file's configuration cannot be read. {error}") from None
+    except KeyError as error:
+        raise FormatError(f"The file is damaged: it has no {error}.") from None
+    except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        raise FormatError(f"The file is damaged: {str(error).rstrip('.')}.") from None
+
+
+def _load(tensors: bytes, about: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        described = json.loads(about)
+        must_be("The file's format", described["format"], FORMAT)
+        must_be("Its classes", described["classes"], list(CLASSES))
+        must_be("Its normalization", described["normalization"], NORMALIZATION)
+    except FormatError:
+        raise
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise FormatError(f"The description must be JSON of format {FORMAT} ({error}).") from None
+    try:
+        return load_tensors(tensors), described
+    except Exception as error:  # its own error, and whatever torch or Python say of what a header promises
+        raise FormatError(f"The tensors must be a whole safetensors file ({error}).") from None
+
+
+def _sizes(shape: object) -> tuple[int, ...]:
+    if isinstance(shape, list) and len(shape) in (2, 4) and all(type(size) is int and size > 0 for size in shape):
+        return tuple(shape)
+    raise FormatError(f"A shape must be two or four positive integers. Got {shape!r} instead.")
+
+
+def _read_layer(entry: Mapping[str, Any], left: dict[str, Tensor]) -> StoredLayer:
+    """A layer that fits its description; its tensors are taken out of those that are left."""
+    layer = Layer(entry["name"] + "", _sizes(entry["shape"]), entry["pool"], entry["relu"])
+    for kind in ("input_scale", "between_scale"):
+        scale = entry[kind]
+        if scale is not None and not (type(scale) is float and SMALLEST <= scale <= LARGEST):
+            raise FormatError(f"{kind} of {layer.name} must be a positive float or null. Got {scale!r} instead.")
+    tensors = tuple(_read_tensor(own, left) for own in entry["weights"])
+    bias = _take(f"{layer.name}.bias", layer.shape[:1], (torch.float16, torch.float32), left)
+    return StoredLayer(layer, tensors, bias, entry["input_scale"], entry["between_scale"])
+
+
+def _read_tensor(own: Mapping[str, Any], left: dict[str, Tensor]) -> StoredTensor:
+    name, shape, bits, scale, zero_point = own["name"], _sizes(own["shape"]), own["bits"], None, None
+    if type(bits) is not int:
+        raise FormatError(f"bits of {name} must be an integer. Got {bits!r} instead.")
+    if bits == FLOAT_BITS:
+        values = _take(name, shape, (torch.float32,), left)
+    else:
+        unsigned = f"{name}.zero_point" in left
+        ends, kind = integer_range(bits, signed=not unsigned), torch.uint8 if unsigned else torch.int8
+        ones = (1,) * (len(shape) - 1)
+        each = (1 if left[f"{name}.scale"].numel() == 1 else shape[0], *ones)
+        scale = _take(f"{name}.scale", each, (torch.float16, torch.float32), left, SMALLEST)
+        values = _take(f"{name}.codes", shape, (kind,), left, *ends).to(torch.int16)
+        if unsigned:
+            zero_point = _take(f"{name}.zero_point", each, (kind,), left, *ends)
+            values = values - zero_point
+    kept = values != 0
+    return StoredTensor(name, values, bits, scale, None if kept.all() else kept, zero_point)
+
+
+def _take(
+    name: str,
+    shape: tuple[int, ...],
+    kinds: tuple[torch.dtype, ...],
+    left: dict[str, Tensor],
+    low: float = -LARGEST,
+    high: float = LARGEST,
+) -> Tensor:
+    """A tensor of that shape, of one of these types, of numbers in [low, high]; halves become float32."""
+    tensor = left.pop(name)
+    must_be(f"The shape of {name}", tuple(tensor.shape), shape)
+    if tensor.dtype not in kinds:
+        raise FormatError(f"{name} must be {' or '.join(map(str, kinds))}. Got {tensor.dtype} instead.")
+    tensor = tensor.float() if tensor.is_floating_point() else tensor
+    ends = tensor.min().item(), tensor.max().item()
+    if not low <= ends[0] <= ends[1] <= high:
+        raise FormatError(f"{name} must hold numbers in [{low}, {high}]. Got {ends[0]} to {ends[1]} instead.")
+    return tensor

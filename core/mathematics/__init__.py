@@ -1,0 +1,1 @@
+"""Functions of tensors, and nothing else: what a textbook would print."""

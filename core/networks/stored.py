@@ -1,0 +1,214 @@
+"""A compressed network as a file will hold it: integer codes, scales, biases, configuration. Immutable.
+
+A `StoredNetwork` is the only input of evaluation, ledger and export: what is evaluated is what is exported.
+A quantized layer has scales and biases that float16 holds exactly; a float32 layer is left bit for bit.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import frexp
+
+import torch
+from torch import Tensor
+
+from core.config import FLOAT_BITS, CompressionConfig
+from core.mathematics.quantization import linear_dequantize
+from core.networks.models import CLASS_COUNT, IMAGE_SIDE, Layer, propagate
+
+FORMAT = "compressed-network/2"
+"""Raise it when the values of stored networks come out otherwise: what was measured before is then measured again."""
+
+
+class FormatError(ValueError):
+    """Not a file of ours, or a damaged one."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredTensor:
+    """One stored weight: a layer's own ("fc1.weight") or one of its two factors ("fc1.first", "fc1.second").
+
+    values : float32 weights where bits is 32, else whole numbers q - zero_point, int16; zero where pruned
+    scale : float32, broadcasts to values; None where bits is 32
+    zero_point : uint8, as scale; None where the grid is symmetric
+    mask : bool, True where kept; None where nothing was pruned
+    """
+
+    name: str
+    values: Tensor
+    bits: int
+    scale: Tensor | None = None
+    mask: Tensor | None = None
+    zero_point: Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        return self.values.numel()
+
+    @property
+    def masked(self) -> int:
+        """Weights that pruning removed."""
+        return 0 if self.mask is None else self.count - int(torch.count_nonzero(self.mask))
+
+    @property
+    def zeros(self) -> int:
+        """All zeros: those that pruning made and those that rounding made."""
+        return self.count - int(torch.count_nonzero(self.values))
+
+    def weight(self) -> Tensor:
+        """The weight that is evaluated: scale * code, or the float itself."""
+        return self.values if self.scale is None else linear_dequantize(self.values, self.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredLayer:
+    """tensors : one weight, or the two factors of a low-rank layer, in the order in which they are applied.
+
+    input_scale : of the unsigned grid on which the layer's input is rounded; None where it is not
+    between_scale : of the signed grid for the signal between two factors; None where it is not rounded
+    """
+
+    layer: Layer
+    tensors: tuple[StoredTensor, ...]
+    bias: Tensor
+    input_scale: float | None = None
+    between_scale: float | None = None
+
+    @cached_property
+    def content(self) -> str:
+        """SHA-256 of everything that its output depends on: two layers with the same content compute the same."""
+        digest = hashlib.sha256(repr((self.layer, self.input_scale, self.between_scale)).encode())
+        for tensor in self.tensors:
+            digest.update(repr((tuple(tensor.values.shape), tensor.bits)).encode())
+            for part in (tensor.values, tensor.scale):
+                digest.update(b"" if part is None else part.contiguous().numpy().tobytes())
+        digest.update(self.bias.numpy().tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def joined(self) -> Tensor | None:
+        """The product of two factors, float32 of the layer's shape, where that is less work; else None.
+
+        A product of rank r costs r (m + n) multiplications, the matrix m n. Factors whose signal is rounded in between
+        cannot be joined.
+        """
+        if len(self.tensors) == 1 or self.between_scale is not None or self.weights <= self.layer.weights:
+            return None
+        first, second = (tensor.weight().flatten(1).double() for tensor in self.tensors)
+        return (second @ first).float().reshape(self.layer.shape)
+
+    @property
+    def rank(self) -> int | None:
+        return self.tensors[0].values.shape[0] if len(self.tensors) == 2 else None
+
+    @property
+    def weights(self) -> int:
+        return sum(tensor.count for tensor in self.tensors)
+
+    @property
+    def sparsity(self) -> float:
+        """Pruned weights / stored weights of this layer."""
+        return sum(tensor.masked for tensor in self.tensors) / self.weights
+
+
+@dataclass(frozen=True, eq=False)
+class StoredNetwork:
+    layers: tuple[StoredLayer, ...]
+    config: CompressionConfig
+    baseline_sha256: str
+
+    @property
+    def parameters(self) -> int:
+        """Stored weights and biases, zeros included."""
+        return sum(stored.weights + stored.bias.numel() for stored in self.layers)
+
+    @property
+    def nonzero(self) -> int:
+        """Parameters without the zeros among the weights."""
+        return self.parameters - sum(tensor.zeros for stored in self.layers for tensor in stored.tensors)
+
+    @property
+    def sparsity(self) -> float:
+        """Pruned weights / stored weights of all layers; biases are never pruned and never counted."""
+        masked = sum(tensor.masked for stored in self.layers for tensor in stored.tensors)
+        return masked / sum(stored.weights for stored in self.layers)
+
+
+def must_be(name: str, value: object, expected: object) -> None:
+    """Raises FormatError where a file holds something else than it must."""
+    if value != expected:
+        raise FormatError(f"{name} must be {expected!r}. Got {value!r} instead.")
+
+
+def check(layers: Sequence[StoredLayer]) -> None:
+    """Raises FormatError where what was read from a file is no network: names that are no text or come twice, weights
+    that do not fit their layer, layers that do not fit one another, numbers that are none. The network is not run."""
+    names = [stored.layer.name for stored in layers]
+    must_be("The types of the names of layers", {type(name) for name in names}, {str})
+    must_be("The number of different names of layers", len(set(names)), len(names))
+    x = torch.empty(1, 1, IMAGE_SIDE, IMAGE_SIDE, device="meta")
+    for stored in layers:
+        _check_layer(stored)
+        weights = [torch.empty(tensor.values.shape, device="meta") for tensor in stored.tensors]
+        try:
+            x = propagate(stored.layer, x, weights, stored.bias.to("meta"))
+        except (RuntimeError, IndexError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise FormatError(f"{stored.layer.name} does not fit the layer before it: {reason}.") from None
+    must_be("The shape of its outputs", tuple(x.shape), (1, CLASS_COUNT))
+
+
+def _check_layer(stored: StoredLayer) -> None:
+    layer, name = stored.layer, stored.layer.name
+    must_be(f"The types of pool and relu of {name}", [type(layer.pool), type(layer.relu)], [bool, bool])
+    if not _is_shape(layer.shape):
+        raise FormatError(f"{name} must have the shape (out, in) or (out, in, k, k), k odd. Got {layer.shape} instead.")
+    rank = stored.rank or 0
+    factors = {"first": (rank, *layer.shape[1:]), "second": (layer.shape[0], rank, *(1,) * len(layer.shape[2:]))}
+    expected = {"weight": layer.shape} if len(stored.tensors) == 1 else factors
+    shapes = {tensor.name: tuple(tensor.values.shape) for tensor in stored.tensors}
+    must_be(f"The weights of {name}", shapes, {f"{name}.{part}": shape for part, shape in expected.items()})
+    must_be(f"The shape of the bias of {name}", tuple(stored.bias.shape), layer.shape[:1])
+    for tensor in stored.tensors:
+        if type(tensor.bits) is not int or not (tensor.bits == FLOAT_BITS or 2 <= tensor.bits <= 8):
+            raise FormatError(f"bits of {tensor.name} must be in [2, 8] or {FLOAT_BITS}. Got {tensor.bits!r} instead.")
+        must_be(f"Whether {tensor.name} has a scale", tensor.scale is not None, tensor.bits != FLOAT_BITS)
+        if tensor.scale is not None:
+            each = (1 if tensor.scale.numel() == 1 else tensor.values.shape[0], *(1,) * (tensor.values.dim() - 1))
+            must_be(f"The shape of the scale of {tensor.name}", tuple(tensor.scale.shape), each)
+    numbers = [stored.bias, *(tensor.weight() for tensor in stored.tensors)]
+    steps = [tensor.scale for tensor in stored.tensors if tensor.scale is not None]
+    steps += [torch.tensor(step) for step in (stored.input_scale, stored.between_scale) if step is not None]
+    if not all(bool(torch.isfinite(part).all()) for part in (*numbers, *steps)):
+        raise FormatError(f"{name} must hold numbers. It holds NaN or infinity.")
+    if not all(bool((step > 0).all()) for step in steps):
+        raise FormatError(f"Scales of {name} must be numbers above 0.")
+
+
+def _is_shape(shape: tuple[int, ...]) -> bool:
+    sizes = all(type(size) is int and size > 0 for size in shape)
+    return sizes and (len(shape) == 2 or (len(shape) == 4 and shape[2] == shape[3] and shape[2] % 2 == 1))
+
+
+def to_half(x: Tensor) -> Tensor:
+    """x rounded to float16, as float32; x itself where that would move a number by more than 2^-11 of it."""
+    half = x.half().float()
+    return half if bool(((half - x).abs() <= 2**-11 * x.abs()).all()) else x
+
+
+def to_fixed_point(x: Tensor) -> Tensor:
+    """x rounded to whole multiples k 2^e with |k| <= 2047, which float16 holds exactly, too: e as small as may be.
+
+    In float32, since not every device has more, and yet exact: 2^e may lie outside its range, but not two powers of two
+    that make it up, and to multiply with these rounds nothing that counts.
+    """
+    exponent = fixed_point_exponent(x.abs().max().item())
+    powers = 2.0 ** (exponent // 2), 2.0 ** (exponent - exponent // 2)
+    return (x / powers[0] / powers[1]).round().mul(powers[0]).mul(powers[1])
+
+
+def fixed_point_exponent(largest: float) -> int:
+    """The smallest e with largest <= 2047 * 2^e; 0 for 0."""
+    mantissa, exponent = frexp(largest / 2047)
+    return exponent - (mantissa == 0.5)

@@ -1,0 +1,1 @@
+"""Many measurements with one question."""

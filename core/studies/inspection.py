@@ -1,0 +1,202 @@
+"""What a person looks at closely: a small matrix by hand, and one tensor of a network on its integer grid."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.bench.workbench import Workbench
+from core.config import FLOAT_BITS, Clip, CompressionConfig, Granularity, Rounding, Score, Symmetry
+from core.mathematics import pruning, quantization
+from core.techniques.compression import CompressedNetwork, Statistics
+
+Matrix = NDArray[np.float64]
+BINS = 120
+"""Of the histograms that are drawn."""
+
+
+@dataclass(frozen=True, eq=False)
+class OnGrid:
+    """Numbers before rounding, and the grid that they are put on.
+
+    edges, counts : histogram of the numbers; points : of the grid, ascending; step, zero_point : of it
+    clipped : share of the numbers beyond its ends; error : sqrt(sum (x - x^)^2 / sum x^2)
+    before, after : some of the numbers, as they were and as they act
+    """
+
+    bits: int
+    edges: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    points: NDArray[np.float64]
+    step: float
+    zero_point: int
+    clipped: float
+    error: float
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+
+
+def prune_by_hand(
+    weight: Matrix, score: Score, sparsity: float, input_rms: NDArray[np.float64]
+) -> tuple[Matrix, Matrix, NDArray[np.bool_]]:
+    """Scores of a small matrix, what pruning leaves of it, and the mask. input_rms : sqrt(E[x^2]) of each column's
+    input, for the score "activation"."""
+    tensor = torch.tensor(weight)
+    if score == "activation":
+        scores = pruning.activation(tensor, torch.tensor(input_rms))
+    else:
+        scores = pruning.lamp(tensor) if score == "lamp" else pruning.magnitude(tensor)
+    mask = pruning.keep_mask(scores, sparsity)
+    return scores.numpy(), tensor.masked_fill(~mask, 0.0).numpy(), mask.numpy()
+
+
+def quantize_by_hand(
+    weight: Matrix, bits: int, granularity: Granularity, symmetry: Symmetry, clip: Clip
+) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+    """Codes q of a small matrix, what they stand for, and scale and zero point of each row."""
+    tensor = torch.tensor(weight)
+    grid = quantization.weight_grid(tensor, bits, granularity, symmetry, clip)
+    moved = torch.zeros_like(grid.scale) if grid.zero_point is None else grid.zero_point
+    codes = quantization.linear_quantize(tensor, grid.scale, moved, bits, signed=grid.zero_point is None)
+    near = (codes - moved) * grid.scale
+    rows = (len(weight), 1)
+    return codes.numpy(), near.numpy(), grid.scale.expand(rows).numpy(), moved.expand(rows).numpy()
+
+
+def unrounded(config: CompressionConfig) -> CompressionConfig:
+    """The same without grids and training."""
+    layers = tuple((name, replace(own, bits=None)) for name, own in config.layers)
+    return replace(config, layers=layers, bits=None, activation_bits=None, recovery=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """A network as it acts and as it was before rounding, made once for all that is looked at.
+
+    source : without grids, but with what was pruned; where the network was trained, the trained one itself
+    plain : without grids and training: its signals are those that the grids of activations were made for
+    """
+
+    acting: CompressedNetwork
+    source: CompressedNetwork
+    plain: CompressedNetwork
+    statistics: Statistics
+
+
+def look(bench: Workbench, name: str, config: CompressionConfig) -> Rounded:
+    """Raises NotRecovered where the configuration was not trained yet."""
+    acting, plain = bench.module(name, config), bench.module(name, unrounded(config))
+    source = plain if config.recovery is None else acting
+    return Rounded(acting, source, plain, bench.statistics(bench.baseline(name)))
+
+
+def only(config: CompressionConfig, layer: str, rounding: Rounding) -> CompressionConfig:
+    """The same with the weights of one layer rounded, in this way, and nothing else."""
+    return replace(unrounded(config), rounding=rounding).with_layer(layer, bits=config.bits_of(layer))
+
+
+def weight_on_grid(seen: Rounded, tensor: str, channel: int | None = None) -> OnGrid | None:
+    """A stored weight, "fc1.weight" or one of two factors, and its grid; None where it is not quantized.
+
+    channel : an output channel, where each has its own grid; None: all of them
+    The numbers are those that were rounded, without those that were pruned; where the network was trained, as trained.
+    """
+    layer, part = _part(tensor)
+    acting, source = seen.acting.named()[layer], seen.source.named()[layer]
+    if acting.bits == FLOAT_BITS:
+        return None
+    with torch.no_grad():
+        before, after = source.masked_weights()[part], acting.effective_weights()[part]
+        scale, zero_point = getattr(acting, f"scale{part}"), getattr(acting, f"zero_point{part}")
+        signed = zero_point is None
+        zero_point = torch.zeros_like(scale) if signed else zero_point
+        mask = getattr(acting, f"mask{part}")
+        kept = torch.ones_like(before, dtype=torch.bool) if mask is None else mask
+        if channel is not None and scale.numel() > 1:
+            parts = before, after, scale, zero_point, kept
+            before, after, scale, zero_point, kept = (own[channel] for own in parts)
+    ends = quantization.integer_range(acting.bits, signed)
+    return _on_grid(before, after, scale, zero_point, kept, ends, acting.bits)
+
+
+def _part(tensor: str) -> tuple[str, int]:
+    """Layer and place of a stored weight."""
+    layer, _, kind = tensor.partition(".")
+    return layer, int(kind == "second")
+
+
+def _on_grid(
+    before: Tensor, after: Tensor, scale: Tensor, zero_point: Tensor, kept: Tensor, ends: tuple[int, int], bits: int
+) -> OnGrid:
+    low, high = (scale * (end - zero_point) for end in ends)
+    outside = ((before > high + scale / 2) | (before < low - scale / 2))[kept].float()
+    step, moved = scale.mean().item(), int(zero_point.flatten()[0])
+    x, near = (own.detach()[kept].double().numpy() for own in (before, after))
+    x, near = (x, near) if len(x) else (np.zeros(1), np.zeros(1))
+    counts, edges = np.histogram(x, BINS, _span(x, step))
+    points = step * (np.arange(ends[0], ends[1] + 1, dtype=np.float64) - moved)
+    error = float(np.sqrt(((x - near) ** 2).sum() / max(float((x**2).sum()), 1e-30)))
+    shown = np.linspace(0, len(x) - 1, min(len(x), 1500)).astype(int)
+    return OnGrid(bits, edges, counts, points, step, moved, float(outside.sum()) / len(x), error, x[shown], near[shown])
+
+
+def _span(x: NDArray[Any], step: float) -> tuple[float, float]:
+    low, high = float(x.min()), float(x.max())
+    return (low, high) if high > low else (low - step, high + step)
+
+
+def output_error(seen: Rounded, layer: str) -> float:
+    """sqrt(E|W x - W^ x|^2 / E|W x|^2) over the baseline's inputs of the layer: what rounding the weights does to its
+    output. W : as `weight_on_grid` has it before rounding."""
+    acting, source = seen.acting.named()[layer], seen.source.named()[layer]
+    second = seen.statistics.second(layer, acting.columns)
+    with torch.no_grad():
+        before = acting.matrix(source.masked_weights()).double()
+        gap = before - acting.matrix(acting.effective_weights()).double()
+    lost, whole = (((part @ second) * part).sum().clamp_min(0) for part in (gap, before))
+    return float((lost / whole.clamp_min(1e-30)).sqrt())
+
+
+def signal_on_grid(seen: Rounded, signal: str) -> OnGrid | None:
+    """|x| of a signal, "LAYER.input" or "LAYER.between", over calibration images, and its grid; None where it is not
+    quantized. `before` and `after` are the middles of the histogram's bins."""
+    layer, _, kind = signal.partition(".")
+    acting = seen.acting.named()[layer]
+    scale = getattr(acting, f"{kind}_scale")
+    if scale is None or acting.activation_bits is None:
+        return None
+    largest = seen.statistics.activation_ranges(seen.plain)[signal]
+    fine = seen.statistics.histograms(seen.plain)[signal]
+    step, signed = scale.item(), kind == "between"
+    x = torch.linspace(0, largest, 2 * len(fine) + 1).double()[1::2]
+    x[0] = 0.0
+    near = quantization.fake_quantize(x, step, acting.activation_bits, signed)
+    high = quantization.integer_range(acting.activation_bits, signed)[1]
+    counts, edges = np.histogram(x.numpy(), BINS, (0, largest or step), weights=fine)
+    squares, errors = ((own.square().numpy() * fine).sum() for own in (x, x - near))
+    clipped = float(fine[x.numpy() > (high + 0.5) * step].sum() / fine.sum())
+    points, error = step * np.arange(high + 1), float(np.sqrt(errors / max(squares, 1e-30)))
+    shown = slice(None, None, 8)
+    return OnGrid(
+        acting.activation_bits, edges, counts.astype(np.int64), points, step, 0, clipped, error,
+        x.numpy()[shown], near.numpy()[shown],
+    )  # fmt: skip
+
+
+def parts(seen: Rounded) -> list[str]:
+    """Stored weights, and the signals that are rounded where activations are, layer after layer."""
+    found: list[str] = []
+    for layer, own in seen.acting.named().items():
+        kinds = [kind for kind in ("input", "between") if getattr(own, f"{kind}_scale") is not None]
+        found += own.stored_names() + [f"{layer}.{kind}" for kind in kinds]
+    return found
+
+
+def grids_of(seen: Rounded, tensor: str) -> int:
+    """How many grids a stored weight has: one per output channel, or one."""
+    layer, part = _part(tensor)
+    scale = getattr(seen.acting.named()[layer], f"scale{part}")
+    return 1 if scale is None else int(scale.numel())

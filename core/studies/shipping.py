@@ -1,0 +1,270 @@
+"""The results of long experiments that come with the project: which ones, how they are made, when they still hold.
+
+An answer lies under a key of its request and of everything that the code decides (`key`). Change a method or an
+experiment, and it is not found any more: `python -m core ship` makes all of them anew.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from core.bench import reliance
+from core.bench.places import along, beginning
+from core.bench.workbench import SHIPPED, SplitName, Workbench
+from core.config import EXAMPLE, CompressionConfig, RecoveryConfig
+from core.machinery import shelf
+from core.machinery.store import key_of
+from core.measuring import training
+from core.measuring.front import SEARCH, Goal, pareto
+from core.measuring.training import Progress
+from core.studies import assignment, reproduce, tuning
+
+ANSWER = "answer"
+"""The kind of entry in the store."""
+
+FRONT_BYTES = 48 * 1024
+"""Trained networks of the searched front that come along are at most so large."""
+
+FAR = 0.1
+"""Points that lose more than so much, a fraction, stay here."""
+
+LIBRARIES = ("torch", "numpy")
+
+ALLOWANCE = 0.01
+"""Accuracy that experiments may lose, a fraction."""
+
+SPLITS: tuple[SplitName, ...] = ("validation", "test")
+
+Request = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """request : as a job has it; made : `date` (ISO), `seconds`, `machine`, `versions` of libraries"""
+
+    request: Request
+    result: dict[str, Any]
+    made: dict[str, Any]
+
+
+def requests() -> list[Request]:
+    """What comes with the project, as the pages ask for it at first: everything for the CNN."""
+    iterative, goal = asdict(assignment.iterative(8)), Goal(allowance=ALLOWANCE).to_request()
+    whole: list[Request] = [
+        {"kind": tuning.ONE_SHOT, "allowance": ALLOWANCE},
+        {"kind": tuning.SCAN, "score": "magnitude"},
+        {"kind": tuning.ITERATIVE, "allowance": ALLOWANCE, "recovery": iterative, "score": assignment.ITERATIVE.score},
+        {"kind": assignment.CHANNELS, "epochs": 6},
+        {"kind": assignment.LADDER},
+        {"kind": assignment.WIDTHS, "rung": "+ GPTQ"},
+        {"kind": assignment.MIXED, "rung": "+ GPTQ", "activations": 8},
+        {"kind": assignment.QUANTIZATION, "epochs": 4},
+        {"kind": assignment.ORDERS, "layer": "fc1", "sparsity": 0.9, "bits": 3, "share": 0.25},
+        {"kind": tuning.ALLOCATION, "method": "svd"},
+        {"kind": tuning.ALLOCATION, "method": "whitened"},
+        {"kind": assignment.COMBINATION, "allowance": ALLOWANCE, "epochs": 8},
+        {"kind": SEARCH, "goal": goal, "minutes": 10.0},
+    ]
+    small: list[Request] = [{"kind": tuning.ONE_SHOT, "allowance": ALLOWANCE}, {"kind": assignment.LADDER}]
+    report: Request = {"kind": reproduce.LOW_RANK, "seeds": 3, "epochs": 3}
+    return [{**own, "baseline": "cnn"} for own in whole] + [{**own, "baseline": "mlp"} for own in small] + [report]
+
+
+def key(bench: Workbench, request: Request) -> str:
+    """Of an answer: the request, the baselines' weights, the constants of methods and trainings, the experiments."""
+    names = [request["baseline"]] if "baseline" in request else list(SHIPPED)
+    models = {name: bench.profile(name).model for name in names}
+    recipes = {name: training.recipe(RecoveryConfig(), model) for name, model in models.items()}
+    return key_of(
+        ANSWER,
+        request=request,
+        baselines=[bench.profile(name).sha256 for name in names],
+        methods=reliance.networks(),
+        trainings={name: reliance.trainings(recipe) for name, recipe in recipes.items()},
+        experiments=experiments(),
+    )
+
+
+def experiments() -> dict[str, Any]:
+    """What the code of the experiments decides besides methods and trainings."""
+    combined = {way: [json.loads(own.to_json()) for own in configs] for way, configs in assignment.ways().items()}
+    trained = {bits: asdict(assignment.quantized_training(bits)) for bits in assignment.ASSIGNED}
+    scenarios = {own.title: json.loads(own.config.to_json()) for own in reproduce.scenarios()}
+    return {
+        "versions": [assignment.VERSION, tuning.VERSION, reproduce.VERSION],
+        "rungs": assignment.RUNGS,
+        "trained": trained,
+        "ways": combined,
+        "scenarios": scenarios,
+        "tuning": [tuning.SHRINK, tuning.FAR_ENOUGH, tuning.ALIKE, tuning.GRID, tuning.LOOK_ON],
+        "places": [tuning.TARGETS, tuning.SHARES, tuning.WIDTHS],
+    }
+
+
+def answer(bench: Workbench, request: Request) -> Answer | None:
+    """What came with the project for this request, as the code would still make it; None where nothing did."""
+    if "baseline" in request and request["baseline"] not in SHIPPED:
+        return None
+    found = bench.store.get(key(bench, request))
+    return None if found is None else Answer(request, **json.loads(found.payload))
+
+
+def made_in_words(made: dict[str, Any]) -> str:
+    """The day, the machine and the libraries. Nothing of it may be there, where the shelf is damaged."""
+    if not made:
+        return "where and when is not known"
+    day = date.fromisoformat(made["date"])
+    libraries = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
+    return f"on {day.day} {day:%B %Y} on {made['machine']}, {libraries}"
+
+
+# Making them
+
+
+def ship(bench: Workbench, path: Path, progress: Progress = lambda event: None) -> dict[str, Any]:
+    """Run every experiment that was not run with this code here, and write the shelf. Returns `about`, as it says.
+
+    bench : without a shelf, or nothing would be run. Raises what experiments raise, OSError.
+    """
+    answers = [_made(bench, request, progress) for request in requests()]
+    progress({"message": "Collecting."})
+    with TemporaryDirectory(prefix="shelf-") as folder:
+        entries = _entries(bench, Workbench(Path(folder), "shipped"), answers)
+    about = {**_where(), "date": time.strftime("%Y-%m-%d"), "answers": len(answers), "entries": len(entries)}
+    shelf.write(path, entries, about)
+    return about | {"bytes": path.stat().st_size}
+
+
+def _made(bench: Workbench, request: Request, progress: Progress) -> Answer:
+    known = answer(bench, request)
+    if known is not None:
+        return known
+    title = f"{request['kind']}, {request.get('baseline', reproduce.REPORT_BASELINE)}"
+    origin = "searched" if request["kind"] == SEARCH else "reproduced"
+    own = Workbench(bench.cache, origin, None if bench.device is None else bench.device.type)  # type: ignore[arg-type]
+    progress({"message": f"{title}: begun."})
+    start = time.monotonic()
+    result = kinds()[request["kind"]](own, request, partial(_said, progress, title), lambda: False)
+    made = {**_where(), "date": time.strftime("%Y-%m-%d"), "seconds": round(time.monotonic() - start)}
+    found = Answer(request, json.loads(json.dumps(result)), made)
+    payload = json.dumps({"result": found.result, "made": made}).encode()
+    bench.store.put(key(bench, request), ANSWER, payload, kept=True)
+    progress({"message": f"{title}: {made['seconds']} s."})
+    return found
+
+
+def kinds() -> dict[str, Callable[..., dict[str, Any]]]:
+    """Every experiment: kind of a job -> what its process does."""
+    from core.studies import search  # brings Optuna
+
+    return {**tuning.KINDS, **reproduce.KINDS, **assignment.KINDS, **search.KINDS}
+
+
+def _said(progress: Progress, title: str, event: dict[str, Any]) -> None:
+    if "message" in event:
+        progress({"message": f"{title}: {event['message']}"})
+
+
+def _where() -> dict[str, Any]:
+    """The machine and the libraries, without names."""
+    machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    return {"machine": machine, "versions": {name: version(name) for name in LIBRARIES}}
+
+
+def _entries(bench: Workbench, clean: Workbench, answers: list[Answer]) -> dict[str, shelf.Entry]:
+    """Answers; the networks that pages offer, as packed files; what pages show of them at once; points for Compare.
+
+    clean : with an empty cache; what it holds in the end is what ships
+    """
+    for name in SHIPPED:
+        for split in SPLITS:
+            clean.evaluate(name, CompressionConfig(), split)
+    for name, config in _offered(bench, answers):
+        history = bench.history(name, config)
+        clean.adopt(name, config, bench.file_of(name, config), history, bench.kept_epoch(name, config))
+        clean.evaluate(name, config)
+    for name, config, split in _shown(answers):
+        clean.evaluate(name, config, split)
+    entries = {
+        key(bench, own.request): shelf.Entry(ANSWER, json.dumps({"result": own.result, "made": own.made}).encode())
+        for own in answers
+    }
+    for kind in ("recovered", "evaluation", "point"):
+        for place in reversed(clean.store.keys(kind)):
+            found = clean.store.get(place)
+            if found is not None:
+                entries[place] = shelf.Entry(kind, found.payload, found.weights)
+    for place, entry in _points_beforehand().items():
+        entries.setdefault(place, entry)
+    for own in bench.points():  # what a search or an experiment has seen, and can be measured again in a moment
+        place = bench.point_key(own.baseline, own.config)
+        if own.origin != "explored" and not own.recovered and own.difference >= -FAR:
+            entries.setdefault(place, shelf.Entry("point", replace(own, origin="shipped").to_json().encode()))
+    return entries
+
+
+def _points_beforehand() -> dict[str, shelf.Entry]:
+    """What the curves of the first example and Compare begin with, without the predictions."""
+    found: dict[str, shelf.Entry] = {}
+    with TemporaryDirectory(prefix="points-") as folder:
+        clean = Workbench(Path(folder), "shipped")
+        for config in (*(own for curve in along(EXAMPLE).values() for own in curve), *beginning()):
+            point = clean.point_of(clean.evaluate("cnn", config))
+            found[clean.point_key("cnn", config)] = shelf.Entry("point", point.to_json().encode())
+        clean.store.close()
+    return found
+
+
+def _offered(bench: Workbench, answers: list[Answer]) -> list[tuple[str, CompressionConfig]]:
+    """Trained networks with which a person can go on: those that experiments chose, and the small ones of the front."""
+    found = [(own.request["baseline"], config) for own in answers for config in _chosen(own)]
+    front = [own for own in pareto(bench.points("cnn")) if own.recovered and own.bytes <= FRONT_BYTES]
+    found += [("cnn", own.config) for own in front]
+    return [own for own in dict.fromkeys(found) if own[1].recovery is not None]
+
+
+def _chosen(answer: Answer) -> Iterator[CompressionConfig]:
+    """The configurations that a page offers for use, of an experiment that trains."""
+    result, kind, texts = answer.result, answer.request["kind"], []
+    if kind == assignment.QUANTIZATION:
+        texts = [row["after"]["config"] for row in result["rows"]]
+    elif kind == assignment.COMBINATION:
+        texts = [] if result["best"] is None else [result["best"]["config"]]
+    elif kind == tuning.ITERATIVE:
+        run = tuning.chosen_run(result)
+        texts = [] if run is None else [run["config"]]
+    elif kind == assignment.CHANNELS:
+        texts = [assignment.best_channels(result["rows"])["config"]]
+    yield from map(CompressionConfig.from_json, texts)
+    if kind == SEARCH and result["best"] is not None:
+        yield CompressionConfig.from_record(result["best"]["config"])
+
+
+def _shown(answers: list[Answer]) -> Iterator[tuple[str, CompressionConfig, SplitName]]:
+    """What pages measure besides: verdicts on the test images, what stands beside them, and the first example."""
+    for own in answers:
+        name, kind, result = own.request.get("baseline", ""), own.request["kind"], own.result
+        if kind in (tuning.ITERATIVE, assignment.CHANNELS):
+            for config in _chosen(own):
+                yield name, config, "test"
+        if kind == tuning.ITERATIVE:  # as sparse in one shot
+            for config in _chosen(own):
+                yield name, replace(config, recovery=None), "validation"
+        if kind == tuning.ONE_SHOT:
+            best = CompressionConfig.from_json(tuning.best_one_shot(result["answers"])["config"])
+            for split in SPLITS:
+                yield name, best, split
+        if kind == assignment.LADDER:
+            fewest = assignment.fewest_rung(result["rows"], ALLOWANCE)
+            if fewest is not None:
+                yield name, CompressionConfig.from_json(fewest["config"]), "test"
+    yield "cnn", EXAMPLE, "validation"

@@ -1,0 +1,1 @@
+"""What is done to a network, in the order in which it is done."""
