@@ -1,6 +1,6 @@
 """The frame: page config, navigation, nothing else."""
 
-from pages.parts import frame, presentation, state, teacher, tours
+from pages.choice import frame, presentation, state, teacher, tours
 
 page = frame.navigation()
 with state.errors_in_words():

@@ -69,7 +69,7 @@ def _watch(log: Path) -> None:
         status = Path("/proc/self/status").read_text()
         about["memory_mb"] = round(int(status.split("VmRSS:")[1].split()[0]) / 1024, 1)
         if "core.bench.workbench" in sys.modules:
-            from pages.parts import state
+            from pages.choice import state
 
             about["counts"] = dict(state.workbench().turns.counts)
         draft = log.with_suffix(".draft")

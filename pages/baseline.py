@@ -5,7 +5,8 @@ import streamlit as st
 
 from core.config import RECIPES, CompressionConfig
 from core.words import plain
-from pages.parts import baseline_figures, charts, controls, figures, jobs, live, state, terms
+from pages.choice import controls, state, terms
+from pages.shown import baseline_figures, charts, figures, jobs, live
 
 name = state.current().baseline
 with st.sidebar:

@@ -2,7 +2,9 @@
 
 import streamlit as st
 
-from pages.parts import combination_lab, controls, figures, jobs, live, state, terms
+from pages.choice import controls, state, terms
+from pages.labs import combination_lab
+from pages.shown import figures, jobs, live
 
 choice = state.current()
 with st.sidebar:

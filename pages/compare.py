@@ -2,7 +2,9 @@
 
 import streamlit as st
 
-from pages.parts import board, controls, figures, live, search, state, terms
+from pages.choice import controls, state, terms
+from pages.labs import board, search
+from pages.shown import figures, live
 
 choice = state.current()
 with st.sidebar:

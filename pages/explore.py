@@ -5,20 +5,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.parts import (
-    charts,
-    controls,
-    curves,
-    drawing,
-    figures,
-    lesson,
-    live,
-    pinned,
-    recovery,
-    state,
-    terms,
-    welcome,
-)
+from pages.choice import controls, lesson, state, terms
+from pages.labs import recovery
+from pages.shown import charts, curves, drawing, figures, live, pinned, welcome
 
 if TYPE_CHECKING:
     from core.bench.workbench import Result

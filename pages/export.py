@@ -3,7 +3,9 @@
 import streamlit as st
 
 from core.words import plain
-from pages.parts import charts, controls, exported, figures, handed_in, live, state, terms
+from pages.choice import controls, state, terms
+from pages.labs import exported, handed_in
+from pages.shown import charts, figures, live
 
 state.current()
 with st.sidebar:

@@ -4,7 +4,8 @@ import streamlit as st
 
 from core import glossary
 from core.words import plain
-from pages.parts import figures, state, terms
+from pages.choice import state, terms
+from pages.shown import figures
 
 state.current()
 st.title("Glossary")

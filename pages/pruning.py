@@ -3,7 +3,9 @@
 import streamlit as st
 
 from core.studies import assignment, tuning
-from pages.parts import channel_lab, controls, figures, jobs, live, pruning_lab, state, terms, weights, zeros
+from pages.choice import controls, state, terms
+from pages.labs import channel_lab, pruning_lab
+from pages.shown import figures, jobs, live, weights, zeros
 
 choice = state.current()
 with st.sidebar:

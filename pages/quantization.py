@@ -3,7 +3,9 @@
 import streamlit as st
 
 from core.studies import assignment
-from pages.parts import allocation, bits_table, controls, figures, jobs, live, on_grid, quantization_lab, state, terms
+from pages.choice import controls, state, terms
+from pages.labs import allocation, bits_table, on_grid, quantization_lab
+from pages.shown import figures, jobs, live
 
 choice = state.current()
 with st.sidebar:

@@ -4,7 +4,9 @@ import streamlit as st
 
 from core.config import CompressionConfig
 from core.studies.reproduce import LOW_RANK
-from pages.parts import figures, jobs, live, low_rank_report, state, terms
+from pages.choice import state, terms
+from pages.labs import low_rank_report
+from pages.shown import figures, jobs, live
 
 baseline = state.Choice("mlp-course", CompressionConfig())
 state.current()

@@ -2,7 +2,9 @@
 
 import streamlit as st
 
-from pages.parts import allocation, controls, figures, live, spectra, state, terms
+from pages.choice import controls, state, terms
+from pages.labs import allocation, spectra
+from pages.shown import figures, live
 
 choice = state.current()
 with st.sidebar:

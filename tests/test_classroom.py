@@ -26,8 +26,8 @@ from core.machinery.files import sha256
 from core.networks import models
 from core.networks.models import Baseline
 from core.words import plain
-from pages.parts import classroom, state, teacher
-from pages.parts.register import register
+from pages.choice import classroom, state, teacher
+from pages.choice.register import register
 
 own_cache, empty_cache = test_pages.own_cache, test_pages.empty_cache
 _shared_cache, _in_no_hurry = test_pages._shared_cache, test_pages._in_no_hurry
@@ -74,7 +74,9 @@ def desk() -> None:
     import streamlit as st
 
     from core.config import RECIPES
-    from pages.parts import board, combination_lab, controls, jobs, recovery, search, state, teacher
+    from pages.choice import controls, state, teacher
+    from pages.labs import board, combination_lab, recovery, search
+    from pages.shown import jobs
 
     state._forget_deleted({card.id for card in state.workbench().cards()})
     teacher.enter()

@@ -15,8 +15,9 @@ from core.config import CompressionConfig, to_query
 from core.machinery.jobs import Jobs
 from core.studies import shipping
 from core.techniques.compression import check_sparsity
-from pages.parts import drawing, presets, state, tours, zeros
-from pages.parts import jobs as lab_jobs
+from pages.choice import presets, state, tours
+from pages.shown import drawing, zeros
+from pages.shown import jobs as lab_jobs
 
 PROJECT = Path(__file__).resolve().parent.parent
 

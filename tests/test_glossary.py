@@ -13,7 +13,7 @@ from test_pages import _frame_on_every_run, choice, opened  # noqa: F401
 from core import glossary
 from core.bench import workbench
 from core.glossary import ENTRIES, Entry
-from pages.parts import terms
+from pages.choice import terms
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = sorted((PROJECT / "pages").rglob("*.py"))

@@ -26,7 +26,7 @@ from core.networks import models
 from core.networks.models import Baseline
 from core.studies import assignment, reproduce, tuning
 from core.words import JOINER, plain
-from pages.parts import state
+from pages.choice import state
 
 SIGNS = "![x](www.e.io) :red[y] $q+q$ ~~d~~ <i>"
 """What means something to Markdown; without the signs that take a link's pins apart."""

@@ -41,8 +41,10 @@ from core.networks import folding, models
 from core.networks.models import Baseline
 from core.studies import assignment, reproduce, tuning
 from core.words import percent, plain
-from pages.parts import board, combination_lab, controls, curves, figures, live, state
-from pages.parts.presets import PRESETS
+from pages.choice import controls, state
+from pages.choice.presets import PRESETS
+from pages.labs import board, combination_lab
+from pages.shown import curves, figures, live
 
 PROJECT = Path(__file__).resolve().parent.parent
 NOTHING = Path("no shelf")
@@ -418,7 +420,7 @@ def test_export_shows_the_network_that_was_picked_whatever_is_trained_meanwhile(
 
 
 def test_the_reports_of_an_export_are_made_when_they_are_asked_for(own_cache: Path) -> None:
-    from pages.parts import handed_in
+    from pages.labs import handed_in
 
     bench = state.workbench()
     where = state.Choice("mlp", CompressionConfig(bits=8))
@@ -439,7 +441,7 @@ def test_who_hands_in_a_report_is_in_the_session_and_nowhere_else(
     own_cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Not in the link, not in a file of the server, not in what it logs; also when reports were made of it."""
-    from pages.parts import handed_in
+    from pages.labs import handed_in
 
     caplog.set_level(0)
     app = opened("export", baseline="mlp", bits="8")
@@ -466,7 +468,7 @@ def test_who_hands_in_a_report_is_in_the_session_and_nowhere_else(
 def test_what_is_typed_while_a_report_is_made_stands_in_it(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who goes from a field right to a download starts both at once."""
     from core.report import content
-    from pages.parts import handed_in
+    from pages.labs import handed_in
 
     written, build = {"name": "A"}, content.build
 
@@ -480,7 +482,7 @@ def test_what_is_typed_while_a_report_is_made_stands_in_it(own_cache: Path, monk
 
 
 def test_a_date_that_was_taken_away_is_not_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages.parts import handed_in
+    from pages.labs import handed_in
 
     monkeypatch.setattr(st, "session_state", {"head_name": "Ada", "head_date": None, "head_course": None})
     assert handed_in._written() == {"name": "Ada", "number": "", "partner": "", "course": "", "date": ""}
@@ -490,7 +492,7 @@ def test_the_report_of_a_page_has_its_title_block_and_its_pins(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is downloaded is made of what the session holds."""
-    from pages.parts import handed_in
+    from pages.labs import handed_in
 
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr(handed_in, "made", lambda *given: asked.append(given) or (lambda: b""))
@@ -1100,7 +1102,7 @@ NOT_PRUNED = LayerConfig(sparsity=0.0)
 def test_what_a_poll_reports_of_a_widget_undoes_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     """The browser polls by itself, with what its widgets showed before the server's last word came."""
     app = opened(baseline="mlp", bits="4", activations="4")
-    monkeypatch.setattr("pages.parts.controls._polled", lambda: True)
+    monkeypatch.setattr("pages.choice.controls._polled", lambda: True)
     app.get_by_key("w_bits").set_value("float32").run()
     assert choice(app).config == CompressionConfig(bits=4, activation_bits=4)
 

@@ -11,7 +11,7 @@ from core.config import CompressionConfig, LayerConfig, RecoveryConfig, to_query
 from core.datasets import fashion_mnist
 from core.networks.models import Baseline
 from core.words import NO_BREAK, percent
-from pages.parts import charts, figures
+from pages.shown import charts, figures
 
 
 def test_the_baseline_shows_both_accuracies_and_every_row_of_its_report() -> None:

@@ -1,0 +1,85 @@
+"""Presentation mode, `present=1`: large type, no sidebar, one picture a screen; and the link for the class."""
+
+from __future__ import annotations
+
+import streamlit as st
+from streamlit.components.v2 import component
+from streamlit.components.v2.types import ComponentRenderer
+
+from pages.choice import state
+
+STYLE = """<style>
+[data-testid="stSidebar"], [data-testid="stSidebarCollapsedControl"], [data-testid="stExpandSidebarButton"] {
+  display: none; }
+.stMainBlockContainer { zoom: 1.4; }
+/* A chart takes its width from the screen, which knows nothing of the zoom. */
+[data-testid="stVegaLiteChart"], [data-testid="stFullScreenFrame"]:has([data-testid="stVegaLiteChart"]) {
+  overflow: visible !important; }
+[data-testid="stVegaLiteChart"] { width: calc(100% / 1.4) !important; }
+[data-testid="stMain"] { scroll-snap-type: y proximity; }
+.st-key-present_end { position: fixed; right: 1rem; bottom: 0.5rem; z-index: 1000; width: auto !important; }
+.stHeading { scroll-snap-align: start; scroll-margin-top: 3rem; }
+[data-testid="stColumn"]:has([data-testid="stVegaLiteChart"]):not(:has([data-testid="stSlider"])) {
+  flex: 1 1 100%; min-width: 100%; }
+[data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"] [data-testid="stVegaLiteChart"]) { flex-wrap: wrap; }
+</style>"""
+
+COPY = """export default function ({ parentElement, data }) {
+  const button = parentElement.querySelector("button");
+  const said = button.querySelector("span");
+  const select = (text) => {  // where the browser has no clipboard: pages that came without https
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.appendChild(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done;
+  };
+  button.onclick = async () => {
+    let done = false;
+    try { await navigator.clipboard.writeText(window.location.href); done = true; }
+    catch (error) { done = select(window.location.href); }
+    said.textContent = done ? data.done : data.failed;
+    setTimeout(() => { said.textContent = data.label; }, 2000);
+  };
+}"""
+BUTTON_STYLE = """button { font: inherit; font-size: 0.9rem; color: var(--st-text-color); padding: 0.35rem 0.75rem;
+  background: var(--st-background-color); border: 1px solid var(--st-border-color); border-radius: 0.5rem;
+  cursor: pointer; white-space: nowrap; }
+button:hover, button:focus-visible { border-color: var(--st-primary-color); color: var(--st-primary-color); }"""
+LABEL = "Copy link"
+
+
+def is_on() -> bool:
+    return state.lesson().get("present") == "1"
+
+
+def begin() -> None:
+    """The look of the mode, where the link asks for it, and the way out of it."""
+    if not is_on():
+        return
+    st.html(STYLE)
+    st.button("End the presentation", icon=":material/close_fullscreen:", type="tertiary", key="present_end",
+              on_click=switch, args=(False,))  # fmt: skip
+
+
+def switch(on: bool) -> None:
+    """Begin or end it; the link says so."""
+    own = {key: text for key, text in state.lesson().items() if key != "present"}
+    state.teach(own | ({"present": "1"} if on else {}))
+
+
+def copy_link() -> None:
+    """A button that puts the page's link, with everything that is set, on the clipboard."""
+    _copier()(
+        data={"label": LABEL, "done": "Copied", "failed": "Copy it from the address bar"}, key="copy_link",
+        width="content", height="content",
+    )  # fmt: skip
+
+
+@st.cache_resource(show_spinner=False)
+def _copier() -> ComponentRenderer:
+    return component(
+        "copy_link", html=f'<button type="button"><span>{LABEL}</span></button>', css=BUTTON_STYLE, js=COPY
+    )

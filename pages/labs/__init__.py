@@ -1,0 +1,1 @@
+"""The experiments and parts of single pages."""

@@ -1,0 +1,73 @@
+"""Settings layer by layer within a budget: one click, the whole curve of greedy steps, and what the budget allows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core.config import DENSE, CompressionConfig, LowRankMethod
+from core.studies.tuning import ALLOCATION, within
+from core.words import percent, plain
+from pages.choice import state, terms
+from pages.shown import charts, figures, handover, jobs
+
+HELP_LOST = "How many percentage points of accuracy may be lost on the 5,000 validation images, without any training."
+HELP_SIZE = "The largest file, in KB (1,024 bytes)."
+
+
+def section(method: LowRankMethod) -> None:
+    """Ranks: the button, the curve, and the step that a budget allows."""
+    terms.heading("Rank allocation", "A rank for each layer of the whole network, within a budget.", "low rank")
+    st.markdown(
+        "Where should the next byte be saved? At each step every layer is tried with a smaller rank, and the one whose "
+        "validation loss rises least per byte saved gets it. No layer is factored above break-even."
+    )
+    request = {"kind": ALLOCATION, "baseline": state.current().baseline, "method": method}
+    answer = jobs.asked(request, "Find the steps", ":material/stairs:")
+    if answer is not None:
+        walk(answer["steps"], "rank")
+
+
+def walk(steps: list[dict[str, Any]], setting: str) -> None:
+    """The curve of all steps, and the one that a budget allows. setting : what gets smaller, "rank" or "bits"."""
+    left, right = st.columns(2)
+    budget = left.segmented_control(
+        "Budget", ["Accuracy", "Bytes"], default="Accuracy", required=True, key=f"w_budget_{setting}"
+    )
+    if budget == "Bytes":
+        size = right.number_input(
+            "At most, KB", 1, 100_000, 400, key=f"w_size_{setting}", help=HELP_SIZE, persist_state="session"
+        )
+        step = within(steps, size=int(size * 1024))
+    else:
+        points = right.number_input(
+            "Allowed accuracy loss, pp", 0.0, 20.0, 1.0, 0.1, key=f"w_lost_{setting}", help=HELP_LOST,
+            persist_state="session",
+        )  # fmt: skip
+        step = within(steps, lost=float(points) / 100)
+    rows = pd.DataFrame(steps).assign(KB=[own["bytes"] / 1024 for own in steps], chosen=[own is step for own in steps])
+    rows["step"] = [_words(own, setting) for own in steps]
+    charts.draw(charts.allocation(rows), f"Accuracy against file size over {len(steps)} steps of smaller {setting}")
+    if step is None:
+        smallest = min(own["bytes"] for own in steps)
+        st.warning(f"No step is within this budget; the smallest has {figures.kilobytes(smallest)}.")
+        return
+    config = CompressionConfig.from_json(step["config"])
+    chosen = {name: getattr(own, setting) for name, own in config.layers}
+    listed = ", ".join(f"{plain(name)} {value}" for name, value in chosen.items() if value != DENSE)
+    ratio = figures.smaller_than(state.workbench().baseline(state.current().baseline).bytes / step["bytes"])
+    st.markdown(
+        f"**{figures.kilobytes(step['bytes'])}** ({step['bytes']:,} bytes), {ratio} the float32 baseline, "
+        f"**{percent(step['accuracy'], 2)}** ({figures.points(step['difference'])}), without training; "
+        f"{f'{setting} by layer: ' + listed if listed else 'every layer dense'}."
+    )
+    handover.to_explore(config, setting)
+
+
+def _words(step: dict[str, Any], setting: str) -> str:
+    if not step["layer"]:
+        return "the beginning"
+    value = getattr(CompressionConfig.from_json(step["config"]).layer(step["layer"]), setting)
+    return f"{step['layer']}: {setting} {value}"

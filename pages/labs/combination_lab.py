@@ -1,0 +1,199 @@
+"""What is said and drawn of the best combination, and of the order of the steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core.config import CompressionConfig
+from core.studies import assignment, tuning
+from core.words import percent, plain
+from pages.choice import state
+from pages.shown import charts, figures, handover
+
+INTRODUCTION = """[[Pruning]], [[channel pruning]] and [[quantization]], each alone and all together, at the same
+allowed loss and with the same epochs of [[fine-tuning]]. Each combination has a list of configurations from the mildest
+to the strongest; the strongest that stays within the allowed loss on validation is found by bisection. What counts is
+the size of the real file. The lists are short, and each configuration is trained once: near the limit chance decides
+which fits. Pruning and Quantization try more of one technique, the search on Compare more of all, low rank included."""
+ABOUT_ORDERS = """Each technique leaves something behind: zeros, few quantized values, a [[low rank]]. One that comes
+later may destroy it. Here the three are applied to one whole weight matrix in every order, without training, beside
+what this project does: factors first, then zeros and grids **on the factors**. These networks are for looking at only;
+none is exported."""
+HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the 5,000 validation images."
+HELP_EPOCHS = "Length of every training; where weights are pruned, 60 % of it prunes iteratively."
+
+
+def controls(baseline: str) -> tuple[float, dict[str, Any]]:
+    """The allowance, and the request of the search."""
+    points = st.number_input(
+        "Allowed accuracy loss, pp", 0.1, 10.0, 1.0, 0.1, key="w_way_allowance", help=HELP_ALLOWANCE
+    )
+    epochs = st.number_input("Epochs", 2, 40, 8, key="w_way_epochs", help=HELP_EPOCHS)
+    st.caption("About 17 trainings: 25 minutes for the CNN on two cores, ten for the MLP. You can go on meanwhile.")
+    allowance = round(float(points) / 100, 6)
+    about = {"baseline": baseline, "allowance": allowance, "epochs": int(epochs)}
+    return allowance, {"kind": assignment.COMBINATION, **about}
+
+
+def order_controls(baseline: str) -> dict[str, Any]:
+    """The request of the order laboratory."""
+    layers = state.workbench().baseline(baseline).layers
+    names = [layer.name for layer in layers]
+    largest = max(range(len(layers)), key=lambda place: layers[place].weights)
+    with st.expander("Order of the techniques", icon=":material/swap_vert:", expanded=True):
+        layer = st.selectbox("Layer", names, largest, key=f"w_order_layer_{baseline}")
+        sparsity = st.slider("Sparsity", 0, 99, 90, 1, format="%d %%", key="w_order_sparsity")
+        bits = st.slider("Bits per weight", 2, 8, 3, 1, key="w_order_bits")
+        share = st.slider("Rank kept", 1, 100, 25, 1, format="%d %%", key="w_order_share")
+    about = {"layer": layer or names[largest], "sparsity": sparsity / 100, "bits": bits, "share": share / 100}
+    return {"kind": assignment.ORDERS, "baseline": baseline, **about}
+
+
+def ways(baseline: str, found: dict[str, Any]) -> None:
+    """The smallest file of every combination, the best of all with its verdict, and every training as a table."""
+    rows, best = found["rows"], found["best"]
+    if best is None:
+        st.warning(f"No combination stays within {100 * found['allowance']:g} pp. Try more epochs, or allow more.")
+        return
+    reached = [row for row in rows if row["chosen"] is not None]
+    chart = pd.DataFrame(
+        {
+            "way": _named(row["way"]),
+            "KB": row["chosen"]["bytes"] / 1024,
+            "accuracy": row["chosen"]["accuracy"],
+            "best": row["way"] == best["way"],
+            "label": f"{row['chosen']['bytes'] / 1024:,.1f} KB, {figures.points(row['chosen']['difference'])}",
+        }
+        for row in reached
+    )
+    charts.draw(charts.ways(chart), "The smallest file of every combination within the allowed loss")
+    missing = [_named(row["way"]) for row in rows if row["chosen"] is None]
+    if missing:
+        st.caption(f"Beyond the allowed loss even at its mildest: {', '.join(map(plain, missing))}.")
+    alone = min((row["chosen"]["bytes"] for row in reached if "+" not in row["way"]), default=None)
+    config = CompressionConfig.from_json(best["config"])
+    st.markdown(_verdict(best, config, alone))
+    row = st.container(horizontal=True, vertical_alignment="center")
+    for label, page, icon in (("Explore", "explore", "tune"), ("Export", "export", "download")):
+        if row.button(f"Take it to {label}", icon=f":material/{icon}:", key=f"take_{page}"):
+            state.choose(baseline, config)
+            st.switch_page(f"pages/{page}.py")
+    row.caption(handover.replaced(config), width="content")
+    _details(found)
+
+
+def _verdict(best: dict[str, Any], config: CompressionConfig, alone: int | None) -> str:
+    """The best combination in words. alone : bytes of the best single technique"""
+    test = best["test"]
+    low, high = test["interval"]
+    times = (
+        f", {figures.smaller_than(alone / best['bytes'])} the best single technique here"
+        if alone and "+" in best["way"]
+        else ""
+    )
+    return (
+        f"The best combination is **{plain(_named(best['way']))}**: **{figures.kilobytes(best['bytes'])}**, "
+        f"{figures.smaller_than(best['compression_ratio'])} the baseline in float32{times}; "
+        f"{percent(best['accuracy'], 2)} on validation ({figures.points(best['difference'])}). On the test images, "
+        f"opened for this verdict: **{percent(test['accuracy'], 2)}**, {figures.points(test['difference'])} "
+        f"({100 * low:+.2f} to {100 * high:+.2f}). Its settings: {plain(figures.settings(config))}. The trained "
+        "network is kept."
+    )
+
+
+def _details(found: dict[str, Any]) -> None:
+    """Precision, recall and F1-score of the best, and every training."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        report = pd.DataFrame(found["best"]["test"]["report"]).T.iloc[:10]
+        st.caption("Precision, recall and F1-score of the best combination, test images")
+        charts.draw(charts.class_report(report), "Precision, recall and F1-score by class")
+    with right:
+        st.caption("Every training, by combination")
+        st.dataframe(
+            pd.DataFrame(_run(own["way"], run, found["allowance"]) for own in found["rows"] for run in own["runs"]),
+            hide_index=True,
+            height=380,
+            alt="Every configuration that was trained, with its accuracy and size",
+            column_config={
+                "accuracy": st.column_config.NumberColumn(format="%.2f %%"),
+                "change": st.column_config.NumberColumn(format="%+.2f pp"),
+                "KB": st.column_config.NumberColumn("KB in the file", format="%.1f"),
+            },
+        )
+
+
+TECHNIQUES = {"weights": "pruning", "channels": "channel pruning", "bits": "quantization"}
+
+
+def _named(way: str) -> str:
+    """What the field calls a combination: "channels + bits" is "channel pruning + quantization"."""
+    return " + ".join(TECHNIQUES.get(part, part) for part in way.split(" + "))
+
+
+def _run(way: str, run: dict[str, Any], allowance: float) -> dict[str, Any]:
+    return {
+        "": tuning.in_brief(CompressionConfig.from_json(run["config"])),
+        "KB": run["bytes"] / 1024,
+        "change": 100 * run["difference"],
+        "within": tuning.within_allowance(run, allowance),
+        "accuracy": 100 * run["accuracy"],
+        "combination": _named(way),
+    }
+
+
+def orders(rows: list[dict[str, Any]], asked: dict[str, Any]) -> None:
+    """What is left of each technique's work at the end, and which predictions change."""
+    table = pd.DataFrame(
+        {
+            "order": row["order"],
+            "sparsity": 100 * row["zeros"],
+            "rank": row["rank"],
+            "values": row["levels"],
+            "KB": row["kb"],
+            "accuracy": 100 * row["accuracy"],
+            "lost": row["lost"],
+            "gained": row["gained"],
+            "order swapped": str(row.get("flips", "")),
+        }
+        for row in rows
+    )
+    number = st.column_config.NumberColumn
+    other = "Flips between this order and the same two techniques in the other order."
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=35 * (len(table) + 1) + 3,
+        alt="What every order of the techniques leaves: sparsity, rank, quantized values, size and flips",
+        column_config={
+            "order": st.column_config.TextColumn(width=310),
+            "sparsity": number(format="%.1f %%", help="Of the tensors that have to be stored."),
+            "rank": number(help="Of the weight."),
+            "values": number(help="Different quantized values in one output channel, at most."),
+            "KB": number(format="%.1f", help="Theoretical size: the least that holds this layer."),
+            "accuracy": number(format="%.2f %%", help="Validation, nothing trained."),
+            "lost": number(help="Images that the network had right, and now has wrong."),
+            "gained": number(help="Images that it had wrong, and now has right."),
+            "order swapped": st.column_config.TextColumn(help=other),
+        },
+    )
+    st.markdown(_lesson(rows, asked))
+
+
+def _lesson(rows: list[dict[str, Any]], asked: dict[str, Any]) -> str:
+    """What the orders teach, with this run's figures."""
+    by_order = {row["order"]: row for row in rows}
+    first, second = by_order["prune → quantize"], by_order["quantize → prune"]
+    late, own = by_order["prune → quantize → low rank"], rows[-1]
+    return (
+        f"{asked['layer']}, sparsity {percent(asked['sparsity'], 0)}, {asked['bits']} bits. Prune, then quantize: "
+        f"**{percent(first['accuracy'], 2)}**; the other way round **{percent(second['accuracy'], 2)}**, with "
+        f"{second['flips']} flips: on a coarse grid many weights are equally small, and which of them go is chance. "
+        f"Low rank last leaves a sparsity of {percent(late['zeros'], 0)} and {late['levels']:,} different values: "
+        f"**both earlier steps were for nothing**. On the factors all three hold, rank {own['rank']}, sparsity "
+        f"{percent(own['zeros'], 0)}, {own['levels']} values: {own['kb']:.1f} KB and "
+        f"{percent(own['accuracy'], 2)}, against {first['kb']:.1f} KB."
+    )

@@ -1,0 +1,236 @@
+"""What leaves the app: which network, how its files did, and the downloads."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from core.words import percent, plain
+from pages.choice import classroom, lesson, state
+from pages.shown import charts, figures, jobs
+
+if TYPE_CHECKING:
+    from core.bench.workbench import Export, Result
+
+TRAINED = 12
+"""Trained networks that can be picked here."""
+
+FILES = {
+    "packed": "packed",
+    "onnx": "ONNX, float32",
+    "onnx-int8": "ONNX, int8 weights",
+    "onnx-int4": "ONNX, int4 weights",
+    "onnx-int2": "ONNX, int2 weights",
+    "safetensors": "safetensors + JSON",
+}
+
+HELP_NETWORK = "What is chosen on Explore, what was pinned there, or what was trained after compression in this cache."
+HELP_STORED = """dense: one value after the other. sparse: first which weights are not zero, then these. factored: each
+of two factors for itself. product: two factors that hold more numbers than what they multiply to."""
+
+
+def picker(current: state.Choice) -> state.Choice:
+    """Which network: the one that is chosen on Explore, a pinned one, or one that was trained here."""
+    bench = state.workbench()
+    options = {"now": current}
+    options |= {f"pin {number}": choice for number, choice in enumerate(state.pins(), 1) if choice != current}
+    known = {card.id for card in bench.cards()}
+    trained = [state.Choice(*each) for each in bench.recovered() if each[0] in known]
+    fresh = [choice for choice in trained if choice not in options.values()]
+    options |= {_named(choice): choice for choice in sorted(fresh[:TRAINED], key=_size)}
+    if len(options) == 1:
+        return current
+
+    def label(name: str) -> str:
+        choice = options[name]
+        said = f"{bench.title(choice.baseline)}, {figures.settings(choice.config)}"
+        return f"trained{_in_figures(choice)}: {said}" if name == _named(choice) else f"{name}: {said}"
+
+    if st.session_state.get("w_export") not in options:
+        st.session_state.pop("w_export", None)
+    picked = st.selectbox("Network", list(options), format_func=label, key="w_export", help=HELP_NETWORK)
+    if picked != "now":
+        st.button("Choose it on Explore, too", on_click=state.choose, args=tuple(options[picked]))
+    return options[picked]
+
+
+def _named(choice: state.Choice) -> str:
+    """The same network has the same name in every run, whatever else was trained meanwhile."""
+    return f"{choice.baseline} {choice.config.to_json()}"
+
+
+def _known(choice: state.Choice) -> tuple[float, int] | None:
+    """Accuracy and bytes, where they were known, and did not wait for a guess, when it was listed first: the browser
+    knows an option by its label, which has to stay."""
+    listed: dict[state.Choice, tuple[float, int] | None] = st.session_state.setdefault("listed", {})
+    if choice not in listed:
+        listed[choice] = None if lesson.waits(choice) else state.workbench().point(*choice)
+    return listed[choice]
+
+
+def _size(choice: state.Choice) -> float:
+    known = _known(choice)
+    return math.inf if known is None else known[1]
+
+
+def _in_figures(choice: state.Choice) -> str:
+    known = _known(choice)
+    return "" if known is None else f", {known[1]:,} bytes, {percent(known[0], 2)}"
+
+
+def asked(choice: state.Choice) -> Export | None:
+    """What was exported of it; else the button that asks for it, or how far it is."""
+    bench = state.workbench()
+    made = bench.exported(*choice)
+    request = bench.export_request(*choice)
+    running = any(job.active and job.request == request for job in bench.jobs.all("export"))
+    if not running:
+        label = "Export and verify on the test images" if made is None else "Export and verify again"
+        kind = "primary" if made is None else "secondary"
+        st.button(label, type=kind, icon=":material/verified:", on_click=classroom.export, args=tuple(choice))
+        classroom.before_start(request)
+    if made is None or running:
+        jobs.panel("export", finished=False)
+    return made
+
+
+def verdict(made: Export, result: Result) -> None:
+    """What the fresh processes found, file by file, and what the times mean."""
+    found = made.verdict
+    accuracy = found["files"][0]["accuracy"]
+    if found["ok"]:
+        st.success(
+            f"Verified: {len(found['files'])} files, each read in a process of its own, predict all "
+            f"{found['images']:,} test images as the network measured here. **{percent(accuracy, 2)}** on test; the "
+            f"baseline has {percent(found['baseline_accuracy'], 2)} "
+            f"({figures.points(accuracy - found['baseline_accuracy'])}). The cards above are about the 5,000 "
+            "validation images, and their time per image was measured in this app; each time in the table was measured "
+            "in a fresh process, with the program that reads that file.",
+            icon=":material/verified:",
+        )
+    for entry in found["files"]:
+        if "problem" in entry:
+            st.error(f"Not verified. {plain(entry['problem'])} Export it again.", icon=":material/error:")
+        elif entry["ties"]:
+            images = ", ".join(map(str, entry["ties"]))
+            st.caption(
+                f"{plain(entry['path'])} predicts the images {images} otherwise: two classes are equal there but for "
+                "the rounding of floats."
+            )
+    st.dataframe(_frame(made, result), hide_index=True, column_config=_COLUMNS, alt="Every file with its verdict")
+    st.markdown("\n".join(f"- {plain(note)}" for note in found["notes"]))
+
+
+def _frame(made: Export, result: Result) -> pd.DataFrame:
+    rows = []
+    for entry in made.verdict["files"]:
+        row = {"file": FILES[entry["format"]], "bytes": entry["bytes"]}
+        row |= {"ratio": result.baseline_bytes / max(1, entry["bytes"]), "accuracy": 100 * entry["accuracy"]}
+        row |= {"agreement": 100 * entry["agreement"]}
+        for own in entry.get("latency", []):
+            low, middle, high = (1e6 * own[name] for name in ("lower", "median", "upper"))
+            row[f"µs, {own['batch']} at a time"] = f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
+        row |= {"logits": entry.get("largest_logit_difference"), "read by": entry.get("reader", "")}
+        rows.append(row | {"SHA-256": entry["sha256"]})
+    return pd.DataFrame(rows)
+
+
+_COLUMNS = {
+    "bytes": st.column_config.NumberColumn(format="localized"),
+    "ratio": st.column_config.NumberColumn(
+        format="%.1f ×", help="Compression ratio: bytes of the baseline's float32 weights and biases over the file's."
+    ),
+    "accuracy": st.column_config.NumberColumn(format="%.2f %%", help="On the 10,000 test images, by this reader."),
+    "agreement": st.column_config.NumberColumn(
+        format="%.2f %%", help="Share of the test images with the class that was promised. Less, and the export fails."
+    ),
+    "logits": st.column_config.NumberColumn(
+        "largest logit difference",
+        format="%.2g",
+        help="Other programs add floats in another order: now and then a signal falls on the other side of the middle "
+        "between two points of its grid.",
+    ),
+    "µs, 1 at a time": st.column_config.TextColumn(help="Microseconds per image: median (quartiles) of 60 runs."),
+    "µs, 250 at a time": st.column_config.TextColumn(help="Microseconds per image: median (quartiles) of 12 runs."),
+}
+
+
+def downloads(made: Export) -> None:
+    """The bundle and single files."""
+    row = st.container(horizontal=True, gap="small")
+    row.download_button(
+        "Download everything", data=made.bundle, file_name="compressed-network.zip", mime="application/zip",
+        on_click="ignore", type="primary", icon=":material/folder_zip:",
+        help="All files, the loader, a sample of test images, a README. Unpacked: `python predict.py`.",
+    )  # fmt: skip
+    for entry in made.verdict["files"]:
+        row.download_button(
+            f"{plain(entry['path'])}, {figures.kilobytes(entry['bytes'])}", data=_content(made, entry["path"]),
+            file_name=entry["path"], on_click="ignore", icon=":material/download:", key=f"get_{entry['path']}",
+        )  # fmt: skip
+    st.caption(
+        "The bundle has what reads each file: take it, rather than a single file, to a machine without this project. "
+        "Beside a copy of the project, `python -m core verify FOLDER` repeats the verdict."
+    )
+
+
+def _content(made: Export, path: str) -> Any:
+    return lambda: made.content(path)
+
+
+def sizes(result: Result, made: Export | None) -> None:
+    """Every way of counting as a bar: counted, or the size of a file that was written."""
+    from core.bench.workbench import COUNTED
+
+    ways = made.verdict["sizes"] if made is not None else state.workbench().sizes(result)
+    rows = [
+        {
+            "way": way,
+            "bytes": size,
+            "kind": "counted" if way in COUNTED else "a file",
+            "label": f"{round(size):,} bytes, {result.baseline_bytes / size:.1f}×",
+        }
+        for way, size in sorted(ways.items(), key=lambda pair: -pair[1])
+    ]
+    charts.sizes(pd.DataFrame(rows), "Bytes of the network by way of counting, the largest first")
+    st.caption(
+        "*Bits × weights* is the size in theory, without scales or a file. *Entropy* is the least that the codes take "
+        "where all that is known is how often each value comes in a layer; the packed file also uses that rows and "
+        "columns differ in how many zeros they have, and may be smaller, although it holds scales and biases, too. "
+        "ONNX and safetensors store every weight, zeros and all; network.json takes another 2 KB."
+    )
+
+
+def storage(result: Result, entries: pd.DataFrame) -> None:
+    """How each weight is stored, and why; every entry of the ledger behind it."""
+    rows = []
+    for choice in result.footprint.choices:
+        others = {way: size for way, size in choice.bytes.items() if way != choice.storage}
+        rows.append(
+            {
+                "weight": choice.tensor,
+                "stored": f"factored, {choice.storage}"
+                if choice.tensor.endswith(("first", "second"))
+                else choice.storage,
+                "bytes": choice.bytes[choice.storage],
+                "otherwise, bytes": ", ".join(f"{way}: {size:,}" for way, size in others.items())
+                or "no zeros to leave out",
+            }
+        )
+    st.dataframe(
+        pd.DataFrame(rows), hide_index=True, alt="How each weight is stored, with the bytes of the other ways",
+        column_config={
+            "bytes": st.column_config.NumberColumn(format="localized"),
+            "stored": st.column_config.TextColumn(help=HELP_STORED),
+            "otherwise, bytes": st.column_config.TextColumn(help="The other ways: the cheapest is chosen."),
+        },
+    )  # fmt: skip
+    ledger = st.expander("Every entry of the ledger", icon=":material/table:", on_change="rerun", key="w_ledger")
+    if ledger.open:
+        ledger.dataframe(
+            entries[["tensor", "kind", "bytes"]], hide_index=True, alt="The ledger: every stored array with its bytes",
+            column_config={"bytes": st.column_config.NumberColumn(format="localized")},
+        )  # fmt: skip

@@ -1,0 +1,182 @@
+"""The screen of the low-rank report: how it is started, and what its figures say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core.studies.reproduce import BATCHES, LOW_RANK
+from core.words import percent, plain
+from pages.choice import classroom, terms
+from pages.shown import charts, figures
+
+INTRODUCTION = """A course report factored the middle layer of an MLP ([[low-rank factorization]]): 50 % of its rank
+removed, then 80 %, each followed by three epochs of [[fine-tuning]]. It concludes that compression costs nothing and
+even regularizes. Here its experiments are repeated with **several seeds**, with **the uncompressed network trained in
+the same way as the [[control]]**, with [[data-aware]] factors, and with all hidden layers. Accuracies are those of the
+10,000 test images: a verdict, nothing is tuned on them."""
+HELP_SEEDS = "How many trainings of each scenario: with one alone, effect and chance cannot be told apart."
+
+
+def controls() -> dict[str, Any]:
+    """Seeds and the one button; what it asks for."""
+    seeds = st.slider("Seeds", 1, 5, 3, key="report_seeds", help=HELP_SEEDS)
+    request = {"kind": LOW_RANK, "seeds": int(min(max(seeds, 1), 5)), "epochs": 3}
+    if st.button("Run the experiments", type="primary", icon=":material/play_arrow:", width="stretch"):
+        classroom.run(request)
+        st.rerun()
+    classroom.before_start(request)
+    return request
+
+
+def _mean(row: dict[str, Any], key: str = "") -> float:
+    values = [run[key]["difference"] if key else run["accuracy"] for run in row["after"]]
+    return sum(values) / len(values)
+
+
+def verdict(report: dict[str, Any]) -> str:
+    """What this run says of the report's three claims, with its figures."""
+    rows = {row["scenario"]: row for row in report["rows"]}
+    control, half, most = rows["none"], rows["50 % of fc2"], rows["80 % of fc2"]
+    trained = _mean(control) - control["before"]["accuracy"]
+    gains = [run["over_control"] for row in (half, most) for run in row["after"]]
+    sure = [gain for gain in gains if gain["interval"][0] > 0 or gain["interval"][1] < 0]
+    whole = rows["80 % of fc1, fc2, fc3, data-aware"]
+    return (
+        f"- **Does compression regularize?** Three epochs of training take the *uncompressed* network from "
+        f"{percent(control['before']['accuracy'], 2)} to {percent(_mean(control), 2)}, {figures.points(trained)}: that "
+        f"is the gain. Against this control the factored networks are at {figures.points(_mean(half, 'over_control'))} "
+        f"(50 %) and {figures.points(_mean(most, 'over_control'))} (80 %) on average; of these {len(gains)} paired "
+        f"differences {len(sure)} can be told from chance.\n"
+        f"- **What does 50 % save?** Nothing: {half['parameters']:,} parameters of {control['parameters']:,}. Rank 256 "
+        "of a 512 × 512 layer is just where two factors are as large as the layer (break-even 255).\n"
+        f"- **What more was possible?** All hidden layers, data-aware, 80 % removed: {whole['parameters']:,} "
+        f"parameters, {figures.smaller(whole['compression_ratio'])}, {percent(whole['before']['accuracy'], 2)} before "
+        f"and {percent(_mean(whole), 2)} after the training, {figures.points(_mean(whole, 'over_control'))} "
+        "against the control."
+    )
+
+
+def accuracy(report: dict[str, Any]) -> None:
+    """Accuracy against compression rate, before and after, ours and published."""
+    rows = []
+    for row in report["rows"]:
+        about = {"scenario": row["scenario"], "ratio": row["compression_ratio"]}
+        own = [run["accuracy"] for run in row["after"]]
+        before = row["before"]["accuracy"]
+        rows.append({**about, "what": "before", "accuracy": before, "low": before, "high": before})
+        after = {"accuracy": sum(own) / len(own), "low": min(own), "high": max(own)}
+        rows.append({**about, "what": "after", **after})
+        for key in ("before", "after") if row["published"] else ():
+            value = row["published"][key]
+            rows.append({**about, "what": f"published, {key}", "accuracy": value, "low": value, "high": value})
+    st.subheader("Accuracy against compression rate")
+    about = "Accuracy against compression rate for each scenario, before and after fine-tuning, and as published"
+    charts.draw(charts.accuracy_against_ratio(pd.DataFrame(rows)), about)
+    st.caption(
+        f"After {report['epochs']} {'epoch' if report['epochs'] == 1 else 'epochs'} of fine-tuning: the mean of "
+        f"{report['seeds']} seeds, and their range as a line."
+    )
+
+
+def table(report: dict[str, Any]) -> None:
+    """Every scenario, the published figures beside ours."""
+    rows = []
+    for row in report["rows"]:
+        published = row["published"] or {}
+        gains = [run["over_control"]["difference"] for run in row["after"]]
+        ends = [end for run in row["after"] for end in run["over_control"]["interval"]]
+        rows.append(
+            {
+                "scenario": row["scenario"],
+                "parameters": row["parameters"],
+                "published parameters": published.get("parameters"),
+                "before": 100 * row["before"]["accuracy"],
+                "published before": 100 * published["before"] if published else None,
+                "after": 100 * _mean(row),
+                "published after": 100 * published["after"] if published else None,
+                "against control": 100 * sum(gains) / len(gains),
+                "least and most": f"{100 * min(ends):+.2f} to {100 * max(ends):+.2f}",
+            }
+        )
+    in_percent = st.column_config.NumberColumn(format="%.2f %%")
+    published_percent = st.column_config.NumberColumn("published", format="%.2f %%")
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        alt="Scenarios with parameters and accuracies, ours and published",
+        column_config={
+            "parameters": st.column_config.NumberColumn(format="localized"),
+            "published parameters": st.column_config.NumberColumn("published", format="localized"),
+            **dict.fromkeys(("before", "after"), in_percent),
+            **dict.fromkeys(("published before", "published after"), published_percent),
+            "against control": st.column_config.NumberColumn(
+                format="%+.2f pp", help="Mean over seeds, paired by seed."
+            ),
+            "least and most": st.column_config.TextColumn(help="The ends of all 95 % intervals, over the seeds."),
+        },
+    )
+
+
+def conditions(report: dict[str, Any]) -> None:
+    """Condition number against measured loss, and what the ranks of both say."""
+    layers = pd.DataFrame(report["layers"])
+    layers["loss"], layers["name"] = -layers["difference"], layers["layer"]
+    terms.heading("Condition number and loss", "Does it tell which layer can be compressed?", "condition number")
+    rho, p = report["rank_correlations"]["condition_number"]
+    energy, _ = report["rank_correlations"]["energy"]
+    holds = "as the report claims" if rho > 0 else "the opposite of what the report claims"
+    sure = "" if p < 0.05 else ", which is too little to tell from chance"
+    st.markdown(
+        f"The report claims that well-conditioned layers suit compression. Of each layer of the three baselines alone, "
+        f"80 % of the rank was removed: the rank correlation of condition number and loss is **{rho:+.2f}** "
+        f"(p = {p:.3f}){sure}. A larger condition number goes with {'more' if rho > 0 else 'less'} loss: **{holds}**. "
+        "It is near 1 where all directions count alike, as in the small layers, whose few directions are all needed. "
+        f"The rank correlation of the energy kept and the loss is {energy:+.2f}."
+    )
+    about = "Accuracy lost by factoring each layer alone, against its condition number"
+    charts.draw(charts.conditions(layers.dropna(subset="condition_number")), about)
+
+
+def latency(report: dict[str, Any]) -> None:
+    """Time per image beside the arithmetic, and where less arithmetic is not faster."""
+    terms.heading("Latency", "Time per image.")
+    dense, rows, slower = report["rows"][0]["latency"], [], []
+    for row in report["rows"]:
+        found = row["latency"]
+        entry = {"scenario": row["scenario"], "multiply-accumulates": found["multiply_accumulates"]}
+        entry["products"] = found["products"]
+        for where, timed in found["batches"].items():
+            entry[f"batch {where}"] = 1e6 * timed["median"]
+            entry[f"spread {where}"] = f"{1e6 * timed['lower']:.1f} to {1e6 * timed['upper']:.1f}"
+            fewer = found["multiply_accumulates"] <= dense["multiply_accumulates"] and row is not report["rows"][0]
+            if fewer and timed["lower"] > dense["batches"][where]["upper"]:
+                slower.append(f"{row['scenario']} at batch {where}")
+        rows.append(entry)
+    microseconds = st.column_config.NumberColumn(format="%.1f µs")
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        alt="Time per image of each scenario, at batch 1 and 250, with multiply-accumulates",
+        column_config={
+            "multiply-accumulates": st.column_config.NumberColumn(format="localized", help="For one image."),
+            "products": st.column_config.NumberColumn(help="Matrix products in a row: a factored layer has two."),
+            **dict.fromkeys((f"batch {where}" for where in dense["batches"]), microseconds),
+        },
+    )
+    st.caption("The networks take turns, nine times, and each shows its fastest round: median and quartiles.")
+    told = f"**Slower than dense** without more arithmetic: {', '.join(map(plain, slower))}. " if slower else ""
+    on_gpu = len(dense["batches"]) > len(BATCHES)
+    whole, small = (4 * report["rows"][place]["parameters"] / 1024 for place in (0, -1))
+    st.markdown(
+        told
+        + "At batch 1 most of the time goes into reading the weights: fewer parameters are fewer bytes to fetch. At "
+        "batch 250 it goes into the products themselves, and two thin ones use the processor less well than one square "
+        "one. On a **GPU** one more product is one more kernel launch, some microseconds, which is more than these "
+        "layers take to compute: a factored network should be slower there unless batches are large "
+        f"({'measured above' if on_gpu else 'there is no GPU here'}). On an **embedded device** without a cache for "
+        "the whole network the bytes decide: each weight is fetched from flash once per image, so that time follows "
+        f"size, {whole:,.0f} KB against {small:,.0f} KB in float32 (reasoned from the counts, not measured)."
+    )

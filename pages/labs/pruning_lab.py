@@ -1,0 +1,249 @@
+"""What is said and drawn of pruning: by hand, one-shot, layer by layer, iterative."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core.config import CompressionConfig
+from core.studies import assignment, inspection, tuning
+from core.words import percent, plain
+from pages.choice import state
+from pages.labs import recovery
+from pages.shown import charts, figures, handover, jobs, live
+
+if TYPE_CHECKING:
+    from core.bench.workbench import Result
+
+INTRODUCTION = r"""`apply_pruning` gives every weight a score, the [[pruning criterion]], and sets the
+$\mathrm{round}(s \cdot n)$ weights with the smallest scores to zero by a [[sparsity mask]]. They stay zero in every
+evaluation and every training. $s$ is the [[sparsity]], $n$ the number of weights; biases are never pruned."""
+ABOUT_ONE_SHOT = """Prune once and train nothing. Sparsities on a grid of half a percent are tried for every criterion,
+[[magnitude]], [[LAMP]] and [[activation-aware (Wanda)]], and for both [[scopes|scope]]: one threshold for all layers
+(global), or the same share in each (layer-wise)."""
+ABOUT_ITERATIVE = """The criterion is LAMP here, the scope global. A network that loses a few weights at a time, and
+trains in between, learns to do without them. How far does that go within the same [[allowed accuracy loss]]? Each
+training begins with the trained network and ends at its own sparsity."""
+ABOUT_CHANNELS = """A zero in a matrix is multiplied like any other number. A channel that is removed is gone: its row,
+its bias, and the columns of the next layer that read it. Half of the channels go, chosen by either
+[[channel criterion]] and either scope, and six epochs of [[fine-tuning]] follow."""
+HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the 5,000 validation images."
+HELP_EPOCHS = "Length of the training in which iterative pruning happens: 60 % of it prunes, the rest only trains."
+START = [[0.9, -0.1, 0.4, 0.05], [-0.3, 0.7, -0.02, 0.2], [0.15, -0.6, 0.25, -0.45], [0.01, 0.35, -0.8, 0.5]]
+INPUTS = (1.0, 0.3, 2.0, 0.0)
+"""sqrt(E[x^2]) of the columns of the small matrix: a large weight that meets nothing goes first."""
+DURATION = "About seven minutes for the CNN, one after the other. What was run before is there at once."
+
+
+def controls(baseline: str) -> dict[str, dict[str, Any]]:
+    """Allowance and epochs; the requests of this page's jobs, by kind; one button for all of them."""
+    points = st.number_input("Allowed accuracy loss, pp", 0.1, 10.0, 1.0, 0.1, key="w_allowance", help=HELP_ALLOWANCE)
+    epochs = st.number_input("Epochs, iterative pruning", 2, 40, 8, key="w_iterative_epochs", help=HELP_EPOCHS)
+    taught = st.toggle("Knowledge distillation", key="w_iterative_distill", help=recovery.HELP_DISTILL)
+    allowance, steps = round(float(points) / 100, 6), replace(assignment.iterative(int(epochs)), distillation=taught)
+    score = assignment.ITERATIVE.score
+    about: dict[str, dict[str, Any]] = {
+        tuning.ONE_SHOT: {"allowance": allowance},
+        tuning.SCAN: {"score": "magnitude"},
+        tuning.ITERATIVE: {"allowance": allowance, "recovery": asdict(steps), "score": score},
+        assignment.CHANNELS: {"epochs": 6},
+    }
+    return jobs.all_at_once(baseline, about, DURATION)
+
+
+def by_hand() -> None:
+    """A small matrix that a person prunes, weight by weight."""
+    st.subheader("By hand")
+    share = st.slider("Sparsity of this matrix", 0, 100, 50, 5, format="%d %%", key="hand_sparsity")
+    left, middle, right = st.columns(3, gap="large")
+    with left:
+        st.caption("W, yours to change")
+        frame = pd.DataFrame(START, columns=list("abcd"))
+        given = st.data_editor(frame, hide_index=True, key="hand_weights", width="stretch").fillna(0.0)
+    score = state.current().config.score
+    scores, left_over, kept = inspection.prune_by_hand(given.to_numpy(float), score, share / 100, np.array(INPUTS))
+    for place, title, shown in ((middle, "score", scores), (right, "W · mask", left_over)):
+        with place:
+            st.caption(title)
+            styled = pd.DataFrame(shown, columns=list("abcd")).style.format("{:.3g}")
+            styled = styled.apply(lambda _: pd.DataFrame(kept, columns=list("abcd")).map(_ink), axis=None)
+            st.dataframe(styled, hide_index=True, width="stretch", alt=f"The small matrix: {title}")
+    gone = int((~kept).sum())
+    met = ", ".join(f"{name} {size:g}" for name, size in zip("abcd", INPUTS, strict=True))
+    inputs = f" The root mean square of what each column meets: {met}." if score == "activation" else ""
+    st.caption(f"round({share / 100:g} · {kept.size}) = {gone} weights go, those in grey.{inputs}")
+
+
+def _ink(kept: bool) -> str:
+    return "" if kept else f"color: {charts.NEUTRAL}"
+
+
+def _rows(answer: dict[str, Any]) -> pd.DataFrame:
+    rows = pd.DataFrame(answer["points"])
+    rows["KB"], rows["chosen"] = rows["bytes"] / 1024, rows.index == answer["chosen"]
+    return rows
+
+
+def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: float) -> None:
+    """The answer for every score and scope, and the curve of the ones in the sidebar."""
+    best, config = tuning.best_one_shot(answers), choice.config
+    own = next(each for each in answers if (each["score"], each["scope"]) == (config.score, config.scope))
+    left, right = st.columns([1, 1.15], gap="medium")
+    with left:
+        most = f"{percent(own['sparsity'], 1)} is the largest that loses at most {100 * allowance:g} pp"
+        about = f"Accuracy by sparsity; {most}"
+        charts.draw(charts.sparsity_curve(_rows(own), allowance), about)
+        st.caption(
+            f"Drawn: {figures.SCORES[own['score']]}, {_scope(own['scope'])}, as chosen in the sidebar. The curve "
+            "goes up and down by chance: the answer is the largest sparsity on it within the allowed loss."
+        )
+    with right:
+        _largest(answers)
+    found = CompressionConfig.from_json(best["config"])
+    st.markdown(
+        f"At most **{percent(best['target'], 1)}** of the weights can go at once "
+        f"({figures.SCORES[best['score']]}, {_scope(best['scope'])}): {percent(best['accuracy'], 2)} on validation "
+        f"({figures.points(best['difference'])}). "
+        + live.verdict_on_test(state.Choice(choice.baseline, found), allowance)
+    )
+    handover.to_explore(found, "one_shot")
+
+
+def _largest(answers: list[dict[str, Any]]) -> None:
+    """The largest sparsity within the allowed loss, a row for each criterion and scope."""
+    rows = [
+        {
+            "criterion": figures.SCORES[each["score"]],
+            "scope": figures.SCOPES[each["scope"]],
+            "largest": 100 * each["sparsity"],
+            "change": 100 * tuning.chosen_point(each)["difference"],
+            "KB": tuning.chosen_point(each)["bytes"] / 1024,
+        }
+        for each in answers
+    ]
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        alt="Largest sparsity within the allowed loss for every criterion and scope",
+        column_config={
+            "largest": st.column_config.NumberColumn(format="%.1f %%"),
+            "change": st.column_config.NumberColumn(format="%+.2f pp"),
+            "KB": st.column_config.NumberColumn("KB in the file", format="%.1f"),
+        },
+    )
+
+
+def _scope(scope: str) -> str:
+    return figures.low(figures.SCOPES[scope])
+
+
+def sensitivity(rows: list[dict[str, Any]], allowance: float) -> None:
+    """A small chart per layer; the most and the least sensitive in words."""
+    table = pd.DataFrame(rows)
+    charts.sensitivity(table, allowance, "Accuracy lost by pruning one layer alone, by its sparsity")
+    fits = [tuning.within_allowance(row, allowance) for row in rows]
+    within = table[fits].groupby("layer")["sparsity"].max()
+    loss = -table[table["sparsity"] == 0.9].set_index("layer")["difference"]
+    most, least = loss.idxmax(), loss.idxmin()
+    first, last = plain(most), plain(least)
+    alone = ", ".join(f"{plain(layer)} {percent(within.get(layer, 0), 0)}" for layer in loss.index)
+    st.markdown(
+        f"At a sparsity of 90 %, **{first}** alone costs {100 * loss[most]:.2f} pp, the most, and **{last}** alone "
+        f"{100 * loss[least]:.2f} pp, the least. Each layer alone stays within {100 * allowance:g} pp up to this "
+        f"sparsity: {alone}. A good criterion prunes {last} more than {first}: see what each way keeps, below."
+    )
+
+
+def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
+    """Every round of every target that was trained."""
+    rows = [
+        {
+            "target": percent(run["target"], 1),
+            "epoch": epoch["epoch"],
+            "accuracy": epoch["validation_accuracy"],
+            "sparsity": epoch["sparsity"],
+        }
+        for run in found["runs"]
+        for epoch in run["history"]
+    ]
+    charts.draw(charts.rounds(pd.DataFrame(rows)), "Accuracy after every round of iterative pruning, by target")
+    tried = ", ".join(f"{percent(run['target'], 1)} ({figures.points(run['difference'])})" for run in found["runs"])
+    run = tuning.chosen_run(found)
+    if run is None:
+        st.markdown(f"None of the targets stays within {100 * allowance:g} pp: {tried}. Try more epochs.")
+        return
+    config = CompressionConfig.from_json(run["config"])
+    st.markdown(
+        f"LAMP, global, trained to {tried}: **{percent(found['sparsity'], 1)}** is the largest sparsity within "
+        f"{100 * allowance:g} pp. " + live.verdict_on_test(state.Choice(baseline, config), allowance)
+    )
+    st.caption(
+        "The sparsity rises by 1 − (1 − t)³ over the first 60 % of the rounds; hover for what it was then. Each target "
+        "was trained once: another training, as on Combination, may fall on the other side of the limit."
+    )
+    handover.to_explore(config, "iterative")
+
+
+def side_by_side(baseline: str, answers: list[dict[str, Any]], found: dict[str, Any]) -> None:
+    """One-shot, one-shot at the sparsity of the iterative one, and iterative: what each keeps, and what flips."""
+    run, best = tuning.chosen_run(found), tuning.best_one_shot(answers)
+    if run is None:
+        return
+    st.subheader("One-shot against iterative")
+    stepped = CompressionConfig.from_json(run["config"])
+    score = figures.low(figures.SCORES[stepped.score])
+    shot, step = f"one-shot, {figures.low(figures.SCORES[best['score']])}", f"iterative, {score}"
+    alike = f"one-shot, as sparse, {score}"
+    configs = {shot: CompressionConfig.from_json(best["config"]), step: stepped, alike: replace(stepped, recovery=None)}
+    results = {way: live.measured(state.Choice(baseline, config)) for way, config in configs.items()}
+    _kept(results)
+    change = state.workbench().compare(results[step], results[shot])
+    st.markdown(
+        f"From one-shot to iterative, {change.gained} images are gained and {change.lost} lost: "
+        f"{figures.change(change)}. Pruned one-shot to the same sparsity, the network would have an accuracy of "
+        f"{percent(results[alike].evaluation.accuracy, 2)}."
+    )
+    flips = state.workbench().flips(results[step], results[shot])
+    wrong = len(flips) - change.gained - change.lost
+    with st.expander(
+        f"{len(flips)} flips: images whose prediction differs, {wrong} of them wrong both times",
+        icon=":material/compare:",
+    ):
+        figures.flip_browser(flips)
+
+
+def _kept(results: dict[str, Result]) -> None:
+    """Sparsity of every layer as a chart, with accuracy and bytes as a table."""
+    layers = [
+        {"layer": row.name, "way": way, "sparsity": row.sparsity, "kept": round(row.parameters * (1 - row.sparsity))}
+        for way, result in results.items()
+        for row in result.layers
+    ]
+    charts.draw(charts.layer_sparsity(pd.DataFrame(layers)), "Sparsity of every layer, one-shot and iterative")
+    table = pd.DataFrame(
+        {
+            "": way,
+            "sparsity": 100 * result.sparsity,
+            "accuracy": 100 * result.evaluation.accuracy,
+            "change": 100 * result.comparison.difference,
+            "KB": result.bytes / 1024,
+            **{row.name: 100 * row.sparsity for row in result.layers},
+        }
+        for way, result in results.items()
+    )
+    in_percent = st.column_config.NumberColumn(format="%.1f %%")
+    st.dataframe(
+        table,
+        hide_index=True,
+        alt="check_sparsity of every layer, accuracy and bytes, one-shot and iterative",
+        column_config={
+            "accuracy": st.column_config.NumberColumn(format="%.2f %%"),
+            "change": st.column_config.NumberColumn(format="%+.2f pp"),
+            "KB": st.column_config.NumberColumn("KB in the file", format="%.1f"),
+            **dict.fromkeys(("sparsity", *(row.name for row in next(iter(results.values())).layers)), in_percent),
+        },
+    )

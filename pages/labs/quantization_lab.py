@@ -1,0 +1,279 @@
+"""What is said and drawn of quantization: after training, within it, and the sensitivity of the layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core.config import CompressionConfig
+from core.studies import assignment
+from core.words import percent, plain
+from pages.choice import state
+from pages.shown import charts, figures, handover, jobs, live
+from pages.shown.baseline_figures import MEASURES
+
+INTRODUCTION = r"""`linear_quantize` puts every number on a grid of integers,
+$q = \mathrm{clamp}(\mathrm{round}(x / s) + z)$: these are the [[quantized values]]. `linear_dequantize` says what an
+integer stands for, $\hat x = s\,(q - z)$. $s$ is the [[scale]], the step of the grid, $z$ the [[zero point]]. Inside
+the grid no number moves by more than $s/2$; what lies beyond its ends is clipped. The figures above, *By hand* and the
+grid follow the controls at the left; the experiments below have settings of their own."""
+ABOUT_LADDER = """Nothing is trained here. Each line adds one step to the line before it: a scale for every output
+channel ([[granularity]]), an [[MSE-optimal]] clipping range, [[bias correction]], rounding by [[GPTQ]], and at last a
+zero point ([[asymmetric quantization|asymmetric]]). On the left only the weights are quantized, on the right the
+activations as well, to the same number of bits, by [[calibration]]."""
+ABOUT_TRAINING = """The assignment: weights and activations at the same number of bits, before training (the best step
+above, chosen on validation) and after it. The gradient passes the rounding by the [[straight-through estimator]].
+Weights and the steps of all grids are learned ([[LSQ]]; a weight's step begins at 2·E|w|/√q_max) from the labels and,
+by [[knowledge distillation]], from the baseline's predictions. 2 bits are trained three times as long. The epoch with
+the best validation accuracy is kept, or the network before training where no epoch is better."""
+ABOUT_WIDTHS = """The weights of one layer are quantized (per channel, MSE-optimal, GPTQ), and everything else stays
+float32."""
+ABOUT_MIXED = """Where should the next byte be saved? All layers begin at 8 bits; at every step one layer loses a bit,
+the one whose validation loss rises least per byte saved. Activations stay at 8 bits, weights are rounded by GPTQ,
+nothing is trained."""
+HELP_EPOCHS = "Epochs of quantization-aware training at each number of bits; three times as many at 2 bits."
+HELP_AXIS = "Where the axis of the chart begins."
+HELP_ALLOWANCE = "How many percentage points of accuracy fewer bits may cost, on the 5,000 validation images."
+BEST_RUNG = "+ GPTQ"
+WHAT = {False: "Weights only", True: "Weights and activations"}
+WHEN = {"minmax": "min-max", "before": "best PTQ", "after": "QAT"}
+"""Of the experiment: key, and what the charts call it."""
+DURATION = "Ten minutes for the CNN, four for the MLP, one after the other. What was run before is there at once."
+
+
+def controls(baseline: str) -> dict[str, dict[str, Any]]:
+    """Epochs and allowance; the requests of this page's jobs, by kind; one button for all of them."""
+    st.number_input("Allowed accuracy loss, pp", 0.1, 10.0, 1.0, 0.1, key="w_bit_allowance", help=HELP_ALLOWANCE)
+    epochs = st.number_input("Epochs", 1, 20, 4, key="w_bit_epochs", help=HELP_EPOCHS)
+    about: dict[str, dict[str, Any]] = {
+        assignment.LADDER: {},
+        assignment.WIDTHS: {"rung": BEST_RUNG},
+        assignment.MIXED: {"rung": BEST_RUNG, "activations": 8},
+        assignment.QUANTIZATION: {"epochs": int(epochs)},
+    }
+    return jobs.all_at_once(baseline, about, DURATION)
+
+
+def allowance() -> float:
+    """A fraction."""
+    return round(float(st.session_state.get("w_bit_allowance", 1.0)) / 100, 6)
+
+
+def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
+    """The chart of all steps, and in words what they bring where bits are few."""
+    table = pd.DataFrame(rows)
+    table["KB"] = table["bytes"] / 1024
+    whole = table["accuracy"] - table["difference"]
+    lowest = st.segmented_control(
+        "Axis from", ["0 %", "80 %", "90 %"], default="80 %", required=True, key="w_ladder_floor", help=HELP_AXIS
+    )
+    floor, top = float(str(lowest).split()[0]) / 100, float(whole.iloc[0]) + 0.01
+    for cell, (activations, words) in zip(st.columns(2), WHAT.items(), strict=True):
+        with cell:
+            st.caption(words)
+            own = table[table["activations"] == activations]
+            charts.draw(charts.ladder(own, floor, top), f"Accuracy by bits for every step: {words}")
+    alike = [row for row in rows if row["activations"]]
+    parts = []
+    for bits in (4, 3, 2):
+        best = assignment.best_rung(rows, bits)
+        first = next(row for row in alike if (row["bits"], row["rung"]) == (bits, "per tensor"))
+        accuracies = f"from {percent(first['accuracy'], 1)} to **{percent(best['accuracy'], 2)}**"
+        parts.append(f"at **{bits} bits** {accuracies} ({plain(best['rung'])})")
+    st.markdown(
+        f"With weights and activations at the same bits, these steps take the accuracy {', '.join(parts)}, without any "
+        f"training; the baseline has {percent(float(whole.iloc[0]), 2)}."
+    )
+    fewest = assignment.fewest_rung(rows, allowance())
+    if fewest is not None:
+        config = CompressionConfig.from_json(fewest["config"])
+        st.markdown(
+            f"**{fewest['bits']} bits** are the fewest within {100 * allowance():g} pp without training: "
+            f"{percent(fewest['accuracy'], 2)} on validation ({figures.points(fewest['difference'])}). "
+            + live.verdict_on_test(state.Choice(baseline, config), allowance())
+        )
+        handover.to_explore(config, "ladder")
+
+
+def before_and_after(found: dict[str, Any]) -> None:
+    """The assignment's chart and table, the answer in a sentence, and curves and classes at each number of bits."""
+    rows = found["rows"]
+    _chart(found)
+    st.dataframe(
+        pd.DataFrame(_table(found)),
+        hide_index=True,
+        height=35 * (3 * len(rows) + 2) + 3,
+        alt="Accuracy, precision, recall, F1-score and size at every number of bits, before and after training",
+        column_config=_columns(),
+    )
+    st.caption(
+        "Precision, recall and F1-score are macro averages over the ten classes of the test images. `model_size_kb` is "
+        "the theoretical size: weights at their bits, biases in float32, no file around them. The file is "
+        "entropy-coded: the more often the same few values occur, the smaller it is."
+    )
+    st.markdown(_answer(found, allowance()))
+    best = assignment.fewest_bits(rows, allowance())
+    if best is not None:
+        config = CompressionConfig.from_json(best["after"]["config"])
+        handover.to_explore(config, "trained", f"Use {best['bits']} bits on Explore")
+    _one_width(rows)
+
+
+def _chart(found: dict[str, Any]) -> None:
+    baseline = found["float32"]["test"]["accuracy"]
+    chart = pd.DataFrame(
+        {
+            "bits": row["bits"],
+            "when": words,
+            "accuracy": row[when]["test"]["accuracy"],
+            "low": baseline + row[when]["test"]["interval"][0],
+            "high": baseline + row[when]["test"]["interval"][1],
+            "KB": row[when]["bytes"] / 1024,
+        }
+        for row in found["rows"]
+        for when, words in WHEN.items()
+    )
+    lowest = st.segmented_control(
+        "Axis from", ["0 %", "85 %"], default="85 %", required=True, key="w_trained_floor", help=HELP_AXIS
+    )
+    shown = chart if lowest == "0 %" else chart[chart["low"] > 0.85]
+    charts.draw(charts.before_after(shown, baseline), "Accuracy on test by bits, before and after training")
+    below = chart[~chart.index.isin(shown.index)]
+    left_out = [f"{row.bits} bits, {row.when}" for row in below.itertuples()]
+    st.caption(
+        f"The dashed line is the baseline, {percent(baseline, 2)}; bars are 95 % intervals of the "
+        "difference from it. *Min-max*: a scale per channel up to the largest number, nothing else."
+        + (f" Below the axis: {', '.join(left_out)}." if left_out else "")
+    )
+
+
+def _table(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for the network as it is, and for every number of bits before and after training."""
+    listed = [(32, "float32", found["float32"])]
+    listed += [(row["bits"], words, row[when]) for row in found["rows"] for when, words in WHEN.items()]
+    return [_table_row(found, *each) for each in listed]
+
+
+def _table_row(found: dict[str, Any], bits: int, words: str, own: dict[str, Any]) -> dict[str, Any]:
+    test = own["test"]
+    low, high = test["interval"]
+    means = test["report"]["macro avg"]
+    return {
+        "bits": bits,
+        "": words,
+        "test": 100 * test["accuracy"],
+        "change": 100 * test["difference"],
+        "interval": f"{100 * low:+.2f} to {100 * high:+.2f}",
+        "validation": 100 * own["accuracy"],
+        **{name: 100 * means[measure] for measure, name in MEASURES.items()},
+        "model_size_kb": own["kb"],
+        "ratio": found["kb"] / own["kb"],
+        "KB": own["bytes"] / 1024,
+    }
+
+
+def _columns() -> dict[str, Any]:
+    number = st.column_config.NumberColumn
+    shares = ("test", "validation", *MEASURES.values())
+    return {
+        **{name: number(format="%.2f %%") for name in shares},
+        "change": number(format="%+.2f pp", help="Against the baseline in float32, with its 95 % interval."),
+        "model_size_kb": number(format="%.1f"),
+        "KB": number("KB in the file", format="%.1f"),
+        "ratio": number(
+            format="%.1f ×", help="Theoretical compression ratio: model_size_kb of the baseline over that of this one."
+        ),
+    }
+
+
+def _answer(found: dict[str, Any], allowed: float) -> str:
+    """Which bits are best, with this run's figures."""
+    rows = found["rows"]
+    listed = ", ".join(
+        f"{row['bits']} bits {found['kb'] / own['kb']:.1f}× at {figures.points(own['test']['difference'])}"
+        for row, own in ((row, row["after"]) for row in rows)
+    )
+    text = f"After training, theoretical compression ratio and change of accuracy on the test images: {listed}. "
+    free = [row for row in rows if row["after"]["test"]["interval"][1] >= 0]
+    if free:
+        least = min(free, key=lambda row: int(row["bits"]))
+        text += f"Down to **{least['bits']} bits** the loss on the test images cannot be told from chance. "
+    best = assignment.fewest_bits(rows, allowed)
+    if best is None:
+        return f"{text}At no number of bits does training keep the loss within {100 * allowed:g} pp on validation."
+    after, test = best["after"], best["after"]["test"]
+    return (
+        f"{text}**{best['bits']} bits are the fewest within {100 * allowed:g} pp** on validation: "
+        f"{percent(after['accuracy'], 2)} ({figures.points(after['difference'])}), {after['kb']:,.1f} KB instead of "
+        f"{found['kb']:,.1f} by `model_size_kb`, {figures.kilobytes(after['bytes'])} in the file. On "
+        f"the test images, opened for this verdict: "
+        f"**{percent(test['accuracy'], 2)}**{figures.over(test['difference'], allowed)}. "
+        f"Its settings: {plain(figures.settings(CompressionConfig.from_json(after['config'])))}."
+    )
+
+
+def _one_width(rows: list[dict[str, Any]]) -> None:
+    """Curves of the training at one number of bits, and precision, recall and F1-score by class, before and after."""
+    listed = {f"{row['bits']} bits": row for row in rows}
+    name = st.segmented_control(
+        "Training curves and classes at", list(listed), default=list(listed)[2], required=True, key="w_width"
+    )
+    row = listed.get(str(name), rows[0])
+    loss, accuracy = st.columns(2)
+    for cell, chart in zip((loss, accuracy), charts.training_curves(pd.DataFrame(row["history"])), strict=True):
+        with cell:
+            charts.draw(chart, f"Loss and accuracy while the network was trained at {name}")
+    which = f"Epoch {row['kept']} is kept." if row["kept"] else "No epoch was better than the start, which is kept."
+    st.caption(
+        f"{which} Half of the loss is the cross entropy with the labels, label smoothing included, half the distance "
+        "to the baseline's predictions, so that it does not fall to 0. Where the cross entropy with the labels alone "
+        "was recorded, it is dashed."
+    )
+    table = pd.DataFrame(
+        {
+            "class": label,
+            **{
+                f"{name}, {when}": 100 * row[when]["test"]["report"][label][measure]
+                for measure, name in MEASURES.items()
+                for when in ("before", "after")
+            },
+        }
+        for label in row["after"]["test"]["report"]
+    )
+    in_percent = st.column_config.NumberColumn(format="%.1f %%")
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=35 * (len(table) + 1) + 3,
+        alt=f"Precision, recall and F1-score by class at {name}, before and after training",
+        column_config=dict.fromkeys(table.columns[1:], in_percent),
+    )
+    st.caption("On the 10,000 test images; *before* is the best post-training quantization.")
+
+
+def sensitivity(rows: list[dict[str, Any]]) -> None:
+    """A small chart per layer; the most and the least sensitive in words."""
+    table, allowed = pd.DataFrame(rows), allowance()
+    charts.sensitivity(table, allowed, "Accuracy lost by rounding one layer alone, by its bits", "bits")
+    loss = -table[table["bits"] == 2].set_index("layer")["difference"]
+    most, least = loss.idxmax(), loss.idxmin()
+    gentle = f"costs {100 * loss[least]:.2f} pp" if loss[least] >= 0 else f"gains {-100 * loss[least]:.2f} pp"
+    st.markdown(
+        f"At 2 bits **{plain(most)}** alone costs {100 * loss[most]:.2f} pp, the most; **{plain(least)}** alone "
+        f"{gentle}. The dashed line is the allowed loss of {100 * allowed:g} pp."
+    )
+
+
+def mixed_beside(steps: list[dict[str, Any]], trained: dict[str, Any]) -> None:
+    """What bits of its own for every layer bring, beside the fewest bits everywhere and training."""
+    fewest = trained["rows"][-1]["after"]
+    near = [step for step in steps if step["bytes"] <= fewest["bytes"]]
+    if near:
+        best = max(near, key=lambda step: float(step["accuracy"]))
+        st.markdown(
+            f"For comparison, 2 bits everywhere after training: {figures.kilobytes(fewest['bytes'])}, "
+            f"{percent(fewest['accuracy'], 2)}. Layer by layer, with activations at 8 bits and **without any "
+            f"training**: {figures.kilobytes(best['bytes'])}, **{percent(best['accuracy'], 2)}**."
+        )

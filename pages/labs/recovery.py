@@ -1,0 +1,146 @@
+"""Accuracy won back by training after compression: asked for, under way, and what it brought."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from core.config import CompressionConfig, RecoveryConfig
+from core.studies import shipping
+from core.words import percent
+from pages.choice import classroom, state
+from pages.shown import figures, jobs, live
+
+if TYPE_CHECKING:
+    from core.bench.workbench import Result
+
+HELP_EPOCHS = """How often the compressed network sees the 55,000 training images. Pruned weights stay zero, factors
+stay factors, quantized weights are trained by the straight-through estimator, and the steps of all grids are learned
+(LSQ). Three epochs take seconds (MLP) to a minute (CNN)."""
+HELP_RATE = "The peak of a one-cycle schedule: up for a quarter of the steps, then down to almost nothing."
+HELP_SCHEDULE = """*One-shot*: everything is pruned, then trained. *Iterative (gradual)*: a little is pruned, trained,
+and so on by a cubic schedule over the first 60 % of the training; then bits are set and the learning rate starts again.
+Far better at high sparsity."""
+HELP_DISTILL = """Half of the loss is then the distance to the baseline's own predictions (Hinton et al. 2015): which
+classes it holds for less likely is worth learning, too."""
+
+
+def controls() -> None:
+    """Epochs, rate, seed and teacher; the button starts the training as a job."""
+    own = state.current().config.recovery or RecoveryConfig()
+    epochs = st.number_input("Epochs", 1, 20, min(own.epochs, 20), key="w_recover_epochs", help=HELP_EPOCHS)
+    left, right = st.columns(2)
+    rates = sorted({0.003, 0.01, 0.03, 0.1, own.learning_rate})
+    rate = left.selectbox(
+        "Peak learning rate", rates, rates.index(own.learning_rate), key="w_recover_rate", help=HELP_RATE
+    )
+    seed = right.number_input("Seed", 0, 2**31 - 1, own.seed, key="w_recover_seed")
+    distill = st.toggle("Knowledge distillation", own.distillation, key="w_distill", help=HELP_DISTILL)
+    schedule = st.segmented_control(
+        "Pruning", list(figures.SCHEDULES), default=own.schedule, format_func=figures.SCHEDULES.get, required=True,
+        key="w_schedule", help=HELP_SCHEDULE,
+    )  # fmt: skip
+    recovery = RecoveryConfig(int(epochs), float(rate), int(seed), bool(distill), schedule)
+    label = f"Train {recovery.epochs} {'epoch' if recovery.epochs == 1 else 'epochs'}"
+    st.button(label, on_click=_start, args=(recovery,), icon=":material/fitness_center:", width="stretch")
+    _before_start(recovery)
+    if state.current().config.recovery is not None:
+        st.button("Back to before training", on_click=_drop, icon=":material/undo:", width="stretch")
+
+
+def _start(recovery: RecoveryConfig) -> None:
+    choice = state.current()
+    config = replace(choice.config, recovery=recovery)
+    state.choose(config=config)
+    if state.workbench().history(choice.baseline, config) is None:
+        classroom.recover(choice.baseline, config)
+
+
+def _before_start(recovery: RecoveryConfig) -> None:
+    """How long the training of what is chosen will take."""
+    choice = state.current()
+    config = replace(choice.config, recovery=recovery)
+    classroom.before_start(state.workbench().recovery_request(choice.baseline, config))
+
+
+def _drop() -> None:
+    state.choose(config=replace(state.current().config, recovery=None))
+
+
+def panel(result: Result) -> None:
+    """What was asked for and is not there yet; else accuracy before and after, and beside the control."""
+    choice, bench = state.current(), state.workbench()
+    jobs.panel("recover", finished=False)
+    recovery = choice.config.recovery
+    if recovery is None:
+        return
+    if result.config.recovery is None:
+        st.info(
+            f"The figures are those **before** recovery. This configuration asks for {recovery.epochs} epochs of "
+            "training, which were not done here yet.",
+            icon=":material/fitness_center:",
+        )
+        if not any(job.active for job in bench.jobs.all()):
+            st.button("Train it now", on_click=_start, args=(recovery,), type="primary", key="train_now")
+            _before_start(recovery)
+        return
+    _where_it_was_trained(choice)
+    _beside_the_control(choice, recovery, result)
+
+
+def _where_it_was_trained(choice: state.Choice) -> None:
+    """Nothing where it was here; else that it came along, and the button that trains it here."""
+    if state.workbench().came_with_the_project(*choice):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            said = shipping.made_in_words(state.workbench().store.about_below)
+            st.caption(f":material/inventory: This training comes with the project: {said}.", width="content")
+            st.button(
+                "Run it here",
+                icon=":material/replay:",
+                on_click=classroom.recover,
+                args=tuple(choice),
+                key="train_here",
+            )
+        classroom.before_start(state.workbench().recovery_request(*choice))
+
+
+def _beside_the_control(choice: state.Choice, recovery: RecoveryConfig, result: Result) -> None:
+    """Accuracy before and after, and what the uncompressed network gained in the same training."""
+    bench = state.workbench()
+    before = live.measured(choice._replace(config=replace(choice.config, recovery=None)))
+    was = percent(before.evaluation.accuracy, 2)
+    text = _step(
+        f"**Recovery**, {recovery.epochs} {'epoch' if recovery.epochs == 1 else 'epochs'}, took it from {was}",
+        before,
+        result,
+    )
+    if bench.kept_epoch(*choice) == 0:
+        text += " On validation no epoch was better than the network before training, so **that is kept**."
+    text += " The curves below the sliders show networks before recovery."
+    control = choice._replace(config=CompressionConfig(recovery=recovery))
+    if control == choice:
+        st.markdown(f"{text} Nothing is compressed here: this is the control itself.")
+    elif bench.history(*control) is not None:
+        beside = live.measured(control)
+        has = percent(beside.evaluation.accuracy, 2)
+        st.markdown(
+            _step(
+                f"{text} The **control**, the uncompressed network trained in the same way, has {has}: from it",
+                beside,
+                result,
+            )
+        )
+    else:
+        st.markdown(f"{text} Is that recovery, or would the uncompressed network gain as much?")
+        st.button("Train the control", on_click=classroom.recover, args=tuple(control), key="train_control")
+        classroom.before_start(bench.recovery_request(*control))
+
+
+def _step(said: str, before: Result, after: Result) -> str:
+    change = state.workbench().compare(after, before)
+    return (
+        f"{said} to **{percent(after.evaluation.accuracy, 2)}**: {figures.change(change)}, {change.gained} gained, "
+        f"{change.lost} lost."
+    )

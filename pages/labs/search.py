@@ -1,0 +1,195 @@
+"""The search for the smallest file within a budget: asked for, under way, found."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from core.config import CompressionConfig, ConfigError
+from core.measuring.front import MOST_MINUTES, SEARCH, TECHNIQUES, Goal, Point
+from core.words import code, percent, plain
+from pages.choice import classroom, lesson, state, teacher
+from pages.choice.state import Choice
+from pages.shown import figures
+from pages.shown.jobs import on_another_device
+
+if TYPE_CHECKING:
+    from core.bench.workbench import JobStatus
+
+POLL_SECONDS = 1.0
+HELP_GOAL = """*Smallest*: the smallest file that loses no more than allowed on the 5,000 validation images. *Best*: the
+most accurate file of at most a given size."""
+HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the 5,000 validation images."
+HELP_MINUTES = "How long the search takes, the check on the test images included. It can be continued afterwards."
+HELP_TECHNIQUES = "What the search may use."
+HELP_STOP = "What was found is kept; a later search continues from there."
+GOALS = {"smallest": "Smallest", "best": "Best"}
+
+
+def controls() -> tuple[Goal, float]:
+    """What is searched for, and for how long."""
+    with st.expander("Find the smallest file", icon=":material/search:", expanded=True):
+        kind = st.segmented_control(
+            "Goal", list(GOALS), format_func=lambda name: GOALS.get(name, name), default="smallest", required=True,
+            key="w_goal", help=HELP_GOAL,
+        )  # fmt: skip
+        allowance, size = None, None
+        if kind == "best":
+            kilobytes = st.number_input("At most, KB", 1.0, 10_000.0, 16.0, 1.0, key="w_goal_size")
+            size = int(float(kilobytes) * 1024)
+        else:
+            lost = st.number_input(
+                "Allowed accuracy loss, pp", 0.0, 20.0, 1.0, 0.1, key="w_goal_allowance", help=HELP_ALLOWANCE
+            )
+            allowance = round(float(lost) / 100, 6)
+        most = float(MOST_MINUTES)
+        minutes = st.number_input("Minutes", 0.5, most, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES)
+        used = st.pills(
+            "Techniques allowed", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_goal_techniques",
+            help=HELP_TECHNIQUES,
+        )  # fmt: skip
+    return Goal(allowance, size, tuple(used) or TECHNIQUES), float(minutes)
+
+
+def jobs_of(baseline: str) -> list[JobStatus]:
+    """Searches of a baseline, the newest first."""
+    return [job for job in state.workbench().jobs.all(SEARCH) if job.request["baseline"] == baseline]
+
+
+def under_way(baseline: str) -> bool:
+    return any(job.active for job in jobs_of(baseline))
+
+
+def panel(baseline: str, goal: Goal, minutes: float) -> None:
+    """The button; or how far the search is, and what it found. Nothing in a lesson that asks for guesses."""
+    if lesson.asks():
+        return
+    found = jobs_of(baseline)
+    active = any(job.active for job in found)
+    same = next((job for job in found if Goal(**job.request["goal"]) == goal), None)
+    if not active:
+        label = "Find the smallest file" if goal.allowance is not None else "Find the most accurate file"
+        label = f"{label}: {_minutes(minutes)}" if same is None else f"Go on for {_minutes(minutes)}"
+        st.button(
+            label, type="primary", icon=":material/search:", on_click=_start, args=(baseline, goal, minutes),
+            key="start_search",
+        )  # fmt: skip
+        classroom.before_start(state.workbench().search_request(baseline, goal, minutes))
+        aim = f"--allowance {goal.allowance:g}" if goal.allowance is not None else f"--size {goal.size}"
+        used = "" if goal.techniques == TECHNIQUES else f' --techniques "{",".join(goal.techniques)}"'
+        command = f"python -m core search --baseline {shlex.quote(baseline)} {aim} --minutes {minutes:g}{used}"
+        st.caption(f"{code(command)} does the same.")
+    if found:
+        st.fragment(_panel, run_every=POLL_SECONDS if active else None)(baseline, active)
+
+
+def _start(baseline: str, goal: Goal, minutes: float) -> None:
+    st.session_state.pop("said", None)
+    try:
+        classroom.search(baseline, goal, minutes)
+    except (ConfigError, OSError) as error:
+        st.session_state["problems"] = [f"The search was not started. {error}"]
+
+
+def _panel(baseline: str, was_active: bool) -> None:
+    teacher.heed()
+    found = jobs_of(baseline)
+    active = [job for job in found if job.active]
+    if not found or (was_active and not active):  # another session may have dismissed it
+        st.rerun()
+    for job in active or found[:1]:
+        with st.container(border=True):
+            _card(baseline, job)
+
+
+def _card(baseline: str, job: JobStatus) -> None:
+    goal, minutes = Goal(**job.request["goal"]), job.request["minutes"]
+    left, right = st.columns([5, 1], vertical_alignment="center")
+    left.markdown(f"**{figures.sentence(goal.in_words())}**, {_minutes(minutes)}")
+    if job.active:
+        right.button(
+            "Stop", icon=":material/stop:", on_click=classroom.cancel, args=(job,), key=f"stop_{job.id}",
+            disabled=job.stopping, help=classroom.refusal(classroom.Stop(job)) or HELP_STOP,
+        )  # fmt: skip
+        _progress(job)
+        return
+    if right.button("Dismiss", type="tertiary", key=f"dismiss_{job.id}"):
+        classroom.dismiss(*(other for other in jobs_of(baseline) if Goal(**other.request["goal"]) == goal))
+        st.rerun()
+    if job.state == "done" and job.result is not None:
+        _answer(baseline, goal, job.result)
+        return
+    how = {"interrupted": "was interrupted", "cancelled": "was stopped"}.get(
+        job.state, f"failed: {plain((job.error or '').rstrip('.'))}"
+    )
+    st.warning(f"The search {how}. What was measured is kept.", icon=":material/warning:")
+    if st.button(f"Go on for {_minutes(minutes)}", icon=":material/replay:", key=f"again_{job.id}"):
+        _start(baseline, goal, minutes)
+        st.rerun()
+    on_another_device(job, "Continue")
+
+
+def _progress(job: JobStatus) -> None:
+    ahead = f", {job.ahead} ahead" if job.ahead else ""
+    left = "" if job.remaining is None else f", {_duration(job.remaining)} left"
+    st.progress(job.done, f"{'Waiting' + ahead if job.state == 'queued' else plain(job.message)}{left}")
+    if job.stopping:
+        st.caption("It stops after this step.")
+    told = next((event for event in reversed(job.events) if "trials" in event), None)
+    if told is not None:
+        best = told.get("best")
+        said = "nothing within the goal yet" if best is None else (
+            f"best so far **{figures.kilobytes(best['bytes'])}**, {percent(best['accuracy'], 2)} "
+            f"({figures.points(best['difference'])})"
+        )  # fmt: skip
+        st.caption(f"{told['trials']} networks measured, {said}")
+
+
+def _minutes(count: float) -> str:
+    return f"{count:g} {'minute' if count == 1 else 'minutes'}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _answer(baseline: str, goal: Goal, found: dict[str, Any]) -> None:
+    best = found["best"]
+    if best is None:
+        said = f"{found['trials']} networks measured. {goal.none_in_words()}"
+        st.warning(f"{said} Allow a larger loss, or give it more time.")
+        return
+    config = CompressionConfig.from_record(best["config"])
+    own = Choice(baseline, config)
+    said = (
+        f"{found['trials']} networks measured. The best: **{figures.kilobytes(best['bytes'])}**, "
+        f"**{figures.smaller(best['compression_ratio'])}**, {percent(best['accuracy'], 2)} on validation "
+        f"({figures.points(best['difference'])})"
+    )
+    if best["test_accuracy"] is None:
+        st.markdown(f"{said}. It was stopped before the check on the test images.")
+    else:
+        change = figures.points(best["test_difference"])
+        st.markdown(f"{said}; confirmed on the 10,000 test images: **{percent(best['test_accuracy'], 2)}** ({change}).")
+        if missed := goal.missed_in_words(best["test_difference"]):
+            st.caption(missed)
+    row = st.container(horizontal=True, gap="small")
+    made = state.workbench().exported(*own)
+    if made is not None and made.verdict["ok"]:
+        row.download_button(
+            f"network.packed, {best['bytes']:,} bytes", made.content("network.packed"), "network.packed",
+            icon=":material/download:", type="primary", on_click="ignore", key="take_packed",
+        )  # fmt: skip
+    if row.button("Look at it", icon=":material/visibility:", key="look_at_best"):
+        st.session_state["picked"] = own
+        st.rerun()  # the whole page, and not this panel alone
+
+
+def in_brief(point: Point) -> str:
+    """A point in a line of a list."""
+    used = " + ".join(point.techniques) or "baseline"
+    epochs = 0 if point.config.recovery is None else point.config.recovery.epochs
+    trained = f", trained {epochs} epoch{'s' * (epochs > 1)}" if epochs else ""
+    return f"{point.bytes:,} bytes, {percent(point.accuracy, 2)}: {used}{trained}"

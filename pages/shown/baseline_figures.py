@@ -1,0 +1,81 @@
+"""What is shown of a baseline: its two accuracies, its training, its classes, its errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from core.words import percent, plain
+from pages.choice import state, terms
+from pages.shown import charts, figures
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from core.bench.workbench import Result
+
+ERRORS = 16
+MEASURES = {"precision": "precision", "recall": "recall", "f1": "F1-score"}
+"""Columns of core's report, and what they are called here."""
+
+
+def accuracies(validation: Result, test: Result) -> None:
+    """Validation and test side by side, each on a card of its own."""
+    row = st.container(horizontal=True, gap="xsmall")
+    for result, label, below in (
+        (validation, "Validation accuracy", "for every choice"),
+        (test, "Test accuracy", "opened for this report only"),
+    ):
+        own = result.evaluation
+        value, images = percent(own.accuracy, 2), f"{own.images:,} images, {below}"
+        figures.draw(row, figures.Figure(label, value, images, terms.explained(label.split()[0])), 330)
+
+
+def about_loss(info: Mapping[str, Any], validation: Result, test: Result) -> str:
+    """What the loss of the curves holds, and the cross entropy without it."""
+    smoothing, plain_known = info["recipe"]["label_smoothing"], "validation_cross_entropy" in info["history"][-1]
+    entropies = (
+        f"The network that is kept has a plain cross entropy of {validation.evaluation.loss:.3f} nats on validation, "
+        f"{test.evaluation.loss:.3f} on test."
+    )
+    if not smoothing:
+        return f"The loss is the plain cross entropy: this network was trained without label smoothing. {entropies}"
+    text = (
+        f"The loss that was minimised holds a label smoothing of {smoothing:g}, on training and on validation images "
+        "alike, so that it cannot fall to 0. "
+    )
+    if plain_known:
+        return f"{text}Dashed: the plain cross entropy, without it. {entropies}"
+    return f"{text}Its plain cross entropy was not recorded epoch by epoch. {entropies}"
+
+
+def classification_report(test: Result) -> None:
+    """Every row of scikit-learn's report as a table, and the classes as a chart."""
+    report = test.evaluation.report()
+    by_class = report[report["images"] < test.evaluation.images]
+    charts.draw(charts.class_report(by_class), "Precision, recall and F1-score of each class on the test images")
+    own = test.evaluation
+    accuracy = pd.DataFrame({**dict.fromkeys(MEASURES, own.accuracy), "images": own.images}, index=["accuracy"])
+    rows = pd.concat([by_class, accuracy, report[report["images"] == own.images]])
+    table = rows.rename(columns={**MEASURES, "images": "support"}).rename_axis("class").reset_index()
+    shown = table.style.format(lambda share: percent(share, 2), subset=list(MEASURES.values()))
+    st.dataframe(
+        shown.format("{:,}", subset=["support"]),
+        hide_index=True,
+        placeholder="",
+        height=35 * (len(table) + 1) + 3,
+        alt="Classification report: precision, recall, F1-score and support of each class, accuracy, and averages",
+    )
+    st.caption("Over all images together, precision, recall and F1-score are the same number, the accuracy.")
+
+
+def most_confident_errors(test: Result) -> None:
+    """The wrong predictions that the network was most confident of, as pictures."""
+    errors = state.workbench().confident_mistakes(test, ERRORS)
+    captions = [
+        f"**{plain(row.true)}**  \ntaken for {plain(row.predicted)}, {percent(row.confidence, 1)}"
+        for row in errors.itertuples()
+    ]
+    figures.gallery(errors, "test", captions)

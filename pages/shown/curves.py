@@ -1,0 +1,162 @@
+"""Look-ahead: beside each slider, what its other places would give, measured while nobody waits for anything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+import streamlit as st
+
+from core.bench.places import RANKS, SPARSITIES, along, share
+from core.config import DENSE, CompressionConfig
+from pages.choice import controls, lesson, state
+from pages.shown import charts
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+    from streamlit.elements.lib.mutable_expander_container import ExpanderContainer
+
+    from core.bench.workbench import Result
+
+POLL_SECONDS = 1.5
+POLLS_PER_SECOND = 4
+"""All curves of all sessions together ask no more often than this whether a point has come."""
+
+
+class Position(NamedTuple):
+    """A place on a slider: where, in words, and the configuration that it means."""
+
+    x: float
+    label: str
+    config: CompressionConfig
+
+
+class Curve(NamedTuple):
+    """The places of one slider, its ends, and where it stands. key : unique on the page."""
+
+    key: str
+    title: str
+    positions: list[Position]
+    low: float
+    high: float
+    now: float
+
+
+def of_network(config: CompressionConfig) -> dict[str, Curve]:
+    """The curves of the whole-network sliders, by setting: without recovery, which nobody trained there."""
+    configs, bits_shown = along(config), [_bits_words(label) for label in controls.BIT_CHOICES]
+    ranks = [Position(x, f"{x} % of the rank", own) for x, own in zip(RANKS, configs["rank"], strict=True)]
+    widths = [Position(x, f"{x} % of the channels", own) for x, own in zip(RANKS, configs["channels"], strict=True)]
+    sparsities = [Position(x, f"{x} % sparse", own) for x, own in zip(SPARSITIES, configs["sparsity"], strict=True)]
+    bits = [Position(i, *own) for i, own in enumerate(zip(bits_shown, configs["bits"], strict=True))]
+    rank_now = controls.ALL if config.rank_share is None else max(1, config.rank_share * 100)
+    bits_now = controls.BIT_CHOICES.index(config.bits or controls.FLOAT)
+    width_now = controls.ALL if config.channel_share is None else max(1, config.channel_share * 100)
+    return {
+        "rank": Curve("rank", "rank kept", ranks, 1, controls.ALL, rank_now),
+        "sparsity": Curve("sparsity", "sparsity", sparsities, 0, 100, (config.sparsity or 0) * 100),
+        "bits": Curve("bits", "bits", bits, 0, len(controls.BIT_CHOICES) - 1, bits_now),
+        "channels": Curve("channels", "channels kept", widths, 1, controls.ALL, width_now),
+    }
+
+
+def of_layer(config: CompressionConfig, places: controls.LayerPlaces) -> dict[str, Curve]:
+    """The curves of one layer's sliders, without recovery."""
+    config, name, now, full_rank = replace(config, recovery=None), places.name, places.now, places.full_rank
+    counts = sorted({max(1, round(places.channels * share / 100)) for share in RANKS})
+    widths = [Position(n, f"{n} channels", config.with_layer(name, channels=n)) for n in counts]
+    steps = sorted({DENSE, *(max(1, round(full_rank * share / 100)) for share in RANKS)})
+    ranks = [Position(r, f"rank {r}" if r else "dense", config.with_layer(name, rank=r)) for r in steps]
+    sparsities = [Position(s, f"{s} % sparse", config.with_layer(name, sparsity=share(s))) for s in SPARSITIES]
+    bits = [
+        Position(i, _bits_words(label), config.with_layer(name, bits=controls.bits_value(label)))
+        for i, label in enumerate(controls.BIT_CHOICES)
+    ]
+    return {
+        "channels": Curve(f"{name}_channels", f"channels of {name}", widths, 1, places.channels, now["channels"]),
+        "rank": Curve(f"{name}_rank", f"rank of {name}", ranks, DENSE, full_rank, now["rank"]),
+        "sparsity": Curve(f"{name}_sparsity", f"sparsity of {name}", sparsities, 0, 100, now["sparsity"]),
+        "bits": Curve(f"{name}_bits", f"bits of {name}", bits, 0, len(controls.BIT_CHOICES) - 1, now["bits"]),
+    }
+
+
+def beside_sliders(result: Result, below: dict[str, DeltaGenerator], by_layer: ExpanderContainer | None) -> None:
+    """The curves of the whole network, and those of a layer where its sliders are open."""
+    standing = result.evaluation.accuracy, result.bytes, result.config.recovery is not None
+    if by_layer is not None and by_layer.open:
+        with by_layer:
+            places = controls.layer_controls(result)
+        if places is not None:
+            layer_curves = of_layer(result.config, places)
+            for setting, place in places.slots.items():
+                with place:
+                    draw(layer_curves[setting], standing)
+    for setting, curve in of_network(result.config).items():
+        if setting in below:
+            with below[setting]:
+                draw(curve, standing)
+
+
+def draw(curve: Curve, standing: tuple[float, int, bool]) -> None:
+    """The curve with what is known of it; polls while points are missing. None in a lesson that asks for guesses.
+
+    standing : accuracy and bytes here, and whether they were trained, which the curve is not
+    """
+    if lesson.asks():
+        return
+    bench, choice = state.workbench(), state.current()
+    curve = curve._replace(positions=[own for own in curve.positions if not bench.refusal(choice.baseline, own.config)])
+    missing = any(bench.point(choice.baseline, own.config) is None for own in curve.positions)
+    interval = max(POLL_SECONDS, bench.turns.wishing / POLLS_PER_SECOND) if missing else None
+    st.fragment(_draw, run_every=interval)(curve, standing, interval)
+
+
+def _draw(curve: Curve, standing: tuple[float, int, bool], interval: float | None) -> None:
+    if st.session_state.pop("jumped", False):
+        st.rerun()
+    bench, choice = state.workbench(), state.current()
+    rows, missing = [], []
+    for position in curve.positions:
+        point = bench.point(choice.baseline, position.config)
+        if point is None:
+            missing.append(position)
+        else:
+            rows.append(_row(position.x, position.label, *point))
+    missing.sort(key=lambda position: abs(position.x - curve.now))
+    wished = [position.config for position in missing]
+    bench.wish(f"{state.session()} {curve.key}", choice.baseline, wished, 3 * (interval or POLL_SECONDS))
+    if interval is not None and not missing:
+        st.rerun()  # the last point came: polling ends with the next run of the page
+    progress = f"{len(rows)} of {len(curve.positions)} …" if missing else ""
+    rows.append(_row(curve.now, "you are here", *standing) | {"progress": progress})
+    jumps = st.session_state.get("jumps", 0)  # a chart that was clicked comes back without its selection
+    key = f"curve_{curve.key}_{jumps}"
+    st.vega_lite_chart(
+        pd.DataFrame(rows).sort_values("x", kind="stable"),
+        charts.look_ahead(curve.low, curve.high),
+        key=key,
+        on_select=lambda: _jump(key, curve),
+        selection_mode="place",
+        alt=f"Accuracy and file size along {curve.title}, {len(rows) - 1} of {len(curve.positions)} points measured",
+    )
+
+
+def _row(x: float, label: str, accuracy: float, size: int, apart: bool = False) -> dict[str, Any]:
+    here = label == "you are here"
+    return {"x": x, "setting": label, "accuracy": accuracy, "KB": size / 1024, "here": here, "apart": apart}
+
+
+def _jump(key: str, curve: Curve) -> None:
+    """Go where a point was clicked."""
+    picked = st.session_state[key]["selection"].get("place", [])
+    x = picked[0].get("x") if picked else None
+    target = next((position for position in curve.positions if position.x == x), None)
+    if target is not None:
+        state.choose(config=replace(target.config, recovery=state.current().config.recovery))
+        st.session_state["jumps"] = st.session_state.get("jumps", 0) + 1
+        st.session_state["jumped"] = True
+
+
+def _bits_words(label: int | str) -> str:
+    return label if isinstance(label, str) else f"{label} bits"

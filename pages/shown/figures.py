@@ -1,0 +1,448 @@
+"""The headline row, sentences, tables, pictures of garments and the code behind a number."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core.config import DENSE, FLOAT_BITS, CompressionConfig, to_arguments, to_query
+from core.palette import KIND_NAMES
+from core.words import percent, plain
+from pages.choice import state
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
+    from core.bench.workbench import Comparison, Early, Latency, Outline, Result
+
+
+WAIT = "…"
+SCORES = {"magnitude": "Magnitude", "lamp": "LAMP", "activation": "Activation-aware (Wanda)"}
+SCOPES = {"network": "Global", "layer": "Layer-wise"}
+CHANNEL_SCORES = {"l1": "L1 norm", "activation": "Mean activation"}
+METHODS = {"svd": "SVD (weight error)", "whitened": "Data-aware (output error)"}
+GRANULARITIES = {"channel": "Per channel", "tensor": "Per tensor"}
+SYMMETRIES = {"symmetric": "Symmetric", "asymmetric": "Asymmetric (affine)"}
+CLIPS = {"minmax": "Min-max", "mse": "MSE-optimal"}
+ROUNDINGS = {"nearest": "Nearest", "gptq": "GPTQ"}
+SCHEDULES = {"one-shot": "One-shot", "iterative": "Iterative (gradual)"}
+"""What the field calls each value of a setting."""
+PICTURE_WIDTH = 92
+WIDTHS = (230, 135, 165, 140, 155)
+"""Pixels of the five figures: what they need at their longest. Where a window is narrower, they go on below."""
+
+
+def points(fraction: float) -> str:
+    """A difference of accuracies in percentage points, signed with an ASCII minus, which `st.metric` needs."""
+    return f"{fraction * 100:+.2f} pp" if round(fraction * 1e4) else "0.00 pp"
+
+
+def kilobytes(size: float) -> str:
+    """1 KB is 1,024 bytes."""
+    kb = size / 1024
+    return f"{kb:,.0f} KB" if kb >= 1000 else f"{kb:.1f} KB"
+
+
+def sentence(words: str) -> str:
+    """Begun with a capital; KB stays KB."""
+    return words[:1].upper() + words[1:]
+
+
+def settings(config: CompressionConfig) -> str:
+    """A configuration in a few plain words: "sparsity 70 %, 6-bit weights, 6-bit activations"."""
+    return ", ".join(_setting(key, text) for key, text in to_query(config).items()) or "nothing set, the baseline"
+
+
+def _setting(key: str, text: str) -> str:
+    layer, _, name = key.rpartition(".")
+    if layer:
+        return f"{layer} {_of_layer(name, text)}"
+    return _OF_NETWORK[name](text) if name in _OF_NETWORK else f"{name} {text}"
+
+
+def _of_layer(name: str, text: str) -> str:
+    if name == "sparsity":
+        return f"sparsity {percent(float(text))}"
+    if name == "rank":
+        return "dense" if int(text) == DENSE else f"rank {text}"
+    if name == "bits":
+        return "float32" if int(text) == FLOAT_BITS else f"{text} bits"
+    return f"{text} {name}"
+
+
+_OF_NETWORK: dict[str, Callable[[str], str]] = {
+    "channels": lambda text: f"channels kept {percent(float(text))}",
+    "channelscore": lambda text: f"channel criterion {low(CHANNEL_SCORES[text])}",
+    "rank": lambda text: f"rank kept {percent(float(text))}",
+    "course": lambda text: "factored above break-even",
+    "method": lambda text: f"low rank {low(METHODS[text])}",
+    "sparsity": lambda text: f"sparsity {percent(float(text))}",
+    "score": lambda text: f"pruning criterion {low(SCORES[text])}",
+    "scope": lambda text: f"scope {low(SCOPES[text])}",
+    "bits": lambda text: f"{text}-bit weights",
+    "activations": lambda text: f"{text}-bit activations",
+    "granularity": lambda text: f"one scale {low(GRANULARITIES[text])}",
+    "symmetry": lambda text: f"{low(SYMMETRIES[text])} quantization",
+    "clip": lambda text: f"clipping {low(CLIPS[text])}",
+    "rounding": lambda text: f"rounding {low(ROUNDINGS[text])}",
+    "biascorrection": lambda text: "bias correction",
+    "recover": lambda text: f"fine-tuned {text} {'epoch' if text == '1' else 'epochs'}",
+    "rate": lambda text: f"peak learning rate {text}",
+    "seed": lambda text: f"seed {text}",
+    "schedule": lambda text: f"{low(SCHEDULES[text])} pruning",
+    "distill": lambda text: "knowledge distillation",
+}
+"""Settings of a whole network by their name in a link, as a sentence says them."""
+
+
+def low(label: str) -> str:
+    """A label within a sentence; what is written in capitals stays so."""
+    return label if label[:2].isupper() or label[1:2].isdigit() else label[:1].lower() + label[1:]
+
+
+def smaller_than(ratio: float) -> str:
+    """Before what the bytes are compared with: "12.3 times smaller than", "as large as"."""
+    words = smaller(ratio)
+    return f"{words} {'as' if words == 'as large' else 'than'}"
+
+
+def smaller(ratio: float) -> str:
+    """A compression ratio in words: "12.3 times smaller"; of what does not get smaller "as large", "1.2 times "
+    "larger"."""
+    if round(ratio, 1) > 1:
+        return f"{ratio:.1f} times smaller" if ratio < 100 else f"{ratio:.0f} times smaller"
+    return f"{1 / ratio:.1f} times larger" if round(1 / ratio, 1) > 1 else "as large"
+
+
+def change(comparison: Comparison) -> str:
+    """A paired difference with its 95 % interval, in percentage points."""
+    low, high = comparison.interval
+    return f"{points(comparison.difference)} ({100 * low:+.2f} to {100 * high:+.2f})"
+
+
+def over(difference: float, allowed: float) -> str:
+    """What was chosen on validation need not hold on test: then it is said."""
+    return "" if difference >= -allowed else f": on test that is more than {100 * allowed:g} pp"
+
+
+def is_sure(comparison: Comparison) -> bool:
+    """Whether the difference can be told from chance: its interval does not hold zero."""
+    low, high = comparison.interval
+    return not low <= 0 <= high
+
+
+class Figure(NamedTuple):
+    """label; value; what stands below it; explanation; whether the line below is a change worth a colour."""
+
+    label: str
+    value: str
+    below: str
+    text: str
+    change: bool = False
+
+
+class Board:
+    """The five figures, always in this order and place. Shown again as more is known, they take the place of the last
+    ones, which stay on the screen until then."""
+
+    def __init__(self) -> None:
+        self._cells = [st.container(horizontal=True, gap="xsmall", key="headline")] * len(WIDTHS)
+
+    def show(self, row: list[Figure]) -> None:
+        self._cells = [draw(*own) for own in zip(self._cells, row, WIDTHS, strict=True)]
+
+
+def draw(cell: DeltaGenerator, figure: Figure, width: int | Literal["stretch"] = "stretch") -> DeltaGenerator:
+    """A figure in its frame; returns where it stands."""
+    return cell.metric(
+        figure.label,
+        figure.value,
+        figure.below,
+        delta_color="normal" if figure.change else "off",
+        delta_arrow="auto" if figure.change else "off",
+        border=True,
+        help=figure.text,
+        width=width,
+    )
+
+
+def _row(
+    accuracy: tuple[str, str, bool],
+    size: tuple[str, str],
+    ratio: tuple[str, str],
+    parameters: tuple[str, str],
+    time: tuple[str, str],
+) -> list[Figure]:
+    return [
+        Figure(
+            "Accuracy, validation",
+            *accuracy[:2],
+            "Measured on all validation images; an estimate on 500 of them comes first and is marked with ≈. The "
+            "change is against the baseline on the same images, in percentage points, with its 95 % interval (paired).",
+            accuracy[2],
+        ),
+        Figure(
+            "File",
+            *size,
+            "The size of the file that Export writes, to the byte (1 KB = 1,024 bytes); below, the float32 baseline's.",
+        ),
+        Figure(
+            "Compression ratio",
+            *ratio,
+            "Bytes of the baseline in float32 over bytes of the file. Below: what the bits alone would give "
+            "(theoretical size: weights × bits + biases), with zeros stored like any other weight.",
+        ),
+        Figure(
+            "Parameters",
+            *parameters,
+            "Stored weights and biases, zeros included; below, without the weights that are zero. Where bits are few, "
+            "most weights are rounded to zero, pruned or not.",
+        ),
+        Figure(
+            "Time/image",
+            *time,
+            "Latency on one core of this machine, one image at a time: median and quartiles of many runs, measured in "
+            "this process, beside everything else that it does. Export measures each file again, in a fresh process "
+            "with the program that reads it, which is another time. The arithmetic is float32 whatever the bits, and "
+            "zeros are multiplied like the rest: only a lower rank or fewer channels help.",
+        ),
+    ]
+
+
+def _by_bits(baseline_bytes: int, kb: float) -> str:
+    """The theoretical compression ratio, of the bits and nothing else."""
+    return f"by bits alone {baseline_bytes / 1024 / kb:.1f}×"
+
+
+def exact(result: Result, latency: Latency | None) -> list[Figure]:
+    """All figures, measured; the time may still be missing."""
+    unchanged = result.comparison.lost == result.comparison.gained == 0
+    time = (WAIT, "measuring")
+    if latency is not None:
+        time = (f"{latency.median * 1e6:,.0f} µs", f"{latency.lower * 1e6:,.0f} to {latency.upper * 1e6:,.0f} µs")
+    return _row(
+        (
+            percent(result.evaluation.accuracy, 2),
+            "same as the baseline" if unchanged else change(result.comparison),
+            is_sure(result.comparison),  # grey where it may be chance
+        ),
+        (kilobytes(result.bytes), f"of {kilobytes(result.baseline_bytes)}"),
+        (f"{result.compression_ratio:.1f}×", _by_bits(result.baseline_bytes, result.theoretical_kb)),
+        (f"{result.parameters:,}", f"{result.nonzero:,} ≠ 0"),
+        time,
+    )
+
+
+def estimated(early: Early, outline: Outline) -> list[Figure]:
+    """The accuracy of the first images with its interval; the bytes are exact already."""
+    half, whole = early.estimate.half_width, outline.baseline_bytes
+    return _row(
+        (
+            f"≈ {percent(early.estimate.accuracy, 1)}",
+            f"± {half * 100:.1f} pp, first {early.estimate.images} images",
+            False,
+        ),
+        (kilobytes(early.bytes), f"of {kilobytes(whole)}"),
+        (f"{whole / early.bytes:.1f}×", _by_bits(whole, outline.theoretical_kb)),
+        (f"{outline.parameters:,}", f"{early.nonzero:,} ≠ 0"),
+        (WAIT, "measuring"),
+    )
+
+
+def waiting(previous: Result | None, outline: Outline) -> list[Figure]:
+    """What follows in closed form, and the measured figures of before, marked as such."""
+    accuracy, size, ratio, nonzero, mark = WAIT, WAIT, WAIT, WAIT, "measuring"
+    if previous is not None:
+        accuracy, size = percent(previous.evaluation.accuracy, 2), kilobytes(previous.bytes)
+        ratio, nonzero, mark = f"{previous.compression_ratio:.1f}×", f"{previous.nonzero:,} ≠ 0", "previous"
+    return _row(
+        (accuracy, f"{mark} setting" if previous else mark, False),
+        (size, mark),
+        (ratio, mark),
+        (f"{outline.parameters:,}", f"{nonzero}, {mark}"),
+        (WAIT, "measuring"),
+    )
+
+
+def gallery(table: pd.DataFrame, split: str, captions: list[str]) -> None:
+    """Pictures of a split by the column `index`, with a caption each; as many in a row as the screen is wide."""
+    pictures = state.workbench().images(split, table["index"].tolist())  # type: ignore[arg-type]
+    shown = [_shown(picture, 4) for picture in pictures]
+    st.image(shown, captions, width=PICTURE_WIDTH, alt=[f"{split} image of a {true}" for true in table["true"]])
+
+
+def one_image(result: Result) -> None:
+    """One picture and what it is taken for, before and now: of those that were lost the one that the network had been
+    most confident of, if there are any."""
+    row = state.workbench().telling_image(result)
+    st.markdown("**One image**")
+    picture = _shown(state.workbench().images("validation", [int(row["index"])])[0], 6)
+    st.image(picture, width=168, alt=f"validation image of a {row['true']}")
+    for when, name, sure in (
+        ("Before", row["before"], row["before_confidence"]), ("Now", row["after"], row["after_confidence"])
+    ):  # fmt: skip
+        mark = ":material/check:" if name == row["true"] else ":material/close:"
+        st.markdown(f"{when}: **{plain(name)}**, {percent(sure, 0)} {mark}")
+
+
+def _shown(picture: np.ndarray[Any, np.dtype[np.uint8]], times: int) -> Any:
+    """A picture enlarged, dark on light or light on dark as the page is."""
+    large = np.kron(picture, np.ones((times, times), dtype=np.uint8))
+    return large if st.context.theme.type == "dark" else 255 - large
+
+
+def layer_table(result: Result) -> None:
+    """Every layer: what it was, what it became, what it weighs."""
+    rows = [
+        {
+            "layer": row.name,
+            "KB": row.bytes / 1024,
+            "sparsity": row.sparsity * 100,
+            "bits": "float32" if row.bits == 32 else str(row.bits),
+            "rank": f"{row.rank} of {row.full_rank}" if row.rank else "dense",
+            "channels": f"{row.channels} of {row.shape[0]}" if row.channels < row.shape[0] else "all",
+            "parameters": row.parameters,
+            "weight": " × ".join(map(str, row.shape)),
+            "break-even": row.break_even_rank,
+            "rounded to 0": row.rounded_to_zero,
+            "note": row.note,
+        }
+        for row in result.layers
+    ]
+    table = pd.DataFrame(rows)
+    if not table["note"].any():
+        table = table.drop(columns="note")
+    st.dataframe(
+        table,
+        hide_index=True,
+        alt="Layers of the compressed network",
+        column_config={
+            "sparsity": st.column_config.ProgressColumn("sparsity", format="%.1f %%", min_value=0, max_value=100),
+            "KB": st.column_config.NumberColumn("KB in the file", format="%.2f"),
+            "parameters": st.column_config.NumberColumn(format="localized"),
+            "break-even": st.column_config.NumberColumn(
+                help="The largest rank whose two factors hold fewer numbers than the layer: r (m + n) < m n."
+            ),
+            "rounded to 0": st.column_config.NumberColumn(
+                help="Weights that are zero because they were rounded, not because they were pruned."
+            ),
+        },
+    )
+
+
+def ledger_frame(result: Result) -> pd.DataFrame:
+    """The ledger as a table; the file's own overhead is the layer "file"."""
+    rows = [
+        {
+            "layer": e.layer or "file",
+            "tensor": e.tensor,
+            "kind": KIND_NAMES.get(e.kind, e.kind),
+            "bytes": e.bytes,
+            "KB": e.bytes / 1024,
+        }
+        for e in result.footprint.entries
+    ]
+    return pd.DataFrame(rows)
+
+
+def show_code(result: Result | None, *names: str, command: str = "evaluate") -> None:
+    """An expander with the functions of core that computed the numbers, and the command line that repeats them."""
+    from core.bench.workbench import source
+
+    code = st.expander("Show the code", icon=":material/code:", on_change="rerun", key="w_code")
+    if not code.open:
+        return
+    with code:
+        if result is not None:
+            arguments = shlex.join(["--baseline", result.baseline_id, *to_arguments(result.config)])
+            st.markdown("The same from the command line:")
+            st.code(f"python -m core {command} {arguments}", language="bash")
+        for name in names:
+            st.markdown(f"`{name}`")
+            st.code(source(name), language="python")
+
+
+def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
+    """What to look at, with this run's numbers."""
+    flips, n = result.comparison, result.evaluation.images
+    if result.baseline_bytes <= result.bytes and not flips.lost and not flips.gained:
+        return (
+            f"This is the baseline itself, right for {percent(result.evaluation.accuracy, 2)} of {n:,} validation "
+            "images. Move a slider."
+        )
+    text = f"The file is **{smaller_than(result.compression_ratio)}** the float32 weights. "
+    if not flips.lost and not flips.gained:
+        return text + f"Every one of the {n:,} validation images is predicted as before."
+    low, high = flips.interval
+    sure = "a real loss" if high < 0 else "a real gain" if low > 0 else "too small to tell from chance on these images"
+    chance = "p < 0.001" if flips.p_value < 0.001 else f"p = {flips.p_value:.2g}"
+    text += f"Of {n:,} validation images the network loses **{flips.lost:,}** and gains **{flips.gained:,}**: {sure} "
+    text += f"([[McNemar test]], {chance}). "
+    worst = changes.loc[(changes["lost"] - changes["gained"]).idxmax()]
+    if high < 0:
+        recall = f"{percent(worst['before'], 1)} before, {percent(worst['after'], 1)} now"
+        text += f"**{plain(worst['class'])}** loses most: recall {recall}."
+    dense = [plain(row.name) for row in result.layers if row.note and row.rank is None]
+    if dense:
+        text += f" {', '.join(dense)} stay{'s' if len(dense) == 1 else ''} dense: the rank would be above break-even."
+    return text
+
+
+OUTCOMES = {"lost": "lost", "gained": "gained", "still wrong": "still wrong"}
+"""Of flips, the images whose prediction changed."""
+
+
+def flip_browser(flips: pd.DataFrame, page_size: int = 16) -> None:
+    """The images whose prediction changed, by outcome, in the order that a person picks."""
+    counts = flips["outcome"].value_counts()
+    outcomes = [name for name in ("lost", "gained", "still wrong") if name in counts]
+    if not outcomes:
+        st.caption("No image changed its prediction.")
+        return
+    left, right = st.columns([2, 1], vertical_alignment="bottom")
+    outcome = left.segmented_control(
+        "Outcome",
+        outcomes,
+        default=outcomes[0],
+        required=True,
+        format_func=lambda name: f"{OUTCOMES[name]} ({counts.get(name, 0)})",
+        label_visibility="collapsed",
+        key="w_outcome",
+    )
+    orders = {"most confident": ("both", False), "least confident": ("both", True), "by class": ("true", True)}
+    order = right.selectbox("Order", list(orders), label_visibility="collapsed")
+    column, ascending = orders[order]
+    shown = flips[flips["outcome"] == outcome].assign(both=flips["before_confidence"] + flips["after_confidence"])
+    shown = shown.sort_values(column, ascending=ascending, kind="stable")
+    captions = [
+        f"**{plain(row.true)}**  \n{plain(row.before)} {percent(row.before_confidence, 0)}  \n"
+        f"→ {plain(row.after)} {percent(row.after_confidence, 0)}"
+        for row in shown.head(page_size).itertuples()
+    ]
+    gallery(shown.head(page_size), "validation", captions)
+    if len(shown) > page_size:
+        st.caption(f"{page_size} of {len(shown)}. The table has them all.")
+    table = st.expander("All flips as a table", icon=":material/table:", on_change="rerun", key="w_flips_table")
+    if table.open:
+        table.dataframe(flips, hide_index=True, alt="Every image whose prediction changed")
+
+
+def recipe_sentence(info: Mapping[str, Any]) -> str:
+    """How a baseline was trained, in a line."""
+    recipe, versions = info["recipe"], info["versions"]
+    epochs = f"{recipe['epochs']} {'epoch' if recipe['epochs'] == 1 else 'epochs'}"
+    optimizer = "Adam" if recipe["optimizer"] == "adam" else "SGD"
+    where = f"{plain(info['device'])}, torch {plain(versions['torch'])}"
+    return (
+        f"{epochs} of {optimizer} on {info['training_images']:,} images, batch "
+        f"{recipe['batch_size']}, learning rate {recipe['learning_rate']:g}, weight decay {recipe['weight_decay']:g}, "
+        f"label smoothing {recipe['label_smoothing']:g}, dropout {recipe['dropout']:g}, "
+        f"{'horizontal flips, ' if recipe['flips'] else ''}seed {recipe['seed']}; epoch {info['best_epoch']} was best "
+        f"on validation and is kept. {info['seconds']:.0f} s on {where}. The "
+        "training figures are taken while learning, batch by batch."
+    )

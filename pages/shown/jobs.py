@@ -1,0 +1,214 @@
+"""Long work on a page: what runs, how far, how long still, cancel; found again after a refresh or in a second tab."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from core.config import CompressionConfig, TrainingConfig
+from core.measuring.front import SEARCH
+from core.studies import assignment, duration, shipping, tuning
+from core.studies.reproduce import LOW_RANK
+from core.words import percent, plain
+from pages.choice import classroom, lesson, state, teacher
+from pages.shown import charts, figures, live
+
+if TYPE_CHECKING:
+    from core.bench.workbench import JobStatus
+
+SHOWN = 3
+
+TITLES = {
+    tuning.ONE_SHOT: "One-shot pruning",
+    tuning.SCAN: "Layer sensitivity to pruning",
+    tuning.ITERATIVE: "Iterative pruning",
+    tuning.ALLOCATION: "Rank allocation",
+    assignment.CHANNELS: "Structured (channel) pruning",
+    assignment.LADDER: "Post-training quantization (PTQ)",
+    assignment.QUANTIZATION: "Quantization-aware training (QAT)",
+    assignment.WIDTHS: "Layer sensitivity to bits",
+    assignment.MIXED: "Mixed precision",
+    assignment.COMBINATION: "Best combination",
+    assignment.ORDERS: "Order of the techniques",
+    LOW_RANK: "Low-rank report",
+    SEARCH: "Search for the smallest file",
+}
+"""Of experiments, by the kind of their job."""
+
+
+def panel(kind: str, finished: bool = True) -> None:
+    """The newest jobs of a kind; polls while one is under way, and is quiet otherwise.
+
+    finished : also those that ended well
+    """
+    jobs = _jobs(kind, finished)
+    if not jobs:
+        return
+    active = any(job.active for job in jobs)
+    st.fragment(_panel, run_every=1.0 if active else None)(kind, finished, active)
+
+
+def answered(kind: str, **about: Any) -> dict[str, Any] | None:
+    """The result of the newest job of a kind that ended well and whose request says this."""
+    for job in state.workbench().jobs.all(kind):
+        if job.state == "done" and about.items() <= job.request.items():
+            return job.result
+    return None
+
+
+def asked(request: dict[str, Any], label: str, icon: str, question: bool = True) -> dict[str, Any] | None:
+    """The answer to a request: of a run here, else what came with the project, marked as such. Where there is none of
+    one's own also the button that asks for it, or how far it is. question : in a lesson it waits for the guess"""
+    if question and lesson.waits(live.available(state.current())):
+        st.caption(":material/lock: This answer waits for your guess above.")
+        return None
+    own = answered(**request)
+    if own is not None:
+        return own
+    came = shipping.answer(state.workbench(), request)
+    if not any(job.active and job.request == request for job in state.workbench().jobs.all(request["kind"])):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if came is not None:
+                st.caption(_origin(came), width="content")
+                label, icon = "Run it here", ":material/replay:"
+            st.button(label, icon=icon, on_click=classroom.run, args=(request,), key=f"ask_{request['kind']}")
+        classroom.before_start(request)
+    panel(request["kind"], finished=False)
+    return None if came is None else came.result
+
+
+def _origin(came: shipping.Answer) -> str:
+    """When, where and with what it was measured."""
+    took = duration.in_words(came.made["seconds"])
+    return f":material/inventory: Measured {shipping.made_in_words(came.made)}, in {took}; it comes with the project."
+
+
+def all_at_once(baseline: str, about: dict[str, dict[str, Any]], caption: str) -> dict[str, dict[str, Any]]:
+    """The requests of a page's jobs, by kind, and one button that asks for all of them. about : settings, by kind"""
+    requests = {kind: {"kind": kind, "baseline": baseline, **own} for kind, own in about.items()}
+    if st.button("Run everything", type="primary", icon=":material/play_arrow:", width="stretch"):
+        classroom.run(*requests.values())
+        st.rerun()
+    st.caption(caption)
+    classroom.before_start(*requests.values())
+    return requests
+
+
+def _jobs(kind: str, finished: bool) -> list[JobStatus]:
+    return [job for job in state.workbench().jobs.all(kind) if finished or job.state != "done"][:SHOWN]
+
+
+def _panel(kind: str, finished: bool, was_active: bool) -> None:
+    teacher.heed()
+    jobs = _jobs(kind, finished)
+    if was_active and not any(job.active for job in jobs):
+        st.rerun()
+    for job in jobs:
+        with st.container(border=True):
+            _card(job)
+
+
+def _title(job: JobStatus) -> str:
+    if job.request["kind"] == LOW_RANK:
+        return f"The low-rank report, {job.request['seeds']} seeds"
+    if job.request["kind"] not in ("train", "recover", "export"):
+        return f"{TITLES[job.request['kind']]}, {plain(state.workbench().title(job.request['baseline']))}"
+    if job.request["kind"] == "train":
+        recipe = TrainingConfig(**job.request["config"])
+        return f"{recipe.model.upper()}, {recipe.epochs} epochs, seed {recipe.seed}"
+    name, config = job.request["baseline"], CompressionConfig.from_record(job.request["config"])
+    what = "Export of " if job.request["kind"] == "export" else ""
+    return f"{what}{plain(state.workbench().title(name))}: {plain(figures.settings(config))}"
+
+
+def _card(job: JobStatus) -> None:
+    title = _title(job)
+    left, right = st.columns([4, 1], vertical_alignment="center")
+    trained = _measured(job)
+    history = pd.DataFrame([event["figures"] for event in trained if event.get("target") == trained[-1].get("target")])
+    if job.state == "queued":
+        left.progress(0.0, f"**{title}** waits: {job.ahead or 'no'} other {'job' if job.ahead == 1 else 'jobs'} ahead.")
+    elif job.state == "running":
+        left.progress(job.done, f"**{title}** · {_pace(job)}")
+    elif job.state == "done" and job.result is not None:
+        test = job.result["test_accuracy"]
+        left.markdown(f":material/check_circle: **{title}** is trained: {_best(history)}, {percent(test, 2)} on test.")
+    else:
+        how = "failed" if job.state == "failed" else f"was {job.state}"
+        left.markdown(f":material/error: **{title}** {how}. {plain(job.error or 'Its process is gone.')}")
+    _buttons(job, right)
+    if len(history) and job.state != "done":
+        description = f"Loss and accuracy over {len(history)} epochs of training"
+        loss, accuracy = st.columns(2)
+        for cell, chart in zip((loss, accuracy), charts.training_curves(history), strict=True):
+            with cell:
+                charts.draw(chart, description)
+        if "layers" in history:
+            rows = [
+                {"epoch": row.epoch, "layer": name, "density": 1 - sparsity}
+                for row in history.itertuples()
+                for name, sparsity in row.layers.items()
+            ]
+            charts.draw(charts.density_over_epochs(pd.DataFrame(rows)), "Share of weights left in every layer")
+
+
+def _pace(job: JobStatus) -> str:
+    if not any("done" in event for event in job.events):
+        return plain(job.message) or "starting"
+    now, epochs = plain(job.message), [event for event in job.events if "epoch" in event]
+    if epochs:
+        last = epochs[-1]
+        named = [event["message"] for event in epochs if "message" in event]
+        now = f"epoch {min(last['epoch'] + ('figures' in last), last['epochs'])} of {last['epochs']}"
+        now = f"{plain(named[-1])}, {now}" if named else now
+    measured = [event["figures"] for event in _measured(job) if "epoch" in event]
+    if measured:
+        now += f", {percent(measured[-1]['validation_accuracy'], 2)} on validation so far"
+    if job.remaining is not None:
+        seconds = int(job.remaining)
+        now += f", about {seconds // 60} min {seconds % 60:02d} s left"
+    return now
+
+
+def _measured(job: JobStatus) -> list[dict[str, Any]]:
+    """Its events with figures; none where these wait for a guess."""
+    if lesson.asks() and job.request["kind"] == "recover":
+        return []
+    return [event for event in job.events if "figures" in event]
+
+
+def _best(history: pd.DataFrame) -> str:
+    return f"{percent(history['validation_accuracy'].max(), 2)} on validation" if len(history) else "ready"
+
+
+def on_another_device(job: JobStatus, label: str) -> None:
+    """What starts a job again on another device, the CPU, where the one that it ran on failed it; else nothing."""
+    other = state.workbench().another_device(job)
+    if other is not None and st.button(
+        f"{label} on the {other.upper()}", key=f"other_{job.id}", icon=":material/memory:", type="primary"
+    ):
+        classroom.again(job, other)
+        st.rerun()
+
+
+def _buttons(job: JobStatus, place: st.delta_generator.DeltaGenerator) -> None:
+    if job.active:
+        place.button(
+            "Cancel", key=f"cancel_{job.id}", icon=":material/stop:", on_click=classroom.cancel, args=(job,),
+            help=classroom.refusal(classroom.Stop(job)),
+        )  # fmt: skip
+    elif job.state == "done" and job.result is not None:
+        chosen = job.result["baseline"]
+        if place.button("Use it", key=f"use_{job.id}", type="primary", disabled=state.current().baseline == chosen):
+            state.choose(baseline=chosen)
+            st.rerun()
+    else:
+        if place.button("Start again", key=f"again_{job.id}", icon=":material/replay:"):
+            classroom.again(job)
+            st.rerun()
+        on_another_device(job, "Start again")
+    if not job.active and place.button("Dismiss", key=f"dismiss_{job.id}", type="tertiary"):
+        classroom.dismiss(job)
+        st.rerun()

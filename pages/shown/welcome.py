@@ -1,0 +1,48 @@
+"""What a person reads first: what this is, what to do, and what is set now."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.config import CompressionConfig
+from core.words import plain
+from pages.choice import presets, state, tours
+from pages.shown import figures
+
+
+def introduction(choice: state.Choice) -> None:
+    """The title, two lines, the tours, and the way between the named setting and the untouched network."""
+    row = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center")
+    row.title("Explore", width="content")
+    with row:
+        tours.start_here()
+    if not tours.under_way():  # its step says what to look at
+        st.markdown(_what_this_is(choice))
+    row = st.container(horizontal=True, vertical_alignment="center", gap="small")
+    row.markdown(f"Now: {_now(choice)}", width="content")
+    untouched = state.Choice(choice.baseline, CompressionConfig())
+    there, label, icon = untouched, "The untouched network", "restart_alt"
+    if choice == untouched:
+        there, label, icon = (
+            state.Choice(choice.baseline, state.START),
+            f"An example: {presets.EXAMPLE}",
+            "auto_fix_high",
+        )
+    row.button(
+        label, key="untouched", type="tertiary", icon=f":material/{icon}:", on_click=state.choose, args=tuple(there)
+    )
+
+
+def _what_this_is(choice: state.Choice) -> str:
+    baseline, title = state.workbench().baseline(choice.baseline), state.workbench().title(choice.baseline)
+    return (
+        f"**{plain(title)}** tells ten kinds of clothes apart (Fashion-MNIST) with {baseline.parameters:,} parameters, "
+        f"{figures.kilobytes(baseline.bytes)}. Move a slider: it is compressed, measured on 5,000 images that it never "
+        "learned from, and weighed as a real file."
+    )
+
+
+def _now(choice: state.Choice) -> str:
+    """The setting by its name where it has one, else in words."""
+    named = next((name for name, own in presets.PRESETS.items() if own == choice), None)
+    return f"**{named}**" if named else plain(figures.settings(choice.config))
