@@ -34,7 +34,7 @@ import os, sys, time
 from core.studies import trials
 from core.config import CompressionConfig
 
-url, log, trials, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+url, log, count, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 trials.HEARTBEAT_SECONDS, trials.GRACE_SECONDS = 1, int(sys.argv[5])
 study = trials.open_study(url, "shared")
 
@@ -46,7 +46,7 @@ def look(trial):
     time.sleep(seconds)
     return config.bits
 
-study.optimize(look, n_trials=trials, catch=(trials.Claimed,))
+study.optimize(look, n_trials=count, catch=(trials.Claimed,))
 """
 
 
