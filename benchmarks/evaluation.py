@@ -46,10 +46,9 @@ from core.datasets.vision import datasets
 from core.formats import footprint
 from core.machinery.recent import Recent
 from core.measuring import evaluation
-from core.networks import inference, models
+from core.networks import calibration, compression, inference, models
 from core.networks.models import Baseline
 from core.networks.stored import StoredNetwork
-from core.techniques import compression
 
 T = TypeVar("T")
 MODELS = ("cnn", "mlp")
@@ -182,12 +181,12 @@ def shipped(name: str) -> Baseline:
 
 
 @cache
-def about(name: str) -> compression.Statistics:
+def about(name: str) -> calibration.Statistics:
     """What is computed once per baseline, ever."""
     baseline = shipped(name)
     images = fashion_mnist.load("calibration").inputs
-    parts = compression.decompose(baseline, "svd", dict)
-    return compression.Statistics(lambda method: parts, dict, dict, images)
+    parts = calibration.decompose(baseline, "svd", dict)
+    return calibration.Statistics(lambda method: parts, dict, dict, images)
 
 
 @cache

@@ -13,26 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from core.config import (
-    FORMATS,
-    RECIPES,
-    SWITCHES,
-    ChannelScore,
-    Clip,
-    CompressionConfig,
-    ConfigError,
-    Device,
-    Granularity,
-    LowRankMethod,
-    Rounding,
-    Schedule,
-    Scope,
-    Score,
-    Symmetry,
-    argument,
-    with_text,
-)  # fmt: skip
+from core import settings
+from core.config import FORMATS, RECIPES, CompressionConfig, ConfigError, Device, with_text
 from core.machinery.files import write_atomically
+from core.settings import Setting
 from core.words import percent, visible
 
 
@@ -93,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     spectrum.add_argument("--baseline", default="cnn", metavar="NAME")
     spectrum.add_argument("--energy", type=float, default=0.95, help="share to keep, in (0, 1]")
-    spectrum.add_argument("--low-rank-method", choices=["svd", "whitened"], default="svd")
+    spectrum.add_argument("--low-rank-method", choices=settings.named("low_rank_method").choices, default="svd")
 
     export = command("export", _export, "write a configuration as files, and verify them in a fresh process")
     _compression_options(export)
@@ -164,54 +148,35 @@ def _file_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     job.add_argument("folder", type=Path)
 
 
-_LAYER_OPTIONS = {
-    "channels": ("LAYER=K", "output channels that stay"),
-    "rank": ("LAYER=K", "rank of its two factors; 0: dense"),
-    "sparsity": ("S|LAYER=S", "share of weights that pruning sets to zero, in [0, 1]"),
-    "bits": ("B|LAYER=B", "of the weights, 2 to 8; LAYER=32: float32"),
-}
-_OPTIONS: dict[str, tuple[Any, str]] = {  # by their name in a link: metavar or choices, help
-    "channels": ("P", "share of output channels that stay, all layers but the last"),
-    "channelscore": (
-        get_args(ChannelScore),
-        "channel criterion, which go first: L1 norm of their weights, or mean activation",
-    ),
-    "rank": ("P", "rank share: singular values kept in every layer, in (0, 1]"),
-    "course": (None, "factor even where it saves nothing"),
-    "method": (
-        get_args(LowRankMethod),
-        "low-rank objective: svd (weight error) or whitened (data-aware, output error)",
-    ),
-    "score": (get_args(Score), "pruning criterion: magnitude, LAMP or activation-aware (Wanda)"),
-    "scope": (
-        get_args(Scope),
-        "of pruning: network (global, one threshold) or layer (layer-wise, the same share in each)",
-    ),
-    "activations": ("B", "bits of the activations"),
-    "granularity": (get_args(Granularity), "one scale per channel or per tensor"),
-    "symmetry": (get_args(Symmetry), "quantization of weights: symmetric, or asymmetric (affine, with a zero point)"),
-    "clip": (get_args(Clip), "clipping range: minmax (largest number) or mse (least mean squared error)"),
-    "rounding": (get_args(Rounding), "to the nearest point, or GPTQ: the output on real inputs changes least"),
-    "biascorrection": (None, "bias correction: the mean change of each output goes into its bias"),
-    "recover": ("EPOCHS", "fine-tuning after compression (recovery)"),
-    "rate": ("RATE", "peak learning rate of the fine-tuning"),
-    "seed": ("N", "seed of the order in which it sees the images"),
-    "schedule": (get_args(Schedule), "one-shot pruning, or iterative: prune a little, train, repeat"),
-    "distill": (None, "knowledge distillation: learn from the baseline's predictions, too"),
-}
+def _of_layers() -> list[str]:
+    """Options that may be given again and again, LAYER=VALUE."""
+    return [setting.argument for setting in settings.of_layer()]
+
+
+def _means(setting: Setting, option: str) -> bool:
+    return setting.argument == option and bool(setting.usage)
+
+
+def _of_networks() -> dict[str, Setting]:
+    """Settings of the whole network and of its training with an option of their own, by their names in a link."""
+    every = (*settings.of_network(), *settings.of_training())
+    return {setting.key: setting for setting in every if setting.argument not in _of_layers()}
 
 
 def _compression_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", default="cnn", metavar="NAME|FILE", help="mlp, mlp-course, cnn, an id, or a file")
     parser.add_argument("--config", type=Path, metavar="FILE", help="JSON; the options below change it further")
-    for name, (value, text) in _LAYER_OPTIONS.items():
-        parser.add_argument(f"--{name}", action="append", default=[], metavar=value, help=text)
-    for key, (value, text) in _OPTIONS.items():
-        if key in SWITCHES:
-            more: dict[str, Any] = {"action": "store_const", "const": "1"}
-        else:
-            more = {"metavar": value} if isinstance(value, str) else {"choices": value}
-        parser.add_argument(argument(key), dest=f"network_{key}", help=text, **more)
+    for option in _of_layers():
+        usage = next(own.usage for own in (*settings.of_layer(), *settings.of_network()) if _means(own, option))
+        metavar = next(own.metavar for own in settings.of_layer() if own.argument == option)
+        parser.add_argument(option, action="append", default=[], metavar=metavar, help=usage)
+    for key, setting in _of_networks().items():
+        more: dict[str, Any] = {"metavar": setting.metavar}
+        if not setting.kind.many:
+            more = {"action": "store_const", "const": setting.kind.written(True)}
+        elif setting.choices:
+            more = {"choices": setting.choices}
+        parser.add_argument(setting.argument, dest=f"network_{key}", help=setting.usage, **more)
     _device_option(parser)
 
 
@@ -223,20 +188,22 @@ def _device_option(parser: argparse.ArgumentParser) -> None:
 def configuration(options: argparse.Namespace) -> CompressionConfig:
     """The options as one configuration. Raises ConfigError."""
     config = CompressionConfig.from_json(options.config.read_bytes()) if options.config else CompressionConfig()
-    texts = {key: text for key in _OPTIONS if (text := getattr(options, f"network_{key}")) is not None}
-    for name in _LAYER_OPTIONS:
+    alone = _of_networks()
+    texts = {key: text for key in alone if (text := getattr(options, f"network_{key}")) is not None}
+    for name in (setting.key for setting in settings.of_layer()):
         for text in getattr(options, name):
             layer, equals, value = text.rpartition("=")
-            if not equals and name in _OPTIONS:
+            if not equals and name in alone:
                 raise ConfigError(
-                    f"--{name} must be LAYER=K; {argument(name)} is for all layers. Got {text!r} instead."
+                    f"--{name} must be LAYER=K; {alone[name].argument} is for all layers. Got {text!r} instead."
                 )
             texts[f"{layer}.{name}" if equals else name] = value
-    for key, text in sorted(texts.items(), key=lambda pair: pair[0] != "recover"):
+    asks, *rest = (setting.key for setting in settings.of_training())
+    for key, text in sorted(texts.items(), key=lambda pair: pair[0] != asks):
         layer, _, name = key.rpartition(".")
-        option = f"--{name} {layer}={text}" if layer else argument(key)
-        if key in ("rate", "seed", "schedule", "distill") and config.recovery is None:
-            raise ConfigError(f"{option} needs --recover EPOCHS: it says how the network is trained after compression.")
+        option = f"--{name} {layer}={text}" if layer else settings.named(key).argument
+        if key in rest and config.recovery is None:
+            raise ConfigError(f"{option} needs --{asks} EPOCHS: it says how the network is trained after compression.")
         try:
             config = with_text(config, key, text)
         except ConfigError as error:

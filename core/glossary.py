@@ -310,14 +310,14 @@ PRUNING = (
         "The share of stored weights that pruning set to zero; biases are never pruned and never counted.",
         r"s = \frac{\#\{ w : m_w = 0 \}}{n}",
         "Han et al. (2015)",
-        "core.techniques.compression.check_sparsity",
+        "core.techniques.pruning.check_sparsity",
     ),
     Entry(
         "Pruning",
         "The weights with the smallest scores are set to zero and stay so (unstructured pruning).",
         r"\hat w = m \odot w, \quad \#\{ m = 0 \} = \operatorname{round}(s\, n)",
         "Han et al. (2015)",
-        "core.techniques.compression.apply_pruning",
+        "core.techniques.pruning.apply_pruning",
         ("Sparsity mask", "Unstructured pruning"),
     ),
     Entry(
@@ -373,7 +373,7 @@ PRUNING = (
         "at the end.",
         r"s(t) = s \,\big( 1 - (1 - t)^3 \big), \quad t \in [0, 1]",
         "Zhu & Gupta (2017)",
-        "core.techniques.compression.prune_gradually",
+        "core.networks.compression.prune_gradually",
         ("Gradual pruning", "Iterative (gradual) pruning"),
     ),
     Entry(
@@ -382,7 +382,7 @@ PRUNING = (
         "zeros.",
         r"W_l \in \mathbb{R}^{k \times n}, \quad W_{l+1} \in \mathbb{R}^{m \times k}, \quad k < m_l",
         "Li et al. (2017)",
-        "core.techniques.channels.remove_channels",
+        "core.networks.narrowing.remove_channels",
         ("Channel pruning", "Structured (channel) pruning"),
     ),
     Entry(
@@ -391,7 +391,7 @@ PRUNING = (
         "images (mean activation).",
         r"\operatorname{score}(c) = \tfrac{1}{n} \textstyle\sum_j |w_{cj}| \quad\text{or}\quad \mathbb{E}[a_c]",
         "Li et al. (2017)",
-        "core.techniques.channels.kept_channels",
+        "core.networks.narrowing.kept_channels",
         ("L1 norm", "Mean activation"),
     ),
     Entry(
@@ -476,7 +476,7 @@ QUANTIZATION = (
         "Training (QAT) in which every forward pass sees the rounded numbers.",
         r"\min_W L\big( Q(W) \big)",
         "Jacob et al. (2018)",
-        "core.techniques.compression.quantize_model",
+        "core.techniques.quantization.quantize_model",
         ("QAT",),
     ),
     Entry(

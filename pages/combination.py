@@ -38,6 +38,6 @@ figures.show_code(
     "core.studies.tuning.hardest",
     "core.studies.assignment.order_steps",
     "core.studies.assignment.orders",
-    "core.techniques.compression.compress",
-    "core.techniques.compression.prune_gradually",
+    "core.networks.compression.compress",
+    "core.networks.compression.prune_gradually",
 )

@@ -79,10 +79,10 @@ figures.flip_browser(flips)
 
 figures.show_code(
     result,
-    "core.techniques.compression.compress",
-    "core.techniques.compression.apply_pruning",
+    "core.networks.compression.compress",
+    "core.techniques.pruning.apply_pruning",
     "core.mathematics.pruning.keep_mask",
-    "core.techniques.compression.quantize_model",
+    "core.techniques.quantization.quantize_model",
     "core.mathematics.quantization.linear_quantize",
     "core.measuring.evaluation.evaluate",
     "core.measuring.evaluation.Comparison",

@@ -51,14 +51,14 @@ weights.section(live.available(choice))
 
 figures.show_code(
     None,
-    "core.techniques.compression.apply_pruning",
+    "core.techniques.pruning.apply_pruning",
     "core.mathematics.pruning.keep_mask",
     "core.mathematics.pruning.lamp",
     "core.mathematics.pruning.activation",
-    "core.techniques.compression.check_sparsity",
+    "core.techniques.pruning.check_sparsity",
     "core.mathematics.pruning.cubic",
-    "core.techniques.compression.prune_gradually",
+    "core.networks.compression.prune_gradually",
     "core.studies.tuning.largest_one_shot",
-    "core.techniques.channels.kept_channels",
-    "core.techniques.channels.remove_channels",
+    "core.networks.narrowing.kept_channels",
+    "core.networks.narrowing.remove_channels",
 )

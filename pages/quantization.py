@@ -68,7 +68,7 @@ figures.show_code(
     "core.mathematics.quantization.learned_step",
     "core.mathematics.quantization.gptq",
     "core.mathematics.quantization.bias_correction",
-    "core.techniques.compression.quantize_model",
+    "core.techniques.quantization.quantize_model",
     "core.formats.footprint.model_size_kb",
     "core.studies.tuning.allocate_bits",
 )

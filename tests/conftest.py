@@ -36,13 +36,12 @@ from core.datasets import fashion_mnist
 from core.datasets.fashion_mnist import Split
 from core.formats import artifact, readers
 from core.mathematics.quantization import fake_quantize
-from core.networks import models
+from core.networks import calibration, models
+from core.networks.calibration import Statistics
 from core.networks.inference import Runner
 from core.networks.models import Baseline, Layer
 from core.networks.stored import StoredNetwork
 from core.studies import assignment, reproduce
-from core.techniques import compression
-from core.techniques.compression import Statistics
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.dont_write_bytecode = False
@@ -176,9 +175,9 @@ def baseline(request: pytest.FixtureRequest) -> Baseline:
 @lru_cache(maxsize=32)
 def statistics_of(baseline: Baseline, images: Tensor) -> Statistics:
     """Of the very baseline and the very images; made once."""
-    known = cache(lambda: compression.moments(baseline, images))
-    parts = cache(lambda method: compression.decompose(baseline, method, known))
-    return Statistics(parts, known, cache(lambda: compression.compensations(known())), images)
+    known = cache(lambda: calibration.moments(baseline, images))
+    parts = cache(lambda method: calibration.decompose(baseline, method, known))
+    return Statistics(parts, known, cache(lambda: calibration.compensations(known())), images)
 
 
 See = Callable[[str, Tensor, float | None], None]

@@ -20,9 +20,10 @@ from core.formats import artifact, interchange, packed
 from core.machinery.files import sha256
 from core.measuring import evaluation
 from core.measuring.evaluation import Evaluation
+from core.networks.calibration import Statistics
+from core.networks.compression import compress
 from core.networks.models import Baseline
 from core.networks.stored import FormatError, StoredNetwork
-from core.techniques.compression import Statistics, compress
 
 CONFIGS = [
     CompressionConfig(),

@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.config import ChannelScore, CompressionConfig, ConfigError, LayerConfig, Scope
+from core.config import CompressionConfig, ConfigError, LayerConfig
 from core.mathematics import low_rank
+from core.networks import narrowing
+from core.networks import narrowing as channels
+from core.networks.calibration import Statistics
+from core.networks.compression import compress
 from core.networks.models import Baseline, propagate
-from core.techniques import channels, compression
-from core.techniques.compression import Statistics, compress
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
 
@@ -50,7 +52,7 @@ def test_the_smaller_network_puts_out_what_the_masked_one_does(
 @pytest.mark.parametrize("scope", ["network", "layer"])
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.99, 1.0])
 def test_the_share_that_is_asked_for_stays_and_never_nothing(
-    baseline: Baseline, statistics: Statistics, score: ChannelScore, scope: Scope, share: float
+    baseline: Baseline, statistics: Statistics, score: str, scope: str, share: float
 ) -> None:
     config = CompressionConfig(channel_share=share, channel_score=score, scope=scope)
     kept = channels.kept_channels(baseline, config, statistics.means)
@@ -69,7 +71,7 @@ def test_the_share_that_is_asked_for_stays_and_never_nothing(
 def test_all_channels_are_the_baseline_itself(baseline: Baseline, statistics: Statistics) -> None:
     widths = {layer.name: LayerConfig(channels=layer.shape[0]) for layer in baseline.layers[:-1]}
     for config in (CompressionConfig(), CompressionConfig(channel_share=1), CompressionConfig(layers=widths)):
-        assert compression.narrow(baseline, config, statistics)[0] is baseline
+        assert narrowing.narrow(baseline, config, statistics.means)[0] is baseline
 
 
 def test_the_channels_of_the_largest_weights_stay(baseline: Baseline, statistics: Statistics) -> None:
@@ -116,7 +118,7 @@ def test_data_aware_factors_of_what_is_left_use_what_is_left_of_the_input(
 ) -> None:
     layer = baseline.layers[2]
     config = CompressionConfig(channel_share=0.5, low_rank_method="whitened").with_layer(layer.name, rank=2)
-    smaller, columns = compression.narrow(baseline, config, statistics)
+    smaller, columns = narrowing.narrow(baseline, config, statistics.means)
     own = next(own for own in compress(baseline, config, statistics).named().values() if own.layer.name == layer.name)
     mean, second = statistics.moments()[layer.name]
     left = columns[layer.name]

@@ -12,23 +12,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig, LowRankMethod
+from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig
 from core.datasets import fashion_mnist
 from core.machinery.recent import Recent
 from core.mathematics import low_rank, pruning, quantization
 from core.measuring import evaluation
-from core.networks import inference
+from core.networks import compression, inference, narrowing
+from core.networks.calibration import Statistics
+from core.networks.compression import compress
 from core.networks.models import Baseline, Layer, Overflow, propagate
 from core.networks.stored import StoredNetwork
-from core.techniques import compression
-from core.techniques.compression import (
-    CompressedNetwork,
-    Statistics,
-    apply_pruning,
-    check_sparsity,
-    compress,
-    quantize_model,
-)
+from core.networks.trainable import CompressedNetwork
+from core.techniques.low_rank import rank_of
+from core.techniques.pruning import apply_pruning, check_sparsity
+from core.techniques.quantization import quantize_model
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
 
@@ -122,7 +119,7 @@ def test_nothing_set_is_the_baseline_bit_for_bit(
 
 @pytest.mark.parametrize("method", ["svd", "whitened"])
 def test_full_rank_is_the_baseline_to_rounding(
-    baseline: Baseline, statistics: Statistics, images: Tensor, method: LowRankMethod
+    baseline: Baseline, statistics: Statistics, images: Tensor, method: str
 ) -> None:
     full = CompressionConfig(rank_share=1, above_break_even=True, low_rank_method=method)
     network = frozen(baseline, full, statistics)
@@ -176,7 +173,7 @@ def test_every_configuration_gives_the_ranks_zeros_and_bits_that_it_asks_for(
     config = draw.draw(configurations(baseline))
     statistics = statistics_of(baseline, images)
     network = frozen(baseline, config, statistics)
-    smaller, _ = compression.narrow(baseline, config, statistics)
+    smaller, _ = narrowing.narrow(baseline, config, statistics.means)
     sparsity = check_sparsity(network)
     free = [stored for stored in network.layers if config.layer(stored.layer.name).sparsity is None]
     for stored in network.layers:
@@ -238,9 +235,9 @@ SHAPES = st.one_of(
 def test_a_share_of_rank_factors_a_layer_only_where_that_saves(shape: tuple[int, ...], share: float) -> None:
     layer, (m, n) = Layer("it", shape), (shape[0], int(torch.tensor(shape[1:]).prod()))
     wanted = max(1, int(share * min(m, n) + 1e-9))
-    rank = compression.rank_of(layer, CompressionConfig(rank_share=share))
+    rank = rank_of(layer, CompressionConfig(rank_share=share))
     assert rank == (wanted if wanted * (m + n) < m * n else None)
-    assert compression.rank_of(layer, CompressionConfig(rank_share=share, above_break_even=True)) == wanted
+    assert rank_of(layer, CompressionConfig(rank_share=share, above_break_even=True)) == wanted
 
 
 def test_a_layer_that_stays_dense_stays_so_bit_for_bit(baseline: Baseline, statistics: Statistics) -> None:
@@ -254,8 +251,8 @@ def test_a_rank_of_its_own_holds_above_break_even_and_at_full_rank(shape: tuple[
     layer = Layer("it", shape)
     rank = draw.draw(st.integers(1, layer.full_rank))
     own = LayerConfig(rank=rank)
-    assert compression.rank_of(layer, CompressionConfig(layers=(("it", own),))) == rank
-    assert compression.rank_of(layer, CompressionConfig(layers=(("it", own),), rank_share=0.01)) == rank
+    assert rank_of(layer, CompressionConfig(layers=(("it", own),))) == rank
+    assert rank_of(layer, CompressionConfig(layers=(("it", own),), rank_share=0.01)) == rank
 
 
 @pytest.mark.parametrize(("removed", "rank", "parameters"), [(0.5, 256, 932_362), (0.8, 102, 774_666)])
@@ -264,7 +261,7 @@ def test_the_scenarios_of_the_course_have_the_parameters_of_the_course(
 ) -> None:
     layer = Layer("fc2", (512, 512))
     config = CompressionConfig(rank_share=1 - removed, above_break_even=True)
-    assert compression.rank_of(layer, config) == rank
+    assert rank_of(layer, config) == rank
     assert 932_362 - 512 * 512 + rank * (512 + 512) == parameters
 
 
@@ -332,7 +329,7 @@ def test_gptq_keeps_more_of_a_layers_output_and_the_corrected_bias_its_average(
     """The layer alone, with what its input is in the baseline: also a factored, pruned or narrowed one."""
     name = baseline.layers[2].name
     config = CompressionConfig(sparsity=sparsity, channel_share=channels).with_layer(name, rank=rank)
-    columns = compression.narrow(baseline, config, statistics)[1][name]
+    columns = narrowing.narrow(baseline, config, statistics.means)[1][name]
     x, layers = statistics.images, list(baseline.layers[:2])
     for layer in layers:
         x = propagate(layer, x, [baseline.tensors[f"{layer.name}.weight"]], baseline.tensors[f"{layer.name}.bias"])
@@ -361,7 +358,7 @@ def test_a_mask_that_keeps_everything_changes_nothing_of_what_gptq_does(
     without, masked = (compression.restructure(baseline, config, statistics) for _ in range(2))
     for i, weight in enumerate(masked.named()[name].weights):
         setattr(masked.named()[name], f"mask{i}", torch.ones_like(weight, dtype=torch.bool))
-    one, other = (weights(compression.quantize(each, config, statistics).freeze()) for each in (without, masked))
+    one, other = (weights(compression.act(each, config, statistics, ("grids",)).freeze()) for each in (without, masked))
     assert all(torch.equal(weight, other[key]) for key, weight in one.items())
 
 

@@ -27,7 +27,7 @@ from core.networks.models import Baseline
 CNN = Baseline("cnn", random_tensors(CNN_SHAPES))
 LAYERS = tuple(CNN_SHAPES)
 RECOVERIES = st.builds(
-    RecoveryConfig, st.integers(1, 100), st.floats(1e-6, 1), st.integers(0, 2**31 - 1), st.booleans()
+    RecoveryConfig, st.integers(1, 100), st.floats(1e-6, 1), st.integers(0, 2**31 - 1), distillation=st.booleans()
 )
 CONFIGS = st.builds(
     lambda config, recovery: replace(config, recovery=recovery), configurations(CNN), st.none() | RECOVERIES

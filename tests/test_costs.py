@@ -22,10 +22,9 @@ from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig
 from core.machinery.recent import size_of
 from core.mathematics import costs, low_rank, quantization
 from core.mathematics.costs import LayerCost
-from core.networks import folding, inference, models
+from core.networks import calibration, compression, folding, inference, models
+from core.networks.calibration import Statistics
 from core.networks.models import Baseline, BaselineError, Layer
-from core.techniques import compression
-from core.techniques.compression import Statistics
 
 SMALL_FACTOR = 6
 """A bound is no more than so many times what is allocated."""
@@ -226,12 +225,12 @@ def blind(monkeypatch: pytest.MonkeyPatch, cnn: Baseline) -> Statistics:
     known = [cost for cost in models.costs_of(cnn.layers) if cost.name != "fc1"]
     monkeypatch.setattr(costs, "MOMENTS", sum(cost.moments for cost in known))
     images = torch.randn(40, 1, 28, 28)
-    moments = compression.moments(cnn, images)
+    moments = calibration.moments(cnn, images)
     assert set(moments) == {"conv1", "conv2", "fc2"} == costs.known(models.costs_of(cnn.layers))
     return Statistics(
-        lambda method: compression.decompose(cnn, method, lambda: moments),
+        lambda method: calibration.decompose(cnn, method, lambda: moments),
         lambda: moments,
-        lambda: compression.compensations(moments),
+        lambda: calibration.compensations(moments),
         images,
     )
 
@@ -280,8 +279,8 @@ def test_a_layer_that_is_too_large_for_its_singular_values_is_said_and_left_out(
 ) -> None:
     most = max(cost.seconds for cost in models.costs_of(cnn.layers))
     monkeypatch.setattr(costs, "DECOMPOSITION_SECONDS", most * 0.99)
-    assert set(compression.not_decomposable(cnn.layers, method)) == {"fc1"}
-    assert [layer.name for layer in compression.decomposable(cnn.layers, method)] == ["conv1", "conv2", "fc2"]
+    assert set(calibration.not_decomposable(cnn.layers, method)) == {"fc1"}
+    assert [layer.name for layer in calibration.decomposable(cnn.layers, method)] == ["conv1", "conv2", "fc2"]
     with pytest.raises(ConfigError, match=r"singular values of fc1, 12 x 294.*rank 0"):
         compression.check(CompressionConfig(rank_share=0.5), cnn.layers)
     compression.check(CompressionConfig(rank_share=0.5, layers={"fc1": LayerConfig(rank=DENSE)}), cnn.layers)
@@ -299,11 +298,11 @@ def test_more_weights_than_can_be_pruned_and_rounded_are_left_as_they_are(
 
 def test_moments_of_some_images_at_a_time_are_those_of_all(monkeypatch: pytest.MonkeyPatch, cnn: Baseline) -> None:
     images = torch.randn(37, 1, 28, 28)
-    whole = compression.moments(cnn, images)
+    whole = calibration.moments(cnn, images)
     signal = max(cost.signal for cost in models.costs_of(cnn.layers))
     monkeypatch.setattr(costs, "SIGNALS", 10 * signal)
     monkeypatch.setattr(costs, "PART", 10 * signal)
-    for name, parts in compression.moments(cnn, images).items():
+    for name, parts in calibration.moments(cnn, images).items():
         for own, other in zip(parts, whole[name], strict=True):
             torch.testing.assert_close(own, other, rtol=1e-6, atol=1e-9)
 

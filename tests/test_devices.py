@@ -16,7 +16,7 @@ import torch
 from conftest import CNN_SHAPES, MLP_SHAPES, random_tensors, statistics_of, train_on_few
 from torch import nn
 
-from core import config
+from core import config, settings
 from core.__main__ import main
 from core.bench.workbench import ERRORS as ERRORS_IN_WORDS
 from core.bench.workbench import Workbench
@@ -28,26 +28,25 @@ from core.machinery.devices import DeviceError
 from core.machinery.stopping import Stopped
 from core.mathematics import quantization
 from core.measuring import training
-from core.networks import models
+from core.networks import compression, models
 from core.networks.models import Baseline
 from core.networks.stored import StoredNetwork
 from core.studies import reproduce
-from core.techniques import compression
 
 FAMILIES = {"mlp": MLP_SHAPES, "cnn": CNN_SHAPES}
 CHOICES: dict[str, tuple[Any, ...]] = {
     "family": tuple(FAMILIES),
-    "channels": (None, *get_args(config.ChannelScore)),
-    "low rank": (None, *get_args(config.LowRankMethod)),
-    "score": get_args(config.Score),
-    "scope": get_args(config.Scope),
+    "channels": (None, *settings.named("channel_score").choices),
+    "low rank": (None, *settings.named("low_rank_method").choices),
+    "score": settings.named("score").choices,
+    "scope": settings.named("scope").choices,
     "activation_bits": (None, 4),
-    "granularity": get_args(config.Granularity),
-    "symmetry": get_args(config.Symmetry),
-    "clip": get_args(config.Clip),
-    "rounding": get_args(config.Rounding),
+    "granularity": settings.named("granularity").choices,
+    "symmetry": settings.named("symmetry").choices,
+    "clip": settings.named("clip").choices,
+    "rounding": settings.named("rounding").choices,
     "bias_correction": (False, True),
-    "schedule": get_args(config.Schedule),
+    "schedule": settings.named("schedule").choices,
     "distillation": (False, True),
 }
 """Of trainings of networks that are pruned and quantized, so that each choice counts."""
@@ -173,7 +172,7 @@ def test_a_network_on_a_device_is_compressed_and_stored_as_on_the_cpu(
     baseline = bench.baseline(files[family])
     known = bench.statistics(baseline)
     there = compression.restructure(baseline, wanted, known).to(standin.DEVICE)
-    compression.quantize(compression.prune(there, wanted, known), wanted, known)
+    compression.act(there, wanted, known, ("gradual", "grids"))
     assert contents(there.freeze()) == contents(compression.compress(baseline, wanted, known).freeze())
 
 

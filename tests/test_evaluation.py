@@ -23,10 +23,11 @@ from core.datasets.fashion_mnist import CLASSES, Split
 from core.machinery.stopping import Stopped
 from core.measuring import evaluation
 from core.measuring.evaluation import Comparison, Estimate, Evaluation, Prefix
+from core.networks.calibration import Statistics
+from core.networks.compression import compress
 from core.networks.inference import Array, Runner, predicted
 from core.networks.models import Baseline
 from core.networks.stored import StoredLayer, StoredNetwork
-from core.techniques.compression import Statistics, compress
 
 
 @pytest.fixture

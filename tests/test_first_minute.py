@@ -14,7 +14,7 @@ from core.bench.workbench import SHELF
 from core.config import CompressionConfig, to_query
 from core.machinery.jobs import Jobs
 from core.studies import shipping
-from core.techniques.compression import check_sparsity
+from core.techniques.pruning import check_sparsity
 from pages.choice import presets, state, tours
 from pages.shown import drawing, zeros
 from pages.shown import jobs as lab_jobs

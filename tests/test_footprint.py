@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from core.config import CompressionConfig
 from core.formats import footprint, packed
+from core.networks.calibration import Statistics
+from core.networks.compression import compress
 from core.networks.models import Baseline
-from core.techniques.compression import Statistics, compress
 
 
 def test_the_ledger_is_that_of_the_packed_file_also_after_a_time_in_the_cache(

@@ -26,10 +26,11 @@ from core.datasets import fashion_mnist
 from core.mathematics import costs
 from core.measuring import evaluation
 from core.networks import inference
+from core.networks.calibration import Statistics
+from core.networks.compression import compress
 from core.networks.inference import Runner, to_onnx
 from core.networks.models import Baseline
 from core.networks.stored import StoredNetwork
-from core.techniques.compression import Statistics, compress
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
 EVERYTHING = CompressionConfig(rank_share=0.3, above_break_even=True, sparsity=0.4, bits=5, activation_bits=6)

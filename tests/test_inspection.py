@@ -11,9 +11,9 @@ from conftest import CNN_SHAPES, random_tensors
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig
 from core.mathematics import quantization
+from core.networks import calibration
 from core.networks.models import Baseline, propagate
 from core.studies import inspection
-from core.techniques import compression
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_signals_histogram_is_of_what_enters_the_layer(bench: Workbench, small
     for signal, width in (("conv2.input", 4 * 14 * 14), ("fc1.between", 4), ("fc2.input", 12)):
         found = inspection.signal_on_grid(seen, signal)
         assert found is not None
-        assert found.counts.sum() == width * compression.SIGNAL_IMAGES
+        assert found.counts.sum() == width * calibration.SIGNAL_IMAGES
         assert 0 <= found.clipped < 0.2
         assert 0 < found.error < 1
         assert len(found.points) == (4 if signal.endswith("between") else 8)

@@ -27,10 +27,10 @@ from core.datasets import fashion_mnist
 from core.datasets.fashion_mnist import Split
 from core.formats.interchange import from_safetensors, problem_with, to_float_onnx, to_qdq, to_safetensors
 from core.measuring import evaluation
+from core.networks.compression import compress
 from core.networks.inference import Runner
 from core.networks.models import Baseline
 from core.networks.stored import FormatError, StoredNetwork
-from core.techniques.compression import compress
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
 CONFIGS = {

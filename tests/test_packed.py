@@ -25,10 +25,10 @@ from core.config import CompressionConfig, LayerConfig
 from core.datasets.fashion_mnist import CLASSES, DEVIATION, MEAN
 from core.formats import footprint, packed
 from core.mathematics import coding
+from core.networks.compression import compress
 from core.networks.models import Baseline
 from core.networks.stored import FormatError, StoredNetwork
 from core.portable import loader
-from core.techniques.compression import compress
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
 

@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from core.config import Granularity, Symmetry
 from core.mathematics import low_rank, pruning, quantization
-from core.mathematics.quantization import Grid
+from core.mathematics.quantization import Granularity, Grid, Symmetry
 from core.networks.models import Layer
 from core.networks.stored import to_half
-from core.techniques.compression import CompressedLayer
+from core.networks.trainable import CompressedLayer
 
 BITS = st.integers(2, 8)
 SEEDS = st.integers(0, 2**31)

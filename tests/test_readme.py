@@ -27,7 +27,7 @@ def test_the_notebook_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
     notebook = next(code for code in PYTHON if "Workbench" in code)
     names: dict[str, Any] = {}
     exec(notebook, names)
-    assert f"{names['measured'].accuracy}" in capsys.readouterr().out
+    assert f"{names['result'].evaluation.accuracy}" in capsys.readouterr().out
     assert len([line for line in notebook.splitlines() if line]) <= 10
 
 

@@ -11,24 +11,25 @@ from typing import Any, get_args
 import pytest
 from conftest import train_on_few
 
-from core import config  # fmt: skip
+from core import config, settings  # fmt: skip
 from core.bench import reliance  # fmt: skip
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig, TrainingConfig
 from core.formats import packed  # fmt: skip
 from core.mathematics import coding, costs, low_rank, pruning, quantization  # fmt: skip
 from core.measuring import training  # fmt: skip
-from core.networks import inference, stored  # fmt: skip
+from core.networks import calibration, compression, inference, stored  # fmt: skip
+from core.networks import narrowing as channels  # fmt: skip
 from core.networks.models import Baseline
 from core.portable import loader
-from core.techniques import channels, compression  # fmt: skip
 
 METHODS = [
-    costs, low_rank, pruning, quantization, channels, compression, inference, stored, coding, packed, loader, training
+    costs, low_rank, pruning, quantization, channels, calibration, compression, inference, stored, coding, packed,
+    loader, training,
 ]  # fmt: skip
 HARMLESS = {
     "core.mathematics.quantization.BLOCK": "the same sums, some columns at a time",
-    "core.techniques.compression.REMEMBERED_BYTES": "what is kept in memory",
+    "core.networks.calibration.REMEMBERED_BYTES": "what is kept in memory",
     **dict.fromkeys(
         [
             f"core.mathematics.costs.{name}"
@@ -130,13 +131,12 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "layers": ({"fc1": LayerConfig(bits=5)},),
     "recovery": (RecoveryConfig(epochs=2),),
     **{
-        name: get_args(getattr(config, kind))
-        for name, kind in {
-            "channel_score": "ChannelScore", "low_rank_method": "LowRankMethod", "score": "Score", "scope": "Scope",
-            "granularity": "Granularity", "symmetry": "Symmetry", "clip": "Clip", "rounding": "Rounding",
-            "model": "Model", "optimizer": "Optimizer", "schedule": "Schedule",
-        }.items()
+        setting.name: setting.choices
+        for setting in (*settings.of_network(), *settings.of_training())
+        if setting.choices
     },
+    "model": get_args(config.Model),
+    "optimizer": get_args(config.Optimizer),
 }  # fmt: skip
 
 

@@ -28,14 +28,14 @@ from core.report import laboratory as laboratory_parts
 from core.report.blocks import Code, Figure, Formula, Heading, Listing, Paragraph, Report, Table, TitleBlock
 from core.report.findings import SHOWN_FLIPS
 from core.studies import assignment, shipping, tuning
-from core.techniques import compression
+from core.techniques.pruning import check_sparsity
 from core.words import JOINER, one_line, percent
 
 EVERYTHING = CompressionConfig(
     channel_share=0.9, sparsity=0.5, score="lamp", bits=4, activation_bits=6, clip="mse", rounding="gptq",
     bias_correction=True, low_rank_method="whitened",
 ).with_layer("fc2", rank=3)  # fmt: skip
-TRAINED = CompressionConfig(sparsity=0.5, recovery=RecoveryConfig(2, 0.01, 7, True, "iterative"))
+TRAINED = CompressionConfig(sparsity=0.5, recovery=RecoveryConfig(2, 0.01, 7, "iterative", True))
 STEPS = {
     "Channels": CompressionConfig(channel_share=0.5),
     "Low rank": CompressionConfig(rank_share=0.25),
@@ -611,7 +611,7 @@ def test_zeros_per_layer_are_those_of_check_sparsity(
     ways = {"one-shot": best, "iterative": stepped, "one-shot, as sparse": replace(stepped, recovery=None)}
     *rows, every = table(whole, "iterative")
     for way, config in ways.items():
-        zeros = compression.check_sparsity(measured.network(laboratory.baseline, config))
+        zeros = check_sparsity(measured.network(laboratory.baseline, config))
         assert [row["layer"] for row in rows] == list(zeros)
         assert [number(row[way]) for row in rows] == pytest.approx([100 * own for own in zeros.values()], abs=0.005)
         result = measured.evaluate(laboratory.baseline, config, "test")

@@ -27,11 +27,11 @@ from core.datasets import fashion_mnist
 from core.formats import artifact
 from core.measuring.evaluation import Estimate
 from core.measuring.front import TECHNIQUES, Goal, Point, pareto
+from core.networks import compression
 from core.networks.stored import FormatError
 from core.studies import search, trials
 from core.studies.space import configuration, counts, draw, neighbour, space
 from core.studies.trials import measured
-from core.techniques import compression
 
 PROJECT = Path(__file__).resolve().parent.parent
 GOAL = Goal(allowance=0.05)

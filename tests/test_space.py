@@ -12,26 +12,24 @@ from hypothesis import strategies as st
 from core.config import CompressionConfig, ConfigError
 from core.mathematics import costs, low_rank
 from core.measuring.front import TECHNIQUES, techniques
+from core.networks import compression
 from core.networks.models import Baseline, costs_of
 from core.studies.space import (
-    EIGHTHS,
-    HALF_OCTAVES,
-    LEAST_DENSITY,
     SIZES,
     START,
-    WHOLE,
     configuration,
     counts,
     draw,
     neighbour,
-    rank_at,
     recovery,
     resized,
     space,
     start,
     starts,
 )  # fmt: skip
-from core.techniques import compression
+from core.techniques.channels import EIGHTHS
+from core.techniques.low_rank import HALF_OCTAVES, rank_at
+from core.techniques.pruning import LEAST_DENSITY, WHOLE
 
 CNN = Baseline("small-cnn", random_tensors(CNN_SHAPES, 2))
 LAYERS = CNN.layers

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from core.config import CompressionConfig
 from core.formats import packed
+from core.networks.calibration import Statistics
+from core.networks.compression import compress
 from core.networks.models import Baseline, Layer
 from core.networks.stored import FormatError, StoredLayer, StoredTensor, check, fixed_point_exponent, to_fixed_point
-from core.techniques.compression import Statistics, compress
 
 
 def test_a_layers_content_names_all_that_its_output_depends_on_and_nothing_else(

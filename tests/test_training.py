@@ -17,8 +17,8 @@ from core.datasets.fashion_mnist import Split
 from core.machinery.stopping import Stopped
 from core.measuring import evaluation, training
 from core.networks import models
+from core.networks.compression import compress
 from core.networks.models import Baseline
-from core.techniques.compression import compress
 
 CPU = torch.device("cpu")
 QUICK = {

@@ -9,7 +9,7 @@ import pytest
 from conftest import train_on_few
 
 from core.bench.workbench import Workbench
-from core.config import CompressionConfig, LayerConfig, RecoveryConfig, Score
+from core.config import CompressionConfig, LayerConfig, RecoveryConfig
 from core.machinery.stopping import Stopped
 from core.mathematics import low_rank
 from core.networks.models import Baseline
@@ -82,7 +82,7 @@ def test_a_budget_is_answered_by_the_best_step_that_fits_it() -> None:
 
 @pytest.mark.parametrize("score", ["magnitude", "lamp"])
 def test_the_largest_sparsity_is_within_the_allowance_and_what_follows_is_not(
-    found: tuple[Workbench, list[dict[str, Any]]], score: Score
+    found: tuple[Workbench, list[dict[str, Any]]], score: str
 ) -> None:
     bench, config = found[0], CompressionConfig(score=score)
     answer = tuning.largest_one_shot(bench, "mlp", config, allowance=0.01)

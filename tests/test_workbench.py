@@ -32,10 +32,9 @@ from core.machinery.turns import Ticket
 from core.measuring import evaluation, front, training
 from core.measuring.evaluation import Latency
 from core.measuring.front import Goal
-from core.networks import models
+from core.networks import compression, models, narrowing
 from core.networks.models import Baseline, BaselineError
 from core.networks.stored import FormatError, StoredNetwork
-from core.techniques import compression
 
 FIXTURES = HealthCheck.function_scoped_fixture
 
@@ -370,7 +369,7 @@ def test_an_outline_says_what_the_result_will(
     ranks = {row.name: row.rank for row in result.layers if row.rank is not None}
     assert set(outline.energy) == set(ranks)
     statistics = bench.statistics(baseline)
-    smaller, columns = compression.narrow(baseline, config, statistics)
+    smaller, columns = narrowing.narrow(baseline, config, statistics.means)
     for layer, rank in ranks.items():
         weight = smaller.tensors[f"{layer}.weight"].flatten(1).double()
         if config.low_rank_method == "whitened":

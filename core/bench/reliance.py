@@ -10,9 +10,9 @@ from core.formats import packed
 from core.machinery.files import sha256
 from core.mathematics import low_rank, quantization
 from core.measuring import training
-from core.networks import inference, stored
+from core.networks import calibration, compression, inference, stored
 from core.portable import loader
-from core.techniques import compression
+from core.techniques.quantization import LEARNED_CLIP
 
 
 def networks() -> dict[str, Any]:
@@ -23,7 +23,7 @@ def networks() -> dict[str, Any]:
         "ridge": low_rank.RIDGE,
         "clip shares": quantization.CLIP_SHARES,
         "damping": quantization.DAMPING,
-        "signals": [compression.SIGNAL_IMAGES, inference.BINS],
+        "signals": [calibration.SIGNAL_IMAGES, inference.BINS],
         "priors": [packed.VALUE_PRIOR, packed.BYTE_PRIOR, packed.SPARSE_FROM, loader.FLOATS],
         "coder": [loader.TOTAL, loader.ROW, loader.COLUMN, loader.BUCKETS, loader.CHECK],
         "header": [loader.MAGIC.hex(), sha256(loader.DICTIONARY)],
@@ -39,7 +39,7 @@ def trainings(recipe: TrainingConfig) -> dict[str, Any]:
         "recipe": recipe.to_dict(),
         "images": fashion_mnist.SHA256,
         "pruning": compression.PRUNING_SHARE,
-        "steps": compression.LEARNED_CLIP,
+        "steps": LEARNED_CLIP,
         "version": training.VERSION,
         "every": training.MEANWHILE_STEPS,
         "least step": training.LEAST_STEP,

@@ -39,7 +39,6 @@ from core.config import (
     ConfigError,
     Device,
     LayerConfig,
-    LowRankMethod,
     Model,
     TrainingConfig,
 )  # fmt: skip
@@ -55,14 +54,21 @@ from core.machinery.stopping import Stopped
 from core.machinery.store import KEPT_LIMIT, Store, key_of
 from core.machinery.turns import Ticket, Turns, Work
 from core.mathematics import low_rank, quantization  # fmt: skip
+from core.mathematics.low_rank import Method
 from core.measuring import evaluation, training  # fmt: skip
 from core.measuring.evaluation import Comparison, Estimate, Evaluation, Latency
 from core.measuring.front import SEARCH, Goal, Point, check_minutes
-from core.networks import models  # fmt: skip
+from core.networks import (
+    calibration,
+    compression,
+    models,  # fmt: skip
+    narrowing,
+    trainable,
+)
 from core.networks.inference import predicted
 from core.networks.models import Baseline
 from core.networks.stored import FormatError, StoredLayer, StoredNetwork
-from core.techniques import compression  # fmt: skip
+from core.techniques.low_rank import rank_of  # fmt: skip
 from core.words import one_line
 
 SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
@@ -587,10 +593,10 @@ class Workbench:
     def outline(self, name: str, config: CompressionConfig) -> Outline:
         """What follows from the configuration in closed form, before anything is measured."""
         baseline, statistics = self.baseline(name), self.statistics(self.baseline(name))
-        smaller, columns = compression.narrow(baseline, config, statistics)
+        smaller, columns = narrowing.narrow(baseline, config, statistics.means)
         layers, energy, sizes = smaller.layers, {}, []
         for layer in layers:
-            rank = compression.rank_of(layer, config)
+            rank = rank_of(layer, config)
             sizes.append(layer.weights if rank is None else rank * sum(layer.matrix_shape))
             if rank is not None:
                 weight = smaller.tensors[f"{layer.name}.weight"]
@@ -725,7 +731,7 @@ class Workbench:
         """The stored network of a configuration: what evaluation measures and export writes."""
         return self._compressed(self.baseline(name), config)
 
-    def module(self, name: str, config: CompressionConfig) -> compression.CompressedNetwork:
+    def module(self, name: str, config: CompressionConfig) -> trainable.CompressedNetwork:
         """The same as a torch module, which can be trained and moved to another device."""
         return self._module(self.baseline(name), config)
 
@@ -736,7 +742,7 @@ class Workbench:
                 return packed.unpack(trained[PACKED].numpy().tobytes())
         return self._module(baseline, config).freeze()
 
-    def _module(self, baseline: Baseline, config: CompressionConfig) -> compression.CompressedNetwork:
+    def _module(self, baseline: Baseline, config: CompressionConfig) -> trainable.CompressedNetwork:
         network = compression.compress(baseline, config, self.statistics(baseline))
         if config.recovery is not None:
             trained = self._trained(baseline, config)
@@ -920,9 +926,9 @@ class Workbench:
         the same. Raises OSError."""
         return self.jobs.submit(job.request, environment={} if device is None else {devices.VARIABLE: device})
 
-    def statistics(self, baseline: Baseline) -> compression.Statistics:
+    def statistics(self, baseline: Baseline) -> calibration.Statistics:
         """What compression needs of a baseline besides its weights; computed once per baseline, ever."""
-        return compression.Statistics(
+        return calibration.Statistics(
             partial(self.decompositions, baseline),
             partial(self._moments, baseline),
             partial(self._compensations, baseline),
@@ -931,13 +937,13 @@ class Workbench:
             self._recent,
         )
 
-    def _moments(self, baseline: Baseline) -> compression.Moments:
+    def _moments(self, baseline: Baseline) -> calibration.Moments:
         images = fashion_mnist.load("calibration").inputs
-        return self._pairs("moments", baseline, lambda: _flat(compression.moments(baseline, images)))
+        return self._pairs("moments", baseline, lambda: _flat(calibration.moments(baseline, images)))
 
     def _compensations(self, baseline: Baseline) -> dict[str, quantization.Compensation]:
         def make() -> dict[str, Tensor]:
-            return _flat(compression.compensations(self._moments(baseline)))
+            return _flat(calibration.compensations(self._moments(baseline)))
 
         found = self._pairs("compensations", baseline, make)
         return {name: quantization.Compensation(*pair) for name, pair in found.items()}
@@ -965,20 +971,20 @@ class Workbench:
         self.store.put(key, kind, b"{}", save(tensors))
         return tensors
 
-    def decompositions(self, baseline: Baseline, method: LowRankMethod) -> dict[str, low_rank.Decomposition]:
+    def decompositions(self, baseline: Baseline, method: Method) -> dict[str, low_rank.Decomposition]:
         """By layer, of those where they fit; from memory or the cache where they were made before."""
         with self._decomposing:
             place = "decompositions", baseline.sha256, method
             return self._recent.made(place, lambda: self._decompose(baseline, method))
 
-    def _decompose(self, baseline: Baseline, method: LowRankMethod) -> dict[str, low_rank.Decomposition]:
+    def _decompose(self, baseline: Baseline, method: Method) -> dict[str, low_rank.Decomposition]:
         key = key_of("decomposition", baseline=baseline.sha256, method=method, methods=reliance.networks())
         known = partial(self._moments, baseline)
-        tensors = self._tensors("decompositions", key, lambda: _flat(compression.decompose(baseline, method, known)))
+        tensors = self._tensors("decompositions", key, lambda: _flat(calibration.decompose(baseline, method, known)))
         parts = range(len(low_rank.Decomposition._fields))
         return {
             layer.name: low_rank.Decomposition(*(tensors[f"{layer.name}.{part}"] for part in parts))
-            for layer in compression.decomposable(baseline.layers, method)
+            for layer in calibration.decomposable(baseline.layers, method)
         }
 
     def latency(self, session: str, name: str, config: CompressionConfig, batch: int = 1) -> Ticket:
@@ -1079,7 +1085,7 @@ class Workbench:
 
     # Spectra
 
-    def spectrum(self, name: str, energy: float = 0.95, method: LowRankMethod = "svd") -> list[Spectrum]:
+    def spectrum(self, name: str, energy: float = 0.95, method: Method = "svd") -> list[Spectrum]:
         """Singular values of each layer where they can be had, and the rank that keeps `energy` of the sum of their
         squares. What `left_out` names is not among them."""
         baseline = self.baseline(name)
@@ -1087,9 +1093,9 @@ class Workbench:
         layers = [layer for layer in baseline.layers if layer.name in found]
         return [_spectrum(layer, found[layer.name].singular_values, energy) for layer in layers]
 
-    def left_out(self, name: str, method: LowRankMethod) -> dict[str, str]:
+    def left_out(self, name: str, method: Method) -> dict[str, str]:
         """Layers that are too large for this kind of singular values, and why, in a sentence each."""
-        return compression.not_decomposable(self.baseline(name).layers, method)
+        return calibration.not_decomposable(self.baseline(name).layers, method)
 
     def refusal(self, name: str, config: CompressionConfig) -> str:
         """Why a configuration cannot be tried on this network, in words; "" where it can."""
@@ -1099,7 +1105,7 @@ class Workbench:
             return str(error)
         return ""
 
-    def rebuilt(self, name: str, layer: str, rank: int, method: LowRankMethod = "svd") -> "Rebuilt":
+    def rebuilt(self, name: str, layer: str, rank: int, method: Method = "svd") -> "Rebuilt":
         """A layer's weight beside its reconstruction of rank `rank`. Raises ConfigError where `left_out` names it."""
         baseline = self.baseline(name)
         if layer in (reasons := self.left_out(name, method)):
@@ -1109,7 +1115,7 @@ class Workbench:
         return Rebuilt(weight.numpy(), near.numpy(), ((weight - near).norm() / weight.norm()).item())
 
     def config_for_energy(
-        self, name: str, energy: float, method: LowRankMethod = "svd", above_break_even: bool = False
+        self, name: str, energy: float, method: Method = "svd", above_break_even: bool = False
     ) -> CompressionConfig:
         """Each layer at the rank that keeps `energy`; one where that saves nothing stays dense, unless asked for."""
         chosen = {

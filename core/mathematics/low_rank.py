@@ -7,7 +7,7 @@ Young 1936; of its use on networks: Denton et al. 2014, Zhang et al. 2015.
 """
 
 from math import floor
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.mathematics import costs
+
+Method = Literal["svd", "whitened"]
+"""Factors nearest to the weight, or to its output on real inputs."""
 
 RIDGE = 1e-7
 """Added to the second moments, relative to their mean on the diagonal: inputs that never vary make them singular."""

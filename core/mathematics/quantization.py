@@ -5,13 +5,15 @@ always a point of the grid, so that pruned weights stay zero. Activations after 
 per tensor; the signal between two factors of a low-rank layer is symmetric. Source: Jacob et al. 2018.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.config import Clip, Granularity, Symmetry
+Granularity = Literal["channel", "tensor"]
+Symmetry = Literal["symmetric", "asymmetric"]
+Clip = Literal["minmax", "mse"]
 
 CLIP_SHARES = tuple(share / 50 for share in range(50, 5, -1))
 """Shares of the min-max range that MSE clipping tries: 1, 0.98 .. 0.12."""

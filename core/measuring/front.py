@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError
+from core import settings
+from core.config import CompressionConfig, ConfigError
 
-TECHNIQUES = ("channels", "low rank", "pruning", "bits")
+TECHNIQUES = tuple(technique.name for technique in settings.techniques() if technique.stage != "training")
 """What can make a network smaller, in the order in which it is done."""
 
 SEARCH = "budget search"
@@ -68,14 +69,7 @@ class Point:
 
 def techniques(config: CompressionConfig) -> tuple[str, ...]:
     """Which of TECHNIQUES a configuration uses; nothing for the baseline itself. Activations take no bytes."""
-    layers = [own for _, own in config.layers]
-    used = {
-        "channels": config.channel_share is not None or any(own.channels is not None for own in layers),
-        "low rank": config.rank_share is not None or any(own.rank not in (None, DENSE) for own in layers),
-        "pruning": bool(config.sparsity) or any(own.sparsity for own in layers),
-        "bits": config.bits is not None or any(own.bits not in (None, FLOAT_BITS) for own in layers),
-    }
-    return tuple(name for name in TECHNIQUES if used[name])
+    return tuple(technique.name for technique in settings.techniques() if technique.shrinks(config))
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:

@@ -134,6 +134,11 @@ class StoredNetwork:
         masked = sum(tensor.masked for stored in self.layers for tensor in stored.tensors)
         return masked / sum(stored.weights for stored in self.layers)
 
+    @property
+    def sparsities(self) -> dict[str, float]:
+        """The same of each layer, by name."""
+        return {stored.layer.name: stored.sparsity for stored in self.layers}
+
 
 def must_be(name: str, value: object, expected: object) -> None:
     """Raises FormatError where a file holds something else than it must."""

@@ -10,9 +10,9 @@ from core.bench.workbench import LayerRow
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, Model, TrainingConfig
 from core.datasets import fashion_mnist
 from core.measuring import training
+from core.networks import calibration, compression
 from core.report.blocks import Block, Formula, Paragraph, Table
 from core.report.wording import counted, percent, share_of
-from core.techniques import compression
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def activations(subject: Subject) -> Iterator[Block]:
     config, count = subject.config, len(fashion_mnist.load("calibration"))
     top = "top is the largest x"
     if config.clip == "mse":
-        top = f"top is where the squared error is least, by the histograms of {compression.SIGNAL_IMAGES} of them"
+        top = f"top is where the squared error is least, by the histograms of {calibration.SIGNAL_IMAGES} of them"
     yield Paragraph(
         f"What enters a layer is rounded to {config.activation_bits} bits, one scale per tensor, unsigned after a ReLU "
         f"and signed between two factors. Ranges come from {count:,} training images, before the weights are "

@@ -15,10 +15,11 @@ from itertools import permutations, product
 from math import ceil, isfinite, log
 from operator import add
 from statistics import median
-from typing import Any, get_args
+from typing import Any
 
+from core import settings
 from core.bench.workbench import SHIPPED, JobStatus, UnknownBaseline, Workbench
-from core.config import CompressionConfig, ConfigError, RecoveryConfig, Scope, Score, TrainingConfig
+from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
 from core.measuring.front import SEARCH
 from core.networks import models
 from core.studies import assignment, reproduce, tuning
@@ -204,7 +205,7 @@ def _low_rank(bench: Workbench, request: Request) -> Work:
 
 def _channels(bench: Workbench, request: Request) -> Work:
     half = CompressionConfig(channel_share=0.5, recovery=RecoveryConfig(request["epochs"]))
-    trained = len(get_args(assignment.ChannelScore)) * len(get_args(Scope))
+    trained = len(settings.named("channel_score").choices) * len(settings.named("scope").choices)
     compared = _measured(bench, request["baseline"], (1 + TIMED) * (2 + trained))
     return _times(_trained(bench, request["baseline"], half), trained) + compared
 
@@ -250,7 +251,7 @@ def _layers(bench: Workbench, request: Request) -> tuple[models.Layer, ...]:
 
 def _one_shot(bench: Workbench, request: Request) -> Work:
     """Bisection, and about twice as many looks beyond where it ends as end the search."""
-    ways = len(list(product(get_args(Score), get_args(Scope))))
+    ways = len(list(product(settings.named("score").choices, settings.named("scope").choices)))
     return _measured(bench, request["baseline"], ways * (tuning.GRID.bit_length() + 2 * tuning.LOOK_ON))
 
 

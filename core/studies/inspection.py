@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.bench.workbench import Workbench
-from core.config import FLOAT_BITS, Clip, CompressionConfig, Granularity, Rounding, Score, Symmetry
+from core.config import FLOAT_BITS, CompressionConfig
 from core.mathematics import pruning, quantization
-from core.techniques.compression import CompressedNetwork, Statistics
+from core.mathematics.quantization import Clip, Granularity, Symmetry
+from core.networks.calibration import Statistics
+from core.networks.trainable import CompressedNetwork
 
 Matrix = NDArray[np.float64]
 BINS = 120
@@ -40,7 +42,7 @@ class OnGrid:
 
 
 def prune_by_hand(
-    weight: Matrix, score: Score, sparsity: float, input_rms: NDArray[np.float64]
+    weight: Matrix, score: str, sparsity: float, input_rms: NDArray[np.float64]
 ) -> tuple[Matrix, Matrix, NDArray[np.bool_]]:
     """Scores of a small matrix, what pruning leaves of it, and the mask. input_rms : sqrt(E[x^2]) of each column's
     input, for the score "activation"."""
@@ -93,7 +95,7 @@ def look(bench: Workbench, name: str, config: CompressionConfig) -> Rounded:
     return Rounded(acting, source, plain, bench.statistics(bench.baseline(name)))
 
 
-def only(config: CompressionConfig, layer: str, rounding: Rounding) -> CompressionConfig:
+def only(config: CompressionConfig, layer: str, rounding: str) -> CompressionConfig:
     """The same with the weights of one layer rounded, in this way, and nothing else."""
     return replace(unrounded(config), rounding=rounding).with_layer(layer, bits=config.bits_of(layer))
 

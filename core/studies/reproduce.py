@@ -63,7 +63,7 @@ def _factored(removed: float, layers: Iterable[str], aware: bool = False) -> Com
     """All three layers have full rank 512."""
     rank = rank_from_share(1 - removed, 512)
     method = "whitened" if aware else "svd"
-    return CompressionConfig(layers=dict.fromkeys(layers, LayerConfig(rank=rank)), low_rank_method=method)  # type: ignore[arg-type]
+    return CompressionConfig(layers=dict.fromkeys(layers, LayerConfig(rank=rank)), low_rank_method=method)
 
 
 def low_rank(

@@ -31,10 +31,11 @@ from core.machinery.stopping import Stopped
 from core.machinery.store import key_of
 from core.measuring.front import SEARCH, Goal, Point
 from core.measuring.training import Diverged, Progress
+from core.networks import compression
 from core.networks.models import Layer, Overflow
 from core.networks.stored import FormatError
 from core.studies import tuning
-from core.studies.space import Chosen, configuration, draw, neighbour, rank_at, recovery, resized, space, start, starts
+from core.studies.space import Chosen, configuration, draw, neighbour, recovery, resized, space, start, starts
 from core.studies.trials import (
     CONFIG,
     HISTORY,
@@ -53,7 +54,7 @@ from core.studies.trials import (
     points_of,
     step,
 )
-from core.techniques import compression
+from core.techniques.low_rank import rank_at
 from core.words import percent
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01)

@@ -4,37 +4,30 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
-from core.config import FLOAT_BITS, CompressionConfig, LayerConfig, LowRankMethod, RecoveryConfig, Score
-from core.mathematics import costs, low_rank
+from core import settings
+from core.config import FLOAT_BITS, CompressionConfig, LayerConfig, RecoveryConfig
+from core.mathematics import costs
 from core.measuring.front import TECHNIQUES, techniques
 from core.networks.models import Layer, costs_of
+from core.settings import Scale, Steps
+from core.techniques.channels import EIGHTHS
+from core.techniques.low_rank import rank_at
+from core.techniques.pruning import LEAST_DENSITY, WHOLE
+from core.techniques.quantization import MOST
 
 Chosen = dict[str, Any]
 """Choices by name, as a trial has them."""
 
-START = CompressionConfig(
-    activation_bits=8, clip="mse", rounding="gptq", bias_correction=True, channel_score="activation",
-    low_rank_method="whitened",
-)  # fmt: skip
-"""What every trial has: the ways to round that cost no bytes, and signals that integers can hold."""
-
-BLIND = replace(START, rounding="nearest", bias_correction=False, channel_score="l1", low_rank_method="svd")
-"""The same for a network of which a layer's inputs cannot be known (`core.mathematics.costs`)."""
-
-LEAST_DENSITY = 0.004
-WHOLE = 0.99
-"""A layer of which so much stays is not pruned."""
-
-EIGHTHS, HALF_OCTAVES, BITS = 8, 11, (2, 8)
-"""Channels are searched in eighths of a layer's; ranks in half octaves below break-even, down to 1/32 of it."""
-
-EIGHTHS_LEFT, HALF_OCTAVES_DOWN = 6, 5
-"""Where a scale that did not count before begins."""
+START, BLIND = (
+    CompressionConfig(**{name: value for each in settings.techniques() for name, value in each.always(seeing).items()})
+    for seeing in (True, False)
+)
+"""What every trial has; and the same for a network of which a layer's inputs cannot be known."""
 
 SIZES = 16
 """So many sizes a search begins with, from a few percent of the weights on."""
@@ -48,24 +41,22 @@ def space(layers: Sequence[Layer], used: Sequence[str] = TECHNIQUES) -> dict[str
     "factored", or the network not "narrow", there is nothing to choose of these. What needs to know the inputs of a
     layer is left out where these cannot be known, and so are the ranks of a layer that cannot be decomposed.
     """
-    seeing, whole = sees(layers), [cost.name for cost in costs_of(layers) if cost.decomposes]
-    names, found = [layer.name for layer in layers], dict[str, BaseDistribution]()
-    yes_or_no, density = CategoricalDistribution((False, True)), FloatDistribution(LEAST_DENSITY, 1.0, log=True)
-    if "channels" in used:
-        found["narrow"] = yes_or_no
-        found |= {f"channels {name}": IntDistribution(1, EIGHTHS) for name in names[:-1]}
-    if "low rank" in used:
-        if seeing:
-            found["method"] = CategoricalDistribution(get_args(LowRankMethod))
-        for name in whole:
-            found |= {f"factored {name}": yes_or_no, f"rank {name}": IntDistribution(0, HALF_OCTAVES - 1)}
-    if "pruning" in used:
-        scores = tuple(score for score in get_args(Score) if seeing or score != "activation")
-        found |= {"score": CategoricalDistribution(scores), "by layer": yes_or_no, "density": density}
-        found |= {f"density {name}": density for name in names}
-    if "bits" in used:
-        found |= {f"bits {name}": IntDistribution(*BITS) for name in names}
-    return found
+    return {name: _distribution(choice) for name, choice in choices(layers, used).items()}
+
+
+def choices(layers: Sequence[Layer], used: Sequence[str] = TECHNIQUES) -> dict[str, settings.Choices]:
+    """The same as the techniques say it."""
+    seeing = sees(layers)
+    offered = (each.choices(layers, seeing) for each in settings.techniques() if each.name in used)
+    return {name: choice for listed in offered for name, choice in listed.items()}
+
+
+def _distribution(choice: settings.Choices) -> BaseDistribution:
+    if isinstance(choice, Steps):
+        return IntDistribution(choice.low, choice.high)
+    if isinstance(choice, Scale):
+        return FloatDistribution(choice.low, choice.high, log=True)
+    return CategoricalDistribution(choice)
 
 
 def start(layers: Sequence[Layer]) -> CompressionConfig:
@@ -80,12 +71,11 @@ def sees(layers: Sequence[Layer]) -> bool:
 
 def counts(name: str, chosen: Mapping[str, Any]) -> bool:
     """Whether a choice counts, after those before it."""
-    kind, _, layer = name.partition(" ")
-    if kind == "channels":
-        return bool(chosen["narrow"])
-    if kind == "rank":
-        return bool(chosen[f"factored {layer}"])
-    return kind != "density" or bool(layer) == chosen["by layer"]
+    for technique in settings.techniques():
+        for kind in technique.chooses:
+            if name == kind or name.startswith(f"{kind} "):
+                return technique.counts(kind, name[len(kind) + 1 :], chosen)
+    return True
 
 
 def draw(trial: Trial, layers: Sequence[Layer], used: Sequence[str]) -> Chosen:
@@ -105,31 +95,15 @@ def draw(trial: Trial, layers: Sequence[Layer], used: Sequence[str]) -> Chosen:
 
 def configuration(chosen: Mapping[str, Any], layers: Sequence[Layer]) -> CompressionConfig:
     """What choices mean; those that change nothing are left out, so that equal networks have equal configurations."""
-    own: dict[str, LayerConfig] = {}
-    for layer in layers:
-        name, width = layer.name, layer.shape[0]
-        channels = max(1, round(chosen.get(f"channels {name}", EIGHTHS) / EIGHTHS * width))
-        octaves = chosen.get(f"rank {name}")
-        own[name] = LayerConfig(
-            channels=channels if channels < width else None,
-            rank=None if octaves is None else rank_at(octaves, layer),
-            sparsity=_sparsity(chosen.get(f"density {name}")),
-            bits=chosen.get(f"bits {name}"),
-        )
-    found = replace(start(layers), layers=tuple(own.items()), sparsity=_sparsity(chosen.get("density")))
-    has = techniques(found)
-    if "pruning" in has:
-        found = replace(found, score=chosen["score"])
-    return replace(found, low_rank_method=chosen["method"]) if "method" in chosen and "low rank" in has else found
-
-
-def _sparsity(density: float | None) -> float | None:
-    return None if density is None or density >= WHOLE else round(1 - density, 4)
-
-
-def rank_at(octaves: int, layer: Layer) -> int:
-    """So many half octaves below break-even; at least 1."""
-    return max(1, round(low_rank.break_even_rank(*layer.matrix_shape) * 2 ** (-octaves / 2)))
+    every = settings.techniques()
+    by_layer = [
+        (layer.name, LayerConfig(**{t.of_layer.name: t.chosen_of(layer, chosen) for t in every if t.of_layer}))
+        for layer in layers
+    ]
+    whole = replace(start(layers), layers=tuple(by_layer))
+    asked = replace(whole, **{name: value for each in every for name, value in each.chosen(chosen).items()})
+    wanted = (each.chosen(chosen) for each in every if each.shrinks(asked))
+    return replace(whole, **{name: value for chosen_of_it in wanted for name, value in chosen_of_it.items()})
 
 
 def resized(chosen: Mapping[str, Any], factor: float) -> Chosen:
@@ -163,13 +137,21 @@ def neighbour(chosen: Mapping[str, Any], layers: Sequence[Layer], used: Sequence
         elif isinstance(distribution, FloatDistribution):
             near = [own * factor for factor in (0.5, 0.7, 1.4, 2)]
             changed[name] = dice.choice([value for value in near if distribution.low <= value <= distribution.high])
-    middle = {"channels": EIGHTHS_LEFT, "rank": HALF_OCTAVES_DOWN}
+    offered = choices(layers, used)
     shares = [own for name, own in chosen.items() if name.startswith("density")]
     for name in known:  # what counts now and did not before
         if name not in changed and counts(name, changed):
-            kind = name.partition(" ")[0]
-            changed[name] = middle[kind] if kind in middle else sum(shares) / len(shares)
+            changed[name] = _beginning(offered[name], shares)
     return {name: changed[name] for name in known if name in changed and counts(name, changed)}
+
+
+def _beginning(choice: settings.Choices, shares: Sequence[float]) -> Any:
+    """Where a choice begins that did not count before: a density at the mean of those that did."""
+    if isinstance(choice, Steps):
+        return (choice.low + choice.high) // 2 if choice.begin is None else choice.begin
+    if isinstance(choice, Scale):
+        return sum(shares) / len(shares) if shares else choice.high
+    return choice[0]
 
 
 def starts(rows: Sequence[Mapping[str, Any]], layers: Sequence[Layer], used: Sequence[str]) -> list[Chosen]:
@@ -212,7 +194,7 @@ def _options(layer: Layer, rows: Sequence[Mapping[str, Any]], used: Sequence[str
         numbers = layer.weights if octaves is None else rank_at(octaves, layer) * sum(layer.matrix_shape)
         factored = {f"factored {name}": octaves is not None, f"rank {name}": octaves}
         for sparsity, b in tried("sparsity", 0.0):
-            for bits, c in tried("bits", None)[1:] or [(BITS[1] if "bits" in used else FLOAT_BITS, 0.0)]:
+            for bits, c in tried("bits", None)[1:] or [(MOST if "bits" in used else FLOAT_BITS, 0.0)]:
                 size = numbers * _entropy(1 - sparsity, bits) / 8
                 found.append((a + b + c, size, {**factored, f"density {name}": 1 - sparsity, f"bits {name}": bits}))
     return found

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from core import settings
 from core.bench.workbench import Result, Workbench
-from core.config import DENSE, CompressionConfig, LayerConfig, LowRankMethod, RecoveryConfig, Scope, Score
+from core.config import DENSE, CompressionConfig, LayerConfig, RecoveryConfig
 from core.machinery.stopping import Stopped
 from core.mathematics import low_rank
+from core.mathematics.low_rank import Method
 from core.measuring.training import Progress
 from core.networks.models import Layer
 from core.words import percent
@@ -49,7 +51,7 @@ WIDTHS = (8, 7, 6, 5, 4, 3, 2)
 def allocate_ranks(
     bench: Workbench,
     name: str,
-    method: LowRankMethod = "whitened",
+    method: Method = "whitened",
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
 ) -> list[dict[str, Any]]:
@@ -187,7 +189,7 @@ def one_shot_answers(
 ) -> list[dict[str, Any]]:
     """`largest_one_shot` for every score and scope, each with its `score`, `scope` and `config`."""
     answers: list[dict[str, Any]] = []
-    every = product(get_args(Score), get_args(Scope))
+    every = product(settings.named("score").choices, settings.named("scope").choices)
     ways = [way for way in every if not bench.refusal(name, CompressionConfig(sparsity=0.5, score=way[0]))]
     for score, scope in ways:
         progress({"message": f"{score}, threshold over the {scope}", "done": len(answers) / len(ways)})

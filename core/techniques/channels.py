@@ -1,98 +1,107 @@
-"""Whole output channels removed: which stay, and the smaller network that is left. No zeros remain in it.
+"""Channel pruning: whole outputs of layers are removed, and the network that is left is simply smaller."""
 
-A channel is an output of a convolution or a neuron of a linear layer. With it go its row of the weight, its bias, and
-the columns of the next layer that read it: k * k of a convolution, one of a linear layer, and after the last
-convolution one per pixel (a channel before `fc1` of the shipped CNN owns 49). Source: Li et al. 2017.
-"""
+from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from core.settings import (
+    Choice,
+    Choices,
+    ConfigError,
+    Moment,
+    Setting,
+    Share,
+    Steps,
+    Technique,
+    Whole,
+    among,
+    shares,
+)  # fmt: skip
 
-from core.config import ChannelScore, CompressionConfig
-from core.mathematics import pruning
-from core.mathematics.low_rank import as_matrix
-from core.networks.models import Baseline, Layer
+if TYPE_CHECKING:
+    from core.config import CompressionConfig
+    from core.networks.calibration import Statistics
+    from core.networks.models import Layer
+    from core.networks.trainable import CompressedNetwork
 
-Kept = Mapping[str, Tensor]
-"""Layer name -> indices of the output channels that stay, rising; for every layer."""
+CRITERIA = {"l1": "L1 norm", "activation": "Mean activation"}
 
+HELP_SHARE = """The share of output channels (of a convolution) or neurons (of a linear layer) that stay, in every
+layer but the last. What goes takes the next layer's columns along: no zeros remain, the network is simply smaller, and
+faster. Without training afterwards the loss is large."""
+HELP_CRITERION = """Which channels go first. *L1 norm*: those with the smallest weights, mean |w| (Li et al. 2017).
+*Mean activation*: those whose output is smallest over 2,048 training images."""
+HELP_OWN = "How many of the layer's outputs stay. The next layer loses the columns that read the others."
 
-def l1(weight: Tensor) -> Tensor:
-    """score of a channel = mean |w| over its row: the L1 norm, comparable between layers of one width. (out,)"""
-    return as_matrix(weight).abs().mean(1)
-
-
-def mean_activation(layer: Layer, following_mean: Tensor) -> Tensor:
-    """score of a channel = E[its output], after ReLU and pooling, as the next layer meets it. (out,)
-
-    following_mean : E[x] of the next layer's input, a column each, as from `low_rank.moments`
-    """
-    return following_mean.reshape(layer.shape[0], -1).mean(1)
-
-
-def kept_channels(baseline: Baseline, config: CompressionConfig, means: Callable[[], Mapping[str, Tensor]]) -> Kept:
-    """The channels that stay: a layer's own number, else its share of `config.channel_share`, those of highest score.
-
-    With scope "layer" every layer keeps the share, with "network" one threshold is put to all scores, each divided by
-    its layer's mean. At least one channel stays everywhere, and all of the last layer, which are the classes.
-
-    means : E[x] by layer, asked for only where channels go by their activation
-    """
-    layers = baseline.layers
-    free = [layer for layer in layers[:-1] if config.layer(layer.name).channels is None]
-    kept = {layer.name: torch.arange(layer.shape[0]) for layer in layers}
-    if config.channel_share is None and len(free) == len(layers) - 1:
-        return kept
-    scores = {
-        layer.name: _scores(baseline, layer, following, config.channel_score, means)
-        for layer, following in pairwise(layers)
-    }
-    share = 1.0 if config.channel_share is None else config.channel_share
-    if config.scope == "network" and share < 1 and free:
-        relative = {layer.name: scores[layer.name] / scores[layer.name].mean().clamp_min(1e-30) for layer in free}
-        counts = {name: int(mask.sum()) for name, mask in pruning.keep_masks(relative, 1 - share).items()}
-    else:
-        counts = {layer.name: round(share * layer.shape[0]) for layer in free}
-    for layer in layers[:-1]:
-        own = config.layer(layer.name).channels
-        count = max(1, counts[layer.name] if own is None else own)
-        best = scores[layer.name].sort(descending=True, stable=True).indices[:count]
-        kept[layer.name] = best.sort().values
-    return kept
+EIGHTHS, EIGHTHS_LEFT = 8, 6
+"""A search keeps so many parts of a layer's channels, from one to all; and with so many it begins."""
 
 
-def _scores(
-    baseline: Baseline, layer: Layer, following: Layer, score: ChannelScore, means: Callable[[], Mapping[str, Tensor]]
-) -> Tensor:
-    if score == "l1":
-        return l1(baseline.tensors[f"{layer.name}.weight"])
-    return mean_activation(layer, means()[following.name])
+class Channels(Technique):
+    name, title, order = "channels", "Channel pruning", 10
+    stage = "structure"
+    settings = (
+        Setting(
+            "channel_share", Share(low_open=True), "Channels kept", shares("channels kept"),
+            "share of output channels that stay, all layers but the last", HELP_SHARE, link="channels",
+            option="--channel-share", metavar="P", place="main",
+        ),
+        Setting(
+            "channel_score", Choice(CRITERIA), "Channel criterion", among("channel criterion {}", CRITERIA),
+            "channel criterion, which go first: L1 norm of their weights, or mean activation", HELP_CRITERION, "l1",
+            "channelscore", "--channel-score", place="finer",
+        ),
+    )  # fmt: skip
+    of_layer = Setting(
+        "channels", Whole(1), "Channels", lambda count: f"{count} channels", "output channels that stay", HELP_OWN,
+        metavar="LAYER=K",
+    )  # fmt: skip
+
+    chooses = ("narrow", "channels")
+
+    def used(self, config: CompressionConfig) -> bool:
+        return config.channel_share is not None or any(own.channels is not None for _, own in config.layers)
+
+    def check(self, config: CompressionConfig, layers: Sequence[Layer]) -> None:
+        for layer in layers:
+            count = config.layer(layer.name).channels
+            if count is not None and layer is layers[-1]:
+                raise ConfigError(f"channels of {layer.name} cannot be removed: its outputs are the classes.")
+            if count is not None and count > layer.shape[0]:
+                raise ConfigError(f"channels of {layer.name} must be in [1, {layer.shape[0]}]. Got {count} instead.")
+
+    def asks_for_inputs(
+        self, config: CompressionConfig, layers: Sequence[Layer]
+    ) -> Iterator[tuple[str, list[str], str]]:
+        if config.channel_score == "activation" and self.used(config):
+            following = [layer.name for layer in layers[1:]]
+            yield "Scores of channels by what they put out", following, "Choose the score l1."
+
+    def act(
+        self, network: CompressedNetwork, config: CompressionConfig, statistics: Statistics, moment: Moment
+    ) -> CompressedNetwork:
+        """Rows, biases and columns of what stays, cut out of the baseline's tensors."""
+        from core.networks import narrowing, trainable
+
+        smaller, columns = narrowing.narrow(network.baseline, config, statistics.means)
+        return trainable.dense(smaller, columns, config, network.baseline_sha256)
+
+    def always(self, seeing: bool) -> dict[str, Any]:
+        return {"channel_score": "activation" if seeing else "l1"}
+
+    def choices(self, layers: Sequence[Layer], seeing: bool) -> dict[str, Choices]:
+        eighths = Steps(1, EIGHTHS, EIGHTHS_LEFT)
+        listed: dict[str, Choices] = {f"channels {layer.name}": eighths for layer in layers[:-1]}
+        return {"narrow": (False, True), **listed}
+
+    def counts(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
+        return kind == "narrow" or bool(chosen["narrow"])
+
+    def chosen_of(self, layer: Layer, chosen: Mapping[str, Any]) -> int | None:
+        width = layer.shape[0]
+        count = max(1, round(chosen.get(f"channels {layer.name}", EIGHTHS) / EIGHTHS * width))
+        return count if count < width else None
 
 
-def input_columns(baseline: Baseline, kept: Kept) -> dict[str, Tensor]:
-    """Layer name -> columns of its weight, as a matrix, that stay: those that read a channel that stays."""
-    first = baseline.layers[0]
-    columns = {first.name: torch.arange(first.matrix_shape[1])}
-    for layer, following in pairwise(baseline.layers):
-        owned = following.matrix_shape[1] // layer.shape[0]
-        columns[following.name] = (kept[layer.name][:, None] * owned + torch.arange(owned)).flatten()
-    return columns
-
-
-def remove_channels(baseline: Baseline, kept: Kept) -> Baseline:
-    """The smaller network: rows, biases and columns of what stays, cut out of the baseline's tensors.
-
-    It puts out what the baseline does with the removed channels set to zero. The baseline itself where all stay.
-    """
-    if all(len(kept[layer.name]) == layer.shape[0] for layer in baseline.layers):
-        return baseline
-    columns, tensors = input_columns(baseline, kept), {}
-    for layer in baseline.layers:
-        rows = kept[layer.name]
-        weight = as_matrix(baseline.tensors[f"{layer.name}.weight"])[rows][:, columns[layer.name]]
-        tensors[f"{layer.name}.weight"] = weight.reshape(len(rows), -1, *layer.shape[2:])
-        tensors[f"{layer.name}.bias"] = baseline.tensors[f"{layer.name}.bias"][rows]
-    return Baseline(baseline.name, tensors)
+TECHNIQUE = Channels()

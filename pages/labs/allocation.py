@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core.config import DENSE, CompressionConfig, LowRankMethod
+from core.config import DENSE, CompressionConfig
 from core.studies.tuning import ALLOCATION, within
 from core.words import percent, plain
 from pages.choice import state, terms
@@ -17,7 +17,7 @@ HELP_LOST = "How many percentage points of accuracy may be lost on the 5,000 val
 HELP_SIZE = "The largest file, in KB (1,024 bytes)."
 
 
-def section(method: LowRankMethod) -> None:
+def section(method: str) -> None:
     """Ranks: the button, the curve, and the step that a budget allows."""
     terms.heading("Rank allocation", "A rank for each layer of the whole network, within a budget.", "low rank")
     st.markdown(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.config import FLOAT_BITS, CompressionConfig, Rounding
+from core.config import FLOAT_BITS, CompressionConfig
 from core.studies import inspection
 from core.words import percent, plain
 from pages.choice import state, terms
@@ -104,7 +104,7 @@ def _output(choice: state.Choice, seen: inspection.Rounded, layer: str) -> str:
     text = f"; the **output** of the whole layer {plain(layer)}, on real images, by **{percent(own, 1)}**"
     if config.recovery is not None or config.bits_of(layer) == FLOAT_BITS:
         return text
-    other: Rounding = "nearest" if config.rounding == "gptq" else "gptq"
+    other: str = "nearest" if config.rounding == "gptq" else "gptq"
     changed = inspection.only(config, layer, other)
     beside = inspection.output_error(inspection.look(state.workbench(), choice.baseline, changed), layer)
     words = {"gptq": "GPTQ", "nearest": "rounding to the nearest point"}[other]

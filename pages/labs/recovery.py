@@ -42,7 +42,7 @@ def controls() -> None:
         "Pruning", list(figures.SCHEDULES), default=own.schedule, format_func=figures.SCHEDULES.get, required=True,
         key="w_schedule", help=HELP_SCHEDULE,
     )  # fmt: skip
-    recovery = RecoveryConfig(int(epochs), float(rate), int(seed), bool(distill), schedule)
+    recovery = RecoveryConfig(int(epochs), float(rate), int(seed), schedule, bool(distill))
     label = f"Train {recovery.epochs} {'epoch' if recovery.epochs == 1 else 'epochs'}"
     st.button(label, on_click=_start, args=(recovery,), icon=":material/fitness_center:", width="stretch")
     _before_start(recovery)

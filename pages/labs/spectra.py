@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.config import CompressionConfig, LowRankMethod
+from core.config import CompressionConfig
 from core.words import percent, plain
 from pages.choice import state, terms
 from pages.shown import charts, figures, live
@@ -30,7 +30,7 @@ class View(NamedTuple):
     """
 
     name: str
-    method: LowRankMethod
+    method: str
     layers: dict[str, Spectrum]
     kinds: dict[str, Spectrum]
     beside: str
@@ -49,7 +49,7 @@ def sidebar() -> View:
     )  # fmt: skip
     energy = min(max(chosen, 50.0), 100.0) / 100
     state.keep_widget("spectrum_method", st.session_state.get("spectrum_method", choice.config.low_rank_method))
-    method: LowRankMethod = st.segmented_control(
+    method: str = st.segmented_control(
         "Low-rank objective",
         list(figures.METHODS),
         format_func=figures.METHODS.get,
@@ -93,7 +93,7 @@ def _beside(baseline: str, layer: Spectrum) -> tuple[str, str]:
     return title, others.get(title, "")
 
 
-def _to_explore(choice: state.Choice, layer: Spectrum, energy: float, method: LowRankMethod) -> None:
+def _to_explore(choice: state.Choice, layer: Spectrum, energy: float, method: str) -> None:
     """Take this layer's rank along, or every layer's."""
     bench = state.workbench()
     if st.button(f"Use rank {layer.rank} for {plain(layer.name)} on Explore", icon=":material/tune:", width="stretch"):
@@ -203,8 +203,8 @@ def rebuilt(layer: Spectrum) -> None:
             st.image(shown, width=figures.PICTURE_WIDTH, alt=alt)
 
 
-TITLES: dict[LowRankMethod, str] = {"svd": "SVD", "whitened": "data-aware"}
-KINDS: dict[LowRankMethod, str] = {"svd": "weight (SVD)", "whitened": "output (data-aware)"}
+TITLES: dict[str, str] = {"svd": "SVD", "whitened": "data-aware"}
+KINDS: dict[str, str] = {"svd": "weight (SVD)", "whitened": "output (data-aware)"}
 WEIGHT, OUTPUT = KINDS.values()
 NOBODY = "Nothing"
 HELP_ENERGY = """Energy of rank r: the squared singular values up to r over all of them (the report's cumulative

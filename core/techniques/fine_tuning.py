@@ -1,0 +1,66 @@
+"""Fine-tuning: training after compression, in which ranks, zeros and bits stay, and what is left of the weights moves.
+
+What it does stands in `core.measuring.training.recover`; here is what can be chosen of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core.settings import Choice, Number, Setting, Switch, Technique, Whole, among
+
+if TYPE_CHECKING:
+    from core.config import CompressionConfig
+
+SCHEDULES = {"one-shot": "One-shot", "iterative": "Iterative (gradual)"}
+
+HELP_EPOCHS = """How often the compressed network sees the 55,000 training images. Pruned weights stay zero, factors
+stay factors, quantized weights are trained by the straight-through estimator, and the steps of all grids are learned
+(LSQ). Three epochs take seconds (MLP) to a minute (CNN)."""
+HELP_RATE = "The peak of a one-cycle schedule: up for a quarter of the steps, then down to almost nothing."
+HELP_SCHEDULE = """*One-shot*: everything is pruned, then trained. *Iterative (gradual)*: a little is pruned, trained,
+and so on by a cubic schedule over the first 60 % of the training; then bits are set and the learning rate starts again.
+Far better at high sparsity."""
+HELP_DISTILLATION = """Half of the loss is then the distance to the baseline's own predictions (Hinton et al. 2015):
+which classes it holds for less likely is worth learning, too."""
+
+
+class FineTuning(Technique):
+    name, title, order = "training", "Fine-tuning (recovery)", 90
+    stage = "training"
+    settings = (
+        Setting(
+            "epochs", Whole(1, 100), "Epochs", lambda epochs: f"fine-tuned {epochs} epoch{'s' * (epochs > 1)}",
+            "fine-tuning after compression (recovery)", HELP_EPOCHS, 3, "recover", metavar="EPOCHS",
+            place="training", about="recovery epochs",
+        ),
+        Setting(
+            "learning_rate", Number(1), "Peak learning rate", lambda rate: f"peak learning rate {rate!r}",
+            "peak learning rate of the fine-tuning", HELP_RATE, 0.03, "rate", "--recover-rate", "RATE", "training",
+            "recovery learning_rate",
+        ),
+        Setting(
+            "seed", Whole(0, 2**31 - 1), "Seed", lambda seed: f"seed {seed}",
+            "seed of the order in which it sees the images", "", 0, "", "--recover-seed", "N", "training",
+            "recovery seed",
+        ),
+        Setting(
+            "schedule", Choice(SCHEDULES), "Pruning", among("{} pruning", SCHEDULES),
+            "one-shot pruning, or iterative: prune a little, train, repeat", HELP_SCHEDULE, "one-shot",
+            place="training",
+        ),
+        Setting(
+            "distillation", Switch(), "Knowledge distillation", lambda yes: "knowledge distillation",
+            "knowledge distillation: learn from the baseline's predictions, too", HELP_DISTILLATION, False, "distill",
+            place="training",
+        ),
+    )  # fmt: skip
+
+    def used(self, config: CompressionConfig) -> bool:
+        return config.recovery is not None
+
+    def shrinks(self, config: CompressionConfig) -> bool:
+        return False
+
+
+TECHNIQUE = FineTuning()

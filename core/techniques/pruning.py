@@ -1,0 +1,167 @@
+"""Pruning: the weights with the smallest scores are zero, and stay zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from core.settings import Choice, Choices, Moment, Scale, Setting, Share, Technique, among, shares
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core.config import CompressionConfig
+    from core.networks.calibration import Statistics
+    from core.networks.models import Layer
+    from core.networks.stored import StoredNetwork
+    from core.networks.trainable import CompressedLayer, CompressedNetwork
+
+CRITERIA = {"magnitude": "Magnitude", "lamp": "LAMP", "activation": "Activation-aware (Wanda)"}
+SCOPES = {"network": "Global", "layer": "Layer-wise"}
+
+HELP_SPARSITY = """The share of weights that are set to zero, those with the smallest scores first: exactly round(s · n)
+of them. Biases are never pruned. Expect little loss at first, then a cliff; where it lies depends on how the network
+was trained."""
+HELP_CRITERION = """Which weights go first: those with the smallest score. *Magnitude*: |w|. *LAMP*: w² over the sum
+of the w² of its layer that are not smaller, so that no layer is emptied (Lee et al. 2021). *Activation-aware (Wanda)*:
+|w| times the root mean square of the input that it is multiplied with, over 2,048 training images (Sun et al. 2024)."""
+HELP_SCOPE = """Where scores are compared. *Global*: one threshold over all layers, so that some lose more than others.
+*Layer-wise*: each layer loses the same share. For weights and for channels."""
+HELP_OWN = """It shows what the whole network's threshold does to this layer. Moving it gives the layer a share
+of its own, and the threshold then counts the other layers only."""
+
+LEAST_DENSITY = 0.004
+WHOLE = 0.99
+"""A search leaves a layer of which so much stays as it is."""
+
+
+class Pruning(Technique):
+    name, title, order = "pruning", "Pruning", 30
+    stage = "gradual"
+    settings = (
+        Setting(
+            "sparsity", Share(), "Sparsity", shares("sparsity"),
+            "share of weights that pruning sets to zero, in [0, 1]", HELP_SPARSITY, metavar="S|LAYER=S", place="main",
+        ),
+        Setting(
+            "score", Choice(CRITERIA), "Pruning criterion", among("pruning criterion {}", CRITERIA),
+            "pruning criterion: magnitude, LAMP or activation-aware (Wanda)", HELP_CRITERION, "magnitude",
+            place="finer",
+        ),
+        Setting(
+            "scope", Choice(SCOPES), "Scope", among("scope {}", SCOPES),
+            "of pruning: network (global, one threshold) or layer (layer-wise, the same share in each)", HELP_SCOPE,
+            "network", place="finer",
+        ),
+    )  # fmt: skip
+    of_layer = Setting("sparsity", Share(), "Sparsity", shares("sparsity"), help=HELP_OWN, metavar="S|LAYER=S")
+
+    chooses = ("score", "by layer", "density")
+
+    def used(self, config: CompressionConfig) -> bool:
+        return bool(config.sparsity) or any(own.sparsity for _, own in config.layers)
+
+    def touched(self, config: CompressionConfig, layers: Sequence[Layer]) -> list[str]:
+        shares_of = {layer.name: config.layer(layer.name).sparsity for layer in layers}
+        return [name for name, share in shares_of.items() if (config.sparsity if share is None else share)]
+
+    def asks_for_inputs(
+        self, config: CompressionConfig, layers: Sequence[Layer]
+    ) -> Iterator[tuple[str, list[str], str]]:
+        if config.score == "activation":
+            way_out = "Choose magnitude or lamp, or sparsity 0 for this layer."
+            yield "Scores of weights by their inputs", self.touched(config, layers), way_out
+
+    def act(
+        self, network: CompressedNetwork, config: CompressionConfig, statistics: Statistics, moment: Moment
+    ) -> CompressedNetwork:
+        """`apply_pruning` with the share that is reached so far."""
+        done = moment.done
+        by_layer = {name: done * own.sparsity for name, own in config.layers if own.sparsity is not None}
+        known = statistics.moments() if config.score == "activation" else {}
+        seconds = {name: second for name, (_, second) in known.items()}
+        share = done * (config.sparsity or 0.0)
+        return apply_pruning(network, share, config.scope, by_layer, config.score, seconds)
+
+    def choices(self, layers: Sequence[Layer], seeing: bool) -> dict[str, Choices]:
+        density = Scale(LEAST_DENSITY, 1.0)
+        criteria = tuple(score for score in CRITERIA if seeing or score != "activation")
+        listed: dict[str, Choices] = {"score": criteria, "by layer": (False, True), "density": density}
+        return listed | {f"density {layer.name}": density for layer in layers}
+
+    def counts(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
+        return kind != "density" or bool(layer) == chosen["by layer"]
+
+    def chosen(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        criterion = {"score": chosen["score"]} if "score" in chosen else {}
+        return {"sparsity": _sparsity(chosen.get("density"))} | criterion
+
+    def chosen_of(self, layer: Layer, chosen: Mapping[str, Any]) -> float | None:
+        return _sparsity(chosen.get(f"density {layer.name}"))
+
+
+def _sparsity(density: float | None) -> float | None:
+    return None if density is None or density >= WHOLE else round(1 - density, 4)
+
+
+def apply_pruning(
+    network: CompressedNetwork,
+    sparsity: float,
+    scope: str = "network",
+    by_layer: Mapping[str, float] | None = None,
+    score: str = "magnitude",
+    seconds: Mapping[str, Tensor] | None = None,
+) -> CompressedNetwork:
+    """One-shot pruning: set the mask of the round(sparsity * n) weights of the smallest score to False, for good.
+
+    A weight near zero adds little to w . x, so the smallest |w| go first (Han et al. 2015); "lamp" and "activation"
+    compare better between layers and inputs (`core.mathematics.pruning`). With scope "network" all weights share one
+    threshold, and a layer whose scores are small loses more of them; with scope "layer" each layer loses the same
+    share. A pruned weight is 0 in every later evaluation and gets no gradient in training. Biases are never pruned.
+    Where a layer is factored, its factors are pruned, together.
+
+    sparsity : in [0, 1], the share of zeros over the layers that have none of their own in `by_layer`
+    by_layer : sparsity by layer name; 0 protects a layer
+    seconds : E[x x^T] at each layer's input, needed where the score is "activation"
+    Changes `network` in place and returns it.
+    """
+    from core.mathematics import pruning
+
+    by_layer, layers = dict(by_layer or {}), network.named()
+    free = [name for name in layers if name not in by_layer]
+    groups = [(free, sparsity)] if scope == "network" else [([name], sparsity) for name in free]
+    groups += [([name], share) for name, share in by_layer.items()]
+    for names, share in groups:
+        if share == 0 or not names:
+            continue
+        scores = {
+            f"{name}:{i}": of_tensor
+            for name in names
+            for i, of_tensor in enumerate(_scores(layers[name], score, (seconds or {}).get(name)))
+        }
+        for slot, mask in pruning.keep_masks(scores, share).items():
+            name, _, i = slot.partition(":")
+            setattr(layers[name], f"mask{i}", mask.to(layers[name].bias.device))
+    return network
+
+
+def _scores(layer: CompressedLayer, score: str, second: Tensor | None) -> list[Tensor]:
+    """Of the weights as they are now, those that went already at zero. On the CPU: not every device has float64."""
+    from core.mathematics import pruning
+
+    weights = [weight.detach().cpu() for weight in layer.masked_weights()]
+    if score == "magnitude":
+        return [pruning.magnitude(weight) for weight in weights]
+    if score == "lamp":
+        return [pruning.lamp(weight) for weight in weights]
+    if second is None:
+        raise ValueError("seconds must be given where the score is activation: see `Statistics.moments`.")
+    return [pruning.activation(weight, rms) for weight, rms in zip(weights, layer.input_rms(second), strict=True)]
+
+
+def check_sparsity(network: StoredNetwork) -> dict[str, float]:
+    """Share of pruned weights in every layer: masked / stored, in [0, 1]. Zeros that rounding made do not count."""
+    return network.sparsities
+
+
+TECHNIQUE = Pruning()

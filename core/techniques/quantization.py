@@ -1,0 +1,237 @@
+"""Quantization: every weight, and every signal between layers, on a grid of few integers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from core.settings import (
+    FLOAT_BITS,
+    Choice,
+    Choices,
+    Moment,
+    Setting,
+    Steps,
+    Switch,
+    Technique,
+    Whole,
+    among,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from core.config import CompressionConfig
+    from core.mathematics.quantization import Clip, Granularity, Symmetry
+    from core.networks.calibration import Statistics
+    from core.networks.models import Layer
+    from core.networks.trainable import CompressedLayer, CompressedNetwork
+
+GRANULARITIES = {"channel": "Per channel", "tensor": "Per tensor"}
+SYMMETRIES = {"symmetric": "Symmetric", "asymmetric": "Asymmetric (affine)"}
+CLIPS = {"minmax": "Min-max", "mse": "MSE-optimal"}
+ROUNDINGS = {"nearest": "Nearest", "gptq": "GPTQ"}
+
+HELP_BITS = """Every weight becomes an integer of this many bits: w ≈ scale · q. 8 bits cost practically nothing; below
+4 it matters how the scale is chosen."""
+HELP_ACTIVATIONS = """Every activation (signal between two layers) becomes an integer of this many bits, without a
+sign after a ReLU. The input image keeps its own 8 bits; the ten logits at the end stay float32."""
+HELP_GRANULARITY = """How many weights share a scale. *Per channel*: one scale for each output channel. *Per tensor*:
+one for the whole tensor, so that the largest weight of all decides how coarse every channel is."""
+HELP_SYMMETRY = """*Symmetric*: a grid around zero, integers from −(2^(b−1) − 1) to 2^(b−1) − 1, so that 2 bits are −1,
+0 and 1. *Asymmetric (affine)*: all 2^b integers from the smallest to the largest weight; one of them, the zero point,
+stands for 0. For weights only: activations after a ReLU do not need it."""
+HELP_CLIP = """Where the grid ends. *Min-max*: at the largest number, so that nothing is clipped. *MSE-optimal*: where
+the mean squared error is least; a few large numbers are clipped, and all others lie on a finer grid. For weights and
+activations."""
+HELP_ROUNDING = """*Nearest*: each weight goes to the nearest point of its grid. *GPTQ*: one input after the other is
+rounded, and the weights that are still free make up for its error, so that the layer's **output** on real images
+changes least (Frantar et al. 2023). The weights are then further away, and the network is usually better, most of all
+where the range is clipped."""
+HELP_BIAS = """The mean change that rounding makes to each output, over 2,048 training images, is subtracted from its
+bias (Nagel et al. 2019)."""
+
+LEARNED_CLIP: Clip = "mse"
+"""Where grids end whose steps are about to be learned, whatever was chosen: training must not depend on where it
+begins. Symmetric grids of weights begin at `quantization.first_step`, for fewer bytes at the same accuracy."""
+
+FEWEST, MOST = 2, 8
+
+
+class Quantization(Technique):
+    name, title, order = "bits", "Quantization", 40
+    stage = "grids"
+    settings = (
+        Setting(
+            "bits", Whole(FEWEST, MOST), "Bits per weight", lambda bits: f"{bits}-bit weights",
+            "of the weights, 2 to 8; LAYER=32: float32", HELP_BITS, metavar="B|LAYER=B", place="main",
+        ),
+        Setting(
+            "activation_bits", Whole(FEWEST, MOST), "Bits per activation", lambda bits: f"{bits}-bit activations",
+            "bits of the activations", HELP_ACTIVATIONS, link="activations", option="--activation-bits", metavar="B",
+            place="beside",
+        ),
+        Setting(
+            "granularity", Choice(GRANULARITIES), "Granularity", among("one scale {}", GRANULARITIES),
+            "one scale per channel or per tensor", HELP_GRANULARITY, "channel", place="finer",
+        ),
+        Setting(
+            "symmetry", Choice(SYMMETRIES), "Quantization scheme", among("{} quantization", SYMMETRIES),
+            "quantization of weights: symmetric, or asymmetric (affine, with a zero point)", HELP_SYMMETRY,
+            "symmetric", place="finer",
+        ),
+        Setting(
+            "clip", Choice(CLIPS), "Clipping range", among("clipping {}", CLIPS),
+            "clipping range: minmax (largest number) or mse (least mean squared error)", HELP_CLIP, "minmax",
+            place="finer",
+        ),
+        Setting(
+            "rounding", Choice(ROUNDINGS), "Rounding", among("rounding {}", ROUNDINGS),
+            "to the nearest point, or GPTQ: the output on real inputs changes least", HELP_ROUNDING, "nearest",
+            place="finer",
+        ),
+        Setting(
+            "bias_correction", Switch(), "Bias correction", lambda yes: "bias correction",
+            "bias correction: the mean change of each output goes into its bias", HELP_BIAS, False, "biascorrection",
+            "--bias-correction", place="finer",
+        ),
+    )  # fmt: skip
+    of_layer = Setting(
+        "bits", Whole(FEWEST, MOST, also=(FLOAT_BITS,)), "Bits",
+        lambda bits: "float32" if bits == FLOAT_BITS else f"{bits} bits", help=HELP_BITS, metavar="B|LAYER=B",
+    )  # fmt: skip
+
+    chooses = ("bits",)
+
+    def used(self, config: CompressionConfig) -> bool:
+        return self.shrinks(config) or config.activation_bits is not None
+
+    def shrinks(self, config: CompressionConfig) -> bool:
+        """Activations take no bytes."""
+        return config.bits is not None or any(own.bits not in (None, FLOAT_BITS) for _, own in config.layers)
+
+    def touched(self, config: CompressionConfig, layers: Sequence[Layer]) -> list[str]:
+        return [layer.name for layer in layers if config.bits_of(layer.name) != FLOAT_BITS]
+
+    def asks_for_inputs(
+        self, config: CompressionConfig, layers: Sequence[Layer]
+    ) -> Iterator[tuple[str, list[str], str]]:
+        names, or_float = self.touched(config, layers), f"or give this layer {FLOAT_BITS} bits."
+        if config.rounding == "gptq":
+            yield "Weights rounded together (gptq)", names, f"Round to the nearest, {or_float}"
+        if config.bias_correction:
+            yield "Corrected biases", names, f"Leave the biases as they are, {or_float}"
+
+    def act(
+        self, network: CompressedNetwork, config: CompressionConfig, statistics: Statistics, moment: Moment
+    ) -> CompressedNetwork:
+        """Grids with activation ranges of the network as it is now; then the two steps that need to know the inputs:
+        weights rounded together, and biases corrected. Steps that will be learned begin where training learns them
+        best, and not where `config.clip` says."""
+        from core.mathematics import quantization
+
+        bits, ranges = {name: config.bits_of(name) for name in network.named()}, None
+        clip = LEARNED_CLIP if moment.learned else config.clip
+        if config.activation_bits is not None:
+            ranges = statistics.activation_ranges(network, clip, config.activation_bits)
+        quantize_model(network, bits, config.activation_bits, config.granularity, ranges, config.symmetry, clip)
+        quantized = {name: layer for name, layer in network.named().items() if layer.bits != FLOAT_BITS}
+        if moment.learned and config.symmetry == "symmetric":
+            for layer in quantized.values():
+                begin_steps(layer)
+        for name, layer in quantized.items():
+            before = layer.matrix(layer.masked_weights()).clone() if config.bias_correction else None
+            if config.rounding == "gptq":
+                round_together(layer, statistics)
+            if before is not None:
+                mean, after = statistics.means()[name][layer.columns], layer.matrix(layer.effective_weights())
+                correction = quantization.bias_correction(before.cpu(), after.cpu(), mean)
+                layer.bias.add_(correction.to(layer.bias.device))
+        return network
+
+    def always(self, seeing: bool) -> dict[str, Any]:
+        """Signals that integers can hold, and the ways to round that cost no bytes."""
+        known = {"rounding": "gptq", "bias_correction": True} if seeing else {}
+        return {"activation_bits": 8, "clip": "mse"} | known
+
+    def choices(self, layers: Sequence[Layer], seeing: bool) -> dict[str, Choices]:
+        return {f"bits {layer.name}": Steps(FEWEST, MOST) for layer in layers}
+
+    def chosen_of(self, layer: Layer, chosen: Mapping[str, Any]) -> int | None:
+        return chosen.get(f"bits {layer.name}")
+
+
+def quantize_model(
+    network: CompressedNetwork,
+    bits: int | Mapping[str, int],
+    activation_bits: int | None = None,
+    granularity: Granularity = "channel",
+    ranges: Mapping[str, float] | None = None,
+    symmetry: Symmetry = "symmetric",
+    clip: Clip = "minmax",
+) -> CompressedNetwork:
+    """Put every weight on a grid of 2^bits points (one less where it is symmetric), and every hidden activation on one
+    of 2^activation_bits.
+
+    Each weight tensor gets the grid of `quantization.weight_grid`, per output channel or per tensor, and is stored as
+    `linear_quantize(w, scale, zero_point)`. Activations get scale = range / q_max, unsigned after a ReLU, signed
+    between two factors. The input image keeps its own 8 bits, the logits stay float32. All scales are parameters:
+    training moves them (`quantization.fake_quantize`).
+
+    bits : 2 to 8, or 32 for float32; one number or one per layer name
+    ranges : what `Statistics.activation_ranges` found before quantization; needed where activation_bits is set
+    Changes `network` in place and returns it.
+    """
+    import torch
+    from torch import nn
+
+    from core.mathematics import quantization
+
+    layers = network.named()
+    chosen = dict(bits) if isinstance(bits, Mapping) else dict.fromkeys(layers, bits)
+    if activation_bits is not None:
+        if ranges is None:
+            raise ValueError("ranges must be given where activation_bits is set: see `Statistics.activation_ranges`.")
+        for name, layer in layers.items():
+            layer.activation_bits = activation_bits
+            for kind, signed in (("input", False), ("between", True)):
+                if f"{name}.{kind}" in ranges:
+                    scale = quantization.activation_scale(ranges[f"{name}.{kind}"], activation_bits, signed)
+                    setattr(layer, f"{kind}_scale", nn.Parameter(torch.tensor(scale, device=layer.bias.device)))
+    for name, layer in layers.items():
+        layer.bits = chosen[name]
+        if layer.bits == FLOAT_BITS:
+            continue
+        for i, weight in enumerate(layer.masked_weights()):
+            grid = quantization.weight_grid(weight.detach(), layer.bits, granularity, symmetry, clip)
+            setattr(layer, f"scale{i}", nn.Parameter(grid.scale))
+            setattr(layer, f"zero_point{i}", grid.zero_point)
+    return network
+
+
+def begin_steps(layer: CompressedLayer) -> None:
+    """Steps of a layer's grids where LSQ begins to learn them."""
+    from core.mathematics import quantization
+
+    for i, weight in enumerate(layer.masked_weights()):
+        scale = getattr(layer, f"scale{i}")
+        scale.data.copy_(quantization.first_step(weight.detach(), scale.data, layer.bits))
+
+
+def round_together(layer: CompressedLayer, statistics: Statistics) -> None:
+    """Put the weights of a quantized layer on their grids by `quantization.gptq`, in place; the second factor with what
+    the first one, not rounded, gives for the baseline's inputs. Computed on the CPU, where these are known."""
+    from core.mathematics import low_rank, quantization
+
+    before = copy.deepcopy(layer).cpu()
+    first, *others = (weight.detach() for weight in before.masked_weights())
+    known = [statistics.compensation(layer.layer.name, layer.columns)]
+    if others:
+        second, factor = statistics.second(layer.layer.name, layer.columns), low_rank.as_matrix(first).double()
+        known.append(quantization.compensation(factor @ second @ factor.T))
+    for i, weight in enumerate((first, *others)):
+        zero_point, mask = getattr(before, f"zero_point{i}"), getattr(before, f"mask{i}")
+        grid = quantization.Grid(before.stored(f"scale{i}").detach(), zero_point)
+        layer.weights[i].data.copy_(quantization.gptq(weight, grid, layer.bits, known[i], mask))
+
+
+TECHNIQUE = Quantization()
