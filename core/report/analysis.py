@@ -6,12 +6,12 @@ from math import hypot
 from core.bench.workbench import LayerRow
 from core.datasets import fashion_mnist
 from core.measuring.evaluation import Comparison
-from core.report.findings import Findings
+from core.report.findings import Findings, records
 from core.report.laboratory import ALLOWANCE
 from core.report.procedure import matrix_shape, quantizes
 from core.report.results import without_folders
 from core.report.sentences import checked, mistake, on, right, smaller, weighs
-from core.report.weighing import before
+from core.report.tables import float32_bytes
 from core.report.wording import Row, counted, listed, microseconds, paired, percent, points, size, with_p
 
 CHANCE = 0.05
@@ -48,17 +48,15 @@ def _sentences(found: Findings) -> list[Iterator[str]]:
 
 def _bytes(found: Findings) -> Iterator[str]:
     result = found.test
-    saved = {row.name: before(row) - row.bytes for row in result.layers}
+    saved = {row.name: float32_bytes(row) - row.bytes for row in result.layers}
     rows = {row.name: row for row in result.layers}
     best, total = max(saved, key=lambda name: saved[name]), sum(max(0, own) for own in saved.values())
     if total > 0:
-        was, now, share = before(rows[best]), rows[best].bytes, percent(saved[best] / total)
+        was, now, share = float32_bytes(rows[best]), rows[best].bytes, percent(saved[best] / total)
         yield f"{best} saved most: {was:,} bytes in float32, {now:,} in the file, {share} of all savings."
     else:
         yield "The layers take no fewer bytes than in float32: nothing was saved."
-    kinds: dict[str, int] = {}
-    for entry in result.footprint.entries:
-        kinds[entry.kind] = kinds.get(entry.kind, 0) + entry.bytes
+    kinds = result.footprint.by_kind()
     kind, largest = max(kinds, key=lambda name: kinds[name]), max(result.layers, key=lambda row: row.bytes)
     shares = percent(largest.bytes / result.bytes), percent(kinds[kind] / result.bytes)
     yield f"Of the file, {largest.name} takes {shares[0]}; by kind, most are {kind}, {shares[1]}."
@@ -141,7 +139,8 @@ def _by_class(found: Findings) -> Iterator[str]:
     def net(row: Row) -> int:
         return int(row["gained"]) - int(row["lost"])
 
-    worst, best = min(found.changes, key=net), max(found.changes, key=net)
+    changes = records(found.changes)
+    worst, best = min(changes, key=net), max(changes, key=net)
     yield _class_change(found, worst, "lost") if net(worst) < 0 else "No class lost more images than it gained."
     yield _class_change(found, best, "gained") if net(best) > 0 else "No class gained more images than it lost."
     yield "(The p of a class is ten times McNemar's, for the choice among ten classes.)"

@@ -16,7 +16,7 @@ from core.bench.workbench import NotRecovered, Result, Workbench
 from core.config import CompressionConfig
 from core.formats.footprint import KB
 from core.machinery.jobs import Status
-from core.report import plots
+from core.report import plots, tables
 from core.report.blocks import Block, Heading, Paragraph, Table
 from core.report.findings import Findings, Pin, figure
 from core.report.wording import counted, kilobytes, listed, percent, points, ratio, settings, share_of, span
@@ -115,12 +115,8 @@ def _bits(known: Experiment | None, title: str) -> list[Block]:
     found, rows = known.result, known.result["rows"]
     whole = found["float32"]
     widths = listed([str(row["bits"]) for row in rows])
-    shown = [
-        {"bits": row["bits"], **{words: row[when]["test"]["accuracy"] for when, words in _TIMES.items()}}
-        for row in rows
-    ]
     said = "; ".join(f"{row['bits']} bits {percent(row['after']['test']['accuracy'])}" for row in rows)
-    drawn = plots.bits("bits", shown, whole["test"]["accuracy"])
+    drawn = plots.bits("bits", tables.bits(found, _TIMES), whole["test"]["accuracy"])
     caption = f"Accuracy on test at {widths} bits; the dotted line is the network in float32."
     return [
         heading,
@@ -191,11 +187,6 @@ class _Way:
     validation: Result | None
     test: Result | None
 
-    @property
-    def layers(self) -> dict[str, float]:
-        """`check_sparsity`: share of zeros by layer."""
-        return {} if self.validation is None else {row.name: row.sparsity for row in self.validation.layers}
-
 
 def _pruning(bench: Workbench, name: str, title: str, shot: Experiment | None, steps: Experiment | None) -> list[Block]:
     blocks: list[Block] = [Heading("Pruning: one-shot against iterative", 2)]
@@ -264,14 +255,14 @@ def _ways(ways: Sequence[_Way]) -> list[Block]:
     ]
     if not known:
         return blocks
-    names = list(known[0].layers)
-    shares = {way.name: list(way.layers.values()) for way in known}
-    said = "; ".join(f"{way.name}: {listed([f'{k} {percent(v)}' for k, v in way.layers.items()])}" for way in known)
-    rows = [(name, *(percent(own[place]) for own in shares.values())) for place, name in enumerate(names)]
+    zeros = tables.zeros({way.name: way.validation for way in known if way.validation})
+    shares = zeros.pivot_table("sparsity", "layer", "way", sort=False).map(percent)
+    said = "; ".join(f"{way}: {listed([f'{name} {share}' for name, share in shares[way].items()])}" for way in shares)
+    rows = [*shares.itertuples(name=None)]
     rows.append(("all", *(percent(way.validation.sparsity) for way in known if way.validation)))
     return [
         *blocks,
-        figure("zeros", "Zeros by layer (check_sparsity).", f"Bars. {said}.", plots.zeros("zeros", names, shares)),
+        figure("zeros", "Zeros by layer (check_sparsity).", f"Bars. {said}.", plots.zeros("zeros", zeros)),
         Table("Zeros by layer (check_sparsity); the last line is the whole network.", ("layer", *shares), tuple(rows)),
         _ways_table(known),
         *([Paragraph(_what_training_brings(known[-2:]))] if len(ways) > 1 and len(known) == len(ways) else []),

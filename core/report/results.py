@@ -5,9 +5,8 @@ import re
 
 import pandas as pd
 
-from core.datasets import fashion_mnist
+from core.bench.workbench import Result
 from core.formats.footprint import KB
-from core.measuring.evaluation import Evaluation
 from core.report import plots
 from core.report.blocks import Block, Formula, Heading, Paragraph, Table
 from core.report.findings import SHOWN_FLIPS, Findings, figure, records
@@ -17,34 +16,28 @@ from core.report.wording import listed, microseconds, p_value, percent, points, 
 
 def baseline(found: Findings) -> list[Block]:
     """The baseline's classification report and confusion matrix."""
-    measured = found.whole.evaluation
     return [
         Heading("The baseline", 2),
-        Table(f"Classification report of the baseline, {on(found.whole)}.", REPORT, classification(measured)),
-        _confusion("confusion-baseline", "Confusion matrix of the baseline", measured, on(found.whole)),
+        _classification(found.whole, "baseline"),
+        _confusion("confusion-baseline", "baseline", found.confusion_before, on(found.whole)),
     ]
 
 
-REPORT = ("class", "precision", "recall", "F1-score", "support")
+def _classification(result: Result, of: str) -> Table:
+    """scikit-learn's classification report; of all classes together precision and recall are the accuracy."""
+    table = result.evaluation.classification()
+    shares = table.columns[1:-1]
+    table[shares] = table[shares].map(percent)
+    table.loc[table["class"] == "accuracy", shares[:2]] = ""
+    table["support"] = table["support"].map("{:,}".format)
+    rows = table.itertuples(index=False, name=None)
+    return Table(f"Classification report of the {of}, {on(result)}.", tuple(table), tuple(rows))
 
 
-def classification(measured: Evaluation) -> tuple[tuple[str, ...], ...]:
-    """scikit-learn's classification report: the classes, the accuracy, and both means."""
-    rows = {str(name): row for name, row in measured.report().iterrows() if name != "accuracy"}
-    found: list[tuple[str, ...]] = []
-    for name, row in rows.items():
-        if name == "macro avg":
-            found.append(("accuracy", "", "", percent(measured.accuracy), f"{measured.images:,}"))
-        shares = (percent(row[measure]) for measure in ("precision", "recall", "f1"))
-        found.append((name, *shares, f"{row['images']:,.0f}"))
-    return tuple(found)
-
-
-def _confusion(name: str, title: str, measured: Evaluation, where: str) -> Block:
-    counts = pd.DataFrame(measured.confusion().numpy(), index=fashion_mnist.CLASSES, columns=fashion_mnist.CLASSES)
-    right = ", ".join(f"{label} {counts.loc[label, label]:,}" for label in fashion_mnist.CLASSES)
+def _confusion(name: str, of: str, counts: pd.DataFrame, where: str) -> Block:
+    right = ", ".join(f"{label} {counts.loc[label, label]:,}" for label in counts)
     alt = f"Counts by true and predicted class. Right: {right}."
-    caption = f"{title}, {where}: true classes down, predicted ones across."
+    caption = f"Confusion matrix of the {of}, {where}: true classes down, predicted ones across."
     return figure(name, caption, alt, plots.confusion(name, counts))
 
 
@@ -119,16 +112,15 @@ def classes(found: Findings) -> list[Block]:
     """The compressed network's classification report, recall before and after, and confusion matrix."""
     if not found.steps:
         return []
-    where, measured = on(found.test), found.test.evaluation
-    said = "; ".join(f"{row['class']} {percent(row['before'])}, {percent(row['after'])}" for row in found.changes)
+    where, recalls = on(found.test), records(found.changes)
+    said = "; ".join(f"{row['class']} {percent(row['before'])}, {percent(row['after'])}" for row in recalls)
     caption = f"Recall of each class in the baseline and in the compressed network, {where}."
-    drawn = plots.recall("recall", pd.DataFrame(found.changes))
-    table = Table(f"Classification report of the compressed network, {where}.", REPORT, classification(measured))
+    drawn = plots.recall("recall", found.changes)
     return [
         Heading("Classes", 2),
-        table,
+        _classification(found.test, "compressed network"),
         figure("recall", caption, f"Recall before and after: {said}.", drawn),
-        _confusion("confusion", "Confusion matrix of the compressed network", measured, where),
+        _confusion("confusion", "compressed network", found.confusion, where),
     ]
 
 

@@ -1,7 +1,6 @@
 """Sentences that several parts of the report say."""
 
 from core.bench.workbench import Result
-from core.datasets import fashion_mnist
 from core.report.findings import Findings
 from core.report.wording import percent, size
 
@@ -35,9 +34,7 @@ def weighs(found: Findings) -> str:
 def mistake(found: Findings) -> str:
     true, predicted, count = found.mistake
     text = f"The most frequent mistake on the test images is {true} taken for {predicted}, {count:,} times"
-    before = int(
-        found.test.baseline.confusion()[fashion_mnist.CLASSES.index(true), fashion_mnist.CLASSES.index(predicted)]
-    )
+    before = found.confusion_before.loc[true, predicted]
     return f"{text}; the baseline makes it {before:,} times." if found.steps else f"{text}."
 
 

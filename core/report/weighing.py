@@ -1,14 +1,13 @@
 """The part of the report on size: the network drawn, the size by the formula and why the file differs, the ledger."""
 
 from collections.abc import Iterator, Mapping
-from math import prod
 
 from core.bench.workbench import LayerRow, Result
 from core.config import FLOAT_BITS
 from core.formats.footprint import KB
-from core.report import plots
+from core.report import plots, tables
 from core.report.blocks import Block, Formula, Heading, Paragraph, Table
-from core.report.drawing import Band, network
+from core.report.drawing import network
 from core.report.findings import Findings, figure
 from core.report.formulas import numeral
 from core.report.wording import kilobytes, percent, ratio, shape
@@ -28,25 +27,13 @@ def drawn(found: Findings) -> list[Block]:
         "The network, as thick as its bytes: grey in float32, coloured in the file. Above each layer the shape of its "
         "weight, below it the size before and now, and what was done to it."
     )
-    bands = [_band(found.test, row) for row in rows]
-    return [Heading("The network drawn", 2), figure("network", caption, f"Layers. {said}.", network("network", bands))]
-
-
-def _band(result: Result, row: LayerRow) -> Band:
-    kinds: dict[str, int] = {}
-    for entry in result.footprint.entries:
-        if entry.layer == row.name:
-            kinds[entry.kind] = kinds.get(entry.kind, 0) + entry.bytes
-    return Band((row.name, shape(row.shape)), (_change(row), *_done(row)), before(row), kinds)
-
-
-def before(row: LayerRow) -> int:
-    """Bytes of a layer in float32."""
-    return 4 * (prod(row.shape) + row.shape[0])
+    words = {row.name: (f"{row.name}\n{shape(row.shape)}", "\n".join([_change(row), *_done(row)])) for row in rows}
+    picture = network("network", tables.network(found.test), words)
+    return [Heading("The network drawn", 2), figure("network", caption, f"Layers. {said}.", picture)]
 
 
 def _change(row: LayerRow) -> str:
-    return f"{kilobytes(before(row))} → {kilobytes(row.bytes)}"
+    return f"{kilobytes(tables.float32_bytes(row))} → {kilobytes(row.bytes)}"
 
 
 def _done(row: LayerRow) -> Iterator[str]:
@@ -101,9 +88,7 @@ def _bytes(total: float) -> str:
 
 
 def _difference(result: Result, weights: float, biases: float) -> list[Block]:
-    kinds: dict[str, int] = {}
-    for entry in result.footprint.entries:
-        kinds[entry.kind] = kinds.get(entry.kind, 0) + entry.bytes
+    kinds = result.footprint.by_kind()
     held = sum(kinds.get(kind, 0) for kind in WEIGHTS)
     pairs = {
         "weights": (weights, held),
@@ -146,7 +131,7 @@ def counted(found: Findings) -> list[Block]:
     said = ", ".join(f"{way} {count:,.0f}" for way, count in sizes.items())
     compared = figure("sizes", "The same sizes.", f"Bars of bytes: {said}.", plots.sizes("sizes", sizes))
     by_layer = ", ".join(f"{row.name} {row.bytes:,}" for row in result.layers)
-    drawn = plots.ledger("ledger", result.footprint.entries)
+    drawn = plots.ledger("ledger", result.footprint.table())
     alt = f"Stacked bars of bytes by kind, a bar per layer: {by_layer}."
     return [
         Heading("Where the bytes are", 2),
