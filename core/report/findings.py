@@ -59,8 +59,8 @@ class Findings:
     @property
     def files(self) -> list[Row]:
         """Of the export, without the folders of this machine."""
-        own = [] if self.verdict is None else self.verdict["files"]
-        return [{**file, "path": Path(file["path"]).name} for file in own]
+        files = [] if self.verdict is None else self.verdict["files"]
+        return [{**file, "path": Path(file["path"]).name} for file in files]
 
 
 def ask(bench: Workbench, choice: Choice, verdict: Row | None, pins: Sequence[Choice] = ()) -> Findings:

@@ -51,7 +51,7 @@ class Picture(NamedTuple):
 
 
 def picture(name: str, height: float, draw: Callable[["Figure"], None]) -> Picture:
-    """What `draw` puts on an empty figure, `height` inches high. name : its own on the page it will stand in."""
+    """What `draw` puts on an empty figure, `height` inches high. name : of no other figure on its page."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -228,10 +228,10 @@ def zeros(name: str, rows: pd.DataFrame) -> Picture:
     def draw(figure: "Figure") -> None:
         ax, places = figure.subplots(), np.arange(len(layers))
         thick = 0.8 / len(ways)
-        for number, (way, own) in enumerate(rows.groupby("way", sort=False)):
+        for number, (way, layer) in enumerate(rows.groupby("way", sort=False)):
             where = places + (number - (len(ways) - 1) / 2) * thick
             colour, hatch = ((BASELINE, ""), (CURRENT, ""), (PINNED, "//"))[number % 3]
-            shares = 100 * own["sparsity"]
+            shares = 100 * layer["sparsity"]
             drawn = ax.barh(where, shares, thick, color=colour, label=way, hatch=hatch)
             ax.bar_label(drawn, [f"{share:.1f}" for share in shares], padding=2, fontsize=7.5)
         ax.set_yticks(places, layers)

@@ -52,15 +52,15 @@ def zeros(ways: Mapping[str, "Result"]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "way", "sparsity", "kept"])
 
 
-def bits(found: Mapping[str, Any], times: Mapping[str, str]) -> pd.DataFrame:
+def bits(experiment: Mapping[str, Any], times: Mapping[str, str]) -> pd.DataFrame:
     """Accuracy on the test images by bits, with the 95 % interval of its difference from the baseline. Columns bits,
     when, accuracy, low, high, KB.
 
-    found : of `assignment.quantization_half`; times : of its keys minmax, before and after, and what each is called
+    experiment : as `assignment.quantization_half` returns it; times : what its minmax, before and after are called
     """
-    whole = found["float32"]["test"]["accuracy"]
+    whole = experiment["float32"]["test"]["accuracy"]
     rows = []
-    for row in found["rows"]:
+    for row in experiment["rows"]:
         for key, when in times.items():
             test = row[key]["test"]
             low, high = (whole + end for end in test["interval"])

@@ -19,16 +19,16 @@ WEIGHTS = ("float32 values", "integer codes", "map of zeros")
 """Kinds of bytes that hold weights."""
 
 
-def drawn(found: Findings) -> list[Block]:
+def drawn(findings: Findings) -> list[Block]:
     """The network before and now."""
-    rows = found.test.layers
+    rows = findings.test.layers
     said = "; ".join(f"{row.name} {shape(row.shape)}, {_change(row)}" for row in rows)
     caption = (
         "The network, as thick as its bytes: grey in float32, coloured in the file. Above each layer the shape of its "
         "weight, below it the size before and now, and what was done to it."
     )
     words = {row.name: (f"{row.name}\n{shape(row.shape)}", "\n".join([_change(row), *_done(row)])) for row in rows}
-    picture = network("network", tables.network(found.test), words)
+    picture = network("network", tables.network(findings.test), words)
     return [Heading("The network drawn", 2), figure("network", caption, f"Layers. {said}.", picture)]
 
 
@@ -48,9 +48,9 @@ def _done(row: LayerRow) -> Iterator[str]:
         yield f"{row.bits} bits"
 
 
-def in_theory(found: Findings) -> list[Block]:
+def in_theory(findings: Findings) -> list[Block]:
     """The formula, evaluated with this network's numbers, and where the file differs from it."""
-    rows = found.test.layers
+    rows = findings.test.layers
     bits, biases = sum(stored(row) * row.bits for row in rows), sum(row.channels for row in rows)
     total = bits / 8 + 4 * biases
     return [
@@ -65,7 +65,7 @@ def in_theory(found: Findings) -> list[Block]:
             rf"\text{{size}} = \frac{{{numeral(bits)}}}{{8}} + 4 \times {numeral(biases)} = {_bytes(total)} "
             rf"\,\text{{bytes}} = {f'{total / KB:,.1f}'.replace(',', '{,}')}\,\text{{KB}}"
         ),
-        *_difference(found.test, bits / 8, 4 * biases),
+        *_difference(findings.test, bits / 8, 4 * biases),
     ]
 
 
@@ -124,9 +124,9 @@ def _reasons(result: Result, fewer: float, biases: float, kinds: Mapping[str, in
     yield f"The formula knows {scales} the header that tells a reader what the bytes mean."
 
 
-def counted(found: Findings) -> list[Block]:
+def counted(findings: Findings) -> list[Block]:
     """Every way of counting, and what each layer takes."""
-    result, sizes, whole = found.test, found.sizes, found.test.baseline_bytes
+    result, sizes, whole = findings.test, findings.sizes, findings.test.baseline_bytes
     ways = tuple((way, f"{n:,.0f}", f"{n / KB:,.1f}", ratio(whole, n)) for way, n in sizes.items())
     said = ", ".join(f"{way} {count:,.0f}" for way, count in sizes.items())
     compared = figure("sizes", "The same sizes.", f"Bars of bytes: {said}.", plots.sizes("sizes", sizes))
@@ -140,15 +140,15 @@ def counted(found: Findings) -> list[Block]:
             f"{result.nonzero:,} are left. The baseline has {result.baseline_parameters:,}. 1 KB is {KB:,} bytes."
         ),
         Table("Bytes in all the ways that people count them.", ("counted as", "bytes", "KB", "smaller"), ways),
-        *([compared] if found.steps else []),
+        *([compared] if findings.steps else []),
         _layers(result),
         figure("ledger", "Bytes of the file by layer and kind.", alt, drawn),
     ]
 
 
 def _layers(result: Result) -> Table:
-    def count(own: int) -> tuple[str, str]:
-        return f"{own:,}", f"{own / KB:,.1f}"
+    def count(size: int) -> tuple[str, str]:
+        return f"{size:,}", f"{size / KB:,.1f}"
 
     rows = []
     for row in result.layers:
