@@ -40,7 +40,7 @@ exported.sizes(result, made)
 terms.heading("File size by layer", "What the packed file holds.")
 left, right = st.columns([1.2, 1], gap="large")
 with left:
-    entries = figures.ledger_frame(result)
+    entries = result.footprint.table()
     charts.ledger(entries, f"Bytes of the file by layer and kind, {result.bytes:,} in all")
 with right:
     exported.storage(result, entries)

@@ -126,6 +126,20 @@ def test_a_class_that_nobody_predicted_or_that_does_not_occur_is_reported_too(
         assert int(measured.confusion().trace()) == int(measured.right.sum())
 
 
+def test_the_rows_of_a_classification_report_are_those_that_scikit_learn_prints(
+    network: StoredNetwork, split: Split
+) -> None:
+    measured = evaluation.evaluate(network, split)
+    printed = sklearn.metrics.classification_report(
+        measured.labels.numpy(), measured.predictions.numpy(), target_names=CLASSES, digits=4, zero_division=0
+    )
+    lines = [line.rsplit(maxsplit=2 if "accuracy" in line else 4) for line in printed.splitlines()[2:] if line.strip()]
+    for row, (name, *numbers) in zip(measured.classification().itertuples(index=False, name=None), lines, strict=True):
+        assert row[0] == name.strip()
+        wanted = [f"{share:.4f}" for share in row[1:-1]] + [str(row[-1])]
+        assert numbers == (wanted[-2:] if name.strip() == "accuracy" else wanted)
+
+
 def test_the_most_confident_mistakes_come_first_and_are_mistakes(network: StoredNetwork, split: Split) -> None:
     measured = evaluation.evaluate(network, split)
     found = measured.confident_mistakes(20)

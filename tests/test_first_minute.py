@@ -13,6 +13,7 @@ from test_pages import PAGES, _frame_on_every_run, _in_no_hurry, cache_at, choic
 from core.bench.workbench import SHELF
 from core.config import CompressionConfig, to_query
 from core.machinery.jobs import Jobs
+from core.report import tables
 from core.studies import shipping
 from core.techniques.pruning import check_sparsity
 from pages.choice import presets, state, tours
@@ -66,7 +67,7 @@ def test_the_untouched_network_is_a_click_away_and_so_is_the_way_back() -> None:
 def test_the_drawn_bands_are_the_bytes_of_the_file(name: str, config: CompressionConfig) -> None:
     result = state.workbench().evaluate(name, config)
     baseline = state.workbench().baseline(name)
-    drawn = [row for number, layer in enumerate(result.layers) for row in drawing._layer(number, layer, result)]
+    drawn = drawing._in_words(tables.network(result), result).to_dict("records")
     before = [row for row in drawn if row["kind"] == ""]
     now = [row for row in drawn if row["kind"] != ""]
     assert sum(row["bytes"] for row in before) == baseline.bytes

@@ -20,6 +20,9 @@ def test_the_ledger_is_that_of_the_packed_file_also_after_a_time_in_the_cache(
     network = compress(baseline, CompressionConfig(bits=4, sparsity=0.8), statistics).freeze()
     ledger, made = footprint.footprint(network), packed.pack(network)
     assert (ledger.total, ledger.entries, ledger.choices) == (len(made.content), made.entries, made.choices)
+    assert ledger.total == sum(ledger.by_kind().values()) == ledger.table()["bytes"].sum()
+    for layer, rows in ledger.table().groupby("layer"):
+        assert rows["bytes"].sum() == sum(ledger.by_kind("" if layer == "file" else str(layer)).values())
     assert footprint.from_dict(json.loads(json.dumps(asdict(ledger)))) == ledger
 
 

@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from core.config import FLOAT_BITS
 from core.formats.packed import Choice, Entry, pack
 from core.mathematics import coding
 from core.networks.stored import StoredNetwork
+from core.palette import KIND_NAMES
 
 KB = 1024
 """Bytes in a KB, everywhere in this project."""
@@ -32,6 +35,21 @@ class Footprint:
     @property
     def total(self) -> int:
         return sum(entry.bytes for entry in self.entries)
+
+    def by_kind(self, layer: str | None = None) -> dict[str, int]:
+        """Bytes by what they hold, of a layer or of the whole file."""
+        kinds: dict[str, int] = {}
+        for entry in self.entries:
+            if layer in (None, entry.layer):
+                kinds[entry.kind] = kinds.get(entry.kind, 0) + entry.bytes
+        return kinds
+
+    def table(self) -> pd.DataFrame:
+        """Columns layer ("file" for what belongs to none), tensor, kind (as somebody reads it), bytes, KB."""
+        rows = [
+            (e.layer or "file", e.tensor, KIND_NAMES.get(e.kind, e.kind), e.bytes, e.bytes / KB) for e in self.entries
+        ]
+        return pd.DataFrame(rows, columns=["layer", "tensor", "kind", "bytes", "KB"])
 
 
 def from_dict(ledger: Mapping[str, Any]) -> Footprint:

@@ -78,6 +78,15 @@ class Evaluation:
         rows = {name: row for name, row in table.items() if isinstance(row, dict)}
         return pd.DataFrame(rows).T.rename(columns={"f1-score": "f1", "support": "images"}).astype({"images": int})
 
+    def classification(self) -> pd.DataFrame:
+        """The same row by row, as scikit-learn prints it: the classes, the accuracy, and both means. Of all images
+        together precision, recall and F1-score are the accuracy. Columns class, precision, recall, F1-score, support.
+        """
+        report = self.report()
+        report.loc["accuracy"] = [self.accuracy] * 3 + [self.images]
+        report = report.loc[[*CLASSES, "accuracy", *report.index[len(CLASSES) : -1]]].astype({"images": int})
+        return report.rename(columns={"f1": "F1-score", "images": "support"}).rename_axis("class").reset_index()
+
     def confident_mistakes(self, count: int) -> Tensor:
         """Indices of the wrong predictions, the most confident first."""
         wrong = torch.nonzero(~self.right).flatten()

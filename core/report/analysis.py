@@ -6,59 +6,64 @@ from math import hypot
 from core.bench.workbench import LayerRow
 from core.datasets import fashion_mnist
 from core.measuring.evaluation import Comparison
-from core.report.findings import Findings
+from core.report.findings import Findings, records
 from core.report.laboratory import ALLOWANCE
 from core.report.procedure import matrix_shape, quantizes
 from core.report.results import without_folders
 from core.report.sentences import checked, mistake, on, right, smaller, weighs
-from core.report.weighing import before
+from core.report.tables import float32_bytes
 from core.report.wording import Row, counted, listed, microseconds, paired, percent, points, size, with_p
 
 CHANCE = 0.05
 """Below this p-value a difference counts as beyond chance."""
 
 
-def abstract(found: Findings) -> str:
-    test, validation = found.test, found.validation
+def abstract(findings: Findings) -> str:
+    test, validation = findings.test, findings.validation
     accuracy, also = percent(test.evaluation.accuracy), percent(validation.evaluation.accuracy)
-    network = f"{found.title}, a network for the {len(fashion_mnist.CLASSES)} classes of Fashion-MNIST,"
-    if not found.steps:
+    network = f"{findings.title}, a network for the {len(fashion_mnist.CLASSES)} classes of Fashion-MNIST,"
+    if not findings.steps:
         return (
             f"{network} is evaluated as it is; nothing is compressed. It is right for {accuracy} of {on(test)} and "
-            f"for {also} of {on(validation)}. Its file has {size(test.bytes)}. {checked(found)}"
+            f"for {also} of {on(validation)}. Its file has {size(test.bytes)}. {checked(findings)}"
         )
     return (
-        f"{network} is compressed: {listed([step.phrase for step in found.steps])}. {weighs(found)} Of {on(test)} the "
-        f"compressed network has {accuracy} right, the baseline {percent(test.baseline.accuracy)}: "
+        f"{network} is compressed: {listed([step.phrase for step in findings.steps])}. {weighs(findings)} Of "
+        f"{on(test)} the compressed network has {accuracy} right, the baseline {percent(test.baseline.accuracy)}: "
         f"{paired(test.comparison)}. Of {on(validation)} it has {also} right, the baseline "
-        f"{percent(validation.baseline.accuracy)}. {checked(found)}"
+        f"{percent(validation.baseline.accuracy)}. {checked(findings)}"
     )
 
 
-def analysis(found: Findings) -> list[str]:
+def analysis(findings: Findings) -> list[str]:
     """A paragraph each."""
-    return [text for text in map(" ".join, _sentences(found)) if text]
+    return [text for text in map(" ".join, _sentences(findings)) if text]
 
 
-def _sentences(found: Findings) -> list[Iterator[str]]:
-    if not found.steps:
-        return [iter([mistake(found)]), _speed(found)]
-    return [_bytes(found), _ranks(found), _loss(found), _agreement(found), _by_class(found), _speed(found)]
+def _sentences(findings: Findings) -> list[Iterator[str]]:
+    if not findings.steps:
+        return [iter([mistake(findings)]), _speed(findings)]
+    return [
+        _bytes(findings),
+        _ranks(findings),
+        _loss(findings),
+        _agreement(findings),
+        _by_class(findings),
+        _speed(findings),
+    ]
 
 
-def _bytes(found: Findings) -> Iterator[str]:
-    result = found.test
-    saved = {row.name: before(row) - row.bytes for row in result.layers}
+def _bytes(findings: Findings) -> Iterator[str]:
+    result = findings.test
+    saved = {row.name: float32_bytes(row) - row.bytes for row in result.layers}
     rows = {row.name: row for row in result.layers}
-    best, total = max(saved, key=lambda name: saved[name]), sum(max(0, own) for own in saved.values())
+    best, total = max(saved, key=lambda name: saved[name]), sum(max(0, count) for count in saved.values())
     if total > 0:
-        was, now, share = before(rows[best]), rows[best].bytes, percent(saved[best] / total)
+        was, now, share = float32_bytes(rows[best]), rows[best].bytes, percent(saved[best] / total)
         yield f"{best} saved most: {was:,} bytes in float32, {now:,} in the file, {share} of all savings."
     else:
         yield "The layers take no fewer bytes than in float32: nothing was saved."
-    kinds: dict[str, int] = {}
-    for entry in result.footprint.entries:
-        kinds[entry.kind] = kinds.get(entry.kind, 0) + entry.bytes
+    kinds = result.footprint.by_kind()
     kind, largest = max(kinds, key=lambda name: kinds[name]), max(result.layers, key=lambda row: row.bytes)
     shares = percent(largest.bytes / result.bytes), percent(kinds[kind] / result.bytes)
     yield f"Of the file, {largest.name} takes {shares[0]}; by kind, most are {kind}, {shares[1]}."
@@ -69,8 +74,8 @@ def _bytes(found: Findings) -> Iterator[str]:
         yield f"Rounding made {rounded:,} {'more ' if result.sparsity else ''}weights zero."
 
 
-def _ranks(found: Findings) -> Iterator[str]:
-    rows = found.test.layers
+def _ranks(findings: Findings) -> Iterator[str]:
+    rows = findings.test.layers
     noted = [f"{row.name} ({row.note})" for row in rows if row.note]
     if noted:
         yield f"Not every layer has the rank that was asked for: {'; '.join(noted)}."
@@ -104,12 +109,12 @@ def _above(rows: list[LayerRow]) -> str:
     )
 
 
-def _loss(found: Findings) -> Iterator[str]:
-    pair, (low, high) = found.test.comparison, found.test.comparison.interval
+def _loss(findings: Findings) -> Iterator[str]:
+    pair, (low, high) = findings.test.comparison, findings.test.comparison.interval
     if not pair.lost + pair.gained:
-        yield f"None of {on(found.test)} is right where it was wrong, or wrong where it was right."
+        yield f"None of {on(findings.test)} is right where it was wrong, or wrong where it was right."
         return
-    yield f"Of {on(found.test)} {pair.lost:,} were lost and {pair.gained:,} gained: {paired(pair)}."
+    yield f"Of {on(findings.test)} {pair.lost:,} were lost and {pair.gained:,} gained: {paired(pair)}."
     if pair.p_value < CHANCE:
         yield f"This {'loss' if pair.difference < 0 else 'gain'} is beyond chance."
     else:
@@ -117,39 +122,40 @@ def _loss(found: Findings) -> Iterator[str]:
             "This may be chance, which does not prove that nothing changed: anything from "
             f"{points(low)} to {points(high)} would fit."
         )
-    lost = found.flips[found.flips["outcome"] == "lost"]["before_confidence"]
+    lost = findings.flips[findings.flips["outcome"] == "lost"]["before_confidence"]
     if len(lost):
         yield f"For half of the lost images the baseline's confidence had been at most {percent(float(lost.median()))}."
 
 
-def _agreement(found: Findings) -> Iterator[str]:
+def _agreement(findings: Findings) -> Iterator[str]:
     """Two independent sets of images: the variances of the two differences add up."""
-    pairs = found.validation.comparison, found.test.comparison
+    pairs = findings.validation.comparison, findings.test.comparison
     half = hypot(*((pair.interval[1] - pair.interval[0]) / 2 for pair in pairs))
     apart = abs(pairs[0].difference - pairs[1].difference)
     if half == 0:
-        yield f"The same holds for {on(found.validation)}."
+        yield f"The same holds for {on(findings.validation)}."
         return
     agree = "they agree" if apart <= half else "they do not agree, and test is to be believed"
     yield (
-        f"On {on(found.validation)} the change is {points(pairs[0].difference)}, {100 * apart:.2f} pp from that on "
+        f"On {on(findings.validation)} the change is {points(pairs[0].difference)}, {100 * apart:.2f} pp from that on "
         f"test. Chance alone keeps two such figures within {100 * half:.2f} pp, 95 times of 100: {agree}."
     )
 
 
-def _by_class(found: Findings) -> Iterator[str]:
+def _by_class(findings: Findings) -> Iterator[str]:
     def net(row: Row) -> int:
         return int(row["gained"]) - int(row["lost"])
 
-    worst, best = min(found.changes, key=net), max(found.changes, key=net)
-    yield _class_change(found, worst, "lost") if net(worst) < 0 else "No class lost more images than it gained."
-    yield _class_change(found, best, "gained") if net(best) > 0 else "No class gained more images than it lost."
+    changes = records(findings.changes)
+    worst, best = min(changes, key=net), max(changes, key=net)
+    yield _class_change(findings, worst, "lost") if net(worst) < 0 else "No class lost more images than it gained."
+    yield _class_change(findings, best, "gained") if net(best) > 0 else "No class gained more images than it lost."
     yield "(The p of a class is ten times McNemar's, for the choice among ten classes.)"
-    yield mistake(found)
+    yield mistake(findings)
 
 
-def _class_change(found: Findings, row: Row, what: str) -> str:
-    p = min(1.0, len(found.changes) * Comparison(row["images"], row["lost"], row["gained"]).p_value)
+def _class_change(findings: Findings, row: Row, what: str) -> str:
+    p = min(1.0, len(findings.changes) * Comparison(row["images"], row["lost"], row["gained"]).p_value)
     return (
         f"{row['class']} {what} most: recall {percent(row['before'])} before, {percent(row['after'])} after "
         f"({row['lost']:,} lost and {row['gained']:,} gained of {row['images']:,}), "
@@ -157,37 +163,37 @@ def _class_change(found: Findings, row: Row, what: str) -> str:
     )
 
 
-def _speed(found: Findings) -> Iterator[str]:
-    if len(found.files) > 1:
-        smallest = min(found.files, key=lambda file: file["bytes"])
+def _speed(findings: Findings) -> Iterator[str]:
+    if len(findings.files) > 1:
+        smallest = min(findings.files, key=lambda file: file["bytes"])
         yield f"The smallest file is {smallest['path']}, {size(smallest['bytes'])}."
     times: dict[int, dict[str, Row]] = {}
-    for file in found.files:
-        for own in file.get("latency", ()):
-            times.setdefault(own["batch"], {})[file["path"]] = own
+    for file in findings.files:
+        for latency in file.get("latency", ()):
+            times.setdefault(latency["batch"], {})[file["path"]] = latency
     for batch, taken in sorted(times.items()):
         yield from _fastest(batch, taken)
-    yield from _integers(found)
-    notes = (note for note in (found.verdict or {}).get("notes", ()) if " float32 here, " not in note)
+    yield from _integers(findings)
+    notes = (note for note in (findings.verdict or {}).get("notes", ()) if " float32 here, " not in note)
     yield from map(without_folders, dict.fromkeys(notes))
-    if quantizes(found.test.layers) and not times:
-        least = min(row.bits for row in found.test.layers)
+    if quantizes(findings.test.layers) and not times:
+        least = min(row.bits for row in findings.test.layers)
         how = f"nothing here computes in {least} bits" if least < 8 else "the packed file is computed in float32"
         yield f"Bits are not speed: fewer bits make a smaller file, but {how}."
-    if found.test.sparsity:
+    if findings.test.sparsity:
         yield "Scattered zeros are not speed, either: they are multiplied like other numbers."
 
 
-def _integers(found: Findings) -> Iterator[str]:
+def _integers(findings: Findings) -> Iterator[str]:
     """The times of integer ONNX files beside the float32 one's, in one sentence."""
-    timed = {file["format"]: file["latency"] for file in found.files if file.get("latency")}
+    timed = {file["format"]: file["latency"] for file in findings.files if file.get("latency")}
     said = []
     for kind in (kind for kind in timed if kind.startswith("onnx-")):
-        for plain, own in zip(timed.get("onnx", ()), timed[kind], strict=False):
-            slower, faster = own["lower"] > plain["upper"], own["upper"] < plain["lower"]
+        for plain, integer in zip(timed.get("onnx", ()), timed[kind], strict=False):
+            slower, faster = integer["lower"] > plain["upper"], integer["upper"] < plain["lower"]
             word = "slower" if slower else "faster" if faster else "neither slower nor faster"
-            times = f"{microseconds(own['median'])} against {microseconds(plain['median'])} µs per image"
-            said.append(f"{kind[5:]} is {word} with {counted(own['batch'], 'image')} at once ({times})")
+            times = f"{microseconds(integer['median'])} against {microseconds(plain['median'])} µs per image"
+            said.append(f"{kind[5:]} is {word} with {counted(integer['batch'], 'image')} at once ({times})")
     if said:
         yield f"Beside float32 in ONNX Runtime, {'; '.join(said)}."
 
@@ -202,10 +208,10 @@ def _fastest(batch: int, taken: Mapping[str, Row]) -> Iterator[str]:
         yield f"{images}, {first} is fastest, {times[0]} µs per image; next is {second}, {times[1]} µs{overlap}."
 
 
-def conclusion(found: Findings) -> str:
-    test, pair = found.test, found.test.comparison
-    if not found.steps:
-        return f"The baseline has {right(found)} right, in {size(test.bytes)}. {checked(found)}"
+def conclusion(findings: Findings) -> str:
+    test, pair = findings.test, findings.test.comparison
+    if not findings.steps:
+        return f"The baseline has {right(findings)} right, in {size(test.bytes)}. {checked(findings)}"
     if not pair.lost + pair.gained:
         cost = "its test accuracy is that of the baseline"
     else:
@@ -214,5 +220,5 @@ def conclusion(found: Findings) -> str:
     inside = "within" if pair.difference >= -ALLOWANCE else "outside of"
     return (
         f"The file is {smaller(test)} the float32 weights; {cost}. That is {inside} the one point that the course's "
-        f"assignment allows to lose. {checked(found)}"
+        f"assignment allows to lose. {checked(findings)}"
     )

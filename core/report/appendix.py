@@ -13,37 +13,37 @@ from core.report.blocks import Block, Code, Heading, Paragraph, Table
 from core.report.findings import Findings
 
 
-def reproduce(found: Findings, link: str) -> list[Block]:
-    config = found.test.config
-    chosen = ["--baseline", found.name, *to_arguments(config), "--format", "packed,onnx,safetensors", "--report"]
-    without = ", but for what was pinned" if found.pins else ""
+def reproduce(findings: Findings, link: str) -> list[Block]:
+    config = findings.test.config
+    chosen = ["--baseline", findings.name, *to_arguments(config), "--format", "packed,onnx,safetensors", "--report"]
+    without = ", but for what was pinned" if findings.pins else ""
     blocks: list[Block] = [
         Paragraph(f"From the project's folder this makes the files and this report again{without}:"),
         Code(shlex.join(["python", "-m", "core", "export", *chosen, "--out", "DIR"])),
         Paragraph(
             "This link opens the same in the app:" if link else "In the app, this after its address opens the same:"
         ),
-        Code(link or f"?{urlencode({'baseline': found.name, **to_query(config)})}"),
+        Code(link or f"?{urlencode({'baseline': findings.name, **to_query(config)})}"),
     ]
-    if found.name not in SHIPPED:
+    if findings.name not in SHIPPED:
         text = "The baseline does not come with the project: its file is needed; its SHA-256 sum is in the appendix."
         return [*blocks, Paragraph(text)]
     text = "The baseline comes with the project. It can be trained again:"
-    return [*blocks, Paragraph(text), Code(f"python -m core train --baseline {found.name} --out DIR")]
+    return [*blocks, Paragraph(text), Code(f"python -m core train --baseline {findings.name} --out DIR")]
 
 
-def appendix(found: Findings) -> list[Block]:
-    config, recipe = found.test.config, found.baseline.info.get("recipe")
+def appendix(findings: Findings) -> list[Block]:
+    config, recipe = findings.test.config, findings.baseline.info.get("recipe")
     seeds = [("split of the data", "0")]
     seeds += [("training of the baseline", str(recipe["seed"]))] if recipe else []
     seeds += [("training after compression", str(config.recovery.seed))] if config.recovery else []
     sums = [
-        f"{found.baseline.sha256}  tensors of the baseline",
-        *(f"{file['sha256']}  {file['path']}" for file in found.files),
+        f"{findings.baseline.sha256}  tensors of the baseline",
+        *(f"{file['sha256']}  {file['path']}" for file in findings.files),
     ]
     return [
         Heading("Versions", 2),
-        Table("With what this report was made.", ("what", "version"), tuple(_versions(found))),
+        Table("With what this report was made.", ("what", "version"), tuple(_versions(findings))),
         Heading("Seeds", 2),
         Table("Of everything that is drawn at random.", ("what", "seed"), tuple(seeds)),
         Heading("SHA-256 sums", 2),
@@ -53,7 +53,7 @@ def appendix(found: Findings) -> list[Block]:
     ]
 
 
-def _versions(found: Findings) -> Iterator[tuple[str, str]]:
+def _versions(findings: Findings) -> Iterator[tuple[str, str]]:
     yield "machine", platform.machine()
     yield "python", platform.python_version()
     for package in ("torch", "numpy", "onnx", "onnxruntime"):
@@ -61,5 +61,5 @@ def _versions(found: Findings) -> Iterator[tuple[str, str]]:
             yield package, importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    for package, version in found.baseline.info.get("versions", {}).items():
+    for package, version in findings.baseline.info.get("versions", {}).items():
         yield f"{package}, when the baseline was trained", version

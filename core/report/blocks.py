@@ -60,8 +60,9 @@ class Table:
     def numeric(self) -> tuple[bool, ...]:
         """By column: whether it holds numbers, which stand to the right."""
         columns = zip(*self.rows, strict=True)
-        found = tuple(all(_NUMBERS.fullmatch(cell) for cell in column) for column in columns)
-        return found or (False,) * len(self.header)
+        return tuple(all(_NUMBERS.fullmatch(cell) for cell in column) for column in columns) or (False,) * len(
+            self.header
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class TitleBlock:
     def lines(self) -> tuple[tuple[str, str], ...]:
         """Label and words of what is said."""
         labels = {"number": "Student number"}
-        listed = ((own.name, getattr(self, own.name).strip()) for own in fields(self))
+        listed = ((field.name, getattr(self, field.name).strip()) for field in fields(self))
         return tuple((labels.get(name, name.capitalize()), words) for name, words in listed if words)
 
 
@@ -111,16 +112,16 @@ class Report:
 def numbered(blocks: list[Block]) -> tuple[Block, ...]:
     """Captions begin with "Table 1." and "Figure 1.", each kind counted for itself."""
     counts: Counter[str] = Counter()
-    found: list[Block] = []
+    captioned: list[Block] = []
     for block in blocks:
         if isinstance(block, Table | Figure):
             kind = type(block).__name__
             counts[kind] += 1
             block = replace(block, caption=f"{kind} {counts[kind]}. {block.caption}")
-        found.append(block)
-    return tuple(found)
+        captioned.append(block)
+    return tuple(captioned)
 
 
 def lines(text: str) -> str:
     """Line by line what a file can hold."""
-    return "\n".join("".join(own if own.isprintable() else " " for own in line) for line in text.splitlines())
+    return "\n".join("".join(letter if letter.isprintable() else " " for letter in line) for line in text.splitlines())

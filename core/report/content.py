@@ -35,28 +35,34 @@ def build(
     head : who hands it in
     Raises UnknownBaseline, ConfigError, NotRecovered.
     """
-    found = ask(bench, (name, config), verdict, pins)
-    done = [*_data(), *_baseline(found)]
-    for step in found.steps:
+    findings = ask(bench, (name, config), verdict, pins)
+    done = [*_data(), *_baseline(findings)]
+    for step in findings.steps:
         done += [Heading(step.heading, 2), *step.blocks]
     sections: dict[str, list[Block]] = {
-        "Abstract": [Paragraph(abstract(found))],
+        "Abstract": [Paragraph(abstract(findings))],
         "What was done": done,
-        "Results": _results(bench, name, found),
-        "Analysis": [Paragraph(text) for text in analysis(found)],
-        "Conclusion": [Paragraph(conclusion(found))],
-        "How to reproduce": reproduce(found, link),
+        "Results": _results(bench, name, findings),
+        "Analysis": [Paragraph(text) for text in analysis(findings)],
+        "Conclusion": [Paragraph(conclusion(findings))],
+        "How to reproduce": reproduce(findings, link),
     }
-    sections["References"] = references(block for own in sections.values() for block in own)
-    sections["Appendix"] = appendix(found)
-    blocks = [block for heading, own in sections.items() for block in (Heading(heading), *own)]
-    return Report(f"Compression of a neural network: {found.title}", numbered(blocks), head)
+    sections["References"] = references(block for blocks in sections.values() for block in blocks)
+    sections["Appendix"] = appendix(findings)
+    everything = [block for heading, blocks in sections.items() for block in (Heading(heading), *blocks)]
+    return Report(f"Compression of a neural network: {findings.title}", numbered(everything), head)
 
 
-def _results(bench: Workbench, name: str, found: Findings) -> list[Block]:
-    made = [*results.baseline(found), *laboratory.parts(bench, name, found), *results.accuracy(found)]
-    made += [*weighing.drawn(found), *weighing.in_theory(found), *weighing.counted(found)]
-    return [*made, *results.curves(found), *results.classes(found), *results.flipped(found), *results.files(found)]
+def _results(bench: Workbench, name: str, findings: Findings) -> list[Block]:
+    made = [*results.baseline(findings), *laboratory.parts(bench, name, findings), *results.accuracy(findings)]
+    made += [*weighing.drawn(findings), *weighing.in_theory(findings), *weighing.counted(findings)]
+    return [
+        *made,
+        *results.curves(findings),
+        *results.classes(findings),
+        *results.flipped(findings),
+        *results.files(findings),
+    ]
 
 
 def _data() -> list[Block]:
@@ -73,15 +79,15 @@ def _data() -> list[Block]:
     ]
 
 
-def _baseline(found: Findings) -> list[Block]:
-    shapes = [f"{layer.name} {shape(layer.shape)}" for layer in found.baseline.layers]
+def _baseline(findings: Findings) -> list[Block]:
+    shapes = [f"{layer.name} {shape(layer.shape)}" for layer in findings.baseline.layers]
     what = (
-        f"{found.title} has {found.baseline.parameters:,} weights and biases, {size(found.baseline.bytes)} in float32. "
-        f"Its weights: {listed(shapes)}."
+        f"{findings.title} has {findings.baseline.parameters:,} weights and biases, {size(findings.baseline.bytes)} in "
+        f"float32. Its weights: {listed(shapes)}."
     )
     recipe = "Nothing is known of its training."
-    if "recipe" in found.baseline.info:
-        recipe = _recipe(found.baseline.info, TrainingConfig(**found.baseline.info["recipe"]))
+    if "recipe" in findings.baseline.info:
+        recipe = _recipe(findings.baseline.info, TrainingConfig(**findings.baseline.info["recipe"]))
     return [Heading("Baseline", 2), Paragraph(f"{what} {recipe}")]
 
 

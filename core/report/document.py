@@ -7,8 +7,7 @@ from pathlib import Path
 
 from core.machinery.files import write_atomically
 from core.report.blocks import Report
-from core.report.markdown import to_markdown
-from core.report.page import to_html
+from core.report.rendering import to_html, to_markdown
 from core.report.word import to_docx
 
 FILES = ("report.html", "report.md", "report.docx")

@@ -33,7 +33,7 @@ class Pin:
 @dataclass(frozen=True, eq=False)
 class Findings:
     """What the workbench answered. name : of the baseline, for a command; whole : the baseline on the test images
-    changes, flips : on the test images
+    confusion, confusion_before, changes (of classes), flips : on the test images
     mistake : the most frequent one there, true and predicted class and how often; pictures : of the first flips;
     verdict : of the export, None where there was none"""
 
@@ -47,7 +47,9 @@ class Findings:
     history: list[dict[str, float]] | None
     kept: tuple[int | None, int | None]
     sizes: Mapping[str, float]
-    changes: list[Row]
+    confusion: pd.DataFrame
+    confusion_before: pd.DataFrame
+    changes: pd.DataFrame
     flips: pd.DataFrame
     pictures: Any
     mistake: tuple[str, str, int]
@@ -57,8 +59,8 @@ class Findings:
     @property
     def files(self) -> list[Row]:
         """Of the export, without the folders of this machine."""
-        own = [] if self.verdict is None else self.verdict["files"]
-        return [{**file, "path": Path(file["path"]).name} for file in own]
+        files = [] if self.verdict is None else self.verdict["files"]
+        return [{**file, "path": Path(file["path"]).name} for file in files]
 
 
 def ask(bench: Workbench, choice: Choice, verdict: Row | None, pins: Sequence[Choice] = ()) -> Findings:
@@ -66,19 +68,21 @@ def ask(bench: Workbench, choice: Choice, verdict: Row | None, pins: Sequence[Ch
     name, config = choice
     validation, test, baseline = bench.evaluate(*choice), bench.evaluate(*choice, "test"), bench.baseline(name)
     energy = bench.outline(*choice).energy if any(row.rank for row in test.layers) else {}
-    flips = bench.flips(test)
+    whole, flips = bench.evaluate(name, CompressionConfig(), "test"), bench.flips(test)
     return Findings(
         name=Path(name).name,
         title=title_of(bench, name),
         baseline=baseline,
         validation=validation,
         test=test,
-        whole=bench.evaluate(name, CompressionConfig(), "test"),
+        whole=whole,
         steps=steps(Subject(config, baseline.model, test.layers, energy)),
         history=bench.history(*choice) if config.recovery else None,
         kept=(baseline.info.get("best_epoch"), bench.kept_epoch(*choice) if config.recovery else None),
         sizes=verdict.get("sizes", bench.sizes(test)) if verdict else bench.sizes(test),
-        changes=records(bench.class_changes(test)),
+        confusion=bench.confusion(test),
+        confusion_before=bench.confusion(whole),
+        changes=bench.class_changes(test),
         flips=flips,
         pictures=bench.images("test", flips["index"].head(SHOWN_FLIPS).tolist()),
         mistake=bench.most_confused(test),

@@ -11,7 +11,7 @@ from typing import Literal
 
 SIGNS = {
     "approx": "≈", "cdot": "·", "in": "∈", "ldots": "…", "le": "≤", "leftarrow": "←", "ge": "≥", "times": "×",
-    "top": "⊤", "pm": "±", "parallel": "∥",
+    "top": "⊤", "parallel": "∥",
 }  # fmt: skip
 """Name after a backslash -> the sign."""
 
@@ -119,9 +119,9 @@ class _Reader:
 
     def group(self) -> Row:
         self._expect("{")
-        found = self.row("}")
+        inside = self.row("}")
         self._expect("}")
-        return found
+        return inside
 
     def _expect(self, token: str) -> None:
         if self.next != token:
@@ -216,7 +216,7 @@ def _mathml(node: Node) -> str:
         case Hat(inside):
             return f'<mover accent="true">{_mathml(inside)}<mo stretchy="false">^</mo></mover>'
         case Fence(begin, inside, end):
-            ends = (f'<mo form="{form}">{escape(own)}</mo>' for form, own in (("prefix", begin), ("postfix", end)))
+            ends = (f'<mo form="{form}">{escape(sign)}</mo>' for form, sign in (("prefix", begin), ("postfix", end)))
             return f"<mrow>{next(ends)}{_mathml(inside)}{next(ends)}</mrow>"
         case Scripts():
             return _mathml_scripts(node)

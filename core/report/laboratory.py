@@ -16,7 +16,7 @@ from core.bench.workbench import NotRecovered, Result, Workbench
 from core.config import CompressionConfig
 from core.formats.footprint import KB
 from core.machinery.jobs import Status
-from core.report import plots
+from core.report import plots, tables
 from core.report.blocks import Block, Heading, Paragraph, Table
 from core.report.findings import Findings, Pin, figure
 from core.report.wording import counted, kilobytes, listed, percent, points, ratio, settings, share_of, span
@@ -77,11 +77,12 @@ PAGES = {
 """The experiments of the report, and the page that runs them."""
 
 
-def _origins(known: Mapping[str, Experiment | None]) -> list[Block]:
+def _origins(experiments: Mapping[str, Experiment | None]) -> list[Block]:
     """Where each figure of the laboratories comes from."""
     missing = "not yet", "–"
     rows = [
-        (kind, *(own.origin if own else (*missing, f"the page {PAGES[kind]} runs it"))) for kind, own in known.items()
+        (kind, *(known.origin if known else (*missing, f"the page {PAGES[kind]} runs it")))
+        for kind, known in experiments.items()
     ]
     text = "Beside the configuration that was chosen, the report has what the laboratories of the app measured."
     caption = "Where the figures of the laboratories come from."
@@ -93,16 +94,16 @@ def _missing(what: str, page: str, title: str) -> Paragraph:
     return Paragraph(f"{what} was not measured for {title} yet: run it on the page {page}, and make this report again.")
 
 
-def parts(bench: Workbench, name: str, found: Findings) -> list[Block]:
+def parts(bench: Workbench, name: str, findings: Findings) -> list[Block]:
     """Everything of the laboratories, and the pins."""
     known = {kind: experiment(bench, kind, name) for kind in PAGES}
     made = [
         *_origins(known),
-        *_bits(known[assignment.QUANTIZATION], found.title),
-        *_pruning(bench, name, found.title, known[tuning.ONE_SHOT], known[tuning.ITERATIVE]),
-        *_combination(known[assignment.COMBINATION], found.title),
+        *_bits(known[assignment.QUANTIZATION], findings.title),
+        *_pruning(bench, name, findings.title, known[tuning.ONE_SHOT], known[tuning.ITERATIVE]),
+        *_combination(known[assignment.COMBINATION], findings.title),
     ]
-    return [*made, *_pins(found)]
+    return [*made, *_pins(findings)]
 
 
 # Bits
@@ -112,22 +113,18 @@ def _bits(known: Experiment | None, title: str) -> list[Block]:
     heading = Heading("Bits, before and after training", 2)
     if known is None:
         return [heading, _missing("The network at 8, 6, 4, 3 and 2 bits", "Quantization", title)]
-    found, rows = known.result, known.result["rows"]
-    whole = found["float32"]
+    result, rows = known.result, known.result["rows"]
+    whole = result["float32"]
     widths = listed([str(row["bits"]) for row in rows])
-    shown = [
-        {"bits": row["bits"], **{words: row[when]["test"]["accuracy"] for when, words in _TIMES.items()}}
-        for row in rows
-    ]
     said = "; ".join(f"{row['bits']} bits {percent(row['after']['test']['accuracy'])}" for row in rows)
-    drawn = plots.bits("bits", shown, whole["test"]["accuracy"])
+    drawn = plots.bits("bits", tables.bits(result, _TIMES), whole["test"]["accuracy"])
     caption = f"Accuracy on test at {widths} bits; the dotted line is the network in float32."
     return [
         heading,
-        Paragraph(_bits_words(found["epochs"])),
+        Paragraph(_bits_words(result["epochs"])),
         figure("bits", caption, f"Lines of accuracy by bits. Trained: {said}.", drawn),
-        _bits_table(found),
-        Paragraph(_best_bits(found)),
+        _bits_table(result),
+        Paragraph(_best_bits(result)),
     ]
 
 
@@ -145,10 +142,10 @@ def _bits_words(epochs: int) -> str:
     )
 
 
-def _bits_table(found: Mapping[str, Any]) -> Table:
-    whole = found["float32"]
+def _bits_table(result: Mapping[str, Any]) -> Table:
+    whole = result["float32"]
     rows: list[tuple[str, ...]] = [("32", *3 * (percent(whole["test"]["accuracy"]),), "–", "–", *_weights(whole))]
-    for row in found["rows"]:
+    for row in result["rows"]:
         test = row["after"]["test"]
         accuracies = (percent(row[when]["test"]["accuracy"]) for when in _TIMES)
         change = points(test["difference"]), span(test["interval"])
@@ -161,12 +158,12 @@ def _bits_table(found: Mapping[str, Any]) -> Table:
     return Table(caption, header, tuple(rows))
 
 
-def _weights(own: Mapping[str, Any]) -> tuple[str, str, str]:
-    return f"{own['kb']:,.1f}", f"{own['bytes'] / KB:,.1f}", f"{own['compression_ratio']:,.1f}x"
+def _weights(network: Mapping[str, Any]) -> tuple[str, str, str]:
+    return f"{network['kb']:,.1f}", f"{network['bytes'] / KB:,.1f}", f"{network['compression_ratio']:,.1f}x"
 
 
-def _best_bits(found: Mapping[str, Any]) -> str:
-    best = assignment.fewest_bits(found["rows"], ALLOWANCE)
+def _best_bits(result: Mapping[str, Any]) -> str:
+    best = assignment.fewest_bits(result["rows"], ALLOWANCE)
     if best is None:
         return "At no number of bits does the trained network stay within one point of the baseline on validation."
     after, test = best["after"], best["after"]["test"]
@@ -190,11 +187,6 @@ class _Way:
     config: CompressionConfig
     validation: Result | None
     test: Result | None
-
-    @property
-    def layers(self) -> dict[str, float]:
-        """`check_sparsity`: share of zeros by layer."""
-        return {} if self.validation is None else {row.name: row.sparsity for row in self.validation.layers}
 
 
 def _pruning(bench: Workbench, name: str, title: str, shot: Experiment | None, steps: Experiment | None) -> list[Block]:
@@ -242,7 +234,7 @@ def _allowed(about: Mapping[str, Any]) -> str:
 def _iterative_words(known: Experiment, run: Mapping[str, Any] | None) -> str:
     request = known.request
     epochs, allowed = counted(request["recovery"]["epochs"], "epoch"), _allowed(request)
-    tried = listed([f"{share_of(own['target'])} ({points(own['difference'])})" for own in known.result["runs"]])
+    tried = listed([f"{share_of(each['target'])} ({points(each['difference'])})" for each in known.result["runs"]])
     text = (
         f"Iterative: the share of zeros rises while the network trains, {epochs} in all (Zhu & Gupta 2017). "
         f"Trained for {tried}; the change on validation is in brackets. "
@@ -264,14 +256,14 @@ def _ways(ways: Sequence[_Way]) -> list[Block]:
     ]
     if not known:
         return blocks
-    names = list(known[0].layers)
-    shares = {way.name: list(way.layers.values()) for way in known}
-    said = "; ".join(f"{way.name}: {listed([f'{k} {percent(v)}' for k, v in way.layers.items()])}" for way in known)
-    rows = [(name, *(percent(own[place]) for own in shares.values())) for place, name in enumerate(names)]
+    zeros = tables.zeros({way.name: way.validation for way in known if way.validation})
+    shares = zeros.pivot_table("sparsity", "layer", "way", sort=False).map(percent)
+    said = "; ".join(f"{way}: {listed([f'{name} {share}' for name, share in shares[way].items()])}" for way in shares)
+    rows = [*shares.itertuples(name=None)]
     rows.append(("all", *(percent(way.validation.sparsity) for way in known if way.validation)))
     return [
         *blocks,
-        figure("zeros", "Zeros by layer (check_sparsity).", f"Bars. {said}.", plots.zeros("zeros", names, shares)),
+        figure("zeros", "Zeros by layer (check_sparsity).", f"Bars. {said}.", plots.zeros("zeros", zeros)),
         Table("Zeros by layer (check_sparsity); the last line is the whole network.", ("layer", *shares), tuple(rows)),
         _ways_table(known),
         *([Paragraph(_what_training_brings(known[-2:]))] if len(ways) > 1 and len(known) == len(ways) else []),
@@ -281,12 +273,13 @@ def _ways(ways: Sequence[_Way]) -> list[Block]:
 def _ways_table(ways: Sequence[_Way]) -> Table:
     rows = []
     for way in ways:
-        own, test = way.validation, way.test
-        if own is not None and test is not None:
+        validation, test = way.validation, way.test
+        if validation is not None and test is not None:
             pair = test.comparison
-            accuracies = percent(own.evaluation.accuracy), percent(test.evaluation.accuracy)
+            accuracies = percent(validation.evaluation.accuracy), percent(test.evaluation.accuracy)
             change = points(pair.difference), span(pair.interval)
-            rows.append((way.name, percent(own.sparsity), *accuracies, *change, f"{own.bytes / KB:,.1f}"))
+            file = f"{validation.bytes / KB:,.1f}"
+            rows.append((way.name, percent(validation.sparsity), *accuracies, *change, file))
     header = ("way", "zeros", "validation", "test", "change on test", "95 % interval of it", "KB, file")
     return Table("The ways of pruning side by side; changes are paired, against the baseline.", header, tuple(rows))
 
@@ -306,18 +299,16 @@ def _combination(known: Experiment | None, title: str) -> list[Block]:
     heading = Heading("The best combination", 2)
     if known is None:
         return [heading, _missing("The best combination of pruning and bits", "Combination", title)]
-    found, best, rows = known.result, known.result["best"], []
-    allowed = _allowed(found)
-    for row in found["rows"]:
+    best, rows, allowed = known.result["best"], [], _allowed(known.result)
+    for row in known.result["rows"]:
         chosen = row["chosen"]
         if chosen is None:
             rows.append((row["way"], f"none within {allowed}", *"––––"))
         else:
             config = CompressionConfig.from_json(chosen["config"])
-            file = f"{chosen['bytes'] / KB:,.1f}"
-            accuracy = percent(chosen["accuracy"])
-            rows.append((row["way"], settings(config), file, accuracy, points(chosen["difference"])))
-            rows[-1] += (f"{len(row['runs'])}",)
+            file, tried = f"{chosen['bytes'] / KB:,.1f}", str(len(row["runs"]))
+            accuracy = percent(chosen["accuracy"]), points(chosen["difference"])
+            rows.append((row["way"], settings(config), file, *accuracy, tried))
     text = (
         f"Each way of making the network smaller as far as a loss of {allowed} on the validation images lets it go, "
         f"everything trained."
@@ -338,29 +329,29 @@ def _combination(known: Experiment | None, title: str) -> list[Block]:
     ]
 
 
-def _pins(found: Findings) -> list[Block]:
+def _pins(findings: Findings) -> list[Block]:
     heading = Heading("Pinned configurations", 2)
-    if not found.pins:
+    if not findings.pins:
         text = "Nothing is pinned. What is pinned on the page Explore stands here, beside the final model."
         return [heading, Paragraph(text)]
-    rows = [_pin_row(f"pin {number}", pin) for number, pin in enumerate(found.pins, 1)]
-    rows.append(_pin_row("final model", Pin(found.title, found.test.config, found.validation)))
+    rows = [_pin_row(f"pin {number}", pin) for number, pin in enumerate(findings.pins, 1)]
+    rows.append(_pin_row("final model", Pin(findings.title, findings.test.config, findings.validation)))
     header = ("network", "settings", "validation", "change", "95 % interval", "KB, file", "smaller")
     caption = (
         "What was pinned for comparison, on the validation images, and the final model. Changes are paired, each "
         "against its own baseline."
     )
     table = Table(caption, header, tuple(rows))
-    untrained = [f"pin {number}" for number, pin in enumerate(found.pins, 1) if pin.result is None]
+    untrained = [f"pin {number}" for number, pin in enumerate(findings.pins, 1) if pin.result is None]
     if not untrained:
         return [heading, table]
     return [heading, table, Paragraph(f"Not trained here yet, and so without figures: {listed(untrained)}.")]
 
 
 def _pin_row(title: str, pin: Pin) -> tuple[str, ...]:
-    own, about = pin.result, (f"{title}, {pin.title}", settings(pin.config))
-    if own is None:
+    result, about = pin.result, (f"{title}, {pin.title}", settings(pin.config))
+    if result is None:
         return *about, *"–––––"
-    change = points(own.comparison.difference), span(own.comparison.interval)
-    file = f"{own.bytes / KB:,.1f}", ratio(own.baseline_bytes, own.bytes)
-    return *about, percent(own.evaluation.accuracy), *change, *file
+    change = points(result.comparison.difference), span(result.comparison.interval)
+    file = f"{result.bytes / KB:,.1f}", ratio(result.baseline_bytes, result.bytes)
+    return *about, percent(result.evaluation.accuracy), *change, *file

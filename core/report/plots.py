@@ -6,15 +6,16 @@ matplotlib is loaded when the first chart is drawn.
 import io
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from core.formats.footprint import COUNTED, KB, Entry
-from core.palette import BASELINE, CURRENT, GAINED, KIND_NAMES, KINDS, LOST, PINNED
+from core.formats.footprint import COUNTED, KB
+from core.palette import BASELINE, CURRENT, GAINED, LOST, NAMED_KINDS, PINNED
+from core.report import tables
 from core.words import percent
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Picture(NamedTuple):
 
 
 def picture(name: str, height: float, draw: Callable[["Figure"], None]) -> Picture:
-    """What `draw` puts on an empty figure, `height` inches high. name : its own on the page it will stand in."""
+    """What `draw` puts on an empty figure, `height` inches high. name : of no other figure on its page."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -75,7 +76,7 @@ def _element(svg: str, name: str) -> str:
 
 def training_curves(name: str, history: Sequence[Mapping[str, Any]]) -> Picture:
     """Loss and accuracy by epoch, training and validation; the share of zeros, where they came while training."""
-    epochs = [epoch["epoch"] for epoch in history]
+    epochs, curves = [epoch["epoch"] for epoch in history], tables.curves(history)
     panels = [("loss", "loss", 1.0), ("accuracy", "accuracy (%)", 100.0)]
     gradual = "sparsity" in history[0]
 
@@ -83,8 +84,8 @@ def training_curves(name: str, history: Sequence[Mapping[str, Any]]) -> Picture:
         axes = np.atleast_1d(figure.subplots(1, len(panels) + gradual))
         for ax, (kind, label, factor) in zip(axes, panels, strict=False):
             for who, colour, line in (("training", BASELINE, "--"), ("validation", CURRENT, "-")):
-                values = [factor * epoch[f"{who}_{kind}"] for epoch in history]
-                ax.plot(epochs, values, line, color=colour, label=who, marker="o", markersize=3)
+                curve = curves[(curves["figure"] == kind) & (curves["images"] == who)]
+                ax.plot(curve["epoch"], factor * curve["value"], line, color=colour, label=who, marker="o", ms=3)
             ax.set_ylabel(label)
         if gradual:
             axes[-1].plot(epochs, [100 * epoch["sparsity"] for epoch in history], color=CURRENT, marker="o", ms=3)
@@ -99,16 +100,15 @@ def training_curves(name: str, history: Sequence[Mapping[str, Any]]) -> Picture:
     return picture(name, 2.7, draw)
 
 
-def ledger(name: str, entries: Iterable[Entry]) -> Picture:
+def ledger(name: str, entries: pd.DataFrame) -> Picture:
     """The file's bytes: a bar per layer, its kinds of bytes side by side in it."""
-    table = pd.DataFrame([(e.layer or "file", e.kind, e.bytes / KB) for e in entries], columns=["layer", "kind", "KB"])
-    layers = list(dict.fromkeys(table["layer"]))
+    kinds, layers = entries.pivot_table("KB", "kind", "layer", "sum", fill_value=0.0), list(entries["layer"].unique())
 
     def draw(figure: "Figure") -> None:
         ax, left = figure.subplots(), np.zeros(len(layers))
-        for kind in (kind for kind in KINDS if kind in set(table["kind"])):
-            sums = table[table["kind"] == kind].groupby("layer")["KB"].sum().reindex(layers, fill_value=0.0).to_numpy()
-            ax.barh(layers, sums, left=left, color=KINDS[kind], label=KIND_NAMES.get(kind, kind))
+        for kind in (kind for kind in NAMED_KINDS if kind in kinds.index):
+            sums = kinds.loc[kind, layers].to_numpy()
+            ax.barh(layers, sums, left=left, color=NAMED_KINDS[kind], label=kind)
             left += sums
         for place, total in enumerate(left):
             ax.text(total, place, f" {total:,.1f}", va="center")
@@ -197,23 +197,20 @@ def flips(name: str, table: pd.DataFrame, images: NDArray[np.uint8], across: int
     return picture(name, 2.0 * down, draw)
 
 
-def bits(name: str, rows: Sequence[Mapping[str, Any]], baseline: float) -> Picture:
-    """Accuracy by bits, one line per time; what lies far below is named at the edge.
-
-    rows : `bits`, and accuracies by what the legend says; fractions
-    """
+def bits(name: str, rows: pd.DataFrame, baseline: float) -> Picture:
+    """Accuracy by bits, one line per time; what lies far below is named at the edge. Columns bits, when, accuracy."""
     floor = 100 * baseline - FAR_BELOW
 
     def draw(figure: "Figure") -> None:
         ax = figure.subplots()
-        widths = [str(row["bits"]) for row in rows]
-        times = [key for key in rows[0] if key != "bits"]
-        for key, colour, mark in zip(times, (BASELINE, PINNED, CURRENT), ("x--", "s-.", "o-"), strict=True):
-            ax.plot(widths, [100 * row[key] for row in rows], mark, color=colour, label=key, markersize=5)
-            for place, row in enumerate(rows):
-                if 100 * row[key] < floor:
-                    words: dict[str, Any] = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 8}
-                    ax.annotate(f"↓ {100 * row[key]:.1f}", (place, floor), color=INK, ha="right", **words)
+        words: dict[str, Any] = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 8, "ha": "right"}
+        styles = zip((BASELINE, PINNED, CURRENT), ("x--", "s-.", "o-"), strict=True)
+        for (when, line), (colour, mark) in zip(rows.groupby("when", sort=False), styles, strict=True):
+            accuracies = 100 * line["accuracy"]
+            ax.plot(line["bits"].astype(str), accuracies, mark, color=colour, label=when, markersize=5)
+            for place, accuracy in enumerate(accuracies):
+                if accuracy < floor:
+                    ax.annotate(f"↓ {accuracy:.1f}", (place, floor), color=INK, **words)
         ax.axhline(100 * baseline, color=INK, linewidth=0.8, linestyle=":", label="float32")
         ax.set_ylim(max(floor, ax.get_ylim()[0]), 100 * baseline + 2)
         ax.set_xlabel("bits of weights and activations")
@@ -224,17 +221,19 @@ def bits(name: str, rows: Sequence[Mapping[str, Any]], baseline: float) -> Pictu
     return picture(name, 2.9, draw)
 
 
-def zeros(name: str, layers: Sequence[str], ways: Mapping[str, Sequence[float]]) -> Picture:
-    """Share of zeros in each layer, a bar per way of pruning; fractions."""
+def zeros(name: str, rows: pd.DataFrame) -> Picture:
+    """Share of zeros in each layer, a bar per way of pruning. Columns layer, way, sparsity."""
+    layers, ways = rows["layer"].unique(), rows["way"].unique()
 
     def draw(figure: "Figure") -> None:
         ax, places = figure.subplots(), np.arange(len(layers))
         thick = 0.8 / len(ways)
-        for number, (way, shares) in enumerate(ways.items()):
+        for number, (way, layer) in enumerate(rows.groupby("way", sort=False)):
             where = places + (number - (len(ways) - 1) / 2) * thick
             colour, hatch = ((BASELINE, ""), (CURRENT, ""), (PINNED, "//"))[number % 3]
-            drawn = ax.barh(where, [100 * share for share in shares], thick, color=colour, label=way, hatch=hatch)
-            ax.bar_label(drawn, [f"{100 * share:.1f}" for share in shares], padding=2, fontsize=7.5)
+            shares = 100 * layer["sparsity"]
+            drawn = ax.barh(where, shares, thick, color=colour, label=way, hatch=hatch)
+            ax.bar_label(drawn, [f"{share:.1f}" for share in shares], padding=2, fontsize=7.5)
         ax.set_yticks(places, layers)
         ax.invert_yaxis()
         ax.set_xlim(0, 112)

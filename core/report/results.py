@@ -5,9 +5,8 @@ import re
 
 import pandas as pd
 
-from core.datasets import fashion_mnist
+from core.bench.workbench import Result
 from core.formats.footprint import KB
-from core.measuring.evaluation import Evaluation
 from core.report import plots
 from core.report.blocks import Block, Formula, Heading, Paragraph, Table
 from core.report.findings import SHOWN_FLIPS, Findings, figure, records
@@ -15,45 +14,39 @@ from core.report.sentences import checked, on, weighs
 from core.report.wording import listed, microseconds, p_value, percent, points, settings, span
 
 
-def baseline(found: Findings) -> list[Block]:
+def baseline(findings: Findings) -> list[Block]:
     """The baseline's classification report and confusion matrix."""
-    measured = found.whole.evaluation
     return [
         Heading("The baseline", 2),
-        Table(f"Classification report of the baseline, {on(found.whole)}.", REPORT, classification(measured)),
-        _confusion("confusion-baseline", "Confusion matrix of the baseline", measured, on(found.whole)),
+        _classification(findings.whole, "baseline"),
+        _confusion("confusion-baseline", "baseline", findings.confusion_before, on(findings.whole)),
     ]
 
 
-REPORT = ("class", "precision", "recall", "F1-score", "support")
+def _classification(result: Result, of: str) -> Table:
+    """scikit-learn's classification report; of all classes together precision and recall are the accuracy."""
+    table = result.evaluation.classification()
+    shares = table.columns[1:-1]
+    table[shares] = table[shares].map(percent)
+    table.loc[table["class"] == "accuracy", shares[:2]] = ""
+    table["support"] = table["support"].map("{:,}".format)
+    rows = table.itertuples(index=False, name=None)
+    return Table(f"Classification report of the {of}, {on(result)}.", tuple(table), tuple(rows))
 
 
-def classification(measured: Evaluation) -> tuple[tuple[str, ...], ...]:
-    """scikit-learn's classification report: the classes, the accuracy, and both means."""
-    rows = {str(name): row for name, row in measured.report().iterrows() if name != "accuracy"}
-    found: list[tuple[str, ...]] = []
-    for name, row in rows.items():
-        if name == "macro avg":
-            found.append(("accuracy", "", "", percent(measured.accuracy), f"{measured.images:,}"))
-        shares = (percent(row[measure]) for measure in ("precision", "recall", "f1"))
-        found.append((name, *shares, f"{row['images']:,.0f}"))
-    return tuple(found)
-
-
-def _confusion(name: str, title: str, measured: Evaluation, where: str) -> Block:
-    counts = pd.DataFrame(measured.confusion().numpy(), index=fashion_mnist.CLASSES, columns=fashion_mnist.CLASSES)
-    right = ", ".join(f"{label} {counts.loc[label, label]:,}" for label in fashion_mnist.CLASSES)
+def _confusion(name: str, of: str, counts: pd.DataFrame, where: str) -> Block:
+    right = ", ".join(f"{label} {counts.loc[label, label]:,}" for label in counts)
     alt = f"Counts by true and predicted class. Right: {right}."
-    caption = f"{title}, {where}: true classes down, predicted ones across."
+    caption = f"Confusion matrix of the {of}, {where}: true classes down, predicted ones across."
     return figure(name, caption, alt, plots.confusion(name, counts))
 
 
-def accuracy(found: Findings) -> list[Block]:
-    both = found.validation, found.test
+def accuracy(findings: Findings) -> list[Block]:
+    both = findings.validation, findings.test
     names = [f"{each.evaluation.split} ({each.evaluation.images:,})" for each in both]
     accuracies = [percent(each.evaluation.accuracy) for each in both]
-    heading, what = Heading("The final model", 2), Paragraph(_final(found))
-    if not found.steps:
+    heading, what = Heading("The final model", 2), Paragraph(_final(findings))
+    if not findings.steps:
         losses = [f"{each.evaluation.loss:.4f}" for each in both]
         plain = tuple(zip(names, accuracies, losses, strict=True))
         return [
@@ -88,22 +81,24 @@ def accuracy(found: Findings) -> list[Block]:
     ]
 
 
-def _final(found: Findings) -> str:
-    return f"The configuration that was chosen: {settings(found.test.config)}. {weighs(found)} {checked(found)}"
+def _final(findings: Findings) -> str:
+    return (
+        f"The configuration that was chosen: {settings(findings.test.config)}. {weighs(findings)} {checked(findings)}"
+    )
 
 
-def curves(found: Findings) -> list[Block]:
+def curves(findings: Findings) -> list[Block]:
     drawn: list[Block] = []
     histories = {
-        "Training of the baseline": found.baseline.info.get("history"),
-        "Training after compression": found.history,
+        "Training of the baseline": findings.baseline.info.get("history"),
+        "Training after compression": findings.history,
     }
-    for (what, history), kept in zip(histories.items(), found.kept, strict=True):
+    for (what, history), kept in zip(histories.items(), findings.kept, strict=True):
         if history:
             name = what.lower().replace(" ", "-")
             first, last = (percent(epoch["validation_accuracy"]) for epoch in (history[0], history[-1]))
             alt = f"Loss and accuracy by epoch; accuracy on validation {first} after the first, {last} after the last."
-            images = found.validation.evaluation.images
+            images = findings.validation.evaluation.images
             which = f"epoch {kept} is kept" if kept else "none was better than the network before it, which is kept"
             caption = f"{what}, with the {images:,} validation images; {which}."
             drawn.append(figure(name, caption, alt, plots.training_curves(name, history)))
@@ -115,28 +110,29 @@ def curves(found: Findings) -> list[Block]:
     return [Heading("Training curves", 2), Paragraph(text), *drawn] if drawn else []
 
 
-def classes(found: Findings) -> list[Block]:
+def classes(findings: Findings) -> list[Block]:
     """The compressed network's classification report, recall before and after, and confusion matrix."""
-    if not found.steps:
+    if not findings.steps:
         return []
-    where, measured = on(found.test), found.test.evaluation
-    said = "; ".join(f"{row['class']} {percent(row['before'])}, {percent(row['after'])}" for row in found.changes)
+    where, recalls = on(findings.test), records(findings.changes)
+    said = "; ".join(f"{row['class']} {percent(row['before'])}, {percent(row['after'])}" for row in recalls)
     caption = f"Recall of each class in the baseline and in the compressed network, {where}."
-    drawn = plots.recall("recall", pd.DataFrame(found.changes))
-    table = Table(f"Classification report of the compressed network, {where}.", REPORT, classification(measured))
+    drawn = plots.recall("recall", findings.changes)
     return [
         Heading("Classes", 2),
-        table,
+        _classification(findings.test, "compressed network"),
         figure("recall", caption, f"Recall before and after: {said}.", drawn),
-        _confusion("confusion", "Confusion matrix of the compressed network", measured, where),
+        _confusion("confusion", "compressed network", findings.confusion, where),
     ]
 
 
-def flipped(found: Findings) -> list[Block]:
-    n, flips = found.test.evaluation.images, found.flips
-    if not found.steps or flips.empty:
+def flipped(findings: Findings) -> list[Block]:
+    n, flips = findings.test.evaluation.images, findings.flips
+    if not findings.steps or flips.empty:
         return (
-            [Heading("Flips", 2), Paragraph(f"None of {on(found.test)} has another prediction.")] if found.steps else []
+            [Heading("Flips", 2), Paragraph(f"None of {on(findings.test)} has another prediction.")]
+            if findings.steps
+            else []
         )
     counts = {outcome: int((flips["outcome"] == outcome).sum()) for outcome in ("lost", "gained", "still wrong")}
     rows = tuple((what, f"{count:,}", percent(count / n)) for what, count in {**counts, "all": len(flips)}.items())
@@ -148,16 +144,16 @@ def flipped(found: Findings) -> list[Block]:
     )
     return [
         Heading("Flips", 2),
-        Table(f"Images with another prediction, of {on(found.test)}.", ("outcome", "images", "share"), rows),
-        figure("flips", caption, f"Pictures of garments. {said}.", plots.flips("flips", shown, found.pictures)),
+        Table(f"Images with another prediction, of {on(findings.test)}.", ("outcome", "images", "share"), rows),
+        figure("flips", caption, f"Pictures of garments. {said}.", plots.flips("flips", shown, findings.pictures)),
     ]
 
 
-def files(found: Findings) -> list[Block]:
-    if found.verdict is None:
+def files(findings: Findings) -> list[Block]:
+    if findings.verdict is None:
         return []
     rows = []
-    for file in found.files:
+    for file in findings.files:
         far = file.get("largest_logit_difference")
         shares = percent(file["accuracy"]), percent(file["agreement"])
         counts = f"{file['bytes']:,}", f"{file['bytes'] / KB:,.1f}"
@@ -165,20 +161,20 @@ def files(found: Findings) -> list[Block]:
         rows.append((file["path"], *counts, *shares, "–" if far is None else f"{far:.2g}", reader))
     header = ("file", "bytes", "KB", "accuracy", "agreement", "difference", "read by")
     caption = (
-        f"Files, each read in a process of its own, on {on(found.test)}. Agreement: images predicted as in this "
+        f"Files, each read in a process of its own, on {on(findings.test)}. Agreement: images predicted as in this "
         "report; difference: the largest of any output before the softmax."
     )
-    texts = [checked(found)]
-    texts += [f"{file['path']}: {file['problem']}" for file in found.files if file.get("problem")]
-    texts += _ties(found)
+    texts = [checked(findings)]
+    texts += [f"{file['path']}: {file['problem']}" for file in findings.files if file.get("problem")]
+    texts += _ties(findings)
     said = [Paragraph(without_folders(text)) for text in texts]
-    return [Heading("Files", 2), *said, Table(caption, header, tuple(rows)), *_latencies(found)]
+    return [Heading("Files", 2), *said, Table(caption, header, tuple(rows)), *_latencies(findings)]
 
 
-def _ties(found: Findings) -> list[str]:
+def _ties(findings: Findings) -> list[str]:
     """One sentence for all files that predict the same images otherwise."""
     alike: dict[int, list[str]] = {}
-    for file in found.files:
+    for file in findings.files:
         if file.get("ties"):
             alike.setdefault(len(file["ties"]), []).append(file["path"])
     return [
@@ -193,12 +189,12 @@ def without_folders(text: str) -> str:
     return re.sub(r"(?:[A-Za-z]:)?[\\/](?:[^\s'\"\\/]+[\\/])+", "", text)
 
 
-def _latencies(found: Findings) -> list[Block]:
+def _latencies(findings: Findings) -> list[Block]:
     rows = []
-    for file in found.files:
-        for own in file.get("latency", ()):
-            median, lower, upper = (microseconds(own[key]) for key in ("median", "lower", "upper"))
-            rows.append((file["path"], f"{own['batch']:,}", median, lower, upper, f"{own['repeats']:,}"))
+    for file in findings.files:
+        for latency in file.get("latency", ()):
+            times = (microseconds(latency[key]) for key in ("median", "lower", "upper"))
+            rows.append((file["path"], f"{latency['batch']:,}", *times, f"{latency['repeats']:,}"))
     header = ("file", "images at once", "median, µs", "lower quartile", "upper quartile", "runs")
     caption = f"Time per image in microseconds, measured on this computer's {platform.machine()} processor."
     return [Table(caption, header, tuple(rows))] if rows else []

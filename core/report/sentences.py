@@ -1,7 +1,6 @@
 """Sentences that several parts of the report say."""
 
 from core.bench.workbench import Result
-from core.datasets import fashion_mnist
 from core.report.findings import Findings
 from core.report.wording import percent, size
 
@@ -16,31 +15,29 @@ def smaller(result: Result) -> str:
     return f"{ratio:,.1f}x smaller than" if ratio >= 1 else f"{1 / ratio:.2f}x as large as"
 
 
-def checked(found: Findings) -> str:
+def checked(findings: Findings) -> str:
     """The verdict of the export."""
-    if found.verdict is None:
+    if findings.verdict is None:
         return "Nothing was exported, so no file was read back, and nothing is said of the time that a file takes."
-    where = f"the {found.verdict['images']:,} {found.verdict['split']} images"
-    if found.verdict["ok"]:
+    where = f"the {findings.verdict['images']:,} {findings.verdict['split']} images"
+    if findings.verdict["ok"]:
         return f"Each exported file was read in a process of its own and passed the check on {where}."
     return f"The exported files did NOT pass the check on {where}; the part on files says why."
 
 
-def weighs(found: Findings) -> str:
+def weighs(findings: Findings) -> str:
     """The size of the final model beside the baseline's."""
-    test = found.test
+    test = findings.test
     return f"The file has {size(test.bytes)}, {smaller(test)} the {size(test.baseline_bytes)} of the float32 weights."
 
 
-def mistake(found: Findings) -> str:
-    true, predicted, count = found.mistake
+def mistake(findings: Findings) -> str:
+    true, predicted, count = findings.mistake
     text = f"The most frequent mistake on the test images is {true} taken for {predicted}, {count:,} times"
-    before = int(
-        found.test.baseline.confusion()[fashion_mnist.CLASSES.index(true), fashion_mnist.CLASSES.index(predicted)]
-    )
-    return f"{text}; the baseline makes it {before:,} times." if found.steps else f"{text}."
+    before = findings.confusion_before.loc[true, predicted]
+    return f"{text}; the baseline makes it {before:,} times." if findings.steps else f"{text}."
 
 
-def right(found: Findings) -> str:
+def right(findings: Findings) -> str:
     """How many of the test images are predicted right, without compression or with it."""
-    return f"{percent(found.test.evaluation.accuracy)} of {on(found.test)}"
+    return f"{percent(findings.test.evaluation.accuracy)} of {on(findings.test)}"

@@ -1,14 +1,13 @@
 """The part of the report on size: the network drawn, the size by the formula and why the file differs, the ledger."""
 
 from collections.abc import Iterator, Mapping
-from math import prod
 
 from core.bench.workbench import LayerRow, Result
 from core.config import FLOAT_BITS
 from core.formats.footprint import KB
-from core.report import plots
+from core.report import plots, tables
 from core.report.blocks import Block, Formula, Heading, Paragraph, Table
-from core.report.drawing import Band, network
+from core.report.drawing import network
 from core.report.findings import Findings, figure
 from core.report.formulas import numeral
 from core.report.wording import kilobytes, percent, ratio, shape
@@ -20,33 +19,21 @@ WEIGHTS = ("float32 values", "integer codes", "map of zeros")
 """Kinds of bytes that hold weights."""
 
 
-def drawn(found: Findings) -> list[Block]:
+def drawn(findings: Findings) -> list[Block]:
     """The network before and now."""
-    rows = found.test.layers
+    rows = findings.test.layers
     said = "; ".join(f"{row.name} {shape(row.shape)}, {_change(row)}" for row in rows)
     caption = (
         "The network, as thick as its bytes: grey in float32, coloured in the file. Above each layer the shape of its "
         "weight, below it the size before and now, and what was done to it."
     )
-    bands = [_band(found.test, row) for row in rows]
-    return [Heading("The network drawn", 2), figure("network", caption, f"Layers. {said}.", network("network", bands))]
-
-
-def _band(result: Result, row: LayerRow) -> Band:
-    kinds: dict[str, int] = {}
-    for entry in result.footprint.entries:
-        if entry.layer == row.name:
-            kinds[entry.kind] = kinds.get(entry.kind, 0) + entry.bytes
-    return Band((row.name, shape(row.shape)), (_change(row), *_done(row)), before(row), kinds)
-
-
-def before(row: LayerRow) -> int:
-    """Bytes of a layer in float32."""
-    return 4 * (prod(row.shape) + row.shape[0])
+    words = {row.name: (f"{row.name}\n{shape(row.shape)}", "\n".join([_change(row), *_done(row)])) for row in rows}
+    picture = network("network", tables.network(findings.test), words)
+    return [Heading("The network drawn", 2), figure("network", caption, f"Layers. {said}.", picture)]
 
 
 def _change(row: LayerRow) -> str:
-    return f"{kilobytes(before(row))} → {kilobytes(row.bytes)}"
+    return f"{kilobytes(tables.float32_bytes(row))} → {kilobytes(row.bytes)}"
 
 
 def _done(row: LayerRow) -> Iterator[str]:
@@ -61,9 +48,9 @@ def _done(row: LayerRow) -> Iterator[str]:
         yield f"{row.bits} bits"
 
 
-def in_theory(found: Findings) -> list[Block]:
+def in_theory(findings: Findings) -> list[Block]:
     """The formula, evaluated with this network's numbers, and where the file differs from it."""
-    rows = found.test.layers
+    rows = findings.test.layers
     bits, biases = sum(stored(row) * row.bits for row in rows), sum(row.channels for row in rows)
     total = bits / 8 + 4 * biases
     return [
@@ -78,7 +65,7 @@ def in_theory(found: Findings) -> list[Block]:
             rf"\text{{size}} = \frac{{{numeral(bits)}}}{{8}} + 4 \times {numeral(biases)} = {_bytes(total)} "
             rf"\,\text{{bytes}} = {f'{total / KB:,.1f}'.replace(',', '{,}')}\,\text{{KB}}"
         ),
-        *_difference(found.test, bits / 8, 4 * biases),
+        *_difference(findings.test, bits / 8, 4 * biases),
     ]
 
 
@@ -101,9 +88,7 @@ def _bytes(total: float) -> str:
 
 
 def _difference(result: Result, weights: float, biases: float) -> list[Block]:
-    kinds: dict[str, int] = {}
-    for entry in result.footprint.entries:
-        kinds[entry.kind] = kinds.get(entry.kind, 0) + entry.bytes
+    kinds = result.footprint.by_kind()
     held = sum(kinds.get(kind, 0) for kind in WEIGHTS)
     pairs = {
         "weights": (weights, held),
@@ -139,14 +124,14 @@ def _reasons(result: Result, fewer: float, biases: float, kinds: Mapping[str, in
     yield f"The formula knows {scales} the header that tells a reader what the bytes mean."
 
 
-def counted(found: Findings) -> list[Block]:
+def counted(findings: Findings) -> list[Block]:
     """Every way of counting, and what each layer takes."""
-    result, sizes, whole = found.test, found.sizes, found.test.baseline_bytes
+    result, sizes, whole = findings.test, findings.sizes, findings.test.baseline_bytes
     ways = tuple((way, f"{n:,.0f}", f"{n / KB:,.1f}", ratio(whole, n)) for way, n in sizes.items())
     said = ", ".join(f"{way} {count:,.0f}" for way, count in sizes.items())
     compared = figure("sizes", "The same sizes.", f"Bars of bytes: {said}.", plots.sizes("sizes", sizes))
     by_layer = ", ".join(f"{row.name} {row.bytes:,}" for row in result.layers)
-    drawn = plots.ledger("ledger", result.footprint.entries)
+    drawn = plots.ledger("ledger", result.footprint.table())
     alt = f"Stacked bars of bytes by kind, a bar per layer: {by_layer}."
     return [
         Heading("Where the bytes are", 2),
@@ -155,15 +140,15 @@ def counted(found: Findings) -> list[Block]:
             f"{result.nonzero:,} are left. The baseline has {result.baseline_parameters:,}. 1 KB is {KB:,} bytes."
         ),
         Table("Bytes in all the ways that people count them.", ("counted as", "bytes", "KB", "smaller"), ways),
-        *([compared] if found.steps else []),
+        *([compared] if findings.steps else []),
         _layers(result),
         figure("ledger", "Bytes of the file by layer and kind.", alt, drawn),
     ]
 
 
 def _layers(result: Result) -> Table:
-    def count(own: int) -> tuple[str, str]:
-        return f"{own:,}", f"{own / KB:,.1f}"
+    def count(size: int) -> tuple[str, str]:
+        return f"{size:,}", f"{size / KB:,.1f}"
 
     rows = []
     for row in result.layers:

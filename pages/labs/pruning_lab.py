@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CompressionConfig
+from core.report import tables
 from core.studies import assignment, inspection, tuning
 from core.words import percent, plain
 from pages.choice import state
@@ -218,12 +219,7 @@ def side_by_side(baseline: str, answers: list[dict[str, Any]], found: dict[str, 
 
 def _kept(results: dict[str, Result]) -> None:
     """Sparsity of every layer as a chart, with accuracy and bytes as a table."""
-    layers = [
-        {"layer": row.name, "way": way, "sparsity": row.sparsity, "kept": round(row.parameters * (1 - row.sparsity))}
-        for way, result in results.items()
-        for row in result.layers
-    ]
-    charts.draw(charts.layer_sparsity(pd.DataFrame(layers)), "Sparsity of every layer, one-shot and iterative")
+    charts.draw(charts.layer_sparsity(tables.zeros(results)), "Sparsity of every layer, one-shot and iterative")
     table = pd.DataFrame(
         {
             "": way,

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CompressionConfig
+from core.report import tables
 from core.studies import assignment
 from core.words import percent, plain
 from pages.choice import state
@@ -123,18 +124,7 @@ def before_and_after(found: dict[str, Any]) -> None:
 
 def _chart(found: dict[str, Any]) -> None:
     baseline = found["float32"]["test"]["accuracy"]
-    chart = pd.DataFrame(
-        {
-            "bits": row["bits"],
-            "when": words,
-            "accuracy": row[when]["test"]["accuracy"],
-            "low": baseline + row[when]["test"]["interval"][0],
-            "high": baseline + row[when]["test"]["interval"][1],
-            "KB": row[when]["bytes"] / 1024,
-        }
-        for row in found["rows"]
-        for when, words in WHEN.items()
-    )
+    chart = tables.bits(found, WHEN)
     lowest = st.segmented_control(
         "Axis from", ["0 %", "85 %"], default="85 %", required=True, key="w_trained_floor", help=HELP_AXIS
     )

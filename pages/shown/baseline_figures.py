@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import streamlit as st
 
 from core.words import percent, plain
@@ -56,10 +55,7 @@ def classification_report(test: Result) -> None:
     report = test.evaluation.report()
     by_class = report[report["images"] < test.evaluation.images]
     charts.draw(charts.class_report(by_class), "Precision, recall and F1-score of each class on the test images")
-    own = test.evaluation
-    accuracy = pd.DataFrame({**dict.fromkeys(MEASURES, own.accuracy), "images": own.images}, index=["accuracy"])
-    rows = pd.concat([by_class, accuracy, report[report["images"] == own.images]])
-    table = rows.rename(columns={**MEASURES, "images": "support"}).rename_axis("class").reset_index()
+    table = test.evaluation.classification()
     shown = table.style.format(lambda share: percent(share, 2), subset=list(MEASURES.values()))
     st.dataframe(
         shown.format("{:,}", subset=["support"]),

@@ -11,6 +11,7 @@ import streamlit as st
 
 from core.measuring.front import Goal
 from core.palette import BASELINE, CURRENT, GAINED, LOST, NAMED_KINDS, NEUTRAL, PINNED
+from core.report import tables
 from core.words import NO_BREAK, percent, plain
 
 RUNG_COLOURS = ["#8a94a0", "#56B4E9", "#2b83c6", "#CC79A7", "#009E73", "#E69F00"]
@@ -381,12 +382,8 @@ MINIMISED, PLAIN = "minimised", "plain cross entropy"
 def training_curves(history: pd.DataFrame) -> list[alt.LayerChart]:
     """Two charts, loss and accuracy by epoch, training and validation; the cross entropy without label smoothing
     dashed beside the loss that was minimised, where the history has it."""
-    return [_loss_curves(history), _accuracy_curves(history)]
-
-
-def _by_epoch(history: pd.DataFrame, figure: str) -> pd.DataFrame:
-    columns = {f"training_{figure}": "training", f"validation_{figure}": "validation"}
-    return history.rename(columns=columns).melt("epoch", list(columns.values()), "images", "value")
+    curves = tables.curves(history)
+    return [_loss_curves(curves), _accuracy_curves(curves)]
 
 
 def _epochs(rows: pd.DataFrame, title: str, tooltip: alt.Tooltip, axis: alt.Axis) -> alt.Chart:
@@ -399,20 +396,20 @@ def _epochs(rows: pd.DataFrame, title: str, tooltip: alt.Tooltip, axis: alt.Axis
     )
 
 
-def _loss_curves(history: pd.DataFrame) -> alt.LayerChart:
+def _loss_curves(curves: pd.DataFrame) -> alt.LayerChart:
     kinds = {"loss": MINIMISED, "cross_entropy": PLAIN}
-    known = {figure: kind for figure, kind in kinds.items() if f"validation_{figure}" in history}
-    rows = pd.concat(_by_epoch(history, figure).assign(loss=kind) for figure, kind in known.items())
-    title = "loss (nats)" if len(known) == 1 else "loss (nats), dashed: cross entropy"
+    rows = curves.assign(loss=curves["figure"].map(kinds)).dropna(subset="loss")
+    alone = rows["loss"].nunique() == 1
+    title = "loss (nats)" if alone else "loss (nats), dashed: cross entropy"
     base = _epochs(rows, title, alt.Tooltip("value:Q", format=".3f", title="loss"), alt.Axis(format="~g"))
-    if len(known) == 1:
+    if alone:
         return _dotted(base)
     scale = alt.Scale(domain=list(kinds.values()), range=[[1, 0], [5, 4]])
     return _dotted(base.encode(strokeDash=alt.StrokeDash("loss:N", scale=scale, legend=None), detail="loss:N"))
 
 
-def _accuracy_curves(history: pd.DataFrame) -> alt.LayerChart:
-    rows = _by_epoch(history, "accuracy")
+def _accuracy_curves(curves: pd.DataFrame) -> alt.LayerChart:
+    rows = curves[curves["figure"] == "accuracy"]
     return _dotted(_epochs(rows, "accuracy", _share("value", "accuracy"), alt.Axis(labelExpr=TENTHS)))
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 
-from core.palette import BASELINE, CURRENT, KIND_NAMES, NAMED_KINDS, NEUTRAL
-from core.palette import KINDS as KIND_COLOURS
+from core.palette import BASELINE, CURRENT, NAMED_KINDS, NEUTRAL
+from core.report import tables
 from core.words import percent, plain
 from pages.shown import charts, figures
 
@@ -24,44 +23,34 @@ HEIGHT = 210
 
 def network(result: Result) -> None:
     """Grey: a layer's float32 bytes. In front of it: its bytes in the file, by what they hold."""
-    rows = [row for number, layer in enumerate(result.layers) for row in _layer(number, layer, result)]
-    table = pd.DataFrame(rows)
-    thickest = float(table["high"].max())
-    kinds = tuple(kind for kind in NAMED_KINDS if kind in set(table["kind"]))
+    slabs = tables.network(result)
+    kinds = tuple(kind for kind in NAMED_KINDS if kind in set(slabs["kind"]))
     about = "; ".join(f"{plain(row.name)} {_now(row)}" for row in result.layers)
     ink = charts.INK.get(st.context.theme.type or "light", NEUTRAL)
-    charts.draw_again(table, _network(len(result.layers), thickest, kinds, ink), f"The network by bytes: {about}")
+    chart = _network(len(result.layers), float(slabs["high"].max()), kinds, ink)
+    charts.draw_again(_in_words(slabs, result), chart, f"The network by bytes: {about}")
 
 
-def _numbers(row: LayerRow) -> int:
-    """Weights and biases of the layer in the baseline."""
-    return prod(row.shape) + row.shape[0]
-
-
-def _layer(number: int, row: LayerRow, result: Result) -> list[dict[str, Any]]:
-    """The band before, the bands now, one on the other, and the words above and below."""
-    left, right, half = number, number + WIDTH, 4 * _numbers(row) / 2048
-    place = {"layer": plain(row.name), "left": left, "right": right, "middle": (left + right) / 2}
-    words = {
-        "above": f"{plain(row.name)}  {' × '.join(map(str, row.shape))}",
-        "below": _now(row),
-        "setting": _setting(row),
-    }
-    found = [{**place, **words, "low": -half, "high": half, "kind": "", "bytes": 4 * _numbers(row)}]
-    entries = [own for own in result.footprint.entries if own.layer == row.name]
-    low = -sum(own.bytes for own in entries) / 2048
-    for kind in KIND_COLOURS:
-        size = sum(own.bytes for own in entries if own.kind == kind)
-        if size > 0:
-            found.append(
-                {**place, "low": low, "high": low + size / 1024, "kind": KIND_NAMES.get(kind, kind), "bytes": size}
-            )
-            low += size / 1024
-    return found
+def _in_words(slabs: pd.DataFrame, result: Result) -> pd.DataFrame:
+    """The slabs with where each stands, and the words above and below its layer."""
+    words = [
+        {
+            "layer": row.name,
+            "left": place,
+            "right": place + WIDTH,
+            "middle": place + WIDTH / 2,
+            "above": f"{plain(row.name)}  {' × '.join(map(str, row.shape))}",
+            "below": _now(row),
+            "setting": _setting(row),
+        }
+        for place, row in enumerate(result.layers)
+    ]
+    shown = slabs.merge(pd.DataFrame(words), on="layer")
+    return shown.assign(layer=shown["layer"].map(plain))
 
 
 def _now(row: LayerRow) -> str:
-    return f"{figures.kilobytes(4 * _numbers(row))} → {figures.kilobytes(row.bytes)}"
+    return f"{figures.kilobytes(tables.float32_bytes(row))} → {figures.kilobytes(row.bytes)}"
 
 
 def _setting(row: LayerRow) -> str:

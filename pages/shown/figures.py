@@ -11,7 +11,6 @@ import pandas as pd
 import streamlit as st
 
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, to_arguments, to_query
-from core.palette import KIND_NAMES
 from core.words import percent, plain
 from pages.choice import state
 
@@ -333,21 +332,6 @@ def layer_table(result: Result) -> None:
             ),
         },
     )
-
-
-def ledger_frame(result: Result) -> pd.DataFrame:
-    """The ledger as a table; the file's own overhead is the layer "file"."""
-    rows = [
-        {
-            "layer": e.layer or "file",
-            "tensor": e.tensor,
-            "kind": KIND_NAMES.get(e.kind, e.kind),
-            "bytes": e.bytes,
-            "KB": e.bytes / 1024,
-        }
-        for e in result.footprint.entries
-    ]
-    return pd.DataFrame(rows)
 
 
 def show_code(result: Result | None, *names: str, command: str = "evaluate") -> None:

@@ -1,0 +1,68 @@
+"""Tables that a page and the report draw, each in its own way: of one result the same figures in both."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from core.formats.footprint import KB
+from core.palette import KIND_NAMES, KINDS
+
+if TYPE_CHECKING:
+    from core.bench.workbench import LayerRow, Result
+
+
+def float32_bytes(row: "LayerRow") -> int:
+    """Of a layer's weights and biases before compression."""
+    return 4 * (prod(row.shape) + row.shape[0])
+
+
+def network(result: "Result") -> pd.DataFrame:
+    """The network as thick as its bytes, around a middle line: of each layer a slab of what it takes in float32, whose
+    kind is "", and slabs of what it takes in the file, kind upon kind. Columns layer, kind, low, high (KB), bytes."""
+    slabs: list[tuple[str, str, float, float, int]] = []
+    for row in result.layers:
+        before, now = float32_bytes(row), result.footprint.by_kind(row.name)
+        slabs.append((row.name, "", -before / KB / 2, before / KB / 2, before))
+        low = -sum(now.values()) / KB / 2
+        for kind in (kind for kind in KINDS if now.get(kind)):
+            slabs.append((row.name, KIND_NAMES.get(kind, kind), low, low + now[kind] / KB, now[kind]))
+            low += now[kind] / KB
+    return pd.DataFrame(slabs, columns=["layer", "kind", "low", "high", "bytes"])
+
+
+def curves(history: Sequence[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
+    """A training epoch by epoch, on training and on validation images. Columns epoch, images, figure (loss, accuracy,
+    and where it was recorded cross_entropy), value."""
+    epochs = pd.DataFrame(history)
+    named = epochs.columns[epochs.columns.str.match("(?:training|validation)_")]
+    rows = epochs.melt("epoch", list(named))
+    rows[["images", "figure"]] = rows.pop("variable").str.split("_", n=1, expand=True)
+    return rows
+
+
+def zeros(ways: Mapping[str, "Result"]) -> pd.DataFrame:
+    """Zeros of each layer in networks that were pruned in several ways. Columns layer, way, sparsity, kept."""
+    rows = [
+        (row.name, way, row.sparsity, round(row.parameters * (1 - row.sparsity)))
+        for way, result in ways.items()
+        for row in result.layers
+    ]
+    return pd.DataFrame(rows, columns=["layer", "way", "sparsity", "kept"])
+
+
+def bits(experiment: Mapping[str, Any], times: Mapping[str, str]) -> pd.DataFrame:
+    """Accuracy on the test images by bits, with the 95 % interval of its difference from the baseline. Columns bits,
+    when, accuracy, low, high, KB.
+
+    experiment : as `assignment.quantization_half` returns it; times : what its minmax, before and after are called
+    """
+    whole = experiment["float32"]["test"]["accuracy"]
+    rows = []
+    for row in experiment["rows"]:
+        for key, when in times.items():
+            test = row[key]["test"]
+            low, high = (whole + end for end in test["interval"])
+            rows.append((row["bits"], when, test["accuracy"], low, high, row[key]["bytes"] / KB))
+    return pd.DataFrame(rows, columns=["bits", "when", "accuracy", "low", "high", "KB"])
