@@ -203,6 +203,11 @@ class Setting:
         return self.kind.labels if isinstance(self.kind, Choice) else {}
 
 
+def label(name: str, value: str) -> str:
+    """What the field calls this choice of a setting."""
+    return named(name).labels[value]
+
+
 def low(label: str) -> str:
     """A label within a sentence; what is written in capitals stays so."""
     return label if label[:2].isupper() or label[1:2].isdigit() else label[:1].lower() + label[1:]

@@ -34,6 +34,12 @@ def percent(fraction: float, digits: int | None = None, sign: bool = False) -> s
     return f"{100 * fraction:{'+' if sign else ''}{form}}{NO_BREAK}%"
 
 
+def kilobytes(size: float) -> str:
+    """1 KB is 1,024 bytes."""
+    kb = size / 1024
+    return f"{kb:,.0f} KB" if kb >= 1000 else f"{kb:.1f} KB"
+
+
 def one_line(text: object) -> str:
     """In one line, without control characters, marks that turn the direction of writing, and halves of letters."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())

@@ -5,15 +5,15 @@ import streamlit as st
 
 from core.config import RECIPES, CompressionConfig
 from core.words import plain
-from pages.choice import controls, state, terms
+from pages.choice import baselines, controls, state, terms
 from pages.shown import baseline_figures, charts, figures, jobs, live
 
 name = state.current().baseline
 with st.sidebar:
     controls.baseline_picker()
     st.caption("Everything on the other pages is about this network.")
-    controls.training_form(RECIPES)
-    controls.file_loader()
+    baselines.training_form(RECIPES)
+    baselines.file_loader()
 
 bench = state.workbench()
 baseline = bench.baseline(name)
@@ -56,7 +56,7 @@ terms.heading(
 )
 baseline_figures.most_confident_errors(test)
 
-controls.baseline_deleter(name)
+baselines.baseline_deleter(name)
 
 figures.show_code(
     validation, "core.networks.models.build", "core.measuring.training.fit", "core.networks.folding.fold_batch_norm"

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from core.config import in_words
 from core.words import plain
 from pages.choice import controls, state, terms
 from pages.labs import exported, handed_in
@@ -18,7 +19,7 @@ wanted = exported.picker(state.current())
 choice = live.available(wanted)
 result = live.measured(choice)
 live.headline(result)
-title, settings = plain(bench.title(choice.baseline)), plain(figures.settings(choice.config))
+title, settings = plain(bench.title(choice.baseline)), plain(in_words(choice.config))
 st.markdown(
     f"**{title}** with **{settings}**. The packed file has exactly **{result.bytes:,} bytes**. Export writes it with "
     "its loader, ONNX and safetensors; then each file is read in a process of its own by what you would read it with, "

@@ -10,7 +10,7 @@ from pages.shown import figures, jobs, live, weights, zeros
 choice = state.current()
 with st.sidebar:
     controls.baseline_picker()
-    controls.pruning_choices()
+    controls.technique_choices("pruning")
     st.caption("They hold on Explore, too, and choose the curve that is drawn here.")
     asked = pruning_lab.controls(choice.baseline)
 

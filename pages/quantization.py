@@ -11,7 +11,7 @@ choice = state.current()
 with st.sidebar:
     controls.baseline_picker()
     controls.separate_bits()
-    controls.quantization_choices()
+    controls.technique_choices("bits")
     st.caption("They hold on Explore, too, and for the grids that are drawn here.")
     asked = quantization_lab.controls(choice.baseline)
 

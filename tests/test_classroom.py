@@ -74,7 +74,7 @@ def desk() -> None:
     import streamlit as st
 
     from core.config import RECIPES
-    from pages.choice import controls, state, teacher
+    from pages.choice import baselines, controls, state, teacher
     from pages.labs import board, combination_lab, recovery, search
     from pages.shown import jobs
 
@@ -82,9 +82,9 @@ def desk() -> None:
     teacher.enter()
     baseline = state.current().baseline
     controls.baseline_picker()
-    controls.training_form(RECIPES)
-    controls.file_loader()
-    controls.baseline_deleter(baseline)
+    baselines.training_form(RECIPES)
+    baselines.file_loader()
+    baselines.baseline_deleter(baseline)
     recovery.controls()
     board.about(st.session_state.get("picked", state.current()))
     jobs.panel("train")

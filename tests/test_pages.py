@@ -40,7 +40,7 @@ from core.measuring.front import SEARCH, Goal, pareto
 from core.networks import folding, models
 from core.networks.models import Baseline
 from core.studies import assignment, reproduce, tuning
-from core.words import percent, plain
+from core.words import kilobytes, percent, plain
 from pages.choice import controls, state
 from pages.choice.presets import PRESETS
 from pages.labs import board, combination_lab
@@ -412,7 +412,7 @@ def test_export_shows_the_network_that_was_picked_whatever_is_trained_meanwhile(
         app.selectbox(key="w_export").set_value(f"mlp {config.to_json()}").run()
         size = state.workbench().evaluate("mlp", config).bytes
         for _ in range(2):
-            assert metrics(app)["File"] == figures.kilobytes(size)
+            assert metrics(app)["File"] == kilobytes(size)
             assert app.selectbox(key="w_export").value == f"mlp {config.to_json()}"
             app.run()
         said = f"trained, {size:,} bytes" in " ".join(app.selectbox(key="w_export").options)
@@ -756,7 +756,7 @@ def test_an_estimate_and_a_previous_figure_are_marked_as_such() -> None:
     accuracy, size, _, parameters, _ = figures.waiting(previous, outline)
     assert (accuracy.value, accuracy.below) == (f"{percent(previous.evaluation.accuracy, 2)}", "previous setting")
     assert parameters.value == f"{outline.parameters:,}"
-    assert (size.value, size.below) == (figures.kilobytes(previous.bytes), "previous")
+    assert (size.value, size.below) == (kilobytes(previous.bytes), "previous")
     assert figures.waiting(None, outline)[0].value == figures.WAIT
 
 
@@ -1138,7 +1138,7 @@ def test_compare_shows_everything_that_was_measured_and_its_front(own_cache: Pat
     assert f"**{len(known)}** measured networks, **{len(front)}** on the Pareto front" in said
     best = Goal(0.01).best(known)
     assert best is not None
-    assert figures.kilobytes(best.bytes) in said
+    assert kilobytes(best.bytes) in said
     assert table["bytes"][0] == best.bytes, "what one looks for stands first"
     assert len(app.get("vega_lite_chart")) == 2
     bench.turns.close()
@@ -1222,7 +1222,7 @@ def test_a_point_is_opened_exported_pinned_compared_and_deleted(own_cache: Path,
     app.switch_page("pages/compare.py").run()
     app.button(key="to_export").click().run()
     assert app.title[0].value == "Export"
-    assert metrics(app)["File"] == figures.kilobytes(result.bytes)
+    assert metrics(app)["File"] == kilobytes(result.bytes)
     app.switch_page("pages/compare.py").run()
     app.button(key="delete_point").click().run()
     assert own not in [point.config for point in bench.points()]
@@ -1301,7 +1301,7 @@ def test_the_search_is_asked_for_and_its_answer_leaves_a_file(own_cache: Path, m
     taken = next(own for own in app.get("download_button") if "network.packed" in own.proto.label)
     assert f"{result.bytes:,} bytes" in taken.proto.label
     app.button(key="look_at_best").click().run()
-    assert metrics(app)["File"] == figures.kilobytes(result.bytes)
+    assert metrics(app)["File"] == kilobytes(result.bytes)
     bench.turns.close()
 
 
@@ -1348,7 +1348,7 @@ def test_every_search_under_way_is_shown_with_its_time_and_stops(own_cache: Path
     with FileLock(first / "lock"), FileLock(second / "lock"):
         app = opened("compare", baseline="mlp")
         said = " ".join(caption.value for caption in app.caption)
-        assert f"7 networks measured, best so far **{figures.kilobytes(12_345)}**, {percent(0.9, 2)} (-0.50 pp)" in said
+        assert f"7 networks measured, best so far **{kilobytes(12_345)}**, {percent(0.9, 2)} (-0.50 pp)" in said
         assert "nothing within the goal yet" in said
         assert len([own for own in app.button if own.label == "Stop"]) == 2
         assert not any(own.key == "start_search" for own in app.button)
@@ -1376,9 +1376,9 @@ def test_pins_stand_against_the_front_that_is_shown(own_cache: Path, nothing_by_
     better = max((point for point in front if point.bytes <= pinned.bytes), key=lambda point: point.accuracy)
     smaller = min((point for point in front if point.accuracy >= pinned.accuracy), key=lambda point: point.bytes)
     said = next(text.value for text in app.markdown if "**:orange[Pin 1]**" in text.value)
-    assert f"{figures.kilobytes(pinned.bytes)} and {percent(pinned.accuracy, 2)}: the best file" in said
+    assert f"{kilobytes(pinned.bytes)} and {percent(pinned.accuracy, 2)}: the best file" in said
     assert f"has {percent(better.accuracy, 2)} ({figures.points(better.accuracy - pinned.accuracy)})" in said
-    assert f"has {figures.kilobytes(smaller.bytes)}: {figures.smaller(pinned.bytes / smaller.bytes)}." in said
+    assert f"has {kilobytes(smaller.bytes)}: {figures.smaller(pinned.bytes / smaller.bytes)}." in said
     found.turns.close()
 
 

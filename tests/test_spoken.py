@@ -7,7 +7,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from test_pages import _frame_on_every_run, metrics, opened  # noqa: F401
 
 from core.bench.workbench import Workbench
-from core.config import CompressionConfig, LayerConfig, RecoveryConfig, to_query
+from core.config import CompressionConfig, LayerConfig, RecoveryConfig, in_words, to_query
 from core.datasets import fashion_mnist
 from core.networks.models import Baseline
 from core.words import NO_BREAK, percent
@@ -54,7 +54,7 @@ def test_the_plain_cross_entropy_is_drawn_dashed_where_it_was_recorded(recorded:
 @given(draw=strategies.data())
 def test_every_configuration_is_said_in_words(mlp: Baseline, draw: strategies.DataObject) -> None:
     config = draw.draw(configurations(mlp))
-    said = figures.settings(config)
+    said = in_words(config)
     for share in (
         config.sparsity,
         config.rank_share,
@@ -72,7 +72,7 @@ def test_settings_have_the_fields_names_and_one_style_of_numbers() -> None:
         layers={"fc1": LayerConfig(rank=12, sparsity=0.125, bits=32), "fc2": LayerConfig(rank=0)},
         recovery=RecoveryConfig(8, distillation=True),
     )  # fmt: skip
-    assert figures.settings(config).replace(NO_BREAK, " ") == (
+    assert in_words(config).replace(NO_BREAK, " ") == (
         "sparsity 70 %, pruning criterion activation-aware (Wanda), scope layer-wise, 6-bit weights, 4-bit "
         "activations, clipping MSE-optimal, rounding GPTQ, fine-tuned 8 epochs, knowledge distillation, fc1 rank 12, "
         "fc1 sparsity 12.5 %, fc1 float32, fc2 dense"

@@ -1,15 +1,14 @@
 """Places worth measuring before anybody asks: along each setting of a network, and what Compare begins with."""
 
 from dataclasses import replace
+from typing import Any
 
 from core.config import CompressionConfig
+from core.settings import Setting, Share, Whole, of_network
 
 RANKS = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 SPARSITIES = (0, 20, 40, 50, 60, 70, 75, 80, 85, 90, 95)
 """Percent."""
-
-BITS = (2, 3, 4, 5, 6, 7, 8, None)
-"""None is float32."""
 
 
 def share(percent: float) -> float:
@@ -29,15 +28,25 @@ def pruned(percent: float) -> float | None:
 
 def along(config: CompressionConfig) -> dict[str, list[CompressionConfig]]:
     """What one setting of the whole network at its places would make of a configuration, without training; by the
-    setting: "rank", "sparsity", "bits", "channels". Activations follow the bits where they have the same."""
+    setting's name in a link, of those that have a slider."""
     config = replace(config, recovery=None)
-    follow = config.activation_bits == config.bits
-    return {
-        "rank": [replace(config, rank_share=kept(own)) for own in RANKS],
-        "sparsity": [replace(config, sparsity=pruned(own)) for own in SPARSITIES],
-        "bits": [replace(config, bits=own, activation_bits=own if follow else config.activation_bits) for own in BITS],
-        "channels": [replace(config, channel_share=kept(own)) for own in RANKS],
-    }
+    main = (setting for setting in of_network() if setting.place == "main")
+    return {own.key: [replace(config, **meant(own, value, config)) for value in values(own)] for own in main}
+
+
+def meant(setting: Setting, value: Any, config: CompressionConfig) -> dict[str, Any]:
+    """A setting at this value, and what follows it: bits of activations those of the weights, where they are equal."""
+    follow = setting.name == "bits" and config.activation_bits == config.bits
+    return {setting.name: value} | ({"activation_bits": value} if follow else {})
+
+
+def values(setting: Setting) -> list[Any]:
+    """The places of a setting of the whole network: values; None is the network as it is."""
+    if isinstance(setting.kind, Share):
+        return list(map(kept, RANKS)) if setting.kind.low_open else list(map(pruned, SPARSITIES))
+    if isinstance(setting.kind, Whole) and setting.kind.high is not None:
+        return [*range(setting.kind.low, setting.kind.high + 1), None]
+    return list(setting.choices)
 
 
 def beginning() -> list[CompressionConfig]:

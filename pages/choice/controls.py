@@ -9,68 +9,33 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from core import settings
 from core.bench import places
-from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, TrainingConfig
+from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError
 from core.measuring.front import Goal
+from core.settings import Setting, Share, Switch, Whole
 from core.words import plain
-from pages.choice import classroom, lesson, presentation, state, teacher
+from pages.choice import lesson, presentation, state
+from pages.choice.offered import FOLLOWING
 from pages.choice.presets import PRESETS
-from pages.shown import figures
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
 
-    from core.bench.workbench import Card, Result
+    from core.bench.workbench import Result
+    from core.networks.models import Layer
 
 SMALLEST = "Smallest within 1 pp, of all that was measured"
 ALL = 100
 FLOAT = "float32"
-BIT_CHOICES = [2, 3, 4, 5, 6, 7, 8, FLOAT]
+BIT_CHOICES: list[int | str] = [value or FLOAT for value in places.values(settings.named("bits"))]
+AS_NETWORK = "as network"
+STANDARD = ("channels", "rank", "sparsity", "bits")
+"""Settings of a layer whose controls know what it has."""
 
-HELP_CHANNELS = """The share of output channels (of a convolution) or neurons (of a linear layer) that stay, in every
-layer but the last. What goes takes the next layer's columns along: no zeros remain, the network is simply smaller, and
-faster. Without training afterwards the loss is large."""
-HELP_RANK = """The share of each layer's singular values that is kept: W ≈ U_r Σ_r V_rᵀ, stored as two thin
-factors. A layer where that would not save anything (its rank is above break-even, m·n / (m+n)) stays dense, and the
-table says so. Without fine-tuning the loss is small only while most of the energy is kept: see the Spectrum page."""
-HELP_METHOD = """What the factors of a given rank are nearest to. *SVD* minimises the error of the weight, ‖W − W_r‖².
-*Data-aware* minimises the error of the output, E‖Wx − W_r x‖², over 2,048 training images: directions that no image
-uses are given up first, and the bias makes up for the mean error. The same bytes, and at low ranks far better
-accuracy."""
-HELP_COURSE = """Factor a layer even where its two factors are larger than the layer itself, as the course report does.
-In the report's network "50 %" saves exactly nothing."""
-HELP_SPARSITY = """The share of weights that are set to zero, those with the smallest scores first: exactly round(s · n)
-of them. Biases are never pruned. Expect little loss at first, then a cliff; where it lies depends on how the network
-was trained."""
-HELP_SCORE = """Which weights go first: those with the smallest score. *Magnitude*: |w|. *LAMP*: w² over the sum of the
-w² of its layer that are not smaller, so that no layer is emptied (Lee et al. 2021). *Activation-aware (Wanda)*: |w|
-times the root mean square of the input that it is multiplied with, over 2,048 training images (Sun et al. 2024)."""
-HELP_SCOPE = """Where scores are compared. *Global*: one threshold over all layers, so that some lose more than others.
-*Layer-wise*: each layer loses the same share. For weights and for channels."""
-HELP_CHANNEL_SCORE = """Which channels go first. *L1 norm*: those with the smallest weights, mean |w| (Li et al. 2017).
-*Mean activation*: those whose output is smallest over 2,048 training images."""
+OF_LAYER = {setting.name: setting for setting in settings.of_layer()}
+
 HELP_PROTECT = "Layers that lose no weights to the sparsity of the whole network."
-HELP_OWN_CHANNELS = "How many of the layer's outputs stay. The next layer loses the columns that read the others."
-HELP_OWN_SPARSITY = """It shows what the whole network's threshold does to this layer. Moving it gives the layer a share
-of its own, and the threshold then counts the other layers only."""
-HELP_BITS = """Every weight becomes an integer of this many bits: w ≈ scale · q. 8 bits cost practically nothing; below
-4 it matters how the scale is chosen."""
-HELP_ACTIVATION_BITS = """Every activation (signal between two layers) becomes an integer of this many bits, without a
-sign after a ReLU. The input image keeps its own 8 bits; the ten logits at the end stay float32."""
-HELP_GRANULARITY = """How many weights share a scale. *Per channel*: one scale for each output channel. *Per tensor*:
-one for the whole tensor, so that the largest weight of all decides how coarse every channel is."""
-HELP_SYMMETRY = """*Symmetric*: a grid around zero, integers from −(2^(b−1) − 1) to 2^(b−1) − 1, so that 2 bits are −1,
-0 and 1. *Asymmetric (affine)*: all 2^b integers from the smallest to the largest weight; one of them, the zero point,
-stands for 0. For weights only: activations after a ReLU do not need it."""
-HELP_CLIP = """Where the grid ends. *Min-max*: at the largest number, so that nothing is clipped. *MSE-optimal*: where
-the mean squared error is least; a few large numbers are clipped, and all others lie on a finer grid. For weights and
-activations."""
-HELP_ROUNDING = """*Nearest*: each weight goes to the nearest point of its grid. *GPTQ*: one input after the other is
-rounded, and the weights that are still free make up for its error, so that the layer's **output** on real images
-changes least (Frantar et al. 2023). The weights are then further away, and the network is usually better, most of all
-where the range is clipped."""
-HELP_BIAS = """The mean change that rounding makes to each output, over 2,048 training images, is subtracted from its
-bias (Nagel et al. 2019)."""
 HELP_ACTIVATIONS = """Round the activations, the signals between the layers, to the same number of bits, with ranges
 measured on 2,048 calibration images. The input image keeps its own 8 bits."""
 
@@ -134,133 +99,135 @@ def baseline_picker() -> None:
 def network_controls() -> dict[str, DeltaGenerator]:
     """The sliders of the whole network, side by side where there is room; returns the place below each, for its
     curve."""
-    shown = [name for name in SLIDERS if not lesson.hides(name)]
+    shown = [setting for setting in _placed("main") if not lesson.hides(setting.key)]
     slots = {}
-    for name, place in zip(shown, st.columns(max(1, len(shown)), gap="medium"), strict=False):
+    for setting, place in zip(shown, st.columns(max(1, len(shown)), gap="medium"), strict=False):
         with place:
-            SLIDERS[name](state.current().config)
-            slots[name] = st.container()
+            control(setting)
+            slots[setting.key] = st.container()
     return slots
 
 
 def companions() -> None:
-    """How ranks are factored, and whether activations follow the bits."""
-    for name, draw in (("method", _method), ("activations", _activations)):
-        if not lesson.hides(name):
-            draw(state.current().config)
+    """What belongs beside the sliders: how ranks are factored, and whether activations follow the bits."""
+    for setting in _placed("beside"):
+        if not lesson.hides(setting.key):
+            (_activations if setting.name == "activation_bits" else control)(setting)
 
 
-def _rank(config: CompressionConfig) -> None:
-    share = ALL if config.rank_share is None else round(config.rank_share * 100)
-    _slider("Rank kept", "w_rank", share, 1, ALL, HELP_RANK, lambda v: {"rank_share": places.kept(v)})
+def _placed(place: str) -> list[Setting]:
+    return [setting for setting in settings.of_network() if setting.place == place]
 
 
-def _method(config: CompressionConfig) -> None:
-    _choice("Low-rank objective", "w_method", config.low_rank_method, figures.METHODS, "low_rank_method", HELP_METHOD)
+def control(setting: Setting) -> None:
+    """The control of a setting of the whole network, as its kind asks for one."""
+    kind, value = setting.kind, getattr(state.current().config, setting.name)
+    if isinstance(kind, Share):
+        _slider(setting, kind, value)
+    elif isinstance(kind, Whole):
+        key = state.keep_widget(f"w_{setting.key}", _width_label(value))
+        st.select_slider(
+            setting.label, _width_labels(setting), key=key, help=setting.help, on_change=_write_width,
+            args=(key, setting),
+        )  # fmt: skip
+    elif isinstance(kind, Switch):
+        key = state.keep_widget(f"w_{setting.key}", value)
+        st.toggle(setting.label, key=key, help=setting.help, on_change=_write_value, args=(key, setting.name))
+    else:
+        _choice(setting, value)
 
 
-def _sparsity(config: CompressionConfig) -> None:
-    _slider(
-        "Sparsity",
-        "w_sparsity",
-        _percent(config.sparsity),
-        0.0,
-        100.0,
-        HELP_SPARSITY,
-        lambda v: {"sparsity": places.pruned(v)},
-        step=0.5,
-    )
+def _slider(setting: Setting, kind: Share, value: float | None) -> None:
+    """In percent. What may not be 0 is a share that is kept, and all of it is the network as it is."""
+    low, step, meant = (1, 1, places.kept) if kind.low_open else (0.0, 0.5, places.pruned)
+    nothing = ALL if kind.low_open else 0
+    shown = nothing if value is None else round(value * 100, 6)
+    shown = min(max(type(low)(shown), low), type(low)(ALL))  # a link may say less than a slider can show
+    key = state.keep_widget(f"w_{setting.key}", shown)
+    st.slider(
+        setting.label, low, type(low)(ALL), step=step, key=key, help=setting.help, format="%g %%",
+        on_change=lambda: _write({setting.name: meant(st.session_state[key])}),
+    )  # fmt: skip
 
 
-def _bits(config: CompressionConfig) -> None:
-    key = state.keep_widget("w_bits", config.bits or FLOAT)
-    st.select_slider("Bits per weight", BIT_CHOICES, key=key, help=HELP_BITS, on_change=_write_bits)
+def _choice(setting: Setting, value: str) -> None:
+    key, labels = state.keep_widget(f"w_{setting.key}", value), setting.labels
+    st.segmented_control(
+        setting.label, list(labels), format_func=lambda option: labels.get(option, option), key=key, required=True,
+        help=setting.help, on_change=_write_value, args=(key, setting.name),
+    )  # fmt: skip
 
 
-def _activations(config: CompressionConfig) -> None:
+def _activations(setting: Setting) -> None:
+    config = state.current().config
     key = state.keep_widget("w_activations", activations_follow(config))
-    own = "" if activations_follow(config) else f" (now {config.activation_bits or FLOAT})"
-    st.toggle(f"Activations at the same bits{own}", key=key, help=HELP_ACTIVATIONS, on_change=_write_bits)
-
-
-def _channels(config: CompressionConfig) -> None:
-    share = ALL if config.channel_share is None else round(config.channel_share * 100)
-    _slider("Channels kept", "w_channels", share, 1, ALL, HELP_CHANNELS, lambda v: {"channel_share": places.kept(v)})
-
-
-SLIDERS: dict[str, Callable[[CompressionConfig], None]] = {
-    "rank": _rank,
-    "sparsity": _sparsity,
-    "bits": _bits,
-    "channels": _channels,
-}
+    apart = "" if activations_follow(config) else f" (now {config.activation_bits or FLOAT})"
+    st.toggle(f"{FOLLOWING}{apart}", key=key, help=HELP_ACTIVATIONS, on_change=_write_bits)
 
 
 def finer_controls() -> None:
     """Criteria, scope, granularity, and ranks above break-even, as the course has them."""
-    config = state.current().config
-    pruning_choices()
-    _choice(
-        "Channel criterion",
-        "w_channelscore",
-        config.channel_score,
-        figures.CHANNEL_SCORES,
-        "channel_score",
-        HELP_CHANNEL_SCORE,
-    )
-    names = [layer.name for layer in state.workbench().baseline(state.current().baseline).layers]
+    for technique in settings.techniques():
+        technique_choices(technique.name)
+
+
+def technique_choices(name: str) -> None:
+    """The finer settings of a technique."""
+    technique = next(each for each in settings.techniques() if each.name == name)
+    for setting in technique.settings:
+        if setting.place == "finer":
+            control(setting)
+    if name == "pruning":
+        _protected()
+
+
+def _protected() -> None:
+    config, names = state.current().config, [layer.name for layer in _layers()]
     key = state.keep_widget("w_protect", [name for name in names if config.layer(name).sparsity == 0])
     st.pills(
         "Protected from pruning", names, selection_mode="multi", format_func=plain, key=key, help=HELP_PROTECT,
         on_change=_protect,
     )  # fmt: skip
-    quantization_choices()
-    key = state.keep_widget("w_course", config.above_break_even)
-    st.toggle(
-        "Factor above break-even too",
-        key=key,
-        help=HELP_COURSE,
-        on_change=lambda: _write({"above_break_even": bool(st.session_state[key])}),
-    )
 
 
-def quantization_choices() -> None:
-    """Which grid, and how numbers get onto it."""
-    config = state.current().config
-    _choice("Granularity", "w_granularity", config.granularity, figures.GRANULARITIES, "granularity", HELP_GRANULARITY)
-    _choice("Quantization scheme", "w_symmetry", config.symmetry, figures.SYMMETRIES, "symmetry", HELP_SYMMETRY)
-    _choice("Clipping range", "w_clip", config.clip, figures.CLIPS, "clip", HELP_CLIP)
-    _choice("Rounding", "w_rounding", config.rounding, figures.ROUNDINGS, "rounding", HELP_ROUNDING)
-    key = state.keep_widget("w_bias", config.bias_correction)
-    st.toggle(
-        "Bias correction",
-        key=key,
-        help=HELP_BIAS,
-        on_change=lambda: _write({"bias_correction": bool(st.session_state[key])}),
-    )
+def _layers() -> tuple[Layer, ...]:
+    return state.workbench().baseline(state.current().baseline).layers
 
 
 def separate_bits() -> None:
     """Bits of weights and bits of activations, each by itself."""
     config = state.current().config
-    for label, setting, text in (
-        ("Bits per weight", "bits", HELP_BITS),
-        ("Bits per activation", "activation_bits", HELP_ACTIVATION_BITS),
-    ):
-        key = state.keep_widget(f"w_own_{setting}", getattr(config, setting) or FLOAT)
-        st.select_slider(label, BIT_CHOICES, key=key, help=text, on_change=_write_own_bits, args=(key, setting))
+    for setting in (settings.named("bits"), settings.named("activation_bits")):
+        key = state.keep_widget(f"w_own_{setting.name}", _width_label(getattr(config, setting.name)))
+        st.select_slider(
+            setting.label, _width_labels(setting), key=key, help=setting.help, on_change=_write_own_width,
+            args=(key, setting.name),
+        )  # fmt: skip
 
 
-def _write_own_bits(key: str, setting: str) -> None:
+def _width_labels(setting: Setting) -> list[int | str]:
+    """Of a number's control: what it can be, and float32, the network as it is."""
+    return [_width_label(value) for value in places.values(setting)]
+
+
+def _width_label(value: int | None) -> int | str:
+    return FLOAT if value is None else value
+
+
+def _write_width(key: str, setting: Setting) -> None:
+    if setting.name == "bits":
+        _write_bits()
+    else:
+        _write_own_width(key, setting.name)
+
+
+def _write_own_width(key: str, name: str) -> None:
     label = st.session_state[key]
-    _write({setting: None if label == FLOAT else label})
+    _write({name: None if label == FLOAT else label})
 
 
-def pruning_choices() -> None:
-    """Which weights go first, and where their scores are compared."""
-    config = state.current().config
-    _choice("Pruning criterion", "w_score", config.score, figures.SCORES, "score", HELP_SCORE)
-    _choice("Scope", "w_scope", config.scope, figures.SCOPES, "scope", HELP_SCOPE)
+def _write_value(key: str, name: str) -> None:
+    _write({name: st.session_state[key]})
 
 
 def _protect() -> None:
@@ -270,8 +237,8 @@ def _protect() -> None:
     def change(config: CompressionConfig) -> CompressionConfig:
         for name in picked:
             config = config.with_layer(name, sparsity=0.0)
-        for name, own in config.layers:
-            if own.sparsity == 0 and name not in picked:
+        for name, of_layer in config.layers:
+            if of_layer.sparsity == 0 and name not in picked:
                 config = config.with_layer(name, sparsity=None)
         return config
 
@@ -301,14 +268,14 @@ def layer_controls(result: Result) -> LayerPlaces | None:
     width = 1 if name == result.layers[-1].name else layer.shape[0]
     if width > 1:
         chosen = own.channels, layer.channels
-        _layer_slider(name, "channels", *chosen, 1, width, 1, "%d", HELP_OWN_CHANNELS, int)
+        _layer_slider(name, "channels", *chosen, 1, width, 1, "%d", OF_LAYER["channels"].help, int)
         slots["channels"] = st.container()
     rank = None if own.rank is None else min(own.rank, layer.full_rank)
     _layer_slider(name, "rank", rank, layer.rank or DENSE, DENSE, layer.full_rank, 1, "%d", help_rank, int)
     slots["rank"] = st.container()
     share = None if own.sparsity is None else _percent(own.sparsity)
     follows = round(layer.sparsity * 200) / 2  # what the one threshold does to this layer, on the slider's grid
-    _layer_slider(name, "sparsity", share, follows, 0.0, 100.0, 0.5, "%g %%", HELP_OWN_SPARSITY, places.share)
+    _layer_slider(name, "sparsity", share, follows, 0.0, 100.0, 0.5, "%g %%", OF_LAYER["sparsity"].help, places.share)
     slots["sparsity"] = st.container()
     bits = _bits_label(choice.config.bits_of(name))
     key, value = _following(name, "bits", None if own.bits is None else bits, bits)
@@ -317,10 +284,13 @@ def layer_controls(result: Result) -> LayerPlaces | None:
         BIT_CHOICES,
         **value,
         key=key,
-        help=HELP_BITS,
+        help=OF_LAYER["bits"].help,
         on_change=lambda: _touch(key, value, name, "bits", bits_value),
     )
     slots["bits"] = st.container()
+    for setting in OF_LAYER.values():
+        if setting.name not in slots and setting.name not in STANDARD:
+            _layer_number(name, setting, getattr(own, setting.name))
     if own != type(own)():
         st.button("Follow the network again", icon=":material/undo:", on_click=_reset, args=(name,), width="stretch")
     now = {
@@ -330,6 +300,18 @@ def layer_controls(result: Result) -> LayerPlaces | None:
         "bits": BIT_CHOICES.index(bits),
     }
     return LayerPlaces(name, width, layer.full_rank, now, slots)
+
+
+def _layer_number(layer: str, setting: Setting, value: Any) -> None:
+    """What a further technique lets a layer do differently; nothing chosen is as the network does."""
+    options = [AS_NETWORK, *(own for own in places.values(setting) if own is not None)]
+    key = state.keep_widget(f"w_{layer}_{setting.name}", AS_NETWORK if value is None else value)
+
+    def write() -> None:
+        label = st.session_state[key]
+        _checked(lambda config: config.with_layer(layer, **{setting.name: None if label == AS_NETWORK else label}))
+
+    st.select_slider(_layer_label(layer, setting.name, value), options, key=key, help=setting.help, on_change=write)
 
 
 def _layer_label(layer: str, setting: str, own: object) -> str:
@@ -368,42 +350,6 @@ def _layer_slider(
         help=text,
         format=form,
         on_change=lambda: _touch(key, value, layer, setting, to_config),
-    )
-
-
-def _slider(
-    label: str,
-    key: str,
-    value: float,
-    low: float,
-    high: float,
-    text: str,
-    change: Callable[[float], dict[str, Any]],
-    step: float = 1,
-) -> None:
-    key = state.keep_widget(key, min(max(type(low)(value), low), high))  # a link may say less than a slider can show
-    st.slider(
-        label,
-        low,
-        high,
-        step=type(low)(step),
-        key=key,
-        help=text,
-        format="%g %%",
-        on_change=lambda: _write(change(st.session_state[key])),
-    )
-
-
-def _choice(label: str, key: str, value: str, names: dict[str, str], setting: str, text: str | None = None) -> None:
-    key = state.keep_widget(key, value)
-    st.segmented_control(
-        label,
-        list(names),
-        format_func=lambda option: names.get(option, option),
-        key=key,
-        required=True,
-        help=text,
-        on_change=lambda: _write({setting: st.session_state[key]}),
     )
 
 
@@ -469,72 +415,3 @@ def _touch(key: str, follows: dict[str, Any], layer: str, setting: str, to_confi
 def _reset(name: str) -> None:
     config = state.current().config
     state.choose(config=replace(config, layers=tuple(pair for pair in config.layers if pair[0] != name)))
-
-
-def training_form(recipes: dict[str, TrainingConfig]) -> None:
-    """Train a network of one's own, as a job."""
-    with st.expander("Train one here", icon=":material/model_training:"):
-        kind = st.selectbox("Recipe", list(recipes), key="train_recipe", help="Optimizer and schedule of a baseline.")
-        recipe = recipes[kind if kind in recipes else "cnn"]
-        default = min(8, recipe.epochs)
-        epochs = st.number_input("Epochs", 1, 200, default, key="train_epochs", help="Passes over 55,000 images.")
-        seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="train_seed", help="The same seed repeats the same run.")
-        config = replace(recipe, epochs=int(epochs), seed=int(seed))
-        if st.button("Start training", type="primary", icon=":material/play_arrow:", width="stretch"):
-            try:
-                classroom.train(config)
-            except (ConfigError, OSError) as error:
-                st.error(f"The training was not started. {plain(error)}")
-            teacher.heed()
-        classroom.before_start(state.workbench().training_request(config))
-        st.caption("It runs in a process of its own: go on exploring, close the tab, come back.")
-
-
-def baseline_deleter(name: str) -> None:
-    """The button that deletes what was trained or loaded here."""
-    if not state.workbench().is_own(name):
-        return
-    why = classroom.refusal(classroom.DeleteBaseline(name))
-    if st.button("Delete this baseline", icon=":material/delete:", key=f"delete_{name}", help=why):
-        if classroom.delete_baseline(name):
-            state.choose(baseline=state.FIRST_BASELINE)
-        st.rerun()
-
-
-def file_loader() -> None:
-    """A person's own network from a safetensors file; a file that does not fit, or is known, changes nothing."""
-    with st.expander("Load a file", icon=":material/upload:"):
-        file = st.file_uploader("Baseline as safetensors", type=["safetensors"], key="upload")
-        st.caption(
-            "Tensors fc1.weight, fc1.bias, … (an MLP, any widths) or conv1, conv2, fc1, fc2 (a CNN), float32. A state "
-            "dict of your own: `python -m core import FILE.pt --out FILE.safetensors`."
-        )
-        if file is None:
-            return
-        if st.session_state.get("loaded_file") == file.file_id:
-            _say_known(st.session_state["loaded_as"])
-            return
-        why = classroom.refusal(classroom.Load(file.name, file.size))
-        if why is not None:
-            st.error(plain(why))
-            teacher.ask("load")
-            return
-        known = {card.id: card for card in state.workbench().cards()}
-        try:
-            name = classroom.load(file.getvalue(), file.name)
-        except (ValueError, OSError) as error:
-            st.error(f"{plain(file.name)} was not loaded, and nothing has changed. {plain(error)}")
-            return
-        st.session_state["loaded_file"], st.session_state["loaded_as"] = file.file_id, known.get(name)
-        state.choose(baseline=name)
-        st.rerun()
-
-
-ORIGINS = {"shipped": "which comes with the project", "trained": "trained here", "loaded": "loaded before"}
-
-
-def _say_known(card: Card | None) -> None:
-    """Where the weights of the file were here before it came."""
-    if card is not None:
-        origin = ORIGINS.get(card.origin, "known here")
-        st.info(f"This is **{plain(card.title)}**, {origin}. It stays as it was.", icon=":material/recycling:")

@@ -6,30 +6,15 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core.config import CompressionConfig
-from core.words import percent, plain
+from core.config import CompressionConfig, in_words
+from core.words import kilobytes, percent, plain
 from pages.choice import state, teacher
-from pages.shown import figures
+from pages.choice.offered import CONTROLS
 
 if TYPE_CHECKING:
     from streamlit.elements.lib.mutable_expander_container import ExpanderContainer
 
     from core.bench.workbench import Result
-
-CONTROLS = {
-    "rank": "Rank kept",
-    "method": "Low-rank objective",
-    "sparsity": "Sparsity",
-    "bits": "Bits per weight",
-    "activations": "Activations at the same bits",
-    "channels": "Channels kept",
-    "layers": "Layer by layer",
-    "finer": "Finer settings",
-    "training": "Fine-tuning (recovery)",
-    "scenarios": "Scenarios",
-    "lesson": "This box itself",
-}
-"""What `?hide=` can leave out, and how it is called on the page."""
 
 HELP_GUESS = """Each new setting then shows its figures only after a guess of its accuracy, and of its size if you
 like, was written: `?reveal=0`. Guesses last until the page is loaded again."""
@@ -97,16 +82,16 @@ def guess_form(choice: state.Choice) -> bool:
     before = state.workbench().evaluate(choice.baseline, CompressionConfig())
     with st.form("guess", width=640):
         st.markdown(
-            f"**What do you expect** of {plain(figures.settings(choice.config))}? Uncompressed, the network is right "
+            f"**What do you expect** of {plain(in_words(choice.config))}? Uncompressed, the network is right "
             f"for {percent(before.evaluation.accuracy, 1)} on validation and "
-            f"{figures.kilobytes(before.baseline_bytes)}. Write a guess; then you see both."
+            f"{kilobytes(before.baseline_bytes)}. Write a guess; then you see both."
         )
         left, right = st.columns(2)
         accuracy = left.number_input("Accuracy, %", 0.0, 100.0, None, 0.5, key="w_guess_accuracy")
-        kilobytes = right.number_input("File, KB", 0.0, None, None, 1.0, key="w_guess_size")
+        size = right.number_input("File, KB", 0.0, None, None, 1.0, key="w_guess_size")
         sent = st.form_submit_button("Show me", type="primary", icon=":material/visibility:")
     if sent and accuracy is not None:
-        _guesses()[choice] = float(accuracy) / 100, None if kilobytes is None else float(kilobytes)
+        _guesses()[choice] = float(accuracy) / 100, None if size is None else float(size)
         st.rerun()
     if sent:
         st.warning("Write what accuracy you expect; the size may stay empty.", icon=":material/edit:")
@@ -118,12 +103,12 @@ def beside_guess(result: Result) -> None:
     own = _guesses().get(state.Choice(result.baseline_id, result.config))
     if own is None or not asks():
         return
-    accuracy, kilobytes = own
+    accuracy, size = own
     measured = result.evaluation.accuracy
     said = f"You guessed **{percent(accuracy, 1)}**; it is right for **{percent(measured, 2)}** "
     said += f"({100 * (measured - accuracy):+.1f} pp)."
-    if kilobytes is not None:
-        said += f" You guessed **{kilobytes:,.1f} KB**; the file has **{result.bytes / 1024:,.1f} KB**."
+    if size is not None:
+        said += f" You guessed **{size:,.1f} KB**; the file has **{result.bytes / 1024:,.1f} KB**."
     known = [(guess, state.workbench().point(*choice)) for choice, (guess, _) in _guesses().items()]
     errors = [abs(point[0] - guess) for guess, point in known if point is not None]
     if len(errors) > 1:

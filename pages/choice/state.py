@@ -19,6 +19,7 @@ import streamlit as st
 from core.config import EXAMPLE, QUERY_NAMES, CompressionConfig, from_query, to_query
 from core.words import percent, plain
 from pages.choice import frame
+from pages.choice.offered import CONTROLS
 
 if TYPE_CHECKING:
     from core.bench.workbench import Workbench
@@ -295,8 +296,6 @@ def _own(query: dict[str, str]) -> dict[str, str]:
 
 def _read_lesson(asked: dict[str, str], problems: list[str]) -> dict[str, str]:
     """What a link's lesson means; what it does not know is left out, and named in `problems`."""
-    from pages.choice.lesson import CONTROLS
-
     found = {}
     if asked.get("reveal", "1") not in ("0", "1"):
         problems.append(f"reveal must be 0 or 1; reveal={asked['reveal']} was left out.")

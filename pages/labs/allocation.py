@@ -9,7 +9,7 @@ import streamlit as st
 
 from core.config import DENSE, CompressionConfig
 from core.studies.tuning import ALLOCATION, within
-from core.words import percent, plain
+from core.words import kilobytes, percent, plain
 from pages.choice import state, terms
 from pages.shown import charts, figures, handover, jobs
 
@@ -52,14 +52,14 @@ def walk(steps: list[dict[str, Any]], setting: str) -> None:
     charts.draw(charts.allocation(rows), f"Accuracy against file size over {len(steps)} steps of smaller {setting}")
     if step is None:
         smallest = min(own["bytes"] for own in steps)
-        st.warning(f"No step is within this budget; the smallest has {figures.kilobytes(smallest)}.")
+        st.warning(f"No step is within this budget; the smallest has {kilobytes(smallest)}.")
         return
     config = CompressionConfig.from_json(step["config"])
     chosen = {name: getattr(own, setting) for name, own in config.layers}
     listed = ", ".join(f"{plain(name)} {value}" for name, value in chosen.items() if value != DENSE)
     ratio = figures.smaller_than(state.workbench().baseline(state.current().baseline).bytes / step["bytes"])
     st.markdown(
-        f"**{figures.kilobytes(step['bytes'])}** ({step['bytes']:,} bytes), {ratio} the float32 baseline, "
+        f"**{kilobytes(step['bytes'])}** ({step['bytes']:,} bytes), {ratio} the float32 baseline, "
         f"**{percent(step['accuracy'], 2)}** ({figures.points(step['difference'])}), without training; "
         f"{f'{setting} by layer: ' + listed if listed else 'every layer dense'}."
     )

@@ -8,8 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CompressionConfig
+from core.words import kilobytes
 from pages.choice import state
-from pages.shown import figures
 
 FORMULA = r"\text{size} = \frac{1}{8}\sum_{\ell} n_\ell\, b_\ell \;+\; 4 \sum_{\ell} m_\ell \quad\text{bytes}"
 
@@ -80,6 +80,6 @@ def _formula(baseline: str, found: dict[str, Any]) -> None:
     right.markdown(
         f"$n_\\ell$ weights at $b_\\ell$ bits and $m_\\ell$ biases in float32 in layer $\\ell$. At {bits} bits: "
         f"({weights:,} × {bits} / 8 + 4 × {biases:,}) / 1,024 = **{size:,.1f} KB**. The file has "
-        f"**{figures.kilobytes(after['bytes'])}**: the formula gives every weight its {bits} bits, the file codes "
+        f"**{kilobytes(after['bytes'])}**: the formula gives every weight its {bits} bits, the file codes "
         "frequent values in fewer (entropy coding), and it also holds the scales, a header and a checksum."
     )

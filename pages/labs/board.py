@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from core.bench.places import beginning
-from core.config import CompressionConfig
+from core.config import CompressionConfig, in_words
 from core.machinery.files import sha256
 from core.measuring.front import ORIGINS, TECHNIQUES, Goal, Point, behind, pareto
-from core.words import percent, plain
+from core.words import kilobytes, percent, plain
 from pages.choice import classroom, lesson, state
 from pages.choice.state import Choice
 from pages.labs import search
@@ -163,7 +163,7 @@ def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
     trained = "trained" if fits.recovered else "not trained"
     used = " + ".join(fits.techniques) or "nothing: it is the baseline"
     return said + (
-        f"{figures.sentence(goal.in_words())}: **{figures.kilobytes(fits.bytes)}**, {fits.compression_ratio:.1f}×, "
+        f"{figures.sentence(goal.in_words())}: **{kilobytes(fits.bytes)}**, {fits.compression_ratio:.1f}×, "
         f"{percent(fits.accuracy, 2)} ({figures.points(fits.difference)}), by {used}, {trained}. Click a point to see "
         "it."
     )
@@ -184,7 +184,7 @@ def _pins_in_words(pinned: dict[int, Point], best: list[Point]) -> str:
     """Each pinned point against the front that is shown: how much better at its size, how much smaller as good."""
     lines = []
     for number, own in pinned.items():
-        name = f"- **:orange[Pin {number}]**, {figures.kilobytes(own.bytes)} and {percent(own.accuracy, 2)}"
+        name = f"- **:orange[Pin {number}]**, {kilobytes(own.bytes)} and {percent(own.accuracy, 2)}"
         better = Goal(size=own.bytes).best(best) or own
         smaller = min((p for p in best if p.accuracy >= own.accuracy), key=lambda p: p.bytes, default=own)
         if smaller.bytes >= own.bytes and better.accuracy <= own.accuracy:
@@ -193,7 +193,7 @@ def _pins_in_words(pinned: dict[int, Point], best: list[Point]) -> str:
             lines.append(
                 f"{name}: the best file that is no larger has {percent(better.accuracy, 2)} "
                 f"({figures.points(better.accuracy - own.accuracy)}), the smallest that is as good has "
-                f"{figures.kilobytes(smaller.bytes)}: {figures.smaller(own.bytes / smaller.bytes)}."
+                f"{kilobytes(smaller.bytes)}: {figures.smaller(own.bytes / smaller.bytes)}."
             )
     return "\n".join(lines)
 
@@ -216,7 +216,7 @@ def _frame(let: list[Point], pinned: dict[int, Point], best: list[Point], own: C
             "ratio": point.compression_ratio,
             "kind": "trained" if point.recovered else "not trained",
             "by": " + ".join(point.techniques) or "baseline",
-            "settings": figures.settings(point.config),
+            "settings": in_words(point.config),
             "front": id(point) in on_front,
             "picked": (point.sha256, point.config) == here,
             "pin": f"pin {pins[point.sha256, point.config]}" if (point.sha256, point.config) in pins else "",
@@ -249,7 +249,7 @@ def _pick(key: str) -> None:
 def about(own: Choice) -> None:
     """The picked point in words, and what can be done with it."""
     st.subheader("Picked point")
-    st.markdown(plain(figures.settings(own.config)))
+    st.markdown(plain(in_words(own.config)))
     row = st.container(horizontal=True, gap="small")
     row.button("Open in Explore", icon=":material/tune:", on_click=_open, args=(own, "explore"), key="to_explore")
     row.button("Export", icon=":material/download:", on_click=_open, args=(own, "export"), key="to_export")
@@ -310,7 +310,7 @@ def against(result: Result, shown: Shown, goal: Goal) -> None:
     others = [own for own in others if Choice(names[own.sha256], own.config) != (result.baseline_id, result.config)]
     options: dict[str, Choice | None] = {"the baseline": None}
     for number, point in _pinned().items():
-        options[f"pin {number}: {figures.settings(point.config)}"] = Choice(names[point.sha256], point.config)
+        options[f"pin {number}: {in_words(point.config)}"] = Choice(names[point.sha256], point.config)
     for point in others[:COMPARED]:
         model = f", {names[point.sha256]}" if len(shown.models) > 1 else ""
         options.setdefault(f"{search.in_brief(point)}{model}", Choice(names[point.sha256], point.config))
@@ -374,7 +374,7 @@ def _row(point: Point, on_front: bool, model: str) -> dict[str, Any]:
         "front": on_front,
         "by": " + ".join(point.techniques) or "baseline",
         "trained": point.recovered,
-        "settings": figures.settings(point.config),
+        "settings": in_words(point.config),
         "95 % low, pp": 100 * point.low,
         "95 % high, pp": 100 * point.high,
         "from": point.origin,

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from core import settings
 from core.config import CompressionConfig
 from core.studies import assignment, reproduce
 from core.words import percent, plain
@@ -58,8 +59,8 @@ def _title(row: dict[str, Any]) -> str:
     config = CompressionConfig.from_json(row["config"])
     if config.channel_share is None:
         return str(row["title"])
-    criterion, scope = figures.CHANNEL_SCORES[config.channel_score], figures.SCOPES[config.scope]
-    return f"half of the channels, {figures.low(criterion)}, {figures.low(scope)}"
+    criterion, scope = settings.label("channel_score", config.channel_score), settings.label("scope", config.scope)
+    return f"half of the channels, {settings.low(criterion)}, {settings.low(scope)}"
 
 
 def _median(row: dict[str, Any], batch: str) -> float:

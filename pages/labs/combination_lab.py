@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core.config import CompressionConfig
+from core.config import CompressionConfig, in_words
 from core.studies import assignment, tuning
-from core.words import percent, plain
+from core.words import kilobytes, percent, plain
 from pages.choice import state
 from pages.shown import charts, figures, handover
 
@@ -95,11 +95,11 @@ def _verdict(best: dict[str, Any], config: CompressionConfig, alone: int | None)
         else ""
     )
     return (
-        f"The best combination is **{plain(_named(best['way']))}**: **{figures.kilobytes(best['bytes'])}**, "
+        f"The best combination is **{plain(_named(best['way']))}**: **{kilobytes(best['bytes'])}**, "
         f"{figures.smaller_than(best['compression_ratio'])} the baseline in float32{times}; "
         f"{percent(best['accuracy'], 2)} on validation ({figures.points(best['difference'])}). On the test images, "
         f"opened for this verdict: **{percent(test['accuracy'], 2)}**, {figures.points(test['difference'])} "
-        f"({100 * low:+.2f} to {100 * high:+.2f}). Its settings: {plain(figures.settings(config))}. The trained "
+        f"({100 * low:+.2f} to {100 * high:+.2f}). Its settings: {plain(in_words(config))}. The trained "
         "network is kept."
     )
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from core.words import percent, plain
+from core.config import in_words
+from core.words import kilobytes, percent, plain
 from pages.choice import classroom, lesson, state
 from pages.shown import charts, figures, jobs
 
@@ -46,7 +47,7 @@ def picker(current: state.Choice) -> state.Choice:
 
     def label(name: str) -> str:
         choice = options[name]
-        said = f"{bench.title(choice.baseline)}, {figures.settings(choice.config)}"
+        said = f"{bench.title(choice.baseline)}, {in_words(choice.config)}"
         return f"trained{_in_figures(choice)}: {said}" if name == _named(choice) else f"{name}: {said}"
 
     if st.session_state.get("w_export") not in options:
@@ -168,7 +169,7 @@ def downloads(made: Export) -> None:
     )  # fmt: skip
     for entry in made.verdict["files"]:
         row.download_button(
-            f"{plain(entry['path'])}, {figures.kilobytes(entry['bytes'])}", data=_content(made, entry["path"]),
+            f"{plain(entry['path'])}, {kilobytes(entry['bytes'])}", data=_content(made, entry["path"]),
             file_name=entry["path"], on_click="ignore", icon=":material/download:", key=f"get_{entry['path']}",
         )  # fmt: skip
     st.caption(

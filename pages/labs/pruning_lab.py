@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from core import settings
 from core.config import CompressionConfig
 from core.report import tables
 from core.studies import assignment, inspection, tuning
 from core.words import percent, plain
 from pages.choice import state
-from pages.labs import recovery
 from pages.shown import charts, figures, handover, jobs, live
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def controls(baseline: str) -> dict[str, dict[str, Any]]:
     """Allowance and epochs; the requests of this page's jobs, by kind; one button for all of them."""
     points = st.number_input("Allowed accuracy loss, pp", 0.1, 10.0, 1.0, 0.1, key="w_allowance", help=HELP_ALLOWANCE)
     epochs = st.number_input("Epochs, iterative pruning", 2, 40, 8, key="w_iterative_epochs", help=HELP_EPOCHS)
-    taught = st.toggle("Knowledge distillation", key="w_iterative_distill", help=recovery.HELP_DISTILL)
+    taught = st.toggle("Knowledge distillation", key="w_iterative_distill", help=settings.named("distillation").help)
     allowance, steps = round(float(points) / 100, 6), replace(assignment.iterative(int(epochs)), distillation=taught)
     score = assignment.ITERATIVE.score
     about: dict[str, dict[str, Any]] = {
@@ -99,7 +99,7 @@ def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: flo
         about = f"Accuracy by sparsity; {most}"
         charts.draw(charts.sparsity_curve(_rows(own), allowance), about)
         st.caption(
-            f"Drawn: {figures.SCORES[own['score']]}, {_scope(own['scope'])}, as chosen in the sidebar. The curve "
+            f"Drawn: {_criterion(own['score'])}, {_scope(own['scope'])}, as chosen in the sidebar. The curve "
             "goes up and down by chance: the answer is the largest sparsity on it within the allowed loss."
         )
     with right:
@@ -107,7 +107,7 @@ def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: flo
     found = CompressionConfig.from_json(best["config"])
     st.markdown(
         f"At most **{percent(best['target'], 1)}** of the weights can go at once "
-        f"({figures.SCORES[best['score']]}, {_scope(best['scope'])}): {percent(best['accuracy'], 2)} on validation "
+        f"({_criterion(best['score'])}, {_scope(best['scope'])}): {percent(best['accuracy'], 2)} on validation "
         f"({figures.points(best['difference'])}). "
         + live.verdict_on_test(state.Choice(choice.baseline, found), allowance)
     )
@@ -118,8 +118,8 @@ def _largest(answers: list[dict[str, Any]]) -> None:
     """The largest sparsity within the allowed loss, a row for each criterion and scope."""
     rows = [
         {
-            "criterion": figures.SCORES[each["score"]],
-            "scope": figures.SCOPES[each["scope"]],
+            "criterion": _criterion(each["score"]),
+            "scope": settings.label("scope", each["scope"]),
             "largest": 100 * each["sparsity"],
             "change": 100 * tuning.chosen_point(each)["difference"],
             "KB": tuning.chosen_point(each)["bytes"] / 1024,
@@ -138,8 +138,12 @@ def _largest(answers: list[dict[str, Any]]) -> None:
     )
 
 
+def _criterion(score: str) -> str:
+    return settings.label("score", score)
+
+
 def _scope(scope: str) -> str:
-    return figures.low(figures.SCOPES[scope])
+    return settings.low(settings.label("scope", scope))
 
 
 def sensitivity(rows: list[dict[str, Any]], allowance: float) -> None:
@@ -196,8 +200,8 @@ def side_by_side(baseline: str, answers: list[dict[str, Any]], found: dict[str, 
         return
     st.subheader("One-shot against iterative")
     stepped = CompressionConfig.from_json(run["config"])
-    score = figures.low(figures.SCORES[stepped.score])
-    shot, step = f"one-shot, {figures.low(figures.SCORES[best['score']])}", f"iterative, {score}"
+    score = settings.low(_criterion(stepped.score))
+    shot, step = f"one-shot, {settings.low(_criterion(best['score']))}", f"iterative, {score}"
     alike = f"one-shot, as sparse, {score}"
     configs = {shot: CompressionConfig.from_json(best["config"]), step: stepped, alike: replace(stepped, recovery=None)}
     results = {way: live.measured(state.Choice(baseline, config)) for way, config in configs.items()}

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core.config import CompressionConfig
+from core.config import CompressionConfig, in_words
 from core.report import tables
 from core.studies import assignment
-from core.words import percent, plain
+from core.words import kilobytes, percent, plain
 from pages.choice import state
 from pages.shown import charts, figures, handover, jobs, live
 from pages.shown.baseline_figures import MEASURES
@@ -197,10 +197,10 @@ def _answer(found: dict[str, Any], allowed: float) -> str:
     return (
         f"{text}**{best['bits']} bits are the fewest within {100 * allowed:g} pp** on validation: "
         f"{percent(after['accuracy'], 2)} ({figures.points(after['difference'])}), {after['kb']:,.1f} KB instead of "
-        f"{found['kb']:,.1f} by `model_size_kb`, {figures.kilobytes(after['bytes'])} in the file. On "
+        f"{found['kb']:,.1f} by `model_size_kb`, {kilobytes(after['bytes'])} in the file. On "
         f"the test images, opened for this verdict: "
         f"**{percent(test['accuracy'], 2)}**{figures.over(test['difference'], allowed)}. "
-        f"Its settings: {plain(figures.settings(CompressionConfig.from_json(after['config'])))}."
+        f"Its settings: {plain(in_words(CompressionConfig.from_json(after['config'])))}."
     )
 
 
@@ -263,7 +263,7 @@ def mixed_beside(steps: list[dict[str, Any]], trained: dict[str, Any]) -> None:
     if near:
         best = max(near, key=lambda step: float(step["accuracy"]))
         st.markdown(
-            f"For comparison, 2 bits everywhere after training: {figures.kilobytes(fewest['bytes'])}, "
+            f"For comparison, 2 bits everywhere after training: {kilobytes(fewest['bytes'])}, "
             f"{percent(fewest['accuracy'], 2)}. Layer by layer, with activations at 8 bits and **without any "
-            f"training**: {figures.kilobytes(best['bytes'])}, **{percent(best['accuracy'], 2)}**."
+            f"training**: {kilobytes(best['bytes'])}, **{percent(best['accuracy'], 2)}**."
         )

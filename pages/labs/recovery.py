@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from core import settings
 from core.config import CompressionConfig, RecoveryConfig
 from core.studies import shipping
 from core.words import percent
@@ -16,31 +17,26 @@ from pages.shown import figures, jobs, live
 if TYPE_CHECKING:
     from core.bench.workbench import Result
 
-HELP_EPOCHS = """How often the compressed network sees the 55,000 training images. Pruned weights stay zero, factors
-stay factors, quantized weights are trained by the straight-through estimator, and the steps of all grids are learned
-(LSQ). Three epochs take seconds (MLP) to a minute (CNN)."""
-HELP_RATE = "The peak of a one-cycle schedule: up for a quarter of the steps, then down to almost nothing."
-HELP_SCHEDULE = """*One-shot*: everything is pruned, then trained. *Iterative (gradual)*: a little is pruned, trained,
-and so on by a cubic schedule over the first 60 % of the training; then bits are set and the learning rate starts again.
-Far better at high sparsity."""
-HELP_DISTILL = """Half of the loss is then the distance to the baseline's own predictions (Hinton et al. 2015): which
-classes it holds for less likely is worth learning, too."""
-
 
 def controls() -> None:
     """Epochs, rate, seed and teacher; the button starts the training as a job."""
-    own = state.current().config.recovery or RecoveryConfig()
-    epochs = st.number_input("Epochs", 1, 20, min(own.epochs, 20), key="w_recover_epochs", help=HELP_EPOCHS)
-    left, right = st.columns(2)
-    rates = sorted({0.003, 0.01, 0.03, 0.1, own.learning_rate})
-    rate = left.selectbox(
-        "Peak learning rate", rates, rates.index(own.learning_rate), key="w_recover_rate", help=HELP_RATE
+    now = state.current().config.recovery or RecoveryConfig()
+    of = {setting.name: setting for setting in settings.of_training()}
+    epochs = st.number_input(
+        of["epochs"].label, 1, 20, min(now.epochs, 20), key="w_recover_epochs", help=of["epochs"].help
     )
-    seed = right.number_input("Seed", 0, 2**31 - 1, own.seed, key="w_recover_seed")
-    distill = st.toggle("Knowledge distillation", own.distillation, key="w_distill", help=HELP_DISTILL)
+    left, right = st.columns(2)
+    rates = sorted({0.003, 0.01, 0.03, 0.1, now.learning_rate})
+    rate = left.selectbox(
+        of["learning_rate"].label, rates, rates.index(now.learning_rate), key="w_recover_rate",
+        help=of["learning_rate"].help,
+    )  # fmt: skip
+    seed = right.number_input(of["seed"].label, 0, 2**31 - 1, now.seed, key="w_recover_seed")
+    distill = st.toggle(of["distillation"].label, now.distillation, key="w_distill", help=of["distillation"].help)
+    schedules = of["schedule"].labels
     schedule = st.segmented_control(
-        "Pruning", list(figures.SCHEDULES), default=own.schedule, format_func=figures.SCHEDULES.get, required=True,
-        key="w_schedule", help=HELP_SCHEDULE,
+        of["schedule"].label, list(schedules), default=now.schedule, format_func=schedules.get, required=True,
+        key="w_schedule", help=of["schedule"].help,
     )  # fmt: skip
     recovery = RecoveryConfig(int(epochs), float(rate), int(seed), schedule, bool(distill))
     label = f"Train {recovery.epochs} {'epoch' if recovery.epochs == 1 else 'epochs'}"

@@ -9,7 +9,7 @@ import streamlit as st
 
 from core.config import CompressionConfig, ConfigError
 from core.measuring.front import MOST_MINUTES, SEARCH, TECHNIQUES, Goal, Point
-from core.words import code, percent, plain
+from core.words import code, kilobytes, percent, plain
 from pages.choice import classroom, lesson, state, teacher
 from pages.choice.state import Choice
 from pages.shown import figures
@@ -141,7 +141,7 @@ def _progress(job: JobStatus) -> None:
     if told is not None:
         best = told.get("best")
         said = "nothing within the goal yet" if best is None else (
-            f"best so far **{figures.kilobytes(best['bytes'])}**, {percent(best['accuracy'], 2)} "
+            f"best so far **{kilobytes(best['bytes'])}**, {percent(best['accuracy'], 2)} "
             f"({figures.points(best['difference'])})"
         )  # fmt: skip
         st.caption(f"{told['trials']} networks measured, {said}")
@@ -164,7 +164,7 @@ def _answer(baseline: str, goal: Goal, found: dict[str, Any]) -> None:
     config = CompressionConfig.from_record(best["config"])
     own = Choice(baseline, config)
     said = (
-        f"{found['trials']} networks measured. The best: **{figures.kilobytes(best['bytes'])}**, "
+        f"{found['trials']} networks measured. The best: **{kilobytes(best['bytes'])}**, "
         f"**{figures.smaller(best['compression_ratio'])}**, {percent(best['accuracy'], 2)} on validation "
         f"({figures.points(best['difference'])})"
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from core import settings
 from core.config import CompressionConfig
 from core.words import percent, plain
 from pages.choice import state, terms
@@ -51,8 +52,8 @@ def sidebar() -> View:
     state.keep_widget("spectrum_method", st.session_state.get("spectrum_method", choice.config.low_rank_method))
     method: str = st.segmented_control(
         "Low-rank objective",
-        list(figures.METHODS),
-        format_func=figures.METHODS.get,
+        list(settings.named("low_rank_method").labels),
+        format_func=settings.named("low_rank_method").labels.get,
         key="spectrum_method",
         required=True,
         help=HELP_OF,

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from core.bench.places import RANKS, SPARSITIES, along, share
+from core import settings
+from core.bench.places import RANKS, SPARSITIES, along, share, values
 from core.config import DENSE, CompressionConfig
+from core.settings import Setting, Share
 from pages.choice import controls, lesson, state
 from pages.shown import charts
 
@@ -45,20 +47,23 @@ class Curve(NamedTuple):
 
 def of_network(config: CompressionConfig) -> dict[str, Curve]:
     """The curves of the whole-network sliders, by setting: without recovery, which nobody trained there."""
-    configs, bits_shown = along(config), [_bits_words(label) for label in controls.BIT_CHOICES]
-    ranks = [Position(x, f"{x} % of the rank", own) for x, own in zip(RANKS, configs["rank"], strict=True)]
-    widths = [Position(x, f"{x} % of the channels", own) for x, own in zip(RANKS, configs["channels"], strict=True)]
-    sparsities = [Position(x, f"{x} % sparse", own) for x, own in zip(SPARSITIES, configs["sparsity"], strict=True)]
-    bits = [Position(i, *own) for i, own in enumerate(zip(bits_shown, configs["bits"], strict=True))]
-    rank_now = controls.ALL if config.rank_share is None else max(1, config.rank_share * 100)
-    bits_now = controls.BIT_CHOICES.index(config.bits or controls.FLOAT)
-    width_now = controls.ALL if config.channel_share is None else max(1, config.channel_share * 100)
-    return {
-        "rank": Curve("rank", "rank kept", ranks, 1, controls.ALL, rank_now),
-        "sparsity": Curve("sparsity", "sparsity", sparsities, 0, 100, (config.sparsity or 0) * 100),
-        "bits": Curve("bits", "bits", bits, 0, len(controls.BIT_CHOICES) - 1, bits_now),
-        "channels": Curve("channels", "channels kept", widths, 1, controls.ALL, width_now),
-    }
+    configs = along(config)
+    main = (setting for setting in settings.of_network() if setting.place == "main")
+    return {setting.key: _of_setting(setting, config, configs[setting.key]) for setting in main}
+
+
+def _of_setting(setting: Setting, config: CompressionConfig, configs: list[CompressionConfig]) -> Curve:
+    """Along a setting of the whole network: in percent where it is a share, else from choice to choice."""
+    title, value, choices = settings.low(setting.label), getattr(config, setting.name), values(setting)
+    if isinstance(setting.kind, Share):
+        nothing, low = (controls.ALL, 1) if setting.kind.low_open else (0, 0)
+        shares = [nothing if own is None else round(100 * own, 6) for own in choices]
+        positions = [Position(x, f"{title} {x:g} %", own) for x, own in zip(shares, configs, strict=True)]
+        now = nothing if value is None else max(low, 100 * value)
+        return Curve(setting.key, title, positions, low, controls.ALL, now)
+    labels = [_bits_words(own or controls.FLOAT) if setting.name == "bits" else str(own) for own in choices]
+    positions = [Position(i, *own) for i, own in enumerate(zip(labels, configs, strict=True))]
+    return Curve(setting.key, title, positions, 0, len(choices) - 1, choices.index(value))
 
 
 def of_layer(config: CompressionConfig, places: controls.LayerPlaces) -> dict[str, Curve]:

@@ -10,8 +10,8 @@ import streamlit as st
 
 from core.palette import BASELINE, CURRENT, NAMED_KINDS, NEUTRAL
 from core.report import tables
-from core.words import percent, plain
-from pages.shown import charts, figures
+from core.words import kilobytes, percent, plain
+from pages.shown import charts
 
 if TYPE_CHECKING:
     from core.bench.workbench import LayerRow, Result
@@ -50,7 +50,7 @@ def _in_words(slabs: pd.DataFrame, result: Result) -> pd.DataFrame:
 
 
 def _now(row: LayerRow) -> str:
-    return f"{figures.kilobytes(tables.float32_bytes(row))} → {figures.kilobytes(row.bytes)}"
+    return f"{kilobytes(tables.float32_bytes(row))} → {kilobytes(row.bytes)}"
 
 
 def _setting(row: LayerRow) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.config import DENSE, FLOAT_BITS, CompressionConfig, to_arguments, to_query
-from core.words import percent, plain
+from core.config import to_arguments
+from core.words import kilobytes, percent, plain
 from pages.choice import state
 
 if TYPE_CHECKING:
@@ -21,16 +21,6 @@ if TYPE_CHECKING:
 
 
 WAIT = "…"
-SCORES = {"magnitude": "Magnitude", "lamp": "LAMP", "activation": "Activation-aware (Wanda)"}
-SCOPES = {"network": "Global", "layer": "Layer-wise"}
-CHANNEL_SCORES = {"l1": "L1 norm", "activation": "Mean activation"}
-METHODS = {"svd": "SVD (weight error)", "whitened": "Data-aware (output error)"}
-GRANULARITIES = {"channel": "Per channel", "tensor": "Per tensor"}
-SYMMETRIES = {"symmetric": "Symmetric", "asymmetric": "Asymmetric (affine)"}
-CLIPS = {"minmax": "Min-max", "mse": "MSE-optimal"}
-ROUNDINGS = {"nearest": "Nearest", "gptq": "GPTQ"}
-SCHEDULES = {"one-shot": "One-shot", "iterative": "Iterative (gradual)"}
-"""What the field calls each value of a setting."""
 PICTURE_WIDTH = 92
 WIDTHS = (230, 135, 165, 140, 155)
 """Pixels of the five figures: what they need at their longest. Where a window is narrower, they go on below."""
@@ -41,67 +31,9 @@ def points(fraction: float) -> str:
     return f"{fraction * 100:+.2f} pp" if round(fraction * 1e4) else "0.00 pp"
 
 
-def kilobytes(size: float) -> str:
-    """1 KB is 1,024 bytes."""
-    kb = size / 1024
-    return f"{kb:,.0f} KB" if kb >= 1000 else f"{kb:.1f} KB"
-
-
 def sentence(words: str) -> str:
     """Begun with a capital; KB stays KB."""
     return words[:1].upper() + words[1:]
-
-
-def settings(config: CompressionConfig) -> str:
-    """A configuration in a few plain words: "sparsity 70 %, 6-bit weights, 6-bit activations"."""
-    return ", ".join(_setting(key, text) for key, text in to_query(config).items()) or "nothing set, the baseline"
-
-
-def _setting(key: str, text: str) -> str:
-    layer, _, name = key.rpartition(".")
-    if layer:
-        return f"{layer} {_of_layer(name, text)}"
-    return _OF_NETWORK[name](text) if name in _OF_NETWORK else f"{name} {text}"
-
-
-def _of_layer(name: str, text: str) -> str:
-    if name == "sparsity":
-        return f"sparsity {percent(float(text))}"
-    if name == "rank":
-        return "dense" if int(text) == DENSE else f"rank {text}"
-    if name == "bits":
-        return "float32" if int(text) == FLOAT_BITS else f"{text} bits"
-    return f"{text} {name}"
-
-
-_OF_NETWORK: dict[str, Callable[[str], str]] = {
-    "channels": lambda text: f"channels kept {percent(float(text))}",
-    "channelscore": lambda text: f"channel criterion {low(CHANNEL_SCORES[text])}",
-    "rank": lambda text: f"rank kept {percent(float(text))}",
-    "course": lambda text: "factored above break-even",
-    "method": lambda text: f"low rank {low(METHODS[text])}",
-    "sparsity": lambda text: f"sparsity {percent(float(text))}",
-    "score": lambda text: f"pruning criterion {low(SCORES[text])}",
-    "scope": lambda text: f"scope {low(SCOPES[text])}",
-    "bits": lambda text: f"{text}-bit weights",
-    "activations": lambda text: f"{text}-bit activations",
-    "granularity": lambda text: f"one scale {low(GRANULARITIES[text])}",
-    "symmetry": lambda text: f"{low(SYMMETRIES[text])} quantization",
-    "clip": lambda text: f"clipping {low(CLIPS[text])}",
-    "rounding": lambda text: f"rounding {low(ROUNDINGS[text])}",
-    "biascorrection": lambda text: "bias correction",
-    "recover": lambda text: f"fine-tuned {text} {'epoch' if text == '1' else 'epochs'}",
-    "rate": lambda text: f"peak learning rate {text}",
-    "seed": lambda text: f"seed {text}",
-    "schedule": lambda text: f"{low(SCHEDULES[text])} pruning",
-    "distill": lambda text: "knowledge distillation",
-}
-"""Settings of a whole network by their name in a link, as a sentence says them."""
-
-
-def low(label: str) -> str:
-    """A label within a sentence; what is written in capitals stays so."""
-    return label if label[:2].isupper() or label[1:2].isdigit() else label[:1].lower() + label[1:]
 
 
 def smaller_than(ratio: float) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.config import CompressionConfig
+from core.config import CompressionConfig, in_words
 from core.words import plain
 from pages.choice import state
-from pages.shown import figures
 
 
 def to_explore(config: CompressionConfig, key: str, label: str = "Use it on Explore") -> None:
@@ -26,4 +25,4 @@ def replaced(config: CompressionConfig) -> str:
         return "Explore shows it already."
     if now == CompressionConfig():
         return ""
-    return f"This replaces {plain(figures.settings(now))}; Undo brings that back."
+    return f"This replaces {plain(in_words(now))}; Undo brings that back."

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from core.config import CompressionConfig, TrainingConfig
+from core.config import CompressionConfig, TrainingConfig, in_words
 from core.measuring.front import SEARCH
 from core.studies import assignment, duration, shipping, tuning
 from core.studies.reproduce import LOW_RANK
 from core.words import percent, plain
 from pages.choice import classroom, lesson, state, teacher
-from pages.shown import charts, figures, live
+from pages.shown import charts, live
 
 if TYPE_CHECKING:
     from core.bench.workbench import JobStatus
@@ -120,7 +120,7 @@ def _title(job: JobStatus) -> str:
         return f"{recipe.model.upper()}, {recipe.epochs} epochs, seed {recipe.seed}"
     name, config = job.request["baseline"], CompressionConfig.from_record(job.request["config"])
     what = "Export of " if job.request["kind"] == "export" else ""
-    return f"{what}{plain(state.workbench().title(name))}: {plain(figures.settings(config))}"
+    return f"{what}{plain(state.workbench().title(name))}: {plain(in_words(config))}"
 
 
 def _card(job: JobStatus) -> None:

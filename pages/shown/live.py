@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from core.config import in_words
 from core.words import percent, plain
 from pages.choice import lesson, state
 from pages.shown import figures
@@ -66,7 +67,7 @@ def measured_headline(choice: state.Choice, then: Callable[[Result], None]) -> R
             _follow(ticket, board, status, choice, outline)
     result: Result = ticket.result()
     images = f"{result.evaluation.images:,} validation images"
-    said = f":material/check_circle: **Exact**, all {images}: {plain(figures.settings(choice.config))}."
+    said = f":material/check_circle: **Exact**, all {images}: {plain(in_words(choice.config))}."
     status.caption(said)
     row = _with_time(board, result)
     lesson.beside_guess(result)
@@ -85,7 +86,7 @@ def set_on_explore(choice: state.Choice) -> Result | None:
         return None
     result = measured(choice)
     title = plain(state.workbench().title(result.baseline_id))
-    st.caption(f"**{title}**, {plain(figures.settings(result.config))}: what is set on Explore.")
+    st.caption(f"**{title}**, {plain(in_words(result.config))}: what is set on Explore.")
     headline(result)
     return result
 
@@ -163,7 +164,7 @@ def _follow(
             status.caption(
                 f":material/hourglass_top: **Estimate** from {early.estimate.images:,} of {early.estimate.of:,} "
                 f"validation images, 95 % interval {percent(low, 1)} to {percent(high, 1)}: "
-                f"{plain(figures.settings(choice.config))}."
+                f"{plain(in_words(choice.config))}."
             )
             shown = early
         elif early is None:
@@ -172,7 +173,7 @@ def _follow(
             if text != said:
                 board.show(figures.waiting(st.session_state.get("measured"), outline))
                 status.caption(
-                    f":material/hourglass_top: **Previous** accuracy, {text}: {plain(figures.settings(choice.config))}."
+                    f":material/hourglass_top: **Previous** accuracy, {text}: {plain(in_words(choice.config))}."
                 )
                 said = text
         bench.turns.wait(ticket, GIVE_WAY_SECONDS)

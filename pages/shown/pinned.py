@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core.words import percent, plain
+from core.config import in_words
+from core.words import kilobytes, percent, plain
 from pages.choice import lesson, state
 from pages.shown import figures, live
 
@@ -41,7 +42,7 @@ def _title(number: int, choice: state.Choice, config: CompressionConfig) -> str:
     before = "" if config == choice.config else ", **not trained here yet**"
     return (
         f"**:orange[Pin {number}]** · {plain(state.workbench().title(choice.baseline))}  \n"
-        f"{plain(figures.settings(config))}{before}"
+        f"{plain(in_words(config))}{before}"
     )
 
 
@@ -52,7 +53,7 @@ def _figures(number: int, choice: state.Choice, other: Result, now: Result) -> N
     sure = " (a real change)" if figures.is_sure(change) else ""
     st.markdown(
         f"{_title(number, choice, other.config)}  \n"
-        f"**{percent(other.evaluation.accuracy, 2)}** · **{figures.kilobytes(other.bytes)}** · "
+        f"**{percent(other.evaluation.accuracy, 2)}** · **{kilobytes(other.bytes)}** · "
         f"{other.compression_ratio:.1f}×  \nFrom here to now: {step}{sure}, file × {now.bytes / other.bytes:.2f}"
     )
 

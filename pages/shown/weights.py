@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from core.config import in_words
 from core.words import plain
 from pages.choice import state, terms
-from pages.shown import charts, figures
+from pages.shown import charts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +32,7 @@ def section(choice: state.Choice) -> None:
     found = bench.weights(choice.baseline, choice.config, name if name in names else names[0])
     gone = sum(int((~own.kept).sum()) for own in found)
     whole = sum(own.kept.size for own in found)
-    settings = plain(figures.settings(choice.config))
+    settings = plain(in_words(choice.config))
     st.markdown(
         f"**{plain(name)}** with **{settings}**: {whole - gone:,} of {whole:,} weights are kept. "
         "Blue is positive, orange negative, the stronger the colour the larger the weight; pruned weights are left "

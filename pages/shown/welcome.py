@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.config import CompressionConfig
-from core.words import plain
+from core.config import CompressionConfig, in_words
+from core.words import kilobytes, plain
 from pages.choice import presets, state, tours
-from pages.shown import figures
 
 
 def introduction(choice: state.Choice) -> None:
@@ -37,7 +36,7 @@ def _what_this_is(choice: state.Choice) -> str:
     baseline, title = state.workbench().baseline(choice.baseline), state.workbench().title(choice.baseline)
     return (
         f"**{plain(title)}** tells ten kinds of clothes apart (Fashion-MNIST) with {baseline.parameters:,} parameters, "
-        f"{figures.kilobytes(baseline.bytes)}. Move a slider: it is compressed, measured on 5,000 images that it never "
+        f"{kilobytes(baseline.bytes)}. Move a slider: it is compressed, measured on 5,000 images that it never "
         "learned from, and weighed as a real file."
     )
 
@@ -45,4 +44,4 @@ def _what_this_is(choice: state.Choice) -> str:
 def _now(choice: state.Choice) -> str:
     """The setting by its name where it has one, else in words."""
     named = next((name for name, own in presets.PRESETS.items() if own == choice), None)
-    return f"**{named}**" if named else plain(figures.settings(choice.config))
+    return f"**{named}**" if named else plain(in_words(choice.config))
