@@ -427,7 +427,8 @@ def _export(options: argparse.Namespace) -> int:
     bench, config = _recovered(options)
     verdict = bench.export(options.baseline, config, options.out, formats, lambda text, done: say(f"{text} ..."))
     if options.report:
-        from core.report import blocks, content, document
+        from core.document import blocks
+        from core.report import content, document
 
         say("Writing the report ...")
         head = blocks.TitleBlock(**{field: getattr(options, field) for field in _HEAD})

@@ -22,6 +22,7 @@ from core.words import percent
 
 if TYPE_CHECKING:
     from core.config import CompressionConfig
+    from core.document.steps import Step, Subject
     from core.networks.calibration import Statistics
     from core.networks.models import Layer
     from core.networks.trainable import CompressedNetwork
@@ -268,6 +269,10 @@ class Technique:
     ) -> CompressedNetwork:
         """What it does to the network, which it may change in place."""
         return network
+
+    def steps(self, subject: Subject) -> Iterable[Step]:
+        """What it did, for a report: with its formula and its source; nothing where it did nothing."""
+        return ()
 
     def always(self, seeing: bool) -> dict[str, Any]:
         """Settings that every trial of a search has: those that cost no bytes."""

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.report import formulas
-from core.report.blocks import Formula
+from core.document import formulas
+from core.document.blocks import Formula
 
 MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 

@@ -20,12 +20,12 @@ from PIL import Image
 from core import __main__, palette
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, RecoveryConfig
+from core.document.blocks import Code, Figure, Formula, Heading, Listing, Paragraph, Report, Table, TitleBlock
 from core.formats import artifact
 from core.machinery import shelf
 from core.networks.models import Baseline
 from core.report import content, document, references, weighing
 from core.report import laboratory as laboratory_parts
-from core.report.blocks import Code, Figure, Formula, Heading, Listing, Paragraph, Report, Table, TitleBlock
 from core.report.findings import SHOWN_FLIPS
 from core.studies import assignment, shipping, tuning
 from core.techniques.pruning import check_sparsity

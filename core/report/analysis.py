@@ -5,10 +5,10 @@ from math import hypot
 
 from core.bench.workbench import LayerRow
 from core.datasets import fashion_mnist
+from core.document.steps import matrix_shape, quantizes
 from core.measuring.evaluation import Comparison
 from core.report.findings import Findings, records
 from core.report.laboratory import ALLOWANCE
-from core.report.procedure import matrix_shape, quantizes
 from core.report.results import without_folders
 from core.report.sentences import checked, mistake, on, right, smaller, weighs
 from core.report.tables import float32_bytes

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from core.bench.workbench import SHIPPED
 from core.config import to_arguments, to_query
-from core.report.blocks import Block, Code, Heading, Paragraph, Table
+from core.document.blocks import Block, Code, Heading, Paragraph, Table
 from core.report.findings import Findings
 
 

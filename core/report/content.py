@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, TrainingConfig
 from core.datasets import fashion_mnist
+from core.document.blocks import NOBODY, Block, Formula, Heading, Paragraph, Report, TitleBlock, numbered
 from core.report import laboratory, results, weighing
 from core.report.analysis import abstract, analysis, conclusion
 from core.report.appendix import appendix, reproduce
-from core.report.blocks import NOBODY, Block, Formula, Heading, Paragraph, Report, TitleBlock, numbered
 from core.report.findings import Choice, Findings, ask
 from core.report.references import references
 from core.report.wording import Row, listed, shape, size

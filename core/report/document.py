@@ -5,8 +5,8 @@ The HTML is one file that loads nothing; Markdown refers to its figures as PNG f
 
 from pathlib import Path
 
+from core.document.blocks import Report
 from core.machinery.files import write_atomically
-from core.report.blocks import Report
 from core.report.rendering import to_html, to_markdown
 from core.report.word import to_docx
 

@@ -9,11 +9,13 @@ import pandas as pd
 
 from core.bench.workbench import NotRecovered, Result, UnknownBaseline, Workbench
 from core.config import CompressionConfig
+from core.document.blocks import Figure
+from core.document.steps import Step, Subject
+from core.measuring import training
 from core.networks.models import Baseline
-from core.report.blocks import Figure
 from core.report.plots import Picture
-from core.report.procedure import Step, Subject, steps
 from core.report.wording import Row
+from core.settings import techniques
 
 SHOWN_FLIPS = 12
 
@@ -68,6 +70,7 @@ def ask(bench: Workbench, choice: Choice, verdict: Row | None, pins: Sequence[Ch
     name, config = choice
     validation, test, baseline = bench.evaluate(*choice), bench.evaluate(*choice, "test"), bench.baseline(name)
     energy = bench.outline(*choice).energy if any(row.rank for row in test.layers) else {}
+    subject = Subject(config, baseline.model, test.layers, energy, training.TEMPERATURE)
     whole, flips = bench.evaluate(name, CompressionConfig(), "test"), bench.flips(test)
     return Findings(
         name=Path(name).name,
@@ -76,7 +79,7 @@ def ask(bench: Workbench, choice: Choice, verdict: Row | None, pins: Sequence[Ch
         validation=validation,
         test=test,
         whole=whole,
-        steps=steps(Subject(config, baseline.model, test.layers, energy)),
+        steps=[step for technique in techniques() for step in technique.steps(subject)],
         history=bench.history(*choice) if config.recovery else None,
         kept=(baseline.info.get("best_epoch"), bench.kept_epoch(*choice) if config.recovery else None),
         sizes=verdict.get("sizes", bench.sizes(test)) if verdict else bench.sizes(test),

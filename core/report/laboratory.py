@@ -13,13 +13,13 @@ from datetime import date
 from typing import Any
 
 from core.bench.workbench import NotRecovered, Result, Workbench
-from core.config import CompressionConfig
+from core.config import CompressionConfig, in_words
+from core.document.blocks import Block, Heading, Paragraph, Table
 from core.formats.footprint import KB
 from core.machinery.jobs import Status
 from core.report import plots, tables
-from core.report.blocks import Block, Heading, Paragraph, Table
 from core.report.findings import Findings, Pin, figure
-from core.report.wording import counted, kilobytes, listed, percent, points, ratio, settings, share_of, span
+from core.report.wording import counted, kilobytes, listed, percent, points, ratio, share_of, span
 from core.studies import assignment, shipping, tuning
 
 ALLOWANCE = 0.01
@@ -222,7 +222,7 @@ def _one_shot_words(known: Experiment, best: Mapping[str, Any]) -> str:
     return (
         "One-shot: the weights with the smallest scores go at once, and nothing is trained (Han et al. 2015). "
         f"{len(known.result['answers'])} ways to choose them were tried. The sparsest that loses at most "
-        f"{_allowed(known.request)} on the validation images: {settings(config)} ({points(best['difference'])})."
+        f"{_allowed(known.request)} on the validation images: {in_words(config)} ({points(best['difference'])})."
     )
 
 
@@ -308,7 +308,7 @@ def _combination(known: Experiment | None, title: str) -> list[Block]:
             config = CompressionConfig.from_json(chosen["config"])
             file, tried = f"{chosen['bytes'] / KB:,.1f}", str(len(row["runs"]))
             accuracy = percent(chosen["accuracy"]), points(chosen["difference"])
-            rows.append((row["way"], settings(config), file, *accuracy, tried))
+            rows.append((row["way"], in_words(config), file, *accuracy, tried))
     text = (
         f"Each way of making the network smaller as far as a loss of {allowed} on the validation images lets it go, "
         f"everything trained."
@@ -324,7 +324,7 @@ def _combination(known: Experiment | None, title: str) -> list[Block]:
         Paragraph(
             f"The smallest is {best['way']}, {size}, {best['compression_ratio']:,.1f}x smaller than the float32 "
             f"weights. Its verdict on the test images: {percent(test['accuracy'])}, {points(test['difference'])} (95 % "
-            f"interval {span(test['interval'])}). It is {settings(CompressionConfig.from_json(best['config']))}."
+            f"interval {span(test['interval'])}). It is {in_words(CompressionConfig.from_json(best['config']))}."
         ),
     ]
 
@@ -349,7 +349,7 @@ def _pins(findings: Findings) -> list[Block]:
 
 
 def _pin_row(title: str, pin: Pin) -> tuple[str, ...]:
-    result, about = pin.result, (f"{title}, {pin.title}", settings(pin.config))
+    result, about = pin.result, (f"{title}, {pin.title}", in_words(pin.config))
     if result is None:
         return *about, *"–––––"
     change = points(result.comparison.difference), span(result.comparison.interval)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from core.report.blocks import Block, Heading, Listing, Paragraph, Table
+from core.document.blocks import Block, Heading, Listing, Paragraph, Table
 
 SOURCES = {
     "course's assignment": "Embedded-AI assignment of the course: pruning and quantization of a CNN on Fashion-MNIST.",

@@ -11,8 +11,8 @@ from html import escape
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from core.report import formulas
-from core.report.blocks import Block, Figure, Report, Table, lines
+from core.document import formulas
+from core.document.blocks import Block, Figure, Report, Table, lines
 from core.words import one_line, plain
 
 LONG = 40

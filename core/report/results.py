@@ -6,12 +6,13 @@ import re
 import pandas as pd
 
 from core.bench.workbench import Result
+from core.config import in_words
+from core.document.blocks import Block, Formula, Heading, Paragraph, Table
 from core.formats.footprint import KB
 from core.report import plots
-from core.report.blocks import Block, Formula, Heading, Paragraph, Table
 from core.report.findings import SHOWN_FLIPS, Findings, figure, records
 from core.report.sentences import checked, on, weighs
-from core.report.wording import listed, microseconds, p_value, percent, points, settings, span
+from core.report.wording import listed, microseconds, p_value, percent, points, span
 
 
 def baseline(findings: Findings) -> list[Block]:
@@ -83,7 +84,7 @@ def accuracy(findings: Findings) -> list[Block]:
 
 def _final(findings: Findings) -> str:
     return (
-        f"The configuration that was chosen: {settings(findings.test.config)}. {weighs(findings)} {checked(findings)}"
+        f"The configuration that was chosen: {in_words(findings.test.config)}. {weighs(findings)} {checked(findings)}"
     )
 
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 
 from core.bench.workbench import LayerRow, Result
 from core.config import FLOAT_BITS
+from core.document.blocks import Block, Formula, Heading, Paragraph, Table
+from core.document.formulas import numeral
 from core.formats.footprint import KB
 from core.report import plots, tables
-from core.report.blocks import Block, Formula, Heading, Paragraph, Table
 from core.report.drawing import network
 from core.report.findings import Findings, figure
-from core.report.formulas import numeral
 from core.report.wording import kilobytes, percent, ratio, shape
 
 TERMS = 4

@@ -5,8 +5,8 @@ import io
 import zipfile
 from typing import Any
 
-from core.report import formulas
-from core.report.blocks import (
+from core.document import formulas
+from core.document.blocks import (
     Block,
     Code,
     Figure,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from core.document.blocks import Block, Formula, Paragraph, Table
+from core.document.steps import Step, Subject, scope_in_words, share_of
 from core.settings import (
     Choice,
     Choices,
@@ -102,6 +104,29 @@ class Channels(Technique):
         width = layer.shape[0]
         count = max(1, round(chosen.get(f"channels {layer.name}", EIGHTHS) / EIGHTHS * width))
         return count if count < width else None
+
+    def steps(self, subject: Subject) -> Iterator[Step]:
+        if (subject.config.channel_share or 1.0) < 1 or any(
+            own.channels is not None for _, own in subject.config.layers
+        ):
+            cut = [row for row in subject.rows if row.channels < row.shape[0]]
+            counts = ", ".join(f"{row.name} {row.channels} of {row.shape[0]}" for row in cut) or "none"
+            yield Step(f"output channels removed ({counts})", "Channels", tuple(_procedure(subject)))
+
+
+def _procedure(subject: Subject) -> Iterator[Block]:
+    config, share = subject.config, subject.config.channel_share
+    by_weights = config.channel_score == "l1"
+    asked = "" if share is None else f" A share of {share_of(share)} stays, {scope_in_words(config)}."
+    yield Paragraph(
+        "Whole output channels are cut out, with their biases and the inputs of the next layer that read them; no "
+        f"zeros remain (Li et al. 2017). Those with the smallest score go.{asked} All outputs of the last layer, the "
+        "classes, stay."
+    )
+    weights_of = r"\operatorname{score}(c) = \frac{1}{n_c} \sum_{w \in c} |w|"
+    yield Formula(weights_of if by_weights else r"\operatorname{score}(c) = \operatorname{E}[\text{output of } c]")
+    rows = tuple((row.name, str(row.shape[0]), str(row.channels)) for row in subject.rows)
+    yield Table("Output channels of each layer.", ("layer", "before", "after"), rows)
 
 
 TECHNIQUE = Channels()

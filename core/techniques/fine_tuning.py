@@ -5,8 +5,11 @@ What it does stands in `core.measuring.training.recover`; here is what can be ch
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from core.document.blocks import Block, Formula, Paragraph
+from core.document.steps import Step, Subject, counted, quantizes
 from core.settings import Choice, Number, Setting, Switch, Technique, Whole, among
 
 if TYPE_CHECKING:
@@ -61,6 +64,47 @@ class FineTuning(Technique):
 
     def shrinks(self, config: CompressionConfig) -> bool:
         return False
+
+    def steps(self, subject: Subject) -> Iterator[Step]:
+        recovery = subject.config.recovery
+        if recovery is not None:
+            phrase = f"then trained ({counted(recovery.epochs, 'epoch')})"
+            yield Step(phrase, "Training after compression", tuple(_procedure(subject)))
+
+
+def _procedure(subject: Subject) -> Iterator[Block]:
+    config, chosen = subject.config, subject.config.recovery
+    assert chosen is not None
+    from core.config import TrainingConfig
+    from core.networks.compression import PRUNING_SHARE
+
+    recipe = TrainingConfig(subject.model, chosen.epochs)
+    flips = ", horizontal flips" if subject.model == "cnn" else ""
+    text = (
+        f"{counted(chosen.epochs, 'epoch')} of SGD with Nesterov momentum 0.9, batch {recipe.batch_size}, a one-cycle "
+        f"learning rate with its peak at {chosen.learning_rate:g}, weight decay {recipe.weight_decay:g}, label "
+        f"smoothing {recipe.label_smoothing:g}{flips}, seed {chosen.seed}. Ranks, zeros and bits stay, weights move. "
+        "The epoch with the best validation accuracy is kept, so figures on validation flatter a little."
+    )
+    if quantizes(subject.rows) or config.activation_bits:
+        text += " Gradients pass straight through the rounding, and scales are learned (LSQ, Esser et al. 2020)."
+    yield Paragraph(text)
+    if chosen.schedule == "iterative":
+        share = f"the first {100 * PRUNING_SHARE:.0f} %"
+        yield Paragraph(
+            f"Pruning is iterative (Zhu & Gupta 2017): the share of zeros rises over {share} of the training, "
+            "where t goes from 0 to 1; then the "
+            "bits are set and the learning rate starts again (Renda et al. 2020)."
+        )
+        yield Formula(r"s_t = s\,(1 - (1 - t)^3)")
+    elif config.sparsity or any(own.sparsity for _, own in config.layers):
+        yield Paragraph("Pruning is one-shot: all zeros are there before the training.")
+    if chosen.distillation:
+        yield Paragraph("The network also learns from what the baseline predicts (distillation, Hinton et al. 2015).")
+        yield Formula(
+            r"\text{loss} = \frac{1}{2} (\text{cross entropy} + T^2 \operatorname{KL}(\text{baseline} \parallel "
+            rf"\text{{network}})), \quad T = {subject.temperature:g}"
+        )
 
 
 TECHNIQUE = FineTuning()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from core.document.blocks import Block, Formula, Paragraph, Table
+from core.document.steps import Step, Subject, matrix_shape, percent, share_of
 from core.settings import (
     DENSE,
     Choice,
@@ -22,6 +24,7 @@ from core.settings import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from core.bench.workbench import LayerRow
     from core.config import CompressionConfig
     from core.networks.calibration import Statistics
     from core.networks.models import Layer
@@ -129,6 +132,12 @@ class LowRank(Technique):
     def chosen(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         return {"low_rank_method": chosen["method"]} if "method" in chosen else {}
 
+    def steps(self, subject: Subject) -> Iterator[Step]:
+        if self.used(subject.config):
+            how = "plain" if subject.config.low_rank_method == "svd" else "data-aware"
+            ranks = [f"{row.name} rank {row.rank}" for row in subject.rows if row.rank is not None]
+            yield Step(f"layers factored ({', '.join([how, *ranks])})", "Low rank", tuple(_procedure(subject)))
+
 
 def factored_names(config: CompressionConfig, layers: Sequence[Layer]) -> list[str]:
     """Of the layers that may get factors: whether a share of the rank saves anything is known without channels only."""
@@ -171,6 +180,41 @@ def rank_at(octaves: int, layer: Layer) -> int:
     from core.mathematics import low_rank
 
     return max(1, round(low_rank.break_even_rank(*layer.matrix_shape) * 2 ** (-octaves / 2)))
+
+
+def _procedure(subject: Subject) -> Iterator[Block]:
+    config, share = subject.config, subject.config.rank_share
+    text = (
+        "As in the course's low-rank report a layer becomes two, of rank r, made from its r largest singular values s."
+    )
+    if share is not None:
+        also = "also where that saves nothing" if config.above_break_even else "unless that saves nothing"
+        text += f" Of the singular values {share_of(share)} are kept in each layer, {also}."
+    if config.low_rank_method == "svd":
+        yield Paragraph(f"{text} The factors are nearest to the weight (Eckart & Young 1936; Denton et al. 2014).")
+        yield Formula(r"W = U S V^\top \approx W_r = (U_r \sqrt{S_r}) (\sqrt{S_r} V_r^\top)")
+        yield Formula(r"\|W - W_r\|^2 = \sum_{i > r} s_i^2")
+    else:
+        yield Paragraph(
+            f"{text} The factors are data-aware: nearest in what the layer puts out on real inputs x, and not in the "
+            "weights themselves (Zhang et al. 2015; DRONE, Chen et al. 2021; SVD-LLM, Wang et al. 2024). What that "
+            "changes on average is put into the bias (Nagel et al. 2019)."
+        )
+        yield Formula(r"W R = U S V^\top, \quad R R^\top = \operatorname{E}[x x^\top]")
+        yield Formula(r"W_r = (U_r \sqrt{S_r}) (\sqrt{S_r} V_r^\top R^{-1})")
+        yield Formula(r"\operatorname{E} \|W x - W_r x\|^2 = \sum_{i > r} s_i^2")
+    yield Paragraph("Two factors hold fewer numbers than the matrix only up to the break-even rank, where")
+    yield Formula(r"r\,(m + n) < m\,n")
+    header = ("layer", "m × n", "rank", "full rank", "break-even", "m n", "r (m + n)", "energy kept")
+    caption = "Ranks, and what the factors hold beside the matrix. Energy: Σ s² of what is kept, over that of all."
+    yield Table(caption, header, tuple(_rank_row(subject, row) for row in subject.rows))
+
+
+def _rank_row(subject: Subject, row: LayerRow) -> tuple[str, ...]:
+    m, n = matrix_shape(row)
+    numbers = ("–", "–") if row.rank is None else (f"{row.rank * (m + n):,}", percent(subject.energy[row.name]))
+    rank = str(row.rank or "dense")
+    return row.name, f"{m} × {n}", rank, str(row.full_rank), str(row.break_even_rank), f"{m * n:,}", *numbers
 
 
 TECHNIQUE = LowRank()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from core.document.blocks import Block, Formula, Paragraph, Table
+from core.document.steps import Step, Subject, percent, scope_in_words, share_of
 from core.settings import Choice, Choices, Moment, Scale, Setting, Share, Technique, among, shares
 
 if TYPE_CHECKING:
@@ -99,6 +101,10 @@ class Pruning(Technique):
     def chosen_of(self, layer: Layer, chosen: Mapping[str, Any]) -> float | None:
         return _sparsity(chosen.get(f"density {layer.name}"))
 
+    def steps(self, subject: Subject) -> Iterator[Step]:
+        if self.used(subject.config):
+            yield Step(f"weights pruned by {SCORES[subject.config.score][0]}", self.title, tuple(_procedure(subject)))
+
 
 def _sparsity(density: float | None) -> float | None:
     return None if density is None or density >= WHOLE else round(1 - density, 4)
@@ -162,6 +168,40 @@ def _scores(layer: CompressedLayer, score: str, second: Tensor | None) -> list[T
 def check_sparsity(network: StoredNetwork) -> dict[str, float]:
     """Share of pruned weights in every layer: masked / stored, in [0, 1]. Zeros that rounding made do not count."""
     return network.sparsities
+
+
+SCORES = {
+    "magnitude": ("magnitude", "Han et al. 2015", r"\operatorname{score}(w) = |w|"),
+    "lamp": ("LAMP", "Lee et al. 2021", r"\operatorname{score}(w) = \frac{w^2}{\sum_{u^2 \ge w^2} u^2}"),
+    "activation": (
+        "magnitude times input",
+        "Wanda, Sun et al. 2024",
+        r"\operatorname{score}(w) = |w| \sqrt{\operatorname{E}[x^2]}",
+    ),
+}
+"""Name, source, formula."""
+
+
+def _procedure(subject: Subject) -> Iterator[Block]:
+    config, (by, source, formula) = subject.config, SCORES[subject.config.score]
+    target = (
+        f" The target is {share_of(config.sparsity)} of the weights, {scope_in_words(config)}."
+        if config.sparsity
+        else ""
+    )
+    yield Paragraph(
+        f"Each weight is scored by {by} ({source}); those with the smallest score are set to zero and stay zero."
+        f"{target} Biases are never pruned and never counted."
+    )
+    yield Formula(formula)
+    yield Formula(r"\text{weights that go} = \operatorname{round}(\text{sparsity} \cdot n)")
+    rows = []
+    for row in subject.rows:
+        own = config.layer(row.name).sparsity
+        asked = "–" if own is None else share_of(own)
+        rows.append((row.name, asked, percent(row.sparsity), f"{row.rounded_to_zero:,}"))
+    caption = "Share of each layer's stored weights that was pruned, and how many more were rounded to zero."
+    yield Table(caption, ("layer", "asked of it alone", "pruned", "rounded to 0"), tuple(rows))
 
 
 TECHNIQUE = Pruning()

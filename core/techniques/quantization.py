@@ -6,6 +6,8 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from core.document.blocks import Block, Formula, Paragraph
+from core.document.steps import Step, Subject, quantizes, widths
 from core.settings import (
     FLOAT_BITS,
     Choice,
@@ -159,6 +161,14 @@ class Quantization(Technique):
     def chosen_of(self, layer: Layer, chosen: Mapping[str, Any]) -> int | None:
         return chosen.get(f"bits {layer.name}")
 
+    def steps(self, subject: Subject) -> Iterator[Step]:
+        if quantizes(subject.rows):
+            phrase = f"weights quantized ({widths(subject.rows)})"
+            yield Step(phrase, "Quantization of weights", tuple(_of_weights(subject)))
+        if (bits := subject.config.activation_bits) is not None:
+            phrase = f"activations quantized ({bits} bits)"
+            yield Step(phrase, "Quantization of activations", tuple(_of_activations(subject)))
+
 
 def quantize_model(
     network: CompressedNetwork,
@@ -232,6 +242,59 @@ def round_together(layer: CompressedLayer, statistics: Statistics) -> None:
         zero_point, mask = getattr(before, f"zero_point{i}"), getattr(before, f"mask{i}")
         grid = quantization.Grid(before.stored(f"scale{i}").detach(), zero_point)
         layer.weights[i].data.copy_(quantization.gptq(weight, grid, layer.bits, known[i], mask))
+
+
+def _of_weights(subject: Subject) -> Iterator[Block]:
+    config, symmetric = subject.config, subject.config.symmetry == "symmetric"
+    per = "output channel" if config.granularity == "channel" else "tensor"
+    grid, ends = ("a symmetric", "max |w|") if symmetric else ("an asymmetric", "the smallest and the largest w")
+    text = (
+        f"Weights lie on {grid} grid of integers, {widths(subject.rows)}, with one scale s per {per} and "
+        "a zero point z (Jacob et al. 2018). "
+    )
+    text += f"The grid reaches to {ends}. " if config.clip == "minmax" else "Where it ends is chosen (clipping). "
+    if config.rounding == "nearest":
+        text += "Each weight goes to the nearest point. "
+    else:
+        text += "Weights are rounded so that their errors cancel on real inputs x (GPTQ, Frantar et al. 2023). "
+    if config.bias_correction:
+        text += "What rounding changes on average is put into the biases (Nagel et al. 2019). "
+    yield Paragraph(f"{text}Scales are rounded to float16, biases to twelve bits of a step of their layer's.")
+    yield Formula(
+        r"q = \operatorname{clamp}(\operatorname{round}(w / s) + z, q_{\min}, q_{\max}), \quad \hat{w} = s\,(q - z)"
+    )
+    if symmetric:
+        yield Formula(r"s = \frac{\max |w|}{2^{b - 1} - 1}, \quad z = 0")
+    else:
+        yield Formula(r"s = \frac{\max w - \min w}{2^b - 1}, \quad z = \operatorname{round}({-\min w} / s)")
+    if config.clip == "mse":
+        yield Paragraph("Clipping takes that share c of the range with the least squared error:")
+        yield Formula(r"\min_c \sum (w - \hat{w})^2, \quad c \in \{1, 0.98, \ldots, 0.12\}")
+    if config.rounding == "gptq":
+        yield Paragraph("Rounding goes column by column, towards the least error of the output:")
+        yield Formula(r"\min \operatorname{E} \|W x - \hat{W} x\|^2")
+    if config.bias_correction:
+        yield Paragraph("Correction of the biases:")
+        yield Formula(r"\text{bias} \leftarrow \text{bias} + (W - \hat{W}) \operatorname{E}[x]")
+
+
+def _of_activations(subject: Subject) -> Iterator[Block]:
+    from core.datasets import fashion_mnist
+    from core.networks import calibration
+
+    config, count = subject.config, len(fashion_mnist.load("calibration"))
+    top = "top is the largest x"
+    if config.clip == "mse":
+        top = f"top is where the squared error is least, by the histograms of {calibration.SIGNAL_IMAGES} of them"
+    yield Paragraph(
+        f"What enters a layer is rounded to {config.activation_bits} bits, one scale per tensor, unsigned after a ReLU "
+        f"and signed between two factors. Ranges come from {count:,} training images, before the weights are "
+        f"quantized: {top}. The input image keeps its own 8 bits, the outputs stay float32."
+    )
+    yield Formula(
+        r"\hat{x} = s \cdot \operatorname{clamp}(\operatorname{round}(x / s), 0, 2^a - 1), "
+        r"\quad s = \frac{\text{top}}{2^a - 1}"
+    )
 
 
 TECHNIQUE = Quantization()

@@ -71,8 +71,8 @@ def made(
     """
 
     def make() -> bytes | str:
+        from core.document.blocks import TitleBlock
         from core.report import content, document
-        from core.report.blocks import TitleBlock
 
         report = content.build(state.workbench(), *choice, verdict, pins=pins)
         report = replace(report, head=TitleBlock(**written))

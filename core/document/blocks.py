@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, fields, replace
 
-from core.report import formulas
+from core.document import formulas
 
 
 @dataclass(frozen=True)

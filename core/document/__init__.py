@@ -1,0 +1,1 @@
+"""What a document consists of, and formulas that are written once. Standard library only."""
