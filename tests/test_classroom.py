@@ -19,6 +19,7 @@ from conftest import MLP_SHAPES, random_tensors, train_on_few
 from streamlit.testing.v1 import AppTest
 from test_pages import PROJECT, button, choice, opened
 
+from core.bench.baselines import Baselines
 from core.bench.workbench import Workbench
 from core.config import RECIPES, CompressionConfig, RecoveryConfig
 from core.machinery import jobs
@@ -533,8 +534,8 @@ def test_files_beyond_a_budget_never_get_into_the_store(a_class: Path, monkeypat
     size = len(models.to_bytes(network()))
     with_rules(monkeypatch, session_bytes=int(1.5 * size), server_bytes=int(2.9 * size))
     put: list[str] = []
-    keep = Workbench.add_baseline
-    monkeypatch.setattr(Workbench, "add_baseline", lambda self, *about: put.append(about[1]) or keep(self, *about))
+    keep = Baselines.add
+    monkeypatch.setattr(Baselines, "add", lambda self, *about: put.append(about[1]) or keep(self, *about))
     first, second, third = (sitting() for _ in range(3))
     upload(first, network(0), "a.safetensors")
     upload(first, network(1), "b.safetensors")
@@ -565,7 +566,7 @@ READS = [
 """Methods of the workbench that change nothing that others see or wait for, or what a visitor may: to pin keeps."""
 
 ACTS = [
-    "add_baseline", "load_file", "delete_baseline", "remove", "forget", "recover", "adopt", "train", "work", "export",
+    "add_baseline", "load_file", "delete_baseline", "remove", "forget", "recover", "adopt", "train", "export",
     "submit_training", "submit_recovery", "submit_search", "submit_export", "start_again",
 ]  # fmt: skip
 """Those that do."""
