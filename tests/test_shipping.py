@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from core.bench import keys
-from core.bench.workbench import PACKED, SHELF, SHIPPED, Workbench
+from core.bench.networks import PACKED
+from core.bench.workbench import SHELF, SHIPPED, Workbench
 from core.config import CompressionConfig, RecoveryConfig
 from core.machinery import shelf
 from core.machinery.shelf import Shelf

@@ -935,6 +935,14 @@ def test_a_page_can_show_the_source_of_what_it_computed() -> None:
     assert workbench.source("core.mathematics.pruning.keep_mask").startswith("def keep_mask(")
 
 
+def test_every_name_of_the_door_is_a_method_of_the_part_that_it_names(bench: Workbench) -> None:
+    names = {name: own for name, own in vars(Workbench).items() if isinstance(own, workbench.Delegate)}
+    assert len(names) > 40
+    for name, delegate in names.items():
+        assert getattr(bench, name).__self__ is getattr(bench, delegate.part)
+        assert getattr(bench, name).__func__ is delegate.method
+
+
 # Points: everything that was measured.
 
 

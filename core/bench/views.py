@@ -1,4 +1,4 @@
-"""What can be said of a result beyond its figures: classes, images, layers."""
+"""What can be said of a result beyond its figures: classes, images, layers; and the code that computed it."""
 
 import importlib
 import inspect

@@ -1,6 +1,6 @@
-"""The door: what pages, studies and the command line ask for, by name. Each part behind it can be read alone.
+"""The door: what pages, studies and the command line ask for, by name; each part behind it can be read alone.
 
-baselines -> knowledge -> networks -> measurements -> trainings, exports -> submissions
+Baselines and what is known of them make networks; these are measured, trained and exported, some of it as jobs.
 """
 
 import os
@@ -10,25 +10,13 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from core.bench import submissions, views
 from core.bench.baselines import PRETRAINED, SHIPPED, Baselines, deletable
-from core.bench.errors import ERRORS, NotRecovered, OnlyItsFile, UnknownBaseline
+from core.bench.errors import ERRORS, NotRecovered, UnknownBaseline
 from core.bench.exports import VERIFIED_FILE, Exports
 from core.bench.knowledge import Knowledge
 from core.bench.latencies import Latencies
 from core.bench.measurements import Measurements
-from core.bench.networks import PACKED, Networks
-from core.bench.results import (
-    Card,
-    Early,
-    Export,
-    Kept,
-    LayerRow,
-    Outline,
-    Profile,
-    Rebuilt,
-    Result,
-    Spectrum,
-    StoredWeight,
-)  # fmt: skip
+from core.bench.networks import Networks
+from core.bench.results import Card, Early, Export, LayerRow, Outline, Result, Spectrum, StoredWeight
 from core.bench.room import NEARLY_FULL, Room, kept_limit
 from core.bench.spectra import Spectra
 from core.bench.submissions import Submissions
@@ -44,13 +32,12 @@ from core.machinery.recent import Recent
 from core.machinery.shelf import Shelf
 from core.machinery.store import Store
 from core.machinery.turns import Ticket, Turns
-from core.measuring.evaluation import Comparison, Evaluation, Latency
+from core.measuring.evaluation import Comparison, Latency
 
 __all__ = [
-    "COUNTED", "ERRORS", "NEARLY_FULL", "PACKED", "PRETRAINED", "SHELF", "SHIPPED", "VERIFIED_FILE", "Card",
-    "Comparison", "Early", "Evaluation", "Export", "JobStatus", "Kept", "Latency", "LayerRow", "NotRecovered",
-    "OnlyItsFile", "Outline", "Profile", "Rebuilt", "Result", "Spectrum", "SplitName", "StoredWeight", "Ticket",
-    "UnknownBaseline", "Workbench", "cache_folder", "source",
+    "COUNTED", "ERRORS", "NEARLY_FULL", "PRETRAINED", "SHELF", "SHIPPED", "VERIFIED_FILE", "Card", "Comparison",
+    "Early", "Export", "JobStatus", "Latency", "LayerRow", "NotRecovered", "Outline", "Result", "Spectrum", "SplitName",
+    "StoredWeight", "Ticket", "UnknownBaseline", "Workbench", "cache_folder", "source",
 ]  # fmt: skip
 
 SHELF = PRETRAINED / "results.zip"
@@ -63,7 +50,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Of(Generic[P, R]):
+class Delegate(Generic[P, R]):
     """A method of a part, by a name of the bench: `bench.ask(...)` is `bench.measurements.ask(...)`."""
 
     def __init__(self, part: str, method: Callable[Concatenate[Any, P], R]) -> None:
@@ -122,56 +109,81 @@ class Workbench:
         self.room = Room(self.store, self.baselines, self.measurements, self.trainings)
         self.submissions = Submissions(self.jobs, self.store, self.trainings)
 
-    cards, title = Of("baselines", Baselines.cards), Of("baselines", Baselines.title)
-    baseline, profile = Of("baselines", Baselines.get), Of("baselines", Baselines.profile)
-    add_baseline, load_file = Of("baselines", Baselines.add), Of("baselines", Baselines.load_file)
-    delete_baseline, is_own = Of("baselines", Baselines.delete), staticmethod(deletable)
+    cards = Delegate("baselines", Baselines.cards)
+    title = Delegate("baselines", Baselines.title)
+    baseline = Delegate("baselines", Baselines.get)
+    profile = Delegate("baselines", Baselines.profile)
+    add_baseline = Delegate("baselines", Baselines.add)
+    load_file = Delegate("baselines", Baselines.load_file)
+    delete_baseline = Delegate("baselines", Baselines.delete)
+    is_own = staticmethod(deletable)
 
-    statistics = Of("knowledge", Knowledge.statistics)
-    decompositions = Of("knowledge", Knowledge.decompositions)
-    spectrum, rebuilt = Of("spectra", Spectra.spectrum), Of("spectra", Spectra.rebuilt)
-    left_out, config_for_energy = Of("spectra", Spectra.left_out), Of("spectra", Spectra.config_for_energy)
+    statistics = Delegate("knowledge", Knowledge.statistics)
+    decompositions = Delegate("knowledge", Knowledge.decompositions)
 
-    network, module = Of("networks", Networks.network), Of("networks", Networks.module)
-    weights, outline = Of("networks", Networks.weights), Of("networks", Networks.outline)
-    file_of, bytes_of = Of("networks", Networks.file_of), Of("networks", Networks.bytes_of)
-    refusal = Of("networks", Networks.refusal)
-    latency = Of("latencies", Latencies.latency)
+    spectrum = Delegate("spectra", Spectra.spectrum)
+    left_out = Delegate("spectra", Spectra.left_out)
+    rebuilt = Delegate("spectra", Spectra.rebuilt)
+    config_for_energy = Delegate("spectra", Spectra.config_for_energy)
 
-    evaluate, ask = Of("measurements", Measurements.evaluate), Of("measurements", Measurements.ask)
-    wish, known = Of("measurements", Measurements.wish), Of("measurements", Measurements.known)
-    point, points = Of("measurements", Measurements.point), Of("measurements", Measurements.points)
-    point_of, point_key = Of("measurements", Measurements.point_of), Of("measurements", Measurements.point_key)
-    keep, forget = Of("measurements", Measurements.keep), Of("measurements", Measurements.forget)
-    composed = Of("measurements", Measurements.composed)
-    uncompressed = Of("measurements", Measurements.uncompressed)
+    network = Delegate("networks", Networks.network)
+    module = Delegate("networks", Networks.module)
+    refusal = Delegate("networks", Networks.refusal)
+    outline = Delegate("networks", Networks.outline)
+    weights = Delegate("networks", Networks.weights)
+    file_of = Delegate("networks", Networks.file_of)
+    bytes_of = Delegate("networks", Networks.bytes_of)
 
-    train, recover = Of("trainings", Trainings.train), Of("trainings", Trainings.recover)
-    history, kept_epoch = Of("trainings", Trainings.history), Of("trainings", Trainings.kept_epoch)
-    recovered, adopt = Of("trainings", Trainings.recovered), Of("trainings", Trainings.adopt)
-    came_with_the_project = Of("trainings", Trainings.came_with_the_project)
-    training_device = Of("trainings", Trainings.training_device)
+    latency = Delegate("latencies", Latencies.latency)
 
-    export, exported = Of("exports", Exports.export), Of("exports", Exports.exported)
-    export_folder = Of("exports", Exports.export_folder)
-    kept = Of("room", Room.kept)
+    evaluate = Delegate("measurements", Measurements.evaluate)
+    ask = Delegate("measurements", Measurements.ask)
+    wish = Delegate("measurements", Measurements.wish)
+    known = Delegate("measurements", Measurements.known)
+    composed = Delegate("measurements", Measurements.composed)
+    uncompressed = Delegate("measurements", Measurements.uncompressed)
+    point = Delegate("measurements", Measurements.point)
+    points = Delegate("measurements", Measurements.points)
+    point_of = Delegate("measurements", Measurements.point_of)
+    point_key = Delegate("measurements", Measurements.point_key)
+    keep = Delegate("measurements", Measurements.keep)
+    forget = Delegate("measurements", Measurements.forget)
 
-    submit_training = Of("submissions", Submissions.submit_training)
-    submit_recovery = Of("submissions", Submissions.submit_recovery)
-    submit_search = Of("submissions", Submissions.submit_search)
-    submit_export = Of("submissions", Submissions.submit_export)
-    start_again = Of("submissions", Submissions.start_again)
-    another_device = staticmethod(submissions.another_device)
+    training_device = Delegate("trainings", Trainings.training_device)
+    train = Delegate("trainings", Trainings.train)
+    recover = Delegate("trainings", Trainings.recover)
+    adopt = Delegate("trainings", Trainings.adopt)
+    history = Delegate("trainings", Trainings.history)
+    kept_epoch = Delegate("trainings", Trainings.kept_epoch)
+    recovered = Delegate("trainings", Trainings.recovered)
+    came_with_the_project = Delegate("trainings", Trainings.came_with_the_project)
+
+    export = Delegate("exports", Exports.export)
+    export_folder = Delegate("exports", Exports.export_folder)
+    exported = Delegate("exports", Exports.exported)
+
+    kept = Delegate("room", Room.kept)
+
+    submit_training = Delegate("submissions", Submissions.submit_training)
+    submit_recovery = Delegate("submissions", Submissions.submit_recovery)
+    submit_search = Delegate("submissions", Submissions.submit_search)
+    submit_export = Delegate("submissions", Submissions.submit_export)
+    start_again = Delegate("submissions", Submissions.start_again)
     training_request = staticmethod(submissions.training_request)
     recovery_request = staticmethod(submissions.recovery_request)
-    export_request = staticmethod(submissions.export_request)
     search_request = staticmethod(submissions.search_request)
+    export_request = staticmethod(submissions.export_request)
+    another_device = staticmethod(submissions.another_device)
 
-    compare, class_changes = staticmethod(views.compare), staticmethod(views.class_changes)
-    flips, telling_image = staticmethod(views.flips), staticmethod(views.telling_image)
-    confusion, most_confused = staticmethod(views.confusion), staticmethod(views.most_confused)
+    compare = staticmethod(views.compare)
+    class_changes = staticmethod(views.class_changes)
+    flips = staticmethod(views.flips)
+    telling_image = staticmethod(views.telling_image)
+    confusion = staticmethod(views.confusion)
+    most_confused = staticmethod(views.most_confused)
     confident_mistakes = staticmethod(views.confident_mistakes)
-    images, sizes = staticmethod(views.images), staticmethod(views.sizes)
+    images = staticmethod(views.images)
+    sizes = staticmethod(views.sizes)
 
     def remove(self, name: str, config: CompressionConfig) -> None:
         """Delete what was measured, trained and exported of a configuration; a person asked for it."""

@@ -17,6 +17,7 @@ from operator import add
 from statistics import median
 from typing import Any, get_args
 
+from core.bench import submissions
 from core.bench.workbench import SHIPPED, JobStatus, UnknownBaseline, Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig, Scope, Score, TrainingConfig
 from core.measuring.front import SEARCH
@@ -271,9 +272,9 @@ def _orders(bench: Workbench, request: Request) -> Work:
 
 
 WORKS: dict[str, Callable[[Workbench, Request], Work]] = {
-    "train": _train,
-    "recover": _recover,
-    "export": _export,
+    submissions.TRAIN: _train,
+    submissions.RECOVER: _recover,
+    submissions.EXPORT: _export,
     SEARCH: lambda bench, request: Work(fixed=60.0 * request["minutes"]),
     reproduce.LOW_RANK: _low_rank,
     assignment.CHANNELS: _channels,

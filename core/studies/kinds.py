@@ -1,5 +1,7 @@
 """Every kind of job: what its process does, and what pages call it. Whoever adds a kind names it in its own module."""
 
+from typing import Any
+
 from core.bench import work
 from core.bench.work import Kind
 from core.bench.workbench import Workbench
@@ -8,7 +10,7 @@ from core.measuring.front import SEARCH
 from core.studies import assignment, reproduce, tuning
 
 
-def _search(bench: Workbench, request: work.Request, report: Report, should_stop: work.Stop) -> dict[str, object]:
+def _search(bench: Workbench, request: work.Request, report: Report, should_stop: work.Stop) -> dict[str, Any]:
     from core.studies import search  # brings Optuna
 
     return search.work(bench, request, report, should_stop)
