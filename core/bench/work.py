@@ -1,4 +1,4 @@
-"""What a job's process does, by the kind of its request; here the kinds that one network at a time is enough for."""
+"""What the process of a job does, by the kind of its request; here the kinds that are about a single network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
