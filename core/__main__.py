@@ -507,15 +507,12 @@ def _job(options: argparse.Namespace) -> int:
     def work() -> jobs.Work:
         from core.bench.workbench import SHELF, Workbench
         from core.machinery import devices
-        from core.measuring.front import SEARCH
-        from core.studies import shipping
+        from core.studies.kinds import KINDS
 
-        kind = json.loads((options.folder / "request.json").read_text())["kind"]
-        found = shipping.kinds().get(kind)
-        origin = "searched" if kind == SEARCH else "explored" if found is None else "reproduced"
-        shelf = SHELF if kind == "export" else None  # an experiment that is run here is run, not looked up
-        bench = Workbench(options.folder.parent.parent, origin, turn="last", shelf=shelf)
-        return devices.watched(bench.work if found is None else partial(found, bench))
+        kind = KINDS[json.loads((options.folder / "request.json").read_text())["kind"]]
+        shelf = SHELF if kind.looks_up else None
+        bench = Workbench(options.folder.parent.parent, kind.origin, turn="last", shelf=shelf)
+        return devices.watched(partial(kind.run, bench))
 
     return jobs.run(options.folder, work)
 

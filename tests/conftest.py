@@ -319,7 +319,7 @@ def _experiments(folder: Path, network: bytes) -> None:
         patch.setattr(assignment, "ways", short_ways)
         for kind in kinds.keys() - {assignment.CHANNELS}:
             request = {"baseline": name, **about, **order}
-            found[kind] = kinds[kind](bench, request, lambda event: None, lambda: False)
+            found[kind] = kinds[kind].run(bench, request, lambda event: None, lambda: False)
     bench.turns.close()
     bench.store.close()
     (folder / "found.json").write_text(json.dumps({"baseline": name, "found": found}, allow_nan=False))

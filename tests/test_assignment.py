@@ -155,7 +155,7 @@ def test_an_experiment_that_is_cancelled_stops_at_once(
     about = {"rung": "+ GPTQ", "activations": 8, "epochs": 1, "allowance": 0.01, "layer": "fc2"}
     request = {"baseline": str(taught), **about, "sparsity": 0.5, "bits": 4, "share": 0.5}
     with pytest.raises(Stopped):
-        assignment.KINDS[kind](bench, request, lambda event: None, lambda: True)
+        assignment.KINDS[kind].run(bench, request, lambda event: None, lambda: True)
 
 
 @pytest.mark.usefixtures("few_training_images")

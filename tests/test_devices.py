@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +19,7 @@ from torch import nn
 
 from core import config, settings
 from core.__main__ import main
+from core.bench import work
 from core.bench.workbench import ERRORS as ERRORS_IN_WORDS
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
@@ -324,12 +326,12 @@ def test_a_training_that_its_device_failed_leaves_nothing_and_the_cpu_can_do_it(
 
     monkeypatch.setattr(standin.There, "backward", full)
     with pytest.raises(DeviceError, match="too little free memory"):
-        devices.watched(bench.work)(request, events.append, lambda: False)
+        devices.watched(partial(work.KINDS["recover"].run, bench))(request, events.append, lambda: False)
     assert devices.failed(events) == standin.NAME
     assert bench.history(files["mlp"], wanted) is None
-    monkeypatch.setattr(bench, "device", torch.device("cpu"))
+    monkeypatch.setattr(bench.trainings, "device", torch.device("cpu"))
     events.clear()
-    devices.watched(bench.work)(request, events.append, lambda: False)
+    devices.watched(partial(work.KINDS["recover"].run, bench))(request, events.append, lambda: False)
     assert devices.failed(events) is None
     assert bench.history(files["mlp"], wanted) is not None
 

@@ -10,10 +10,10 @@ from conftest import Laboratory, leave_result
 from core.bench.workbench import Workbench
 from core.config import RECIPES, CompressionConfig, ConfigError, RecoveryConfig
 from core.measuring.front import SEARCH, Goal
-from core.studies import assignment, duration, reproduce, search, tuning
+from core.studies import assignment, duration, reproduce, tuning
 from core.studies.duration import Pace, expected, in_words, pace_of, work
+from core.studies.kinds import KINDS
 
-KINDS = {**tuning.KINDS, **reproduce.KINDS, **assignment.KINDS, **search.KINDS}
 ONCE = Pace()
 
 
@@ -31,7 +31,7 @@ def requests(name: str) -> dict[str, dict[str, Any]]:
         assignment.QUANTIZATION: {"epochs": 4},
         assignment.COMBINATION: {"epochs": 8, "allowance": 0.01},
     }
-    return {kind: {"baseline": name, **found.get(kind, {}), "kind": kind} for kind in {**KINDS, **found}}
+    return {kind: {"baseline": name, **found.get(kind, {}), "kind": kind} for kind in KINDS}
 
 
 @pytest.mark.parametrize("kind", requests("cnn"))
@@ -49,7 +49,7 @@ def test_every_kind_of_job_has_its_time_and_more_of_it_takes_longer(bench: Workb
 
 
 def test_every_kind_of_job_is_counted() -> None:
-    assert set(duration.WORKS) == {*KINDS, "train", "recover", "export"}
+    assert set(duration.WORKS) == set(KINDS)
 
 
 def test_a_kind_that_nobody_counts_is_refused_by_name(bench: Workbench) -> None:

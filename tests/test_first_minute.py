@@ -18,7 +18,6 @@ from core.studies import shipping
 from core.techniques.pruning import check_sparsity
 from pages.choice import presets, state, tours
 from pages.shown import drawing, zeros
-from pages.shown import jobs as lab_jobs
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -225,10 +224,6 @@ def test_a_training_that_came_along_says_so_and_can_be_run_here(monkeypatch: pyt
     app.button(key="train_here").click().run()
     assert asked == [bench.recovery_request(name, config)]
     assert shipping.made_in_words({}) == "where and when is not known"
-
-
-def test_every_experiment_has_a_title_of_the_field() -> None:
-    assert set(lab_jobs.TITLES) == set(shipping.kinds())
 
 
 def test_every_page_is_in_the_list_of_these_tests() -> None:

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from streamlit.testing.v1 import AppTest
 from test_pages import PAGES, PROJECT, _frame_on_every_run, _in_no_hurry, cache_at, choice, opened  # noqa: F401
 
+from core.bench import keys
 from core.bench.workbench import VERIFIED_FILE, Workbench
 from core.config import RECIPES, CompressionConfig, LayerConfig, RecoveryConfig
 from core.datasets import fashion_mnist
@@ -146,7 +147,7 @@ def leave_export(bench: Workbench, name: str) -> None:
 def leave_training(bench: Workbench, name: str) -> None:
     """Of a network whose configuration names a layer that its baseline does not have."""
     config = CompressionConfig(recovery=RecoveryConfig(), layers={NAME: LayerConfig(bits=4)})
-    key = bench._recovery_key(bench.profile(name), config)
+    key = keys.recovery(bench.profile(name), config)
     about = {"baseline": name, "config": json.loads(config.to_json()), "history": []}
     bench.store.put(key, "recovered", json.dumps(about).encode(), safetensors.torch.save({"x": torch.zeros(1)}))
 

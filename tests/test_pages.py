@@ -30,6 +30,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
+from core.bench import keys
 from core.bench.workbench import Early, Result, Workbench
 from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, RecoveryConfig, to_query
 from core.datasets import fashion_mnist
@@ -39,7 +40,8 @@ from core.measuring.evaluation import Estimate
 from core.measuring.front import SEARCH, Goal, pareto
 from core.networks import folding, models
 from core.networks.models import Baseline
-from core.studies import assignment, reproduce, tuning
+from core.studies import assignment, tuning
+from core.studies.kinds import KINDS
 from core.words import kilobytes, percent, plain
 from pages.choice import controls, state
 from pages.choice.presets import PRESETS
@@ -794,7 +796,7 @@ def test_where_no_epoch_was_better_the_page_says_that_the_start_is_kept(monkeypa
     bench, config = Workbench(), CompressionConfig(bits=7, recovery=RecoveryConfig(1, 0.01, seed=17))
     bench.recover("mlp", config)
     bench.keep("mlp", config)
-    key = bench._recovery_key(bench.baseline("mlp"), config)
+    key = keys.recovery(bench.baseline("mlp"), config)
     found = bench.store.get(key)
     assert found is not None
     for epoch in (0, 1):
@@ -873,7 +875,7 @@ def test_ranks_within_a_budget_go_to_explore(empty_cache: Path, taught: Path, mo
     button(app, "Find the steps").click().run()
     (request,) = asked
     assert request == {"kind": "rank allocation", "baseline": name, "method": "svd"}
-    result = tuning.KINDS[tuning.ALLOCATION](bench, request, lambda event: None, lambda: False)
+    result = KINDS[tuning.ALLOCATION].run(bench, request, lambda event: None, lambda: False)
     leave_result(empty_cache, request, result)
     app.run()
     app.number_input(key="w_lost_rank").set_value(2.0).run()
@@ -903,8 +905,7 @@ def test_the_pruning_page_runs_everything_with_one_click_and_shows_what_it_found
     button(app, "Run everything").click().run()
     assert {request["kind"] for request in asked} == {*tuning.KINDS, assignment.CHANNELS} - {tuning.ALLOCATION}
     for request in asked:
-        work = (tuning.KINDS | reproduce.KINDS | assignment.KINDS)[request["kind"]]
-        found[request["kind"]] = work(bench, request, lambda event: None, lambda: False)
+        found[request["kind"]] = KINDS[request["kind"]].run(bench, request, lambda event: None, lambda: False)
         leave_result(empty_cache, request, json.loads(json.dumps(found[request["kind"]])))
     app.run()
     assert not app.exception

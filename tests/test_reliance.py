@@ -12,7 +12,7 @@ import pytest
 from conftest import train_on_few
 
 from core import config, settings  # fmt: skip
-from core.bench import reliance  # fmt: skip
+from core.bench import keys, reliance  # fmt: skip
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig, TrainingConfig
 from core.formats import packed  # fmt: skip
@@ -148,9 +148,9 @@ def test_every_field_of_a_configuration_is_in_the_key_of_what_is_measured(bench:
     configs += [replace(whole, layers={"fc2": own}) for own in changed(LayerConfig())]
     configs = list(dict.fromkeys(configs))
     assert len(configs) > 25
-    for key in (lambda own: bench._key(mlp, own, "validation"), lambda own: bench._recovery_key(mlp, own)):
+    for key in (lambda own: bench.measurements.key(mlp, own, "validation"), lambda own: keys.recovery(mlp, own)):
         assert len({key(own) for own in configs}) == len(configs)
-    assert len({bench._key(mlp, whole, split) for split in ("validation", "test")}) == 2  # type: ignore[arg-type]
+    assert len({bench.measurements.key(mlp, whole, split) for split in ("validation", "test")}) == 2  # type: ignore[arg-type]
 
 
 def test_every_field_of_a_recipe_is_in_the_key_of_what_is_trained(
@@ -159,12 +159,12 @@ def test_every_field_of_a_recipe_is_in_the_key_of_what_is_trained(
     """Also of what a person does not choose."""
     asked = CompressionConfig(recovery=RecoveryConfig(epochs=4))
     own = training.recipe(RecoveryConfig(epochs=4), "mlp")
-    keys = {bench._recovery_key(mlp, asked)}
+    known = {keys.recovery(mlp, asked)}
     recipes = changed(own)
     for recipe in recipes:
         monkeypatch.setattr(training, "recipe", lambda *rest, recipe=recipe: recipe)
-        keys.add(bench._recovery_key(mlp, asked))
-    assert len(keys) == len(recipes) + 1 == len(dataclasses.fields(TrainingConfig)) + 1
+        known.add(keys.recovery(mlp, asked))
+    assert len(known) == len(recipes) + 1 == len(dataclasses.fields(TrainingConfig)) + 1
 
 
 def test_a_network_that_is_trained_again_is_measured_again(
@@ -182,9 +182,9 @@ def test_a_network_that_is_trained_again_is_measured_again(
     elsewhere.add_baseline(mlp, "small", "loaded")
     train_on_few(monkeypatch, 512)
     elsewhere.recover(name, asked)
-    found = elsewhere.store.get(elsewhere._recovery_key(mlp, asked))
+    found = elsewhere.store.get(keys.recovery(mlp, asked))
     assert found is not None
-    bench.store.put(bench._recovery_key(mlp, asked), "recovered", found.payload, found.weights, kept=True)
+    bench.store.put(keys.recovery(mlp, asked), "recovered", found.payload, found.weights, kept=True)
     for later in (bench, Workbench(bench.cache)):
         after = later.evaluate(name, asked)
         assert after.evaluation.loss == elsewhere.evaluate(name, asked).evaluation.loss != before.evaluation.loss

@@ -82,4 +82,4 @@ def test_progress_is_said_and_rises(course_report: CourseReport) -> None:
 @pytest.mark.usefixtures("few_training_images")
 def test_a_report_that_is_stopped_says_so(bench: Workbench) -> None:
     with pytest.raises(Stopped):
-        reproduce.KINDS[reproduce.LOW_RANK](bench, {"seeds": 1, "epochs": 1}, print, lambda: True)
+        reproduce.KINDS[reproduce.LOW_RANK].run(bench, {"seeds": 1, "epochs": 1}, print, lambda: True)

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
-from core.bench.workbench import PACKED, SHELF, SHIPPED, Workbench
+from core.bench import keys
+from core.bench.networks import PACKED
+from core.bench.workbench import SHELF, SHIPPED, Workbench
 from core.config import CompressionConfig, RecoveryConfig
 from core.machinery import shelf
 from core.machinery.shelf import Shelf
 from core.measuring import training
 from core.measuring.front import SEARCH, Point
 from core.studies import assignment, reproduce, shipping, tuning
+from core.studies.kinds import KINDS
 
 MOST_BYTES = 3 * 2**20
 AGAIN = "The code would not make these results any more: `python -m core ship` makes them anew."
@@ -44,15 +47,17 @@ def test_everything_is_there_and_as_the_code_would_make_it(bench: Workbench) -> 
 
 def test_every_other_entry_is_found_by_what_it_is_of(bench: Workbench) -> None:
     own = Shelf(SHELF)
-    trained = {bench._recovery_key(bench.profile(name), config) for name, config in bench.recovered()}
+    trained = {keys.recovery(bench.profile(name), config) for name, config in bench.recovered()}
     assert set(own.names("recovered")) == trained, AGAIN
     points = {bench.point_key(point.baseline, point.config) for point in bench.points()}
     assert set(own.names("point")) == points, AGAIN
     for name in SHIPPED:
         for split in ("validation", "test"):
             assert bench.known(name, CompressionConfig(), split) is not None, AGAIN  # type: ignore[arg-type]
-    listed = {bench._key(bench.profile(point.baseline), point.config, "validation") for point in bench.points()}
-    listed |= {bench._key(bench.profile(point.baseline), point.config, "test") for point in bench.points()}
+    listed = {
+        bench.measurements.key(bench.profile(point.baseline), point.config, "validation") for point in bench.points()
+    }
+    listed |= {bench.measurements.key(bench.profile(point.baseline), point.config, "test") for point in bench.points()}
     assert set(own.names("evaluation")) <= listed, AGAIN
 
 
@@ -76,7 +81,7 @@ def test_a_short_one_comes_out_the_same_when_it_is_run_again(bench: Workbench, k
     request = next(own for own in shipping.requests() if own["kind"] == kind and own["baseline"] == "mlp")
     came = shipping.answer(bench, request)
     assert came is not None, AGAIN
-    again = shipping.kinds()[kind](Workbench(tmp_path), request, lambda event: None, lambda: False)
+    again = KINDS[kind].run(Workbench(tmp_path), request, lambda event: None, lambda: False)
     before, after = (list(measured(own)) for own in (came.result, json.loads(json.dumps(again))))
     assert [own["config"] for own in before] == [own["config"] for own in after]
     for one, other in zip(before, after, strict=True):
@@ -152,7 +157,7 @@ def test_a_training_of_ones_own_takes_the_place(bench: Workbench, monkeypatch: p
     content = packed.pack(network).content
     weights = shelf.Entry("recovered", b"", None)
     assert weights.weights is None
-    bench._keep_recovered(name, config, {"history": []}, _as_packed(content))
+    bench.trainings.keep(name, config, {"history": []}, _as_packed(content))
     after = bench.evaluate(name, config)
     assert not bench.came_with_the_project(name, config)
     assert after.bytes != before.bytes

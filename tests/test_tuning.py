@@ -140,7 +140,7 @@ def test_a_search_that_is_cancelled_stops_at_once(bench: Workbench) -> None:
     request = {"baseline": "mlp", "method": "svd", "allowance": 0.01, "score": "magnitude"}
     for kind in (tuning.ALLOCATION, tuning.ONE_SHOT, tuning.SCAN):
         with pytest.raises(Stopped):
-            tuning.KINDS[kind](bench, request, lambda event: None, lambda: True)
+            tuning.KINDS[kind].run(bench, request, lambda event: None, lambda: True)
 
 
 def test_where_nothing_can_get_smaller_the_walk_ends(

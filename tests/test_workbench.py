@@ -20,7 +20,8 @@ from conftest import MLP_SHAPES, configurations, random_tensors, train_on_few
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.bench import workbench
+from core.bench import exports, latencies, measurements, work, workbench
+from core.bench.baselines import Baselines
 from core.bench.workbench import SHIPPED, Early, NotRecovered, Result, UnknownBaseline, Workbench
 from core.config import CompressionConfig, ConfigError, LayerConfig, RecoveryConfig, TrainingConfig
 from core.datasets import fashion_mnist
@@ -306,7 +307,7 @@ def test_points_of_a_curve_read_the_cache_once_and_appear_as_soon_as_they_are_me
     assert bench.point(small, third) is None
     bench.evaluate(small, third)
     assert bench.point(small, third) == (measured.evaluation.accuracy, measured.bytes)
-    monkeypatch.setattr("core.bench.workbench._REMEMBERED_POINTS", 1)
+    monkeypatch.setattr(measurements, "REMEMBERED_POINTS", 1)
     fresh = Workbench(bench.cache)
     for config in (SOME, other, third) * 2:
         assert fresh.point(small, config) is not None
@@ -385,7 +386,7 @@ def test_eight_threads_get_nothing_but_right_answers(
     bench: Workbench, mlp: Baseline, cnn: Baseline, tmp_path: Path
 ) -> None:
     """However little is remembered: of two baselines, whatever each of them is asked for."""
-    bench._recent.limit = 20_000
+    bench.recent.limit = 20_000
     names = [bench.add_baseline(baseline, "small", "loaded") for baseline in (mlp, cnn)]
     asked = [
         (name, CompressionConfig(low_rank_method=method, rank_share=share, sparsity=sparsity, **more))  # type: ignore[arg-type]
@@ -419,7 +420,7 @@ def test_eight_threads_get_nothing_but_right_answers(
     for thread in threads:
         thread.join(120)
     assert not wrong, wrong[:3]
-    assert bench._recent.bytes <= 20_000 or len(bench._recent._entries) == 1
+    assert bench.recent.bytes <= 20_000 or len(bench.recent._entries) == 1
 
 
 def test_wishes_fill_the_cache(bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,7 +428,8 @@ def test_wishes_fill_the_cache(bench: Workbench, small: str, monkeypatch: pytest
     wished = [replace(SOME, bits=bits) for bits in (5, 6, 7)]
     gate, kept = Gate(monkeypatch), threading.Semaphore(0)
     gate.open.set()
-    monkeypatch.setattr(bench, "_remember", lambda *entry, own=bench._remember: (own(*entry), kept.release())[0])
+    remember = bench.measurements._remember
+    monkeypatch.setattr(bench.measurements, "_remember", lambda *entry: (remember(*entry), kept.release())[0])
     monkeypatch.setattr(turns, "QUIET_SECONDS", 0.0)
     bench.wish("a", small, [SOME, *wished])
     for _ in wished:
@@ -613,7 +615,7 @@ def test_after_a_while_latency_is_measured_again_and_the_quietest_measurement_st
     wished: list[Any] = []
     assert bench.latency("a", small, CompressionConfig()).done
     assert wished == []
-    monkeypatch.setattr(workbench, "LATENCY_SECONDS", -1.0)
+    monkeypatch.setattr(latencies, "MEASURED_AGAIN", -1.0)
     known = bench.latency("a", small, CompressionConfig())
     assert known.done
     assert known.result() == first
@@ -756,7 +758,7 @@ QUICK = TrainingConfig("mlp", epochs=1, batch_size=128)
 @pytest.mark.usefixtures("few_training_images")
 def test_what_a_job_trains_is_a_baseline_with_its_history(bench: Workbench) -> None:
     said: list[dict[str, Any]] = []
-    answer = bench.work({"kind": "train", "config": QUICK.to_dict()}, said.append, lambda: False)
+    answer = work.KINDS["train"].run(bench, bench.training_request(QUICK), said.append, lambda: False)
     again = Workbench(bench.cache)
     (card,) = [card for card in again.cards() if card.origin == "trained"]
     assert card.id == answer["baseline"]
@@ -770,7 +772,7 @@ def test_what_a_job_trains_is_a_baseline_with_its_history(bench: Workbench) -> N
 @pytest.mark.usefixtures("few_training_images")
 def test_a_job_that_is_stopped_keeps_nothing(bench: Workbench) -> None:
     with pytest.raises(Stopped):
-        bench.work({"kind": "train", "config": QUICK.to_dict()}, lambda event: None, lambda: True)
+        work.KINDS["train"].run(bench, bench.training_request(QUICK), lambda event: None, lambda: True)
     assert [card.id for card in bench.cards()] == list(SHIPPED)
     with pytest.raises(Stopped):
         bench.train(QUICK, should_stop=lambda: True)
@@ -785,9 +787,7 @@ def test_what_was_recovered_is_what_is_evaluated_and_exported_by_every_process(b
         bench.evaluate(small, RECOVERED)
     assert bench.history(small, RECOVERED) is None
     before = bench.evaluate(small, SOME)
-    assert bench.work(
-        {"kind": "recover", "baseline": small, "config": json.loads(RECOVERED.to_json())}, print, lambda: False
-    )
+    assert work.KINDS["recover"].run(bench, bench.recovery_request(small, RECOVERED), print, lambda: False)
     after = bench.evaluate(small, RECOVERED)
     assert after.evaluation.accuracy > before.evaluation.accuracy
     assert (after.parameters, after.sparsity) == (before.parameters, before.sparsity)
@@ -876,13 +876,13 @@ def test_an_export_that_is_asked_for_again_is_made_again(
     said: list[dict[str, Any]] = []
     request = {"kind": "export", "baseline": small, "config": json.loads(SOME.to_json())}
     assert started[0] == request
-    verdict = bench.work(request, said.append, lambda: False)
+    verdict = work.KINDS["export"].run(bench, request, said.append, lambda: False)
     assert verdict["ok"]
     assert [event["done"] for event in said] == sorted(event["done"] for event in said)
     bench.submit_export(small, SOME)  # "again" means again, also of what was verified
     assert len(started) == 2
     with pytest.raises(Stopped):
-        bench.work(request, said.append, lambda: True)
+        work.KINDS["export"].run(bench, request, said.append, lambda: True)
     path = bench.export_folder(small, SOME) / "verified.json"
     path.write_text(json.dumps(verdict | {"ok": False}))
     bench.submit_export(small, SOME)
@@ -893,9 +893,9 @@ def test_an_export_never_promises_what_other_versions_measured(bench: Workbench,
     """As if a library had rounded otherwise when it was measured."""
     right = {split: bench.evaluate(small, SOME, split) for split in ("validation", "test")}
     for split in right:
-        key = bench._key(bench.baseline(small), SOME, split)
+        key = bench.measurements.key(bench.baseline(small), SOME, split)
         found = bench.store.get(key)
-        arrays, figures = workbench._unpack(found.payload)
+        arrays, figures = measurements._unpack(found.payload)
         arrays = {name: array.copy() for name, array in arrays.items()}
         arrays["predictions"][:5] = (arrays["predictions"][:5] + 1) % 10
         figures["ledger"]["entries"][0]["bytes"] += 100
@@ -932,6 +932,14 @@ def test_what_was_trained_after_compression_is_listed(
 def test_a_page_can_show_the_source_of_what_it_computed() -> None:
     assert "Eckart" in workbench.source("core.mathematics.low_rank.factorize")
     assert workbench.source("core.mathematics.pruning.keep_mask").startswith("def keep_mask(")
+
+
+def test_every_name_of_the_door_is_a_method_of_the_part_that_it_names(bench: Workbench) -> None:
+    names = {name: own for name, own in vars(Workbench).items() if isinstance(own, workbench.Delegate)}
+    assert len(names) > 40
+    for name, delegate in names.items():
+        assert getattr(bench, name).__self__ is getattr(bench, delegate.part)
+        assert getattr(bench, name).__func__ is delegate.method
 
 
 # Points: everything that was measured.
@@ -990,7 +998,7 @@ def test_what_was_pinned_or_searched_for_outlives_everything_else(tmp_path: Path
         bench.store.put("large", "evaluation", bytes(10_000))
         stays = bool(pinned) or origin == "searched"
         assert (SOME in [point.config for point in bench.points()]) == stays
-        assert (bench.store.get(bench._key(baseline, SOME, "validation")) is not None) == stays
+        assert (bench.store.get(bench.measurements.key(baseline, SOME, "validation")) is not None) == stays
         bench.turns.close()
         bench.store.close()
 
@@ -1010,7 +1018,7 @@ def test_without_room_for_what_is_kept_nothing_trained_is_lost_and_outdated_entr
     assert bench.history(small, second) is not None
     assert bench.kept().kinds["recovered"][0] == 1, "stored, but not kept: there is no room"
     monkeypatch.setattr("core.measuring.training.TEMPERATURE", 3.0)  # what was trained before is of no use now
-    bench._looked_through = {}
+    bench.room._looked_through = {}
     assert set(bench.kept().kinds) == {"baseline"}
     bench.recover(small, second)
     assert bench.kept().kinds["recovered"][0] == 1
@@ -1030,17 +1038,16 @@ def test_of_many_exports_those_that_were_looked_at_last_stay(
     bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def export(config: CompressionConfig) -> None:
-        bench.work(bench.export_request(small, config), lambda event: None, lambda: False)
+        work.KINDS["export"].run(bench, bench.export_request(small, config), lambda event: None, lambda: False)
 
-    monkeypatch.setattr("core.bench.workbench.FORMATS", ("packed",))
-    monkeypatch.setattr(Workbench.export, "__defaults__", (("packed",), lambda text, done: None))
+    monkeypatch.setattr(exports.Exports.export, "__defaults__", (("packed",), lambda text, done: None))
     configs = [CompressionConfig(bits=bits) for bits in (8, 7, 6)]
     for age, config in enumerate(configs):
         export(config)
         os.utime(bench.export_folder(small, config), (1_000 + age, 1_000 + age))
     assert bench.exported(small, configs[0]) is not None
     each = max(sum(p.stat().st_size for p in f.iterdir()) for f in (bench.cache / "exports").iterdir())
-    monkeypatch.setattr("core.bench.workbench.EXPORTS_BYTES", int(2.5 * each))
+    monkeypatch.setattr(exports, "EXPORTS_BYTES", int(2.5 * each))
     export(CompressionConfig(bits=5))
     assert [bench.exported(small, config) is not None for config in configs] == [True, False, False]
 
@@ -1079,10 +1086,10 @@ def test_a_network_of_another_machine_is_kept_only_where_it_is_what_it_says(
 def test_only_the_latest_results_are_remembered_and_the_others_read_again(
     bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workbench, "_REMEMBERED", 2)
+    monkeypatch.setattr(measurements, "REMEMBERED", 2)
     configs = [CompressionConfig(bits=bits) for bits in (3, 4, 5)]
     first = [bench.evaluate(small, config) for config in configs]
-    assert len(bench._results) == 2
+    assert len(bench.measurements._results) == 2
     assert all(same(bench.evaluate(small, config), own) for config, own in zip(configs, first, strict=True))
     assert all(bench.evaluate(small, config).cached for config in configs)
 
@@ -1189,12 +1196,12 @@ def test_only_the_latest_networks_are_in_memory(bench: Workbench, monkeypatch: p
     names = [bench.add_baseline(Baseline("x", random_tensors(MLP_SHAPES, seed)), "x", "loaded") for seed in range(8)]
     size = bench.baseline(names[0]).bytes
     monkeypatch.setattr(workbench, "RECENT_BYTES", 4 * size)
-    small, loads, load_ = Workbench(bench.cache), list[str](), Workbench._load_baseline
-    monkeypatch.setattr(Workbench, "_load_baseline", lambda own, name: loads.append(name) or load_(own, name))
+    small, loads, load_ = Workbench(bench.cache), list[str](), Baselines._load
+    monkeypatch.setattr(Baselines, "_load", lambda own, name: loads.append(name) or load_(own, name))
     for name in [*names, *names]:
         assert small.baseline(name).bytes == size
         assert small.baseline(names[0]).name == names[0], "which is used all the time"
-        assert small._recent.bytes <= 4 * size
+        assert small.recent.bytes <= 4 * size
     assert loads.count(names[0]) == 1
     assert loads.count(names[1]) == 2
 
@@ -1205,8 +1212,8 @@ def test_what_is_said_of_a_network_without_its_weights_loads_it_once(
     name = bench.add_baseline(mlp, "x", "loaded")
     about = bench.profile(name)
     assert (about.sha256, about.model, about.layers) == (mlp.sha256, "mlp", mlp.layers)
-    bench._recent.forget(("baseline", name))
-    monkeypatch.setattr(Workbench, "_load_baseline", None)
+    bench.recent.forget(("baseline", name))
+    monkeypatch.setattr(Baselines, "_load", None)
     assert bench.profile(name) == about
     bench.delete_baseline(name)
     monkeypatch.undo()
@@ -1226,7 +1233,7 @@ def test_who_loads_a_network_keeps_nobody_waiting(
         assert answered.wait(20), "others waited for this"
         return read(content, name, *rest)
 
-    bench._recent.forget(("baseline", other))
+    bench.recent.forget(("baseline", other))
     monkeypatch.setattr(models, "from_bytes", slow)
     loading = threading.Thread(target=bench.baseline, args=(other,))
     loading.start()

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from core import settings
+from core.bench.submissions import Request
+from core.bench.work import Kind
 from core.bench.workbench import Workbench
 from core.config import FLOAT_BITS, CompressionConfig, RecoveryConfig
 from core.formats import footprint
@@ -377,26 +379,41 @@ def _flips(before: evaluation.Evaluation, after: evaluation.Evaluation) -> dict[
     return measured | {"lost": change.lost, "gained": change.gained, "interval": list(change.interval)}
 
 
-Request = dict[str, Any]
-Answer = Callable[[Workbench, Request, Progress, Stop], dict[str, Any]]
+def _widths(bench: Workbench, asked: Request, report: Progress, should_stop: Stop) -> dict[str, Any]:
+    config = CompressionConfig(**RUNGS[asked["rung"]])
+    return {"rows": tuning.sensitivity(bench, asked["baseline"], config, "bits", report, should_stop)}
 
-KINDS: dict[str, Answer] = {
-    CHANNELS: lambda bench, asked, *rest: {"rows": channels(bench, asked["baseline"], asked["epochs"], *rest)},
-    LADDER: lambda bench, asked, *rest: {"rows": ladder(bench, asked["baseline"], *rest)},
-    QUANTIZATION: lambda bench, asked, *rest: quantization_half(bench, asked["baseline"], asked["epochs"], *rest),
-    WIDTHS: lambda bench, asked, *rest: {
-        "rows": tuning.sensitivity(bench, asked["baseline"], CompressionConfig(**RUNGS[asked["rung"]]), "bits", *rest)
-    },
-    MIXED: lambda bench, asked, *rest: {
-        "steps": tuning.allocate_bits(
-            bench, asked["baseline"], replace(alike(asked["activations"], asked["rung"]), bits=None), *rest
-        )
-    },
-    COMBINATION: lambda bench, asked, *rest: combination(
-        bench, *(asked[key] for key in ("baseline", "allowance", "epochs")), *rest
+
+def _mixed(bench: Workbench, asked: Request, report: Progress, should_stop: Stop) -> dict[str, Any]:
+    config = replace(alike(asked["activations"], asked["rung"]), bits=None)
+    return {"steps": tuning.allocate_bits(bench, asked["baseline"], config, report, should_stop)}
+
+
+KINDS = {
+    CHANNELS: Kind(
+        "Structured (channel) pruning",
+        lambda bench, asked, *rest: {"rows": channels(bench, asked["baseline"], asked["epochs"], *rest)},
     ),
-    ORDERS: lambda bench, asked, *rest: {
-        "rows": orders(bench, *(asked[key] for key in ("baseline", "layer", "sparsity", "bits", "share")), *rest)
-    },
+    LADDER: Kind(
+        "Post-training quantization (PTQ)",
+        lambda bench, asked, *rest: {"rows": ladder(bench, asked["baseline"], *rest)},
+    ),
+    QUANTIZATION: Kind(
+        "Quantization-aware training (QAT)",
+        lambda bench, asked, *rest: quantization_half(bench, asked["baseline"], asked["epochs"], *rest),
+    ),
+    WIDTHS: Kind("Layer sensitivity to bits", _widths),
+    MIXED: Kind("Mixed precision", _mixed),
+    COMBINATION: Kind(
+        "Best combination",
+        lambda bench, asked, *rest: combination(
+            bench, *(asked[key] for key in ("baseline", "allowance", "epochs")), *rest
+        ),
+    ),
+    ORDERS: Kind(
+        "Order of the techniques",
+        lambda bench, asked, *rest: {
+            "rows": orders(bench, *(asked[key] for key in ("baseline", "layer", "sparsity", "bits", "share")), *rest)
+        },
+    ),
 }
-"""Kind of a job -> what its process does."""

@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 from core import settings
+from core.bench import submissions
 from core.bench.workbench import SHIPPED, JobStatus, UnknownBaseline, Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
 from core.measuring.front import SEARCH
@@ -272,9 +273,9 @@ def _orders(bench: Workbench, request: Request) -> Work:
 
 
 WORKS: dict[str, Callable[[Workbench, Request], Work]] = {
-    "train": _train,
-    "recover": _recover,
-    "export": _export,
+    submissions.TRAIN: _train,
+    submissions.RECOVER: _recover,
+    submissions.EXPORT: _export,
     SEARCH: lambda bench, request: Work(fixed=60.0 * request["minutes"]),
     reproduce.LOW_RANK: _low_rank,
     assignment.CHANNELS: _channels,

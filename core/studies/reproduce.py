@@ -9,6 +9,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
+from core.bench.work import Kind
 from core.bench.workbench import SHIPPED, Result, Workbench
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig
 from core.datasets import fashion_mnist
@@ -194,5 +195,4 @@ def _low_rank(bench: Workbench, request: dict[str, Any], report: Progress, stop:
     return low_rank(bench, request["seeds"], request["epochs"], report, stop)
 
 
-KINDS = {LOW_RANK: _low_rank}
-"""Kind of a job -> what its process does."""
+KINDS = {LOW_RANK: Kind("Low-rank report", _low_rank)}

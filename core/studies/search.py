@@ -29,7 +29,7 @@ from core.formats import artifact
 from core.formats.artifact import NETWORK_FILE
 from core.machinery.stopping import Stopped
 from core.machinery.store import key_of
-from core.measuring.front import SEARCH, Goal, Point
+from core.measuring.front import Goal, Point
 from core.measuring.training import Diverged, Progress
 from core.networks import compression
 from core.networks.models import Layer, Overflow
@@ -689,9 +689,6 @@ def adopt(bench: Workbench, name: str, studies: Studies) -> None:
                 bench.evaluate(name, config)
 
 
-def _work(bench: Workbench, asked: dict[str, Any], report: Progress, should_stop: Callable[[], bool]) -> dict[str, Any]:
+def work(bench: Workbench, asked: dict[str, Any], report: Progress, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """What the job of a search does."""
     return run(bench, asked["baseline"], Goal(**asked["goal"]), asked["minutes"], None, report, should_stop)
-
-
-KINDS = {SEARCH: _work}
-"""Kind of a job -> what its process does."""

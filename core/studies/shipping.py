@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import partial
@@ -27,6 +27,7 @@ from core.measuring import training
 from core.measuring.front import SEARCH, Goal, pareto
 from core.measuring.training import Progress
 from core.studies import assignment, reproduce, tuning
+from core.studies.kinds import KINDS
 
 ANSWER = "answer"
 """The kind of entry in the store."""
@@ -149,24 +150,17 @@ def _made(bench: Workbench, request: Request, progress: Progress) -> Answer:
     if known is not None:
         return known
     title = f"{request['kind']}, {request.get('baseline', reproduce.REPORT_BASELINE)}"
-    origin = "searched" if request["kind"] == SEARCH else "reproduced"
-    own = Workbench(bench.cache, origin, None if bench.device is None else bench.device.type)  # type: ignore[arg-type]
+    kind = KINDS[request["kind"]]
+    worker = Workbench(bench.cache, kind.origin, None if bench.device is None else bench.device.type)  # type: ignore[arg-type]
     progress({"message": f"{title}: begun."})
     start = time.monotonic()
-    result = kinds()[request["kind"]](own, request, partial(_said, progress, title), lambda: False)
+    result = kind.run(worker, request, partial(_said, progress, title), lambda: False)
     made = {**_where(), "date": time.strftime("%Y-%m-%d"), "seconds": round(time.monotonic() - start)}
     found = Answer(request, json.loads(json.dumps(result)), made)
     payload = json.dumps({"result": found.result, "made": made}).encode()
     bench.store.put(key(bench, request), ANSWER, payload, kept=True)
     progress({"message": f"{title}: {made['seconds']} s."})
     return found
-
-
-def kinds() -> dict[str, Callable[..., dict[str, Any]]]:
-    """Every experiment: kind of a job -> what its process does."""
-    from core.studies import search  # brings Optuna
-
-    return {**tuning.KINDS, **reproduce.KINDS, **assignment.KINDS, **search.KINDS}
 
 
 def _said(progress: Progress, title: str, event: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any, Literal
 
 from core import settings
+from core.bench.work import Kind
 from core.bench.workbench import Result, Workbench
 from core.config import DENSE, CompressionConfig, LayerConfig, RecoveryConfig
 from core.machinery.stopping import Stopped
@@ -331,5 +332,9 @@ def _scan(bench: Workbench, request: dict[str, Any], report: Progress, should_st
     return {"rows": sensitivity(bench, request["baseline"], config, "sparsity", report, should_stop)}
 
 
-KINDS = {ALLOCATION: _allocation, ONE_SHOT: _one_shot, ITERATIVE: _iterative, SCAN: _scan}
-"""Kind of a job -> what its process does."""
+KINDS = {
+    ALLOCATION: Kind("Rank allocation", _allocation),
+    ONE_SHOT: Kind("One-shot pruning", _one_shot),
+    ITERATIVE: Kind("Iterative pruning", _iterative),
+    SCAN: Kind("Layer sensitivity to pruning", _scan),
+}

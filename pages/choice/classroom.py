@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from core.config import CompressionConfig, ConfigError, Device, TrainingConfig
-from core.measuring.front import MOST_MINUTES, SEARCH, Goal
+from core.measuring.front import MOST_MINUTES, Goal
 from pages.choice import state
 from pages.choice.register import register
 from pages.choice.state import Choice
@@ -34,9 +34,6 @@ WORD, MINUTES = "EXPLORER_TEACHER", "EXPLORER_MINUTES"
 MB = 1024**2
 PACE_SECONDS = 30.0
 """So long it is not asked again how fast the machine is."""
-
-RESTARTED = ("train", "recover", "export", SEARCH)
-"""Kinds of jobs that may run again although they are done; of the others the answer stands."""
 
 SINCE = "it was another session, or yours before this page was loaded again"
 IN_USE = "Another session looks at it, has it pinned, or lets the server work on it."
@@ -168,7 +165,9 @@ def _is_mine(job: JobStatus) -> bool:
 
 def _begins(request: Request) -> bool:
     """Whether asking for it would begin anything; the same request never runs twice at once."""
-    again = ("done",) if request["kind"] not in RESTARTED else ()
+    from core.studies.kinds import KINDS
+
+    again = () if KINDS[request["kind"]].repeats else ("done",)
     same = [job for job in state.workbench().jobs.all(request["kind"]) if job.request == request]
     return not any(job.state in ("queued", "running", *again) for job in same)
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
+from core.bench.submissions import EXPORT, RECOVER, TRAIN
+from core.bench.work import title_of
 from core.config import CompressionConfig, TrainingConfig, in_words
-from core.measuring.front import SEARCH
-from core.studies import assignment, duration, shipping, tuning
+from core.studies import duration, shipping
+from core.studies.kinds import EXPERIMENTS
 from core.studies.reproduce import LOW_RANK
 from core.words import percent, plain
 from pages.choice import classroom, lesson, state, teacher
@@ -19,23 +21,6 @@ if TYPE_CHECKING:
     from core.bench.workbench import JobStatus
 
 SHOWN = 3
-
-TITLES = {
-    tuning.ONE_SHOT: "One-shot pruning",
-    tuning.SCAN: "Layer sensitivity to pruning",
-    tuning.ITERATIVE: "Iterative pruning",
-    tuning.ALLOCATION: "Rank allocation",
-    assignment.CHANNELS: "Structured (channel) pruning",
-    assignment.LADDER: "Post-training quantization (PTQ)",
-    assignment.QUANTIZATION: "Quantization-aware training (QAT)",
-    assignment.WIDTHS: "Layer sensitivity to bits",
-    assignment.MIXED: "Mixed precision",
-    assignment.COMBINATION: "Best combination",
-    assignment.ORDERS: "Order of the techniques",
-    LOW_RANK: "Low-rank report",
-    SEARCH: "Search for the smallest file",
-}
-"""Of experiments, by the kind of their job."""
 
 
 def panel(kind: str, finished: bool = True) -> None:
@@ -111,16 +96,16 @@ def _panel(kind: str, finished: bool, was_active: bool) -> None:
 
 
 def _title(job: JobStatus) -> str:
-    if job.request["kind"] == LOW_RANK:
+    kind = job.request["kind"]
+    if kind == LOW_RANK:
         return f"The low-rank report, {job.request['seeds']} seeds"
-    if job.request["kind"] not in ("train", "recover", "export"):
-        return f"{TITLES[job.request['kind']]}, {plain(state.workbench().title(job.request['baseline']))}"
-    if job.request["kind"] == "train":
-        recipe = TrainingConfig(**job.request["config"])
-        return f"{recipe.model.upper()}, {recipe.epochs} epochs, seed {recipe.seed}"
-    name, config = job.request["baseline"], CompressionConfig.from_record(job.request["config"])
-    what = "Export of " if job.request["kind"] == "export" else ""
-    return f"{what}{plain(state.workbench().title(name))}: {plain(in_words(config))}"
+    if kind == TRAIN:
+        return title_of(TrainingConfig(**job.request["config"]))
+    name = plain(state.workbench().title(job.request["baseline"]))
+    if kind in EXPERIMENTS:
+        return f"{EXPERIMENTS[kind].title}, {name}"
+    settings = plain(in_words(CompressionConfig.from_record(job.request["config"])))
+    return f"Export of {name}: {settings}" if kind == EXPORT else f"{name}: {settings}"
 
 
 def _card(job: JobStatus) -> None:
@@ -174,7 +159,7 @@ def _pace(job: JobStatus) -> str:
 
 def _measured(job: JobStatus) -> list[dict[str, Any]]:
     """Its events with figures; none where these wait for a guess."""
-    if lesson.asks() and job.request["kind"] == "recover":
+    if lesson.asks() and job.request["kind"] == RECOVER:
         return []
     return [event for event in job.events if "figures" in event]
 

@@ -1,0 +1,120 @@
+"""The networks that are compressed: those that come with the project, and those that were trained or loaded here."""
+
+import json
+import threading
+from pathlib import Path
+
+from core.bench import entries
+from core.bench.errors import UnknownBaseline
+from core.bench.results import Card, Profile
+from core.machinery.files import PROJECT
+from core.machinery.recent import Recent
+from core.machinery.store import Store
+from core.networks import models
+from core.networks.models import Baseline
+from core.words import one_line
+
+SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
+PRETRAINED = PROJECT / "core" / "pretrained"
+
+
+def deletable(name: str) -> bool:
+    """Whether it was trained or loaded here, and so can be deleted."""
+    return name not in SHIPPED
+
+
+class Baselines:
+    """recent : memory for the networks that were used last"""
+
+    def __init__(self, store: Store, recent: Recent) -> None:
+        self.store, self.recent = store, recent
+        self._lock = threading.Lock()  # of the profiles
+        self._profiles: dict[str, Profile] = {}
+
+    def cards(self) -> list[Card]:
+        """All baselines: the shipped ones, then what was trained or loaded here, the newest use first."""
+        cards = [Card(name, title, "shipped") for name, title in SHIPPED.items()]
+        for key in self.store.keys("baseline"):
+            entry = self.store.get(key, with_weights=False)
+            if entry is not None:
+                about = json.loads(entry.payload)
+                cards.append(Card(about["id"], about["title"], about["origin"]))
+        return cards
+
+    def title(self, name: str) -> str:
+        return next((card.title for card in self.cards() if card.id == name), name)
+
+    def get(self, name: str) -> Baseline:
+        """By shipped name, by id, or by the path of a safetensors file. Raises UnknownBaseline, BaselineError."""
+        if _is_file(name):
+            return models.from_file(Path(name), name)
+        return self.recent.made(("baseline", name), lambda: self._load(name))
+
+    def profile(self, name: str) -> Profile:
+        """Of a baseline by its name; it is loaded once for that. Raises UnknownBaseline, BaselineError."""
+        with self._lock:
+            known = self._profiles.get(name)
+        if known is not None:
+            return known
+        baseline = self.get(name)
+        profile = Profile(baseline.sha256, baseline.model, baseline.layers)
+        if not _is_file(name):  # which may change
+            with self._lock:
+                self._profiles[name] = profile
+        return profile
+
+    def _load(self, name: str) -> Baseline:
+        if name in SHIPPED:
+            info = json.loads((PRETRAINED / f"{name}.json").read_text())
+            return models.from_bytes((PRETRAINED / f"{name}.safetensors").read_bytes(), name, info)
+        entry = self.store.get(f"baseline/{name}")
+        if entry is not None and entry.weights is not None:
+            return models.from_bytes(entry.weights, name, json.loads(entry.payload)["info"])
+        known = ", ".join(card.id for card in self.cards())
+        raise UnknownBaseline(f"baseline must be one of {known}, or a .safetensors file. Got {name!r} instead.")
+
+    def add(self, baseline: Baseline, title: str, origin: str) -> str:
+        """Keep a baseline; returns its id, which names its content.
+
+        What is kept already stays as it is, for everybody, unless only now something is known of its training.
+        """
+        name = self._id(baseline)
+        entry = self.store.get(f"baseline/{name}")  # with its weights: what is damaged is kept anew
+        before = None if entry is None else json.loads(entry.payload)["origin"]
+        if before == "trained" or (before is not None and origin != "trained"):
+            return name
+        about = {"id": name, "title": title, "origin": origin, "info": dict(baseline.info)}
+        payload, weights = json.dumps(about).encode(), models.to_bytes(baseline)
+        entries.keep(self.store, f"baseline/{name}", "baseline", payload, weights)
+        self._forget(name)
+        return name
+
+    def _id(self, baseline: Baseline) -> str:
+        """Longer where the weights of another network begin alike: somebody may have made them so."""
+        short, long = (f"{baseline.model}-{baseline.sha256[:letters]}" for letters in (8, 64))
+        try:
+            return short if self.profile(short).sha256 == baseline.sha256 else long
+        except UnknownBaseline:
+            return short
+
+    def load_file(self, content: bytes, file_name: str) -> str:
+        """Keep a person's safetensors file as a baseline, or find the one that has the same weights, shipped or kept
+        here, which stays as it is; returns its id. Raises BaselineError, and then nothing has changed."""
+        title = one_line(Path(file_name).stem)[:40].strip() or "loaded"
+        baseline = models.from_bytes(content, title)
+        shipped = (name for name in SHIPPED if self.profile(name).sha256 == baseline.sha256)
+        return next(shipped, None) or self.add(baseline, title, "loaded")
+
+    def delete(self, name: str) -> None:
+        self.store.delete(f"baseline/{name}")
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        self.recent.forget(("baseline", name))
+        with self._lock:
+            self._profiles.pop(name, None)
+
+
+def _is_file(name: str) -> bool:
+    """Whether a baseline is named by the path of its file."""
+    return name.endswith(".safetensors") and Path(name).is_file()

@@ -1,0 +1,184 @@
+"""Training: baselines, and networks after compression."""
+
+import json
+import platform
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from core.bench import entries, keys
+from core.bench.baselines import Baselines
+from core.bench.knowledge import Knowledge
+from core.bench.measurements import Measurements
+from core.bench.networks import PACKED
+from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
+from core.datasets import fashion_mnist
+from core.datasets.fashion_mnist import Split
+from core.formats import packed
+from core.machinery import devices
+from core.machinery.store import Store
+from core.measuring import training
+from core.networks import compression, trainable
+from core.networks.models import Baseline
+from core.networks.stored import FormatError
+
+
+class Trainings:
+    """data : where the training images are kept once they are here
+    device : that trains; None as `devices.chosen` finds it when something is trained
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        baselines: Baselines,
+        knowledge: Knowledge,
+        measurements: Measurements,
+        data: Path,
+        device: torch.device | None,
+    ) -> None:
+        self.store, self.baselines, self.knowledge, self.measurements = store, baselines, knowledge, measurements
+        self.data, self.device = data, device
+        self._taught: tuple[str, training.Lessons | None] = "", None
+
+    def training_device(self) -> torch.device:
+        """That of this workbench, else as `devices.chosen`. Raises ConfigError, DeviceError."""
+        return self.device or devices.chosen()
+
+    def train(
+        self,
+        config: TrainingConfig,
+        progress: training.Progress = lambda event: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Baseline:
+        """Train a baseline, then evaluate it once on the test images. Raises DataError, Stopped, Diverged,
+        DeviceError."""
+        validation = fashion_mnist.load("validation")
+        images = self._images(progress)
+        device = self.training_device()
+        progress({"message": f"Training on {device.type}."})
+        baseline = training.train_baseline(config, images, validation, progress, should_stop, device)
+        test = self.measurements.uncompressed(baseline, "test")
+        figures = {"test_accuracy": test.accuracy, "test_loss": test.loss, "test_images": test.images}
+        return replace(baseline, info={**baseline.info, **figures, "machine": platform.machine()})
+
+    def _images(self, progress: training.Progress = lambda event: None) -> Split:
+        return fashion_mnist.load("train", self.data, lambda text: progress({"message": text}))
+
+    # Recovery: training after compression
+
+    def recover(
+        self,
+        name: str,
+        config: CompressionConfig,
+        progress: training.Progress = lambda event: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train a compressed network as `config.recovery` says, and keep it. Nothing is done where it was done before.
+
+        Raises ConfigError, DataError, Stopped, Diverged, DeviceError.
+        """
+        baseline = self.baselines.get(name)
+        compression.check(config, baseline.layers)
+        if config.recovery is None:
+            raise ConfigError("recovery must be given. Got None instead.")
+        compression.check_training(baseline.layers)
+        if self.history(name, config) is not None:
+            return
+        network, meanwhile, before = self._prepared(baseline, config, config.recovery)
+        images = self._images(progress)
+        trained = training.recover(
+            network, config.recovery, baseline.model, images, fashion_mnist.load("validation"),
+            self._lessons(baseline, should_stop) if config.recovery.distillation else None, progress, should_stop,
+            self.training_device(), meanwhile, before,
+        )  # fmt: skip
+        state = {key: tensor.contiguous() for key, tensor in trained.module.state_dict().items()}
+        about = {"history": trained.history, "best_epoch": trained.best_epoch, "before": trained.before}
+        self.keep(name, config, about, save(state))
+
+    def _prepared(
+        self, baseline: Baseline, config: CompressionConfig, recovery: RecoveryConfig
+    ) -> tuple[trainable.CompressedNetwork, training.Meanwhile | None, trainable.CompressedNetwork | None]:
+        """What is trained, what is done to it meanwhile, and the network before training, where that is another."""
+        statistics = self.knowledge.statistics(baseline)
+        if recovery.schedule == "iterative":
+            network = compression.restructure(baseline, config, statistics)
+            step = partial(compression.prune_gradually, network, config, statistics)
+            return network, training.Meanwhile(step, compression.PRUNING_SHARE, network.sparsities), None
+        before = compression.compress(baseline, config, statistics)
+        return compression.compress(baseline, config, statistics, learned=True), None, before
+
+    def _lessons(self, baseline: Baseline, should_stop: Callable[[], bool]) -> training.Lessons:
+        """Of the last baseline in memory: seconds once, and a third off every epoch."""
+        if self._taught[0] != baseline.sha256:
+            teacher = compression.compress(baseline, CompressionConfig(), self.knowledge.statistics(baseline))
+            images, validation = self._images(), fashion_mnist.load("validation")
+            mirrored = training.mirrors(baseline.model)
+            lessons = training.teach(teacher, mirrored, images, validation, self.training_device(), should_stop)
+            self._taught = baseline.sha256, lessons
+        assert self._taught[1] is not None
+        return self._taught[1]
+
+    # What a recovery left
+
+    def keep(self, name: str, config: CompressionConfig, about: dict[str, Any], weights: bytes) -> None:
+        """about : `history` and `best_epoch`, as `training.Trained` has them. Raises OSError."""
+        about |= {"baseline": name, "config": json.loads(config.to_json())}
+        self.measurements.forget(name, config)  # what an earlier training left was measured
+        key = keys.recovery(self.baselines.get(name), config)
+        entries.keep(self.store, key, "recovered", json.dumps(about).encode(), weights)
+
+    def adopt(
+        self,
+        name: str,
+        config: CompressionConfig,
+        content: bytes,
+        history: list[dict[str, Any]] | None,
+        best_epoch: int | None = None,
+    ) -> None:
+        """Keep the packed file of a network that another machine trained. Raises FormatError where it is another's."""
+        baseline, network = self.baselines.get(name), packed.unpack(content)
+        if (network.baseline_sha256, network.config) != (baseline.sha256, config):
+            raise FormatError("The file holds another network than its trial says.")
+        weights = save({PACKED: torch.frombuffer(bytearray(content), dtype=torch.uint8)})
+        self.keep(name, config, {"history": history, "best_epoch": best_epoch}, weights)
+
+    def delete(self, name: str, config: CompressionConfig) -> None:
+        """What a recovery left."""
+        self.store.delete(keys.recovery(self.baselines.get(name), config))
+
+    def history(self, name: str, config: CompressionConfig) -> list[dict[str, float]] | None:
+        """The epochs of a recovery, as `training.Trained` has them; None where it was not trained yet."""
+        return self._about(name, config).get("history")
+
+    def kept_epoch(self, name: str, config: CompressionConfig) -> int | None:
+        """Which epoch of a recovery was the best on validation, and is kept; 0 for the network before training."""
+        return self._about(name, config).get("best_epoch")
+
+    def _about(self, name: str, config: CompressionConfig) -> dict[str, Any]:
+        entry = self.store.get(keys.recovery(self.baselines.get(name), config), with_weights=False)
+        return {} if entry is None else json.loads(entry.payload)
+
+    def came_with_the_project(self, name: str, config: CompressionConfig) -> bool:
+        """Whether a recovery is there that was not done here."""
+        key = keys.recovery(self.baselines.get(name), config)
+        return self.store.digest(key) is not None and self.store.is_below(key)
+
+    def recovered(self) -> list[tuple[str, CompressionConfig]]:
+        """Baseline and configuration of every network that was trained after compression, the last made first; not of
+        one whose baseline is gone, or that relies on what is no longer so."""
+        trained = []
+        for key in self.store.keys("recovered"):
+            entry = self.store.get(key, with_weights=False)
+            about = json.loads(entry.payload) if entry is not None else {}
+            with suppress(KeyError):  # of an entry of another version, or UnknownBaseline
+                name, config = about["baseline"], CompressionConfig.from_record(about["config"])
+                if key == keys.recovery(self.baselines.profile(name), config):
+                    trained.append((name, config))
+        return trained
