@@ -162,6 +162,7 @@ class Setting:
     default : `None` means "as in the network", where the kind has no better one
     link : its name in a link; option : on the command line, where it is not "--link"
     place : of its control: "main" sliders, "beside" them, "finer" ones, or "training"; "" for a layer's
+    order : of its control among those of the place; equal ones stand as their techniques act
     about : its name in a message, where that is not `name`
     later : came after the first version: its default is left out of JSON, so that keys made before still hold
     """
@@ -177,6 +178,7 @@ class Setting:
     option: str = ""
     metavar: str = ""
     place: Literal["main", "beside", "finer", "training", ""] = ""
+    order: int = 0
     about: str = ""
     later: bool = False
 

@@ -1530,7 +1530,7 @@ def test_a_nearly_full_cache_says_what_fills_it_and_what_to_do(empty_cache: Path
     store.put("trained", "recovered", bytes(80_000), kept=True)
     store.put("searched", "evaluation", bytes(10_000), kept=True)
     store.kept_limit = 100_000
-    state.workbench()._looked_through = store.kept()  # nothing of it is outdated
+    state.workbench().room._looked_through = store.kept()  # nothing of it is outdated
     (said,) = [own.value for own in app.run().warning]
     assert percent(0.9, 0) in said
     assert said.index("1 networks trained after compression") < said.index("1 measurements")

@@ -107,6 +107,7 @@ class Networks:
     def outline(self, name: str, config: CompressionConfig) -> Outline:
         """What follows from the configuration in closed form, before anything is measured."""
         baseline = self.baselines.get(name)
+        compression.check(config, baseline.layers)
         statistics = self.knowledge.statistics(baseline)
         smaller, columns = narrowing.narrow(baseline, config, statistics.means)
         layers, energy, sizes = smaller.layers, {}, []

@@ -47,7 +47,7 @@ class Channels(Technique):
         Setting(
             "channel_share", Share(low_open=True), "Channels kept", shares("channels kept"),
             "share of output channels that stay, all layers but the last", HELP_SHARE, link="channels",
-            option="--channel-share", metavar="P", place="main",
+            option="--channel-share", metavar="P", place="main", order=1,
         ),
         Setting(
             "channel_score", Choice(CRITERIA), "Channel criterion", among("channel criterion {}", CRITERIA),

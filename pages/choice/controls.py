@@ -116,7 +116,7 @@ def companions() -> None:
 
 
 def _placed(place: str) -> list[Setting]:
-    return [setting for setting in settings.of_network() if setting.place == place]
+    return sorted((own for own in settings.of_network() if own.place == place), key=lambda own: own.order)
 
 
 def control(setting: Setting) -> None:
