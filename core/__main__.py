@@ -167,8 +167,9 @@ def _compression_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", default="cnn", metavar="NAME|FILE", help="mlp, mlp-course, cnn, an id, or a file")
     parser.add_argument("--config", type=Path, metavar="FILE", help="JSON; the options below change it further")
     for option in _of_layers():
-        usage = next(own.usage for own in (*settings.of_layer(), *settings.of_network()) if _means(own, option))
-        metavar = next(own.metavar for own in settings.of_layer() if own.argument == option)
+        every = (*settings.of_layer(), *settings.of_network())
+        usage = next(setting.usage for setting in every if _means(setting, option))
+        metavar = next(setting.metavar for setting in settings.of_layer() if setting.argument == option)
         parser.add_argument(option, action="append", default=[], metavar=metavar, help=usage)
     for key, setting in _of_networks().items():
         more: dict[str, Any] = {"metavar": setting.metavar}
@@ -319,7 +320,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         rows = result.evaluation.report().to_dict("index")
         answer["classes"] = [{"class": name, **row} for name, row in rows.items()]
         counts = zip(rows, result.evaluation.confusion().tolist(), strict=False)
-        answer["confusion"] = [{"true": name, "predicted": own} for name, own in counts]
+        answer["confusion"] = [{"true": name, "predicted": predicted} for name, predicted in counts]
     _print(answer, options.json)
     return 0
 
@@ -455,10 +456,10 @@ def _import(options: argparse.Namespace) -> int:
         raise ConfigError(f"--out must be a file that ends in .safetensors. Got {str(options.out)!r} instead.")
     if options.out.exists() and options.file.exists() and options.out.samefile(options.file):
         raise ConfigError(f"--out must be another file than the one that is read. Got {str(options.out)!r} for both.")
-    found = checkpoints.read(options.file)
-    if found.box:
-        say(f"Taken: {found.box}. Left: {', '.join(found.beside) or 'nothing'}.")
-    baseline = models.Baseline(options.out.stem, folding.fold(found.state))
+    checkpoint = checkpoints.read(options.file)
+    if checkpoint.box:
+        say(f"Taken: {checkpoint.box}. Left: {', '.join(checkpoint.beside) or 'nothing'}.")
+    baseline = models.Baseline(options.out.stem, folding.fold(checkpoint.state))
     layers = [{"name": layer.name, "shape": list(layer.shape)} for layer in baseline.layers]
     measured = _workbench().uncompressed(baseline, "validation")  # what this refuses leaves no file
     write_atomically(options.out, models.to_bytes(baseline))

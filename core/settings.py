@@ -385,7 +385,7 @@ def _loaded(path: Path) -> Technique:
 
 def of_network() -> tuple[Setting, ...]:
     """Settings of the whole network, technique by technique; not those of a training afterwards."""
-    return tuple(own for each in techniques() if each.stage != "training" for own in each.settings)
+    return tuple(setting for each in techniques() if each.stage != "training" for setting in each.settings)
 
 
 def of_layer() -> tuple[Setting, ...]:
@@ -395,11 +395,11 @@ def of_layer() -> tuple[Setting, ...]:
 
 def of_training() -> tuple[Setting, ...]:
     """Settings of the training after compression; the first of them asks for it."""
-    return tuple(own for each in techniques() if each.stage == "training" for own in each.settings)
+    return tuple(setting for each in techniques() if each.stage == "training" for setting in each.settings)
 
 
 @cache
 def named(name: str) -> Setting:
     """The setting of the whole network or of its training with this name in Python, or in a link."""
     every = (*of_network(), *of_training())
-    return next(own for by in ("name", "key") for own in every if getattr(own, by) == name)
+    return next(setting for by in ("name", "key") for setting in every if getattr(setting, by) == name)

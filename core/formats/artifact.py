@@ -131,12 +131,13 @@ def check_directory(directory: Path) -> None:
 def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]], config: CompressionConfig) -> dict[str, bytes]:
     """What reads the files elsewhere, with the first test images and what must come out for them."""
     names = [name for path, name in _READ_BY.items() if path in made]
-    found = {name: (PORTABLE / name).read_bytes() for group in names for name in group}
+    companions = {name: (PORTABLE / name).read_bytes() for group in names for name in group}
     split, n = fashion_mnist.load("test"), SAMPLE_IMAGES
     sample = {"images": split.images[:n].numpy(), "labels": split.labels[:n].numpy().astype(np.uint8)}
-    found["sample.npz"] = _npz(**sample, predictions=promise.test.predictions[:n].numpy(), logits=promise.logits[:n])
-    lines = [f"- `{path}`: {_ABOUT[path].format(size=len(own))}" for path, (_, own) in made.items()]
-    lines += [f"- `{name}`: {_ABOUT[name]}" for name in found]
+    predictions = promise.test.predictions[:n].numpy()
+    companions["sample.npz"] = _npz(**sample, predictions=predictions, logits=promise.logits[:n])
+    lines = [f"- `{path}`: {_ABOUT[path].format(size=len(content))}" for path, (_, content) in made.items()]
+    lines += [f"- `{name}`: {_ABOUT[name]}" for name in companions]
     text = _README.format(
         files="\n".join(lines),
         accuracy=percent(promise.test.accuracy, 2),
@@ -145,7 +146,7 @@ def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]], config:
         config=" ".join(to_arguments(config)) or "nothing",
         classes=", ".join(fashion_mnist.CLASSES),
     )
-    return found | {"README.md": text.encode()}
+    return companions | {"README.md": text.encode()}
 
 
 _READ_BY = {NETWORK_FILE: ("loader.py", "predict.py"), "network.safetensors": ("plain_torch.py",)}
@@ -276,12 +277,12 @@ def _verify_file(
         return entry | {"problem": f"{path.name} cannot be read ({error.strerror or error})."}
     except FormatError as error:
         return entry | {"problem": f"{path.name}: {error}"}
-    found = predicted(measured["logits"])
-    other = np.flatnonzero(found != predicted(expected["logits"]))
+    predictions = predicted(measured["logits"])
+    other = np.flatnonzero(predictions != predicted(expected["logits"]))
     excused = [int(index) for index in other if _is_tie(expected["logits"], expected["ties"], int(index))]
     where = sorted(set(other.tolist()) - set(excused))
     entry |= {
-        "accuracy": float((found == split.labels.numpy()).mean()),
+        "accuracy": float((predictions == split.labels.numpy()).mean()),
         "agreement": 1 - len(other) / len(split),
         "largest_logit_difference": float(np.abs(measured["logits"] - expected["logits"]).max()),
         "ties": excused,
@@ -306,10 +307,10 @@ def _read_elsewhere(kind: str, path: Path, images: Path) -> dict[str, Array]:
     if problem or not out.exists():
         raise FormatError(problem or "it could not be read.")
     with np.load(out) as arrays:
-        found = {name: arrays[name] for name in arrays.files}
-    if found["logits"].shape != (len(np.load(images, mmap_mode="r")), len(fashion_mnist.CLASSES)):
-        raise FormatError(f"its logits must be one for each image and class. Got {found['logits'].shape} instead.")
-    return found
+        answer = {name: arrays[name] for name in arrays.files}
+    if answer["logits"].shape != (len(np.load(images, mmap_mode="r")), len(fashion_mnist.CLASSES)):
+        raise FormatError(f"its logits must be one for each image and class. Got {answer['logits'].shape} instead.")
+    return answer
 
 
 def _in_fresh_process(kind: str, path: Path, images: Path, out: Path) -> str:
@@ -334,16 +335,16 @@ def remarks(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     timed = {entry["format"]: entry["latency"] for entry in entries if "latency" in entry}
     said = []
     if "packed" in timed and "onnx" in timed:
-        ratio = [own["median"] / plain["median"] for own, plain in zip(timed["packed"], timed["onnx"], strict=True)]
+        ratio = [ours["median"] / plain["median"] for ours, plain in zip(timed["packed"], timed["onnx"], strict=True)]
         said.append(
             f"NumPy alone takes {ratio[0]:.1f} times as long as ONNX Runtime for one image, {ratio[-1]:.1f} times for "
             "each of 250: the packed file is small and runs anywhere, it is not made for speed."
         )
     for kind in (kind for kind in timed if kind.startswith("onnx-")):
-        for plain, own in zip(timed.get("onnx", []), timed[kind], strict=False):
-            images = f"{own['batch']} image" + "s" * (own["batch"] > 1)
-            times = f"{own['median'] * 1e6:,.0f} against {plain['median'] * 1e6:,.0f} µs per image"
-            slower, faster = own["lower"] > plain["upper"], own["upper"] < plain["lower"]
+        for plain, ours in zip(timed.get("onnx", []), timed[kind], strict=False):
+            images = f"{ours['batch']} image" + "s" * (ours["batch"] > 1)
+            times = f"{ours['median'] * 1e6:,.0f} against {plain['median'] * 1e6:,.0f} µs per image"
+            slower, faster = ours["lower"] > plain["upper"], ours["upper"] < plain["lower"]
             word = "slower than" if slower else "faster than" if faster else "no faster and no slower than"
             said.append(f"{kind[5:]} is {word} float32 here, {images} at a time ({times}).")
     if timed:

@@ -312,7 +312,7 @@ def _bits_of(layer: LayerRow, chosen: LayerConfig) -> None:
 
 def _layer_number(layer: str, setting: Setting, value: Any) -> None:
     """What a further technique lets a layer do differently; nothing chosen is as the network does."""
-    options = [AS_NETWORK, *(own for own in places.values(setting) if own is not None)]
+    options = [AS_NETWORK, *(value for value in places.values(setting) if value is not None)]
     key = state.keep_widget(f"w_{layer}_{setting.name}", AS_NETWORK if value is None else value)
 
     def write() -> None:
@@ -322,23 +322,23 @@ def _layer_number(layer: str, setting: Setting, value: Any) -> None:
     st.select_slider(_layer_label(layer, setting.name, value), options, key=key, help=setting.help, on_change=write)
 
 
-def _layer_label(layer: str, setting: str, own: object) -> str:
-    return f"{setting.capitalize()} of {plain(layer)}{'' if own is None else ' · own'}"
+def _layer_label(layer: str, setting: str, chosen: object) -> str:
+    return f"{setting.capitalize()} of {plain(layer)}{'' if chosen is None else ' · own'}"
 
 
-def _following(layer: str, setting: str, own: Any, follows: Any) -> tuple[str, dict[str, Any]]:
+def _following(layer: str, setting: str, chosen: Any, follows: Any) -> tuple[str, dict[str, Any]]:
     """Key and value of a layer's widget. While it follows the network it is a new widget for each value that it
     follows: were one widget moved by the program, the browser could send its old value as if a person had chosen it.
     """
-    if own is None:
+    if chosen is None:
         return f"w_{layer}_{setting}_as_network_{follows}", {"value": follows}
-    return state.keep_widget(f"w_{layer}_{setting}", own), {}
+    return state.keep_widget(f"w_{layer}_{setting}", chosen), {}
 
 
 def _layer_slider(
     layer: str,
     setting: str,
-    own: float | None,
+    chosen: float | None,
     follows: float,
     low: float,
     high: float,
@@ -347,9 +347,9 @@ def _layer_slider(
     text: str,
     to_config: Callable[[float], float],
 ) -> None:
-    key, value = _following(layer, setting, own, follows)
+    key, value = _following(layer, setting, chosen, follows)
     st.slider(
-        _layer_label(layer, setting, own),
+        _layer_label(layer, setting, chosen),
         low,
         high,
         **value,
@@ -388,8 +388,8 @@ def bits_settings(config: CompressionConfig, label: int | str, alike: bool) -> d
     """What a place on the slider of bits means. alike : activations at the same bits; else they keep bits of their own,
     where they have some."""
     bits = None if label == FLOAT else label
-    own = None if activations_follow(config) else config.activation_bits
-    return {"bits": bits, "activation_bits": bits if alike else own}
+    apart = None if activations_follow(config) else config.activation_bits
+    return {"bits": bits, "activation_bits": bits if alike else apart}
 
 
 def _write(changes: dict[str, Any]) -> None:
