@@ -32,7 +32,7 @@ figures.show_code(
     "core.measuring.front.Goal",
     "core.studies.space.space",
     "core.studies.space.configuration",
-    "core.studies.search.next_size",
-    "core.studies.search.merit",
-    "core.studies.search.hopeless",
+    "core.studies.sizes.next_size",
+    "core.studies.sizes.merit",
+    "core.studies.stages.untrained.hopeless",
 )

@@ -1,7 +1,6 @@
 """The search finds what it says, keeps it, goes on where it stopped, and its figures are those of the file."""
 
 import json
-import math
 import os
 import random
 import signal
@@ -29,8 +28,15 @@ from core.measuring.evaluation import Estimate
 from core.measuring.front import TECHNIQUES, Goal, Point, pareto
 from core.networks import compression
 from core.networks.stored import FormatError
-from core.studies import search, trials
+from core.studies import search, sizes, trials
 from core.studies.space import configuration, counts, draw, neighbour, space
+from core.studies.stages import shapes, trained
+from core.studies.stages.pace import Countdown
+from core.studies.stages.shapes import shape
+from core.studies.stages.trained import Finished, LongTrainings
+from core.studies.stages.trainer import Trainer
+from core.studies.stages.untrained import hopeless
+from core.studies.stages.worker import Worker
 from core.studies.trials import measured
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -41,58 +47,16 @@ KEYS = {
 }  # fmt: skip
 
 
-def point(size: int, lost: float) -> Point:
+def point_of(size: int, lost: float) -> Point:
     return Point("mlp", "0", CompressionConfig(), 0.9 - lost, -lost, -lost, -lost, 0.3, size, 10**6, "searched")
-
-
-# The laws that say what to try next.
-
-SIZES = st.floats(1e6, 1e8)
-
-
-@given(SIZES, st.floats(2e-3, 0.3), st.floats(2e-3, 0.3))
-def test_a_shape_on_its_curve_has_the_same_merit_everywhere(size: float, lost: float, goal: float) -> None:
-    there = search.at_loss(size, lost, goal)
-    assert search.at_loss(there, goal, lost) == pytest.approx(size)
-    here, moved = point(round(size), lost), point(round(there), goal)
-    charge = search.APART * abs(math.log(moved.bytes / here.bytes))
-    assert search.merit(moved, here.bytes) - charge == pytest.approx(search.merit(here, here.bytes), abs=2e-3)
-
-
-@given(st.floats(4e3, 1e5), st.floats(0.6, 2.5), st.floats(0.005, 0.05))
-def test_the_next_size_finds_the_allowance_on_a_power_law(edge: float, power: float, allowance: float) -> None:
-    def lost(size: float) -> float:
-        return search.AIM * allowance * (edge / size) ** power
-
-    tried = [(round(edge * 2.5), lost(edge * 2.5))]
-    for _ in range(12):
-        size = search.next_size(tried, allowance)
-        if size is None:
-            break
-        assert all(size != pytest.approx(was, rel=1e-3) for was, _ in tried), "no size is tried twice"
-        tried.append((round(size), lost(size)))
-    smallest = min(size for size, own in tried if own <= allowance)
-    assert edge * 0.85 < smallest < edge * 1.1
-
-
-@given(st.lists(st.tuples(st.integers(1_000, 100_000), st.floats(0, 0.3)), min_size=1, max_size=8))
-def test_the_next_size_lies_where_the_answer_may_be(tried: list[tuple[int, float]]) -> None:
-    size = search.next_size(tried, 0.01)
-    fits = [own for own, lost in tried if lost <= 0.01]
-    below = [own for own, lost in tried if lost > 0.01 and (not fits or own < min(fits))]
-    if size is not None:
-        assert not fits or size < min(fits)
-        assert not below or size > max(below)
-    else:
-        assert min(fits) / max(below) < search.CLOSE
 
 
 def test_only_surely_worse_is_hopeless() -> None:
     early = Early(Estimate(500, 5_000, 0.80, 0.02), 1_000, 10)
-    assert search.hopeless(early, [point(1_000, 0.05)])
-    assert not search.hopeless(early, [point(1_001, 0.05)]), "a larger file says nothing"
-    assert not search.hopeless(early, [point(1_000, 0.09)]), "within the interval"
-    assert not search.hopeless(early, [])
+    assert hopeless(early, [point_of(1_000, 0.05)])
+    assert not hopeless(early, [point_of(1_001, 0.05)]), "a larger file says nothing"
+    assert not hopeless(early, [point_of(1_000, 0.09)]), "within the interval"
+    assert not hopeless(early, [])
 
 
 USED = st.lists(st.sampled_from(TECHNIQUES), min_size=1, unique=True).map(tuple)
@@ -108,7 +72,7 @@ def test_neighbours_are_choices_of_the_same_space(seed: int, used: tuple[str, ..
     for _ in range(6):
         after = neighbour(chosen, layers, used, dice)
         assert set(after) == {name for name in known if name in after and counts(name, after)}
-        assert all(known[name]._contains(known[name].to_internal_repr(own)) for name, own in after.items())
+        assert all(known[name]._contains(known[name].to_internal_repr(value)) for name, value in after.items())
         assert after != chosen
         compression.check(configuration(after, layers), layers)
         chosen = after
@@ -161,10 +125,10 @@ def searched(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
     with pytest.MonkeyPatch.context() as patch:
         train_on_few(patch, FEW)
         read_here(patch)
-        found = run(bench, small, GOAL, 0.35, progress=said.append)
+        answer = run(bench, small, GOAL, 0.35, progress=said.append)
         counted = counts_of(bench, small)
         again = run(bench, small, GOAL, 0.2)
-    yield {"bench": bench, "found": found, "again": again, "said": said, "counted": counted}
+    yield {"bench": bench, "answer": answer, "again": again, "said": said, "counted": counted}
     bench.turns.close()
 
 
@@ -172,13 +136,13 @@ def counts_of(bench: Workbench, name: str, goal: Goal = GOAL, url: str | None = 
     return [len(trials.finished(study)) for study in opened(bench, name, goal, url)]
 
 
-def opened(bench: Workbench, name: str, goal: Goal = GOAL, url: str | None = None) -> search.Studies:
+def opened(bench: Workbench, name: str, goal: Goal = GOAL, url: str | None = None) -> trials.Studies:
     return search.open_studies(bench, name, goal, url or search.default_storage(bench), optuna.samplers.RandomSampler)
 
 
 def test_the_answer_is_the_best_that_was_measured(small: str, searched: dict[str, Any]) -> None:
-    bench, best = searched["bench"], searched["found"]["best"]
-    assert set(searched["found"]) == {"trials", "best"}
+    bench, best = searched["bench"], searched["answer"]["best"]
+    assert set(searched["answer"]) == {"trials", "best"}
     assert set(best) == KEYS
     config = CompressionConfig.from_record(best["config"])
     result, test = bench.evaluate(small, config), bench.evaluate(small, config, "test")
@@ -189,8 +153,8 @@ def test_the_answer_is_the_best_that_was_measured(small: str, searched: dict[str
     assert best["test_accuracy"] == test.evaluation.accuracy
     assert best["test_difference"] == pytest.approx(test.comparison.difference)
     assert artifact.read(Path(best["path"])).config == config
-    smaller = [own for own in bench.points() if own.bytes < best["bytes"] and own.difference >= -0.05]
-    assert not smaller or searched["again"]["best"]["bytes"] <= min(own.bytes for own in smaller)
+    smaller = [point for point in bench.points() if point.bytes < best["bytes"] and point.difference >= -0.05]
+    assert not smaller or searched["again"]["best"]["bytes"] <= min(point.bytes for point in smaller)
 
 
 def test_each_stage_was_there_and_was_told(small: str, searched: dict[str, Any]) -> None:
@@ -199,7 +163,7 @@ def test_each_stage_was_there_and_was_told(small: str, searched: dict[str, Any])
     done = [event["done"] for event in said]
     assert done == sorted(done)
     assert 0 <= done[0] <= done[-1] <= 1
-    assert said[-1]["trials"] == searched["found"]["trials"]
+    assert said[-1]["trials"] == searched["answer"]["trials"]
     sizes = [event["best"]["bytes"] for event in said if "best" in event]
     assert sizes == sorted(sizes, reverse=True)
     for stage in ("alone, ", "Without training", "After an epoch", "Trained", "Confirming"):
@@ -209,40 +173,40 @@ def test_each_stage_was_there_and_was_told(small: str, searched: dict[str, Any])
 
 def test_no_configuration_was_tried_twice_and_all_are_points(small: str, searched: dict[str, Any]) -> None:
     bench = searched["bench"]
-    points = {own.config: own for own in bench.points()}
+    points = {point.config: point for point in bench.points()}
     for study in opened(bench, small):
         known = [trials.held(trial) for trial in trials.finished(study)]
         assert len(known) == len(set(known))
-        for trial, own in trials.measured(study):
-            assert points[own.config] == own
-            assert trials.held(trial) == own.config
-            assert own.origin == "searched"
+        for trial, point in trials.measured(study):
+            assert points[point.config] == point
+            assert trials.held(trial) == point.config
+            assert point.origin == "searched"
 
 
 def test_a_later_search_goes_on(small: str, searched: dict[str, Any]) -> None:
-    assert searched["again"]["trials"] > searched["found"]["trials"]
-    assert searched["again"]["best"]["bytes"] <= searched["found"]["best"]["bytes"]
+    assert searched["again"]["trials"] > searched["answer"]["trials"]
+    assert searched["again"]["best"]["bytes"] <= searched["answer"]["best"]["bytes"]
     assert all(now >= then for now, then in zip(counts_of(searched["bench"], small), searched["counted"], strict=True))
 
 
 def test_another_machine_has_the_very_files(small: str, searched: dict[str, Any], tmp_path: Path) -> None:
     bench, there = searched["bench"], Workbench(tmp_path / "elsewhere")
-    found = opened(there, small, url=search.default_storage(bench))
-    search.adopt(there, small, found)
-    trained = trials.measured(found.trained)
-    assert trained
-    for trial, own in trained:
-        result, here = there.evaluate(small, own.config), bench.evaluate(small, own.config)
-        assert result.bytes == own.bytes == len(trials.packed_of(trial))
-        assert result.evaluation.accuracy == own.accuracy
+    studies = opened(there, small, url=search.default_storage(bench))
+    search.adopt(there, small, studies)
+    elsewhere = trials.measured(studies.trained)
+    assert elsewhere
+    for trial, point in elsewhere:
+        result, here = there.evaluate(small, point.config), bench.evaluate(small, point.config)
+        assert result.bytes == point.bytes == len(trials.packed_of(trial))
+        assert result.evaluation.accuracy == point.accuracy
         assert (result.evaluation.predictions == here.evaluation.predictions).all()
-        assert there.history(small, own.config) == bench.history(small, own.config)
-        assert there.file_of(small, own.config) == bench.file_of(small, own.config)
+        assert there.history(small, point.config) == bench.history(small, point.config)
+        assert there.file_of(small, point.config) == bench.file_of(small, point.config)
         with pytest.raises(NotRecovered, match="only its file is here"):
-            there.module(small, own.config)
-    verdict = there.export(small, trained[0][1].config, tmp_path / "files", ("packed",))
+            there.module(small, point.config)
+    verdict = there.export(small, elsewhere[0][1].config, tmp_path / "files", ("packed",))
     assert verdict["ok"]
-    assert verdict["files"][0]["bytes"] == trained[0][1].bytes
+    assert verdict["files"][0]["bytes"] == elsewhere[0][1].bytes
     there.turns.close()
 
 
@@ -250,9 +214,9 @@ def test_every_point_of_the_front_is_a_file_of_these_bytes(small: str, searched:
     bench = searched["bench"]
     front = pareto(bench.points())
     assert len(front) > 5
-    for own in front[:: max(1, len(front) // 8)]:
-        content = bench.file_of(small, own.config)
-        assert len(content) == own.bytes
+    for point in front[:: max(1, len(front) // 8)]:
+        content = bench.file_of(small, point.config)
+        assert len(content) == point.bytes
 
 
 def test_stopping_keeps_what_was_found_and_opens_no_test(
@@ -261,28 +225,28 @@ def test_stopping_keeps_what_was_found_and_opens_no_test(
     train_on_few(monkeypatch, FEW)
     said: list[dict[str, Any]] = []
     goal = Goal(size=9_000, techniques=("pruning", "bits"))
-    found = run(bench, small, goal, 5, progress=said.append, should_stop=lambda: len(said) > 75)
-    assert found["best"] is not None
-    assert found["best"]["bytes"] <= 9_000
-    assert (found["best"]["test_accuracy"], found["best"]["path"]) == (None, None)
-    assert found["trials"] == len(opened(bench, small, goal).points())
+    answer = run(bench, small, goal, 5, progress=said.append, should_stop=lambda: len(said) > 75)
+    assert answer["best"] is not None
+    assert answer["best"]["bytes"] <= 9_000
+    assert (answer["best"]["test_accuracy"], answer["best"]["path"]) == (None, None)
+    assert answer["trials"] == len(opened(bench, small, goal).points())
     assert not any("Confirming" in event["message"] for event in said)
 
 
 def test_a_size_is_a_budget(small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     train_on_few(monkeypatch, FEW)
     goal = Goal(size=9_000, techniques=("bits", "pruning"))
-    found = run(bench, small, goal, 0.15)
-    assert found["best"]["bytes"] <= 9_000
+    answer = run(bench, small, goal, 0.15)
+    assert answer["best"]["bytes"] <= 9_000
     points = opened(bench, small, goal).points()
-    assert found["best"]["accuracy"] == max(own.accuracy for own in points if own.bytes <= 9_000)
-    assert all(set(own.techniques) <= set(goal.techniques) for own in points)
+    assert answer["best"]["accuracy"] == max(point.accuracy for point in points if point.bytes <= 9_000)
+    assert all(set(point.techniques) <= set(goal.techniques) for point in points)
 
 
 def test_nothing_within_the_goal_is_said_so(small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     train_on_few(monkeypatch, FEW)
-    found = run(bench, small, Goal(size=10, techniques=("bits",)), 0.05)
-    assert found["best"] is None
+    answer = run(bench, small, Goal(size=10, techniques=("bits",)), 0.05)
+    assert answer["best"] is None
 
 
 def test_without_training_images_the_trials_without_training_remain(
@@ -297,8 +261,8 @@ def test_without_training_images_the_trials_without_training_remain(
 
     monkeypatch.setattr(fashion_mnist, "load", no_images)
     said: list[dict[str, Any]] = []
-    found = run(bench, small, GOAL, 0.06, progress=said.append)
-    assert found["best"] is not None
+    answer = run(bench, small, GOAL, 0.06, progress=said.append)
+    assert answer["best"] is not None
     assert any("No source has the training images" in event["message"] for event in said)
 
 
@@ -306,9 +270,9 @@ def test_without_training_images_the_trials_without_training_remain(
 def test_one_technique_alone(small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch, technique: str) -> None:
     train_on_few(monkeypatch, FEW)
     goal = Goal(allowance=0.05, techniques=(technique,))
-    found = run(bench, small, goal, 0.15, seed=1)
-    assert found["best"] is not None
-    assert all(set(own.techniques) <= {technique} for own in opened(bench, small, goal).points())
+    answer = run(bench, small, goal, 0.15, seed=1)
+    assert answer["best"] is not None
+    assert all(set(point.techniques) <= {technique} for point in opened(bench, small, goal).points())
 
 
 def test_a_search_that_was_stopped_while_it_scanned_begins_with_the_scans_again(
@@ -320,64 +284,80 @@ def test_a_search_that_was_stopped_while_it_scanned_begins_with_the_scans_again(
     assert not opened(bench, small).untrained.get_trials()
     run(bench, small, GOAL, 0.12)
     study = opened(bench, small).untrained
-    assert study.user_attrs[search.SCANNED] > 0
+    assert study.user_attrs[trials.SCANNED] > 0
     assert any("fixed_params" in trial.system_attrs for trial in study.get_trials())
 
 
-def a_search(bench: Workbench, name: str, seconds: float) -> search.Search:
+def long_trainings(bench: Workbench, name: str, seconds: float) -> LongTrainings:
     """On a clock that stands still."""
-    return search.Search(
-        bench, name, GOAL, opened(bench, name), 60, seconds, lambda: False, lambda event: None, clock=lambda: 0.0
-    )
+    time_left = Countdown(60, seconds, clock=lambda: 0.0)
+    worker = Worker(bench, name, GOAL, opened(bench, name), time_left, lambda: False, lambda event: None)
+    return LongTrainings(Trainer(worker))
 
 
 def test_epochs_are_those_that_there_is_time_for(small: str, searched: dict[str, Any]) -> None:
     bench = searched["bench"]
-    trial, own = trials.measured(opened(bench, small).brief)[0]
+    trial, brief = trials.measured(opened(bench, small).brief)[0]
     for left, pace, epochs in ((201, 8, 12), (62, 8, 3), (25, 8, 2), (401, 8, 20)):
-        worker = a_search(bench, small, left)
-        worker.paces = {search.shape(own.config): pace}
-        assert worker.epochs(trial, own) == epochs
-        asked = replace(own.config, recovery=RecoveryConfig(epochs=20))
-        recovery = worker.in_time(asked).recovery
+        trainings = long_trainings(bench, small, left)
+        trainings.trainer.paces = {shape(brief.config): pace}
+        assert trainings.epochs(trial, brief) == epochs
+        asked = replace(brief.config, recovery=RecoveryConfig(epochs=20))
+        recovery = trainings.trainer.in_time(asked).recovery
         assert recovery is not None
         assert recovery.epochs == min(20, int(left / pace - 0.5)), "another worker may have had more time"
-        worker.paces = {CompressionConfig(bits=2): pace}
-        assert worker.epochs(trial, own) <= epochs, "of another shape: the slower of both"
-    worker = a_search(bench, small, 15)
-    worker.paces = {search.shape(own.config): 8}
-    with pytest.raises(search.Finished):
-        worker.epochs(trial, own)
+        trainings.trainer.paces = {CompressionConfig(bits=2): pace}
+        assert trainings.epochs(trial, brief) <= epochs, "of another shape: the slower of both"
+    trainings = long_trainings(bench, small, 15)
+    trainings.trainer.paces = {shape(brief.config): 8}
+    with pytest.raises(Finished):
+        trainings.epochs(trial, brief)
 
 
 def test_a_long_training_is_of_a_smaller_file_than_what_meets_the_goal_without_it(
     small: str, searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = a_search(searched["bench"], small, 100)
-    brief = [own for _, own in trials.measured(worker.studies.brief)]
-    fits = replace(brief[0], difference=0.0, bytes=3_000)
-    monkeypatch.setattr(search, "points_of", lambda study: [fits] if study is worker.studies.brief else [])
+    trainings = long_trainings(searched["bench"], small, 100)
+    studies = trainings.worker.studies
+    fits = replace(trials.points_of(studies.brief)[0], difference=0.0, bytes=3_000)
+    for module in (trained, shapes):
+        monkeypatch.setattr(module, "points_of", lambda study: [fits] if study is studies.brief else [])
     assert GOAL.allowance is not None
     failed = replace(fits, bytes=2_900, difference=-3 * GOAL.allowance)
-    assert search.next_size([(failed.bytes, -failed.difference)], GOAL.allowance) > fits.bytes
-    assert failed.bytes * 0.95 < worker.next_bytes([failed]) < fits.bytes
-    assert worker.next_bytes([]) < fits.bytes
+    alone = sizes.next_size([(failed.bytes, -failed.difference)], GOAL.allowance)
+    assert alone is not None
+    assert alone > fits.bytes
+    after_a_failure, at_first = trainings.next_bytes([failed]), trainings.next_bytes([])
+    assert after_a_failure is not None
+    assert at_first is not None
+    assert failed.bytes * 0.95 < after_a_failure < fits.bytes
+    assert at_first < fits.bytes
 
 
 def test_where_sizes_are_no_longer_told_apart_only_another_shape_is_trained(
     small: str, searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = a_search(searched["bench"], small, 100)
-    monkeypatch.setattr(search, "next_size", lambda tried, allowance: None)
-    trained = worker.studies.trained
-    shapes = {search.shape(own.config) for _, own in trials.measured(trained)}
-    fresh = [own for _, own in trials.measured(worker.studies.brief) if search.shape(own.config) not in shapes]
-    assert fresh
-    _, config = worker.plan()
-    assert search.shape(config) not in shapes
-    monkeypatch.setattr(search, "measured", lambda study: [] if study is worker.studies.brief else measured(study))
-    with pytest.raises(search.Finished):
-        worker.plan()
+    trainings = long_trainings(searched["bench"], small, 100)
+    studies = trainings.worker.studies
+    monkeypatch.setattr(trained, "next_size", lambda tried, allowance: None)
+    known = {shape(point.config) for point in trials.points_of(studies.trained)}
+    assert any(shape(point.config) not in known for point in trials.points_of(studies.brief))
+    _, config = trainings.plan()
+    assert shape(config) not in known
+    monkeypatch.setattr(trained, "measured", lambda study: [] if study is studies.brief else measured(study))
+    with pytest.raises(Finished):
+        trainings.plan()
+
+
+def test_long_trainings_are_in_turns_of_new_shapes_and_of_old_ones(small: str, searched: dict[str, Any]) -> None:
+    trainings = long_trainings(searched["bench"], small, 100)
+    new, old = (trials.measured(study) for study in (trainings.worker.studies.brief, trainings.worker.studies.trained))
+    even, odd = (trainings.in_turns(new, old, begun) for begun in (2, 3))
+    assert odd == even[len(new) :] + even[: len(new)]
+    assert {trial.number for trial, _ in even[: len(new)]} == {trial.number for trial, _ in new}
+    wanted = shapes.wanted_size(trainings.worker)
+    merits = [shapes.merit_of(trainings.worker, point, wanted) for _, point in even[: len(new)]]
+    assert merits == sorted(merits)
 
 
 def test_a_storage_that_is_lost_meanwhile_is_said_in_words(
@@ -418,8 +398,8 @@ def test_a_folder_that_holds_something_else_is_refused_before_the_search(
 def test_other_samplers_draw_by_themselves(small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     train_on_few(monkeypatch, FEW)
     goal = Goal(allowance=0.05, techniques=("channels", "bits"))
-    found = run(bench, small, goal, 0.15, sampler=lambda: optuna.samplers.RandomSampler(seed=1))
-    assert found["trials"] > 0
+    answer = run(bench, small, goal, 0.15, sampler=lambda: optuna.samplers.RandomSampler(seed=1))
+    assert answer["trials"] > 0
     waiting = [
         trial
         for study in opened(bench, small, goal)
@@ -463,12 +443,12 @@ def test_two_processes_share_a_search_and_killing_one_loses_nothing(small: str, 
     assert first.returncode == 0
     best = json.loads(output)["best"]
     assert best["difference"] >= -0.05
-    found = opened(bench, small, url=url)
-    assert sum(map(len, map(trials.finished, found))) >= before >= 12
-    for study in found:
+    studies = opened(bench, small, url=url)
+    assert sum(map(len, map(trials.finished, studies))) >= before >= 12
+    for study in studies:
         known = [trials.held(trial) for trial in trials.finished(study)]
         assert len(known) == len(set(known)), "a trial was done twice"
-    running = [trial for study in found for trial in study.get_trials(states=(TrialState.RUNNING,))]
+    running = [trial for study in studies for trial in study.get_trials(states=(TrialState.RUNNING,))]
     assert len(running) <= 1, "nothing but the killed process's trial in flight"
-    points = found.points()
-    assert best["bytes"] == min(own.bytes for own in points if own.difference >= -0.05 - 1e-12)
+    points = studies.points()
+    assert best["bytes"] == min(point.bytes for point in points if point.difference >= -0.05 - 1e-12)

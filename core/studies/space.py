@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
@@ -28,6 +28,15 @@ START, BLIND = (
     for seeing in (True, False)
 )
 """What every trial has; and the same for a network of which a layer's inputs cannot be known."""
+
+
+class Option(NamedTuple):
+    """How a layer may be compressed. lost : accuracy, a fraction, of this layer alone; bytes : roughly"""
+
+    lost: float
+    bytes: float
+    chosen: Chosen
+
 
 SIZES = 16
 """So many sizes a search begins with, from a few percent of the weights on."""
@@ -109,15 +118,16 @@ def configuration(chosen: Mapping[str, Any], layers: Sequence[Layer]) -> Compres
 def resized(chosen: Mapping[str, Any], factor: float) -> Chosen:
     """The same shape with fewer weights, or more: the odds of staying, d / (1 - d), times `factor`, in every layer that
     is pruned. Where each is whole, one threshold for the network prunes what has to go: it spares the small ones."""
-    densities = {name: own for name, own in chosen.items() if name.startswith("density")}
+    densities = {name: value for name, value in chosen.items() if name.startswith("density")}
     if densities and min(densities.values()) >= WHOLE:
-        shape = {name: own for name, own in chosen.items() if name not in densities}
+        shape = {name: value for name, value in chosen.items() if name not in densities}
         return {**shape, "score": "lamp", "by layer": False, "density": _moved(WHOLE, factor)}
-    moved = {name: own if own >= WHOLE else _moved(own, factor) for name, own in densities.items()}
+    moved = {name: d if d >= WHOLE else _moved(d, factor) for name, d in densities.items()}
     return {**chosen, **moved}
 
 
 def _moved(density: float, factor: float) -> float:
+    """The density whose odds are `factor` times those of this one, in [LEAST_DENSITY, WHOLE]."""
     odds = factor * density / (1 - density)
     return min(WHOLE, max(LEAST_DENSITY, odds / (1 + odds)))
 
@@ -128,21 +138,26 @@ def neighbour(chosen: Mapping[str, Any], layers: Sequence[Layer], used: Sequence
     changed: Chosen = dict(chosen)
     names = [name for name in known if name in chosen]
     for name in dice.sample(names, k=min(len(names), dice.choice((1, 2)))):
-        distribution, own = known[name], chosen[name]
-        if isinstance(distribution, CategoricalDistribution):
-            changed[name] = dice.choice([other for other in distribution.choices if other != own])
-        elif isinstance(distribution, IntDistribution):
-            near = [own + step for step in (-2, -1, 1, 2)]
-            changed[name] = dice.choice([value for value in near if distribution.low <= value <= distribution.high])
-        elif isinstance(distribution, FloatDistribution):
-            near = [own * factor for factor in (0.5, 0.7, 1.4, 2)]
-            changed[name] = dice.choice([value for value in near if distribution.low <= value <= distribution.high])
+        changed[name] = _another(known[name], chosen[name], dice)
     offered = choices(layers, used)
-    shares = [own for name, own in chosen.items() if name.startswith("density")]
+    shares = [value for name, value in chosen.items() if name.startswith("density")]
     for name in known:  # what counts now and did not before
         if name not in changed and counts(name, changed):
             changed[name] = _beginning(offered[name], shares)
     return {name: changed[name] for name in known if name in changed and counts(name, changed)}
+
+
+def _another(distribution: BaseDistribution, value: Any, dice: random.Random) -> Any:
+    """A value near this one, and never the same."""
+    if isinstance(distribution, CategoricalDistribution):
+        return dice.choice([other for other in distribution.choices if other != value])
+    if isinstance(distribution, IntDistribution):
+        near = [value + step for step in (-2, -1, 1, 2)]
+        return dice.choice([other for other in near if distribution.low <= other <= distribution.high])
+    if isinstance(distribution, FloatDistribution):
+        near = [value * factor for factor in (0.5, 0.7, 1.4, 2)]
+        return dice.choice([other for other in near if distribution.low <= other <= distribution.high])
+    return value
 
 
 def _beginning(choice: settings.Choices, shares: Sequence[float]) -> Any:
@@ -161,43 +176,53 @@ def starts(rows: Sequence[Mapping[str, Any]], layers: Sequence[Layer], used: Seq
 
     rows : `layer`, "rank", "sparsity" or "bits" with its value, and `lost`, a fraction of the images
     """
-    options = {layer.name: _options(layer, rows, used) for layer in layers}
-    known, found = space(layers, used), list[Chosen]()
+    options = [_options(layer, rows, used) for layer in layers]
+    known, first = space(layers, used), list[Chosen]()
     for power in range(SIZES):
-        price = 10 ** (-7 + power / 4)
-        chosen: Chosen = {"narrow": False, "score": "magnitude", "by layer": True}
-        chosen["method"] = start(layers).low_rank_method
-        for each in options.values():
-            chosen |= min(each, key=lambda option: option[0] + price * option[1])[2]
-        weights = [(layer.weights, chosen[f"density {layer.name}"]) for layer in layers]
-        share = sum(count * density for count, density in weights) / sum(count for count, _ in weights)
+        chosen = _cheapest(options, 10 ** (-7 + power / 4), layers)
+        whole = {"by layer": False, "score": "lamp", "density": max(LEAST_DENSITY, _density(chosen, layers))}
         width = (EIGHTHS, 6, 4)[power % 3]
         narrower = {f"channels {layer.name}": width for layer in layers[:-1]} | {"narrow": width < EIGHTHS}
-        whole = {"by layer": False, "score": "lamp", "density": max(LEAST_DENSITY, share)}
         for more in (whole, {**narrower, **whole}, {}, narrower):
             every = {**chosen, **more}
-            own = {name: every[name] for name in known if name in every and counts(name, every)}
-            if own not in found:
-                found.append(own)
-    return found
+            counting = {name: every[name] for name in known if name in every and counts(name, every)}
+            if counting not in first:
+                first.append(counting)
+    return first
 
 
-def _options(layer: Layer, rows: Sequence[Mapping[str, Any]], used: Sequence[str]) -> list[tuple[float, float, Chosen]]:
-    """Accuracy lost, bytes, and choices, for every rank, density and bits that the scans tried on a layer."""
+def _cheapest(options: Sequence[Sequence[Option]], price: float, layers: Sequence[Layer]) -> Chosen:
+    """For every layer the option with the least loss + price * bytes; price : accuracy lost per byte."""
+    chosen: Chosen = {"narrow": False, "score": "magnitude", "by layer": True}
+    chosen["method"] = start(layers).low_rank_method
+    for of_layer in options:
+        chosen |= min(of_layer, key=lambda option: option.lost + price * option.bytes).chosen
+    return chosen
+
+
+def _density(chosen: Chosen, layers: Sequence[Layer]) -> float:
+    """Of the whole network, where each layer has its density."""
+    weights = [(layer.weights, chosen[f"density {layer.name}"]) for layer in layers]
+    return float(sum(count * density for count, density in weights) / sum(count for count, _ in weights))
+
+
+def _options(layer: Layer, rows: Sequence[Mapping[str, Any]], used: Sequence[str]) -> list[Option]:
+    """Every rank, density and bits that the scans tried on a layer; their losses add up."""
     name, alone = layer.name, [row for row in rows if row["layer"] == layer.name]
 
     def tried(setting: str, nothing: Any) -> list[tuple[Any, float]]:
         return [(nothing, 0.0), *((row[setting], row["lost"]) for row in alone if setting in row)]
 
-    found = []
-    for octaves, a in tried("rank", None):
+    options = []
+    for octaves, by_rank in tried("rank", None):
         numbers = layer.weights if octaves is None else rank_at(octaves, layer) * sum(layer.matrix_shape)
         factored = {f"factored {name}": octaves is not None, f"rank {name}": octaves}
-        for sparsity, b in tried("sparsity", 0.0):
-            for bits, c in tried("bits", None)[1:] or [(MOST if "bits" in used else FLOAT_BITS, 0.0)]:
+        for sparsity, by_zeros in tried("sparsity", 0.0):
+            for bits, by_bits in tried("bits", None)[1:] or [(MOST if "bits" in used else FLOAT_BITS, 0.0)]:
                 size = numbers * _entropy(1 - sparsity, bits) / 8
-                found.append((a + b + c, size, {**factored, f"density {name}": 1 - sparsity, f"bits {name}": bits}))
-    return found
+                chosen = {**factored, f"density {name}": 1 - sparsity, f"bits {name}": bits}
+                options.append(Option(by_rank + by_zeros + by_bits, size, chosen))
+    return options
 
 
 def _entropy(density: float, bits: int) -> float:

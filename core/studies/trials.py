@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from filelock import FileLock
@@ -37,11 +37,26 @@ PIECE = 40_000
 """Characters of an attribute: some databases hold no more than 64 KB in one."""
 
 POINT, CONFIG, HISTORY, PACKED = "point", "config", "history", "packed"
-"""Attributes of a trial; a packed file lies in "packed 0", "packed 1", ..."""
+CHOSEN, SECONDS, DIVERGED = "chosen", "seconds", "diverged"
+"""Attributes of a trial: what was measured, of which configuration, its training epoch by epoch, the packed file, in
+"packed 0", "packed 1", ...; what was chosen, seconds of an epoch, that the training diverged."""
 
+SCANNED = "scanned"
+"""Attribute of a study: how many sensitivities its first trials come from."""
 
 Sampler = Callable[[], optuna.samplers.BaseSampler]
 """Makes what trials are drawn by."""
+
+
+class Studies(NamedTuple):
+    """Of one goal, from the cheapest trials to the dearest."""
+
+    untrained: optuna.Study
+    brief: optuna.Study
+    trained: optuna.Study
+
+    def points(self) -> list[Point]:
+        return [point for study in self for point in points_of(study)]
 
 
 class StorageError(OSError):
@@ -94,8 +109,8 @@ DRIVERS = {
 
 def _instead(url: str) -> str:
     """What to write in the place of a URL that is often meant otherwise, or ""; never the URL's password."""
-    scheme, found, _ = url.partition("://")
-    if not found:
+    scheme, separator, _ = url.partition("://")
+    if not separator:
         return f" Write sqlite:///{scheme.removeprefix('sqlite:').lstrip('/')} for a file." if "@" not in url else ""
     return f" Write {DRIVERS[scheme]}:// in the place of {scheme}://." if scheme in DRIVERS else ""
 
@@ -250,7 +265,7 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 
 def measured(study: optuna.Study) -> list[tuple[FrozenTrial, Point]]:
     """Trials whose configuration was measured on all images."""
-    return [(own, _point(own.user_attrs[POINT])) for own in finished(study) if POINT in own.user_attrs]
+    return [(trial, _point(trial.user_attrs[POINT])) for trial in finished(study) if POINT in trial.user_attrs]
 
 
 @lru_cache(maxsize=10_000)

@@ -1,0 +1,130 @@
+"""Long trainings: the best shapes, each as large as the law of sizes and losses says and for as many epochs as there is
+time for."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from core.config import CompressionConfig
+from core.measuring.front import Point
+from core.measuring.training import Diverged
+from core.studies.sizes import LAW, next_size
+from core.studies.space import Chosen, configuration, recovery
+from core.studies.stages.pace import PACE
+from core.studies.stages.shapes import merit_of, near, resize, shape, size_of, wanted_size
+from core.studies.stages.trainer import Trainer
+from core.studies.stages.worker import Worker, in_figures
+from core.studies.trials import CHOSEN, DIVERGED, SECONDS, claim, held, measured, points_of
+
+Candidate = tuple[FrozenTrial, Point]
+"""A trial whose shape may be trained, and what it was measured to be."""
+
+
+class Finished(Exception):
+    """There is nothing more to train, or no time for it."""
+
+
+@dataclass(eq=False)
+class LongTrainings:
+    """rounds : long trainings of this run"""
+
+    trainer: Trainer
+    rounds: int = 0
+
+    @property
+    def worker(self) -> Worker:
+        return self.trainer.worker
+
+    def finish(self, trial: Trial) -> float:
+        """A long training; one that another worker did not end, or the next that is worth it. Its merit. Raises
+        Finished, Diverged."""
+        config = held(trial)
+        if config is None:
+            chosen, config = self.plan()
+            trial.set_user_attr(CHOSEN, json.dumps(chosen))
+        config = self.trainer.in_time(config)
+        claim(self.worker.studies.trained, trial, config)
+        try:
+            point = self.trainer.train(trial, config)
+        except Diverged:
+            trial.set_user_attr(DIVERGED, True)
+            raise
+        self.rounds += 1
+        self.worker.say(f"Trained: {in_figures(point)}")
+        return merit_of(self.worker, point, wanted_size(self.worker))
+
+    def plan(self) -> tuple[Chosen, CompressionConfig]:
+        """The next long training. In turns it is of the best shape that has had none yet, and of the best that has, at
+        another size; where no other size is worth it, only of a new one, a little smaller than the best file. Raises
+        Finished."""
+        worker = self.worker
+        old = measured(worker.studies.trained)
+        size = self.next_bytes([point for _, point in old])
+        if size is None:
+            size, old = self.below_the_best(), []
+        begun = self.begun()
+        new = self.untried(begun)
+        for trial, point in self.in_turns(new, old, len(begun)):
+            chosen, expected = self.at_size(trial, point, size)
+            config = configuration(chosen, worker.layers)
+            if config not in begun and near(worker, expected, size):
+                return chosen, replace(config, recovery=recovery(config, self.epochs(trial, point)))
+        raise Finished
+
+    def next_bytes(self, done: Sequence[Point]) -> float | None:
+        """How large the next file should be, after those that were trained: smaller than what meets the goal without
+        that; None where nothing is left to try."""
+        goal, studies = self.worker.goal, self.worker.studies
+        if goal.allowance is None:
+            return wanted_size(self.worker)
+        tried = [(point.bytes, -point.difference) for point in done]
+        size = next_size(tried, goal.allowance) if tried else wanted_size(self.worker)
+        cheaper = goal.best([*points_of(studies.untrained), *points_of(studies.brief)])
+        return size if size is None or cheaper is None else min(size, cheaper.bytes / LAW.close**2)
+
+    def below_the_best(self) -> float:
+        """Bytes, a little less than the smallest file that meets the goal has."""
+        goal = self.worker.goal
+        return min(point.bytes for point in self.worker.studies.points() if goal.met_by(point)) / LAW.close
+
+    def begun(self) -> list[CompressionConfig]:
+        """What was trained for long, is being trained, or diverged; without how."""
+        trials = self.worker.studies.trained.get_trials(deepcopy=False)
+        return [
+            replace(config, recovery=None)
+            for trial in trials
+            if trial.state in (TrialState.RUNNING, TrialState.COMPLETE) or DIVERGED in trial.user_attrs
+            if (config := held(trial)) is not None
+        ]
+
+    def untried(self, begun: Iterable[CompressionConfig]) -> list[Candidate]:
+        """The brief trials of shapes that no long training has begun with."""
+        shapes = set(map(shape, begun))
+        return [pair for pair in measured(self.worker.studies.brief) if shape(pair[1].config) not in shapes]
+
+    def in_turns(self, new: list[Candidate], old: list[Candidate], begun: int) -> list[Candidate]:
+        """The best of each first; the new ones before the old ones after an even number of trainings."""
+        wanted = wanted_size(self.worker)
+        new, old = (sorted(pool, key=lambda pair: merit_of(self.worker, pair[1], wanted)) for pool in (new, old))
+        return [*new, *old] if begun % 2 == 0 else [*old, *new]
+
+    def at_size(self, trial: FrozenTrial, point: Point, size: float) -> tuple[Chosen, float]:
+        """The choices of a trial, brought to a size after training, and the bytes that are expected: training changes
+        them by the same factor as it did last time."""
+        chosen = json.loads(trial.user_attrs[CHOSEN])
+        grown = point.bytes / size_of(self.worker, chosen)
+        chosen, untrained = resize(self.worker, chosen, size / grown)
+        return chosen, grown * untrained
+
+    def epochs(self, trial: FrozenTrial, point: Point) -> int:
+        """Of the next training: the time that is left, shared with those after it. Raises Finished."""
+        paces, time = self.trainer.paces, self.worker.time
+        pace = paces.get(shape(point.config)) or max([float(trial.user_attrs[SECONDS]), *paces.values()])
+        least = PACE.least_epochs if not self.rounds else PACE.most_epochs // 3
+        for sharing in (max(1, PACE.trainings - self.rounds), 1):
+            epochs = min(PACE.most_epochs, time.epochs(pace) // sharing)
+            if epochs >= least:
+                return epochs
+        raise Finished

@@ -1,0 +1,55 @@
+"""One process's part in a search: what every stage of it needs to know."""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.bench.workbench import Workbench
+from core.measuring.front import Goal, Point
+from core.measuring.training import Progress
+from core.networks.models import Layer
+from core.studies.stages.pace import Countdown
+from core.studies.trials import Studies
+from core.words import percent
+
+
+@dataclass(frozen=True, eq=False)
+class Worker:
+    """name : of the baseline; dice : what variations are drawn by"""
+
+    bench: Workbench
+    name: str
+    goal: Goal
+    studies: Studies
+    time: Countdown
+    should_stop: Callable[[], bool]
+    progress: Progress
+    dice: random.Random = field(default_factory=random.Random)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return self.bench.baseline(self.name).layers
+
+    @property
+    def scalable(self) -> bool:
+        """Whether a shape can be made any size, by pruning it."""
+        return "pruning" in self.goal.techniques
+
+    def past(self, share: float) -> bool:
+        """Whether that share of the time is over, or the search is to stop."""
+        return self.should_stop() or self.time.past(share)
+
+    def say(self, message: str) -> None:
+        """Where the search stands: what it does, how many trials, the best so far."""
+        points = self.studies.points()
+        best, about = self.goal.best(points), dict[str, Any]()
+        if best is not None:
+            about = {"bytes": best.bytes, "accuracy": best.accuracy, "difference": best.difference}
+            about = {"best": {**about, "config": json.loads(best.config.to_json())}}
+        self.progress({"message": message, "done": self.time.done, "trials": len(points), **about})
+
+
+def in_figures(point: Point) -> str:
+    return f"{point.bytes / 1024:.1f} KB, {percent(point.accuracy, 2)}, {100 * point.difference:+.2f} pp"
