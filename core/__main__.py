@@ -9,13 +9,13 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from core import settings
 from core.config import FORMATS, RECIPES, CompressionConfig, ConfigError, Device, with_text
 from core.machinery.files import write_atomically
+from core.machinery.records import Record
 from core.settings import Setting
 from core.words import percent, visible
 
@@ -167,8 +167,9 @@ def _compression_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", default="cnn", metavar="NAME|FILE", help="mlp, mlp-course, cnn, an id, or a file")
     parser.add_argument("--config", type=Path, metavar="FILE", help="JSON; the options below change it further")
     for option in _of_layers():
-        usage = next(own.usage for own in (*settings.of_layer(), *settings.of_network()) if _means(own, option))
-        metavar = next(own.metavar for own in settings.of_layer() if own.argument == option)
+        every = (*settings.of_layer(), *settings.of_network())
+        usage = next(setting.usage for setting in every if _means(setting, option))
+        metavar = next(setting.metavar for setting in settings.of_layer() if setting.argument == option)
         parser.add_argument(option, action="append", default=[], metavar=metavar, help=usage)
     for key, setting in _of_networks().items():
         more: dict[str, Any] = {"metavar": setting.metavar}
@@ -319,7 +320,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         rows = result.evaluation.report().to_dict("index")
         answer["classes"] = [{"class": name, **row} for name, row in rows.items()]
         counts = zip(rows, result.evaluation.confusion().tolist(), strict=False)
-        answer["confusion"] = [{"true": name, "predicted": own} for name, own in counts]
+        answer["confusion"] = [{"true": name, "predicted": row} for name, row in counts]
     _print(answer, options.json)
     return 0
 
@@ -369,15 +370,16 @@ def _reproduce(options: argparse.Namespace) -> int:
     from core.studies import assignment, reproduce
 
     bench, name, epochs, say_so = _workbench(options.device), options.baseline, options.epochs, _show_progress
+    answer: Record
     if options.what == "low-rank":
-        found = reproduce.low_rank(bench, options.seeds, epochs or 3, say_so)
+        answer = reproduce.low_rank(bench, options.seeds, epochs or 3, say_so)
     elif options.what == "pruning":
-        found = assignment.pruning_half(bench, name, options.allowance, epochs or 8, say_so)
+        answer = assignment.pruning_half(bench, name, options.allowance, epochs or 8, say_so)
     elif options.what == "quantization":
-        found = assignment.quantization_half(bench, name, epochs or 4, say_so)
+        answer = assignment.quantization_half(bench, name, epochs or 4, say_so)
     else:
-        found = assignment.combination(bench, name, options.allowance, epochs or 8, say_so)
-    _print(found, options.json)
+        answer = assignment.combination(bench, name, options.allowance, epochs or 8, say_so)
+    _print(answer.to_dict(), options.json)
     return 0
 
 
@@ -391,16 +393,20 @@ def _search(options: argparse.Namespace) -> int:
     allowance = 0.01 if options.allowance is None and options.size is None else options.allowance
     goal = Goal(allowance, options.size, used)
     bench = Workbench(origin="searched", device=options.device)
-    found = search.run(
+    answer = search.run(
         bench, options.baseline, goal, options.minutes, options.storage, lambda event: say(event["message"]),
         out=options.out,
     )  # fmt: skip
-    _print(found, options.json)
-    if found["best"] is None:
+    _print(answer.to_dict(), options.json)
+    best = answer.best
+    if best is None:
         say(f"{goal.none_in_words()} Allow a larger loss, or more minutes.")
-    elif missed := goal.missed_in_words(found["best"]["test_difference"]):
-        say(f"Lost on the test images: {-100 * found['best']['test_difference']:.2f} pp. {missed}")
-    return 0 if found["best"] is not None else 1
+        return 1
+    change = best.test_difference
+    assert change is not None  # nobody could stop it
+    if missed := goal.missed_in_words(change):
+        say(f"Lost on the test images: {-100 * change:.2f} pp. {missed}")
+    return 0
 
 
 def _pareto(options: argparse.Namespace) -> int:
@@ -426,6 +432,7 @@ def _export(options: argparse.Namespace) -> int:
         raise ConfigError(f"{unused[0]} needs --report: it stands below the title of the report.")
     bench, config = _recovered(options)
     verdict = bench.export(options.baseline, config, options.out, formats, lambda text, done: say(f"{text} ..."))
+    answer = verdict.to_dict()
     if options.report:
         from core.document import blocks
         from core.report import content, document
@@ -433,18 +440,18 @@ def _export(options: argparse.Namespace) -> int:
         say("Writing the report ...")
         head = blocks.TitleBlock(**{field: getattr(options, field) for field in _HEAD})
         document.write(content.build(_with_results(), options.baseline, config, verdict, head=head), options.out)
-        verdict["report"] = [str(options.out / name) for name in document.FILES]
-    verdict["config"] = json.loads(config.to_json())
-    _print(verdict, options.json)
-    return 0 if verdict["ok"] else 1
+        answer["report"] = [str(options.out / name) for name in document.FILES]
+    answer["config"] = json.loads(config.to_json())
+    _print(answer, options.json)
+    return 0 if verdict.ok else 1
 
 
 def _verify(options: argparse.Namespace) -> int:
     from core.formats import artifact
 
     verdict = artifact.verify(options.directory, lambda text, done: say(f"{text} ..."))
-    _print(verdict, options.json)
-    return 0 if verdict["ok"] else 1
+    _print(verdict.to_dict(), options.json)
+    return 0 if verdict.ok else 1
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -455,10 +462,10 @@ def _import(options: argparse.Namespace) -> int:
         raise ConfigError(f"--out must be a file that ends in .safetensors. Got {str(options.out)!r} instead.")
     if options.out.exists() and options.file.exists() and options.out.samefile(options.file):
         raise ConfigError(f"--out must be another file than the one that is read. Got {str(options.out)!r} for both.")
-    found = checkpoints.read(options.file)
-    if found.box:
-        say(f"Taken: {found.box}. Left: {', '.join(found.beside) or 'nothing'}.")
-    baseline = models.Baseline(options.out.stem, folding.fold(found.state))
+    checkpoint = checkpoints.read(options.file)
+    if checkpoint.box:
+        say(f"Taken: {checkpoint.box}. Left: {', '.join(checkpoint.beside) or 'nothing'}.")
+    baseline = models.Baseline(options.out.stem, folding.fold(checkpoint.state))
     layers = [{"name": layer.name, "shape": list(layer.shape)} for layer in baseline.layers]
     measured = _workbench().uncompressed(baseline, "validation")  # what this refuses leaves no file
     write_atomically(options.out, models.to_bytes(baseline))
@@ -512,7 +519,7 @@ def _job(options: argparse.Namespace) -> int:
         kind = KINDS[json.loads((options.folder / "request.json").read_text())["kind"]]
         shelf = SHELF if kind.looks_up else None
         bench = Workbench(options.folder.parent.parent, kind.origin, turn="last", shelf=shelf)
-        return devices.watched(partial(kind.run, bench))
+        return devices.watched(kind.work(bench))
 
     return jobs.run(options.folder, work)
 

@@ -177,8 +177,8 @@ def opened(bench: Workbench, name: str, goal: Goal = GOAL, url: str | None = Non
 
 
 def test_the_answer_is_the_best_that_was_measured(small: str, searched: dict[str, Any]) -> None:
-    bench, best = searched["bench"], searched["found"]["best"]
-    assert set(searched["found"]) == {"trials", "best"}
+    bench, best = searched["bench"], searched["found"].best
+    assert set(searched["found"].to_dict()) == {"trials", "best"}
     assert set(best) == KEYS
     config = CompressionConfig.from_record(best["config"])
     result, test = bench.evaluate(small, config), bench.evaluate(small, config, "test")
@@ -190,7 +190,7 @@ def test_the_answer_is_the_best_that_was_measured(small: str, searched: dict[str
     assert best["test_difference"] == pytest.approx(test.comparison.difference)
     assert artifact.read(Path(best["path"])).config == config
     smaller = [own for own in bench.points() if own.bytes < best["bytes"] and own.difference >= -0.05]
-    assert not smaller or searched["again"]["best"]["bytes"] <= min(own.bytes for own in smaller)
+    assert not smaller or searched["again"].best.bytes <= min(own.bytes for own in smaller)
 
 
 def test_each_stage_was_there_and_was_told(small: str, searched: dict[str, Any]) -> None:
@@ -199,7 +199,7 @@ def test_each_stage_was_there_and_was_told(small: str, searched: dict[str, Any])
     done = [event["done"] for event in said]
     assert done == sorted(done)
     assert 0 <= done[0] <= done[-1] <= 1
-    assert said[-1]["trials"] == searched["found"]["trials"]
+    assert said[-1]["trials"] == searched["found"].trials
     sizes = [event["best"]["bytes"] for event in said if "best" in event]
     assert sizes == sorted(sizes, reverse=True)
     for stage in ("alone, ", "Without training", "After an epoch", "Trained", "Confirming"):
@@ -220,8 +220,8 @@ def test_no_configuration_was_tried_twice_and_all_are_points(small: str, searche
 
 
 def test_a_later_search_goes_on(small: str, searched: dict[str, Any]) -> None:
-    assert searched["again"]["trials"] > searched["found"]["trials"]
-    assert searched["again"]["best"]["bytes"] <= searched["found"]["best"]["bytes"]
+    assert searched["again"].trials > searched["found"].trials
+    assert searched["again"].best.bytes <= searched["found"].best.bytes
     assert all(now >= then for now, then in zip(counts_of(searched["bench"], small), searched["counted"], strict=True))
 
 
@@ -241,8 +241,8 @@ def test_another_machine_has_the_very_files(small: str, searched: dict[str, Any]
         with pytest.raises(NotRecovered, match="only its file is here"):
             there.module(small, own.config)
     verdict = there.export(small, trained[0][1].config, tmp_path / "files", ("packed",))
-    assert verdict["ok"]
-    assert verdict["files"][0]["bytes"] == trained[0][1].bytes
+    assert verdict.ok
+    assert verdict.files[0].bytes == trained[0][1].bytes
     there.turns.close()
 
 
@@ -262,10 +262,10 @@ def test_stopping_keeps_what_was_found_and_opens_no_test(
     said: list[dict[str, Any]] = []
     goal = Goal(size=9_000, techniques=("pruning", "bits"))
     found = run(bench, small, goal, 5, progress=said.append, should_stop=lambda: len(said) > 75)
-    assert found["best"] is not None
-    assert found["best"]["bytes"] <= 9_000
-    assert (found["best"]["test_accuracy"], found["best"]["path"]) == (None, None)
-    assert found["trials"] == len(opened(bench, small, goal).points())
+    assert found.best is not None
+    assert found.best.bytes <= 9_000
+    assert (found.best.test_accuracy, found.best.path) == (None, None)
+    assert found.trials == len(opened(bench, small, goal).points())
     assert not any("Confirming" in event["message"] for event in said)
 
 
@@ -273,16 +273,16 @@ def test_a_size_is_a_budget(small: str, bench: Workbench, monkeypatch: pytest.Mo
     train_on_few(monkeypatch, FEW)
     goal = Goal(size=9_000, techniques=("bits", "pruning"))
     found = run(bench, small, goal, 0.15)
-    assert found["best"]["bytes"] <= 9_000
+    assert found.best.bytes <= 9_000
     points = opened(bench, small, goal).points()
-    assert found["best"]["accuracy"] == max(own.accuracy for own in points if own.bytes <= 9_000)
+    assert found.best.accuracy == max(own.accuracy for own in points if own.bytes <= 9_000)
     assert all(set(own.techniques) <= set(goal.techniques) for own in points)
 
 
 def test_nothing_within_the_goal_is_said_so(small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     train_on_few(monkeypatch, FEW)
     found = run(bench, small, Goal(size=10, techniques=("bits",)), 0.05)
-    assert found["best"] is None
+    assert found.best is None
 
 
 def test_without_training_images_the_trials_without_training_remain(
@@ -298,7 +298,7 @@ def test_without_training_images_the_trials_without_training_remain(
     monkeypatch.setattr(fashion_mnist, "load", no_images)
     said: list[dict[str, Any]] = []
     found = run(bench, small, GOAL, 0.06, progress=said.append)
-    assert found["best"] is not None
+    assert found.best is not None
     assert any("No source has the training images" in event["message"] for event in said)
 
 
@@ -307,7 +307,7 @@ def test_one_technique_alone(small: str, bench: Workbench, monkeypatch: pytest.M
     train_on_few(monkeypatch, FEW)
     goal = Goal(allowance=0.05, techniques=(technique,))
     found = run(bench, small, goal, 0.15, seed=1)
-    assert found["best"] is not None
+    assert found.best is not None
     assert all(set(own.techniques) <= {technique} for own in opened(bench, small, goal).points())
 
 
@@ -419,7 +419,7 @@ def test_other_samplers_draw_by_themselves(small: str, bench: Workbench, monkeyp
     train_on_few(monkeypatch, FEW)
     goal = Goal(allowance=0.05, techniques=("channels", "bits"))
     found = run(bench, small, goal, 0.15, sampler=lambda: optuna.samplers.RandomSampler(seed=1))
-    assert found["trials"] > 0
+    assert found.trials > 0
     waiting = [
         trial
         for study in opened(bench, small, goal)
@@ -439,7 +439,7 @@ from core.bench.workbench import Workbench
 
 small, url, minutes = sys.argv[1:]
 train_on_few(pytest.MonkeyPatch(), FEW)
-print(json.dumps(run(Workbench(origin="searched"), small, GOAL, float(minutes), storage=url)))
+print(json.dumps(run(Workbench(origin="searched"), small, GOAL, float(minutes), storage=url).to_dict()))
 """
 
 
