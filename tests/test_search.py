@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from core.bench.results import ExportVerdict
 from core.bench.workbench import Early, NotRecovered, Workbench
 from core.config import CompressionConfig, RecoveryConfig
 from core.datasets import fashion_mnist
@@ -179,17 +180,17 @@ def opened(bench: Workbench, name: str, goal: Goal = GOAL, url: str | None = Non
 def test_the_answer_is_the_best_that_was_measured(small: str, searched: dict[str, Any]) -> None:
     bench, best = searched["bench"], searched["found"].best
     assert set(searched["found"].to_dict()) == {"trials", "best"}
-    assert set(best) == KEYS
-    config = CompressionConfig.from_record(best["config"])
+    assert set(best.to_dict()) == KEYS
+    config = best.configuration
     result, test = bench.evaluate(small, config), bench.evaluate(small, config, "test")
-    assert best["accuracy"] == result.evaluation.accuracy
-    assert best["difference"] == result.comparison.difference >= -0.05
-    assert best["bytes"] == result.bytes == Path(best["path"]).stat().st_size
-    assert best["compression_ratio"] == result.compression_ratio > 5
-    assert best["test_accuracy"] == test.evaluation.accuracy
-    assert best["test_difference"] == pytest.approx(test.comparison.difference)
-    assert artifact.read(Path(best["path"])).config == config
-    smaller = [own for own in bench.points() if own.bytes < best["bytes"] and own.difference >= -0.05]
+    assert best.accuracy == result.evaluation.accuracy
+    assert best.difference == result.comparison.difference >= -0.05
+    assert best.bytes == result.bytes == Path(best.path).stat().st_size
+    assert best.compression_ratio == result.compression_ratio > 5
+    assert best.test_accuracy == test.evaluation.accuracy
+    assert best.test_difference == pytest.approx(test.comparison.difference)
+    assert artifact.read(Path(best.path)).config == config
+    smaller = [own for own in bench.points() if own.bytes < best.bytes and own.difference >= -0.05]
     assert not smaller or searched["again"].best.bytes <= min(own.bytes for own in smaller)
 
 
@@ -399,7 +400,8 @@ def test_a_file_that_cannot_be_read_confirms_nothing(
     small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_on_few(monkeypatch, FEW)
-    broken = {"ok": False, "files": [{"accuracy": 0.0, "problem": "network.packed is broken."}]}
+    file = artifact.CheckedFile("network.packed", "packed", 0, "", 0.0, 0.0, problem="network.packed is broken.")
+    broken = ExportVerdict(False, "test", 10_000, (file,), (), 0.9, {})
     monkeypatch.setattr(bench, "export", lambda *rest: broken)
     with pytest.raises(FormatError, match="broken"):
         run(bench, small, GOAL, 0.1)

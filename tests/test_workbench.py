@@ -761,7 +761,7 @@ def test_what_a_job_trains_is_a_baseline_with_its_history(bench: Workbench) -> N
     answer = work.KINDS["train"].run(bench, bench.training_request(QUICK), said.append, lambda: False)
     again = Workbench(bench.cache)
     (card,) = [card for card in again.cards() if card.origin == "trained"]
-    assert card.id == answer["baseline"]
+    assert card.id == answer.baseline
     trained = again.baseline(card.id)
     assert trained.info["recipe"] == QUICK.to_dict()
     assert [event["figures"] for event in said if "figures" in event] == trained.info["history"]
@@ -824,14 +824,14 @@ def test_an_export_is_verified_and_found_again(bench: Workbench, cnn: Baseline) 
     assert (verdict.ok, verdict.split, verdict.images) == (True, "test", 10_000)
     entry = verdict.files[0]
     test = bench.evaluate(name, SOME, "test")
-    assert (entry["agreement"], entry["accuracy"]) == (1, test.evaluation.accuracy)
-    assert entry["bytes"] == test.bytes == (folder / entry["path"]).stat().st_size
+    assert (entry.agreement, entry.accuracy) == (1, test.evaluation.accuracy)
+    assert entry.bytes == test.bytes == (folder / entry.path).stat().st_size
     found = bench.exported(name, SOME)
     assert found is not None
     assert found.verdict == verdict
-    assert sha256(found.content("network.packed")) == entry["sha256"]
+    assert sha256(found.content("network.packed")) == entry.sha256
     assert verdict.baseline_accuracy == test.baseline.accuracy
-    assert verdict.sizes["packed file"] == entry["bytes"] < verdict.sizes["zip of the safetensors file"]
+    assert verdict.sizes["packed file"] == entry.bytes < verdict.sizes["zip of the safetensors file"]
     with zipfile.ZipFile(io.BytesIO(found.bundle())) as bundle:
         names = {name.removeprefix("compressed-network/") for name in bundle.namelist()}
         assert {"network.packed", "loader.py", "predict.py", "sample.npz", "README.md", "verdict.json"} <= names
@@ -842,9 +842,9 @@ def test_an_export_is_verified_and_found_again(bench: Workbench, cnn: Baseline) 
         (folder / "verified.json").write_text(damage)
         assert bench.exported(name, SOME) is None
     (folder / "verified.json").write_text(json.dumps(verdict.to_dict()))
-    content = bytearray((folder / entry["path"]).read_bytes())
+    content = bytearray((folder / entry.path).read_bytes())
     content[random.randrange(len(content))] ^= 1
-    (folder / entry["path"]).write_bytes(content)
+    (folder / entry.path).write_bytes(content)
     assert bench.exported(name, SOME) is None
     assert not artifact.verify(folder).ok
 
