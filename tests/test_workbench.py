@@ -766,7 +766,7 @@ def test_what_a_job_trains_is_a_baseline_with_its_history(bench: Workbench) -> N
     assert trained.info["recipe"] == QUICK.to_dict()
     assert [event["figures"] for event in said if "figures" in event] == trained.info["history"]
     measured = again.evaluate(card.id, CompressionConfig(), "test")
-    assert answer["test_accuracy"] == trained.info["test_accuracy"] == measured.evaluation.accuracy
+    assert answer.test_accuracy == trained.info["test_accuracy"] == measured.evaluation.accuracy
 
 
 @pytest.mark.usefixtures("few_training_images")
