@@ -1,6 +1,6 @@
 """How many small faults in the mathematics the tests notice: mutation testing (DeMillo et al. 1978), by cosmic-ray.
 
-    python -m benchmarks.mutants [--count 300] [--seed 0] [--module coding] [--json]
+    python -m benchmarks.mutants [--count 300] [--seed 0] [--module mathematics/coding] [--json]
 
 A mutant is the project with one fault in it: another operator, another number, a missing decorator. So many places are
 drawn from `MODULES`, and at each one of the faults that cosmic-ray can make there. Left out is what no test could miss:
@@ -34,14 +34,17 @@ from cosmic_ray.plugins import get_operator, operator_names
 from core.machinery.files import PROJECT
 
 MODULES = {
-    "low_rank": ("low_rank", "compression"),
-    "pruning": ("pruning", "compression"),
-    "quantization": ("quantization", "compression"),
-    "coding": ("coding", "packed"),
-    "footprint": ("footprint", "records", "packed"),
-    "stored": ("stored", "records", "packed", "interchange", "compression"),
+    "mathematics/low_rank": ("low_rank", "compression"),
+    "mathematics/pruning": ("pruning", "compression"),
+    "mathematics/quantization": ("quantization", "compression"),
+    "mathematics/coding": ("coding", "packed"),
+    "techniques/low_rank": ("low_rank", "compression"),
+    "techniques/pruning": ("pruning", "compression"),
+    "techniques/quantization": ("quantization", "compression"),
+    "formats/footprint": ("footprint", "records", "packed"),
+    "networks/stored": ("stored", "records", "packed", "interchange", "compression"),
 }
-"""Module of `core` -> the test files that speak of it, the nearest first."""
+"""Module of `core`, by its wing -> the test files that speak of it, the nearest first."""
 
 COPIED = ("core", "pages", "tests", "benchmarks", "pyproject.toml", "README.md", "streamlit_app.py")
 NO_FAULT_OF_FLOATS = re.compile(r"ReplaceBinaryOperator_(Add|Sub|Mul|Div|FloorDiv|Mod|Pow)_(Bit\w+|[LR]Shift)")
@@ -73,7 +76,7 @@ def mutants(module: str) -> dict[tuple[str, Span], list[Mutant]]:
     """By place in a module, all faults that are made there."""
     path = PROJECT / "core" / f"{module}.py"
     left_out, nodes = annotations(path.read_text()), list(ast_nodes(get_ast_from_path(path)))
-    found: dict[tuple[str, Span], list[Mutant]] = {}
+    made: dict[tuple[str, Span], list[Mutant]] = {}
     for name in sorted(operator_names()):
         operator = get_operator(name)
         if operator.arguments() or NO_FAULT_OF_FLOATS.search(name):
@@ -81,25 +84,25 @@ def mutants(module: str) -> dict[tuple[str, Span], list[Mutant]]:
         places = (place for node in nodes for place in operator().mutation_positions(node))
         for occurrence, (start, end) in enumerate(places):
             if not any(first <= start and end <= last for first, last in left_out):
-                found.setdefault((module, (start, end)), []).append(Mutant(module, name, occurrence))
-    return found
+                made.setdefault((module, (start, end)), []).append(Mutant(module, name, occurrence))
+    return made
 
 
 def drawn(modules: Iterable[str], count: int, seed: int) -> tuple[list[Mutant], int]:
     """So many mutants, each at a place of its own, in the order of their modules; and how many places there are."""
-    places = [own for module in modules for _, own in sorted(mutants(module).items())]
+    places = [faults for module in modules for _, faults in sorted(mutants(module).items())]
     dice = random.Random(seed)
-    return sorted(dice.choice(own) for own in dice.sample(places, min(count, len(places)))), len(places)
+    return sorted(dice.choice(faults) for faults in dice.sample(places, min(count, len(places)))), len(places)
 
 
 def annotations(source: str) -> list[Span]:
     """(line, column) of the beginning and the end of every annotation."""
-    found = []
+    spans = []
     for node in ast.walk(ast.parse(source)):
-        for own in (getattr(node, "annotation", None), getattr(node, "returns", None)):
-            if isinstance(own, ast.expr):
-                found.append(((own.lineno, own.col_offset), (own.end_lineno or 0, own.end_col_offset or 0)))
-    return found
+        for said in (getattr(node, "annotation", None), getattr(node, "returns", None)):
+            if isinstance(said, ast.expr):
+                spans.append(((said.lineno, said.col_offset), (said.end_lineno or 0, said.end_col_offset or 0)))
+    return spans
 
 
 def copied(folder: Path) -> Path:
@@ -114,9 +117,10 @@ def copied(folder: Path) -> Path:
 
 def passes(folder: Path, module: str, limit: float | None = None) -> bool:
     """Whether all tests of a module pass in that copy of the project, within so many seconds."""
-    files = [f"tests/test_{name}.py" for name in MODULES[module]]
-    shutil.rmtree(folder / "core" / "__pycache__", ignore_errors=True)  # of another mutant, perhaps as old and as large
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *files]
+    files = [next((folder / "tests").rglob(f"test_{name}.py")) for name in MODULES[module]]
+    for compiled in (folder / "core").rglob("__pycache__"):  # of another mutant, perhaps as old and as large
+        shutil.rmtree(compiled, ignore_errors=True)
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *map(str, files)]
     environment = {**os.environ, "CI": "true", "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=limit)
@@ -182,10 +186,10 @@ def main() -> None:
         if found.survived:
             print(f"{found.mutant.module}, {found.mutant.operator}\n{found.diff}\n")
     rows["all"] = {key: sum(row[key] for row in rows.values()) for key in ("mutants", "killed", "survived")}
-    print(f"{'':14}{'mutants':>8}{'killed':>8}{'survived':>9}{'share':>8}   of {places} places")
+    print(f"{'':28}{'mutants':>8}{'killed':>8}{'survived':>9}{'share':>8}   of {places} places")
     for module, row in rows.items():
         figures = "".join(f"{row[key]:>{width}}" for key, width in (("mutants", 8), ("killed", 8), ("survived", 9)))
-        print(f"{module:14}{figures}{row['killed'] / row['mutants']:>8.1%}")
+        print(f"{module:28}{figures}{row['killed'] / row['mutants']:>8.1%}")
 
 
 if __name__ == "__main__":

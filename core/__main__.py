@@ -320,7 +320,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         rows = result.evaluation.report().to_dict("index")
         answer["classes"] = [{"class": name, **row} for name, row in rows.items()]
         counts = zip(rows, result.evaluation.confusion().tolist(), strict=False)
-        answer["confusion"] = [{"true": name, "predicted": row} for name, row in counts]
+        answer["confusion"] = [{"true": name, "predicted": predicted} for name, predicted in counts]
     _print(answer, options.json)
     return 0
 

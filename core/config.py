@@ -39,7 +39,7 @@ class _Declared:
     def _record(self) -> dict[str, Any]:
         """For JSON: every setting of the first version, later ones where something was chosen."""
         chosen = ((setting, getattr(self, setting.name)) for setting in self.declared)
-        return {own.name: value for own, value in chosen if not own.later or value != own.default}
+        return {setting.name: value for setting, value in chosen if not setting.later or value != setting.default}
 
     def changed(self) -> Iterable[tuple[Setting, Any]]:
         """Settings that are not at their default, and their values."""
@@ -123,8 +123,8 @@ class CompressionConfig(_Declared):
 
     def bits_of(self, name: str) -> int:
         """Bits per weight of a layer: its own, else the network's, else 32."""
-        own = self.layer(name).bits
-        return int(own if own is not None else self.bits if self.bits is not None else FLOAT_BITS)
+        bits = self.layer(name).bits
+        return int(bits if bits is not None else self.bits if self.bits is not None else FLOAT_BITS)
 
     def to_json(self) -> str:
         """Canonical text: every setting, defaults included, keys sorted. Equal configurations give equal text."""
@@ -149,11 +149,11 @@ class CompressionConfig(_Declared):
             unknown = sorted(set(payload) - known) if isinstance(payload, dict) else repr(text[:40])
             raise ConfigError(f"A configuration's settings are {', '.join(sorted(known))}. Got {unknown} instead.")
         layers = payload.pop("layers", {})
-        if not isinstance(layers, dict) or not all(isinstance(own, dict) for own in layers.values()):
+        if not isinstance(layers, dict) or not all(isinstance(layer, dict) for layer in layers.values()):
             raise ConfigError(f"layers must be an object of objects. Got {layers!r} instead.")
         recovery = payload.pop("recovery", None)
         try:
-            payload["layers"] = {name: LayerConfig(**own) for name, own in layers.items()}
+            payload["layers"] = {name: LayerConfig(**layer) for name, layer in layers.items()}
             return cls(recovery=None if recovery is None else RecoveryConfig(**recovery), **payload)
         except TypeError:
             of_layer, of_training = (_listed(record) for record in (LayerConfig, RecoveryConfig))
@@ -183,13 +183,13 @@ QUERY_NAMES = frozenset(_NETWORK) | frozenset(_TRAINING)
 
 def to_query(config: CompressionConfig) -> dict[str, str]:
     """Only what differs from the default, as `name: text` and `layer.name: text`."""
-    query = {own.key: own.kind.written(value) for own, value in config.changed()}
+    query = {setting.key: setting.kind.written(value) for setting, value in config.changed()}
     if config.recovery is not None:
         asks = _TRAINING[_ASKS]
         query[_ASKS] = asks.kind.written(getattr(config.recovery, asks.name))
-        query |= {own.key: own.kind.written(value) for own, value in config.recovery.changed()}
+        query |= {setting.key: setting.kind.written(value) for setting, value in config.recovery.changed()}
     for layer, settings_of_it in config.layers:
-        query |= {f"{layer}.{own.key}": own.kind.written(value) for own, value in settings_of_it.changed()}
+        query |= {f"{layer}.{setting.key}": setting.kind.written(value) for setting, value in settings_of_it.changed()}
     return query
 
 
@@ -244,12 +244,12 @@ def to_arguments(config: CompressionConfig) -> list[str]:
 
 def in_words(config: CompressionConfig) -> str:
     """A configuration within a sentence: "sparsity 70 %, 6-bit weights, 6-bit activations"."""
-    said = [own.said(value) for own, value in config.changed()]
+    said = [setting.said(value) for setting, value in config.changed()]
     if config.recovery is not None:
         asks = _TRAINING[_ASKS]
         chosen = {asks: getattr(config.recovery, asks.name)} | dict(config.recovery.changed())
-        said += [own.said(value) for own, value in chosen.items()]
-    said += [f"{layer} {own.said(value)}" for layer, of_it in config.layers for own, value in of_it.changed()]
+        said += [setting.said(value) for setting, value in chosen.items()]
+    said += [f"{layer} {setting.said(value)}" for layer, of_it in config.layers for setting, value in of_it.changed()]
     return ", ".join(said) or "nothing set, the baseline"
 
 

@@ -12,9 +12,12 @@ import importlib.util
 import os
 import pkgutil
 import sys
+from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -42,19 +45,19 @@ class ConfigError(ValueError):
     """A setting outside its range; the message names the setting, the range and the value received."""
 
 
-class Kind:
+class Kind(ABC):
     """What values a setting may have, and how they are written as short text."""
 
     many: ClassVar[bool] = True
     """Whether its option is followed by a value."""
 
+    @abstractmethod
     def checked(self, name: str, value: Any) -> Any:
         """The value as it is kept. Raises ConfigError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, text: str) -> Any:
         """The inverse of `written`. Raises ValueError or KeyError."""
-        raise NotImplementedError
 
     def written(self, value: Any) -> str:
         return repr(value) if isinstance(value, float) else str(value)
@@ -162,9 +165,9 @@ class Setting:
     default : `None` means "as in the network", where the kind has no better one
     link : its name in a link; option : on the command line, where it is not "--link"
     place : of its control: "main" sliders, "beside" them, "finer" ones, or "training"; "" for a layer's
-    order : of its control among those of the place; equal ones stand as their techniques act
     about : its name in a message, where that is not `name`
     later : came after the first version: its default is left out of JSON, so that keys made before still hold
+    order : of its control among those of the place; equal ones stand as their techniques act
     """
 
     name: str
@@ -178,9 +181,9 @@ class Setting:
     option: str = ""
     metavar: str = ""
     place: Literal["main", "beside", "finer", "training", ""] = ""
-    order: int = 0
     about: str = ""
     later: bool = False
+    order: int = 0
 
     @property
     def key(self) -> str:
@@ -226,7 +229,7 @@ def among(words: str, labels: Mapping[str, str]) -> Callable[[str], str]:
     return lambda value: words.format(low(labels[value]))
 
 
-class Technique:
+class Technique(ABC):
     """One way of making a network smaller, or better afterwards.
 
     name : as a search and Compare call it; title : the field's term, as a heading
@@ -235,6 +238,8 @@ class Technique:
         "training" itself
     settings : of the whole network; of_layer : what one layer may do differently
     chooses : of what `choices` says, the names without their layers
+    version : another one where it does something else than before, so that results of before are not taken for its own;
+        of one from a folder, the sum of its file
     """
 
     name: str
@@ -244,10 +249,11 @@ class Technique:
     settings: tuple[Setting, ...] = ()
     of_layer: Setting | None = None
     chooses: tuple[str, ...] = ()
+    version: str = ""
 
+    @abstractmethod
     def used(self, config: CompressionConfig) -> bool:
         """Whether the configuration asks for it."""
-        raise NotImplementedError
 
     def shrinks(self, config: CompressionConfig) -> bool:
         """Whether it takes bytes away."""
@@ -257,7 +263,7 @@ class Technique:
         """Layers whose weights it changes one by one; what that takes of memory is checked."""
         return []
 
-    def check(self, config: CompressionConfig, layers: Sequence[Layer]) -> None:
+    def check(self, config: CompressionConfig, layers: Sequence[Layer]) -> None:  # noqa: B027
         """Raise ConfigError for what these layers cannot have."""
 
     def asks_for_inputs(
@@ -332,11 +338,29 @@ Choices = tuple[Any, ...] | Steps | Scale
 
 @cache
 def techniques() -> tuple[Technique, ...]:
-    """All that there are, in the order in which they act."""
+    """All that there are, in the order in which they act. Raises ImportError for a file that says none, or says twice
+    what stands already."""
     package = importlib.import_module("core.techniques")
-    modules = [importlib.import_module(f"core.techniques.{own.name}") for own in pkgutil.iter_modules(package.__path__)]
-    modules += map(_loaded, _further())
-    return tuple(sorted((module.TECHNIQUE for module in modules), key=lambda technique: technique.order))
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    shipped = [importlib.import_module(f"core.techniques.{name}").TECHNIQUE for name in names]
+    every = sorted([*shipped, *map(_loaded, _further())], key=lambda technique: technique.order)
+    for what, said in _said(every).items():
+        twice = [name for name, count in Counter(said).items() if count > 1]
+        if twice:
+            raise ImportError(f"{what} must differ between techniques. Got {', '.join(twice)} twice instead.")
+    return tuple(every)
+
+
+def _said(every: Sequence[Technique]) -> dict[str, list[str]]:
+    """What one name must mean one thing of."""
+    whole = [setting for technique in every for setting in technique.settings]
+    return {
+        "Names of techniques": [technique.name for technique in every],
+        "Names of settings": [setting.name for setting in whole],
+        "Names in a link": [setting.key for setting in whole],
+        "Options": [setting.argument for setting in whole],
+        "What a search may choose": [kind for technique in every for kind in technique.chooses],
+    }
 
 
 def _further() -> Iterator[Path]:
@@ -344,20 +368,24 @@ def _further() -> Iterator[Path]:
         yield from sorted(Path(folder).glob("*.py"))
 
 
-def _loaded(path: Path) -> Any:
+def _loaded(path: Path) -> Technique:
+    """The technique of a file outside the project."""
     name = f"further_techniques.{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    technique = getattr(module, "TECHNIQUE", None)
+    if not isinstance(technique, Technique):
+        raise ImportError(f"{path} must say TECHNIQUE = ..., a `core.settings.Technique`.")
+    technique.version = sha256(path.read_bytes()).hexdigest()
+    return technique
 
 
 def of_network() -> tuple[Setting, ...]:
     """Settings of the whole network, technique by technique; not those of a training afterwards."""
-    return tuple(own for each in techniques() if each.stage != "training" for own in each.settings)
+    return tuple(setting for each in techniques() if each.stage != "training" for setting in each.settings)
 
 
 def of_layer() -> tuple[Setting, ...]:
@@ -367,11 +395,11 @@ def of_layer() -> tuple[Setting, ...]:
 
 def of_training() -> tuple[Setting, ...]:
     """Settings of the training after compression; the first of them asks for it."""
-    return tuple(own for each in techniques() if each.stage == "training" for own in each.settings)
+    return tuple(setting for each in techniques() if each.stage == "training" for setting in each.settings)
 
 
 @cache
 def named(name: str) -> Setting:
     """The setting of the whole network or of its training with this name in Python, or in a link."""
     every = (*of_network(), *of_training())
-    return next(own for by in ("name", "key") for own in every if getattr(own, by) == name)
+    return next(setting for by in ("name", "key") for setting in every if getattr(setting, by) == name)

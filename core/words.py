@@ -48,8 +48,8 @@ def one_line(text: object) -> str:
 def plain(text: object) -> str:
     """Markdown, GitHub's and Streamlit's, that shows the text letter by letter: punctuation that would mean something
     gets a backslash, and an invisible joiner where a backslash is not enough."""
-    joined = _LATE.sub(lambda found: found[0] + JOINER, one_line(text))
-    return _FIRST.sub(r"\1\\\2", _MARKS.sub(lambda found: "\\" + found[0], joined))
+    joined = _LATE.sub(lambda match: match[0] + JOINER, one_line(text))
+    return _FIRST.sub(r"\1\\\2", _MARKS.sub(lambda match: "\\" + match[0], joined))
 
 
 def code(text: object) -> str:

@@ -1,6 +1,7 @@
 """Keys of the cache: each holds everything that its result relies on, so that a result is never another's."""
 
 import json
+from typing import Any
 
 from core.bench import reliance
 from core.bench.results import Profile
@@ -14,14 +15,18 @@ from core.networks.models import Baseline
 def recovery(baseline: Baseline | Profile, config: CompressionConfig) -> str:
     """Of what a training after compression left."""
     recipe = None if config.recovery is None else training.recipe(config.recovery, baseline.model)
-    about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "methods": reliance.networks()}
+    about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "methods": _methods(config)}
     return key_of("recovered", training=None if recipe is None else reliance.trainings(recipe), **about)
 
 
 def measurement(sha256: str, config: CompressionConfig, split: SplitName, trained: str | None) -> str:
     """sha256 : of the baseline's weights; trained : digest of what a training left, None without one"""
     about = {"baseline": sha256, "config": json.loads(config.to_json()), "trained": trained}
-    return key_of("evaluation", split=split, methods=reliance.networks(), **about)
+    return key_of("evaluation", split=split, methods=_methods(config), **about)
+
+
+def _methods(config: CompressionConfig) -> dict[str, Any]:
+    return reliance.networks() | reliance.versions(config)
 
 
 def point(measured: str) -> str:

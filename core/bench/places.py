@@ -31,7 +31,9 @@ def along(config: CompressionConfig) -> dict[str, list[CompressionConfig]]:
     setting's name in a link, of those that have a slider."""
     config = replace(config, recovery=None)
     main = (setting for setting in of_network() if setting.place == "main")
-    return {own.key: [replace(config, **meant(own, value, config)) for value in values(own)] for own in main}
+    return {
+        setting.key: [replace(config, **meant(setting, value, config)) for value in values(setting)] for setting in main
+    }
 
 
 def meant(setting: Setting, value: Any, config: CompressionConfig) -> dict[str, Any]:
@@ -52,6 +54,6 @@ def values(setting: Setting) -> list[Any]:
 def beginning() -> list[CompressionConfig]:
     """Each technique alone, a few steps of it."""
     configs = [CompressionConfig(), *(CompressionConfig(bits=bits, clip="mse") for bits in (8, 6, 5, 4, 3))]
-    configs += [CompressionConfig(sparsity=own, score="lamp") for own in (0.5, 0.7, 0.8, 0.9, 0.95)]
-    configs += [CompressionConfig(rank_share=own, low_rank_method="whitened") for own in (0.5, 0.3, 0.15, 0.08)]
-    return configs + [CompressionConfig(channel_share=own, channel_score="activation") for own in (0.9, 0.75, 0.5)]
+    configs += [CompressionConfig(sparsity=share, score="lamp") for share in (0.5, 0.7, 0.8, 0.9, 0.95)]
+    configs += [CompressionConfig(rank_share=share, low_rank_method="whitened") for share in (0.5, 0.3, 0.15, 0.08)]
+    return configs + [CompressionConfig(channel_share=share, channel_score="activation") for share in (0.9, 0.75, 0.5)]

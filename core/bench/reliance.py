@@ -4,7 +4,7 @@ that a result is never another's, whatever is changed in a method.
 
 from typing import Any
 
-from core.config import TrainingConfig
+from core.config import CompressionConfig, TrainingConfig
 from core.datasets import fashion_mnist
 from core.formats import packed
 from core.machinery.files import sha256
@@ -12,6 +12,7 @@ from core.mathematics import low_rank, quantization
 from core.measuring import training
 from core.networks import calibration, compression, inference, stored
 from core.portable import loader
+from core.settings import techniques
 from core.techniques.quantization import LEARNED_CLIP
 
 
@@ -28,6 +29,12 @@ def networks() -> dict[str, Any]:
         "coder": [loader.TOTAL, loader.ROW, loader.COLUMN, loader.BUCKETS, loader.CHECK],
         "header": [loader.MAGIC.hex(), sha256(loader.DICTIONARY)],
     }
+
+
+def versions(config: CompressionConfig) -> dict[str, Any]:
+    """Of the techniques that a configuration uses, where these say one."""
+    said = {each.name: each.version for each in techniques() if each.version and each.used(config)}
+    return {"techniques": said} if said else {}
 
 
 def trainings(recipe: TrainingConfig) -> dict[str, Any]:

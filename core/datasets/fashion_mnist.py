@@ -157,8 +157,8 @@ def obtain(folder: Path, say: Say = print) -> None:
         for title, source in SOURCES:
             say(f"Fashion-MNIST: trying {title} ...")
             try:
-                with source(folder) as found:
-                    _install(found, folder / RAW)
+                with source(folder) as files:
+                    _install(files, folder / RAW)
                 say(f"Fashion-MNIST: training images ready (from {title}).")
                 return
             except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:

@@ -166,12 +166,13 @@ def check_directory(directory: Path) -> None:
 def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]], config: CompressionConfig) -> dict[str, bytes]:
     """What reads the files elsewhere, with the first test images and what must come out for them."""
     names = [name for path, name in _READ_BY.items() if path in made]
-    beside = {name: (PORTABLE / name).read_bytes() for group in names for name in group}
+    companions = {name: (PORTABLE / name).read_bytes() for group in names for name in group}
     split, n = fashion_mnist.load("test"), SAMPLE_IMAGES
     sample = {"images": split.images[:n].numpy(), "labels": split.labels[:n].numpy().astype(np.uint8)}
-    beside["sample.npz"] = _npz(**sample, predictions=promise.test.predictions[:n].numpy(), logits=promise.logits[:n])
+    predictions = promise.test.predictions[:n].numpy()
+    companions["sample.npz"] = _npz(**sample, predictions=predictions, logits=promise.logits[:n])
     lines = [f"- `{path}`: {_ABOUT[path].format(size=len(content))}" for path, (_, content) in made.items()]
-    lines += [f"- `{name}`: {_ABOUT[name]}" for name in beside]
+    lines += [f"- `{name}`: {_ABOUT[name]}" for name in companions]
     text = _README.format(
         files="\n".join(lines),
         accuracy=percent(promise.test.accuracy, 2),
@@ -180,7 +181,7 @@ def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]], config:
         config=" ".join(to_arguments(config)) or "nothing",
         classes=", ".join(fashion_mnist.CLASSES),
     )
-    return beside | {"README.md": text.encode()}
+    return companions | {"README.md": text.encode()}
 
 
 _READ_BY = {NETWORK_FILE: ("loader.py", "predict.py"), "network.safetensors": ("plain_torch.py",)}

@@ -246,13 +246,13 @@ def _read_layer(entry: Mapping[str, Any], left: dict[str, Tensor]) -> StoredLaye
         scale = entry[kind]
         if scale is not None and not (type(scale) is float and SMALLEST <= scale <= LARGEST):
             raise FormatError(f"{kind} of {layer.name} must be a positive float or null. Got {scale!r} instead.")
-    tensors = tuple(_read_tensor(own, left) for own in entry["weights"])
+    tensors = tuple(_read_tensor(weight, left) for weight in entry["weights"])
     bias = _take(f"{layer.name}.bias", layer.shape[:1], (torch.float16, torch.float32), left)
     return StoredLayer(layer, tensors, bias, entry["input_scale"], entry["between_scale"])
 
 
-def _read_tensor(own: Mapping[str, Any], left: dict[str, Tensor]) -> StoredTensor:
-    name, shape, bits, scale, zero_point = own["name"], _sizes(own["shape"]), own["bits"], None, None
+def _read_tensor(entry: Mapping[str, Any], left: dict[str, Tensor]) -> StoredTensor:
+    name, shape, bits, scale, zero_point = entry["name"], _sizes(entry["shape"]), entry["bits"], None, None
     if type(bits) is not int:
         raise FormatError(f"bits of {name} must be an integer. Got {bits!r} instead.")
     if bits == FLOAT_BITS:

@@ -69,8 +69,8 @@ READERS = {"packed": with_numpy, "safetensors": with_torch}
 def read(kind: str, path: Path, images: Array) -> dict[str, Any]:
     """Everything that OUT holds."""
     run, tool = READERS.get(kind, with_onnxruntime)(path)
-    found: dict[str, Any] = {"tool": tool}
-    found["logits"] = np.concatenate([run(images[start : start + 250]) for start in range(0, len(images), 250)])
+    measured: dict[str, Any] = {"tool": tool}
+    measured["logits"] = np.concatenate([run(images[start : start + 250]) for start in range(0, len(images), 250)])
     for batch, repeats in BATCHES.items():
         seconds = []
         for repeat in range(repeats + 3):
@@ -78,8 +78,8 @@ def read(kind: str, path: Path, images: Array) -> dict[str, Any]:
             run(images[:batch])
             if repeat >= 3:
                 seconds.append((time.perf_counter() - start) / batch)
-        found[f"batch_{batch}"] = np.array(seconds)
-    return found
+        measured[f"batch_{batch}"] = np.array(seconds)
+    return measured
 
 
 def run(kind: str, path: Path, images: Path, out: Path) -> str:

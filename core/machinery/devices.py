@@ -38,7 +38,7 @@ class DeviceError(RuntimeError):
 
     @classmethod
     def missing(cls, name: str) -> "DeviceError":
-        here = ", ".join(own for own, is_here in DEVICES.items() if is_here())
+        here = ", ".join(name for name, is_here in DEVICES.items() if is_here())
         return cls(name, f"This machine has no device {name} that its torch can use. Choose one that is here: {here}.")
 
     @classmethod
@@ -59,7 +59,7 @@ def chosen(name: str | None = None) -> torch.device:
     Raises ConfigError for a name that is none of `DEVICES`, DeviceError for a device that is not here.
     """
     if not (wanted := name or os.environ.get(VARIABLE)):
-        return torch.device(next(own for own, is_here in DEVICES.items() if is_here()))
+        return torch.device(next(name for name, is_here in DEVICES.items() if is_here()))
     if wanted not in DEVICES:
         where = "device" if name else VARIABLE
         raise ConfigError(f"{where} must be one of {', '.join(sorted(DEVICES))}. Got {wanted!r} instead.")

@@ -72,14 +72,15 @@ def trim(folder: Path, limit: int) -> None:
 
     The newest stays, however large. What cannot be looked at or removed is left.
     """
-    found = []
+    entries = []
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             with contextlib.suppress(OSError):
                 inside = [path, *path.rglob("*")] if path.is_dir() else [path]
-                found.append((path.stat().st_mtime, path, sum(own.stat().st_size for own in inside if own.is_file())))
-    rest = sum(size for _, _, size in found)
-    for _, path, size in sorted(found)[:-1]:
+                size = sum(file.stat().st_size for file in inside if file.is_file())
+                entries.append((path.stat().st_mtime, path, size))
+    rest = sum(size for _, _, size in entries)
+    for _, path, size in sorted(entries)[:-1]:
         if rest <= limit:
             break
         with contextlib.suppress(OSError):

@@ -160,19 +160,19 @@ class Jobs:
 
     def status(self, job: str) -> Status:
         """Raises KeyError where there is no such job."""
-        found = self._status(job)
-        if found is None:
+        status = self._status(job)
+        if status is None:
             raise KeyError(f"There is no job {job!r}.")
-        waits = found.state == "queued"
-        return next((own for own in self.all() if own.id == job), found) if waits else found
+        waits = status.state == "queued"
+        return next((other for other in self.all() if other.id == job), status) if waits else status
 
     def all(self, kind: str | None = None) -> list[Status]:
         """Every job, or those of a kind, the newest first."""
         with suppress(OSError):
             names = [path.name for path in self.root.iterdir() if path.name.isalnum()]
-            found = [status for name in names if (status := self._status(name)) is not None]
-            times = [status.submitted for status in found if status.active]
-            wanted = [status for status in found if kind is None or status.request.get("kind") == kind]
+            every = [status for name in names if (status := self._status(name)) is not None]
+            times = [status.submitted for status in every if status.active]
+            wanted = [status for status in every if kind is None or status.request.get("kind") == kind]
             return sorted((_in_line(status, times) for status in wanted), key=lambda status: -status.submitted)
         return []
 
@@ -331,8 +331,8 @@ def run(folder: Path, work: Callable[[], Work]) -> int:
 
     with FileLock(folder / "lock", timeout=GRACE_SECONDS):
         try:
-            own = {"number": os.getpid(), "began": psutil.Process().create_time()}
-            write_atomically(folder / "process.json", json.dumps(own).encode())
+            process = {"number": os.getpid(), "began": psutil.Process().create_time()}
+            write_atomically(folder / "process.json", json.dumps(process).encode())
             with _turn(folder, submitted, cancelled):
                 report({"message": "Starting."})
                 result = work()(request, report, should_stop)
@@ -389,10 +389,10 @@ def _turn(folder: Path, submitted: float, cancelled: Callable[[], bool]) -> Iter
 def _read_record(path: Path) -> dict[str, Any] | None:
     """None where there is none, or something else."""
     try:
-        found = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def _submitted(request: dict[str, Any]) -> float:

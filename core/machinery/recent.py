@@ -23,7 +23,7 @@ def size_of(value: object) -> int:
     if isinstance(value, tuple | list):
         return sum(map(size_of, value))
     if is_dataclass(value):
-        return sum(size_of(getattr(value, own.name)) for own in fields(value))
+        return sum(size_of(getattr(value, field.name)) for field in fields(value))
     return 64
 
 

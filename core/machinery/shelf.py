@@ -58,10 +58,10 @@ class Shelf:
             return None
         try:
             weights = file.read(f"weights/{key}") if with_weights and about["weights"] else None
-            found = Entry(about["kind"], file.read(f"entries/{key}"), weights)
+            entry = Entry(about["kind"], file.read(f"entries/{key}"), weights)
         except DAMAGE:
             return None
-        return found if not with_weights or found.digest(key) == about["digest"] else None
+        return entry if not with_weights or entry.digest(key) == about["digest"] else None
 
     def digest(self, key: str) -> str | None:
         """Tells the content of an entry from any other; None where there is none."""
@@ -96,8 +96,8 @@ class Shelf:
 def write(path: Path, entries: Mapping[str, Entry], about: Mapping[str, Any]) -> None:
     """A shelf with these entries; the same entries make the same file. Raises OSError."""
     index = {
-        key: {"kind": own.kind, "digest": own.digest(key), "weights": own.weights is not None}
-        for key, own in entries.items()
+        key: {"kind": entry.kind, "digest": entry.digest(key), "weights": entry.weights is not None}
+        for key, entry in entries.items()
     }
     content = BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
@@ -111,7 +111,7 @@ def _members(
 ) -> Iterable[tuple[str, bytes]]:
     yield "about.json", json.dumps(about).encode()
     yield "index.json", json.dumps(index).encode()
-    for key, own in entries.items():
-        yield f"entries/{key}", own.payload
-        if own.weights is not None:
-            yield f"weights/{key}", own.weights
+    for key, entry in entries.items():
+        yield f"entries/{key}", entry.payload
+        if entry.weights is not None:
+            yield f"weights/{key}", entry.weights

@@ -98,8 +98,8 @@ class Store:
     def _from_below(self, key: str, with_weights: bool = True) -> Found | None:
         if self.below is None or key in self._unseen:
             return None
-        found = self.below.get(key, with_weights)
-        return None if found is None else Found(found.payload, found.weights)
+        entry = self.below.get(key, with_weights)
+        return None if entry is None else Found(entry.payload, entry.weights)
 
     def is_below(self, key: str) -> bool:
         """Whether the entry, if there is one, was not made here."""
@@ -204,8 +204,8 @@ class Store:
     def keys(self, kind: str) -> list[str]:
         """All entries of a kind, the last made first; those from below at last."""
         rows = self._run("SELECT key FROM entries WHERE kind = ? ORDER BY rowid DESC", kind)
-        own = [key for (key,) in rows or []]
-        return own + [key for key in reversed(self._below(kind)) if key not in own]
+        keys = [key for (key,) in rows or []]
+        return keys + [key for key in reversed(self._below(kind)) if key not in keys]
 
     def _below(self, kind: str) -> list[str]:
         return [] if self.below is None else [key for key in self.below.names(kind) if key not in self._unseen]
@@ -214,9 +214,9 @@ class Store:
         """Key and payload of all entries of a kind that are whole, in the order in which they were made, those from
         below first. For small ones, which have no weights."""
         rows = self._run("SELECT key, payload, sha256 FROM entries WHERE kind = ? ORDER BY rowid", kind)
-        own = {key: payload for key, payload, digest in rows or [] if seal(key, None, payload) == digest}
-        below = {key: self._from_below(key) for key in self._below(kind) if key not in own}
-        return [(key, found.payload) for key, found in below.items() if found is not None] + list(own.items())
+        here = {key: payload for key, payload, digest in rows or [] if seal(key, None, payload) == digest}
+        below = {key: self._from_below(key) for key in self._below(kind) if key not in here}
+        return [(key, entry.payload) for key, entry in below.items() if entry is not None] + list(here.items())
 
     def stamp(self, kind: str) -> object:
         """Equal as long as the entries of a kind are the same; for those that nobody gets one by one."""

@@ -166,7 +166,7 @@ class Turns:
         for ticket in self._waiting.values():
             return ticket.key, self._work[ticket.key]
         now = time.monotonic()
-        self._wishes = {session: own for session, own in self._wishes.items() if own[0] > now and own[1]}
+        self._wishes = {session: wish for session, wish in self._wishes.items() if wish[0] > now and wish[1]}
         for session, (_, works) in self._wishes.items():
             key = next(iter(works))
             self._wishes[session] = self._wishes.pop(session)  # its next turn comes after all others'
@@ -177,7 +177,7 @@ class Turns:
         with self._changed:
             asked = any(ticket.key == key for ticket in self._waiting.values())
             now = time.monotonic()
-            wished = any(until > now and key in own for until, own in self._wishes.values())
+            wished = any(until > now and key in wished_for for until, wished_for in self._wishes.values())
             waiting = bool(self._waiting)
         if waiting:
             self.between()
@@ -197,13 +197,13 @@ class Turns:
                 self._changed.wait_for(lambda: self._closed or self._waiting or self._wishes, IDLE_SECONDS)
                 while self._wishes and not self._waiting and (rest := self._quiet_in()) > 0:
                     self._changed.wait(rest)
-                found = self._next()
-                if found is None:
+                turn = self._next()
+                if turn is None:
                     self._thread = None
                     atexit.unregister(self.close)
                     return
-                self._running, self._first = found[0], None
-            self._compute(*found)
+                self._running, self._first = turn[0], None
+            self._compute(*turn)
 
     def _compute(self, key: Hashable, work: Work) -> None:
         value, error = None, None
@@ -215,11 +215,11 @@ class Turns:
         with self._changed:
             self._running = None
             served = [ticket for ticket in self._waiting.values() if ticket.key == key]
-            wished = [own for _, own in self._wishes.values() if key in own]
+            wished = [keys for _, keys in self._wishes.values() if key in keys]
             self.counts[self._outcome(error, bool(served), bool(wished))] += 1
-            for own in wished:
+            for keys in wished:
                 if served or not isinstance(error, Stopped):
-                    del own[key]
+                    del keys[key]
             if isinstance(error, Stopped):
                 served = []  # asked for again just now: it stays in line
             for ticket in served:

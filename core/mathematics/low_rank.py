@@ -55,8 +55,8 @@ def moments(x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """
     first, second = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     places, most = (x[0, 0].numel(), costs.PATCH_IMAGES) if len(shape) == 4 else (1, costs.ROW_IMAGES)
-    own = costs.layer_cost("", shape, places, pool=False)
-    for chunk in x.split(costs.images_at_once(own.patches, most, costs.PART)):
+    cost = costs.layer_cost("", shape, places, pool=False)
+    for chunk in x.split(costs.images_at_once(cost.patches, most, costs.PART)):
         if len(shape) == 4:
             rows = F.unfold(chunk.double(), shape[-1], padding=shape[-1] // 2).transpose(1, 2).flatten(0, 1)
         else:

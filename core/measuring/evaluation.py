@@ -137,12 +137,12 @@ def class_changes(before: Evaluation, after: Evaluation) -> pd.DataFrame:
     """Per class: images, lost, gained, and the two recalls."""
     rows = []
     for index, name in enumerate(CLASSES):
-        own = before.labels == index
-        was, now = before.right[own], after.right[own]
+        of_class = before.labels == index
+        was, now = before.right[of_class], after.right[of_class]
         rows.append(
             {
                 "class": name,
-                "images": int(own.sum()),
+                "images": int(of_class.sum()),
                 "lost": int((was & ~now).sum()),
                 "gained": int((~was & now).sum()),
                 "before": was.float().mean().item(),
@@ -239,13 +239,14 @@ class Prefix:
     def enter(self, network: StoredNetwork, split: Split) -> tuple[Callable[[NDArray[np.int64]], Array], int]:
         """A function from indices of images to what enters layer k of the network, and k."""
         bits, images = network.config.activation_bits, split.inputs.numpy()
-        own = ((split.fingerprint, bits), *(layer.content for layer in network.layers[:-1]))
-        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(own, self._last, strict=False)))
-        self._last = own
-        if len(self._held) < common or own[: len(self._held)] != self._held:
-            self._held, self._outputs, self._known = own[:common], None, np.zeros(len(split), dtype=bool)
+        contents = ((split.fingerprint, bits), *(layer.content for layer in network.layers[:-1]))
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(contents, self._last, strict=False)))
+        self._last = contents
+        if len(self._held) < common or contents[: len(self._held)] != self._held:
+            self._held, self._outputs, self._known = contents[:common], None, np.zeros(len(split), dtype=bool)
         depth = max(0, len(self._held) - 1)
-        if depth == 0 or 4 * SAMPLE * costs_of([own.layer for own in network.layers])[depth - 1].passed_on > self.LIMIT:
+        passed_on = costs_of([stored.layer for stored in network.layers])[depth - 1].passed_on
+        if depth == 0 or 4 * SAMPLE * passed_on > self.LIMIT:
             return images.__getitem__, 0
         runner = Runner(network.layers[:depth], bits)
 
@@ -306,9 +307,9 @@ def logits(network: StoredNetwork, split: Split) -> NDArray[np.float32]:
 def rounding_ties(network: StoredNetwork, split: Split) -> NDArray[np.bool_]:
     """For which images, (n,), a signal lies so near to the middle between two points of its grid that the order in
     which floats are added decides: |x / scale - middle| <= `NEAR` max(1, |x / scale|)."""
-    bits, found = network.config.activation_bits or 0, []
-    ends = [(f"{own.layer.name}.input", own.input_scale) for own in network.layers]
-    ends += [(f"{own.layer.name}.between", own.between_scale) for own in network.layers]
+    bits, ties = network.config.activation_bits or 0, []
+    ends = [(f"{stored.layer.name}.input", stored.input_scale) for stored in network.layers]
+    ends += [(f"{stored.layer.name}.between", stored.between_scale) for stored in network.layers]
     steps = {name: np.float32(step) for name, step in ends if step is not None}
     for signals in inference.signals(network.layers, split.inputs.numpy(), list(steps), bits):
         near = np.zeros(len(next(iter(signals.values()))), bool)
@@ -316,8 +317,8 @@ def rounding_ties(network: StoredNetwork, split: Split) -> NDArray[np.bool_]:
             codes = np.abs(signal.reshape(len(near), -1)) / steps[name]
             middle = np.abs(codes - np.floor(codes) - 0.5) <= NEAR * np.maximum(1, codes)
             near |= (middle & (codes < 2**bits)).any(1)
-        found.append(near)
-    return np.concatenate(found) if found else np.zeros(len(split), bool)
+        ties.append(near)
+    return np.concatenate(ties) if ties else np.zeros(len(split), bool)
 
 
 @dataclass(frozen=True)

@@ -231,9 +231,10 @@ def fit(
     with devices.in_words(device):
         there = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         seen, watched = (
-            replace(own, images=own.images.to(device), labels=own.labels.to(device)) for own in (training, validation)
+            replace(split, images=split.images.to(device), labels=split.labels.to(device))
+            for split in (training, validation)
         )
-        taught = None if lessons is None else Lessons(*(own.to(device) for own in lessons))
+        taught = None if lessons is None else Lessons(*(tensor.to(device) for tensor in lessons))
         trained = _fit(there, config, seen, watched, progress, should_stop, taught, meanwhile or Meanwhile())
         return replace(trained, module=trained.module.cpu())
 
@@ -298,10 +299,10 @@ def _change(module: nn.Module, meanwhile: Meanwhile, done: float, epoch: int) ->
 def _check_sound(module: nn.Module, loss: float, epoch: int) -> None:
     """Raise Diverged where the loss or a parameter is no longer a number, or the step of a grid no longer positive."""
     what = "" if math.isfinite(loss) else f"The loss became {loss}"
-    for name, own in module.named_parameters():
-        if not torch.isfinite(own).all():
+    for name, parameter in module.named_parameters():
+        if not torch.isfinite(parameter).all():
             what = what or f"{name} is no longer a number"
-        elif "scale" in name and not (own > 0).all():
+        elif "scale" in name and not (parameter > 0).all():
             what = what or f"The step of a grid of {name.split('.')[-2]} fell to 0"
     if what:
         raise Diverged(
@@ -315,9 +316,10 @@ def _optimizer(module: nn.Module, config: TrainingConfig) -> tuple[Any, Callable
     The steps of integer grids do not decay: a smaller step is not a simpler network.
     """
     named = list(module.named_parameters())
-    scales = [own for name, own in named if "scale" in name]
+    scales = [parameter for name, parameter in named if "scale" in name]
+    others = [parameter for name, parameter in named if "scale" not in name]
     groups = [
-        {"params": [own for name, own in named if "scale" not in name], "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": config.weight_decay},
         {"params": scales, "weight_decay": 0.0, "grids": True},
     ]
     groups = [group for group in groups if group["params"]]
@@ -353,7 +355,7 @@ def _loss(logits: Tensor, y: Tensor, label_smoothing: float, taught: Tensor | No
     hard = F.cross_entropy(logits, y, label_smoothing=label_smoothing)
     if taught is None:
         return hard
-    ours, theirs = (F.log_softmax(own / TEMPERATURE, 1) for own in (logits, taught))
+    ours, theirs = (F.log_softmax(logits_of / TEMPERATURE, 1) for logits_of in (logits, taught))
     return (hard + TEMPERATURE**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True)) / 2
 
 
@@ -373,12 +375,12 @@ def _step(
     loss = _loss(logits.float(), y, config.label_smoothing, taught)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    grids = [own for group in optimizer.param_groups if group.get("grids") for own in group["params"]]
-    least = [LEAST_STEP * own.detach() for own in grids]
+    grids = [step for group in optimizer.param_groups if group.get("grids") for step in group["params"]]
+    least = [LEAST_STEP * step.detach() for step in grids]
     optimizer.step()
     with torch.no_grad():
-        for own, low in zip(grids, least, strict=True):
-            own.copy_(torch.maximum(own, low))
+        for step, low in zip(grids, least, strict=True):
+            step.copy_(torch.maximum(step, low))
     said = logits.detach().float()
     right, entropy = (said.argmax(1) == y).sum().float(), F.cross_entropy(said, y, reduction="sum")
     return torch.stack([loss.detach() * len(y), right, entropy])

@@ -122,7 +122,7 @@ def moments(baseline: Baseline, images: Tensor) -> Moments:
     `images`, as many of them at a time as fit. Raises Overflow."""
     each = costs_of(baseline.layers)
     known, largest = costs.known(each), max(cost.signal for cost in each)
-    found: dict[str, tuple[Tensor, Tensor]] = {}
+    sums: dict[str, tuple[Tensor, Tensor]] = {}
     for x in images.split(costs.images_at_once(largest, len(images), costs.SIGNALS)):
         share = len(x) / len(images)
         for layer in baseline.layers:
@@ -130,11 +130,11 @@ def moments(baseline: Baseline, images: Tensor) -> Moments:
                 raise Overflow(f"The inputs of {layer.name}")
             if layer.name in known:
                 first, second = (moment.mul_(share) for moment in low_rank.moments(x, layer.shape))
-                if layer.name in found:
-                    first, second = first.add_(found[layer.name][0]), second.add_(found[layer.name][1])
-                found[layer.name] = first, second
+                if layer.name in sums:
+                    first, second = first.add_(sums[layer.name][0]), second.add_(sums[layer.name][1])
+                sums[layer.name] = first, second
             x = propagate(layer, x, [baseline.tensors[f"{layer.name}.weight"]], baseline.tensors[f"{layer.name}.bias"])
-    return found
+    return sums
 
 
 def compensations(known: Moments) -> dict[str, quantization.Compensation]:
@@ -156,10 +156,10 @@ def not_decomposable(layers: Sequence[Layer], method: Method) -> dict[str, str]:
     """Layers that are too large for a decomposition by this method, with the reason in words."""
     each = costs_of(layers)
     known = costs.known(each)
-    found = {cost.name: costs.not_decomposed_in_words(cost) for cost in each if not cost.decomposes}
+    missing = {cost.name: costs.not_decomposed_in_words(cost) for cost in each if not cost.decomposes}
     if method == "whitened":
-        found |= {cost.name: costs.unknown_in_words(cost) for cost in each if cost.name not in known}
-    return found
+        missing |= {cost.name: costs.unknown_in_words(cost) for cost in each if cost.name not in known}
+    return missing
 
 
 def decomposable(layers: Sequence[Layer], method: Method) -> list[Layer]:

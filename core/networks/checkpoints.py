@@ -54,9 +54,9 @@ def _reason(path: Path, begins: bytes, error: str) -> str:
     known = next((text for start, text in BEGINNINGS.items() if begins.startswith(start)), None)
     if known is not None:
         return f"it is {known}"
-    found = re.search(r"Unsupported global: GLOBAL (\S+\.\S+)|Unsupported class (\S+\.\S+)", error)
-    if found:
-        name = found[1] or found[2]
+    unsafe = re.search(r"Unsupported global: GLOBAL (\S+\.\S+)|Unsupported class (\S+\.\S+)", error)
+    if unsafe:
+        name = unsafe[1] or unsafe[2]
         return f"it needs {name}, a piece of the program that wrote it, and programs are not run here. {SAVE}"
     names = _members(path)
     if any(name.endswith("constants.pkl") for name in names):

@@ -235,8 +235,8 @@ def _parent(name: str) -> str:
 
 def _number(name: str) -> int | None:
     """At the end of a name: 3 of "features.3", 2 of "bn2"."""
-    found = re.search(r"(\d+)$", name)
-    return None if found is None else int(found[1])
+    digits = re.search(r"(\d+)$", name)
+    return None if digits is None else int(digits[1])
 
 
 def _paired(groups: Groups, layers: Sequence[str], adjacent: bool) -> dict[str, str]:
@@ -254,9 +254,9 @@ def _paired(groups: Groups, layers: Sequence[str], adjacent: bool) -> dict[str, 
             before = None
         width = len(groups[name]["running_mean"])
         alike = [
-            own for own in layers
-            if own not in pairs and _number(own) == _number(name) is not None and not _in_sequence(own)
-            and len(groups[own]["weight"]) == width
+            other for other in layers
+            if other not in pairs and _number(other) == _number(name) is not None and not _in_sequence(other)
+            and len(groups[other]["weight"]) == width
         ]  # fmt: skip
         if before is None or (before not in alike and len(alike) == 1):
             if len(alike) != 1:

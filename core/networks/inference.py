@@ -175,8 +175,8 @@ def ranges(layers: Sequence[StoredLayer], images: Array) -> dict[str, float]:
     ("NAME.between"), with float32 activations."""
     session = _session(to_onnx(layers, observe="largest"))
     names = [output.name for output in session.get_outputs()][1:]
-    found = _run(session, names, images, at_once(layers))
-    return dict(zip(names, np.array(found).max(0).tolist(), strict=True)) if names else {}
+    largest = _run(session, names, images, at_once(layers))
+    return dict(zip(names, np.array(largest).max(0).tolist(), strict=True)) if names else {}
 
 
 def histograms(layers: Sequence[StoredLayer], images: Array, largest: Mapping[str, float]) -> dict[str, Array]:
@@ -185,8 +185,8 @@ def histograms(layers: Sequence[StoredLayer], images: Array, largest: Mapping[st
     largest : what `ranges` found, for these images among others
     """
     counts = {name: np.zeros(BINS, dtype=np.int64) for name in largest}
-    for found in signals(layers, images, list(largest), bits=None):
-        for name, signal in found.items():
+    for named in signals(layers, images, list(largest), bits=None):
+        for name, signal in named.items():
             per_bin = BINS / largest[name] if largest[name] > BINS * FAINT else 1.0
             places = (np.abs(signal.ravel()) * per_bin).astype(np.int64).clip(0, BINS - 1)
             counts[name] += np.bincount(places, minlength=BINS)

@@ -296,14 +296,14 @@ def declared_shapes(content: bytes) -> dict[str, tuple[int, ...]]:
     BaselineError."""
     try:
         header, _ = safetensors_header(content)
-        found = {own: tuple(entry["shape"]) for own, entry in header.items() if own != "__metadata__"}
+        shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(error) from None
-    if not all(type(size) is int and size >= 0 for shape in found.values() for size in shape):
+    if not all(type(size) is int and size >= 0 for shape in shapes.values() for size in shape):
         raise BaselineError("This is not a safetensors file that can be read (a shape that is no whole numbers).")
-    if not found:
+    if not shapes:
         raise BaselineError("This safetensors file holds no tensors.")
-    return found
+    return shapes
 
 
 def _unreadable(error: Exception) -> BaselineError:

@@ -57,8 +57,8 @@ def kept_channels(baseline: Baseline, config: CompressionConfig, means: Callable
     else:
         counts = {layer.name: round(share * layer.shape[0]) for layer in free}
     for layer in layers[:-1]:
-        own = config.layer(layer.name).channels
-        count = max(1, counts[layer.name] if own is None else own)
+        asked = config.layer(layer.name).channels
+        count = max(1, counts[layer.name] if asked is None else asked)
         best = scores[layer.name].sort(descending=True, stable=True).indices[:count]
         kept[layer.name] = best.sort().values
     return kept

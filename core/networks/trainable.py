@@ -45,11 +45,11 @@ class CompressedLayer(nn.Module):
     def stored(self, name: str) -> Any:
         """A scale or the bias as a file holds it, rounded (straight-through while training); None where there is none.
         The bias of a float32 layer is not rounded."""
-        own = getattr(self, name)
-        if own is None or (name == "bias" and self.bits == FLOAT_BITS):
-            return own
-        rounded = to_fixed_point(own.detach()) if name == "bias" else to_half(own.detach())
-        return rounded + (own - own.detach()) if torch.is_grad_enabled() else rounded
+        tensor = getattr(self, name)
+        if tensor is None or (name == "bias" and self.bits == FLOAT_BITS):
+            return tensor
+        rounded = to_fixed_point(tensor.detach()) if name == "bias" else to_half(tensor.detach())
+        return rounded + (tensor - tensor.detach()) if torch.is_grad_enabled() else rounded
 
     def masked_weights(self) -> list[Tensor]:
         """w where kept, exactly 0 elsewhere: a pruned weight gets no gradient."""
@@ -100,8 +100,8 @@ class CompressedLayer(nn.Module):
 
     def matrix(self, weights: list[Tensor]) -> Tensor:
         """The matrix that the layer applies to its input, (out, in): the weight, or the product of the factors."""
-        found = low_rank.as_matrix(weights[-1])
-        return found if len(weights) == 1 else found @ low_rank.as_matrix(weights[0])
+        last = low_rank.as_matrix(weights[-1])
+        return last if len(weights) == 1 else last @ low_rank.as_matrix(weights[0])
 
     @torch.no_grad()
     def input_rms(self, second: Tensor) -> list[Tensor]:
@@ -112,12 +112,12 @@ class CompressedLayer(nn.Module):
         """
         second = second[self.columns][:, self.columns]
         first = self.weights[0].detach().cpu()
-        found = [second.diagonal().sqrt().reshape(1, *first.shape[1:])]
+        each = [second.diagonal().sqrt().reshape(1, *first.shape[1:])]
         if len(self.weights) == 2:
             factor = low_rank.as_matrix(first).double()
             squares = ((factor @ second) * factor).sum(1).clamp_min(0)
-            found.append(squares.sqrt().reshape(1, -1, *[1] * (first.dim() - 2)))
-        return [rms.float() for rms in found]
+            each.append(squares.sqrt().reshape(1, -1, *[1] * (first.dim() - 2)))
+        return [rms.float() for rms in each]
 
 
 class CompressedNetwork(nn.Module):
@@ -141,11 +141,11 @@ class CompressedNetwork(nn.Module):
         return self
 
     def named(self) -> dict[str, CompressedLayer]:
-        return {name: own for name, own in self.layers.items() if isinstance(own, CompressedLayer)}
+        return {name: layer for name, layer in self.layers.items() if isinstance(layer, CompressedLayer)}
 
     def forward(self, x: Tensor) -> Tensor:
-        for own in self.layers.values():
-            x = own(x)
+        for layer in self.layers.values():
+            x = layer(x)
         return x
 
     def sparsities(self) -> dict[str, Any]:
@@ -154,7 +154,8 @@ class CompressedNetwork(nn.Module):
         return {"sparsity": frozen.sparsity, "layers": frozen.sparsities}
 
     def freeze(self) -> StoredNetwork:
-        return StoredNetwork(tuple(own.freeze() for own in self.named().values()), self.config, self.baseline_sha256)
+        layers = tuple(layer.freeze() for layer in self.named().values())
+        return StoredNetwork(layers, self.config, self.baseline_sha256)
 
 
 def dense(

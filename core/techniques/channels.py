@@ -63,7 +63,7 @@ class Channels(Technique):
     chooses = ("narrow", "channels")
 
     def used(self, config: CompressionConfig) -> bool:
-        return config.channel_share is not None or any(own.channels is not None for _, own in config.layers)
+        return config.channel_share is not None or any(layer.channels is not None for _, layer in config.layers)
 
     def check(self, config: CompressionConfig, layers: Sequence[Layer]) -> None:
         for layer in layers:
@@ -107,7 +107,7 @@ class Channels(Technique):
 
     def steps(self, subject: Subject) -> Iterator[Step]:
         if (subject.config.channel_share or 1.0) < 1 or any(
-            own.channels is not None for _, own in subject.config.layers
+            layer.channels is not None for _, layer in subject.config.layers
         ):
             cut = [row for row in subject.rows if row.channels < row.shape[0]]
             counts = ", ".join(f"{row.name} {row.channels} of {row.shape[0]}" for row in cut) or "none"

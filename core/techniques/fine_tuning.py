@@ -97,7 +97,7 @@ def _procedure(subject: Subject) -> Iterator[Block]:
             "bits are set and the learning rate starts again (Renda et al. 2020)."
         )
         yield Formula(r"s_t = s\,(1 - (1 - t)^3)")
-    elif config.sparsity or any(own.sparsity for _, own in config.layers):
+    elif config.sparsity or any(layer.sparsity for _, layer in config.layers):
         yield Paragraph("Pruning is one-shot: all zeros are there before the training.")
     if chosen.distillation:
         yield Paragraph("The network also learns from what the baseline predicts (distillation, Hinton et al. 2015).")

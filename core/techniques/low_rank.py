@@ -74,7 +74,7 @@ class LowRank(Technique):
     chooses = ("method", "factored", "rank")
 
     def used(self, config: CompressionConfig) -> bool:
-        return config.rank_share is not None or any(own.rank not in (None, DENSE) for _, own in config.layers)
+        return config.rank_share is not None or any(layer.rank not in (None, DENSE) for _, layer in config.layers)
 
     def check(self, config: CompressionConfig, layers: Sequence[Layer]) -> None:
         from core.mathematics import costs

@@ -61,7 +61,7 @@ class Pruning(Technique):
     chooses = ("score", "by layer", "density")
 
     def used(self, config: CompressionConfig) -> bool:
-        return bool(config.sparsity) or any(own.sparsity for _, own in config.layers)
+        return bool(config.sparsity) or any(layer.sparsity for _, layer in config.layers)
 
     def touched(self, config: CompressionConfig, layers: Sequence[Layer]) -> list[str]:
         shares_of = {layer.name: config.layer(layer.name).sparsity for layer in layers}
@@ -79,7 +79,7 @@ class Pruning(Technique):
     ) -> CompressedNetwork:
         """`apply_pruning` with the share that is reached so far."""
         done = moment.done
-        by_layer = {name: done * own.sparsity for name, own in config.layers if own.sparsity is not None}
+        by_layer = {name: done * layer.sparsity for name, layer in config.layers if layer.sparsity is not None}
         known = statistics.moments() if config.score == "activation" else {}
         seconds = {name: second for name, (_, second) in known.items()}
         share = done * (config.sparsity or 0.0)
@@ -197,8 +197,8 @@ def _procedure(subject: Subject) -> Iterator[Block]:
     yield Formula(r"\text{weights that go} = \operatorname{round}(\text{sparsity} \cdot n)")
     rows = []
     for row in subject.rows:
-        own = config.layer(row.name).sparsity
-        asked = "–" if own is None else share_of(own)
+        share = config.layer(row.name).sparsity
+        asked = "–" if share is None else share_of(share)
         rows.append((row.name, asked, percent(row.sparsity), f"{row.rounded_to_zero:,}"))
     caption = "Share of each layer's stored weights that was pruned, and how many more were rounded to zero."
     yield Table(caption, ("layer", "asked of it alone", "pruned", "rounded to 0"), tuple(rows))

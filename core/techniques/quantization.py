@@ -109,7 +109,7 @@ class Quantization(Technique):
 
     def shrinks(self, config: CompressionConfig) -> bool:
         """Activations take no bytes."""
-        return config.bits is not None or any(own.bits not in (None, FLOAT_BITS) for _, own in config.layers)
+        return config.bits is not None or any(layer.bits not in (None, FLOAT_BITS) for _, layer in config.layers)
 
     def touched(self, config: CompressionConfig, layers: Sequence[Layer]) -> list[str]:
         return [layer.name for layer in layers if config.bits_of(layer.name) != FLOAT_BITS]

@@ -77,9 +77,9 @@ def rules() -> Rules | None:
         raise ConfigError(f"{MINUTES} must be a number in [0, {MOST_MINUTES}]. Got {minutes!r} instead.") from None
 
 
-def limit(own: Rules) -> float:
+def limit(rule: Rules) -> float:
     """Minutes: what the teacher has set, else the server's own."""
-    return own.minutes if register().minutes is None else register().minutes
+    return rule.minutes if register().minutes is None else register().minutes
 
 
 def is_teacher() -> bool:
@@ -139,13 +139,13 @@ def allowed(act: Act) -> bool:
 
 def refusal(act: Act) -> str | None:
     """Why this session may not do it, and what to do then; None where it may."""
-    own = rules()
-    if own is None or is_teacher():
+    rule = rules()
+    if rule is None or is_teacher():
         return None
     match act:
         case Start(requests):
             begun = [request for request in requests if _begins(request)]
-            return _too_long(own, begun) or _too_many(own, len(begun))
+            return _too_long(rule, begun) or _too_many(rule, len(begun))
         case Stop(job):
             return None if _is_mine(job) else f"Not yours alone: {SINCE}. The teacher's word stops it."
         case Dismiss(jobs):
@@ -155,7 +155,7 @@ def refusal(act: Act) -> str | None:
         case DeletePoint(choice):
             return _point_of_others(choice)
         case Load(file_name, size):
-            return _too_large(own, file_name, size)
+            return _too_large(rule, file_name, size)
 
 
 def _is_mine(job: JobStatus) -> bool:
@@ -172,55 +172,55 @@ def _begins(request: Request) -> bool:
     return not any(job.state in ("queued", "running", *again) for job in same)
 
 
-def _too_long(own: Rules, begun: Sequence[Request]) -> str | None:
+def _too_long(rule: Rules, begun: Sequence[Request]) -> str | None:
     from core.studies import duration
 
-    takes, most = _expected(begun), 60 * limit(own)
+    takes, most = _expected(begun), 60 * limit(rule)
     if takes <= most:
         return None
     words = duration.in_words(takes)
-    words = words if words != duration.in_words(most) else f"a little more than {_minutes(limit(own))}"
-    return f"This takes {words}; this class runs up to {_minutes(limit(own))}: the teacher's word starts it."
+    words = words if words != duration.in_words(most) else f"a little more than {_minutes(limit(rule))}"
+    return f"This takes {words}; this class runs up to {_minutes(limit(rule))}: the teacher's word starts it."
 
 
-def _too_many(own: Rules, count: int) -> str | None:
+def _too_many(rule: Rules, count: int) -> str | None:
     """The rate of jobs, and how many wait."""
     if not count:
         return None
     now, word = time.time(), "or at once with the teacher's word"
-    recent = register().starts_since(state.session(), now - own.within)
-    free = len(recent) + count - own.starts
+    recent = register().starts_since(state.session(), now - rule.within)
+    free = len(recent) + count - rule.starts
     if free > 0:
-        again = recent[min(free, len(recent)) - 1] + own.within - now if recent else own.within
+        again = recent[min(free, len(recent)) - 1] + rule.within - now if recent else rule.within
         return (
-            f"A visitor may start {own.starts} pieces of work in {_minutes(own.within / 60)}, and you have started "
+            f"A visitor may start {rule.starts} pieces of work in {_minutes(rule.within / 60)}, and you have started "
             f"{len(recent)}: again in {_minutes(ceil(again / 60))}, {word}."
         )
     active = _active()
     mine = sum(state.session() in owners for owners in active)
-    if mine + count > own.waiting:
+    if mine + count > rule.waiting:
         return (
-            f"Of a visitor's work {own.waiting} pieces may wait or run at a time, and {mine} of yours do: again when "
+            f"Of a visitor's work {rule.waiting} pieces may wait or run at a time, and {mine} of yours do: again when "
             f"one of them has ended, {word}."
         )
-    if len(active) + count > own.queue:
+    if len(active) + count > rule.queue:
         return f"{len(active)} pieces of the class's work wait already: again when some have ended, {word}."
     return None
 
 
 def _active() -> list[frozenset[str]]:
     """Owners of every job under way that a session started."""
-    jobs, found = state.workbench().jobs, []
+    jobs, owners = state.workbench().jobs, []
     for job, piece in register().active().items():
         try:
             active = jobs.status(job).active
         except KeyError:  # somebody dismissed it
             active = False
         if active:
-            found.append(piece.owners)
+            owners.append(piece.owners)
         else:
             register().ended(job)
-    return found
+    return owners
 
 
 def _made(job: JobStatus) -> str | None:
@@ -255,12 +255,12 @@ def _point_of_others(choice: Choice) -> str | None:
     return None
 
 
-def _too_large(own: Rules, file_name: str, size: int) -> str | None:
+def _too_large(rule: Rules, file_name: str, size: int) -> str | None:
     """Whether a file is within what one session, and all of them, may keep."""
     bench = state.workbench()
     mine = register().bytes_of(state.session())
     loaded = sum(bench.baseline(card.id).bytes for card in bench.cards() if card.origin == "loaded")
-    for who, kept, most in (("you", mine, own.session_bytes), ("the class", loaded, own.server_bytes)):
+    for who, kept, most in (("you", mine, rule.session_bytes), ("the class", loaded, rule.server_bytes)):
         if kept + size > most:
             return (
                 f"{file_name} has {size / MB:,.1f} MB and was not loaded, and nothing has changed: {who} may keep "
@@ -300,7 +300,9 @@ def _start(requests: Sequence[Request], submit: Callable[[], Sequence[str]]) -> 
 
     def begin() -> None:
         known = state.workbench().jobs
-        joined = [any(job.active and job.request == own for job in known.all(own["kind"])) for own in requests]
+        joined = [
+            any(job.active and job.request == request for job in known.all(request["kind"])) for request in requests
+        ]
         begun = list(map(_begins, requests))
         for job, request, joins, begins in zip(submit(), requests, joined, begun, strict=True):
             if begins or joins:

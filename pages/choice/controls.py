@@ -11,7 +11,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core import settings
 from core.bench import places
-from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError
+from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, LayerConfig
 from core.measuring.front import Goal
 from core.settings import Setting, Share, Switch, Whole
 from core.words import plain
@@ -22,7 +22,7 @@ from pages.choice.presets import PRESETS
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
 
-    from core.bench.workbench import Result
+    from core.bench.workbench import LayerRow, Result
     from core.networks.models import Layer
 
 SMALLEST = "Smallest within 1 pp, of all that was measured"
@@ -262,49 +262,57 @@ def layer_controls(result: Result) -> LayerPlaces | None:
     name = st.pills("Layer", list(layers), default=next(iter(layers)), format_func=plain, key="w_layer", required=True)
     if name not in layers:
         return None
-    layer, own = layers[name], choice.config.layer(name)
-    help_rank = f"{DENSE} leaves the layer dense. Break-even is {layer.break_even_rank}: at most that saves anything."
-    slots: dict[str, DeltaGenerator] = {}
+    layer, chosen = layers[name], choice.config.layer(name)
     width = 1 if name == result.layers[-1].name else layer.shape[0]
-    if width > 1:
-        chosen = own.channels, layer.channels
-        _layer_slider(name, "channels", *chosen, 1, width, 1, "%d", OF_LAYER["channels"].help, int)
-        slots["channels"] = st.container()
-    rank = None if own.rank is None else min(own.rank, layer.full_rank)
-    _layer_slider(name, "rank", rank, layer.rank or DENSE, DENSE, layer.full_rank, 1, "%d", help_rank, int)
-    slots["rank"] = st.container()
-    share = None if own.sparsity is None else _percent(own.sparsity)
-    follows = round(layer.sparsity * 200) / 2  # what the one threshold does to this layer, on the slider's grid
-    _layer_slider(name, "sparsity", share, follows, 0.0, 100.0, 0.5, "%g %%", OF_LAYER["sparsity"].help, places.share)
-    slots["sparsity"] = st.container()
-    bits = _bits_label(choice.config.bits_of(name))
-    key, value = _following(name, "bits", None if own.bits is None else bits, bits)
-    st.select_slider(
-        _layer_label(name, "bits", own.bits),
-        BIT_CHOICES,
-        **value,
-        key=key,
-        help=OF_LAYER["bits"].help,
-        on_change=lambda: _touch(key, value, name, "bits", bits_value),
-    )
-    slots["bits"] = st.container()
+    controls = {"rank": _rank_of, "sparsity": _sparsity_of, "bits": _bits_of}
+    slots: dict[str, DeltaGenerator] = {}
+    for setting, draw in ({"channels": _channels_of, **controls} if width > 1 else controls).items():
+        draw(layer, chosen)
+        slots[setting] = st.container()
     for setting in OF_LAYER.values():
-        if setting.name not in slots and setting.name not in STANDARD:
-            _layer_number(name, setting, getattr(own, setting.name))
-    if own != type(own)():
+        if setting.name not in STANDARD:
+            _layer_number(name, setting, getattr(chosen, setting.name))
+    if chosen != type(chosen)():
         st.button("Follow the network again", icon=":material/undo:", on_click=_reset, args=(name,), width="stretch")
     now = {
         "channels": layer.channels,
         "rank": layer.rank or DENSE,
         "sparsity": layer.sparsity * 100,
-        "bits": BIT_CHOICES.index(bits),
+        "bits": BIT_CHOICES.index(_bits_label(choice.config.bits_of(name))),
     }
     return LayerPlaces(name, width, layer.full_rank, now, slots)
 
 
+def _channels_of(layer: LayerRow, chosen: LayerConfig) -> None:
+    span = 1, layer.shape[0], 1, "%d"
+    _layer_slider(layer.name, "channels", chosen.channels, layer.channels, *span, OF_LAYER["channels"].help, int)
+
+
+def _rank_of(layer: LayerRow, chosen: LayerConfig) -> None:
+    words = f"{DENSE} leaves the layer dense. Break-even is {layer.break_even_rank}: at most that saves anything."
+    rank = None if chosen.rank is None else min(chosen.rank, layer.full_rank)
+    _layer_slider(layer.name, "rank", rank, layer.rank or DENSE, DENSE, layer.full_rank, 1, "%d", words, int)
+
+
+def _sparsity_of(layer: LayerRow, chosen: LayerConfig) -> None:
+    share = None if chosen.sparsity is None else _percent(chosen.sparsity)
+    follows = round(layer.sparsity * 200) / 2  # what the one threshold does to this layer, on the slider's grid
+    span = 0.0, 100.0, 0.5, "%g %%"
+    _layer_slider(layer.name, "sparsity", share, follows, *span, OF_LAYER["sparsity"].help, places.share)
+
+
+def _bits_of(layer: LayerRow, chosen: LayerConfig) -> None:
+    bits = _bits_label(state.current().config.bits_of(layer.name))
+    key, value = _following(layer.name, "bits", None if chosen.bits is None else bits, bits)
+    st.select_slider(
+        _layer_label(layer.name, "bits", chosen.bits), BIT_CHOICES, **value, key=key, help=OF_LAYER["bits"].help,
+        on_change=lambda: _touch(key, value, layer.name, "bits", bits_value),
+    )  # fmt: skip
+
+
 def _layer_number(layer: str, setting: Setting, value: Any) -> None:
     """What a further technique lets a layer do differently; nothing chosen is as the network does."""
-    options = [AS_NETWORK, *(own for own in places.values(setting) if own is not None)]
+    options = [AS_NETWORK, *(value for value in places.values(setting) if value is not None)]
     key = state.keep_widget(f"w_{layer}_{setting.name}", AS_NETWORK if value is None else value)
 
     def write() -> None:
@@ -314,23 +322,23 @@ def _layer_number(layer: str, setting: Setting, value: Any) -> None:
     st.select_slider(_layer_label(layer, setting.name, value), options, key=key, help=setting.help, on_change=write)
 
 
-def _layer_label(layer: str, setting: str, own: object) -> str:
-    return f"{setting.capitalize()} of {plain(layer)}{'' if own is None else ' · own'}"
+def _layer_label(layer: str, setting: str, chosen: object) -> str:
+    return f"{setting.capitalize()} of {plain(layer)}{'' if chosen is None else ' · own'}"
 
 
-def _following(layer: str, setting: str, own: Any, follows: Any) -> tuple[str, dict[str, Any]]:
+def _following(layer: str, setting: str, chosen: Any, follows: Any) -> tuple[str, dict[str, Any]]:
     """Key and value of a layer's widget. While it follows the network it is a new widget for each value that it
     follows: were one widget moved by the program, the browser could send its old value as if a person had chosen it.
     """
-    if own is None:
+    if chosen is None:
         return f"w_{layer}_{setting}_as_network_{follows}", {"value": follows}
-    return state.keep_widget(f"w_{layer}_{setting}", own), {}
+    return state.keep_widget(f"w_{layer}_{setting}", chosen), {}
 
 
 def _layer_slider(
     layer: str,
     setting: str,
-    own: float | None,
+    chosen: float | None,
     follows: float,
     low: float,
     high: float,
@@ -339,9 +347,9 @@ def _layer_slider(
     text: str,
     to_config: Callable[[float], float],
 ) -> None:
-    key, value = _following(layer, setting, own, follows)
+    key, value = _following(layer, setting, chosen, follows)
     st.slider(
-        _layer_label(layer, setting, own),
+        _layer_label(layer, setting, chosen),
         low,
         high,
         **value,
@@ -380,8 +388,8 @@ def bits_settings(config: CompressionConfig, label: int | str, alike: bool) -> d
     """What a place on the slider of bits means. alike : activations at the same bits; else they keep bits of their own,
     where they have some."""
     bits = None if label == FLOAT else label
-    own = None if activations_follow(config) else config.activation_bits
-    return {"bits": bits, "activation_bits": bits if alike else own}
+    apart = None if activations_follow(config) else config.activation_bits
+    return {"bits": bits, "activation_bits": bits if alike else apart}
 
 
 def _write(changes: dict[str, Any]) -> None:

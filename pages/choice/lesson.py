@@ -100,10 +100,10 @@ def guess_form(choice: state.Choice) -> bool:
 
 def beside_guess(result: Result) -> None:
     """The guess and the measurement, side by side; and how near all guesses of this session were."""
-    own = _guesses().get(state.Choice(result.baseline_id, result.config))
-    if own is None or not asks():
+    guess = _guesses().get(state.Choice(result.baseline_id, result.config))
+    if guess is None or not asks():
         return
-    accuracy, size = own
+    accuracy, size = guess
     measured = result.evaluation.accuracy
     said = f"You guessed **{percent(accuracy, 1)}**; it is right for **{percent(measured, 2)}** "
     said += f"({100 * (measured - accuracy):+.1f} pp)."
@@ -117,5 +117,5 @@ def beside_guess(result: Result) -> None:
 
 
 def _guesses() -> dict[state.Choice, tuple[float, float | None]]:
-    found: dict[state.Choice, tuple[float, float | None]] = st.session_state.setdefault("guesses", {})
-    return found
+    guesses: dict[state.Choice, tuple[float, float | None]] = st.session_state.setdefault("guesses", {})
+    return guesses

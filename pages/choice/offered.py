@@ -8,7 +8,11 @@ FOLLOWING = "Activations at the same bits"
 LABELS = {"activation_bits": FOLLOWING}
 
 CONTROLS = {
-    **{own.key: LABELS.get(own.name, own.label) for own in settings.of_network() if own.place in ("main", "beside")},
+    **{
+        setting.key: LABELS.get(setting.name, setting.label)
+        for setting in settings.of_network()
+        if setting.place in ("main", "beside")
+    },
     "layers": "Layer by layer",
     "finer": "Finer settings",
     "training": "Fine-tuning (recovery)",

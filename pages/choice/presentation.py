@@ -66,8 +66,8 @@ def begin() -> None:
 
 def switch(on: bool) -> None:
     """Begin or end it; the link says so."""
-    own = {key: text for key, text in state.lesson().items() if key != "present"}
-    state.teach(own | ({"present": "1"} if on else {}))
+    rest = {key: text for key, text in state.lesson().items() if key != "present"}
+    state.teach(rest | ({"present": "1"} if on else {}))
 
 
 def copy_link() -> None:

@@ -71,8 +71,8 @@ class Register:
 
     def owners_of(self, request: dict[str, Any]) -> frozenset[str]:
         """Of the job that was asked for in these words, also when it is dismissed."""
-        found = [piece.owners for piece in self._pieces.values() if piece.request == request]
-        return frozenset().union(*found) if found else frozenset({SOMEBODY})
+        owners = [piece.owners for piece in self._pieces.values() if piece.request == request]
+        return frozenset().union(*owners) if owners else frozenset({SOMEBODY})
 
     def active(self) -> dict[str, Piece]:
         """Jobs by id that were under way when somebody last looked."""
@@ -93,7 +93,7 @@ class Register:
 
     def bytes_of(self, session: str) -> int:
         """Of the files that it loaded and that were not deleted since."""
-        return sum(own.get(session, 0) for own in self._loaded.values())
+        return sum(bytes_of.get(session, 0) for bytes_of in self._loaded.values())
 
     def deleted(self, name: str) -> None:
         self._loaded.pop(name, None)
@@ -101,11 +101,11 @@ class Register:
     def present(self, session: str, choices: frozenset[Choice]) -> None:
         """What a session looks at: its choice, and what it pinned."""
         now = time.time()
-        self._present = {own: seen for own, seen in self._present.items() if now - seen[0] < PRESENT_SECONDS}
+        self._present = {session: seen for session, seen in self._present.items() if now - seen[0] < PRESENT_SECONDS}
         self._present[session] = now, choices
 
     def seen_by_others(self, session: str) -> frozenset[Choice]:
-        return frozenset().union(*(choices for own, (_, choices) in self._present.items() if own != session))
+        return frozenset().union(*(choices for other, (_, choices) in self._present.items() if other != session))
 
 
 @st.cache_resource(show_spinner=False)

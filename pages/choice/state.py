@@ -132,7 +132,7 @@ def _say_how_full() -> None:
     kept = workbench().kept()
     if kept.share < NEARLY_FULL:
         return
-    named = [(*KEPT_KINDS.get(kind, (kind, "")), *own) for kind, own in kept.kinds.items()]
+    named = [(*KEPT_KINDS.get(kind, (kind, "")), *taken) for kind, taken in kept.kinds.items()]
     parts = [f"{count:,} {name} ({size / 2**20:,.0f} MB)" for name, _, count, size in named[:3]]
     ways = list(dict.fromkeys(way for _, way, _, _ in named[:3] if way))
     what = "What is trained from now on may be forgotten" if kept.share >= 0.99 else "Soon there is no room for more"
@@ -248,7 +248,7 @@ def write_link() -> None:
     """The address bar shows choice and pins: copied, it opens the same elsewhere."""
     query = {**_query(current()), **lesson()}
     if pins():
-        query["pins"] = "*".join("_".join(f"{key}-{text}" for key, text in _query(own).items()) for own in pins())
+        query["pins"] = "*".join("_".join(f"{key}-{text}" for key, text in _query(choice).items()) for choice in pins())
     if _own(st.query_params.to_dict()) != query:
         for key in set(_own(st.query_params.to_dict())) - set(query):
             del st.query_params[key]
@@ -280,8 +280,8 @@ LESSON = ("reveal", "hide", "present")
 
 def lesson() -> dict[str, str]:
     """What the link says for a lesson: "reveal": "0", "hide": names of controls, "present": "1"."""
-    found: dict[str, str] = st.session_state.get("lesson", {})
-    return found
+    lesson_of: dict[str, str] = st.session_state.get("lesson", {})
+    return lesson_of
 
 
 def teach(wanted: dict[str, str]) -> None:
@@ -296,29 +296,29 @@ def _own(query: dict[str, str]) -> dict[str, str]:
 
 def _read_lesson(asked: dict[str, str], problems: list[str]) -> dict[str, str]:
     """What a link's lesson means; what it does not know is left out, and named in `problems`."""
-    found = {}
+    lesson = {}
     if asked.get("reveal", "1") not in ("0", "1"):
         problems.append(f"reveal must be 0 or 1; reveal={asked['reveal']} was left out.")
     elif asked.get("reveal") == "0":
-        found["reveal"] = "0"
+        lesson["reveal"] = "0"
     if asked.get("present", "0") not in ("0", "1"):
         problems.append(f"present must be 0 or 1; present={asked['present']} was left out.")
     elif asked.get("present") == "1":
-        found["present"] = "1"
+        lesson["present"] = "1"
     names = [name.strip() for name in asked.get("hide", "").split(",") if name.strip()]
     unknown = [name for name in names if name not in CONTROLS]
     if unknown:
         problems.append(f"hide can be {', '.join(CONTROLS)}, not {', '.join(unknown)}.")
     known = [name for name in names if name in CONTROLS]
-    return found | ({"hide": ",".join(known)} if known else {})
+    return lesson | ({"hide": ",".join(known)} if known else {})
 
 
 def _read_link(asked: dict[str, str]) -> None:
     problems = st.session_state.get("problems", [])
-    own = _own(asked)
-    st.session_state["lesson"] = _read_lesson({key: own.pop(key) for key in LESSON if key in own}, problems)
-    pinned = own.pop("pins", "")
-    choice = _read_choice(own, problems) if own else Choice(FIRST_BASELINE, START)
+    query = _own(asked)
+    st.session_state["lesson"] = _read_lesson({key: query.pop(key) for key in LESSON if key in query}, problems)
+    pinned = query.pop("pins", "")
+    choice = _read_choice(query, problems) if query else Choice(FIRST_BASELINE, START)
     texts = [dict(part.split("-", 1) for part in text.split("_") if "-" in part) for text in pinned.split("*") if text]
     if not all(texts):
         problems.append("Of the link's pins, what is no configuration was left out.")
@@ -351,9 +351,9 @@ def _fitting(baseline: str, config: CompressionConfig, problems: list[str]) -> C
     layers = workbench().baseline(baseline).layers
     for layer in layers:
         for setting, most in (("rank", layer.full_rank), ("channels", 0 if layer is layers[-1] else layer.shape[0])):
-            own = getattr(config.layer(layer.name), setting)
-            if own is not None and own > most:
+            value = getattr(config.layer(layer.name), setting)
+            if value is not None and value > most:
                 said = f"can have {setting} {most} at most" if most else f"keeps all its {setting}, the classes"
-                problems.append(f"{layer.name} {said}; {layer.name}.{setting}={own} was left out.")
+                problems.append(f"{layer.name} {said}; {layer.name}.{setting}={value} was left out.")
                 config = config.with_layer(layer.name, **{setting: None})
     return config

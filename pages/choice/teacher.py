@@ -63,13 +63,13 @@ def ask(place: str) -> None:
 
 def _take(key: str) -> None:
     """The word leaves the session as soon as it was looked at."""
-    given, own = st.session_state[key], classroom.rules()
+    given, rules = st.session_state[key], classroom.rules()
     st.session_state[key] = ""
-    if own is not None:
-        st.session_state["word_said"] = key, _look_at(given, own)
+    if rules is not None:
+        st.session_state["word_said"] = key, _look_at(given, rules)
 
 
-def _look_at(given: str, own: Rules) -> str:
+def _look_at(given: str, rules: Rules) -> str:
     """Make this session the teacher's, where the word is right; else what is to be said. Wrong words are counted."""
     tried, again = st.session_state.get("words", (0, 0.0))
     wait = again - time.time()
@@ -77,7 +77,7 @@ def _look_at(given: str, own: Rules) -> str:
         return f"Not looked at: the next word is in {wait:.0f} seconds."
     with register().looking:
         time.sleep(WORD_SECONDS)
-        right = hmac.compare_digest(given.strip().encode(), own.word.encode())
+        right = hmac.compare_digest(given.strip().encode(), rules.word.encode())
     if right:
         st.session_state["teacher"] = True
         return ""
@@ -89,14 +89,15 @@ def _look_at(given: str, own: Rules) -> str:
 
 def controls() -> None:
     """Of a class's server: the rules in words, and the limit, for the teacher; else where the word is given."""
-    own = classroom.rules()
-    if own is None:
+    rules = classroom.rules()
+    if rules is None:
         return
-    now = classroom.limit(own)
+    now = classroom.limit(rules)
     if not classroom.is_teacher():
         st.markdown(
             f"**A class's server.** Explore and pin as you like; run what takes up to {now:g} min; stop, dismiss and "
-            f"delete what this session alone has started or loaded ({own.session_bytes / MB:.0f} MB of files at most). "
+            "delete what this session alone has started or loaded "
+            f"({rules.session_bytes / MB:.0f} MB of files at most). "
             "A page that is loaded again is a new session: what it started before counts as another's. Everything else "
             "asks for the teacher's word, once."
         )

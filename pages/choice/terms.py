@@ -37,7 +37,7 @@ def _escaped(text: str) -> str:
 
 def linked(text: str) -> str:
     """The Markdown with a link for each marked term."""
-    return MARK.sub(lambda found: f"[{found[1]}]({address(glossary.find(found[2] or found[1]))})", text)
+    return MARK.sub(lambda match: f"[{match[1]}]({address(glossary.find(match[2] or match[1]))})", text)
 
 
 def say(text: str) -> None:

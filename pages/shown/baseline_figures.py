@@ -27,8 +27,8 @@ def accuracies(validation: Result, test: Result) -> None:
         (validation, "Validation accuracy", "for every choice"),
         (test, "Test accuracy", "opened for this report only"),
     ):
-        own = result.evaluation
-        value, images = percent(own.accuracy, 2), f"{own.images:,} images, {below}"
+        evaluation = result.evaluation
+        value, images = percent(evaluation.accuracy, 2), f"{evaluation.images:,} images, {below}"
         figures.draw(row, figures.Figure(label, value, images, terms.explained(label.split()[0])), 330)
 
 

@@ -57,12 +57,12 @@ def _of_setting(setting: Setting, config: CompressionConfig, configs: list[Compr
     title, value, choices = settings.low(setting.label), getattr(config, setting.name), values(setting)
     if isinstance(setting.kind, Share):
         nothing, low = (controls.ALL, 1) if setting.kind.low_open else (0, 0)
-        shares = [nothing if own is None else round(100 * own, 6) for own in choices]
-        positions = [Position(x, f"{title} {x:g} %", own) for x, own in zip(shares, configs, strict=True)]
+        shares = [nothing if value is None else round(100 * value, 6) for value in choices]
+        positions = [Position(x, f"{title} {x:g} %", config) for x, config in zip(shares, configs, strict=True)]
         now = nothing if value is None else max(low, 100 * value)
         return Curve(setting.key, title, positions, low, controls.ALL, now)
-    labels = [_bits_words(own or controls.FLOAT) if setting.name == "bits" else str(own) for own in choices]
-    positions = [Position(i, *own) for i, own in enumerate(zip(labels, configs, strict=True))]
+    labels = [_bits_words(value or controls.FLOAT) if setting.name == "bits" else str(value) for value in choices]
+    positions = [Position(i, *place) for i, place in enumerate(zip(labels, configs, strict=True))]
     return Curve(setting.key, title, positions, 0, len(choices) - 1, choices.index(value))
 
 
@@ -111,8 +111,9 @@ def draw(curve: Curve, standing: tuple[float, int, bool]) -> None:
     if lesson.asks():
         return
     bench, choice = state.workbench(), state.current()
-    curve = curve._replace(positions=[own for own in curve.positions if not bench.refusal(choice.baseline, own.config)])
-    missing = any(bench.point(choice.baseline, own.config) is None for own in curve.positions)
+    allowed = [place for place in curve.positions if not bench.refusal(choice.baseline, place.config)]
+    curve = curve._replace(positions=allowed)
+    missing = any(bench.point(choice.baseline, place.config) is None for place in allowed)
     interval = max(POLL_SECONDS, bench.turns.wishing / POLLS_PER_SECOND) if missing else None
     st.fragment(_draw, run_every=interval)(curve, standing, interval)
 

@@ -85,7 +85,7 @@ class Board:
         self._cells = [st.container(horizontal=True, gap="xsmall", key="headline")] * len(WIDTHS)
 
     def show(self, row: list[Figure]) -> None:
-        self._cells = [draw(*own) for own in zip(self._cells, row, WIDTHS, strict=True)]
+        self._cells = [draw(*cell) for cell in zip(self._cells, row, WIDTHS, strict=True)]
 
 
 def draw(cell: DeltaGenerator, figure: Figure, width: int | Literal["stretch"] = "stretch") -> DeltaGenerator:

@@ -20,9 +20,9 @@ BASELINE = "the baseline"
 
 def side_by_side(result: Result) -> dict[str, Result]:
     """A card for each pinned configuration; returns their results by name. Nothing where nothing is pinned."""
-    found: dict[str, Result] = {}
+    others: dict[str, Result] = {}
     if not state.pins():
-        return found
+        return others
     st.subheader("Pinned")
     cells = st.columns(state.PINS)
     for number, (cell, choice) in enumerate(zip(cells, state.pins(), strict=False), 1):
@@ -31,11 +31,11 @@ def side_by_side(result: Result) -> dict[str, Result]:
                 st.markdown(f"{_title(number, choice, choice.config)}  \nIt waits for your guess: **Go**.")
             else:
                 other = live.measured(choice)
-                found[f"pin {number}"] = other
+                others[f"pin {number}"] = other
                 _figures(number, choice, other, result)
             _buttons(number, choice)
     st.page_link("pages/compare.py", label="How far are they from the best of all?", icon=":material/scatter_plot:")
-    return found
+    return others
 
 
 def _title(number: int, choice: state.Choice, config: CompressionConfig) -> str:

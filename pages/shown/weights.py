@@ -29,9 +29,9 @@ def section(choice: state.Choice) -> None:
     names = [layer.name for layer in bench.baseline(choice.baseline).layers]
     key = f"weights_{choice.baseline}"
     name = st.pills("Layer", names, default=names[-2:][0], format_func=plain, required=True, key=key)
-    found = bench.weights(choice.baseline, choice.config, name if name in names else names[0])
-    gone = sum(int((~own.kept).sum()) for own in found)
-    whole = sum(own.kept.size for own in found)
+    weights = bench.weights(choice.baseline, choice.config, name if name in names else names[0])
+    gone = sum(int((~weight.kept).sum()) for weight in weights)
+    whole = sum(weight.kept.size for weight in weights)
     settings = plain(in_words(choice.config))
     st.markdown(
         f"**{plain(name)}** with **{settings}**: {whole - gone:,} of {whole:,} weights are kept. "
@@ -40,31 +40,30 @@ def section(choice: state.Choice) -> None:
     )
     if not gone:
         st.info("Nothing is pruned: choose a sparsity on Explore, or use one that was found above.")
-    for own in found:
-        picture = _picture(own)
+    for weight in weights:
+        picture = _picture(weight)
         st.image(
             picture,
             width="stretch" if picture.shape[1] > 700 else "content",
-            caption=_words(own),
-            alt=f"Weights of {own.name}",
+            caption=_words(weight),
+            alt=f"Weights of {weight.name}",
         )
-    charts.draw(charts.weight_histogram(_histogram(found)), f"Histogram of the weights of {name}, before and after")
-    zeros = sum(int((own.after == 0).sum()) for own in found)
+    charts.draw(charts.weight_histogram(_histogram(weights)), f"Histogram of the weights of {name}, before and after")
+    zeros = sum(int((weight.after == 0).sum()) for weight in weights)
     st.caption(f"Before: all weights, as trained. After: without the {zeros:,} zeros, which would tower over the rest.")
 
 
-def _words(own: StoredWeight) -> str:
-    rows, columns = own.before.shape
-    return (
-        f"{plain(own.name)}: {rows} outputs down, {columns} inputs across{', in bands' if columns > 4 * rows else ''}"
-    )
+def _words(weight: StoredWeight) -> str:
+    rows, columns = weight.before.shape
+    bands = ", in bands" if columns > 4 * rows else ""
+    return f"{plain(weight.name)}: {rows} outputs down, {columns} inputs across{bands}"
 
 
-def _picture(own: StoredWeight) -> NDArray[np.uint8]:
+def _picture(weight: StoredWeight) -> NDArray[np.uint8]:
     """Colours by sign and size, transparent where a weight went; small matrices get large pixels."""
-    strength = np.clip(np.abs(own.after) / (np.quantile(np.abs(own.before), 0.99) or 1.0), 0, 1)
-    colours = np.where((own.after > 0)[..., None], POSITIVE, NEGATIVE)
-    visible = np.where(own.kept, 60 + 195 * strength, 0)
+    strength = np.clip(np.abs(weight.after) / (np.quantile(np.abs(weight.before), 0.99) or 1.0), 0, 1)
+    colours = np.where((weight.after > 0)[..., None], POSITIVE, NEGATIVE)
+    visible = np.where(weight.kept, 60 + 195 * strength, 0)
     pixels = _folded(np.dstack([colours, visible]).astype(np.uint8))
     times = max(1, min(16, 900 // pixels.shape[1]))
     return np.kron(pixels, np.ones((times, times, 1), np.uint8))
@@ -82,9 +81,9 @@ def _folded(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate(padded)[:-gap]
 
 
-def _histogram(found: list[StoredWeight]) -> pd.DataFrame:
-    before = np.concatenate([own.before.ravel() for own in found])
-    after = np.concatenate([own.after.ravel() for own in found])
+def _histogram(weights: list[StoredWeight]) -> pd.DataFrame:
+    before = np.concatenate([weight.before.ravel() for weight in weights])
+    after = np.concatenate([weight.after.ravel() for weight in weights])
     edges = np.linspace(*np.quantile(before, [0.0005, 0.9995]), BINS + 1)
     rows = []
     for when, values in (("before", before), ("after", after[after != 0])):

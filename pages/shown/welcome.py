@@ -43,5 +43,5 @@ def _what_this_is(choice: state.Choice) -> str:
 
 def _now(choice: state.Choice) -> str:
     """The setting by its name where it has one, else in words."""
-    named = next((name for name, own in presets.PRESETS.items() if own == choice), None)
+    named = next((name for name, preset in presets.PRESETS.items() if preset == choice), None)
     return f"**{named}**" if named else plain(in_words(choice.config))

@@ -31,9 +31,9 @@ def table(result: Result) -> None:
 
 def counts(result: Result) -> list[dict[str, Any]]:
     """By layer: weights as they are stored (of its factors, where it has some), zeros among them, and their share."""
-    found = []
+    rows = []
     for layer in result.layers:
         weights = layer.parameters - layer.channels  # a bias for each channel
         zeros = round(layer.sparsity * weights)
-        found.append({"layer": layer.name, "zeros": zeros, "weights": weights, "sparsity": 100 * layer.sparsity})
-    return found
+        rows.append({"layer": layer.name, "zeros": zeros, "weights": weights, "sparsity": 100 * layer.sparsity})
+    return rows

@@ -1,0 +1,127 @@
+"""The README's recipe: a technique is one file. What it declares appears wherever a technique is met."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+CODE = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+(RECIPE,) = (code for code in CODE if "TECHNIQUE = " in code)
+
+WITH_IT = """
+import json
+from pathlib import Path
+from streamlit.testing.v1 import AppTest
+from core import settings
+from core.bench import keys
+from core.bench.workbench import Workbench
+from core.config import CompressionConfig, from_query, in_words, to_arguments, to_query
+from core.studies.space import configuration, space
+
+bench = Workbench()
+config = CompressionConfig(clip_share=0.5, bits=4)
+layers = bench.baseline("mlp").layers
+network, bare = bench.network("mlp", config), bench.network("mlp", CompressionConfig(bits=4))
+largest = [bench.baseline("mlp").tensors[f"{layer.name}.weight"].abs().max().item() for layer in layers]
+app = AppTest.from_file("streamlit_app.py", default_timeout=60)
+app.query_params["baseline"] = "mlp"
+app.query_params["largest"] = "0.5"
+app.run()
+slider = app.slider(key="w_largest")
+before = slider.value
+slider.set_value(30).run()
+print(json.dumps({
+    "names": [technique.name for technique in settings.techniques()],
+    "link": to_query(config), "back": from_query(to_query(config), [layer.name for layer in layers])[0] == config,
+    "arguments": to_arguments(config), "words": in_words(config),
+    "plain": CompressionConfig(bits=4).to_json(), "json": config.to_json(),
+    "key": keys.measurement("0" * 64, config, "validation", None),
+    "plain key": keys.measurement("0" * 64, CompressionConfig(bits=4), "validation", None),
+    "shares": [layer.tensors[0].weight().abs().max().item() / most for layer, most in zip(network.layers, largest)],
+    "without": [layer.tensors[0].weight().abs().max().item() / most for layer, most in zip(bare.layers, largest)],
+    "space": "largest" in space(layers), "absent": "largest" in space(layers, ["pruning"]),
+    "chosen": configuration({"density": 0.5, "largest": 0.6}, layers).to_json(),
+    "label": slider.label, "before": before, "exceptions": [each.value for each in app.exception],
+    "written": app.session_state["choice"].config.to_json(),
+}))
+"""
+
+
+@pytest.fixture
+def surroundings(tmp_path: Path) -> dict[str, str]:
+    folder = tmp_path / "techniques"
+    folder.mkdir()
+    (folder / "clipping.py").write_text(RECIPE)
+    return os.environ | {"EXPLORER_TECHNIQUES": str(folder), "COMPRESSION_CACHE": str(tmp_path / "cache")}
+
+
+def run(surroundings: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300, env=surroundings)
+
+
+def test_a_technique_of_one_file_is_in_the_link_on_explore_and_in_the_searchs_space(
+    surroundings: dict[str, str],
+) -> None:
+    done = run(surroundings, "-c", WITH_IT)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["names"] == ["channels", "low rank", "pruning", "clipping", "bits", "training"]
+    assert said["link"] == {"bits": "4", "largest": "0.5"}
+    assert said["back"]
+    assert said["arguments"] == ["--largest", "0.5", "--bits", "4"]
+    assert said["words"] == "largest weight 50\u00a0%, 4-bit weights"
+    assert "clip_share" not in said["plain"], "keys and files of before hold"
+    assert json.loads(said["json"])["clip_share"] == 0.5
+    assert max(said["shares"]) <= 0.5 + 1e-3, "scales are rounded to half precision"
+    assert min(said["without"]) > 0.8
+    assert said["space"]
+    assert not said["absent"]
+    assert json.loads(said["chosen"])["clip_share"] == 0.6
+    assert not said["exceptions"]
+    assert (said["label"], said["before"]) == ("Largest weight", 50)
+    assert json.loads(said["written"])["clip_share"] == 0.3
+    (Path(surroundings["EXPLORER_TECHNIQUES"]) / "clipping.py").write_text(RECIPE + "\n# otherwise\n")
+    changed = json.loads(run(surroundings, "-c", WITH_IT).stdout.splitlines()[-1])
+    assert changed["key"] != said["key"], "another file is another technique"
+    assert changed["plain key"] == said["plain key"]
+
+
+def test_a_technique_of_one_file_is_an_option_and_a_step_of_the_report(
+    surroundings: dict[str, str], tmp_path: Path
+) -> None:
+    done = run(surroundings, "-m", "core", "evaluate", "--baseline", "mlp", "--largest", "0.1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert 0.2 < json.loads(done.stdout)["accuracy"] < 0.9
+    refused = run(surroundings, "-m", "core", "evaluate", "--baseline", "mlp", "--largest", "1.5")
+    assert refused.returncode != 0
+    assert "must be a number in (0, 1]. Got 1.5 instead." in refused.stderr
+    out = tmp_path / "report"
+    asked = ["--baseline", "mlp", "--largest", "0.5", "--format", "packed", "--report", "--out", str(out)]
+    made = run(surroundings, "-m", "core", "export", *asked)
+    assert made.returncode == 0, made.stderr
+    written = "".join(path.read_text() for path in out.rglob("*.md"))
+    assert "Weight clipping" in written
+    assert "No weight is larger" in written
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("X = 1\n", "must say TECHNIQUE"),
+        (RECIPE.replace('"clipping"', '"pruning"'), "Names of techniques must differ between techniques. Got pruning"),
+        (RECIPE.replace('link="largest"', 'link="bits"'), "Names in a link must differ between techniques. Got bits"),
+    ],
+)
+def test_a_file_that_says_no_technique_or_one_twice_is_refused_by_name(
+    surroundings: dict[str, str], code: str, words: str
+) -> None:
+    (Path(surroundings["EXPLORER_TECHNIQUES"]) / "clipping.py").write_text(code)
+    done = run(surroundings, "-c", "import core.config")
+    assert done.returncode != 0
+    assert words in done.stderr
