@@ -76,10 +76,10 @@ def measure(name: str, cache: Path, goal: Goal, minutes: float, sampler: Sampler
     bench.turns.close()
     bench.store.close()
     shutil.rmtree(folder)
-    best = answer["best"] or {}
+    best = {} if answer.best is None else answer.best.to_dict()
     reached = [min((size for when, size in found if when <= share), default=None) for share in SHARES[:-1]]
     about = {key: best.get(key) for key in ("bytes", "compression_ratio", "difference", "test_accuracy")}
-    return {"reached": [*reached, best.get("bytes")], "front": front, "trials": answer["trials"], **about}
+    return {"reached": [*reached, best.get("bytes")], "front": front, "trials": answer.trials, **about}
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -9,13 +9,13 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from core import settings
 from core.config import FORMATS, RECIPES, CompressionConfig, ConfigError, Device, with_text
 from core.machinery.files import write_atomically
+from core.machinery.records import Record
 from core.settings import Setting
 from core.words import percent, visible
 
@@ -370,15 +370,16 @@ def _reproduce(options: argparse.Namespace) -> int:
     from core.studies import assignment, reproduce
 
     bench, name, epochs, say_so = _workbench(options.device), options.baseline, options.epochs, _show_progress
+    answer: Record
     if options.what == "low-rank":
-        found = reproduce.low_rank(bench, options.seeds, epochs or 3, say_so)
+        answer = reproduce.low_rank(bench, options.seeds, epochs or 3, say_so)
     elif options.what == "pruning":
-        found = assignment.pruning_half(bench, name, options.allowance, epochs or 8, say_so)
+        answer = assignment.pruning_half(bench, name, options.allowance, epochs or 8, say_so)
     elif options.what == "quantization":
-        found = assignment.quantization_half(bench, name, epochs or 4, say_so)
+        answer = assignment.quantization_half(bench, name, epochs or 4, say_so)
     else:
-        found = assignment.combination(bench, name, options.allowance, epochs or 8, say_so)
-    _print(found, options.json)
+        answer = assignment.combination(bench, name, options.allowance, epochs or 8, say_so)
+    _print(answer.to_dict(), options.json)
     return 0
 
 
@@ -392,16 +393,20 @@ def _search(options: argparse.Namespace) -> int:
     allowance = 0.01 if options.allowance is None and options.size is None else options.allowance
     goal = Goal(allowance, options.size, used)
     bench = Workbench(origin="searched", device=options.device)
-    found = search.run(
+    answer = search.run(
         bench, options.baseline, goal, options.minutes, options.storage, lambda event: say(event["message"]),
         out=options.out,
     )  # fmt: skip
-    _print(found, options.json)
-    if found["best"] is None:
+    _print(answer.to_dict(), options.json)
+    best = answer.best
+    if best is None:
         say(f"{goal.none_in_words()} Allow a larger loss, or more minutes.")
-    elif missed := goal.missed_in_words(found["best"]["test_difference"]):
-        say(f"Lost on the test images: {-100 * found['best']['test_difference']:.2f} pp. {missed}")
-    return 0 if found["best"] is not None else 1
+        return 1
+    change = best.test_difference
+    assert change is not None  # nobody could stop it
+    if missed := goal.missed_in_words(change):
+        say(f"Lost on the test images: {-100 * change:.2f} pp. {missed}")
+    return 0
 
 
 def _pareto(options: argparse.Namespace) -> int:
@@ -427,6 +432,7 @@ def _export(options: argparse.Namespace) -> int:
         raise ConfigError(f"{unused[0]} needs --report: it stands below the title of the report.")
     bench, config = _recovered(options)
     verdict = bench.export(options.baseline, config, options.out, formats, lambda text, done: say(f"{text} ..."))
+    answer = verdict.to_dict()
     if options.report:
         from core.document import blocks
         from core.report import content, document
@@ -434,18 +440,18 @@ def _export(options: argparse.Namespace) -> int:
         say("Writing the report ...")
         head = blocks.TitleBlock(**{field: getattr(options, field) for field in _HEAD})
         document.write(content.build(_with_results(), options.baseline, config, verdict, head=head), options.out)
-        verdict["report"] = [str(options.out / name) for name in document.FILES]
-    verdict["config"] = json.loads(config.to_json())
-    _print(verdict, options.json)
-    return 0 if verdict["ok"] else 1
+        answer["report"] = [str(options.out / name) for name in document.FILES]
+    answer["config"] = json.loads(config.to_json())
+    _print(answer, options.json)
+    return 0 if verdict.ok else 1
 
 
 def _verify(options: argparse.Namespace) -> int:
     from core.formats import artifact
 
     verdict = artifact.verify(options.directory, lambda text, done: say(f"{text} ..."))
-    _print(verdict, options.json)
-    return 0 if verdict["ok"] else 1
+    _print(verdict.to_dict(), options.json)
+    return 0 if verdict.ok else 1
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -513,7 +519,7 @@ def _job(options: argparse.Namespace) -> int:
         kind = KINDS[json.loads((options.folder / "request.json").read_text())["kind"]]
         shelf = SHELF if kind.looks_up else None
         bench = Workbench(options.folder.parent.parent, kind.origin, turn="last", shelf=shelf)
-        return devices.watched(partial(kind.run, bench))
+        return devices.watched(kind.work(bench))
 
     return jobs.run(options.folder, work)
 

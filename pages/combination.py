@@ -21,15 +21,15 @@ terms.heading(
     "allowed accuracy loss",
 )
 terms.say(combination_lab.INTRODUCTION)
-found = jobs.asked(request, "Find the best combination", ":material/join_inner:")
-if found is not None:
-    combination_lab.ways(choice.baseline, found)
+combination = jobs.asked(request, "Find the best combination", ":material/join_inner:")
+if combination is not None:
+    combination_lab.ways(choice.baseline, combination)
 
 st.subheader("Order of the techniques")
 terms.say(combination_lab.ABOUT_ORDERS)
 orders = jobs.asked(order, "Try every order", ":material/swap_vert:")
 if orders is not None:
-    combination_lab.orders(orders["rows"], order)
+    combination_lab.orders(orders.rows, order)
 
 figures.show_code(
     None,

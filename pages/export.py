@@ -31,9 +31,9 @@ if choice != wanted:
 made = exported.asked(choice)
 if made is not None:
     exported.verdict(made, result)
-    if made.verdict["ok"]:
+    if made.verdict.ok:
         exported.downloads(made)
-handed_in.section(choice, made.verdict if made is not None and made.verdict["ok"] else None)
+handed_in.section(choice, made.verdict if made is not None and made.verdict.ok else None)
 
 terms.heading("Compression ratio", "What it weighs, in every way of counting.")
 exported.sizes(result, made)

@@ -35,7 +35,7 @@ terms.heading("Post-training quantization (PTQ), step by step", "How far do few 
 terms.say(quantization_lab.ABOUT_LADDER)
 ladder = jobs.asked(asked[assignment.LADDER], "Quantize step by step", ":material/stairs:")
 if ladder is not None:
-    quantization_lab.ladder(choice.baseline, ladder["rows"])
+    quantization_lab.ladder(choice.baseline, ladder.rows)
 
 terms.heading("Quantization-aware training (QAT)", "Accuracy before and after training on the grid.", "QAT")
 terms.say(quantization_lab.ABOUT_TRAINING)
@@ -48,15 +48,15 @@ terms.heading("Layer sensitivity", "What does the whole network lose where one l
 st.markdown(quantization_lab.ABOUT_WIDTHS)
 widths = jobs.asked(asked[assignment.WIDTHS], "Quantize each layer alone", ":material/troubleshoot:")
 if widths is not None:
-    quantization_lab.sensitivity(widths["rows"])
+    quantization_lab.sensitivity(widths.rows)
 
 terms.heading("Mixed precision", "Every layer has bits of its own.")
 terms.say(quantization_lab.ABOUT_MIXED)
 mixed = jobs.asked(asked[assignment.MIXED], "Find the steps", ":material/stairs:")
 if mixed is not None:
-    allocation.walk(mixed["steps"], "bits")
+    allocation.walk(mixed.steps, "bits")
     if trained is not None:
-        quantization_lab.mixed_beside(mixed["steps"], trained)
+        quantization_lab.mixed_beside(mixed.steps, trained)
 
 figures.show_code(
     None,

@@ -35,6 +35,7 @@ from core.config import CompressionConfig, LayerConfig, RecoveryConfig
 from core.datasets import fashion_mnist
 from core.datasets.fashion_mnist import Split
 from core.formats import artifact, readers
+from core.machinery.records import Record
 from core.mathematics.quantization import fake_quantize
 from core.networks import calibration, models
 from core.networks.calibration import Statistics
@@ -42,6 +43,7 @@ from core.networks.inference import Runner
 from core.networks.models import Baseline, Layer
 from core.networks.stored import StoredNetwork
 from core.studies import assignment, reproduce
+from core.studies.answers import LowRankReport
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.dont_write_bytecode = False
@@ -286,7 +288,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class CourseReport(NamedTuple):
     """found : of `reproduce.low_rank` with two seeds and few training images; said : meanwhile."""
 
-    found: dict[str, Any]
+    found: LowRankReport
     said: list[dict[str, Any]]
 
 
@@ -297,16 +299,16 @@ def course_report(warm: Path, tmp_path_factory: pytest.TempPathFactory) -> Cours
         train_on_few(patch, 512)
         found = reproduce.low_rank(bench, seeds=2, epochs=1, progress=said.append)
     bench.turns.close()
-    return CourseReport(json.loads(json.dumps(found, allow_nan=False)), said)
+    return CourseReport(found, said)
 
 
 class Laboratory(NamedTuple):
-    """A cache, the baseline in it, and by kind the results of the quantization experiments on that, all of them with
+    """A cache, the baseline in it, and by kind the answers of the quantization experiments on that, all of them with
     few training images."""
 
     cache: Path
     baseline: str
-    found: dict[str, dict[str, Any]]
+    found: dict[str, Any]
 
 
 def _experiments(folder: Path, network: bytes) -> None:
@@ -319,7 +321,7 @@ def _experiments(folder: Path, network: bytes) -> None:
         patch.setattr(assignment, "ways", short_ways)
         for kind in kinds.keys() - {assignment.CHANNELS}:
             request = {"baseline": name, **about, **order}
-            found[kind] = kinds[kind].run(bench, request, lambda event: None, lambda: False)
+            found[kind] = kinds[kind].run(bench, request, lambda event: None, lambda: False).to_dict()
     bench.turns.close()
     bench.store.close()
     (folder / "found.json").write_text(json.dumps({"baseline": name, "found": found}, allow_nan=False))
@@ -329,7 +331,9 @@ def _experiments(folder: Path, network: bytes) -> None:
 def laboratory(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
     made = made_once(tmp_path_factory, "experiments", lambda folder: _experiments(folder, taught.read_bytes()))
     cache_folder = copied(made / "cache", tmp_path_factory.mktemp("laboratory"))
-    return Laboratory(cache_folder, **json.loads((made / "found.json").read_text()))
+    left = json.loads((made / "found.json").read_text())
+    found = {kind: assignment.KINDS[kind].answer.from_dict(answer) for kind, answer in left["found"].items()}
+    return Laboratory(cache_folder, left["baseline"], found)
 
 
 def free_port() -> int:
@@ -339,13 +343,14 @@ def free_port() -> int:
     return port
 
 
-def leave_result(cache: Path, request: dict[str, Any], result: dict[str, Any]) -> Path:
+def leave_result(cache: Path, request: dict[str, Any], result: Record | dict[str, Any]) -> Path:
     """As a job's process leaves it; the job's folder."""
     number = len(list((cache / "jobs").glob("*/request.json")))
     folder = cache / "jobs" / f"{''.join(filter(str.isalnum, request['kind']))}{number}"
     folder.mkdir(parents=True)
     (folder / "request.json").write_text(json.dumps({**request, "submitted": 1.0}))
-    (folder / "result.json").write_text(json.dumps(result))
+    left = result.to_dict() if isinstance(result, Record) else result
+    (folder / "result.json").write_text(json.dumps(left, allow_nan=False))
     return folder
 
 

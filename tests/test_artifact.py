@@ -70,25 +70,25 @@ def test_every_file_of_an_untouched_export_verifies(network: StoredNetwork, tmp_
     measured = write(network, tmp_path, few)
     said: list[float] = []
     verdict = artifact.verify(tmp_path, lambda text, done: said.append(done))
-    assert (verdict["ok"], verdict["split"], verdict["images"]) == (True, "test", 300)
-    files = verdict["files"]
+    assert (verdict.ok, verdict.split, verdict.images) == (True, "test", 300)
+    files = verdict.files
     assert said == [position / len(files) for position in range(len(files))]
     bits = [tensor.bits for layer in network.layers for tensor in layer.tensors]
     narrow = {2: ["onnx-int2"], 4: ["onnx-int4"]}.get(bits[0], [])
-    assert [entry["format"] for entry in files] == [
+    assert [file.format for file in files] == [
         "packed", "onnx", *(["onnx-int8"] if bits[0] < 32 else []), *narrow, "safetensors",
     ]  # fmt: skip
-    for entry in files:
-        content = (tmp_path / entry["path"]).read_bytes()
-        assert (entry["bytes"], entry["sha256"]) == (len(content), sha256(content))
-        assert entry["agreement"] == 1.0 or entry["ties"]
-        assert entry["accuracy"] == pytest.approx(measured.accuracy, abs=len(entry["ties"]) / 300)
-        assert entry["largest_logit_difference"] < 0.5 * float(evaluation.logits(network, few).std())
-        assert [(row["batch"], row["lower"] <= row["median"] <= row["upper"]) for row in entry["latency"]] == [
+    for file in files:
+        content = (tmp_path / file.path).read_bytes()
+        assert (file.bytes, file.sha256) == (len(content), sha256(content))
+        assert file.agreement == 1.0 or file.ties
+        assert file.accuracy == pytest.approx(measured.accuracy, abs=len(file.ties) / 300)
+        assert file.largest_logit_difference < 0.5 * float(evaluation.logits(network, few).std())
+        assert [(timed.batch, timed.lower <= timed.median <= timed.upper) for timed in file.latency] == [
             (1, True), (250, True),
         ]  # fmt: skip
-    assert files[0]["bytes"] == len(packed.pack(network).content)
-    assert verdict["notes"][-1].startswith("Bits are not speed")
+    assert files[0].bytes == len(packed.pack(network).content)
+    assert verdict.notes[-1].startswith("Bits are not speed")
 
 
 def test_each_format_is_read_in_a_process_of_its_own(
@@ -102,9 +102,9 @@ def test_each_format_is_read_in_a_process_of_its_own(
         fresh = [entry for entry in promised if entry["format"] not in seen]
         change_verdict(tmp_path, files=fresh)
         verdict = artifact.verify(tmp_path)
-        assert verdict["ok"]
-        seen |= {entry["format"]: entry["reader"] for entry in verdict["files"]}
-        assert [entry["bytes"] for entry in verdict["files"]] == [entry["bytes"] for entry in fresh]
+        assert verdict.ok
+        seen |= {file.format: str(file.reader) for file in verdict.files}
+        assert [file.bytes for file in verdict.files] == [entry["bytes"] for entry in fresh]
     assert sorted(seen) == sorted(KINDS)
     assert {reader.split()[0] for reader in seen.values()} == {"NumPy", "ONNX", "PyTorch"}
     (tmp_path / "network.packed").write_bytes(b"CNET")
@@ -128,7 +128,7 @@ def test_only_what_is_asked_for_is_written_and_what_an_earlier_export_left_goes(
     write(network, tmp_path, few, ("safetensors",))
     assert {path.name for path in tmp_path.iterdir()} >= {"network.safetensors", "network.json", "plain_torch.py"}
     assert not list(tmp_path.glob("*.packed")) + list(tmp_path.glob("*.onnx"))
-    assert [entry["format"] for entry in artifact.verify(tmp_path)["files"]] == ["safetensors"]
+    assert [file.format for file in artifact.verify(tmp_path).files] == ["safetensors"]
 
 
 def test_a_file_that_is_no_exports_is_never_written_over(network: StoredNetwork, tmp_path: Path, few: Split) -> None:
@@ -213,10 +213,11 @@ def test_predict_needs_numpy_alone_and_finds_what_was_promised(
 
 def problem(folder: Path) -> str:
     verdict = artifact.verify(folder)
-    assert not verdict["ok"]
-    (entry,) = verdict["files"]
-    assert "\n" not in entry["problem"]
-    return entry["problem"]
+    assert not verdict.ok
+    (file,) = verdict.files
+    assert file.problem is not None
+    assert "\n" not in file.problem
+    return file.problem
 
 
 def test_another_network_in_the_files_place_is_found_out(exported: Path, cnn: Baseline, images: Tensor) -> None:
@@ -254,7 +255,7 @@ def test_a_single_prediction_that_was_not_promised_is_found_out(exported: Path, 
     logits[sure] = np.roll(logits[sure], 1)
     promise(exported, logits)
     assert f"the first are [{sure}]" in problem(exported)
-    assert artifact.verify(exported)["files"][0]["agreement"] == pytest.approx(299 / 300)
+    assert artifact.verify(exported).files[0].agreement == pytest.approx(299 / 300)
 
 
 def test_a_disagreement_at_a_tie_is_reported_and_no_problem(exported: Path) -> None:
@@ -263,8 +264,8 @@ def test_a_disagreement_at_a_tie_is_reported_and_no_problem(exported: Path) -> N
     logits[5, (first + 1) % 10] = logits[5, first] + np.abs(logits[5]).max() * 1e-6
     promise(exported, logits)
     verdict = artifact.verify(exported)
-    assert (verdict["ok"], verdict["files"][0]["ties"]) == (True, [5])
-    assert verdict["files"][0]["agreement"] == pytest.approx(299 / 300)
+    assert (verdict.ok, verdict.files[0].ties) == (True, (5,))
+    assert verdict.files[0].agreement == pytest.approx(299 / 300)
 
 
 def test_a_missing_file_is_found_out(exported: Path) -> None:
@@ -362,12 +363,12 @@ def test_reading_a_file_of_another_kind_is_a_format_error(tmp_path: Path, name: 
             artifact.read(tmp_path / name)
 
 
-def entry(kind: str, times: list[tuple[float, float, float]]) -> dict:
-    rows = [
-        {"batch": batch, "repeats": 9, "lower": low, "median": mid, "upper": high}
-        for batch, (low, mid, high) in zip((1, 250), times, strict=True)
-    ]
-    return {"format": kind, "latency": rows}
+def entry(kind: str, times: list[tuple[float, float, float]]) -> artifact.CheckedFile:
+    timed = tuple(
+        evaluation.Latency(batch, 9, median, low, high)
+        for batch, (low, median, high) in zip((1, 250), times, strict=True)
+    )
+    return artifact.CheckedFile(kind, kind, 1, "", 0.9, 1.0, latency=timed)
 
 
 def test_the_remarks_say_slower_only_beyond_the_spread() -> None:

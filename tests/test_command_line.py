@@ -24,6 +24,7 @@ from core.datasets import fashion_mnist
 from core.networks import models
 from core.networks.models import Baseline
 from core.studies import assignment, search
+from core.studies.answers import OneShotSearch
 
 Run = Callable[..., Any]
 EVALUATE = [
@@ -195,8 +196,9 @@ def test_reproduce_runs_the_experiment_that_it_names(
     run: Run, monkeypatch: pytest.MonkeyPatch, what: str, asked: str, given: tuple[object, ...]
 ) -> None:
     seen: list[tuple[object, ...]] = []
-    monkeypatch.setattr(assignment, asked, lambda bench, *rest: seen.append(rest[:-1]) or {"done": True})
-    assert run("reproduce", what, "--baseline", "mlp", "--allowance", 0.02) == {"done": True}
+    answer = OneShotSearch(())
+    monkeypatch.setattr(assignment, asked, lambda bench, *rest: seen.append(rest[:-1]) or answer)
+    assert run("reproduce", what, "--baseline", "mlp", "--allowance", 0.02) == {"answers": []}
     assert seen == [given]
 
 

@@ -220,7 +220,7 @@ def test_a_forward_pass_is_timed_on_the_device_too(
 ) -> None:
     monkeypatch.setattr(reproduce, "ROUNDS", 1)
     (row,) = reproduce.latencies(benches[standin.NAME], files["mlp"], [CompressionConfig(sparsity=0.5, bits=3)])
-    assert set(row["batches"]) == {"1", "250", f"{standin.NAME} 1", f"{standin.NAME} 250"}
+    assert set(row.batches) == {"1", "250", f"{standin.NAME} 1", f"{standin.NAME} 250"}
 
 
 # Which device.

@@ -76,12 +76,12 @@ def test_what_is_counted_is_what_the_experiments_did(laboratory: Laboratory) -> 
     def evaluations(kind: str) -> float:
         return work(bench, {"kind": kind, **about}).measuring / one
 
-    assert evaluations(assignment.LADDER) == pytest.approx(len(found[assignment.LADDER]["rows"]))
-    assert evaluations(assignment.WIDTHS) == pytest.approx(len(found[assignment.WIDTHS]["rows"]))
-    assert evaluations(assignment.ORDERS) == pytest.approx(duration.DECOMPOSED * len(found[assignment.ORDERS]["rows"]))
+    assert evaluations(assignment.LADDER) == pytest.approx(len(found[assignment.LADDER].rows))
+    assert evaluations(assignment.WIDTHS) == pytest.approx(len(found[assignment.WIDTHS].rows))
+    assert evaluations(assignment.ORDERS) == pytest.approx(duration.DECOMPOSED * len(found[assignment.ORDERS].rows))
     layers = len(bench.baseline(laboratory.baseline).layers)
-    assert evaluations(assignment.MIXED) >= layers * (len(found[assignment.MIXED]["steps"]) - 1)
-    epochs = sum(len(row["history"]) for row in found[assignment.QUANTIZATION]["rows"])
+    assert evaluations(assignment.MIXED) >= layers * (len(found[assignment.MIXED].steps) - 1)
+    epochs = sum(len(row.history) for row in found[assignment.QUANTIZATION].rows)
     assert work(bench, {"kind": assignment.QUANTIZATION, **about}).epochs == epochs
     bench.turns.close()
 

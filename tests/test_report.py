@@ -18,16 +18,20 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from core import __main__, palette
+from core.bench.results import ExportVerdict
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, RecoveryConfig
 from core.document.blocks import Code, Figure, Formula, Heading, Listing, Paragraph, Report, Table, TitleBlock
 from core.formats import artifact
+from core.formats.artifact import CheckedFile
 from core.machinery import shelf
+from core.measuring.evaluation import Latency
 from core.networks.models import Baseline
 from core.report import content, document, references, weighing
 from core.report import laboratory as laboratory_parts
 from core.report.findings import SHOWN_FLIPS
-from core.studies import assignment, shipping, tuning
+from core.studies import assignment, kinds, shipping, tuning
+from core.studies.answers import IterativeSearch, OneShotSearch, Run
 from core.techniques.pruning import check_sparsity
 from core.words import JOINER, one_line, percent
 
@@ -61,39 +65,27 @@ def small(bench: Workbench) -> str:
     )
 
 
-def latency(median: float) -> list[dict[str, Any]]:
-    return [
-        {"batch": b, "repeats": 30, "median": median, "lower": 0.9 * median, "upper": 1.1 * median} for b in (1, 250)
-    ]
+def latency(median: float) -> tuple[Latency, ...]:
+    return tuple(Latency(batch, 30, median, 0.9 * median, 1.1 * median) for batch in (1, 250))
 
 
 @pytest.fixture(scope="module")
-def verdict(bench: Workbench, small: str) -> dict[str, Any]:
-    def file(path: str, kind: str, size: int, median: float, **more: Any) -> dict[str, Any]:
-        shares = {"accuracy": 0.1234, "agreement": 0.9987}
-        return {
-            "path": path,
-            "format": kind,
-            "bytes": size,
-            "sha256": "ab" * 32,
-            **shares,
-            "latency": latency(median),
-            **more,
-        }
+def verdict(bench: Workbench, small: str) -> ExportVerdict:
+    def file(path: str, kind: str, size: int, median: float, **more: Any) -> CheckedFile:
+        return CheckedFile(path, kind, size, "ab" * 32, 0.1234, 0.9987, latency=latency(median), **more)
 
-    files = [
+    files = (
         file("network.packed", "packed", 4_321, 5e-5, reader="NumPy 9.8.7", largest_logit_difference=3.25e-6),
-        file("/home/anna/network.onnx", "onnx", 65_432, 2e-5, ties=[5, 8]),
+        file("/home/anna/network.onnx", "onnx", 65_432, 2e-5, ties=(5, 8)),
         file("int8.onnx", "onnx-int8", 23_456, 3e-5, problem="[Errno 2] No such file: '/home/anna/out/int8.onnx'"),
-    ]
+    )
     sizes = bench.sizes(bench.evaluate(small, EVERYTHING, "test"))
-    sizes |= {Path(file["path"]).name: file["bytes"] for file in files[1:]}
-    found = {"ok": False, "split": "test", "images": 10_000, "files": files, "sizes": sizes}
-    return found | {"notes": ["Without onnx-int2: 6 bits."]}
+    sizes |= {Path(file.path).name: file.bytes for file in files[1:]}
+    return ExportVerdict(False, "test", 10_000, files, ("Without onnx-int2: 6 bits.",), 0.5, sizes)
 
 
 @pytest.fixture(scope="module")
-def full(bench: Workbench, small: str, verdict: dict[str, Any]) -> Report:
+def full(bench: Workbench, small: str, verdict: ExportVerdict) -> Report:
     return content.build(bench, small, EVERYTHING, verdict)
 
 
@@ -132,14 +124,14 @@ def test_accuracies_and_differences_are_those_that_were_measured(bench: Workbenc
         assert ends == pytest.approx([100 * end for end in measured.comparison.interval], abs=0.005)
 
 
-def test_bytes_add_up_to_the_file(bench: Workbench, small: str, full: Report, verdict: dict[str, Any]) -> None:
+def test_bytes_add_up_to_the_file(bench: Workbench, small: str, full: Report, verdict: ExportVerdict) -> None:
     result, rows = bench.evaluate(small, EVERYTHING, "test"), table(full, "weight before")
     *layers, whole = [int(number(row["bytes"])) for row in rows]
     assert sum(layers) == whole == result.bytes
     assert [number(row["parameters"]) for row in rows[:4]] == [row.parameters for row in result.layers]
     assert {row["counted as"]: number(row["bytes"]) for row in table(full, "counted as")} == {
         way: round(count) for way, count in bench.sizes(result).items()
-    } | {Path(file["path"]).name: file["bytes"] for file in verdict["files"] if file["format"] != "packed"}
+    } | {Path(file.path).name: file.bytes for file in verdict.files if file.format != "packed"}
 
 
 def test_classes_and_flips_are_those_that_were_measured(bench: Workbench, small: str, full: Report) -> None:
@@ -175,9 +167,9 @@ def test_ranks_stand_beside_break_even_and_the_numbers_they_hold(bench: Workbenc
             assert 0 < number(row["energy kept"]) <= 100
 
 
-def test_files_are_those_of_the_verdict_and_no_folder_is_named(full: Report, verdict: dict[str, Any]) -> None:
+def test_files_are_those_of_the_verdict_and_no_folder_is_named(full: Report, verdict: ExportVerdict) -> None:
     rows = table(full, "agreement")
-    assert [number(row["bytes"]) for row in rows] == [file["bytes"] for file in verdict["files"]]
+    assert [number(row["bytes"]) for row in rows] == [file.bytes for file in verdict.files]
     assert {row["accuracy"] for row in rows} == {percent(0.1234, 2)}
     assert {row["agreement"] for row in rows} == {percent(0.9987, 2)}
     assert [number(row["median, µs"]) for row in table(full, "median, µs")] == [50, 50, 20, 20, 30, 30]
@@ -338,7 +330,7 @@ def split_cells(line: str) -> list[str]:
 
 
 def test_the_same_report_gives_the_same_bytes(
-    bench: Workbench, small: str, full: Report, verdict: dict[str, Any]
+    bench: Workbench, small: str, full: Report, verdict: ExportVerdict
 ) -> None:
     again = content.build(bench, small, EVERYTHING, verdict)
     assert again == full
@@ -514,14 +506,14 @@ def pattern(sentence: str, names: list[str]) -> str:
 def test_no_sentence_comes_twice_in_a_paragraph_or_in_a_row(bench: Workbench, small: str, verdict: Any) -> None:
     """Four layers above break-even, four files with ties: one sentence says it of all."""
     kinds = ("onnx", "onnx-int8", "onnx-int4", "onnx-int2")
-    files = [verdict["files"][0], *({**verdict["files"][1], "path": kind, "format": kind} for kind in kinds)]
-    notes = [*4 * ["Without it."], *artifact.remarks(files)]
+    files = (verdict.files[0], *(replace(verdict.files[1], path=kind, format=kind) for kind in kinds))
+    notes = (*4 * ["Without it."], *artifact.remarks(files))
     assert len([note for note in notes if "float32 here" in note]) == 6
     config = CompressionConfig(rank_share=1.0, above_break_even=True, bits=4)
     layers = [row.name for row in bench.evaluate(small, config).layers]
-    names = [*layers, *(file["path"] for file in files), *(kind[5:] for kind in kinds[1:])]
+    names = [*layers, *(file.path for file in files), *(kind[5:] for kind in kinds[1:])]
     for chosen in (config, CompressionConfig(rank_share=0.9)):
-        made = content.build(bench, small, chosen, {**verdict, "files": files, "notes": notes})
+        made = content.build(bench, small, chosen, replace(verdict, files=files, notes=notes))
         last = ""
         for block in made.blocks:
             said = re.split(r"(?<=\.)\s+(?=[A-Z])", block.text) if isinstance(block, Paragraph) else []
@@ -560,13 +552,13 @@ def measured(laboratory: Laboratory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         train_on_few(patch)
         patch.setattr(tuning, "LOOK_ON", 1)
-        shot = {"answers": tuning.one_shot_answers(made, name, 0.05)}
+        shot = OneShotSearch(tuple(tuning.one_shot_answers(made, name, 0.05)))
         found = tuning.largest_iterative(
             made, name, CompressionConfig(score="lamp"), steps, 0.05, targets=(0.5, 0.8, 0.9)
         )
     leave_result(laboratory.cache, {"kind": tuning.ONE_SHOT, "baseline": name, "allowance": 0.05}, shot)
     request = {"kind": tuning.ITERATIVE, "baseline": name, "allowance": 0.05, "recovery": asdict(steps)}
-    leave_result(laboratory.cache, request, json.loads(json.dumps(found)))
+    leave_result(laboratory.cache, request, found)
     yield made
     made.turns.close()
     made.store.close()
@@ -584,10 +576,10 @@ def whole(measured: Workbench, laboratory: Laboratory) -> Report:
 def test_the_bits_are_those_that_the_workbench_measures(
     measured: Workbench, laboratory: Laboratory, whole: Report
 ) -> None:
-    rows, found = table(whole, "best rounding"), laboratory.found[assignment.QUANTIZATION]["rows"]
+    rows, found = table(whole, "best rounding"), laboratory.found[assignment.QUANTIZATION].rows
     assert [row["bits"] for row in rows] == ["32", *(str(bits) for bits in assignment.ASSIGNED)]
     for row, own in zip(rows[1:], found, strict=True):
-        configs = {when: CompressionConfig.from_json(own[when]["config"]) for when in ("minmax", "before", "after")}
+        configs = {when: getattr(own, when).configuration for when in ("minmax", "before", "after")}
         tests = {when: measured.evaluate(laboratory.baseline, config, "test") for when, config in configs.items()}
         for column, when in (("plain", "minmax"), ("best rounding", "before"), ("trained", "after")):
             assert number(row[column]) == pytest.approx(100 * tests[when].evaluation.accuracy, abs=0.005)
@@ -601,13 +593,16 @@ def test_the_bits_are_those_that_the_workbench_measures(
 def test_zeros_per_layer_are_those_of_check_sparsity(
     measured: Workbench, laboratory: Laboratory, whole: Report
 ) -> None:
-    shot, steps = (next(job.result for job in measured.jobs.all(kind)) for kind in (tuning.ONE_SHOT, tuning.ITERATIVE))
+    shot, steps = (
+        kinds.answer(kind, next(job.result for job in measured.jobs.all(kind)))
+        for kind in (tuning.ONE_SHOT, tuning.ITERATIVE)
+    )
     assert shot is not None
     assert steps is not None
-    run = tuning.chosen_run(steps)
+    run = steps.chosen
     assert run is not None, "the fixture prunes within the allowance"
-    stepped = CompressionConfig.from_json(run["config"])
-    best = CompressionConfig.from_json(tuning.best_one_shot(shot["answers"])["config"])
+    stepped = run.configuration
+    best = tuning.best_one_shot(shot.answers).point.configuration
     ways = {"one-shot": best, "iterative": stepped, "one-shot, as sparse": replace(stepped, recovery=None)}
     *rows, every = table(whole, "iterative")
     for way, config in ways.items():
@@ -625,15 +620,15 @@ def test_zeros_per_layer_are_those_of_check_sparsity(
 def test_the_best_combination_is_the_laboratorys(laboratory: Laboratory, whole: Report) -> None:
     found = laboratory.found[assignment.COMBINATION]
     rows = {row["way"]: row for row in table(whole, "the hardest that fits")}
-    assert list(rows) == [row["way"] for row in found["rows"]]
-    for own in found["rows"]:
-        row = rows[own["way"]]
-        if own["chosen"] is None:
+    assert list(rows) == [row.way for row in found.rows]
+    for own in found.rows:
+        row = rows[own.way]
+        if own.chosen is None:
             assert row["the hardest that fits"].startswith("none within 5 pp")
         else:
-            assert number(row["KB, file"]) == pytest.approx(own["chosen"]["bytes"] / 1024, abs=0.05)
-            assert number(row["validation"]) == pytest.approx(100 * own["chosen"]["accuracy"], abs=0.005)
-    assert f"The smallest is {found['best']['way']}" in text(whole)
+            assert number(row["KB, file"]) == pytest.approx(own.chosen.bytes / 1024, abs=0.05)
+            assert number(row["validation"]) == pytest.approx(100 * own.chosen.accuracy, abs=0.005)
+    assert f"The smallest is {found.best.way}" in text(whole)
 
 
 def test_pins_stand_beside_the_final_model(measured: Workbench, laboratory: Laboratory, whole: Report) -> None:
@@ -685,7 +680,7 @@ def test_what_came_with_the_project_says_when_and_where(tmp_path: Path, whole: R
     own = Workbench(tmp_path / "cache", shelf=tmp_path / "results.zip")
     found = laboratory_parts.experiment(own, assignment.COMBINATION, "cnn")
     assert found is not None
-    assert (found.origin[0], found.result["allowance"]) == ("run here", 0.02)
+    assert (found.origin[0], found.result.allowance) == ("run here", 0.02)
 
 
 def test_a_trained_network_that_is_gone_leaves_a_sentence(laboratory: Laboratory, tmp_path: Path) -> None:
@@ -694,8 +689,8 @@ def test_a_trained_network_that_is_gone_leaves_a_sentence(laboratory: Laboratory
     shutil.rmtree(tmp_path / "cache" / "jobs", ignore_errors=True)
     name, steps = laboratory.baseline, RecoveryConfig(9, schedule="iterative")
     config = CompressionConfig(sparsity=0.5, recovery=steps)
-    run = {"config": config.to_json(), "target": 0.5, "accuracy": 0.5, "difference": 0.0}
+    run = Run(config.to_json(), 0.5, 0.5, 0.5, 0.3, 0.0, 1000, ())
     request = {"kind": tuning.ITERATIVE, "baseline": name, "allowance": 0.05, "recovery": asdict(steps)}
-    leave_result(tmp_path / "cache", request, {"sparsity": 0.5, "runs": [run]})
+    leave_result(tmp_path / "cache", request, IterativeSearch(0.5, (run,)))
     said = text(content.build(bench, name, CompressionConfig(), None))
     assert "is not in the cache any more, so that nothing more is said of it: iterative." in said

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from core.bench.results import ExportVerdict
 from core.bench.workbench import Early, NotRecovered, Workbench
 from core.config import CompressionConfig, RecoveryConfig
 from core.datasets import fashion_mnist
@@ -141,20 +142,20 @@ def opened(bench: Workbench, name: str, goal: Goal = GOAL, url: str | None = Non
 
 
 def test_the_answer_is_the_best_that_was_measured(small: str, searched: dict[str, Any]) -> None:
-    bench, best = searched["bench"], searched["answer"]["best"]
-    assert set(searched["answer"]) == {"trials", "best"}
-    assert set(best) == KEYS
-    config = CompressionConfig.from_record(best["config"])
+    bench, best = searched["bench"], searched["answer"].best
+    assert set(searched["answer"].to_dict()) == {"trials", "best"}
+    assert set(best.to_dict()) == KEYS
+    config = best.configuration
     result, test = bench.evaluate(small, config), bench.evaluate(small, config, "test")
-    assert best["accuracy"] == result.evaluation.accuracy
-    assert best["difference"] == result.comparison.difference >= -0.05
-    assert best["bytes"] == result.bytes == Path(best["path"]).stat().st_size
-    assert best["compression_ratio"] == result.compression_ratio > 5
-    assert best["test_accuracy"] == test.evaluation.accuracy
-    assert best["test_difference"] == pytest.approx(test.comparison.difference)
-    assert artifact.read(Path(best["path"])).config == config
-    smaller = [point for point in bench.points() if point.bytes < best["bytes"] and point.difference >= -0.05]
-    assert not smaller or searched["again"]["best"]["bytes"] <= min(point.bytes for point in smaller)
+    assert best.accuracy == result.evaluation.accuracy
+    assert best.difference == result.comparison.difference >= -0.05
+    assert best.bytes == result.bytes == Path(best.path).stat().st_size
+    assert best.compression_ratio == result.compression_ratio > 5
+    assert best.test_accuracy == test.evaluation.accuracy
+    assert best.test_difference == pytest.approx(test.comparison.difference)
+    assert artifact.read(Path(best.path)).config == config
+    smaller = [point for point in bench.points() if point.bytes < best.bytes and point.difference >= -0.05]
+    assert not smaller or searched["again"].best.bytes <= min(point.bytes for point in smaller)
 
 
 def test_each_stage_was_there_and_was_told(small: str, searched: dict[str, Any]) -> None:
@@ -163,7 +164,7 @@ def test_each_stage_was_there_and_was_told(small: str, searched: dict[str, Any])
     done = [event["done"] for event in said]
     assert done == sorted(done)
     assert 0 <= done[0] <= done[-1] <= 1
-    assert said[-1]["trials"] == searched["answer"]["trials"]
+    assert said[-1]["trials"] == searched["answer"].trials
     sizes = [event["best"]["bytes"] for event in said if "best" in event]
     assert sizes == sorted(sizes, reverse=True)
     for stage in ("alone, ", "Without training", "After an epoch", "Trained", "Confirming"):
@@ -184,8 +185,8 @@ def test_no_configuration_was_tried_twice_and_all_are_points(small: str, searche
 
 
 def test_a_later_search_goes_on(small: str, searched: dict[str, Any]) -> None:
-    assert searched["again"]["trials"] > searched["answer"]["trials"]
-    assert searched["again"]["best"]["bytes"] <= searched["answer"]["best"]["bytes"]
+    assert searched["again"].trials > searched["answer"].trials
+    assert searched["again"].best.bytes <= searched["answer"].best.bytes
     assert all(now >= then for now, then in zip(counts_of(searched["bench"], small), searched["counted"], strict=True))
 
 
@@ -205,8 +206,8 @@ def test_another_machine_has_the_very_files(small: str, searched: dict[str, Any]
         with pytest.raises(NotRecovered, match="only its file is here"):
             there.module(small, point.config)
     verdict = there.export(small, elsewhere[0][1].config, tmp_path / "files", ("packed",))
-    assert verdict["ok"]
-    assert verdict["files"][0]["bytes"] == elsewhere[0][1].bytes
+    assert verdict.ok
+    assert verdict.files[0].bytes == elsewhere[0][1].bytes
     there.turns.close()
 
 
@@ -226,10 +227,10 @@ def test_stopping_keeps_what_was_found_and_opens_no_test(
     said: list[dict[str, Any]] = []
     goal = Goal(size=9_000, techniques=("pruning", "bits"))
     answer = run(bench, small, goal, 5, progress=said.append, should_stop=lambda: len(said) > 75)
-    assert answer["best"] is not None
-    assert answer["best"]["bytes"] <= 9_000
-    assert (answer["best"]["test_accuracy"], answer["best"]["path"]) == (None, None)
-    assert answer["trials"] == len(opened(bench, small, goal).points())
+    assert answer.best is not None
+    assert answer.best.bytes <= 9_000
+    assert (answer.best.test_accuracy, answer.best.path) == (None, None)
+    assert answer.trials == len(opened(bench, small, goal).points())
     assert not any("Confirming" in event["message"] for event in said)
 
 
@@ -237,16 +238,16 @@ def test_a_size_is_a_budget(small: str, bench: Workbench, monkeypatch: pytest.Mo
     train_on_few(monkeypatch, FEW)
     goal = Goal(size=9_000, techniques=("bits", "pruning"))
     answer = run(bench, small, goal, 0.15)
-    assert answer["best"]["bytes"] <= 9_000
+    assert answer.best.bytes <= 9_000
     points = opened(bench, small, goal).points()
-    assert answer["best"]["accuracy"] == max(point.accuracy for point in points if point.bytes <= 9_000)
+    assert answer.best.accuracy == max(point.accuracy for point in points if point.bytes <= 9_000)
     assert all(set(point.techniques) <= set(goal.techniques) for point in points)
 
 
 def test_nothing_within_the_goal_is_said_so(small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     train_on_few(monkeypatch, FEW)
     answer = run(bench, small, Goal(size=10, techniques=("bits",)), 0.05)
-    assert answer["best"] is None
+    assert answer.best is None
 
 
 def test_without_training_images_the_trials_without_training_remain(
@@ -262,7 +263,7 @@ def test_without_training_images_the_trials_without_training_remain(
     monkeypatch.setattr(fashion_mnist, "load", no_images)
     said: list[dict[str, Any]] = []
     answer = run(bench, small, GOAL, 0.06, progress=said.append)
-    assert answer["best"] is not None
+    assert answer.best is not None
     assert any("No source has the training images" in event["message"] for event in said)
 
 
@@ -271,7 +272,7 @@ def test_one_technique_alone(small: str, bench: Workbench, monkeypatch: pytest.M
     train_on_few(monkeypatch, FEW)
     goal = Goal(allowance=0.05, techniques=(technique,))
     answer = run(bench, small, goal, 0.15, seed=1)
-    assert answer["best"] is not None
+    assert answer.best is not None
     assert all(set(point.techniques) <= {technique} for point in opened(bench, small, goal).points())
 
 
@@ -379,7 +380,8 @@ def test_a_file_that_cannot_be_read_confirms_nothing(
     small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_on_few(monkeypatch, FEW)
-    broken = {"ok": False, "files": [{"accuracy": 0.0, "problem": "network.packed is broken."}]}
+    file = artifact.CheckedFile("network.packed", "packed", 0, "", 0.0, 0.0, problem="network.packed is broken.")
+    broken = ExportVerdict(False, "test", 10_000, (file,), (), 0.9, {})
     monkeypatch.setattr(bench, "export", lambda *rest: broken)
     with pytest.raises(FormatError, match="broken"):
         run(bench, small, GOAL, 0.1)
@@ -399,7 +401,7 @@ def test_other_samplers_draw_by_themselves(small: str, bench: Workbench, monkeyp
     train_on_few(monkeypatch, FEW)
     goal = Goal(allowance=0.05, techniques=("channels", "bits"))
     answer = run(bench, small, goal, 0.15, sampler=lambda: optuna.samplers.RandomSampler(seed=1))
-    assert answer["trials"] > 0
+    assert answer.trials > 0
     waiting = [
         trial
         for study in opened(bench, small, goal)
@@ -419,7 +421,7 @@ from core.bench.workbench import Workbench
 
 small, url, minutes = sys.argv[1:]
 train_on_few(pytest.MonkeyPatch(), FEW)
-print(json.dumps(run(Workbench(origin="searched"), small, GOAL, float(minutes), storage=url)))
+print(json.dumps(run(Workbench(origin="searched"), small, GOAL, float(minutes), storage=url).to_dict()))
 """
 
 

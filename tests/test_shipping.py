@@ -1,6 +1,5 @@
 """Laws of what comes with the project: the code would still make it, the pages ask for it, and it is not mixed up."""
 
-import json
 from collections.abc import Iterator
 from math import sqrt
 from pathlib import Path
@@ -82,7 +81,7 @@ def test_a_short_one_comes_out_the_same_when_it_is_run_again(bench: Workbench, k
     came = shipping.answer(bench, request)
     assert came is not None, AGAIN
     again = KINDS[kind].run(Workbench(tmp_path), request, lambda event: None, lambda: False)
-    before, after = (list(measured(own)) for own in (came.result, json.loads(json.dumps(again))))
+    before, after = (list(measured(answer.to_dict())) for answer in (came.result, again))
     assert [own["config"] for own in before] == [own["config"] for own in after]
     for one, other in zip(before, after, strict=True):
         error = sqrt(one["accuracy"] * (1 - one["accuracy"]) / 5000)
@@ -183,5 +182,5 @@ def test_points_that_came_along_say_so(bench: Workbench) -> None:
     assert points
     assert {own.origin for own in points} == {"shipped"}
     searched = next(own for own in answers(bench) if own.request["kind"] == SEARCH)
-    best = CompressionConfig.from_record(searched.result["best"]["config"])
+    best = searched.result.best.configuration
     assert best in [own.config for own in points]

@@ -761,12 +761,12 @@ def test_what_a_job_trains_is_a_baseline_with_its_history(bench: Workbench) -> N
     answer = work.KINDS["train"].run(bench, bench.training_request(QUICK), said.append, lambda: False)
     again = Workbench(bench.cache)
     (card,) = [card for card in again.cards() if card.origin == "trained"]
-    assert card.id == answer["baseline"]
+    assert card.id == answer.baseline
     trained = again.baseline(card.id)
     assert trained.info["recipe"] == QUICK.to_dict()
     assert [event["figures"] for event in said if "figures" in event] == trained.info["history"]
     measured = again.evaluate(card.id, CompressionConfig(), "test")
-    assert answer["test_accuracy"] == trained.info["test_accuracy"] == measured.evaluation.accuracy
+    assert answer.test_accuracy == trained.info["test_accuracy"] == measured.evaluation.accuracy
 
 
 @pytest.mark.usefixtures("few_training_images")
@@ -797,8 +797,8 @@ def test_what_was_recovered_is_what_is_evaluated_and_exported_by_every_process(b
         layer.content for layer in bench.network(small, RECOVERED).layers
     ]
     verdict = again.export(small, RECOVERED, again.export_folder(small, RECOVERED))
-    assert verdict["ok"]
-    assert verdict["files"][0]["bytes"] == after.bytes
+    assert verdict.ok
+    assert verdict.files[0].bytes == after.bytes
 
 
 @pytest.mark.usefixtures("few_training_images")
@@ -821,17 +821,17 @@ def test_an_export_is_verified_and_found_again(bench: Workbench, cnn: Baseline) 
     folder = bench.export_folder(name, SOME)
     assert bench.exported(name, SOME) is None
     verdict = bench.export(name, SOME, folder)
-    assert (verdict["ok"], verdict["split"], verdict["images"]) == (True, "test", 10_000)
-    entry = verdict["files"][0]
+    assert (verdict.ok, verdict.split, verdict.images) == (True, "test", 10_000)
+    entry = verdict.files[0]
     test = bench.evaluate(name, SOME, "test")
-    assert (entry["agreement"], entry["accuracy"]) == (1, test.evaluation.accuracy)
-    assert entry["bytes"] == test.bytes == (folder / entry["path"]).stat().st_size
+    assert (entry.agreement, entry.accuracy) == (1, test.evaluation.accuracy)
+    assert entry.bytes == test.bytes == (folder / entry.path).stat().st_size
     found = bench.exported(name, SOME)
     assert found is not None
     assert found.verdict == verdict
-    assert sha256(found.content("network.packed")) == entry["sha256"]
-    assert verdict["baseline_accuracy"] == test.baseline.accuracy
-    assert verdict["sizes"]["packed file"] == entry["bytes"] < verdict["sizes"]["zip of the safetensors file"]
+    assert sha256(found.content("network.packed")) == entry.sha256
+    assert verdict.baseline_accuracy == test.baseline.accuracy
+    assert verdict.sizes["packed file"] == entry.bytes < verdict.sizes["zip of the safetensors file"]
     with zipfile.ZipFile(io.BytesIO(found.bundle())) as bundle:
         names = {name.removeprefix("compressed-network/") for name in bundle.namelist()}
         assert {"network.packed", "loader.py", "predict.py", "sample.npz", "README.md", "verdict.json"} <= names
@@ -841,12 +841,12 @@ def test_an_export_is_verified_and_found_again(bench: Workbench, cnn: Baseline) 
     for damage in ("[]", "{}", "null", "{"):
         (folder / "verified.json").write_text(damage)
         assert bench.exported(name, SOME) is None
-    (folder / "verified.json").write_text(json.dumps(verdict))
-    content = bytearray((folder / entry["path"]).read_bytes())
+    (folder / "verified.json").write_text(json.dumps(verdict.to_dict()))
+    content = bytearray((folder / entry.path).read_bytes())
     content[random.randrange(len(content))] ^= 1
-    (folder / entry["path"]).write_bytes(content)
+    (folder / entry.path).write_bytes(content)
     assert bench.exported(name, SOME) is None
-    assert not artifact.verify(folder)["ok"]
+    assert not artifact.verify(folder).ok
 
 
 def ended_at_once(bench: Workbench, patch: pytest.MonkeyPatch, result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -877,14 +877,14 @@ def test_an_export_that_is_asked_for_again_is_made_again(
     request = {"kind": "export", "baseline": small, "config": json.loads(SOME.to_json())}
     assert started[0] == request
     verdict = work.KINDS["export"].run(bench, request, said.append, lambda: False)
-    assert verdict["ok"]
+    assert verdict.ok
     assert [event["done"] for event in said] == sorted(event["done"] for event in said)
     bench.submit_export(small, SOME)  # "again" means again, also of what was verified
     assert len(started) == 2
     with pytest.raises(Stopped):
         work.KINDS["export"].run(bench, request, said.append, lambda: True)
     path = bench.export_folder(small, SOME) / "verified.json"
-    path.write_text(json.dumps(verdict | {"ok": False}))
+    path.write_text(json.dumps(verdict.to_dict() | {"ok": False}))
     bench.submit_export(small, SOME)
     assert len(started) == 3
 
@@ -903,10 +903,10 @@ def test_an_export_never_promises_what_other_versions_measured(bench: Workbench,
     again = Workbench(bench.cache)
     assert again.evaluate(small, SOME).bytes == right["validation"].bytes + 100
     verdict = again.export(small, SOME, tmp_path / "out", ["packed"])
-    assert verdict["ok"]
-    assert verdict["files"][0]["agreement"] == 1
+    assert verdict.ok
+    assert verdict.files[0].agreement == 1
     for split, result in right.items():
-        assert again.evaluate(small, SOME, split).bytes == result.bytes == verdict["files"][0]["bytes"]
+        assert again.evaluate(small, SOME, split).bytes == result.bytes == verdict.files[0].bytes
         assert torch.equal(again.evaluate(small, SOME, split).evaluation.predictions, result.evaluation.predictions)
 
 

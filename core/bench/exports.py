@@ -6,7 +6,6 @@ import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from core.bench import views
 from core.bench.baselines import Baselines
 from core.bench.measurements import Measurements
 from core.bench.networks import Networks
-from core.bench.results import Export, Result
+from core.bench.results import Export, ExportVerdict, Result
 from core.config import FORMATS, CompressionConfig
 from core.datasets import fashion_mnist
 from core.formats import artifact, footprint
@@ -42,24 +41,24 @@ class Exports:
         directory: Path,
         formats: Sequence[str] = FORMATS,
         say: Callable[[str, float], None] = lambda text, done: None,
-    ) -> dict[str, Any]:
+    ) -> ExportVerdict:
         """Write the network in these formats; each file is read in a process of its own and run over the test images.
-        Returns the verdict, as `artifact.verify`.
 
         Raises NotRecovered, OSError where the disk refuses, ValueError for an unknown format.
         """
         network = self.networks.network(name, config)
         promise, test = self._promise(name, config, network)
         notes = artifact.write(network, directory, promise, formats)
-        verdict = artifact.verify(directory, say)
-        verdict["notes"] = notes + verdict["notes"]
-        verdict |= {"baseline_accuracy": test.baseline.accuracy, "sizes": views.sizes(test)}
+        read = artifact.verify(directory, say)
+        sizes = views.sizes(test)
         if (directory / "network.safetensors").is_file():
             content = zlib.compress((directory / "network.safetensors").read_bytes(), 9)
-            verdict["sizes"]["zip of the safetensors file"] = len(content)
-        files = {entry["path"]: entry["bytes"] for entry in verdict["files"] if entry["format"] != "packed"}
-        verdict["sizes"] |= files
-        write_atomically(directory / VERIFIED_FILE, json.dumps(verdict).encode())
+            sizes["zip of the safetensors file"] = len(content)
+        sizes |= {file.path: file.bytes for file in read.files if file.format != "packed"}
+        verdict = ExportVerdict(
+            read.ok, read.split, read.images, read.files, (*notes, *read.notes), test.baseline.accuracy, sizes
+        )
+        write_atomically(directory / VERIFIED_FILE, json.dumps(verdict.to_dict()).encode())
         return verdict
 
     def _promise(self, name: str, config: CompressionConfig, network: StoredNetwork) -> tuple[artifact.Promise, Result]:
@@ -82,11 +81,11 @@ class Exports:
         """The export of a configuration with its verdict, if it was made here and its files are still the same."""
         folder = self.export_folder(name, config)
         try:
-            verdict = json.loads((folder / VERIFIED_FILE).read_text())
-            same = all(sha256((folder / entry["path"]).read_bytes()) == entry["sha256"] for entry in verdict["files"])
+            verdict = ExportVerdict.from_dict(json.loads((folder / VERIFIED_FILE).read_text()))
+            same = all(sha256((folder / file.path).read_bytes()) == file.sha256 for file in verdict.files)
             os.utime(folder)  # it was looked at
-            return Export(folder, verdict) if same and verdict["files"] else None
-        except (OSError, ValueError, KeyError, TypeError):
+            return Export(folder, verdict) if same and verdict.files else None
+        except (OSError, ValueError):  # it is not there, or is damaged
             return None
 
     def delete(self, name: str, config: CompressionConfig) -> None:

@@ -5,12 +5,12 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.config import CompressionConfig, Model
+from core.formats.artifact import Verdict
 from core.formats.footprint import Footprint
 from core.measuring.evaluation import Comparison, Estimate, Evaluation
 from core.networks import models
@@ -188,11 +188,21 @@ class StoredWeight:
 
 
 @dataclass(frozen=True)
+class ExportVerdict(Verdict):
+    """baseline_accuracy : on the test images, a fraction
+    sizes : bytes of the network by way of counting, and of each file, by its path
+    """
+
+    baseline_accuracy: float
+    sizes: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Export:
     """folder : with all its files; verdict : what `Exports.export` returned."""
 
     folder: Path
-    verdict: dict[str, Any]
+    verdict: ExportVerdict
 
     def content(self, path: str) -> bytes:
         return (self.folder / path).read_bytes()

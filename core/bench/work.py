@@ -2,33 +2,54 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from core.bench.results import ExportVerdict
 from core.bench.submissions import EXPORT, RECOVER, TRAIN, Request
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, TrainingConfig
-from core.machinery.jobs import Report
+from core.machinery.jobs import Report, Work
+from core.machinery.records import Record
 from core.machinery.stopping import Stopped
 
 Stop = Callable[[], bool]
-Run = Callable[[Workbench, Request, Report, Stop], dict[str, Any]]
+Run = Callable[[Workbench, Request, Report, Stop], Record]
 
 
 @dataclass(frozen=True)
 class Kind:
     """A kind of job.
 
-    title : as pages name it; run(bench, request, report, should_stop) : returns what the job answers
+    title : as pages name it; run(bench, request, report, should_stop) : returns an `answer`
     origin : what it measures for, one of `front.ORIGINS`
     repeats : whether it may run again although it is done; otherwise the answer stands
     looks_up : whether it may use results that come with the project; an experiment that is run here is run
     """
 
     title: str
+    answer: type[Record]
     run: Run
     origin: str = "reproduced"
     repeats: bool = False
     looks_up: bool = False
+
+    def work(self, bench: Workbench) -> Work:
+        """What a job's process does, with the answer as JSON holds it."""
+        return lambda request, report, should_stop: self.run(bench, request, report, should_stop).to_dict()
+
+
+@dataclass(frozen=True)
+class Trained(Record):
+    """baseline : the name under which it is kept; test_accuracy : a fraction of the test images"""
+
+    baseline: str
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
+class Recovered(Record):
+    """recovered : the baseline whose compressed network was trained"""
+
+    recovered: str
 
 
 def title_of(recipe: TrainingConfig) -> str:
@@ -36,19 +57,19 @@ def title_of(recipe: TrainingConfig) -> str:
     return f"{recipe.model.upper()}, {recipe.epochs} epochs, seed {recipe.seed}"
 
 
-def _train(bench: Workbench, request: Request, report: Report, should_stop: Stop) -> dict[str, Any]:
+def _train(bench: Workbench, request: Request, report: Report, should_stop: Stop) -> Trained:
     recipe = TrainingConfig(**request["config"])
     baseline = bench.train(recipe, report, should_stop)
     name = bench.add_baseline(baseline, title_of(recipe), "trained")
-    return {"baseline": name, "test_accuracy": baseline.info["test_accuracy"]}
+    return Trained(name, baseline.info["test_accuracy"])
 
 
-def _recover(bench: Workbench, request: Request, report: Report, should_stop: Stop) -> dict[str, Any]:
+def _recover(bench: Workbench, request: Request, report: Report, should_stop: Stop) -> Recovered:
     bench.recover(request["baseline"], CompressionConfig.from_record(request["config"]), report, should_stop)
-    return {"recovered": request["baseline"]}
+    return Recovered(request["baseline"])
 
 
-def _export(bench: Workbench, request: Request, report: Report, should_stop: Stop) -> dict[str, Any]:
+def _export(bench: Workbench, request: Request, report: Report, should_stop: Stop) -> ExportVerdict:
     name, config = request["baseline"], CompressionConfig.from_record(request["config"])
 
     def say(text: str, done: float) -> None:
@@ -62,7 +83,7 @@ def _export(bench: Workbench, request: Request, report: Report, should_stop: Sto
 
 
 KINDS = {
-    TRAIN: Kind("Training", _train, "explored", repeats=True),
-    RECOVER: Kind("Training after compression", _recover, "explored", repeats=True),
-    EXPORT: Kind("Export", _export, "explored", repeats=True, looks_up=True),
+    TRAIN: Kind("Training", Trained, _train, "explored", repeats=True),
+    RECOVER: Kind("Training after compression", Recovered, _recover, "explored", repeats=True),
+    EXPORT: Kind("Export", ExportVerdict, _export, "explored", repeats=True, looks_up=True),
 }

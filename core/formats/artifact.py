@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from core.config import FLOAT_BITS, FORMATS, CompressionConfig, to_arguments
 from core.datasets import fashion_mnist
 from core.formats import interchange, packed, readers
 from core.machinery.files import PROJECT, sha256, write_atomically
+from core.machinery.records import Record
 from core.measuring.evaluation import Evaluation, Latency
 from core.networks import stored
 from core.networks.inference import predicted
@@ -38,6 +39,40 @@ TIE = 1e-4
 
 ROUNDING_TIE = 0.05
 """The same, in standard deviations of the logits, where a signal on the way lies at a tie of its rounding."""
+
+
+@dataclass(frozen=True)
+class CheckedFile(Record):
+    """A file of an export, read in a fresh process.
+
+    accuracy : on the test images; agreement : the share of them with the promised prediction
+    largest_logit_difference : from what was promised; None, as `ties`, `reader` and `latency`, where it was not read
+    ties : images that it predicts otherwise only because two classes were equal but for float rounding
+    reader : which program read it; problem : why the check failed
+    """
+
+    path: str
+    format: str
+    bytes: int
+    sha256: str
+    accuracy: float
+    agreement: float
+    largest_logit_difference: float | None = None
+    ties: tuple[int, ...] | None = None
+    reader: str | None = None
+    latency: tuple[Latency, ...] | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict(Record):
+    """ok : no file has a problem; images : how many of the split; notes : what the times mean, in plain words"""
+
+    ok: bool
+    split: str
+    images: int
+    files: tuple[CheckedFile, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,28 +247,25 @@ def read(path: Path) -> StoredNetwork:
         raise FormatError(f"{path.name} cannot be read ({error.strerror or error}).") from None
 
 
-def verify(directory: Path, say: Callable[[str, float], None] = lambda text, done: None) -> dict[str, Any]:
+def verify(directory: Path, say: Callable[[str, float], None] = lambda text, done: None) -> Verdict:
     """Read every file of an export in a process of its own with what a person would read it with, run it over the test
     images, compare image by image with what was promised.
 
     say : is told what is being read, and the share of the files that is done
-    Returns `ok, split, images, files: [{path, format, bytes, sha256, accuracy, agreement}]`; agreement is the share of
-    images with the promised prediction. A file that was read also has `reader`, `largest_logit_difference`, `ties`
-    (images that it predicts otherwise only because two classes were equal but for float rounding) and `latency`; one
-    that fails says `problem`, and then `ok` is false. Raises FormatError where there is no promise.
+    Raises FormatError where there is no promise.
     """
     promised, expected = _read_promise(directory)
     split = fashion_mnist.load("test")
-    entries = []
+    checked = []
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / "images.npy"
         np.save(images, split.images.numpy())
         for done, entry in enumerate(promised):
             text = f"Reading {entry['path']} in a process of its own, running all {len(split):,} test images"
             say(text, done / len(promised))
-            entries.append(_verify_file(directory / Path(entry["path"]).name, entry, images, split, expected))
-    ok = all("problem" not in entry for entry in entries)
-    return {"ok": ok, "split": split.name, "images": len(split), "files": entries, "notes": remarks(entries)}
+            checked.append(_verify_file(directory / Path(entry["path"]).name, entry, images, split, expected))
+    ok = all(file.problem is None for file in checked)
+    return Verdict(ok, split.name, len(split), tuple(checked), tuple(remarks(checked)))
 
 
 def _read_promise(directory: Path) -> tuple[list[dict[str, str]], dict[str, Array]]:
@@ -266,37 +298,38 @@ def _read_npz(path: Path, expected_sha256: str) -> dict[str, Array]:
 
 def _verify_file(
     path: Path, promise: Mapping[str, str], images: Path, split: fashion_mnist.Split, expected: Mapping[str, Array]
-) -> dict[str, Any]:
-    entry: dict[str, Any] = {"path": path.name, "format": promise["format"], "bytes": 0, "sha256": ""}
-    entry |= {"accuracy": 0.0, "agreement": 0.0}
+) -> CheckedFile:
+    file = CheckedFile(path.name, promise["format"], 0, "", accuracy=0.0, agreement=0.0)
     try:
         content = path.read_bytes()
-        entry |= {"bytes": len(content), "sha256": sha256(content)}
+        file = replace(file, bytes=len(content), sha256=sha256(content))
         measured = _read_elsewhere(promise["format"], path, images)
     except OSError as error:
-        return entry | {"problem": f"{path.name} cannot be read ({error.strerror or error})."}
+        return replace(file, problem=f"{path.name} cannot be read ({error.strerror or error}).")
     except FormatError as error:
-        return entry | {"problem": f"{path.name}: {error}"}
+        return replace(file, problem=f"{path.name}: {error}")
     predictions = predicted(measured["logits"])
     other = np.flatnonzero(predictions != predicted(expected["logits"]))
     excused = [int(index) for index in other if _is_tie(expected["logits"], expected["ties"], int(index))]
     where = sorted(set(other.tolist()) - set(excused))
-    entry |= {
-        "accuracy": float((predictions == split.labels.numpy()).mean()),
-        "agreement": 1 - len(other) / len(split),
-        "largest_logit_difference": float(np.abs(measured["logits"] - expected["logits"]).max()),
-        "ties": excused,
-        "reader": str(measured["tool"]),
-        "latency": [asdict(Latency.of(batch, measured[f"batch_{batch}"])) for batch in readers.BATCHES],
-    }
-    if entry["sha256"] != promise["sha256"]:
-        entry["problem"] = f"{path.name} is not the file that was exported (its SHA-256 sum differs)."
+    problem = None
+    if file.sha256 != promise["sha256"]:
+        problem = f"{path.name} is not the file that was exported (its SHA-256 sum differs)."
     elif where:
-        entry["problem"] = (
+        problem = (
             f"{path.name} predicts {len(where)} test images otherwise than promised, beyond rounding at a tie; the "
             f"first are {where[:5]}."
         )
-    return entry
+    return replace(
+        file,
+        accuracy=float((predictions == split.labels.numpy()).mean()),
+        agreement=1 - len(other) / len(split),
+        largest_logit_difference=float(np.abs(measured["logits"] - expected["logits"]).max()),
+        ties=tuple(excused),
+        reader=str(measured["tool"]),
+        latency=tuple(Latency.of(batch, measured[f"batch_{batch}"]) for batch in readers.BATCHES),
+        problem=problem,
+    )
 
 
 def _read_elsewhere(kind: str, path: Path, images: Path) -> dict[str, Array]:
@@ -307,10 +340,10 @@ def _read_elsewhere(kind: str, path: Path, images: Path) -> dict[str, Array]:
     if problem or not out.exists():
         raise FormatError(problem or "it could not be read.")
     with np.load(out) as arrays:
-        answer = {name: arrays[name] for name in arrays.files}
-    if answer["logits"].shape != (len(np.load(images, mmap_mode="r")), len(fashion_mnist.CLASSES)):
-        raise FormatError(f"its logits must be one for each image and class. Got {answer['logits'].shape} instead.")
-    return answer
+        measured = {name: arrays[name] for name in arrays.files}
+    if measured["logits"].shape != (len(np.load(images, mmap_mode="r")), len(fashion_mnist.CLASSES)):
+        raise FormatError(f"its logits must be one for each image and class. Got {measured['logits'].shape} instead.")
+    return measured
 
 
 def _in_fresh_process(kind: str, path: Path, images: Path, out: Path) -> str:
@@ -330,21 +363,22 @@ def _is_tie(logits: Array, ties: Array, index: int) -> bool:
     return bool(first - second <= max(TIE * float(np.abs(logits[index]).max()), slack))
 
 
-def remarks(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+def remarks(files: Sequence[CheckedFile]) -> list[str]:
     """What the times mean, in plain words."""
-    timed = {entry["format"]: entry["latency"] for entry in entries if "latency" in entry}
+    timed = {file.format: file.latency for file in files if file.latency is not None}
     said = []
     if "packed" in timed and "onnx" in timed:
-        ratio = [ours["median"] / plain["median"] for ours, plain in zip(timed["packed"], timed["onnx"], strict=True)]
+        pairs = zip(timed["packed"], timed["onnx"], strict=True)
+        ratio = [numpy_alone.median / onnx.median for numpy_alone, onnx in pairs]
         said.append(
             f"NumPy alone takes {ratio[0]:.1f} times as long as ONNX Runtime for one image, {ratio[-1]:.1f} times for "
             "each of 250: the packed file is small and runs anywhere, it is not made for speed."
         )
     for kind in (kind for kind in timed if kind.startswith("onnx-")):
-        for plain, ours in zip(timed.get("onnx", []), timed[kind], strict=False):
-            images = f"{ours['batch']} image" + "s" * (ours["batch"] > 1)
-            times = f"{ours['median'] * 1e6:,.0f} against {plain['median'] * 1e6:,.0f} µs per image"
-            slower, faster = ours["lower"] > plain["upper"], ours["upper"] < plain["lower"]
+        for plain, integer in zip(timed.get("onnx", ()), timed[kind], strict=False):
+            images = f"{integer.batch} image" + "s" * (integer.batch > 1)
+            times = f"{integer.median * 1e6:,.0f} against {plain.median * 1e6:,.0f} µs per image"
+            slower, faster = integer.lower > plain.upper, integer.upper < plain.lower
             word = "slower than" if slower else "faster than" if faster else "no faster and no slower than"
             said.append(f"{kind[5:]} is {word} float32 here, {images} at a time ({times}).")
     if timed:

@@ -6,7 +6,7 @@ from math import hypot
 from core.bench.workbench import LayerRow
 from core.datasets import fashion_mnist
 from core.document.steps import matrix_shape, quantizes
-from core.measuring.evaluation import Comparison
+from core.measuring.evaluation import Comparison, Latency
 from core.report.findings import Findings, records
 from core.report.laboratory import ALLOWANCE
 from core.report.results import without_folders
@@ -165,17 +165,18 @@ def _class_change(findings: Findings, row: Row, what: str) -> str:
 
 def _speed(findings: Findings) -> Iterator[str]:
     if len(findings.files) > 1:
-        smallest = min(findings.files, key=lambda file: file["bytes"])
-        yield f"The smallest file is {smallest['path']}, {size(smallest['bytes'])}."
-    times: dict[int, dict[str, Row]] = {}
+        smallest = min(findings.files, key=lambda file: file.bytes)
+        yield f"The smallest file is {smallest.path}, {size(smallest.bytes)}."
+    times: dict[int, dict[str, Latency]] = {}
     for file in findings.files:
-        for latency in file.get("latency", ()):
-            times.setdefault(latency["batch"], {})[file["path"]] = latency
+        for latency in file.latency or ():
+            times.setdefault(latency.batch, {})[file.path] = latency
     for batch, taken in sorted(times.items()):
         yield from _fastest(batch, taken)
     yield from _integers(findings)
-    notes = (note for note in (findings.verdict or {}).get("notes", ()) if " float32 here, " not in note)
-    yield from map(without_folders, dict.fromkeys(notes))
+    notes = () if findings.verdict is None else findings.verdict.notes
+    told = (note for note in notes if " float32 here, " not in note)
+    yield from map(without_folders, dict.fromkeys(told))
     if quantizes(findings.test.layers) and not times:
         least = min(row.bits for row in findings.test.layers)
         how = f"nothing here computes in {least} bits" if least < 8 else "the packed file is computed in float32"
@@ -186,24 +187,24 @@ def _speed(findings: Findings) -> Iterator[str]:
 
 def _integers(findings: Findings) -> Iterator[str]:
     """The times of integer ONNX files beside the float32 one's, in one sentence."""
-    timed = {file["format"]: file["latency"] for file in findings.files if file.get("latency")}
+    timed = {file.format: file.latency for file in findings.files if file.latency}
     said = []
     for kind in (kind for kind in timed if kind.startswith("onnx-")):
         for plain, integer in zip(timed.get("onnx", ()), timed[kind], strict=False):
-            slower, faster = integer["lower"] > plain["upper"], integer["upper"] < plain["lower"]
+            slower, faster = integer.lower > plain.upper, integer.upper < plain.lower
             word = "slower" if slower else "faster" if faster else "neither slower nor faster"
-            times = f"{microseconds(integer['median'])} against {microseconds(plain['median'])} µs per image"
-            said.append(f"{kind[5:]} is {word} with {counted(integer['batch'], 'image')} at once ({times})")
+            times = f"{microseconds(integer.median)} against {microseconds(plain.median)} µs per image"
+            said.append(f"{kind[5:]} is {word} with {counted(integer.batch, 'image')} at once ({times})")
     if said:
         yield f"Beside float32 in ONNX Runtime, {'; '.join(said)}."
 
 
-def _fastest(batch: int, taken: Mapping[str, Row]) -> Iterator[str]:
-    ranking = sorted(taken, key=lambda path: float(taken[path]["median"]))
+def _fastest(batch: int, taken: Mapping[str, Latency]) -> Iterator[str]:
+    ranking = sorted(taken, key=lambda path: taken[path].median)
     if len(ranking) > 1:
         first, second = ranking[:2]
-        times = microseconds(taken[first]["median"]), microseconds(taken[second]["median"])
-        overlap = "" if taken[first]["upper"] < taken[second]["lower"] else ", and their quartiles overlap"
+        times = microseconds(taken[first].median), microseconds(taken[second].median)
+        overlap = "" if taken[first].upper < taken[second].lower else ", and their quartiles overlap"
         images = "One image at a time" if batch == 1 else f"With {batch:,} images at once"
         yield f"{images}, {first} is fastest, {times[0]} µs per image; next is {second}, {times[1]} µs{overlap}."
 

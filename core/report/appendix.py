@@ -39,7 +39,7 @@ def appendix(findings: Findings) -> list[Block]:
     seeds += [("training after compression", str(config.recovery.seed))] if config.recovery else []
     sums = [
         f"{findings.baseline.sha256}  tensors of the baseline",
-        *(f"{file['sha256']}  {file['path']}" for file in findings.files),
+        *(f"{file.sha256}  {file.path}" for file in findings.files),
     ]
     return [
         Heading("Versions", 2),

@@ -6,6 +6,7 @@ sentences are chosen by the figures. `core.report.document` turns it into HTML, 
 
 from collections.abc import Sequence
 
+from core.bench.results import ExportVerdict
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, TrainingConfig
 from core.datasets import fashion_mnist
@@ -22,7 +23,7 @@ def build(
     bench: Workbench,
     name: str,
     config: CompressionConfig,
-    verdict: Row | None,
+    verdict: ExportVerdict | None,
     link: str = "",
     pins: Sequence[Choice] = (),
     head: TitleBlock = NOBODY,

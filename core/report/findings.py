@@ -1,16 +1,18 @@
 """What the workbench answers about one configuration, before a word of the report is written."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from core.bench.results import ExportVerdict
 from core.bench.workbench import NotRecovered, Result, UnknownBaseline, Workbench
 from core.config import CompressionConfig
 from core.document.blocks import Figure
 from core.document.steps import Step, Subject
+from core.formats.artifact import CheckedFile
 from core.measuring import training
 from core.networks.models import Baseline
 from core.report.plots import Picture
@@ -55,17 +57,17 @@ class Findings:
     flips: pd.DataFrame
     pictures: Any
     mistake: tuple[str, str, int]
-    verdict: Row | None
+    verdict: ExportVerdict | None
     pins: tuple[Pin, ...]
 
     @property
-    def files(self) -> list[Row]:
+    def files(self) -> list[CheckedFile]:
         """Of the export, without the folders of this machine."""
-        files = [] if self.verdict is None else self.verdict["files"]
-        return [{**file, "path": Path(file["path"]).name} for file in files]
+        files = () if self.verdict is None else self.verdict.files
+        return [replace(file, path=Path(file.path).name) for file in files]
 
 
-def ask(bench: Workbench, choice: Choice, verdict: Row | None, pins: Sequence[Choice] = ()) -> Findings:
+def ask(bench: Workbench, choice: Choice, verdict: ExportVerdict | None, pins: Sequence[Choice] = ()) -> Findings:
     """Everything that the report is made from; what was measured before comes from the cache."""
     name, config = choice
     validation, test, baseline = bench.evaluate(*choice), bench.evaluate(*choice, "test"), bench.baseline(name)
@@ -82,7 +84,7 @@ def ask(bench: Workbench, choice: Choice, verdict: Row | None, pins: Sequence[Ch
         steps=[step for technique in techniques() for step in technique.steps(subject)],
         history=bench.history(*choice) if config.recovery else None,
         kept=(baseline.info.get("best_epoch"), bench.kept_epoch(*choice) if config.recovery else None),
-        sizes=verdict.get("sizes", bench.sizes(test)) if verdict else bench.sizes(test),
+        sizes=bench.sizes(test) if verdict is None else verdict.sizes,
         confusion=bench.confusion(test),
         confusion_before=bench.confusion(whole),
         changes=bench.class_changes(test),

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from core.bench.workbench import NotRecovered, Result, Workbench
 from core.config import CompressionConfig, in_words
@@ -20,27 +20,41 @@ from core.machinery.jobs import Status
 from core.report import plots, tables
 from core.report.findings import Findings, Pin, figure
 from core.report.wording import counted, kilobytes, listed, percent, points, ratio, share_of, span
-from core.studies import assignment, shipping, tuning
+from core.studies import assignment, kinds, shipping, tuning
+from core.studies.answers import (
+    BestWay,
+    Combination,
+    IterativeSearch,
+    Judged,
+    Measured,
+    OneShotSearch,
+    QuantizationHalf,
+    Run,
+)
 
 ALLOWANCE = 0.01
 """Accuracy that the course allows a compressed network to lose."""
 
 
+R = TypeVar("R")
+
+
 @dataclass(frozen=True)
-class Experiment:
-    """request : what was asked; result : of the experiment; origin : whether it came with the project, when it was
-    measured, and on what machine."""
+class Experiment(Generic[R]):
+    """request : what was asked; result : the answer; origin : whether it came with the project, when it was measured,
+    and on what machine."""
 
     request: Mapping[str, Any]
-    result: Mapping[str, Any]
+    result: R
     origin: tuple[str, str, str]
 
 
-def experiment(bench: Workbench, kind: str, name: str) -> Experiment | None:
+def experiment(bench: Workbench, kind: str, name: str) -> Experiment[Any] | None:
     """The newest of a kind for a baseline that was run here; else the one that came with the project; else None."""
     for job in bench.jobs.all(kind):
-        if job.state == "done" and job.result is not None and job.request.get("baseline") == name:
-            return Experiment(job.request, job.result, _here(job))
+        answer = kinds.answer(kind, job.result) if job.state == "done" else None
+        if answer is not None and job.request.get("baseline") == name:
+            return Experiment(job.request, answer, _here(job))
     for request in shipping.requests():
         if (request["kind"], request.get("baseline")) == (kind, name):
             came = shipping.answer(bench, request)
@@ -77,7 +91,7 @@ PAGES = {
 """The experiments of the report, and the page that runs them."""
 
 
-def _origins(experiments: Mapping[str, Experiment | None]) -> list[Block]:
+def _origins(experiments: Mapping[str, Experiment[Any] | None]) -> list[Block]:
     """Where each figure of the laboratories comes from."""
     missing = "not yet", "–"
     rows = [
@@ -109,19 +123,18 @@ def parts(bench: Workbench, name: str, findings: Findings) -> list[Block]:
 # Bits
 
 
-def _bits(known: Experiment | None, title: str) -> list[Block]:
+def _bits(known: Experiment[QuantizationHalf] | None, title: str) -> list[Block]:
     heading = Heading("Bits, before and after training", 2)
     if known is None:
         return [heading, _missing("The network at 8, 6, 4, 3 and 2 bits", "Quantization", title)]
-    result, rows = known.result, known.result["rows"]
-    whole = result["float32"]
-    widths = listed([str(row["bits"]) for row in rows])
-    said = "; ".join(f"{row['bits']} bits {percent(row['after']['test']['accuracy'])}" for row in rows)
-    drawn = plots.bits("bits", tables.bits(result, _TIMES), whole["test"]["accuracy"])
+    result, rows = known.result, known.result.rows
+    widths = listed([str(row.bits) for row in rows])
+    said = "; ".join(f"{row.bits} bits {percent(row.after.test.accuracy)}" for row in rows)
+    drawn = plots.bits("bits", tables.bits(result, _TIMES), result.float32.test.accuracy)
     caption = f"Accuracy on test at {widths} bits; the dotted line is the network in float32."
     return [
         heading,
-        Paragraph(_bits_words(result["epochs"])),
+        Paragraph(_bits_words(result.epochs)),
         figure("bits", caption, f"Lines of accuracy by bits. Trained: {said}.", drawn),
         _bits_table(result),
         Paragraph(_best_bits(result)),
@@ -129,7 +142,7 @@ def _bits(known: Experiment | None, title: str) -> list[Block]:
 
 
 _TIMES = {"minmax": "plain", "before": "best rounding", "after": "trained"}
-"""Of the experiment: key, and what the report calls it."""
+"""Of a row of the experiment: field, and what the report calls it."""
 
 
 def _bits_words(epochs: int) -> str:
@@ -142,14 +155,13 @@ def _bits_words(epochs: int) -> str:
     )
 
 
-def _bits_table(result: Mapping[str, Any]) -> Table:
-    whole = result["float32"]
-    rows: list[tuple[str, ...]] = [("32", *3 * (percent(whole["test"]["accuracy"]),), "–", "–", *_weights(whole))]
-    for row in result["rows"]:
-        test = row["after"]["test"]
-        accuracies = (percent(row[when]["test"]["accuracy"]) for when in _TIMES)
-        change = points(test["difference"]), span(test["interval"])
-        rows.append((str(row["bits"]), *accuracies, *change, *_weights(row["after"])))
+def _bits_table(result: QuantizationHalf) -> Table:
+    whole = result.float32
+    rows: list[tuple[str, ...]] = [("32", *3 * (percent(whole.test.accuracy),), "–", "–", *_weights(whole))]
+    for row in result.rows:
+        test = row.after.test
+        accuracies = (percent(judged.test.accuracy) for judged in (row.minmax, row.before, row.after))
+        rows.append((str(row.bits), *accuracies, points(test.difference), span(test.interval), *_weights(row.after)))
     header = ("bits", *_TIMES.values(), "change", "95 % interval", "KB, formula", "KB, file", "smaller")
     caption = (
         "Accuracy on the 10,000 test images by bits. Change: of the trained network against float32, paired. Sizes are "
@@ -158,21 +170,19 @@ def _bits_table(result: Mapping[str, Any]) -> Table:
     return Table(caption, header, tuple(rows))
 
 
-def _weights(network: Mapping[str, Any]) -> tuple[str, str, str]:
-    return f"{network['kb']:,.1f}", f"{network['bytes'] / KB:,.1f}", f"{network['compression_ratio']:,.1f}x"
+def _weights(network: Judged) -> tuple[str, str, str]:
+    return f"{network.kb:,.1f}", f"{network.bytes / KB:,.1f}", f"{network.compression_ratio:,.1f}x"
 
 
-def _best_bits(result: Mapping[str, Any]) -> str:
-    best = assignment.fewest_bits(result["rows"], ALLOWANCE)
+def _best_bits(result: QuantizationHalf) -> str:
+    best = assignment.fewest_bits(result.rows, ALLOWANCE)
     if best is None:
         return "At no number of bits does the trained network stay within one point of the baseline on validation."
-    after, test = best["after"], best["after"]["test"]
-    report = test["report"]["macro avg"]
+    test, means = best.after.test, best.after.test.report["macro avg"]
     return (
-        f"{best['bits']} bits are the fewest with which the trained network loses at most one point on the validation "
-        f"images ({points(after['difference'])}). On test it has {percent(test['accuracy'])}; means over the classes: "
-        f"precision {percent(report['precision'])}, recall {percent(report['recall'])}, F1-score "
-        f"{percent(report['f1'])}."
+        f"{best.bits} bits are the fewest with which the trained network loses at most one point on the validation "
+        f"images ({points(best.after.difference)}). On test it has {percent(test.accuracy)}; means over the classes: "
+        f"precision {percent(means.precision)}, recall {percent(means.recall)}, F1-score {percent(means.f1)}."
     )
 
 
@@ -189,52 +199,58 @@ class _Way:
     test: Result | None
 
 
-def _pruning(bench: Workbench, name: str, title: str, shot: Experiment | None, steps: Experiment | None) -> list[Block]:
+def _pruning(
+    bench: Workbench,
+    name: str,
+    title: str,
+    shot: Experiment[OneShotSearch] | None,
+    steps: Experiment[IterativeSearch] | None,
+) -> list[Block]:
     blocks: list[Block] = [Heading("Pruning: one-shot against iterative", 2)]
     ways = []
     if shot is None:
         blocks.append(_missing("One-shot pruning", "Pruning", title))
     else:
-        best = tuning.best_one_shot(shot.result["answers"])
-        ways.append(_measured(bench, name, "one-shot", best["config"]))
+        best = tuning.best_one_shot(shot.result.answers).point
+        ways.append(_measured(bench, name, "one-shot", best.configuration))
         blocks.append(Paragraph(_one_shot_words(shot, best)))
     if steps is None:
         blocks.append(_missing("Iterative pruning", "Pruning", title))
     else:
-        run = tuning.chosen_run(dict(steps.result))
+        run = steps.result.chosen
         blocks.append(Paragraph(_iterative_words(steps, run)))
         if run is not None:
-            stepped = _measured(bench, name, "iterative", run["config"])
-            alike = replace(stepped.config, recovery=None).to_json()
+            stepped = _measured(bench, name, "iterative", run.configuration)
+            alike = replace(stepped.config, recovery=None)
             ways += [stepped, _measured(bench, name, "one-shot, as sparse", alike)]
     return [*blocks, *_ways(ways)]
 
 
-def _measured(bench: Workbench, name: str, way: str, text: str) -> _Way:
-    config, results = CompressionConfig.from_json(text), []
+def _measured(bench: Workbench, name: str, way: str, config: CompressionConfig) -> _Way:
+    results = []
     with suppress(NotRecovered):  # a network that was trained elsewhere, or is in the cache no more
         results = [bench.evaluate(name, config), bench.evaluate(name, config, "test")]
     return _Way(way, config, *(results or (None, None)))
 
 
-def _one_shot_words(known: Experiment, best: Mapping[str, Any]) -> str:
-    config = CompressionConfig.from_json(best["config"])
+def _one_shot_words(known: Experiment[OneShotSearch], best: Measured) -> str:
     return (
         "One-shot: the weights with the smallest scores go at once, and nothing is trained (Han et al. 2015). "
-        f"{len(known.result['answers'])} ways to choose them were tried. The sparsest that loses at most "
-        f"{_allowed(known.request)} on the validation images: {in_words(config)} ({points(best['difference'])})."
+        f"{len(known.result.answers)} ways to choose them were tried. The sparsest that loses at most "
+        f"{_allowed(known.request['allowance'])} on the validation images: {in_words(best.configuration)} "
+        f"({points(best.difference)})."
     )
 
 
-def _allowed(about: Mapping[str, Any]) -> str:
+def _allowed(allowance: float) -> str:
     """Accuracy that an experiment allows to lose."""
-    return f"{100 * about['allowance']:g} pp"
+    return f"{100 * allowance:g} pp"
 
 
-def _iterative_words(known: Experiment, run: Mapping[str, Any] | None) -> str:
+def _iterative_words(known: Experiment[IterativeSearch], run: Run | None) -> str:
     request = known.request
-    epochs, allowed = counted(request["recovery"]["epochs"], "epoch"), _allowed(request)
-    tried = listed([f"{share_of(each['target'])} ({points(each['difference'])})" for each in known.result["runs"]])
+    epochs, allowed = counted(request["recovery"]["epochs"], "epoch"), _allowed(request["allowance"])
+    tried = listed([f"{share_of(each.target or 0.0)} ({points(each.difference)})" for each in known.result.runs])
     text = (
         f"Iterative: the share of zeros rises while the network trains, {epochs} in all (Zhu & Gupta 2017). "
         f"Trained for {tried}; the change on validation is in brackets. "
@@ -242,7 +258,7 @@ def _iterative_words(known: Experiment, run: Mapping[str, Any] | None) -> str:
     if run is None:
         text += f"None of them stays within {allowed}."
     else:
-        text += f"The sparsest that loses at most {allowed} is {share_of(run['target'])}."
+        text += f"The sparsest that loses at most {allowed} is {share_of(run.target or 0.0)}."
     return text
 
 
@@ -295,20 +311,19 @@ def _what_training_brings(pair: Sequence[_Way]) -> str:
 # The best combination, and pins
 
 
-def _combination(known: Experiment | None, title: str) -> list[Block]:
+def _combination(known: Experiment[Combination] | None, title: str) -> list[Block]:
     heading = Heading("The best combination", 2)
     if known is None:
         return [heading, _missing("The best combination of pruning and bits", "Combination", title)]
-    best, rows, allowed = known.result["best"], [], _allowed(known.result)
-    for row in known.result["rows"]:
-        chosen = row["chosen"]
+    best, rows, allowed = known.result.best, [], _allowed(known.result.allowance)
+    for row in known.result.rows:
+        chosen = row.chosen
         if chosen is None:
-            rows.append((row["way"], f"none within {allowed}", *"––––"))
+            rows.append((row.way, f"none within {allowed}", *"––––"))
         else:
-            config = CompressionConfig.from_json(chosen["config"])
-            file, tried = f"{chosen['bytes'] / KB:,.1f}", str(len(row["runs"]))
-            accuracy = percent(chosen["accuracy"]), points(chosen["difference"])
-            rows.append((row["way"], in_words(config), file, *accuracy, tried))
+            file, tried = f"{chosen.bytes / KB:,.1f}", str(len(row.runs))
+            accuracy = percent(chosen.accuracy), points(chosen.difference)
+            rows.append((row.way, in_words(chosen.configuration), file, *accuracy, tried))
     text = (
         f"Each way of making the network smaller as far as a loss of {allowed} on the validation images lets it go, "
         f"everything trained."
@@ -318,15 +333,16 @@ def _combination(known: Experiment | None, title: str) -> list[Block]:
     blocks: list[Block] = [heading, Paragraph(text), Table(caption, header, tuple(rows))]
     if best is None:
         return [*blocks, Paragraph(f"No way stays within {allowed}.")]
-    test, size = best["test"], kilobytes(best["bytes"])
-    return [
-        *blocks,
-        Paragraph(
-            f"The smallest is {best['way']}, {size}, {best['compression_ratio']:,.1f}x smaller than the float32 "
-            f"weights. Its verdict on the test images: {percent(test['accuracy'])}, {points(test['difference'])} (95 % "
-            f"interval {span(test['interval'])}). It is {in_words(CompressionConfig.from_json(best['config']))}."
-        ),
-    ]
+    return [*blocks, Paragraph(_best_way(best))]
+
+
+def _best_way(best: BestWay) -> str:
+    test = best.test
+    return (
+        f"The smallest is {best.way}, {kilobytes(best.bytes)}, {best.compression_ratio:,.1f}x smaller than the float32 "
+        f"weights. Its verdict on the test images: {percent(test.accuracy)}, {points(test.difference)} (95 % "
+        f"interval {span(test.interval)}). It is {in_words(best.configuration)}."
+    )
 
 
 def _pins(findings: Findings) -> list[Block]:

@@ -155,18 +155,17 @@ def files(findings: Findings) -> list[Block]:
         return []
     rows = []
     for file in findings.files:
-        far = file.get("largest_logit_difference")
-        shares = percent(file["accuracy"]), percent(file["agreement"])
-        counts = f"{file['bytes']:,}", f"{file['bytes'] / KB:,.1f}"
-        reader = file.get("reader", "–")
-        rows.append((file["path"], *counts, *shares, "–" if far is None else f"{far:.2g}", reader))
+        far = file.largest_logit_difference
+        shares = percent(file.accuracy), percent(file.agreement)
+        counts = f"{file.bytes:,}", f"{file.bytes / KB:,.1f}"
+        rows.append((file.path, *counts, *shares, "–" if far is None else f"{far:.2g}", file.reader or "–"))
     header = ("file", "bytes", "KB", "accuracy", "agreement", "difference", "read by")
     caption = (
         f"Files, each read in a process of its own, on {on(findings.test)}. Agreement: images predicted as in this "
         "report; difference: the largest of any output before the softmax."
     )
     texts = [checked(findings)]
-    texts += [f"{file['path']}: {file['problem']}" for file in findings.files if file.get("problem")]
+    texts += [f"{file.path}: {file.problem}" for file in findings.files if file.problem]
     texts += _ties(findings)
     said = [Paragraph(without_folders(text)) for text in texts]
     return [Heading("Files", 2), *said, Table(caption, header, tuple(rows)), *_latencies(findings)]
@@ -176,8 +175,8 @@ def _ties(findings: Findings) -> list[str]:
     """One sentence for all files that predict the same images otherwise."""
     alike: dict[int, list[str]] = {}
     for file in findings.files:
-        if file.get("ties"):
-            alike.setdefault(len(file["ties"]), []).append(file["path"])
+        if file.ties:
+            alike.setdefault(len(file.ties), []).append(file.path)
     return [
         f"{listed(paths)}: {count:,} predictions differ{' in each' if len(paths) > 1 else ''}, at ties that float "
         "rounding decides."
@@ -193,9 +192,9 @@ def without_folders(text: str) -> str:
 def _latencies(findings: Findings) -> list[Block]:
     rows = []
     for file in findings.files:
-        for latency in file.get("latency", ()):
-            times = (microseconds(latency[key]) for key in ("median", "lower", "upper"))
-            rows.append((file["path"], f"{latency['batch']:,}", *times, f"{latency['repeats']:,}"))
+        for latency in file.latency or ():
+            times = (microseconds(seconds) for seconds in (latency.median, latency.lower, latency.upper))
+            rows.append((file.path, f"{latency.batch:,}", *times, f"{latency.repeats:,}"))
     header = ("file", "images at once", "median, µs", "lower quartile", "upper quartile", "runs")
     caption = f"Time per image in microseconds, measured on this computer's {platform.machine()} processor."
     return [Table(caption, header, tuple(rows))] if rows else []

@@ -19,8 +19,8 @@ def checked(findings: Findings) -> str:
     """The verdict of the export."""
     if findings.verdict is None:
         return "Nothing was exported, so no file was read back, and nothing is said of the time that a file takes."
-    where = f"the {findings.verdict['images']:,} {findings.verdict['split']} images"
-    if findings.verdict["ok"]:
+    where = f"the {findings.verdict.images:,} {findings.verdict.split} images"
+    if findings.verdict.ok:
         return f"Each exported file was read in a process of its own and passed the check on {where}."
     return f"The exported files did NOT pass the check on {where}; the part on files says why."
 

@@ -11,6 +11,7 @@ from core.palette import KIND_NAMES, KINDS
 
 if TYPE_CHECKING:
     from core.bench.workbench import LayerRow, Result
+    from core.studies.answers import Judged, QuantizationHalf
 
 
 def float32_bytes(row: "LayerRow") -> int:
@@ -52,17 +53,17 @@ def zeros(ways: Mapping[str, "Result"]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "way", "sparsity", "kept"])
 
 
-def bits(experiment: Mapping[str, Any], times: Mapping[str, str]) -> pd.DataFrame:
+def bits(experiment: "QuantizationHalf", times: Mapping[str, str]) -> pd.DataFrame:
     """Accuracy on the test images by bits, with the 95 % interval of its difference from the baseline. Columns bits,
     when, accuracy, low, high, KB.
 
-    experiment : as `assignment.quantization_half` returns it; times : what its minmax, before and after are called
+    times : what the fields minmax, before and after of its rows are called
     """
-    whole = experiment["float32"]["test"]["accuracy"]
+    whole = experiment.float32.test.accuracy
     rows = []
-    for row in experiment["rows"]:
-        for key, when in times.items():
-            test = row[key]["test"]
-            low, high = (whole + end for end in test["interval"])
-            rows.append((row["bits"], when, test["accuracy"], low, high, row[key]["bytes"] / KB))
+    for row in experiment.rows:
+        for field, when in times.items():
+            judged: Judged = getattr(row, field)
+            low, high = (whole + end for end in judged.test.interval)
+            rows.append((row.bits, when, judged.test.accuracy, low, high, judged.bytes / KB))
     return pd.DataFrame(rows, columns=["bits", "when", "accuracy", "low", "high", "KB"])

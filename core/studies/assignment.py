@@ -3,11 +3,11 @@
 Settings are chosen on the validation images; the test images are opened for verdicts. Every difference is paired.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import permutations, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from core import settings
 from core.bench.submissions import Request
 from core.bench.work import Kind
-from core.bench.workbench import Workbench
+from core.bench.workbench import Result, Workbench
 from core.config import FLOAT_BITS, CompressionConfig, RecoveryConfig
 from core.formats import footprint
 from core.machinery.stopping import Stopped
@@ -23,7 +23,28 @@ from core.mathematics import low_rank, pruning, quantization
 from core.measuring import evaluation
 from core.measuring.training import Progress
 from core.studies import tuning
-from core.studies.reproduce import difference, figures, latencies, say_which
+from core.studies.answers import (
+    Allocation,
+    AtBits,
+    BestWay,
+    ChannelPruning,
+    ChannelRow,
+    ClassScores,
+    Combination,
+    Figures,
+    Judged,
+    Ladder,
+    OnTestByClass,
+    OnTestByLayer,
+    Order,
+    Orders,
+    PruningHalf,
+    QuantizationHalf,
+    Rung,
+    Sensitivity,
+    WayReached,
+)
+from core.studies.reproduce import latencies, say_which
 
 Stop = Callable[[], bool]
 
@@ -67,13 +88,9 @@ def channels(
     epochs: int = 6,
     progress: Progress = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> list[dict[str, Any]]:
+) -> list[ChannelRow]:
     """Half of all channels removed, by every score and scope, before training and after; beside it the network as it is
-    and half of its weights set to zero: parameters, multiply-accumulates, time per image, accuracy on validation.
-
-    Returns rows `title`, `config`, `parameters`, `bytes`, `before`, `after` (None where nothing was trained) and
-    `latency`.
-    """
+    and half of its weights set to zero: parameters, multiply-accumulates, time per image, accuracy on validation."""
     whole = {"the network": CompressionConfig(), "half of the weights zero": CompressionConfig(sparsity=0.5)}
     half = {
         f"half of the channels, by {score}, {THRESHOLDS[scope]}": CompressionConfig(
@@ -81,25 +98,29 @@ def channels(
         )
         for score, scope in product(settings.named("channel_score").choices, settings.named("scope").choices)
     }
-    rows: list[dict[str, Any]] = []
+    rows: list[partial[ChannelRow]] = []
     for title, config in (whole | half).items():
         trained = replace(config, recovery=RecoveryConfig(epochs, RATE)) if title in half else None
         if trained is not None:
             said = partial(say_which, progress, title, 0, (len(rows) - len(whole)) / len(half))
             bench.recover(name, trained, said, should_stop)
         before = bench.evaluate(name, config)
-        after = None if trained is None else figures(bench.evaluate(name, trained))
-        own = {"title": title, "config": (trained or config).to_json(), "parameters": before.parameters}
-        rows.append(own | {"bytes": before.bytes, "before": figures(before), "after": after})
+        after = None if trained is None else _figures(bench.evaluate(name, trained))
+        sizes = before.parameters, before.bytes
+        rows.append(partial(ChannelRow, title, (trained or config).to_json(), *sizes, _figures(before), after))
     progress({"message": "Time per image.", "done": 1.0})
-    for row, timed in zip(rows, latencies(bench, name, list((whole | half).values())), strict=True):
-        row["latency"] = timed
-    return rows
+    timed = latencies(bench, name, list((whole | half).values()))
+    return [row(latency=latency) for row, latency in zip(rows, timed, strict=True)]
 
 
-def best_channels(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _figures(result: Result) -> Figures:
+    return Figures(result.evaluation.accuracy, result.evaluation.loss)
+
+
+def best_channels(rows: Sequence[ChannelRow]) -> ChannelRow:
     """Of the rows of `channels`, the most accurate one after training."""
-    return max((row for row in rows if row["after"] is not None), key=lambda row: float(row["after"]["accuracy"]))
+    trained = ((row.after.accuracy, row) for row in rows if row.after is not None)
+    return max(trained, key=lambda pair: pair[0])[1]
 
 
 def pruning_half(
@@ -109,28 +130,27 @@ def pruning_half(
     epochs: int = 8,
     progress: Progress = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
+) -> PruningHalf:
     """The assignment's pruning half: the largest sparsity within `allowance` of the validation accuracy, one shot and
     iterative, with the test images' verdict on both; the sensitivity of the layers; half of the channels removed.
     """
     one_shot = tuning.one_shot_answers(bench, name, allowance, progress, should_stop)
     steps = tuning.largest_iterative(bench, name, ITERATIVE, iterative(epochs), allowance, progress, should_stop)
     verdicts = {}
-    for title, found in (("one-shot", tuning.best_one_shot(one_shot)), ("iterative", tuning.chosen_run(steps))):
-        if found is None:
-            continue
-        tested = bench.evaluate(name, CompressionConfig.from_json(found["config"]), "test")
-        layers = {layer.name: layer.sparsity for layer in tested.layers}
-        verdicts[title] = {**figures(tested), **difference(bench, tested, None), "layers": layers}
-    return {
-        "baseline": name,
-        "allowance": allowance,
-        "one_shot": one_shot,
-        "iterative": steps,
-        "test": verdicts,
-        "sensitivity": tuning.sensitivity(bench, name, CompressionConfig(), "sparsity", progress, should_stop),
-        "channels": channels(bench, name, progress=progress, should_stop=should_stop),
-    }
+    for title, chosen in (("one-shot", tuning.best_one_shot(one_shot).point), ("iterative", steps.chosen)):
+        if chosen is not None:
+            tested = bench.evaluate(name, chosen.configuration, "test")
+            zeros = {layer.name: layer.sparsity for layer in tested.layers}
+            verdicts[title] = OnTestByLayer.of(tested, layers=zeros)
+    return PruningHalf(
+        baseline=name,
+        allowance=allowance,
+        one_shot=tuple(one_shot),
+        iterative=steps,
+        test=verdicts,
+        sensitivity=tuple(tuning.sensitivity(bench, name, CompressionConfig(), "sparsity", progress, should_stop)),
+        channels=tuple(channels(bench, name, progress=progress, should_stop=should_stop)),
+    )
 
 
 def iterative(epochs: int) -> RecoveryConfig:
@@ -145,10 +165,10 @@ def alike(bits: int, rung: str = "per channel") -> CompressionConfig:
 
 def ladder(
     bench: Workbench, name: str, progress: Progress = lambda event: None, should_stop: Stop = lambda: False
-) -> list[dict[str, Any]]:
+) -> list[Rung]:
     """Accuracy on validation by rung of `RUNGS` and bits, nothing trained, weights only and weights and activations
-    alike. Returns rows `rung`, `bits`, `activations` (bool), and the figures of `tuning.point`."""
-    rows: list[dict[str, Any]] = []
+    alike."""
+    rows: list[Rung] = []
     places = []
     for rung, bits, activations in product(RUNGS, tuning.WIDTHS, (False, True)):
         config = alike(bits, rung) if activations else replace(alike(bits, rung), activation_bits=None)
@@ -157,23 +177,22 @@ def ladder(
     for rung, bits, activations, config in places:
         if should_stop():
             raise Stopped
-        rows.append(tuning.point(bench.evaluate(name, config)) | {"rung": rung, "bits": bits})
-        rows[-1] |= {"activations": activations}
+        rows.append(Rung.of(bench.evaluate(name, config), rung=rung, bits=bits, activations=activations))
         progress({"message": f"{bits} bits, {rung}", "done": len(rows) / len(places)})
     return rows
 
 
-def best_rung(rows: list[dict[str, Any]], bits: int, activations: bool = True) -> dict[str, Any]:
+def best_rung(rows: Sequence[Rung], bits: int, activations: bool = True) -> Rung:
     """The most accurate row of a ladder at so many bits; of equals the one with the smaller loss."""
-    fits = [row for row in rows if (row["bits"], row["activations"]) == (bits, activations)]
-    return max(fits, key=lambda row: (row["accuracy"], -row["loss"]))
+    fits = [row for row in rows if (row.bits, row.activations) == (bits, activations)]
+    return max(fits, key=lambda row: (row.accuracy, -row.loss))
 
 
-def fewest_rung(rows: list[dict[str, Any]], allowance: float) -> dict[str, Any] | None:
+def fewest_rung(rows: Sequence[Rung], allowance: float) -> Rung | None:
     """The best row at the fewest bits, weights and activations alike, that loses at most `allowance`; None if none."""
-    found = [best_rung(rows, bits) for bits in tuning.WIDTHS]
-    fits = [row for row in found if tuning.within_allowance(row, allowance)]
-    return min(fits, key=lambda row: int(row["bits"]), default=None)
+    best = (best_rung(rows, bits) for bits in tuning.WIDTHS)
+    fits = [row for row in best if tuning.within_allowance(row, allowance)]
+    return min(fits, key=lambda row: row.bits, default=None)
 
 
 def quantized_training(bits: int, epochs: int = 4) -> RecoveryConfig:
@@ -188,31 +207,26 @@ def quantization_half(
     epochs: int = 4,
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
-) -> dict[str, Any]:
+) -> QuantizationHalf:
     """The assignment's quantization half: 8, 6, 4, 3 and 2 bits, weights and activations alike, before and after
-    training, with the verdict on the test images, and sizes in KB.
-
-    Returns `baseline`, `epochs`, `ladder`, `float32` and `rows`: per number of bits `minmax` (per channel, no more),
-    `before` (the best rung on validation) and `after` (that, trained), each as `_judged`; the training's `history`, and
-    the epoch that is `kept`.
-    """
+    training, with the verdict on the test images, and sizes in KB."""
     work = 1 + sum(quantized_training(bits, epochs).epochs for bits in ASSIGNED)
     rungs = ladder(bench, name, partial(_part, progress, "the ladder", 0.0, 1 / work), should_stop)
     whole = bench.evaluate(name, CompressionConfig())
-    rows: list[dict[str, Any]] = []
+    rows: list[AtBits] = []
     done = 1
     for bits in ASSIGNED:
-        before = CompressionConfig.from_json(best_rung(rungs, bits)["config"])
-        training = quantized_training(bits, epochs)
+        before, training = best_rung(rungs, bits).configuration, quantized_training(bits, epochs)
         after = replace(before, recovery=training)
         said = partial(_part, progress, f"{bits} bits", done / work, training.epochs / work)
         bench.recover(name, after, said, should_stop)
         done += training.epochs
-        judged = {"minmax": alike(bits), "before": before, "after": after}
-        rows.append({"bits": bits} | {when: _judged(bench, name, config) for when, config in judged.items()})
-        rows[-1] |= {"history": bench.history(name, after), "kept": bench.kept_epoch(name, after)}
-    about = {"baseline": name, "epochs": epochs, "kb": whole.theoretical_kb, "bytes": whole.bytes}
-    return about | {"float32": _judged(bench, name, CompressionConfig()), "ladder": rungs, "rows": rows}
+        minmax, best, trained = (_judged(bench, name, config) for config in (alike(bits), before, after))
+        history, kept = bench.history(name, after), bench.kept_epoch(name, after)
+        rows.append(AtBits(bits, minmax, best, trained, None if history is None else tuple(history), kept))
+    float32 = _judged(bench, name, CompressionConfig())
+    sizes = whole.theoretical_kb, whole.bytes
+    return QuantizationHalf(name, epochs, *sizes, float32, tuple(rungs), tuple(rows))
 
 
 def _part(progress: Progress, title: str, start: float, share: float, event: dict[str, Any]) -> None:
@@ -224,20 +238,28 @@ def _part(progress: Progress, title: str, start: float, share: float, event: dic
     progress(event | done | words)
 
 
-def _judged(bench: Workbench, name: str, config: CompressionConfig) -> dict[str, Any]:
+def _judged(bench: Workbench, name: str, config: CompressionConfig) -> Judged:
     """A configuration on the validation images, and its verdict on the test images with precision, recall and F1 by
-    class. kb : in theory, by `model_size_kb`; bytes : of the real file"""
+    class."""
+    return Judged.of(bench.evaluate(name, config), **_judgement(bench, name, config))
+
+
+def _judgement(bench: Workbench, name: str, config: CompressionConfig) -> dict[str, Any]:
+    """What `Judged` says beyond `Measured`."""
     chosen, tested = bench.evaluate(name, config), bench.evaluate(name, config, "test")
-    report = tested.evaluation.report().to_dict("index")
-    test = {**figures(tested), **difference(bench, tested, None), "report": report}
-    sizes = {"kb": chosen.theoretical_kb, "bytes": chosen.bytes, "compression_ratio": chosen.compression_ratio}
-    return tuning.point(chosen) | sizes | {"interval": list(chosen.comparison.interval), "test": test}
+    report = {name: ClassScores(**row) for name, row in tested.evaluation.report().to_dict("index").items()}
+    return {
+        "kb": chosen.theoretical_kb,
+        "compression_ratio": chosen.compression_ratio,
+        "interval": chosen.comparison.interval,
+        "test": OnTestByClass.of(tested, report=report),
+    }
 
 
-def fewest_bits(rows: list[dict[str, Any]], allowance: float, when: str = "after") -> dict[str, Any] | None:
-    """The row with the fewest bits that loses at most `allowance` of the validation images."""
-    fits = [row for row in rows if tuning.within_allowance(row[when], allowance)]
-    return min(fits, key=lambda row: int(row["bits"]), default=None)
+def fewest_bits(rows: Sequence[AtBits], allowance: float) -> AtBits | None:
+    """The row with the fewest bits that, trained, loses at most `allowance` of the validation images."""
+    fits = [row for row in rows if tuning.within_allowance(row.after, allowance)]
+    return min(fits, key=lambda row: row.bits, default=None)
 
 
 def ways(epochs: int = 8) -> dict[str, list[CompressionConfig]]:
@@ -275,25 +297,22 @@ def combination(
     epochs: int = 8,
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
-) -> dict[str, Any]:
+) -> Combination:
     """The smallest file that each of `ways` reaches within `allowance` of the validation accuracy, everything trained;
-    the smallest of all is the best combination, kept as trained, with its verdict on test.
-
-    Returns `baseline`, `allowance`, `rows` (`way`, `runs`, `chosen` as `tuning.hardest` has them) and `best` (`way` and
-    what `_judged` says of it; None where nothing fits).
-    """
-    rows: list[dict[str, Any]] = []
+    the smallest of all is the best combination, kept as trained, with its verdict on test."""
+    rows: list[WayReached] = []
     listed = ways(epochs)
     for way, configs in listed.items():
         said = partial(_part, progress, way, len(rows) / len(listed), 1 / len(listed))
-        rows.append({"way": way, **tuning.hardest(bench, name, configs, allowance, said, should_stop)})
-    fits = [row for row in rows if row["chosen"] is not None]
-    best = min(fits, key=lambda row: int(row["chosen"]["bytes"]), default=None)
-    about: dict[str, Any] = {"baseline": name, "allowance": allowance, "rows": rows, "best": None}
-    if best is not None:
-        config = CompressionConfig.from_json(best["chosen"]["config"])
-        about["best"] = {"way": best["way"], **_judged(bench, name, config)}
-    return about
+        reached = tuning.hardest(bench, name, configs, allowance, said, should_stop)
+        rows.append(WayReached(way, reached.chosen, reached.runs))
+    fits = {row.way: row.chosen for row in rows if row.chosen is not None}
+    best = None
+    if fits:
+        way = min(fits, key=lambda way: fits[way].bytes)
+        config = fits[way].configuration
+        best = BestWay.of(bench.evaluate(name, config), way=way, **_judgement(bench, name, config))
+    return Combination(name, allowance, tuple(rows), best)
 
 
 def order_steps(sparsity: float, bits: int, share: float) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -321,18 +340,16 @@ def orders(
     share: float = 0.25,
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
-) -> list[dict[str, Any]]:
+) -> list[Order]:
     """What a later step destroys of an earlier one's work on a layer, for every order of two and of three steps on the
     whole matrix, and for this project's way: factors first, then zeros and grids on the factors. Nothing is trained.
 
     sparsity, bits, share : what each step asks for; share of the singular values that is kept
-    Returns rows `order`, `zeros` (share), `rank`, `levels` (most different values in an output channel), `kb` (the
-    least that holds it, in theory), `accuracy`, `difference`, `interval`, `lost`, `gained` (validation, against the
-    baseline), and `flips`: of two steps, predictions that differ from those of the two the other way round.
     """
     weight = bench.baseline(name).tensors[f"{layer}.weight"]
     before = bench.evaluate(name, CompressionConfig()).evaluation
-    steps, rows, seen = order_steps(sparsity, bits, share), [], {}
+    steps, rows = order_steps(sparsity, bits, share), list[Order]()
+    seen: dict[tuple[str, ...], evaluation.Evaluation] = {}
     listed = [order for count in (2, 3) for order in permutations(steps, count)]
     for order in listed:
         if should_stop():
@@ -341,25 +358,34 @@ def orders(
         for step in order:
             made = steps[step](made)
         measured = seen[order] = bench.composed(name, {layer: made})
-        rows.append({"order": " → ".join(order), **_remains(made, [made], bits), **_flips(before, measured)})
+        rows.append(_order(" → ".join(order), _remains(made, [made], bits), before, measured))
         if len(order) == 2 and order[::-1] in seen:
             flips = int((measured.predictions != seen[order[::-1]].predictions).sum())
-            for row in (rows[-1], rows[list(seen).index(order[::-1])]):
-                row["flips"] = flips
-        progress({"message": rows[-1]["order"], "done": len(rows) / (len(listed) + 1)})
+            for place in (len(rows) - 1, list(seen).index(order[::-1])):
+                rows[place] = replace(rows[place], flips=flips)
+        progress({"message": rows[-1].order, "done": len(rows) / (len(listed) + 1)})
     rank = low_rank.rank_from_share(share, min(low_rank.as_matrix(weight).shape))
-    own = CompressionConfig().with_layer(layer, rank=rank, sparsity=sparsity, bits=bits)
-    stored = next(each for each in bench.network(name, own).layers if each.layer.name == layer)
+    config = CompressionConfig().with_layer(layer, rank=rank, sparsity=sparsity, bits=bits)
+    stored = next(each for each in bench.network(name, config).layers if each.layer.name == layer)
     factors = [tensor.weight() for tensor in stored.tensors]
     product = low_rank.as_matrix(factors[1]) @ low_rank.as_matrix(factors[0])
-    measured = bench.evaluate(name, own).evaluation
-    return [*rows, {"order": OWN_ORDER, **_remains(product, factors, bits), **_flips(before, measured)}]
+    measured = bench.evaluate(name, config).evaluation
+    return [*rows, _order(OWN_ORDER, _remains(product, factors, bits), before, measured)]
 
 
 OWN_ORDER = "on the factors: low rank, prune, quantize"
 
 
-def _remains(weight: Tensor, held: list[Tensor], bits: int) -> dict[str, float]:
+class Remains(NamedTuple):
+    """As `Order` has them."""
+
+    zeros: float
+    rank: int
+    levels: int
+    kb: float
+
+
+def _remains(weight: Tensor, held: list[Tensor], bits: int) -> Remains:
     """Of what three steps want: a low rank of the weight; zeros and few levels of the tensors that hold it; and the
     least KB that this allows: a map and what is not zero, or everything, or two float32 factors."""
     matrices = [low_rank.as_matrix(each) for each in held]
@@ -370,50 +396,54 @@ def _remains(weight: Tensor, held: list[Tensor], bits: int) -> dict[str, float]:
     width = bits if levels <= 2**bits else FLOAT_BITS
     stored = sum(min(n * width, n + some * width) for n, some in zip(numbers, kept, strict=True))
     least = min(stored, rank * sum(low_rank.as_matrix(weight).shape) * FLOAT_BITS)
-    return {"zeros": 1 - sum(kept) / sum(numbers), "rank": rank, "levels": levels, "kb": least / 8 / footprint.KB}
+    return Remains(1 - sum(kept) / sum(numbers), rank, levels, least / 8 / footprint.KB)
 
 
-def _flips(before: evaluation.Evaluation, after: evaluation.Evaluation) -> dict[str, Any]:
+def _order(title: str, left: Remains, before: evaluation.Evaluation, after: evaluation.Evaluation) -> Order:
     change = evaluation.compare(before, after)
-    measured = {"accuracy": after.accuracy, "difference": change.difference}
-    return measured | {"lost": change.lost, "gained": change.gained, "interval": list(change.interval)}
+    return Order(title, *left, after.accuracy, change.difference, change.lost, change.gained, change.interval)
 
 
-def _widths(bench: Workbench, asked: Request, report: Progress, should_stop: Stop) -> dict[str, Any]:
+def _widths(bench: Workbench, asked: Request, report: Progress, should_stop: Stop) -> Sensitivity:
     config = CompressionConfig(**RUNGS[asked["rung"]])
-    return {"rows": tuning.sensitivity(bench, asked["baseline"], config, "bits", report, should_stop)}
+    return Sensitivity(tuple(tuning.sensitivity(bench, asked["baseline"], config, "bits", report, should_stop)))
 
 
-def _mixed(bench: Workbench, asked: Request, report: Progress, should_stop: Stop) -> dict[str, Any]:
+def _mixed(bench: Workbench, asked: Request, report: Progress, should_stop: Stop) -> Allocation:
     config = replace(alike(asked["activations"], asked["rung"]), bits=None)
-    return {"steps": tuning.allocate_bits(bench, asked["baseline"], config, report, should_stop)}
+    return Allocation(tuple(tuning.allocate_bits(bench, asked["baseline"], config, report, should_stop)))
 
 
 KINDS = {
     CHANNELS: Kind(
         "Structured (channel) pruning",
-        lambda bench, asked, *rest: {"rows": channels(bench, asked["baseline"], asked["epochs"], *rest)},
+        ChannelPruning,
+        lambda bench, asked, *rest: ChannelPruning(tuple(channels(bench, asked["baseline"], asked["epochs"], *rest))),
     ),
     LADDER: Kind(
         "Post-training quantization (PTQ)",
-        lambda bench, asked, *rest: {"rows": ladder(bench, asked["baseline"], *rest)},
+        Ladder,
+        lambda bench, asked, *rest: Ladder(tuple(ladder(bench, asked["baseline"], *rest))),
     ),
     QUANTIZATION: Kind(
         "Quantization-aware training (QAT)",
+        QuantizationHalf,
         lambda bench, asked, *rest: quantization_half(bench, asked["baseline"], asked["epochs"], *rest),
     ),
-    WIDTHS: Kind("Layer sensitivity to bits", _widths),
-    MIXED: Kind("Mixed precision", _mixed),
+    WIDTHS: Kind("Layer sensitivity to bits", Sensitivity, _widths),
+    MIXED: Kind("Mixed precision", Allocation, _mixed),
     COMBINATION: Kind(
         "Best combination",
+        Combination,
         lambda bench, asked, *rest: combination(
             bench, *(asked[key] for key in ("baseline", "allowance", "epochs")), *rest
         ),
     ),
     ORDERS: Kind(
         "Order of the techniques",
-        lambda bench, asked, *rest: {
-            "rows": orders(bench, *(asked[key] for key in ("baseline", "layer", "sparsity", "bits", "share")), *rest)
-        },
+        Orders,
+        lambda bench, asked, *rest: Orders(
+            tuple(orders(bench, *(asked[key] for key in ("baseline", "layer", "sparsity", "bits", "share")), *rest))
+        ),
     ),
 }

@@ -1,16 +1,19 @@
 """Every kind of job: what its process does, and what pages call it. Whoever adds a kind names it in its own module."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from core.bench import work
 from core.bench.work import Kind
 from core.bench.workbench import Workbench
 from core.machinery.jobs import Report
+from core.machinery.records import Damaged
 from core.measuring.front import SEARCH
 from core.studies import assignment, reproduce, tuning
+from core.studies.answers import Searched
 
 
-def _search(bench: Workbench, request: work.Request, report: Report, should_stop: work.Stop) -> dict[str, Any]:
+def _search(bench: Workbench, request: work.Request, report: Report, should_stop: work.Stop) -> Searched:
     from core.studies import search  # brings Optuna
 
     return search.work(bench, request, report, should_stop)
@@ -21,9 +24,18 @@ KINDS: dict[str, Kind] = {
     **tuning.KINDS,
     **reproduce.KINDS,
     **assignment.KINDS,
-    SEARCH: Kind("Search for the smallest file", _search, "searched", repeats=True),
+    SEARCH: Kind("Search for the smallest file", Searched, _search, "searched", repeats=True),
 }
 """By the kind that a request names."""
 
 EXPERIMENTS = {name: kind for name, kind in KINDS.items() if name not in work.KINDS}
 """Those that run many networks to answer one question."""
+
+
+def answer(kind: str, result: Mapping[str, Any] | None) -> Any:
+    """The result of a finished job as the record that its kind answers with (`Kind.answer`); None where there is none,
+    or where it is damaged or another version's."""
+    try:
+        return None if result is None else KINDS[kind].answer.from_dict(result)
+    except Damaged:
+        return None

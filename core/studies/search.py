@@ -12,7 +12,7 @@ import json
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import optuna
 from optuna.trial import Trial
 
 from core.bench import reliance
+from core.bench.results import ExportVerdict
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, ConfigError
 from core.datasets import fashion_mnist
@@ -33,6 +34,7 @@ from core.measuring.training import Diverged, Progress
 from core.networks import compression
 from core.networks.models import Overflow
 from core.networks.stored import FormatError
+from core.studies.answers import Searched, SearchedBest
 from core.studies.stages import brief, untrained
 from core.studies.stages.pace import PACE, Clock, Countdown
 from core.studies.stages.trained import Finished, LongTrainings
@@ -149,7 +151,7 @@ def run(
     out: Path | None = None,
     seed: int | None = None,
     clock: Clock = time.monotonic,
-) -> dict[str, Any]:
+) -> Searched:
     """Search for so many minutes, the confirmation included; what an earlier search for the same goal found counts.
 
     storage : an Optuna storage URL, `default_storage` where not given
@@ -157,11 +159,8 @@ def run(
     out : where the files of the best go; where Export looks for them, if not given
     seed : of what is drawn; one process with a seed repeats itself as far as its clock does
     clock : says the time in seconds
-    Returns `trials`, how many configurations were measured, and `best`: `config`, `bytes`, `baseline_bytes`,
-    `compression_ratio`, `accuracy`, `baseline_accuracy`, `difference` (validation), `test_accuracy`,
-    `test_difference`, `path` (of the packed file); None where nothing meets the goal. Where it was stopped, nothing was
-    confirmed on test, and those three are None. Raises StorageError, UnknownBaseline, ConfigError, FormatError (the
-    file does not hold what was promised).
+    Where it was stopped, nothing was confirmed on test. Raises StorageError, UnknownBaseline, ConfigError, FormatError
+    (the file does not hold what was promised).
     """
     draws = sampler or partial(optuna.samplers.TPESampler, seed=seed, multivariate=True, group=True)
     if out is not None:
@@ -182,32 +181,33 @@ def run(
             worker.say("Confirming the best on the test images.")
             out = out or bench.export_folder(name, best.config)
             verdict = bench.export(name, best.config, out)
-    return {"trials": len(points), "best": None if best is None else _answer(bench, name, best.config, out, verdict)}
+    return Searched(len(points), None if best is None else _answer(bench, name, best.config, out, verdict))
 
 
 def _answer(
-    bench: Workbench, name: str, config: CompressionConfig, out: Path | None, verdict: dict[str, Any] | None
-) -> dict[str, Any]:
+    bench: Workbench, name: str, config: CompressionConfig, out: Path | None, verdict: ExportVerdict | None
+) -> SearchedBest:
     """Of the network as it is here, whoever else trained it."""
     best = bench.point_of(bench.evaluate(name, config))
-    found = {
-        "config": json.loads(best.config.to_json()),
-        "bytes": best.bytes,
-        "baseline_bytes": best.baseline_bytes,
-        "compression_ratio": best.compression_ratio,
-        "accuracy": best.accuracy,
-        "baseline_accuracy": best.accuracy - best.difference,
-        "difference": best.difference,
-        **dict.fromkeys(("test_accuracy", "test_difference", "path")),
-    }
-    if verdict is not None and out is not None:
-        file = verdict["files"][0]
-        if "problem" in file:
-            raise FormatError(file["problem"])
-        accuracy = file["accuracy"]
-        change = accuracy - verdict["baseline_accuracy"]
-        found |= {"test_accuracy": accuracy, "test_difference": change, "path": str(out / NETWORK_FILE)}
-    return found
+    answer = SearchedBest(
+        config=json.loads(best.config.to_json()),
+        bytes=best.bytes,
+        baseline_bytes=best.baseline_bytes,
+        compression_ratio=best.compression_ratio,
+        accuracy=best.accuracy,
+        baseline_accuracy=best.accuracy - best.difference,
+        difference=best.difference,
+        test_accuracy=None,
+        test_difference=None,
+        path=None,
+    )
+    if verdict is None or out is None:
+        return answer
+    file = verdict.files[0]
+    if file.problem is not None:
+        raise FormatError(file.problem)
+    change = file.accuracy - verdict.baseline_accuracy
+    return replace(answer, test_accuracy=file.accuracy, test_difference=change, path=str(out / NETWORK_FILE))
 
 
 def adopt(bench: Workbench, name: str, studies: Studies) -> None:
@@ -220,6 +220,6 @@ def adopt(bench: Workbench, name: str, studies: Studies) -> None:
                 bench.evaluate(name, config)
 
 
-def work(bench: Workbench, asked: dict[str, Any], report: Progress, should_stop: Callable[[], bool]) -> dict[str, Any]:
+def work(bench: Workbench, asked: dict[str, Any], report: Progress, should_stop: Callable[[], bool]) -> Searched:
     """What the job of a search does."""
     return run(bench, asked["baseline"], Goal(**asked["goal"]), asked["minutes"], None, report, should_stop)

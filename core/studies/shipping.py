@@ -26,8 +26,16 @@ from core.machinery.store import key_of
 from core.measuring import training
 from core.measuring.front import SEARCH, Goal, pareto
 from core.measuring.training import Progress
-from core.studies import assignment, reproduce, tuning
-from core.studies.kinds import KINDS
+from core.studies import assignment, kinds, reproduce, tuning
+from core.studies.answers import (
+    ChannelPruning,
+    Combination,
+    IterativeSearch,
+    Ladder,
+    OneShotSearch,
+    QuantizationHalf,
+    Searched,
+)
 
 ANSWER = "answer"
 """The kind of entry in the store."""
@@ -50,10 +58,12 @@ Request = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """request : as a job has it; made : `date` (ISO), `seconds`, `machine`, `versions` of libraries"""
+    """request : as a job has it; result : an answer of its kind
+    made : `date` (ISO), `seconds`, `machine`, `versions` of libraries
+    """
 
     request: Request
-    result: dict[str, Any]
+    result: Any
     made: dict[str, Any]
 
 
@@ -77,7 +87,8 @@ def requests() -> list[Request]:
     ]
     small: list[Request] = [{"kind": tuning.ONE_SHOT, "allowance": ALLOWANCE}, {"kind": assignment.LADDER}]
     report: Request = {"kind": reproduce.LOW_RANK, "seeds": 3, "epochs": 3}
-    return [{**own, "baseline": "cnn"} for own in whole] + [{**own, "baseline": "mlp"} for own in small] + [report]
+    of_cnn = [{**request, "baseline": "cnn"} for request in whole]
+    return [*of_cnn, *({**request, "baseline": "mlp"} for request in small), report]
 
 
 def key(bench: Workbench, request: Request) -> str:
@@ -97,9 +108,9 @@ def key(bench: Workbench, request: Request) -> str:
 
 def experiments() -> dict[str, Any]:
     """What the code of the experiments decides besides methods and trainings."""
-    combined = {way: [json.loads(own.to_json()) for own in configs] for way, configs in assignment.ways().items()}
+    combined = {way: [json.loads(each.to_json()) for each in configs] for way, configs in assignment.ways().items()}
     trained = {bits: asdict(assignment.quantized_training(bits)) for bits in assignment.ASSIGNED}
-    scenarios = {own.title: json.loads(own.config.to_json()) for own in reproduce.scenarios()}
+    scenarios = {scenario.title: json.loads(scenario.config.to_json()) for scenario in reproduce.scenarios()}
     return {
         "versions": [assignment.VERSION, tuning.VERSION, reproduce.VERSION],
         "rungs": assignment.RUNGS,
@@ -112,11 +123,16 @@ def experiments() -> dict[str, Any]:
 
 
 def answer(bench: Workbench, request: Request) -> Answer | None:
-    """What came with the project for this request, as the code would still make it; None where nothing did."""
+    """What came with the project for this request, as the code would still make it; None where nothing did, or where it
+    is damaged."""
     if "baseline" in request and request["baseline"] not in SHIPPED:
         return None
-    found = bench.store.get(key(bench, request))
-    return None if found is None else Answer(request, **json.loads(found.payload))
+    entry = bench.store.get(key(bench, request))
+    if entry is None:
+        return None
+    record = json.loads(entry.payload)
+    result = kinds.answer(request["kind"], record["result"])
+    return None if result is None else Answer(request, result, record["made"])
 
 
 def made_in_words(made: dict[str, Any]) -> str:
@@ -150,17 +166,20 @@ def _made(bench: Workbench, request: Request, progress: Progress) -> Answer:
     if known is not None:
         return known
     title = f"{request['kind']}, {request.get('baseline', reproduce.REPORT_BASELINE)}"
-    kind = KINDS[request["kind"]]
+    kind = kinds.KINDS[request["kind"]]
     worker = Workbench(bench.cache, kind.origin, None if bench.device is None else bench.device.type)  # type: ignore[arg-type]
     progress({"message": f"{title}: begun."})
     start = time.monotonic()
     result = kind.run(worker, request, partial(_said, progress, title), lambda: False)
     made = {**_where(), "date": time.strftime("%Y-%m-%d"), "seconds": round(time.monotonic() - start)}
-    found = Answer(request, json.loads(json.dumps(result)), made)
-    payload = json.dumps({"result": found.result, "made": made}).encode()
-    bench.store.put(key(bench, request), ANSWER, payload, kept=True)
+    fresh = Answer(request, result, made)
+    bench.store.put(key(bench, request), ANSWER, _payload(fresh), kept=True)
     progress({"message": f"{title}: {made['seconds']} s."})
-    return found
+    return fresh
+
+
+def _payload(answer: Answer) -> bytes:
+    return json.dumps({"result": answer.result.to_dict(), "made": answer.made}).encode()
 
 
 def _said(progress: Progress, title: str, event: dict[str, Any]) -> None:
@@ -188,77 +207,72 @@ def _entries(bench: Workbench, clean: Workbench, answers: list[Answer]) -> dict[
         clean.evaluate(name, config)
     for name, config, split in _shown(answers):
         clean.evaluate(name, config, split)
-    entries = {
-        key(bench, own.request): shelf.Entry(ANSWER, json.dumps({"result": own.result, "made": own.made}).encode())
-        for own in answers
-    }
+    entries = {key(bench, made.request): shelf.Entry(ANSWER, _payload(made)) for made in answers}
     for kind in ("recovered", "evaluation", "point"):
         for place in reversed(clean.store.keys(kind)):
-            found = clean.store.get(place)
-            if found is not None:
-                entries[place] = shelf.Entry(kind, found.payload, found.weights)
+            known = clean.store.get(place)
+            if known is not None:
+                entries[place] = shelf.Entry(kind, known.payload, known.weights)
     for place, entry in _points_beforehand().items():
         entries.setdefault(place, entry)
-    for own in bench.points():  # what a search or an experiment has seen, and can be measured again in a moment
-        place = bench.point_key(own.baseline, own.config)
-        if own.origin != "explored" and not own.recovered and own.difference >= -FAR:
-            entries.setdefault(place, shelf.Entry("point", replace(own, origin="shipped").to_json().encode()))
+    for point in bench.points():  # what a search or an experiment has seen, and can be measured again in a moment
+        place = bench.point_key(point.baseline, point.config)
+        if point.origin != "explored" and not point.recovered and point.difference >= -FAR:
+            entries.setdefault(place, shelf.Entry("point", replace(point, origin="shipped").to_json().encode()))
     return entries
 
 
 def _points_beforehand() -> dict[str, shelf.Entry]:
     """What the curves of the first example and Compare begin with, without the predictions."""
-    found: dict[str, shelf.Entry] = {}
+    entries: dict[str, shelf.Entry] = {}
     with TemporaryDirectory(prefix="points-") as folder:
         clean = Workbench(Path(folder), "shipped")
-        for config in (*(own for curve in along(EXAMPLE).values() for own in curve), *beginning()):
+        for config in (*(place for curve in along(EXAMPLE).values() for place in curve), *beginning()):
             point = clean.point_of(clean.evaluate("cnn", config))
-            found[clean.point_key("cnn", config)] = shelf.Entry("point", point.to_json().encode())
+            entries[clean.point_key("cnn", config)] = shelf.Entry("point", point.to_json().encode())
         clean.store.close()
-    return found
+    return entries
 
 
 def _offered(bench: Workbench, answers: list[Answer]) -> list[tuple[str, CompressionConfig]]:
     """Trained networks with which a person can go on: those that experiments chose, and the small ones of the front."""
-    found = [(own.request["baseline"], config) for own in answers for config in _chosen(own)]
-    front = [own for own in pareto(bench.points("cnn")) if own.recovered and own.bytes <= FRONT_BYTES]
-    found += [("cnn", own.config) for own in front]
-    return [own for own in dict.fromkeys(found) if own[1].recovery is not None]
+    offered = [(answer.request["baseline"], config) for answer in answers for config in _chosen(answer)]
+    front = [point for point in pareto(bench.points("cnn")) if point.recovered and point.bytes <= FRONT_BYTES]
+    offered += [("cnn", point.config) for point in front]
+    return [(name, config) for name, config in dict.fromkeys(offered) if config.recovery is not None]
 
 
 def _chosen(answer: Answer) -> Iterator[CompressionConfig]:
-    """The configurations that a page offers for use, of an experiment that trains."""
-    result, kind, texts = answer.result, answer.request["kind"], []
-    if kind == assignment.QUANTIZATION:
-        texts = [row["after"]["config"] for row in result["rows"]]
-    elif kind == assignment.COMBINATION:
-        texts = [] if result["best"] is None else [result["best"]["config"]]
-    elif kind == tuning.ITERATIVE:
-        run = tuning.chosen_run(result)
-        texts = [] if run is None else [run["config"]]
-    elif kind == assignment.CHANNELS:
-        texts = [assignment.best_channels(result["rows"])["config"]]
-    yield from map(CompressionConfig.from_json, texts)
-    if kind == SEARCH and result["best"] is not None:
-        yield CompressionConfig.from_record(result["best"]["config"])
+    """The configurations that a page offers for use, of an experiment that trains, or of a search."""
+    result = answer.result
+    if isinstance(result, QuantizationHalf):
+        yield from (row.after.configuration for row in result.rows)
+    elif isinstance(result, Combination | Searched):
+        if result.best is not None:
+            yield result.best.configuration
+    elif isinstance(result, IterativeSearch):
+        if result.chosen is not None:
+            yield result.chosen.configuration
+    elif isinstance(result, ChannelPruning):
+        yield assignment.best_channels(result.rows).configuration
 
 
 def _shown(answers: list[Answer]) -> Iterator[tuple[str, CompressionConfig, SplitName]]:
     """What pages measure besides: verdicts on the test images, what stands beside them, and the first example."""
-    for own in answers:
-        name, kind, result = own.request.get("baseline", ""), own.request["kind"], own.result
-        if kind in (tuning.ITERATIVE, assignment.CHANNELS):
-            for config in _chosen(own):
+    for answer in answers:
+        name, result = answer.request.get("baseline", ""), answer.result
+        if isinstance(result, IterativeSearch | ChannelPruning):
+            for config in _chosen(answer):
                 yield name, config, "test"
-        if kind == tuning.ITERATIVE:  # as sparse in one shot
-            for config in _chosen(own):
+        if isinstance(result, IterativeSearch):  # as sparse in one shot
+            for config in _chosen(answer):
                 yield name, replace(config, recovery=None), "validation"
-        if kind == tuning.ONE_SHOT:
-            best = CompressionConfig.from_json(tuning.best_one_shot(result["answers"])["config"])
+        if isinstance(result, OneShotSearch):
+            best = tuning.best_one_shot(result.answers).point.configuration
             for split in SPLITS:
                 yield name, best, split
-        if kind == assignment.LADDER:
-            fewest = assignment.fewest_rung(result["rows"], ALLOWANCE)
+        if isinstance(result, Ladder):
+            fewest = assignment.fewest_rung(result.rows, ALLOWANCE)
             if fewest is not None:
-                yield name, CompressionConfig.from_json(fewest["config"]), "test"
+                yield name, fewest.configuration, "test"
     yield "cnn", EXAMPLE, "validation"

@@ -6,14 +6,27 @@ from itertools import product
 from typing import Any, Literal
 
 from core import settings
+from core.bench.submissions import Request
 from core.bench.work import Kind
-from core.bench.workbench import Result, Workbench
+from core.bench.workbench import Workbench
 from core.config import DENSE, CompressionConfig, LayerConfig, RecoveryConfig
 from core.machinery.stopping import Stopped
 from core.mathematics import low_rank
 from core.mathematics.low_rank import Method
 from core.measuring.training import Progress
 from core.networks.models import Layer
+from core.studies.answers import (
+    Allocation,
+    Hardest,
+    IterativeSearch,
+    LayerAlone,
+    Measured,
+    OneShot,
+    OneShotSearch,
+    Run,
+    Sensitivity,
+    Step,
+)
 from core.words import percent
 
 Stop = Callable[[], bool]
@@ -55,7 +68,7 @@ def allocate_ranks(
     method: Method = "whitened",
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
-) -> list[dict[str, Any]]:
+) -> list[Step]:
     """Ranks for all layers, by `greedy` steps (a greedy form of Idelbayev & Carreira-Perpinan 2020): a layer's first
     step is from dense to its break-even rank, each further one to `SHRINK` of its rank. Layers that are too large for
     the method stay dense."""
@@ -77,7 +90,7 @@ def allocate_bits(
     config: CompressionConfig,
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
-) -> list[dict[str, Any]]:
+) -> list[Step]:
     """Bits for all layers, by `greedy` steps: from 8 in each, at every step one of them loses one.
 
     config : how the numbers are rounded, and what is done besides
@@ -101,19 +114,19 @@ def greedy(
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
     most: int | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Step]:
     """At each step the one layer gets smaller whose validation loss rises least per byte that it saves.
 
     The steps are nested, so that any budget, of bytes or of accuracy, is answered by one of them: see `within`.
 
     smaller : the configuration in which one layer is a step smaller; None where it cannot be; most : how many steps
-    Returns the steps, `start` first: `layer` that got smaller, and the figures of `point`.
+    Returns the steps, `start` first.
     """
     layers = bench.baseline(name).layers
     here = bench.evaluate(name, start)
-    steps, furthest = [point(here) | {"layer": ""}], 0.0
+    steps, furthest = [Step.of(here, layer="")], 0.0
     while here.comparison.difference > -FAR_ENOUGH:
-        found = []
+        candidates = []
         for layer in layers:
             if should_stop():
                 raise Stopped
@@ -121,11 +134,11 @@ def greedy(
             if config is not None:
                 there = bench.evaluate(name, config)
                 saved = max(here.bytes - there.bytes, 1)
-                found.append(((there.evaluation.loss - here.evaluation.loss) / saved, layer.name, there))
-        if not found:
+                candidates.append(((there.evaluation.loss - here.evaluation.loss) / saved, layer.name, there))
+        if not candidates:
             break
-        _, chosen, here = min(found, key=lambda candidate: candidate[:2])
-        steps.append(point(here) | {"layer": chosen})
+        _, chosen, here = min(candidates, key=lambda candidate: candidate[:2])
+        steps.append(Step.of(here, layer=chosen))
         said = f"Step {len(steps) - 1}: {chosen} smaller, {percent(here.evaluation.accuracy, 2)}"
         walked = -here.comparison.difference / FAR_ENOUGH, (len(steps) - 1) / most if most else 0.0
         furthest = max(furthest, min(0.99, max(walked)))
@@ -133,40 +146,39 @@ def greedy(
     return steps
 
 
-def within(steps: list[dict[str, Any]], lost: float | None = None, size: int | None = None) -> dict[str, Any] | None:
+def within(steps: Sequence[Step], lost: float | None = None, size: int | None = None) -> Step | None:
     """The step that a budget allows: the smallest that loses at most `lost`, a fraction, of the validation images; or
     the most accurate of at most `size` bytes. Sizes that differ by less than `ALIKE` are equal. None where no step
     does."""
     fits = [
         step
         for step in steps
-        if (lost is None or within_allowance(step, lost)) and (size is None or step["bytes"] <= size)
+        if (lost is None or within_allowance(step, lost)) and (size is None or step.bytes <= size)
     ]
     if lost is not None:
-        smallest = min((step["bytes"] for step in fits), default=0)
-        fits = [step for step in fits if step["bytes"] <= smallest * (1 + ALIKE)]
-    return max(fits, key=lambda step: step["accuracy"], default=None)
+        smallest = min((step.bytes for step in fits), default=0)
+        fits = [step for step in fits if step.bytes <= smallest * (1 + ALIKE)]
+    return max(fits, key=lambda step: step.accuracy, default=None)
 
 
 def largest_one_shot(
     bench: Workbench, name: str, config: CompressionConfig, allowance: float = 0.01, should_stop: Stop = lambda: False
-) -> dict[str, Any]:
+) -> OneShot:
     """The largest sparsity on the grid of 1 / `GRID` that loses at most `allowance` of the validation images, one shot.
 
     Bisection finds a place where the loss passes the allowance; since a loss on so many images goes up and down by
     chance, the places above it are then tried until `LOOK_ON` in a row lose more.
 
-    config : everything but the sparsity. Returns `sparsity`, `points` (all that were measured, by sparsity, each with
-    `config`, `accuracy`, `difference`, `bytes`), and `chosen`, the place of the answer among them.
+    config : everything but the sparsity
     """
-    found: dict[int, dict[str, Any]] = {}
+    points: dict[int, Measured] = {}
 
     def fits(place: int) -> bool:
         if should_stop():
             raise Stopped
-        if place not in found:
-            found[place] = point(bench.evaluate(name, replace(config, sparsity=place / GRID)))
-        return within_allowance(found[place], allowance)
+        if place not in points:
+            points[place] = Measured.of(bench.evaluate(name, replace(config, sparsity=place / GRID)))
+        return within_allowance(points[place], allowance)
 
     low, high = 0, GRID
     while high - low > 1:
@@ -177,8 +189,10 @@ def largest_one_shot(
         place += 1
         best = place if fits(place) else best
     fits(best)
-    places = sorted(found)
-    return {"sparsity": best / GRID, "points": [found[each] for each in places], "chosen": places.index(best)}
+    places = sorted(points)
+    return OneShot(
+        config.score, config.scope, best / GRID, tuple(points[place] for place in places), places.index(best)
+    )
 
 
 def one_shot_answers(
@@ -187,15 +201,15 @@ def one_shot_answers(
     allowance: float = 0.01,
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
-) -> list[dict[str, Any]]:
-    """`largest_one_shot` for every score and scope, each with its `score`, `scope` and `config`."""
-    answers: list[dict[str, Any]] = []
+) -> list[OneShot]:
+    """`largest_one_shot` for every score and scope."""
+    answers: list[OneShot] = []
     every = product(settings.named("score").choices, settings.named("scope").choices)
     ways = [way for way in every if not bench.refusal(name, CompressionConfig(sparsity=0.5, score=way[0]))]
     for score, scope in ways:
         progress({"message": f"{score}, threshold over the {scope}", "done": len(answers) / len(ways)})
-        found = largest_one_shot(bench, name, CompressionConfig(score=score, scope=scope), allowance, should_stop)
-        answers.append({"score": score, "scope": scope, **found})
+        config = CompressionConfig(score=score, scope=scope)
+        answers.append(largest_one_shot(bench, name, config, allowance, should_stop))
     return answers
 
 
@@ -208,13 +222,13 @@ def largest_iterative(
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
     targets: tuple[float, ...] | None = None,
-) -> dict[str, Any]:
+) -> IterativeSearch:
     """The largest of `targets` (None: `TARGETS`) that loses at most `allowance` of the validation images when it is
-    pruned step by step; see `hardest`. Returns `sparsity` (None where none fits) and `runs`."""
+    pruned step by step; see `hardest`."""
     recovery = replace(recovery, schedule="iterative")
     configs = [replace(config, sparsity=target, recovery=recovery) for target in targets or TARGETS]
-    found = hardest(bench, name, configs, allowance, progress, should_stop)
-    return {"sparsity": None if found["chosen"] is None else found["chosen"]["target"], "runs": found["runs"]}
+    reached = hardest(bench, name, configs, allowance, progress, should_stop)
+    return IterativeSearch(None if reached.chosen is None else reached.chosen.target, reached.runs)
 
 
 def hardest(
@@ -224,14 +238,13 @@ def hardest(
     allowance: float,
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
-) -> dict[str, Any]:
+) -> Hardest:
     """Of configurations from the mildest to the strongest, the last that loses at most `allowance` of the validation
     images, trained where they ask for it: the middle one first, then the middle of those that its answer leaves open.
-
-    Returns `chosen` (None where none fits) and `runs`, both as the figures of `point` and the `history` of training.
     """
-    runs: dict[int, dict[str, Any]] = {}
-    open_places, chosen, whole = range(len(configs)), None, len(configs).bit_length()
+    runs: dict[int, Run] = {}
+    open_places, whole = range(len(configs)), len(configs).bit_length()
+    chosen: Run | None = None
     while open_places:
         place = open_places[len(open_places) // 2]
         wanted = configs[place]
@@ -242,12 +255,13 @@ def hardest(
 
         if wanted.recovery is not None:
             bench.recover(name, wanted, said, should_stop)
-        runs[place] = point(bench.evaluate(name, wanted)) | {"history": bench.history(name, wanted)}
+        history = bench.history(name, wanted)
+        runs[place] = Run.of(bench.evaluate(name, wanted), history=None if history is None else tuple(history))
         if within_allowance(runs[place], allowance):
             chosen, open_places = runs[place], range(place + 1, open_places.stop)
         else:
             open_places = range(open_places.start, place)
-    return {"chosen": chosen, "runs": [runs[place] for place in sorted(runs)]}
+    return Hardest(chosen, tuple(runs[place] for place in sorted(runs)))
 
 
 def in_brief(config: CompressionConfig) -> str:
@@ -266,75 +280,56 @@ def sensitivity(
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
     values: Sequence[float] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[LayerAlone]:
     """What the network loses where only one layer is pruned (`SHARES`) or rounded (`WIDTHS`), nothing trained.
 
     config : what is not pruned or rounded about it; values : others than these
-    Returns rows `layer`, the setting, and the figures of `point`.
     """
-    layers, rows = bench.baseline(name).layers, []
+    layers, rows = bench.baseline(name).layers, list[LayerAlone]()
     values = values or (SHARES if setting == "sparsity" else WIDTHS)
     for layer in layers:
         for value in values:
             if should_stop():
                 raise Stopped
             alone = bench.evaluate(name, config.with_layer(layer.name, **{setting: value}))
-            rows.append(point(alone) | {"layer": layer.name, setting: value})
+            row = LayerAlone.of(alone, layer=layer.name)
+            rows.append(replace(row, bits=int(value)) if setting == "bits" else replace(row, sparsity=value))
             said = f"{layer.name} alone, {setting} {value:g}"
             progress({"message": said, "done": len(rows) / len(layers) / len(values)})
     return rows
 
 
-def within_allowance(figures: dict[str, Any], allowance: float) -> bool:
-    """Whether what was measured, with its `difference`, loses at most `allowance`, a fraction of the images."""
-    return bool(figures["difference"] >= -allowance - 1e-12)
+def within_allowance(row: Measured, allowance: float) -> bool:
+    """Whether what was measured loses at most `allowance`, a fraction of the images."""
+    return row.difference >= -allowance - 1e-12
 
 
-def best_one_shot(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """The figures of the sparsest of `one_shot_answers`, with its `score` and `scope`."""
-    best = max(answers, key=lambda answer: float(answer["sparsity"]))
-    return {**chosen_point(best), "score": best["score"], "scope": best["scope"], "target": best["sparsity"]}
+def best_one_shot(answers: Sequence[OneShot]) -> OneShot:
+    """The sparsest of `one_shot_answers`."""
+    return max(answers, key=lambda answer: answer.sparsity)
 
 
-def chosen_point(answer: dict[str, Any]) -> dict[str, Any]:
-    """The figures of what `largest_one_shot` found."""
-    found: dict[str, Any] = answer["points"][answer["chosen"]]
-    return found
+def _allocation(bench: Workbench, request: Request, report: Progress, should_stop: Stop) -> Allocation:
+    return Allocation(tuple(allocate_ranks(bench, request["baseline"], request["method"], report, should_stop)))
 
 
-def chosen_run(found: dict[str, Any]) -> dict[str, Any] | None:
-    """The run that `largest_iterative` found; None where no target fits."""
-    return next((run for run in found["runs"] if run["target"] == found["sparsity"]), None)
+def _one_shot(bench: Workbench, request: Request, report: Progress, should_stop: Stop) -> OneShotSearch:
+    return OneShotSearch(tuple(one_shot_answers(bench, request["baseline"], request["allowance"], report, should_stop)))
 
 
-def point(result: Result) -> dict[str, Any]:
-    """A configuration's figures, as JSON can hold them. target : the sparsity that was asked for"""
-    about = {"config": result.config.to_json(), "target": result.config.sparsity, "sparsity": result.sparsity}
-    measured = {"accuracy": result.evaluation.accuracy, "loss": result.evaluation.loss}
-    return about | measured | {"difference": result.comparison.difference, "bytes": result.bytes}
-
-
-def _allocation(bench: Workbench, request: dict[str, Any], report: Progress, should_stop: Stop) -> dict[str, Any]:
-    return {"steps": allocate_ranks(bench, request["baseline"], request["method"], report, should_stop)}
-
-
-def _one_shot(bench: Workbench, request: dict[str, Any], report: Progress, should_stop: Stop) -> dict[str, Any]:
-    return {"answers": one_shot_answers(bench, request["baseline"], request["allowance"], report, should_stop)}
-
-
-def _iterative(bench: Workbench, request: dict[str, Any], report: Progress, should_stop: Stop) -> dict[str, Any]:
+def _iterative(bench: Workbench, request: Request, report: Progress, should_stop: Stop) -> IterativeSearch:
     config, recovery = CompressionConfig(score=request["score"]), RecoveryConfig(**request["recovery"])
     return largest_iterative(bench, request["baseline"], config, recovery, request["allowance"], report, should_stop)
 
 
-def _scan(bench: Workbench, request: dict[str, Any], report: Progress, should_stop: Stop) -> dict[str, Any]:
+def _scan(bench: Workbench, request: Request, report: Progress, should_stop: Stop) -> Sensitivity:
     config = CompressionConfig(score=request["score"])
-    return {"rows": sensitivity(bench, request["baseline"], config, "sparsity", report, should_stop)}
+    return Sensitivity(tuple(sensitivity(bench, request["baseline"], config, "sparsity", report, should_stop)))
 
 
 KINDS = {
-    ALLOCATION: Kind("Rank allocation", _allocation),
-    ONE_SHOT: Kind("One-shot pruning", _one_shot),
-    ITERATIVE: Kind("Iterative pruning", _iterative),
-    SCAN: Kind("Layer sensitivity to pruning", _scan),
+    ALLOCATION: Kind("Rank allocation", Allocation, _allocation),
+    ONE_SHOT: Kind("One-shot pruning", OneShotSearch, _one_shot),
+    ITERATIVE: Kind("Iterative pruning", IterativeSearch, _iterative),
+    SCAN: Kind("Layer sensitivity to pruning", Sensitivity, _scan),
 }

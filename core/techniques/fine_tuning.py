@@ -40,12 +40,12 @@ class FineTuning(Technique):
         Setting(
             "learning_rate", Number(1), "Peak learning rate", lambda rate: f"peak learning rate {rate!r}",
             "peak learning rate of the fine-tuning", HELP_RATE, 0.03, "rate", "--recover-rate", "RATE", "training",
-            "recovery learning_rate",
+            about="recovery learning_rate",
         ),
         Setting(
             "seed", Whole(0, 2**31 - 1), "Seed", lambda seed: f"seed {seed}",
             "seed of the order in which it sees the images", "", 0, "", "--recover-seed", "N", "training",
-            "recovery seed",
+            about="recovery seed",
         ),
         Setting(
             "schedule", Choice(SCHEDULES), "Pruning", among("{} pruning", SCHEDULES),

@@ -223,9 +223,17 @@ def _active() -> list[frozenset[str]]:
     return owners
 
 
+def _made(job: JobStatus) -> str | None:
+    """The baseline that a job trained; None for other jobs, and where it has not ended well."""
+    from core.studies import kinds
+
+    answer = kinds.answer("train", job.result) if job.request["kind"] == "train" else None
+    return None if answer is None else str(answer.baseline)
+
+
 def _baseline_of_others(name: str) -> str | None:
     bench, me = state.workbench(), state.session()
-    trained = [job for job in bench.jobs.all("train") if job.result and job.result["baseline"] == name]
+    trained = [job for job in bench.jobs.all("train") if _made(job) == name]
     owners = register().loaders(name).union(*(register().owners(job.id) for job in trained))
     if owners != {me}:
         return f"Not loaded or trained by you alone: {SINCE}. The teacher's word deletes it."
@@ -305,7 +313,14 @@ def _start(requests: Sequence[Request], submit: Callable[[], Sequence[str]]) -> 
 
 def run(*requests: Request) -> bool:
     """Start the experiments of a laboratory."""
-    return _start(requests, lambda: list(map(state.workbench().jobs.submit, requests)))
+    return _start(requests, lambda: list(map(_submit, requests)))
+
+
+def _submit(request: Request) -> str:
+    """An answer stands, unless it is damaged."""
+    from core.studies import kinds
+
+    return state.workbench().jobs.submit(request, lambda result: kinds.answer(request["kind"], result) is None)
 
 
 def train(config: TrainingConfig) -> bool:
@@ -347,8 +362,8 @@ def dismiss(*jobs: JobStatus) -> bool:
 
     def forget() -> None:
         for job in jobs:
-            owners, made = register().owners(job.id), (job.result or {}).get("baseline")
-            if job.request["kind"] == "train" and made and owners == {state.session()}:
+            owners, made = register().owners(job.id), _made(job)
+            if made and owners == {state.session()}:
                 register().loaded(state.session(), made, 0, was_here=False)
             state.workbench().jobs.dismiss(job.id)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import pandas as pd
 import streamlit as st
 
-from core.config import DENSE, CompressionConfig
+from core.config import DENSE
+from core.studies.answers import Step
 from core.studies.tuning import ALLOCATION, within
 from core.words import kilobytes, percent, plain
 from pages.choice import state, terms
@@ -27,10 +29,10 @@ def section(method: str) -> None:
     request = {"kind": ALLOCATION, "baseline": state.current().baseline, "method": method}
     answer = jobs.asked(request, "Find the steps", ":material/stairs:")
     if answer is not None:
-        walk(answer["steps"], "rank")
+        walk(answer.steps, "rank")
 
 
-def walk(steps: list[dict[str, Any]], setting: str) -> None:
+def walk(steps: Sequence[Step], setting: str) -> None:
     """The curve of all steps, and the one that a budget allows. setting : what gets smaller, "rank" or "bits"."""
     left, right = st.columns(2)
     budget = left.segmented_control(
@@ -47,27 +49,29 @@ def walk(steps: list[dict[str, Any]], setting: str) -> None:
             persist_state="session",
         )  # fmt: skip
         step = within(steps, lost=float(points) / 100)
-    rows = pd.DataFrame(steps).assign(KB=[own["bytes"] / 1024 for own in steps], chosen=[own is step for own in steps])
-    rows["step"] = [_words(own, setting) for own in steps]
+    rows = pd.DataFrame(map(asdict, steps)).assign(
+        KB=[each.bytes / 1024 for each in steps],
+        chosen=[each is step for each in steps],
+        step=[_words(each, setting) for each in steps],
+    )
     charts.draw(charts.allocation(rows), f"Accuracy against file size over {len(steps)} steps of smaller {setting}")
     if step is None:
-        smallest = min(own["bytes"] for own in steps)
+        smallest = min(each.bytes for each in steps)
         st.warning(f"No step is within this budget; the smallest has {kilobytes(smallest)}.")
         return
-    config = CompressionConfig.from_json(step["config"])
-    chosen = {name: getattr(own, setting) for name, own in config.layers}
+    config = step.configuration
+    chosen = {name: getattr(layer, setting) for name, layer in config.layers}
     listed = ", ".join(f"{plain(name)} {value}" for name, value in chosen.items() if value != DENSE)
-    ratio = figures.smaller_than(state.workbench().baseline(state.current().baseline).bytes / step["bytes"])
+    ratio = figures.smaller_than(state.workbench().baseline(state.current().baseline).bytes / step.bytes)
     st.markdown(
-        f"**{kilobytes(step['bytes'])}** ({step['bytes']:,} bytes), {ratio} the float32 baseline, "
-        f"**{percent(step['accuracy'], 2)}** ({figures.points(step['difference'])}), without training; "
+        f"**{kilobytes(step.bytes)}** ({step.bytes:,} bytes), {ratio} the float32 baseline, "
+        f"**{percent(step.accuracy, 2)}** ({figures.points(step.difference)}), without training; "
         f"{f'{setting} by layer: ' + listed if listed else 'every layer dense'}."
     )
     handover.to_explore(config, setting)
 
 
-def _words(step: dict[str, Any], setting: str) -> str:
-    if not step["layer"]:
+def _words(step: Step, setting: str) -> str:
+    if not step.layer:
         return "the beginning"
-    value = getattr(CompressionConfig.from_json(step["config"]).layer(step["layer"]), setting)
-    return f"{step['layer']}: {setting} {value}"
+    return f"{step.layer}: {setting} {getattr(step.configuration.layer(step.layer), setting)}"

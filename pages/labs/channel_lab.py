@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from core import settings
-from core.config import CompressionConfig
 from core.studies import assignment, reproduce
+from core.studies.answers import ChannelRow
 from core.words import percent, plain
 from pages.choice import state
 from pages.shown import figures, handover, live
@@ -17,19 +18,20 @@ from pages.shown import figures, handover, live
 BATCHES = tuple(map(str, reproduce.BATCHES))
 
 
-def table(baseline: str, rows: list[dict[str, Any]]) -> None:
+def table(baseline: str, rows: Sequence[ChannelRow]) -> None:
     """Counts, measured times and accuracies; a sentence with the best of them."""
     whole, zeros = rows[:2]
     best = assignment.best_channels(rows)
+    after = percent(best.after.accuracy, 2) if best.after is not None else ""
     times = {batch: _median(whole, batch) / _median(best, batch) for batch in BATCHES}
     idle = {batch: _median(whole, batch) / _median(zeros, batch) for batch in BATCHES}
     st.markdown(
-        f"Half of the weights set to zero: the same {zeros['latency']['multiply_accumulates']:,} multiply-accumulates, "
+        f"Half of the weights set to zero: the same {zeros.latency.multiply_accumulates:,} multiply-accumulates, "
         f"{idle['1']:.2f} and {idle['250']:.2f} times as fast (batch 1 and 250): **zeros are multiplied like any other "
         f"number**. {figures.sentence(plain(_title(best)))}: "
-        f"{best['latency']['multiply_accumulates']:,} multiply-accumulates, "
-        f"**{times['1']:.1f} and {times['250']:.1f} times as fast**, {percent(best['before']['accuracy'], 1)} before "
-        f"and **{percent(best['after']['accuracy'], 2)}** after training, {percent(whole['before']['accuracy'], 2)} "
+        f"{best.latency.multiply_accumulates:,} multiply-accumulates, "
+        f"**{times['1']:.1f} and {times['250']:.1f} times as fast**, {percent(best.before.accuracy, 1)} before "
+        f"and **{after}** after training, {percent(whole.before.accuracy, 2)} "
         "for the whole network."
     )
     microseconds = st.column_config.NumberColumn(format="%.1f µs")
@@ -49,32 +51,31 @@ def table(baseline: str, rows: list[dict[str, Any]]) -> None:
         "Accuracy on the validation images. Time per image: the networks take turns, nine times, and each shows its "
         "fastest round."
     )
-    chosen = CompressionConfig.from_json(best["config"])
+    chosen = best.configuration
     st.markdown(f"The best is {plain(_title(best))}. {live.verdict_on_test(state.Choice(baseline, chosen))}")
     handover.to_explore(chosen, "channels", "Use the best on Explore")
 
 
-def _title(row: dict[str, Any]) -> str:
+def _title(row: ChannelRow) -> str:
     """As the field says it; the network itself and that with zeros have no channels removed."""
-    config = CompressionConfig.from_json(row["config"])
+    config = row.configuration
     if config.channel_share is None:
-        return str(row["title"])
+        return row.title
     criterion, scope = settings.label("channel_score", config.channel_score), settings.label("scope", config.scope)
     return f"half of the channels, {settings.low(criterion)}, {settings.low(scope)}"
 
 
-def _median(row: dict[str, Any], batch: str) -> float:
-    return float(row["latency"]["batches"][batch]["median"])
+def _median(row: ChannelRow, batch: str) -> float:
+    return row.latency.batches[batch].median
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
-    after = row["after"]
+def _row(row: ChannelRow) -> dict[str, Any]:
     return {
         "network": _title(row),
-        "parameters": row["parameters"],
-        "MACs": row["latency"]["multiply_accumulates"],
-        "KB": row["bytes"] / 1024,
+        "parameters": row.parameters,
+        "MACs": row.latency.multiply_accumulates,
+        "KB": row.bytes / 1024,
         **{f"batch {batch}": 1e6 * _median(row, batch) for batch in BATCHES},
-        "before": 100 * row["before"]["accuracy"],
-        "after": None if after is None else 100 * after["accuracy"],
+        "before": 100 * row.before.accuracy,
+        "after": None if row.after is None else 100 * row.after.accuracy,
     }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from core.config import CompressionConfig, in_words
+from core.config import in_words
 from core.studies import assignment, tuning
+from core.studies.answers import BestWay, Combination, Order, Run
 from core.words import kilobytes, percent, plain
 from pages.choice import state
 from pages.shown import charts, figures, handover
@@ -52,69 +55,69 @@ def order_controls(baseline: str) -> dict[str, Any]:
     return {"kind": assignment.ORDERS, "baseline": baseline, **about}
 
 
-def ways(baseline: str, found: dict[str, Any]) -> None:
+def ways(baseline: str, combination: Combination) -> None:
     """The smallest file of every combination, the best of all with its verdict, and every training as a table."""
-    rows, best = found["rows"], found["best"]
+    rows, best = combination.rows, combination.best
     if best is None:
-        st.warning(f"No combination stays within {100 * found['allowance']:g} pp. Try more epochs, or allow more.")
+        st.warning(f"No combination stays within {100 * combination.allowance:g} pp. Try more epochs, or allow more.")
         return
-    reached = [row for row in rows if row["chosen"] is not None]
+    reached = {row.way: row.chosen for row in rows if row.chosen is not None}
     chart = pd.DataFrame(
         {
-            "way": _named(row["way"]),
-            "KB": row["chosen"]["bytes"] / 1024,
-            "accuracy": row["chosen"]["accuracy"],
-            "best": row["way"] == best["way"],
-            "label": f"{row['chosen']['bytes'] / 1024:,.1f} KB, {figures.points(row['chosen']['difference'])}",
+            "way": _named(way),
+            "KB": chosen.bytes / 1024,
+            "accuracy": chosen.accuracy,
+            "best": way == best.way,
+            "label": f"{chosen.bytes / 1024:,.1f} KB, {figures.points(chosen.difference)}",
         }
-        for row in reached
+        for way, chosen in reached.items()
     )
     charts.draw(charts.ways(chart), "The smallest file of every combination within the allowed loss")
-    missing = [_named(row["way"]) for row in rows if row["chosen"] is None]
+    missing = [_named(row.way) for row in rows if row.chosen is None]
     if missing:
         st.caption(f"Beyond the allowed loss even at its mildest: {', '.join(map(plain, missing))}.")
-    alone = min((row["chosen"]["bytes"] for row in reached if "+" not in row["way"]), default=None)
-    config = CompressionConfig.from_json(best["config"])
-    st.markdown(_verdict(best, config, alone))
+    alone = min((chosen.bytes for way, chosen in reached.items() if "+" not in way), default=None)
+    config = best.configuration
+    st.markdown(_verdict(best, alone))
     row = st.container(horizontal=True, vertical_alignment="center")
     for label, page, icon in (("Explore", "explore", "tune"), ("Export", "export", "download")):
         if row.button(f"Take it to {label}", icon=f":material/{icon}:", key=f"take_{page}"):
             state.choose(baseline, config)
             st.switch_page(f"pages/{page}.py")
     row.caption(handover.replaced(config), width="content")
-    _details(found)
+    _details(combination, best)
 
 
-def _verdict(best: dict[str, Any], config: CompressionConfig, alone: int | None) -> str:
+def _verdict(best: BestWay, alone: int | None) -> str:
     """The best combination in words. alone : bytes of the best single technique"""
-    test = best["test"]
-    low, high = test["interval"]
+    test = best.test
+    low, high = test.interval
     times = (
-        f", {figures.smaller_than(alone / best['bytes'])} the best single technique here"
-        if alone and "+" in best["way"]
+        f", {figures.smaller_than(alone / best.bytes)} the best single technique here"
+        if alone and "+" in best.way
         else ""
     )
     return (
-        f"The best combination is **{plain(_named(best['way']))}**: **{kilobytes(best['bytes'])}**, "
-        f"{figures.smaller_than(best['compression_ratio'])} the baseline in float32{times}; "
-        f"{percent(best['accuracy'], 2)} on validation ({figures.points(best['difference'])}). On the test images, "
-        f"opened for this verdict: **{percent(test['accuracy'], 2)}**, {figures.points(test['difference'])} "
-        f"({100 * low:+.2f} to {100 * high:+.2f}). Its settings: {plain(in_words(config))}. The trained "
+        f"The best combination is **{plain(_named(best.way))}**: **{kilobytes(best.bytes)}**, "
+        f"{figures.smaller_than(best.compression_ratio)} the baseline in float32{times}; "
+        f"{percent(best.accuracy, 2)} on validation ({figures.points(best.difference)}). On the test images, "
+        f"opened for this verdict: **{percent(test.accuracy, 2)}**, {figures.points(test.difference)} "
+        f"({100 * low:+.2f} to {100 * high:+.2f}). Its settings: {plain(in_words(best.configuration))}. The trained "
         "network is kept."
     )
 
 
-def _details(found: dict[str, Any]) -> None:
+def _details(combination: Combination, best: BestWay) -> None:
     """Precision, recall and F1-score of the best, and every training."""
     left, right = st.columns(2, gap="large")
     with left:
-        report = pd.DataFrame(found["best"]["test"]["report"]).T.iloc[:10]
+        report = pd.DataFrame({name: asdict(scores) for name, scores in best.test.report.items()}).T.iloc[:10]
         st.caption("Precision, recall and F1-score of the best combination, test images")
         charts.draw(charts.class_report(report), "Precision, recall and F1-score by class")
     with right:
         st.caption("Every training, by combination")
         st.dataframe(
-            pd.DataFrame(_run(own["way"], run, found["allowance"]) for own in found["rows"] for run in own["runs"]),
+            pd.DataFrame(_run(row.way, run, combination.allowance) for row in combination.rows for run in row.runs),
             hide_index=True,
             height=380,
             alt="Every configuration that was trained, with its accuracy and size",
@@ -134,30 +137,30 @@ def _named(way: str) -> str:
     return " + ".join(TECHNIQUES.get(part, part) for part in way.split(" + "))
 
 
-def _run(way: str, run: dict[str, Any], allowance: float) -> dict[str, Any]:
+def _run(way: str, run: Run, allowance: float) -> dict[str, Any]:
     return {
-        "": tuning.in_brief(CompressionConfig.from_json(run["config"])),
-        "KB": run["bytes"] / 1024,
-        "change": 100 * run["difference"],
+        "": tuning.in_brief(run.configuration),
+        "KB": run.bytes / 1024,
+        "change": 100 * run.difference,
         "within": tuning.within_allowance(run, allowance),
-        "accuracy": 100 * run["accuracy"],
+        "accuracy": 100 * run.accuracy,
         "combination": _named(way),
     }
 
 
-def orders(rows: list[dict[str, Any]], asked: dict[str, Any]) -> None:
+def orders(rows: Sequence[Order], asked: dict[str, Any]) -> None:
     """What is left of each technique's work at the end, and which predictions change."""
     table = pd.DataFrame(
         {
-            "order": row["order"],
-            "sparsity": 100 * row["zeros"],
-            "rank": row["rank"],
-            "values": row["levels"],
-            "KB": row["kb"],
-            "accuracy": 100 * row["accuracy"],
-            "lost": row["lost"],
-            "gained": row["gained"],
-            "order swapped": str(row.get("flips", "")),
+            "order": row.order,
+            "sparsity": 100 * row.zeros,
+            "rank": row.rank,
+            "values": row.levels,
+            "KB": row.kb,
+            "accuracy": 100 * row.accuracy,
+            "lost": row.lost,
+            "gained": row.gained,
+            "order swapped": "" if row.flips is None else str(row.flips),
         }
         for row in rows
     )
@@ -183,17 +186,17 @@ def orders(rows: list[dict[str, Any]], asked: dict[str, Any]) -> None:
     st.markdown(_lesson(rows, asked))
 
 
-def _lesson(rows: list[dict[str, Any]], asked: dict[str, Any]) -> str:
+def _lesson(rows: Sequence[Order], asked: dict[str, Any]) -> str:
     """What the orders teach, with this run's figures."""
-    by_order = {row["order"]: row for row in rows}
+    by_order = {row.order: row for row in rows}
     first, second = by_order["prune → quantize"], by_order["quantize → prune"]
-    late, own = by_order["prune → quantize → low rank"], rows[-1]
+    late, factored = by_order["prune → quantize → low rank"], rows[-1]
     return (
         f"{asked['layer']}, sparsity {percent(asked['sparsity'], 0)}, {asked['bits']} bits. Prune, then quantize: "
-        f"**{percent(first['accuracy'], 2)}**; the other way round **{percent(second['accuracy'], 2)}**, with "
-        f"{second['flips']} flips: on a coarse grid many weights are equally small, and which of them go is chance. "
-        f"Low rank last leaves a sparsity of {percent(late['zeros'], 0)} and {late['levels']:,} different values: "
-        f"**both earlier steps were for nothing**. On the factors all three hold, rank {own['rank']}, sparsity "
-        f"{percent(own['zeros'], 0)}, {own['levels']} values: {own['kb']:.1f} KB and "
-        f"{percent(own['accuracy'], 2)}, against {first['kb']:.1f} KB."
+        f"**{percent(first.accuracy, 2)}**; the other way round **{percent(second.accuracy, 2)}**, with "
+        f"{second.flips} flips: on a coarse grid many weights are equally small, and which of them go is chance. "
+        f"Low rank last leaves a sparsity of {percent(late.zeros, 0)} and {late.levels:,} different values: "
+        f"**both earlier steps were for nothing**. On the factors all three hold, rank {factored.rank}, sparsity "
+        f"{percent(factored.zeros, 0)}, {factored.levels} values: {factored.kb:.1f} KB and "
+        f"{percent(factored.accuracy, 2)}, against {first.kb:.1f} KB."
     )

@@ -100,42 +100,41 @@ def asked(choice: state.Choice) -> Export | None:
 
 def verdict(made: Export, result: Result) -> None:
     """What the fresh processes found, file by file, and what the times mean."""
-    found = made.verdict
-    accuracy = found["files"][0]["accuracy"]
-    if found["ok"]:
+    seen = made.verdict
+    accuracy, baseline = seen.files[0].accuracy, seen.baseline_accuracy
+    if seen.ok:
         st.success(
-            f"Verified: {len(found['files'])} files, each read in a process of its own, predict all "
-            f"{found['images']:,} test images as the network measured here. **{percent(accuracy, 2)}** on test; the "
-            f"baseline has {percent(found['baseline_accuracy'], 2)} "
-            f"({figures.points(accuracy - found['baseline_accuracy'])}). The cards above are about the 5,000 "
-            "validation images, and their time per image was measured in this app; each time in the table was measured "
-            "in a fresh process, with the program that reads that file.",
+            f"Verified: {len(seen.files)} files, each read in a process of its own, predict all "
+            f"{seen.images:,} test images as the network measured here. **{percent(accuracy, 2)}** on test; the "
+            f"baseline has {percent(baseline, 2)} ({figures.points(accuracy - baseline)}). The cards above are about "
+            "the 5,000 validation images, and their time per image was measured in this app; each time in the table "
+            "was measured in a fresh process, with the program that reads that file.",
             icon=":material/verified:",
         )
-    for entry in found["files"]:
-        if "problem" in entry:
-            st.error(f"Not verified. {plain(entry['problem'])} Export it again.", icon=":material/error:")
-        elif entry["ties"]:
-            images = ", ".join(map(str, entry["ties"]))
+    for file in seen.files:
+        if file.problem is not None:
+            st.error(f"Not verified. {plain(file.problem)} Export it again.", icon=":material/error:")
+        elif file.ties:
+            images = ", ".join(map(str, file.ties))
             st.caption(
-                f"{plain(entry['path'])} predicts the images {images} otherwise: two classes are equal there but for "
+                f"{plain(file.path)} predicts the images {images} otherwise: two classes are equal there but for "
                 "the rounding of floats."
             )
     st.dataframe(_frame(made, result), hide_index=True, column_config=_COLUMNS, alt="Every file with its verdict")
-    st.markdown("\n".join(f"- {plain(note)}" for note in found["notes"]))
+    st.markdown("\n".join(f"- {plain(note)}" for note in seen.notes))
 
 
 def _frame(made: Export, result: Result) -> pd.DataFrame:
     rows = []
-    for entry in made.verdict["files"]:
-        row = {"file": FILES[entry["format"]], "bytes": entry["bytes"]}
-        row |= {"ratio": result.baseline_bytes / max(1, entry["bytes"]), "accuracy": 100 * entry["accuracy"]}
-        row |= {"agreement": 100 * entry["agreement"]}
-        for own in entry.get("latency", []):
-            low, middle, high = (1e6 * own[name] for name in ("lower", "median", "upper"))
-            row[f"µs, {own['batch']} at a time"] = f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
-        row |= {"logits": entry.get("largest_logit_difference"), "read by": entry.get("reader", "")}
-        rows.append(row | {"SHA-256": entry["sha256"]})
+    for file in made.verdict.files:
+        row: dict[str, Any] = {"file": FILES[file.format], "bytes": file.bytes}
+        row |= {"ratio": result.baseline_bytes / max(1, file.bytes), "accuracy": 100 * file.accuracy}
+        row |= {"agreement": 100 * file.agreement}
+        for timed in file.latency or ():
+            low, middle, high = (1e6 * seconds for seconds in (timed.lower, timed.median, timed.upper))
+            row[f"µs, {timed.batch} at a time"] = f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
+        row |= {"logits": file.largest_logit_difference, "read by": file.reader or ""}
+        rows.append(row | {"SHA-256": file.sha256})
     return pd.DataFrame(rows)
 
 
@@ -167,10 +166,10 @@ def downloads(made: Export) -> None:
         on_click="ignore", type="primary", icon=":material/folder_zip:",
         help="All files, the loader, a sample of test images, a README. Unpacked: `python predict.py`.",
     )  # fmt: skip
-    for entry in made.verdict["files"]:
+    for file in made.verdict.files:
         row.download_button(
-            f"{plain(entry['path'])}, {kilobytes(entry['bytes'])}", data=_content(made, entry["path"]),
-            file_name=entry["path"], on_click="ignore", icon=":material/download:", key=f"get_{entry['path']}",
+            f"{plain(file.path)}, {kilobytes(file.bytes)}", data=_content(made, file.path),
+            file_name=file.path, on_click="ignore", icon=":material/download:", key=f"get_{file.path}",
         )  # fmt: skip
     st.caption(
         "The bundle has what reads each file: take it, rather than a single file, to a machine without this project. "
@@ -186,7 +185,7 @@ def sizes(result: Result, made: Export | None) -> None:
     """Every way of counting as a bar: counted, or the size of a file that was written."""
     from core.bench.workbench import COUNTED
 
-    ways = made.verdict["sizes"] if made is not None else state.workbench().sizes(result)
+    ways = made.verdict.sizes if made is not None else state.workbench().sizes(result)
     rows = [
         {
             "way": way,

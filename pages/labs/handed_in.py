@@ -7,11 +7,14 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from pages.choice import state
+
+if TYPE_CHECKING:
+    from core.bench.results import ExportVerdict
 
 FIELDS = {"name": "Name", "number": "Student number", "partner": "Partner", "course": "Course"}
 """Of the title block, and what its fields are called."""
@@ -24,7 +27,7 @@ print it."""
 HELP_WHO = "All of it is optional. It stays in this browser's session: in no link, no file on the server, no log."
 
 
-def section(choice: state.Choice, verdict: dict[str, Any] | None) -> None:
+def section(choice: state.Choice, verdict: ExportVerdict | None) -> None:
     """The title block's fields and the report in three formats; each is made when it is asked for."""
     st.subheader("The report to hand in", help=HELP_WHO)
     st.markdown(ABOUT)
@@ -52,14 +55,14 @@ def _fields() -> None:
 
 def _written() -> dict[str, str]:
     """What stands in the fields, as the report has it."""
-    found = {field: st.session_state.get(f"head_{field}") or "" for field in FIELDS}
+    written = {field: st.session_state.get(f"head_{field}") or "" for field in FIELDS}
     when: date | None = st.session_state.get("head_date")
-    return found | {"date": "" if when is None else f"{when.day} {when:%B %Y}"}
+    return written | {"date": "" if when is None else f"{when.day} {when:%B %Y}"}
 
 
 def made(
     choice: state.Choice,
-    verdict: dict[str, Any] | None,
+    verdict: ExportVerdict | None,
     name: str,
     written: dict[str, str],
     pins: tuple[state.Choice, ...],
@@ -83,8 +86,8 @@ def made(
         text, pictures = document.to_markdown(report)
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as file:
-            for path, own in {"report.md": text.encode(), **pictures}.items():
-                file.writestr(f"report/{path}", own)
+            for path, data in {"report.md": text.encode(), **pictures}.items():
+                file.writestr(f"report/{path}", data)
         return buffer.getvalue()
 
     return make

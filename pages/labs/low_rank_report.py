@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from core.studies.answers import LowRankReport, ScenarioRow
 from core.studies.reproduce import BATCHES, LOW_RANK
 from core.words import percent, plain
 from pages.choice import classroom, terms
@@ -31,80 +33,82 @@ def controls() -> dict[str, Any]:
     return request
 
 
-def _mean(row: dict[str, Any], key: str = "") -> float:
-    values = [run[key]["difference"] if key else run["accuracy"] for run in row["after"]]
-    return sum(values) / len(values)
+def _after(row: ScenarioRow) -> float:
+    """Accuracy after fine-tuning, mean over the seeds."""
+    return sum(run.accuracy for run in row.after) / len(row.after)
 
 
-def verdict(report: dict[str, Any]) -> str:
+def _over_control(row: ScenarioRow) -> float:
+    """Difference from the control, mean over the seeds."""
+    return sum(run.over_control.difference for run in row.after) / len(row.after)
+
+
+def verdict(report: LowRankReport) -> str:
     """What this run says of the report's three claims, with its figures."""
-    rows = {row["scenario"]: row for row in report["rows"]}
+    rows = {row.scenario: row for row in report.rows}
     control, half, most = rows["none"], rows["50 % of fc2"], rows["80 % of fc2"]
-    trained = _mean(control) - control["before"]["accuracy"]
-    gains = [run["over_control"] for row in (half, most) for run in row["after"]]
-    sure = [gain for gain in gains if gain["interval"][0] > 0 or gain["interval"][1] < 0]
+    trained = _after(control) - control.before.accuracy
+    gains = [run.over_control for row in (half, most) for run in row.after]
+    sure = [gain for gain in gains if gain.interval[0] > 0 or gain.interval[1] < 0]
     whole = rows["80 % of fc1, fc2, fc3, data-aware"]
     return (
         f"- **Does compression regularize?** Three epochs of training take the *uncompressed* network from "
-        f"{percent(control['before']['accuracy'], 2)} to {percent(_mean(control), 2)}, {figures.points(trained)}: that "
-        f"is the gain. Against this control the factored networks are at {figures.points(_mean(half, 'over_control'))} "
-        f"(50 %) and {figures.points(_mean(most, 'over_control'))} (80 %) on average; of these {len(gains)} paired "
+        f"{percent(control.before.accuracy, 2)} to {percent(_after(control), 2)}, {figures.points(trained)}: that "
+        f"is the gain. Against this control the factored networks are at {figures.points(_over_control(half))} "
+        f"(50 %) and {figures.points(_over_control(most))} (80 %) on average; of these {len(gains)} paired "
         f"differences {len(sure)} can be told from chance.\n"
-        f"- **What does 50 % save?** Nothing: {half['parameters']:,} parameters of {control['parameters']:,}. Rank 256 "
+        f"- **What does 50 % save?** Nothing: {half.parameters:,} parameters of {control.parameters:,}. Rank 256 "
         "of a 512 × 512 layer is just where two factors are as large as the layer (break-even 255).\n"
-        f"- **What more was possible?** All hidden layers, data-aware, 80 % removed: {whole['parameters']:,} "
-        f"parameters, {figures.smaller(whole['compression_ratio'])}, {percent(whole['before']['accuracy'], 2)} before "
-        f"and {percent(_mean(whole), 2)} after the training, {figures.points(_mean(whole, 'over_control'))} "
+        f"- **What more was possible?** All hidden layers, data-aware, 80 % removed: {whole.parameters:,} "
+        f"parameters, {figures.smaller(whole.compression_ratio)}, {percent(whole.before.accuracy, 2)} before "
+        f"and {percent(_after(whole), 2)} after the training, {figures.points(_over_control(whole))} "
         "against the control."
     )
 
 
-def accuracy(report: dict[str, Any]) -> None:
+def accuracy(report: LowRankReport) -> None:
     """Accuracy against compression rate, before and after, ours and published."""
     rows = []
-    for row in report["rows"]:
-        about = {"scenario": row["scenario"], "ratio": row["compression_ratio"]}
-        own = [run["accuracy"] for run in row["after"]]
-        before = row["before"]["accuracy"]
-        rows.append({**about, "what": "before", "accuracy": before, "low": before, "high": before})
-        after = {"accuracy": sum(own) / len(own), "low": min(own), "high": max(own)}
-        rows.append({**about, "what": "after", **after})
-        for key in ("before", "after") if row["published"] else ():
-            value = row["published"][key]
-            rows.append({**about, "what": f"published, {key}", "accuracy": value, "low": value, "high": value})
+    for row in report.rows:
+        reached = [run.accuracy for run in row.after]
+        shown = {"before": [row.before.accuracy], "after": reached}
+        if row.published is not None:
+            shown |= {"published, before": [row.published.before], "published, after": [row.published.after]}
+        for what, values in shown.items():
+            point = {"scenario": row.scenario, "ratio": row.compression_ratio, "what": what}
+            rows.append({**point, "accuracy": sum(values) / len(values), "low": min(values), "high": max(values)})
     st.subheader("Accuracy against compression rate")
     about = "Accuracy against compression rate for each scenario, before and after fine-tuning, and as published"
     charts.draw(charts.accuracy_against_ratio(pd.DataFrame(rows)), about)
     st.caption(
-        f"After {report['epochs']} {'epoch' if report['epochs'] == 1 else 'epochs'} of fine-tuning: the mean of "
-        f"{report['seeds']} seeds, and their range as a line."
+        f"After {report.epochs} {'epoch' if report.epochs == 1 else 'epochs'} of fine-tuning: the mean of "
+        f"{report.seeds} seeds, and their range as a line."
     )
 
 
-def table(report: dict[str, Any]) -> None:
+def _row(row: ScenarioRow) -> dict[str, Any]:
+    published = row.published
+    gains = [run.over_control.difference for run in row.after]
+    ends = [end for run in row.after for end in run.over_control.interval]
+    return {
+        "scenario": row.scenario,
+        "parameters": row.parameters,
+        "published parameters": None if published is None else published.parameters,
+        "before": 100 * row.before.accuracy,
+        "published before": None if published is None else 100 * published.before,
+        "after": 100 * _after(row),
+        "published after": None if published is None else 100 * published.after,
+        "against control": 100 * sum(gains) / len(gains),
+        "least and most": f"{100 * min(ends):+.2f} to {100 * max(ends):+.2f}",
+    }
+
+
+def table(report: LowRankReport) -> None:
     """Every scenario, the published figures beside ours."""
-    rows = []
-    for row in report["rows"]:
-        published = row["published"] or {}
-        gains = [run["over_control"]["difference"] for run in row["after"]]
-        ends = [end for run in row["after"] for end in run["over_control"]["interval"]]
-        rows.append(
-            {
-                "scenario": row["scenario"],
-                "parameters": row["parameters"],
-                "published parameters": published.get("parameters"),
-                "before": 100 * row["before"]["accuracy"],
-                "published before": 100 * published["before"] if published else None,
-                "after": 100 * _mean(row),
-                "published after": 100 * published["after"] if published else None,
-                "against control": 100 * sum(gains) / len(gains),
-                "least and most": f"{100 * min(ends):+.2f} to {100 * max(ends):+.2f}",
-            }
-        )
     in_percent = st.column_config.NumberColumn(format="%.2f %%")
     published_percent = st.column_config.NumberColumn("published", format="%.2f %%")
     st.dataframe(
-        pd.DataFrame(rows),
+        pd.DataFrame(map(_row, report.rows)),
         hide_index=True,
         alt="Scenarios with parameters and accuracies, ours and published",
         column_config={
@@ -120,13 +124,13 @@ def table(report: dict[str, Any]) -> None:
     )
 
 
-def conditions(report: dict[str, Any]) -> None:
+def conditions(report: LowRankReport) -> None:
     """Condition number against measured loss, and what the ranks of both say."""
-    layers = pd.DataFrame(report["layers"])
+    layers = pd.DataFrame(map(asdict, report.layers))
     layers["loss"], layers["name"] = -layers["difference"], layers["layer"]
     terms.heading("Condition number and loss", "Does it tell which layer can be compressed?", "condition number")
-    rho, p = report["rank_correlations"]["condition_number"]
-    energy, _ = report["rank_correlations"]["energy"]
+    rho, p = report.rank_correlations.condition_number
+    energy, _ = report.rank_correlations.energy
     holds = "as the report claims" if rho > 0 else "the opposite of what the report claims"
     sure = "" if p < 0.05 else ", which is too little to tell from chance"
     st.markdown(
@@ -140,36 +144,47 @@ def conditions(report: dict[str, Any]) -> None:
     charts.draw(charts.conditions(layers.dropna(subset="condition_number")), about)
 
 
-def latency(report: dict[str, Any]) -> None:
+def _times(row: ScenarioRow) -> dict[str, Any]:
+    about = {"scenario": row.scenario, "multiply-accumulates": row.latency.multiply_accumulates}
+    times: dict[str, Any] = {}
+    for where, timed in row.latency.batches.items():
+        times[f"batch {where}"] = 1e6 * timed.median
+        times[f"spread {where}"] = f"{1e6 * timed.lower:.1f} to {1e6 * timed.upper:.1f}"
+    return {**about, "products": row.latency.products, **times}
+
+
+def _slower(row: ScenarioRow, dense: ScenarioRow) -> list[str]:
+    """Where it is slower than the dense network, beyond the quartiles, without more arithmetic."""
+    if row is dense or row.latency.multiply_accumulates > dense.latency.multiply_accumulates:
+        return []
+    before = dense.latency.batches
+    return [
+        f"{row.scenario} at batch {where}"
+        for where, timed in row.latency.batches.items()
+        if timed.lower > before[where].upper
+    ]
+
+
+def latency(report: LowRankReport) -> None:
     """Time per image beside the arithmetic, and where less arithmetic is not faster."""
     terms.heading("Latency", "Time per image.")
-    dense, rows, slower = report["rows"][0]["latency"], [], []
-    for row in report["rows"]:
-        found = row["latency"]
-        entry = {"scenario": row["scenario"], "multiply-accumulates": found["multiply_accumulates"]}
-        entry["products"] = found["products"]
-        for where, timed in found["batches"].items():
-            entry[f"batch {where}"] = 1e6 * timed["median"]
-            entry[f"spread {where}"] = f"{1e6 * timed['lower']:.1f} to {1e6 * timed['upper']:.1f}"
-            fewer = found["multiply_accumulates"] <= dense["multiply_accumulates"] and row is not report["rows"][0]
-            if fewer and timed["lower"] > dense["batches"][where]["upper"]:
-                slower.append(f"{row['scenario']} at batch {where}")
-        rows.append(entry)
+    dense = report.rows[0]
+    slower = [place for row in report.rows for place in _slower(row, dense)]
     microseconds = st.column_config.NumberColumn(format="%.1f µs")
     st.dataframe(
-        pd.DataFrame(rows),
+        pd.DataFrame(map(_times, report.rows)),
         hide_index=True,
         alt="Time per image of each scenario, at batch 1 and 250, with multiply-accumulates",
         column_config={
             "multiply-accumulates": st.column_config.NumberColumn(format="localized", help="For one image."),
             "products": st.column_config.NumberColumn(help="Matrix products in a row: a factored layer has two."),
-            **dict.fromkeys((f"batch {where}" for where in dense["batches"]), microseconds),
+            **dict.fromkeys((f"batch {where}" for where in dense.latency.batches), microseconds),
         },
     )
     st.caption("The networks take turns, nine times, and each shows its fastest round: median and quartiles.")
     told = f"**Slower than dense** without more arithmetic: {', '.join(map(plain, slower))}. " if slower else ""
-    on_gpu = len(dense["batches"]) > len(BATCHES)
-    whole, small = (4 * report["rows"][place]["parameters"] / 1024 for place in (0, -1))
+    on_gpu = len(dense.latency.batches) > len(BATCHES)
+    whole, small = (4 * report.rows[place].parameters / 1024 for place in (0, -1))
     st.markdown(
         told
         + "At batch 1 most of the time goes into reading the weights: fewer parameters are fewer bytes to fetch. At "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,9 @@ import pandas as pd
 import streamlit as st
 
 from core import settings
-from core.config import CompressionConfig
 from core.report import tables
 from core.studies import assignment, inspection, tuning
+from core.studies.answers import IterativeSearch, LayerAlone, OneShot, Run
 from core.words import percent, plain
 from pages.choice import state
 from pages.shown import charts, figures, handover, jobs, live
@@ -83,46 +84,46 @@ def _ink(kept: bool) -> str:
     return "" if kept else f"color: {charts.NEUTRAL}"
 
 
-def _rows(answer: dict[str, Any]) -> pd.DataFrame:
-    rows = pd.DataFrame(answer["points"])
-    rows["KB"], rows["chosen"] = rows["bytes"] / 1024, rows.index == answer["chosen"]
+def _rows(answer: OneShot) -> pd.DataFrame:
+    rows = pd.DataFrame(map(asdict, answer.points))
+    rows["KB"], rows["chosen"] = rows["bytes"] / 1024, rows.index == answer.chosen
     return rows
 
 
-def one_shot(choice: state.Choice, answers: list[dict[str, Any]], allowance: float) -> None:
+def one_shot(choice: state.Choice, answers: Sequence[OneShot], allowance: float) -> None:
     """The answer for every score and scope, and the curve of the ones in the sidebar."""
     best, config = tuning.best_one_shot(answers), choice.config
-    own = next(each for each in answers if (each["score"], each["scope"]) == (config.score, config.scope))
+    drawn = next(each for each in answers if (each.score, each.scope) == (config.score, config.scope))
     left, right = st.columns([1, 1.15], gap="medium")
     with left:
-        most = f"{percent(own['sparsity'], 1)} is the largest that loses at most {100 * allowance:g} pp"
+        most = f"{percent(drawn.sparsity, 1)} is the largest that loses at most {100 * allowance:g} pp"
         about = f"Accuracy by sparsity; {most}"
-        charts.draw(charts.sparsity_curve(_rows(own), allowance), about)
+        charts.draw(charts.sparsity_curve(_rows(drawn), allowance), about)
         st.caption(
-            f"Drawn: {_criterion(own['score'])}, {_scope(own['scope'])}, as chosen in the sidebar. The curve "
+            f"Drawn: {_criterion(drawn.score)}, {_scope(drawn.scope)}, as chosen in the sidebar. The curve "
             "goes up and down by chance: the answer is the largest sparsity on it within the allowed loss."
         )
     with right:
         _largest(answers)
-    found = CompressionConfig.from_json(best["config"])
+    point, sparsest = best.point, best.point.configuration
     st.markdown(
-        f"At most **{percent(best['target'], 1)}** of the weights can go at once "
-        f"({_criterion(best['score'])}, {_scope(best['scope'])}): {percent(best['accuracy'], 2)} on validation "
-        f"({figures.points(best['difference'])}). "
-        + live.verdict_on_test(state.Choice(choice.baseline, found), allowance)
+        f"At most **{percent(best.sparsity, 1)}** of the weights can go at once "
+        f"({_criterion(best.score)}, {_scope(best.scope)}): {percent(point.accuracy, 2)} on validation "
+        f"({figures.points(point.difference)}). "
+        + live.verdict_on_test(state.Choice(choice.baseline, sparsest), allowance)
     )
-    handover.to_explore(found, "one_shot")
+    handover.to_explore(sparsest, "one_shot")
 
 
-def _largest(answers: list[dict[str, Any]]) -> None:
+def _largest(answers: Sequence[OneShot]) -> None:
     """The largest sparsity within the allowed loss, a row for each criterion and scope."""
     rows = [
         {
-            "criterion": _criterion(each["score"]),
-            "scope": settings.label("scope", each["scope"]),
-            "largest": 100 * each["sparsity"],
-            "change": 100 * tuning.chosen_point(each)["difference"],
-            "KB": tuning.chosen_point(each)["bytes"] / 1024,
+            "criterion": _criterion(each.score),
+            "scope": settings.label("scope", each.scope),
+            "largest": 100 * each.sparsity,
+            "change": 100 * each.point.difference,
+            "KB": each.point.bytes / 1024,
         }
         for each in answers
     ]
@@ -146,9 +147,9 @@ def _scope(scope: str) -> str:
     return settings.low(settings.label("scope", scope))
 
 
-def sensitivity(rows: list[dict[str, Any]], allowance: float) -> None:
+def sensitivity(rows: Sequence[LayerAlone], allowance: float) -> None:
     """A small chart per layer; the most and the least sensitive in words."""
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(row.to_dict() for row in rows)
     charts.sensitivity(table, allowance, "Accuracy lost by pruning one layer alone, by its sparsity")
     fits = [tuning.within_allowance(row, allowance) for row in rows]
     within = table[fits].groupby("layer")["sparsity"].max()
@@ -163,27 +164,27 @@ def sensitivity(rows: list[dict[str, Any]], allowance: float) -> None:
     )
 
 
-def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
+def iterative(baseline: str, search: IterativeSearch, allowance: float) -> None:
     """Every round of every target that was trained."""
     rows = [
         {
-            "target": percent(run["target"], 1),
+            "target": _target(run),
             "epoch": epoch["epoch"],
             "accuracy": epoch["validation_accuracy"],
             "sparsity": epoch["sparsity"],
         }
-        for run in found["runs"]
-        for epoch in run["history"]
+        for run in search.runs
+        for epoch in run.history or ()
     ]
     charts.draw(charts.rounds(pd.DataFrame(rows)), "Accuracy after every round of iterative pruning, by target")
-    tried = ", ".join(f"{percent(run['target'], 1)} ({figures.points(run['difference'])})" for run in found["runs"])
-    run = tuning.chosen_run(found)
-    if run is None:
+    tried = ", ".join(f"{_target(run)} ({figures.points(run.difference)})" for run in search.runs)
+    chosen = search.chosen
+    if chosen is None:
         st.markdown(f"None of the targets stays within {100 * allowance:g} pp: {tried}. Try more epochs.")
         return
-    config = CompressionConfig.from_json(run["config"])
+    config = chosen.configuration
     st.markdown(
-        f"LAMP, global, trained to {tried}: **{percent(found['sparsity'], 1)}** is the largest sparsity within "
+        f"LAMP, global, trained to {tried}: **{_target(chosen)}** is the largest sparsity within "
         f"{100 * allowance:g} pp. " + live.verdict_on_test(state.Choice(baseline, config), allowance)
     )
     st.caption(
@@ -193,17 +194,21 @@ def iterative(baseline: str, found: dict[str, Any], allowance: float) -> None:
     handover.to_explore(config, "iterative")
 
 
-def side_by_side(baseline: str, answers: list[dict[str, Any]], found: dict[str, Any]) -> None:
+def _target(run: Run) -> str:
+    return percent(run.target or 0.0, 1)
+
+
+def side_by_side(baseline: str, answers: Sequence[OneShot], search: IterativeSearch) -> None:
     """One-shot, one-shot at the sparsity of the iterative one, and iterative: what each keeps, and what flips."""
-    run, best = tuning.chosen_run(found), tuning.best_one_shot(answers)
+    run, best = search.chosen, tuning.best_one_shot(answers)
     if run is None:
         return
     st.subheader("One-shot against iterative")
-    stepped = CompressionConfig.from_json(run["config"])
+    stepped = run.configuration
     score = settings.low(_criterion(stepped.score))
-    shot, step = f"one-shot, {settings.low(_criterion(best['score']))}", f"iterative, {score}"
+    shot, step = f"one-shot, {settings.low(_criterion(best.score))}", f"iterative, {score}"
     alike = f"one-shot, as sparse, {score}"
-    configs = {shot: CompressionConfig.from_json(best["config"]), step: stepped, alike: replace(stepped, recovery=None)}
+    configs = {shot: best.point.configuration, step: stepped, alike: replace(stepped, recovery=None)}
     results = {way: live.measured(state.Choice(baseline, config)) for way, config in configs.items()}
     _kept(results)
     change = state.workbench().compare(results[step], results[shot])

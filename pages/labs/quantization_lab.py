@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from core.config import CompressionConfig, in_words
+from core.config import in_words
 from core.report import tables
 from core.studies import assignment
+from core.studies.answers import AtBits, Judged, LayerAlone, QuantizationHalf, Rung, Step
 from core.words import kilobytes, percent, plain
 from pages.choice import state
 from pages.shown import charts, figures, handover, jobs, live
@@ -40,7 +43,7 @@ HELP_ALLOWANCE = "How many percentage points of accuracy fewer bits may cost, on
 BEST_RUNG = "+ GPTQ"
 WHAT = {False: "Weights only", True: "Weights and activations"}
 WHEN = {"minmax": "min-max", "before": "best PTQ", "after": "QAT"}
-"""Of the experiment: key, and what the charts call it."""
+"""Of a row of the experiment: field, and what the charts call it."""
 DURATION = "Ten minutes for the CNN, four for the MLP, one after the other. What was run before is there at once."
 
 
@@ -62,9 +65,9 @@ def allowance() -> float:
     return round(float(st.session_state.get("w_bit_allowance", 1.0)) / 100, 6)
 
 
-def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
+def ladder(baseline: str, rows: Sequence[Rung]) -> None:
     """The chart of all steps, and in words what they bring where bits are few."""
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(map(asdict, rows))
     table["KB"] = table["bytes"] / 1024
     whole = table["accuracy"] - table["difference"]
     lowest = st.segmented_control(
@@ -74,36 +77,36 @@ def ladder(baseline: str, rows: list[dict[str, Any]]) -> None:
     for cell, (activations, words) in zip(st.columns(2), WHAT.items(), strict=True):
         with cell:
             st.caption(words)
-            own = table[table["activations"] == activations]
-            charts.draw(charts.ladder(own, floor, top), f"Accuracy by bits for every step: {words}")
-    alike = [row for row in rows if row["activations"]]
+            shown = table[table["activations"] == activations]
+            charts.draw(charts.ladder(shown, floor, top), f"Accuracy by bits for every step: {words}")
+    alike = [row for row in rows if row.activations]
     parts = []
     for bits in (4, 3, 2):
         best = assignment.best_rung(rows, bits)
-        first = next(row for row in alike if (row["bits"], row["rung"]) == (bits, "per tensor"))
-        accuracies = f"from {percent(first['accuracy'], 1)} to **{percent(best['accuracy'], 2)}**"
-        parts.append(f"at **{bits} bits** {accuracies} ({plain(best['rung'])})")
+        first = next(row for row in alike if (row.bits, row.rung) == (bits, "per tensor"))
+        accuracies = f"from {percent(first.accuracy, 1)} to **{percent(best.accuracy, 2)}**"
+        parts.append(f"at **{bits} bits** {accuracies} ({plain(best.rung)})")
     st.markdown(
         f"With weights and activations at the same bits, these steps take the accuracy {', '.join(parts)}, without any "
         f"training; the baseline has {percent(float(whole.iloc[0]), 2)}."
     )
     fewest = assignment.fewest_rung(rows, allowance())
     if fewest is not None:
-        config = CompressionConfig.from_json(fewest["config"])
+        config = fewest.configuration
         st.markdown(
-            f"**{fewest['bits']} bits** are the fewest within {100 * allowance():g} pp without training: "
-            f"{percent(fewest['accuracy'], 2)} on validation ({figures.points(fewest['difference'])}). "
+            f"**{fewest.bits} bits** are the fewest within {100 * allowance():g} pp without training: "
+            f"{percent(fewest.accuracy, 2)} on validation ({figures.points(fewest.difference)}). "
             + live.verdict_on_test(state.Choice(baseline, config), allowance())
         )
         handover.to_explore(config, "ladder")
 
 
-def before_and_after(found: dict[str, Any]) -> None:
+def before_and_after(study: QuantizationHalf) -> None:
     """The assignment's chart and table, the answer in a sentence, and curves and classes at each number of bits."""
-    rows = found["rows"]
-    _chart(found)
+    rows = study.rows
+    _chart(study)
     st.dataframe(
-        pd.DataFrame(_table(found)),
+        pd.DataFrame(_table(study)),
         hide_index=True,
         height=35 * (3 * len(rows) + 2) + 3,
         alt="Accuracy, precision, recall, F1-score and size at every number of bits, before and after training",
@@ -114,17 +117,16 @@ def before_and_after(found: dict[str, Any]) -> None:
         "the theoretical size: weights at their bits, biases in float32, no file around them. The file is "
         "entropy-coded: the more often the same few values occur, the smaller it is."
     )
-    st.markdown(_answer(found, allowance()))
+    st.markdown(_answer(study, allowance()))
     best = assignment.fewest_bits(rows, allowance())
     if best is not None:
-        config = CompressionConfig.from_json(best["after"]["config"])
-        handover.to_explore(config, "trained", f"Use {best['bits']} bits on Explore")
+        handover.to_explore(best.after.configuration, "trained", f"Use {best.bits} bits on Explore")
     _one_width(rows)
 
 
-def _chart(found: dict[str, Any]) -> None:
-    baseline = found["float32"]["test"]["accuracy"]
-    chart = tables.bits(found, WHEN)
+def _chart(study: QuantizationHalf) -> None:
+    baseline = study.float32.test.accuracy
+    chart = tables.bits(study, WHEN)
     lowest = st.segmented_control(
         "Axis from", ["0 %", "85 %"], default="85 %", required=True, key="w_trained_floor", help=HELP_AXIS
     )
@@ -139,28 +141,29 @@ def _chart(found: dict[str, Any]) -> None:
     )
 
 
-def _table(found: dict[str, Any]) -> list[dict[str, Any]]:
+def _table(study: QuantizationHalf) -> list[dict[str, Any]]:
     """A row for the network as it is, and for every number of bits before and after training."""
-    listed = [(32, "float32", found["float32"])]
-    listed += [(row["bits"], words, row[when]) for row in found["rows"] for when, words in WHEN.items()]
-    return [_table_row(found, *each) for each in listed]
+    listed = [(32, "float32", study.float32)]
+    listed += [(row.bits, words, getattr(row, when)) for row in study.rows for when, words in WHEN.items()]
+    return [_table_row(study.kb, *each) for each in listed]
 
 
-def _table_row(found: dict[str, Any], bits: int, words: str, own: dict[str, Any]) -> dict[str, Any]:
-    test = own["test"]
-    low, high = test["interval"]
-    means = test["report"]["macro avg"]
+def _table_row(whole: float, bits: int, words: str, judged: Judged) -> dict[str, Any]:
+    """whole : KB of the network in float32, in theory"""
+    test = judged.test
+    low, high = test.interval
+    means = asdict(test.report["macro avg"])
     return {
         "bits": bits,
         "": words,
-        "test": 100 * test["accuracy"],
-        "change": 100 * test["difference"],
+        "test": 100 * test.accuracy,
+        "change": 100 * test.difference,
         "interval": f"{100 * low:+.2f} to {100 * high:+.2f}",
-        "validation": 100 * own["accuracy"],
+        "validation": 100 * judged.accuracy,
         **{name: 100 * means[measure] for measure, name in MEASURES.items()},
-        "model_size_kb": own["kb"],
-        "ratio": found["kb"] / own["kb"],
-        "KB": own["bytes"] / 1024,
+        "model_size_kb": judged.kb,
+        "ratio": whole / judged.kb,
+        "KB": judged.bytes / 1024,
     }
 
 
@@ -178,59 +181,58 @@ def _columns() -> dict[str, Any]:
     }
 
 
-def _answer(found: dict[str, Any], allowed: float) -> str:
+def _answer(study: QuantizationHalf, allowed: float) -> str:
     """Which bits are best, with this run's figures."""
-    rows = found["rows"]
+    rows = study.rows
     listed = ", ".join(
-        f"{row['bits']} bits {found['kb'] / own['kb']:.1f}× at {figures.points(own['test']['difference'])}"
-        for row, own in ((row, row["after"]) for row in rows)
+        f"{row.bits} bits {study.kb / row.after.kb:.1f}× at {figures.points(row.after.test.difference)}" for row in rows
     )
     text = f"After training, theoretical compression ratio and change of accuracy on the test images: {listed}. "
-    free = [row for row in rows if row["after"]["test"]["interval"][1] >= 0]
+    free = [row.bits for row in rows if row.after.test.interval[1] >= 0]
     if free:
-        least = min(free, key=lambda row: int(row["bits"]))
-        text += f"Down to **{least['bits']} bits** the loss on the test images cannot be told from chance. "
+        text += f"Down to **{min(free)} bits** the loss on the test images cannot be told from chance. "
     best = assignment.fewest_bits(rows, allowed)
     if best is None:
         return f"{text}At no number of bits does training keep the loss within {100 * allowed:g} pp on validation."
-    after, test = best["after"], best["after"]["test"]
+    after, test = best.after, best.after.test
     return (
-        f"{text}**{best['bits']} bits are the fewest within {100 * allowed:g} pp** on validation: "
-        f"{percent(after['accuracy'], 2)} ({figures.points(after['difference'])}), {after['kb']:,.1f} KB instead of "
-        f"{found['kb']:,.1f} by `model_size_kb`, {kilobytes(after['bytes'])} in the file. On "
+        f"{text}**{best.bits} bits are the fewest within {100 * allowed:g} pp** on validation: "
+        f"{percent(after.accuracy, 2)} ({figures.points(after.difference)}), {after.kb:,.1f} KB instead of "
+        f"{study.kb:,.1f} by `model_size_kb`, {kilobytes(after.bytes)} in the file. On "
         f"the test images, opened for this verdict: "
-        f"**{percent(test['accuracy'], 2)}**{figures.over(test['difference'], allowed)}. "
-        f"Its settings: {plain(in_words(CompressionConfig.from_json(after['config'])))}."
+        f"**{percent(test.accuracy, 2)}**{figures.over(test.difference, allowed)}. "
+        f"Its settings: {plain(in_words(after.configuration))}."
     )
 
 
-def _one_width(rows: list[dict[str, Any]]) -> None:
+def _one_width(rows: Sequence[AtBits]) -> None:
     """Curves of the training at one number of bits, and precision, recall and F1-score by class, before and after."""
-    listed = {f"{row['bits']} bits": row for row in rows}
+    listed = {f"{row.bits} bits": row for row in rows}
     name = st.segmented_control(
         "Training curves and classes at", list(listed), default=list(listed)[2], required=True, key="w_width"
     )
     row = listed.get(str(name), rows[0])
     loss, accuracy = st.columns(2)
-    for cell, chart in zip((loss, accuracy), charts.training_curves(pd.DataFrame(row["history"])), strict=True):
+    for cell, chart in zip((loss, accuracy), charts.training_curves(pd.DataFrame(row.history)), strict=True):
         with cell:
             charts.draw(chart, f"Loss and accuracy while the network was trained at {name}")
-    which = f"Epoch {row['kept']} is kept." if row["kept"] else "No epoch was better than the start, which is kept."
+    which = f"Epoch {row.kept} is kept." if row.kept else "No epoch was better than the start, which is kept."
     st.caption(
         f"{which} Half of the loss is the cross entropy with the labels, label smoothing included, half the distance "
         "to the baseline's predictions, so that it does not fall to 0. Where the cross entropy with the labels alone "
         "was recorded, it is dashed."
     )
+    reports = {"before": row.before.test.report, "after": row.after.test.report}
     table = pd.DataFrame(
         {
             "class": label,
             **{
-                f"{name}, {when}": 100 * row[when]["test"]["report"][label][measure]
+                f"{name}, {when}": 100 * getattr(report[label], measure)
                 for measure, name in MEASURES.items()
-                for when in ("before", "after")
+                for when, report in reports.items()
             },
         }
-        for label in row["after"]["test"]["report"]
+        for label in reports["after"]
     )
     in_percent = st.column_config.NumberColumn(format="%.1f %%")
     st.dataframe(
@@ -243,9 +245,9 @@ def _one_width(rows: list[dict[str, Any]]) -> None:
     st.caption("On the 10,000 test images; *before* is the best post-training quantization.")
 
 
-def sensitivity(rows: list[dict[str, Any]]) -> None:
+def sensitivity(rows: Sequence[LayerAlone]) -> None:
     """A small chart per layer; the most and the least sensitive in words."""
-    table, allowed = pd.DataFrame(rows), allowance()
+    table, allowed = pd.DataFrame(map(asdict, rows)), allowance()
     charts.sensitivity(table, allowed, "Accuracy lost by rounding one layer alone, by its bits", "bits")
     loss = -table[table["bits"] == 2].set_index("layer")["difference"]
     most, least = loss.idxmax(), loss.idxmin()
@@ -256,14 +258,14 @@ def sensitivity(rows: list[dict[str, Any]]) -> None:
     )
 
 
-def mixed_beside(steps: list[dict[str, Any]], trained: dict[str, Any]) -> None:
+def mixed_beside(steps: Sequence[Step], trained: QuantizationHalf) -> None:
     """What bits of its own for every layer bring, beside the fewest bits everywhere and training."""
-    fewest = trained["rows"][-1]["after"]
-    near = [step for step in steps if step["bytes"] <= fewest["bytes"]]
+    fewest = trained.rows[-1].after
+    near = [step for step in steps if step.bytes <= fewest.bytes]
     if near:
-        best = max(near, key=lambda step: float(step["accuracy"]))
+        best = max(near, key=lambda step: step.accuracy)
         st.markdown(
-            f"For comparison, 2 bits everywhere after training: {kilobytes(fewest['bytes'])}, "
-            f"{percent(fewest['accuracy'], 2)}. Layer by layer, with activations at 8 bits and **without any "
-            f"training**: {kilobytes(best['bytes'])}, **{percent(best['accuracy'], 2)}**."
+            f"For comparison, 2 bits everywhere after training: {kilobytes(fewest.bytes)}, "
+            f"{percent(fewest.accuracy, 2)}. Layer by layer, with activations at 8 bits and **without any "
+            f"training**: {kilobytes(best.bytes)}, **{percent(best.accuracy, 2)}**."
         )

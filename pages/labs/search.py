@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core.config import CompressionConfig, ConfigError
+from core.config import ConfigError
 from core.measuring.front import MOST_MINUTES, SEARCH, TECHNIQUES, Goal, Point
+from core.studies import kinds
+from core.studies.answers import Searched
 from core.words import code, kilobytes, percent, plain
 from pages.choice import classroom, lesson, state, teacher
 from pages.choice.state import Choice
@@ -66,9 +68,9 @@ def panel(baseline: str, goal: Goal, minutes: float) -> None:
     """The button; or how far the search is, and what it found. Nothing in a lesson that asks for guesses."""
     if lesson.asks():
         return
-    found = jobs_of(baseline)
-    active = any(job.active for job in found)
-    same = next((job for job in found if Goal(**job.request["goal"]) == goal), None)
+    searches = jobs_of(baseline)
+    active = any(job.active for job in searches)
+    same = next((job for job in searches if Goal(**job.request["goal"]) == goal), None)
     if not active:
         label = "Find the smallest file" if goal.allowance is not None else "Find the most accurate file"
         label = f"{label}: {_minutes(minutes)}" if same is None else f"Go on for {_minutes(minutes)}"
@@ -81,7 +83,7 @@ def panel(baseline: str, goal: Goal, minutes: float) -> None:
         used = "" if goal.techniques == TECHNIQUES else f' --techniques "{",".join(goal.techniques)}"'
         command = f"python -m core search --baseline {shlex.quote(baseline)} {aim} --minutes {minutes:g}{used}"
         st.caption(f"{code(command)} does the same.")
-    if found:
+    if searches:
         st.fragment(_panel, run_every=POLL_SECONDS if active else None)(baseline, active)
 
 
@@ -95,11 +97,11 @@ def _start(baseline: str, goal: Goal, minutes: float) -> None:
 
 def _panel(baseline: str, was_active: bool) -> None:
     teacher.heed()
-    found = jobs_of(baseline)
-    active = [job for job in found if job.active]
-    if not found or (was_active and not active):  # another session may have dismissed it
+    searches = jobs_of(baseline)
+    active = [job for job in searches if job.active]
+    if not searches or (was_active and not active):  # another session may have dismissed it
         st.rerun()
-    for job in active or found[:1]:
+    for job in active or searches[:1]:
         with st.container(border=True):
             _card(baseline, job)
 
@@ -118,10 +120,11 @@ def _card(baseline: str, job: JobStatus) -> None:
     if right.button("Dismiss", type="tertiary", key=f"dismiss_{job.id}"):
         classroom.dismiss(*(other for other in jobs_of(baseline) if Goal(**other.request["goal"]) == goal))
         st.rerun()
-    if job.state == "done" and job.result is not None:
-        _answer(baseline, goal, job.result)
+    answer = kinds.answer(SEARCH, job.result) if job.state == "done" else None
+    if answer is not None:
+        _answer(baseline, goal, answer)
         return
-    how = {"interrupted": "was interrupted", "cancelled": "was stopped"}.get(
+    how = {"interrupted": "was interrupted", "cancelled": "was stopped", "done": "left a damaged answer"}.get(
         job.state, f"failed: {plain((job.error or '').rstrip('.'))}"
     )
     st.warning(f"The search {how}. What was measured is kept.", icon=":material/warning:")
@@ -155,35 +158,34 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
-def _answer(baseline: str, goal: Goal, found: dict[str, Any]) -> None:
-    best = found["best"]
+def _answer(baseline: str, goal: Goal, answer: Searched) -> None:
+    best = answer.best
     if best is None:
-        said = f"{found['trials']} networks measured. {goal.none_in_words()}"
+        said = f"{answer.trials} networks measured. {goal.none_in_words()}"
         st.warning(f"{said} Allow a larger loss, or give it more time.")
         return
-    config = CompressionConfig.from_record(best["config"])
-    own = Choice(baseline, config)
+    choice = Choice(baseline, best.configuration)
     said = (
-        f"{found['trials']} networks measured. The best: **{kilobytes(best['bytes'])}**, "
-        f"**{figures.smaller(best['compression_ratio'])}**, {percent(best['accuracy'], 2)} on validation "
-        f"({figures.points(best['difference'])})"
+        f"{answer.trials} networks measured. The best: **{kilobytes(best.bytes)}**, "
+        f"**{figures.smaller(best.compression_ratio)}**, {percent(best.accuracy, 2)} on validation "
+        f"({figures.points(best.difference)})"
     )
-    if best["test_accuracy"] is None:
+    if best.test_accuracy is None or best.test_difference is None:
         st.markdown(f"{said}. It was stopped before the check on the test images.")
     else:
-        change = figures.points(best["test_difference"])
-        st.markdown(f"{said}; confirmed on the 10,000 test images: **{percent(best['test_accuracy'], 2)}** ({change}).")
-        if missed := goal.missed_in_words(best["test_difference"]):
+        change = figures.points(best.test_difference)
+        st.markdown(f"{said}; confirmed on the 10,000 test images: **{percent(best.test_accuracy, 2)}** ({change}).")
+        if missed := goal.missed_in_words(best.test_difference):
             st.caption(missed)
     row = st.container(horizontal=True, gap="small")
-    made = state.workbench().exported(*own)
-    if made is not None and made.verdict["ok"]:
+    made = state.workbench().exported(*choice)
+    if made is not None and made.verdict.ok:
         row.download_button(
-            f"network.packed, {best['bytes']:,} bytes", made.content("network.packed"), "network.packed",
+            f"network.packed, {best.bytes:,} bytes", made.content("network.packed"), "network.packed",
             icon=":material/download:", type="primary", on_click="ignore", key="take_packed",
         )  # fmt: skip
     if row.button("Look at it", icon=":material/visibility:", key="look_at_best"):
-        st.session_state["picked"] = own
+        st.session_state["picked"] = choice
         st.rerun()  # the whole page, and not this panel alone
 
 

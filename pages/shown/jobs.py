@@ -8,9 +8,9 @@ import pandas as pd
 import streamlit as st
 
 from core.bench.submissions import EXPORT, RECOVER, TRAIN
-from core.bench.work import title_of
+from core.bench.work import Trained, title_of
 from core.config import CompressionConfig, TrainingConfig, in_words
-from core.studies import duration, shipping
+from core.studies import duration, kinds, shipping
 from core.studies.kinds import EXPERIMENTS
 from core.studies.reproduce import LOW_RANK
 from core.words import percent, plain
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from core.bench.workbench import JobStatus
 
 SHOWN = 3
+
+DAMAGED = "What it left here is damaged, or of another version, and is not shown."
 
 
 def panel(kind: str, finished: bool = True) -> None:
@@ -35,23 +37,32 @@ def panel(kind: str, finished: bool = True) -> None:
     st.fragment(_panel, run_every=1.0 if active else None)(kind, finished, active)
 
 
-def answered(kind: str, **about: Any) -> dict[str, Any] | None:
-    """The result of the newest job of a kind that ended well and whose request says this."""
-    for job in state.workbench().jobs.all(kind):
-        if job.state == "done" and about.items() <= job.request.items():
-            return job.result
-    return None
+def answered(kind: str, **about: Any) -> Any:
+    """The answer of the newest job of a kind that ended well and whose request says this, as the record that its kind
+    answers with; None where there is none, or none that can be read."""
+    return next(filter(None, _answers(kind, about)), None)
 
 
-def asked(request: dict[str, Any], label: str, icon: str, question: bool = True) -> dict[str, Any] | None:
-    """The answer to a request: of a run here, else what came with the project, marked as such. Where there is none of
-    one's own also the button that asks for it, or how far it is. question : in a lesson it waits for the guess"""
+def _answers(kind: str, about: dict[str, Any]) -> list[Any]:
+    """Of the jobs that ended well and whose request says this, the newest first; None for what is damaged."""
+    jobs = (job for job in state.workbench().jobs.all(kind) if job.state == "done")
+    return [kinds.answer(kind, job.result) for job in jobs if about.items() <= job.request.items()]
+
+
+def asked(request: dict[str, Any], label: str, icon: str, question: bool = True) -> Any:
+    """The answer to a request, as `answered` has it: of a run here, else what came with the project, marked as such.
+    Where there is none of one's own also the button that asks for it, or how far it is.
+
+    question : in a lesson it waits for the guess
+    """
     if question and lesson.waits(live.available(state.current())):
         st.caption(":material/lock: This answer waits for your guess above.")
         return None
-    own = answered(**request)
-    if own is not None:
-        return own
+    answer = answered(**request)
+    if answer is not None:
+        return answer
+    if _answers(request["kind"], request):
+        st.caption(f":material/error: {DAMAGED}")
     came = shipping.answer(state.workbench(), request)
     if not any(job.active and job.request == request for job in state.workbench().jobs.all(request["kind"])):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -72,7 +83,7 @@ def _origin(came: shipping.Answer) -> str:
 
 def all_at_once(baseline: str, about: dict[str, dict[str, Any]], caption: str) -> dict[str, dict[str, Any]]:
     """The requests of a page's jobs, by kind, and one button that asks for all of them. about : settings, by kind"""
-    requests = {kind: {"kind": kind, "baseline": baseline, **own} for kind, own in about.items()}
+    requests = {kind: {"kind": kind, "baseline": baseline, **asked} for kind, asked in about.items()}
     if st.button("Run everything", type="primary", icon=":material/play_arrow:", width="stretch"):
         classroom.run(*requests.values())
         st.rerun()
@@ -109,7 +120,7 @@ def _title(job: JobStatus) -> str:
 
 
 def _card(job: JobStatus) -> None:
-    title = _title(job)
+    title, answer = _title(job), _trained(job)
     left, right = st.columns([4, 1], vertical_alignment="center")
     trained = _measured(job)
     history = pd.DataFrame([event["figures"] for event in trained if event.get("target") == trained[-1].get("target")])
@@ -117,9 +128,11 @@ def _card(job: JobStatus) -> None:
         left.progress(0.0, f"**{title}** waits: {job.ahead or 'no'} other {'job' if job.ahead == 1 else 'jobs'} ahead.")
     elif job.state == "running":
         left.progress(job.done, f"**{title}** · {_pace(job)}")
-    elif job.state == "done" and job.result is not None:
-        test = job.result["test_accuracy"]
-        left.markdown(f":material/check_circle: **{title}** is trained: {_best(history)}, {percent(test, 2)} on test.")
+    elif answer is not None:
+        test = percent(answer.test_accuracy, 2)
+        left.markdown(f":material/check_circle: **{title}** is trained: {_best(history)}, {test} on test.")
+    elif job.state == "done":
+        left.markdown(f":material/error: **{title}**: {DAMAGED}")
     else:
         how = "failed" if job.state == "failed" else f"was {job.state}"
         left.markdown(f":material/error: **{title}** {how}. {plain(job.error or 'Its process is gone.')}")
@@ -137,6 +150,12 @@ def _card(job: JobStatus) -> None:
                 for name, sparsity in row.layers.items()
             ]
             charts.draw(charts.density_over_epochs(pd.DataFrame(rows)), "Share of weights left in every layer")
+
+
+def _trained(job: JobStatus) -> Trained | None:
+    """What the training of a baseline left; None where it has not ended, or is damaged."""
+    answer = kinds.answer(job.request["kind"], job.result) if job.state == "done" else None
+    return answer if isinstance(answer, Trained) else None
 
 
 def _pace(job: JobStatus) -> str:
@@ -184,12 +203,12 @@ def _buttons(job: JobStatus, place: st.delta_generator.DeltaGenerator) -> None:
             "Cancel", key=f"cancel_{job.id}", icon=":material/stop:", on_click=classroom.cancel, args=(job,),
             help=classroom.refusal(classroom.Stop(job)),
         )  # fmt: skip
-    elif job.state == "done" and job.result is not None:
-        chosen = job.result["baseline"]
-        if place.button("Use it", key=f"use_{job.id}", type="primary", disabled=state.current().baseline == chosen):
-            state.choose(baseline=chosen)
+    elif (answer := _trained(job)) is not None:
+        chosen = state.current().baseline == answer.baseline
+        if place.button("Use it", key=f"use_{job.id}", type="primary", disabled=chosen):
+            state.choose(baseline=answer.baseline)
             st.rerun()
-    else:
+    elif job.state != "done":
         if place.button("Start again", key=f"again_{job.id}", icon=":material/replay:"):
             classroom.again(job)
             st.rerun()
