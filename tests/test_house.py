@@ -1,8 +1,13 @@
 """The house stands: imports point down, and the code is as clean as it says."""
 
+import ast
+import io
 import subprocess
+import tokenize
 from collections.abc import Callable
+from pathlib import Path
 
+PROJECT = Path(__file__).resolve().parent.parent
 Python = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -32,3 +37,74 @@ def test_core_needs_neither_its_face_nor_torchvision_to_start(python: Python) ->
     assert done.returncode == 0, done.stderr
     assert {"core", "torch"} <= set(done.stdout.split())
     assert not {"streamlit", "altair", "pages", "torchvision"} & set(done.stdout.split())
+
+
+# A room that outgrows what a person reads in one go is split.
+
+FUNCTION_LINES, CLASS_LINES, FILE_LINES, PAGE_LINES, DOOR_LINES = 40, 250, 500, 100, 200
+WINGS = {("core/mathematics",): 450, ("core/networks", "core/techniques", "core/measuring"): 2800, ("core",): 12000}
+"""Lines of code at most, without comments and docstrings: an evening's reading, a day's, a week's."""
+
+
+def sources(*folders: str) -> list[Path]:
+    every = [path for folder in folders for path in sorted((PROJECT / folder).rglob("*.py"))]
+    assert every
+    return every
+
+
+def lines_of_code(text: str) -> int:
+    """Lines that hold code: no blank ones, comments or docstrings."""
+    passive = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    tokens = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type not in passive]
+    held = {line for token in tokens for line in range(token.start[0], token.end[0] + 1)}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            held -= set(range(node.lineno, node.value.end_lineno + 1))
+    return len(held)
+
+
+def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Of a function, without its docstring."""
+    first = node.body[1 if ast.get_docstring(node) is not None and len(node.body) > 1 else 0]
+    return (node.end_lineno or node.lineno) - first.lineno + 1
+
+
+def test_what_counts_as_code() -> None:
+    assert lines_of_code('"""Words.\n\nMore."""\n\n# why\nx = (1,\n     2)\n"""Of x."""\n') == 2
+    (function,) = ast.parse('def f():\n    """Words."""\n    a = 1\n\n    return a\n').body
+    assert isinstance(function, ast.FunctionDef)
+    assert body_lines(function) == 3
+
+
+def test_no_function_class_or_file_is_longer_than_a_person_reads_at_once() -> None:
+    too_long = []
+    for path in sources("core", "pages"):
+        text, name = path.read_text(), path.relative_to(PROJECT).as_posix()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and body_lines(node) > FUNCTION_LINES:
+                too_long.append(f"{name}: {node.name} has {body_lines(node)} lines")
+            if isinstance(node, ast.ClassDef) and (node.end_lineno or 0) - node.lineno + 1 > CLASS_LINES:
+                too_long.append(f"{name}: class {node.name} has {(node.end_lineno or 0) - node.lineno + 1} lines")
+        if lines_of_code(text) > FILE_LINES:
+            too_long.append(f"{name} has {lines_of_code(text)} lines of code")
+    for page in (PROJECT / "pages").glob("*.py"):
+        if len(page.read_text().splitlines()) > PAGE_LINES:
+            too_long.append(f"{page.name} is a page: it reads from top to bottom")
+    assert len((PROJECT / "core/bench/workbench.py").read_text().splitlines()) <= DOOR_LINES, "it names and delegates"
+    assert not too_long
+
+
+def test_the_wings_stay_small_enough_to_be_read() -> None:
+    for folders, most in WINGS.items():
+        assert sum(lines_of_code(path.read_text()) for path in sources(*folders)) <= most, folders
+
+
+def test_the_benchmarks_speak_of_what_is_there(python: Python) -> None:
+    names = [path.stem for path in (PROJECT / "benchmarks").glob("*.py") if path.stem not in ("__init__", "server")]
+    done = python("-c", "\n".join(f"import benchmarks.{name}" for name in names))
+    assert done.returncode == 0, done.stderr
+    from benchmarks.mutants import MODULES
+
+    for module, tests in MODULES.items():
+        assert (PROJECT / "core" / f"{module}.py").is_file()
+        assert all(list((PROJECT / "tests").rglob(f"test_{name}.py")) for name in tests)

@@ -12,7 +12,7 @@ from core.studies.answers import LowRankReport, ScenarioRow
 from core.studies.reproduce import BATCHES, LOW_RANK
 from core.words import percent, plain
 from pages.choice import classroom, terms
-from pages.shown import charts, figures
+from pages.shown import charts, figures, low_rank_charts
 
 INTRODUCTION = """A course report factored the middle layer of an MLP ([[low-rank factorization]]): 50 % of its rank
 removed, then 80 %, each followed by three epochs of [[fine-tuning]]. It concludes that compression costs nothing and
@@ -79,7 +79,7 @@ def accuracy(report: LowRankReport) -> None:
             rows.append({**point, "accuracy": sum(values) / len(values), "low": min(values), "high": max(values)})
     st.subheader("Accuracy against compression rate")
     about = "Accuracy against compression rate for each scenario, before and after fine-tuning, and as published"
-    charts.draw(charts.accuracy_against_ratio(pd.DataFrame(rows)), about)
+    charts.draw(low_rank_charts.accuracy_against_ratio(pd.DataFrame(rows)), about)
     st.caption(
         f"After {report.epochs} {'epoch' if report.epochs == 1 else 'epochs'} of fine-tuning: the mean of "
         f"{report.seeds} seeds, and their range as a line."
@@ -141,7 +141,7 @@ def conditions(report: LowRankReport) -> None:
         f"The rank correlation of the energy kept and the loss is {energy:+.2f}."
     )
     about = "Accuracy lost by factoring each layer alone, against its condition number"
-    charts.draw(charts.conditions(layers.dropna(subset="condition_number")), about)
+    charts.draw(low_rank_charts.conditions(layers.dropna(subset="condition_number")), about)
 
 
 def _times(row: ScenarioRow) -> dict[str, Any]:

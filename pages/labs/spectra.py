@@ -13,7 +13,7 @@ from core import settings
 from core.config import CompressionConfig
 from core.words import percent, plain
 from pages.choice import state, terms
-from pages.shown import charts, figures, live
+from pages.shown import charts, figures, live, low_rank_charts
 
 if TYPE_CHECKING:
     from core.bench.workbench import Spectrum
@@ -136,14 +136,14 @@ def curves(view: View) -> None:
         top, low = weight.singular_values[0], weight.singular_values[-1]
         own = values[values["kind"] != OUTPUT]  # those have other units
         about = f"Singular values of {layer.name}, from {top:.3g} to {low:.3g}, and of a random matrix of its shape"
-        charts.draw(charts.singular_values(own, layer.rank, layer.break_even_rank), about)
+        charts.draw(low_rank_charts.singular_values(own, layer.rank, layer.break_even_rank), about)
     with right:
         terms.heading("Cumulative energy by rank r", term="energy")
         about = (
             f"Energy of {layer.name}; {percent(layer.energy, 1)} needs rank {layer.rank}, break-even "
             f"{layer.break_even_rank}"
         )
-        chart = charts.cumulative_energy(values, layer.energy, layer.rank, layer.break_even_rank)
+        chart = low_rank_charts.cumulative_energy(values, layer.energy, layer.rank, layer.break_even_rank)
         charts.draw(chart, about)
 
 
@@ -160,7 +160,7 @@ def multiples(layers: list[Spectrum]) -> None:
         for i, energy in enumerate(layer.cumulative_energy, 1)
     ]
     about = "Energy kept by share of the rank, with break-even dashed"
-    charts.by_layer(pd.DataFrame(rows), lambda own: charts.energy_of_layer(own, layers[0].energy), about)
+    charts.by_layer(pd.DataFrame(rows), lambda own: low_rank_charts.energy_of_layer(own, layers[0].energy), about)
     st.caption("Orange: the energy to keep. Dashed: break-even; a curve that meets orange to the left of it saves.")
 
 

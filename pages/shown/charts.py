@@ -12,7 +12,7 @@ import streamlit as st
 from core.measuring.front import Goal
 from core.palette import BASELINE, CURRENT, GAINED, LOST, NAMED_KINDS, NEUTRAL, PINNED
 from core.report import tables
-from core.words import NO_BREAK, percent, plain
+from core.words import NO_BREAK, plain
 
 RUNG_COLOURS = ["#8a94a0", "#56B4E9", "#2b83c6", "#CC79A7", "#009E73", "#E69F00"]
 FONT = 14
@@ -29,7 +29,7 @@ POINTS = "format(100 * datum.value, '+.1f') + ' pp'"
 """What an axis writes at a share, whole or to a tenth, and at a change of one."""
 
 
-def _shares(chart: alt.Chart, **digits: int) -> alt.Chart:
+def shares(chart: alt.Chart, **digits: int) -> alt.Chart:
     """With the text of fields that are shares, as everywhere: "93.66 %". digits : by field"""
     ends = {field: f"'.{count}f') + '{NO_BREAK}%'" for field, count in digits.items()}
     return chart.transform_calculate(
@@ -37,8 +37,8 @@ def _shares(chart: alt.Chart, **digits: int) -> alt.Chart:
     )
 
 
-def _share(field: str, title: str | None = None) -> alt.Tooltip:
-    """The tooltip of a field that went through `_shares`."""
+def share_tooltip(field: str, title: str | None = None) -> alt.Tooltip:
+    """The tooltip of a field that went through `shares`."""
     return alt.Tooltip(f"{field}_text:N", title=title or field)
 
 
@@ -97,9 +97,15 @@ REACHES = (5, 10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 600)
 
 @st.cache_data(show_spinner=False)
 def _class_changes(classes: tuple[str, ...], reach: int) -> dict[str, Any]:
-    base = _shares(alt.Chart(), before=1, after=1).encode(
+    base = shares(alt.Chart(), before=1, after=1).encode(
         y=alt.Y("class:N", sort=list(classes), title=None, axis=alt.Axis(labelOverlap=False)),
-        tooltip=["class:N", "lost:Q", "gained:Q", _share("before", "recall before"), _share("after", "recall after")],
+        tooltip=[
+            "class:N",
+            "lost:Q",
+            "gained:Q",
+            share_tooltip("before", "recall before"),
+            share_tooltip("after", "recall after"),
+        ],
     )
     x = alt.X("count:Q", title="images lost (left) and gained (right)", scale=alt.Scale(domain=[-reach, reach]))
     bars = base.mark_bar(cornerRadius=2).encode(
@@ -167,8 +173,8 @@ def look_ahead(low: float, high: float) -> dict[str, Any]:
     data, which come with each drawing: columns x, setting, accuracy, KB, here, apart (not of this curve, and only near
     it), and of the row that is here progress. Points can be clicked."""
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[low, high], nice=False, padding=6))
-    tooltip = ["setting:N", _share("accuracy"), alt.Tooltip("KB:Q", format=",.1f", title="KB in the file")]
-    base = _shares(alt.Chart(), accuracy=2).encode(x=x, tooltip=tooltip)
+    tooltip = ["setting:N", share_tooltip("accuracy"), alt.Tooltip("KB:Q", format=",.1f", title="KB in the file")]
+    base = shares(alt.Chart(), accuracy=2).encode(x=x, tooltip=tooltip)
     accuracy = alt.Y("accuracy:Q", axis=None, scale=alt.Scale(zero=False, nice=False, range=HEIGHTS))
     place = alt.selection_point(name="place", fields=["x"], on="click", nearest=False, toggle=False, empty=False)
     size = base.mark_line(color=BASELINE, strokeWidth=1.5, strokeDash=[4, 3]).encode(
@@ -208,73 +214,6 @@ def _span(field: str, name: str, times: str, form: str, unit: str, top: int, col
     return mark.encode(text=f"{span}:N", x=alt.value(0), y=alt.value(top))
 
 
-SPECTRA = {"weight (SVD)": CURRENT, "output (data-aware)": GAINED, "random matrix": BASELINE}
-"""Kinds of spectra and their colours; others are those of another baseline."""
-
-OTHER_NETWORK = "#CC79A7"
-
-
-def _spectra_colour(kinds: list[str]) -> alt.Color:
-    colours = [SPECTRA.get(kind, OTHER_NETWORK) for kind in kinds]
-    return alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=colours), legend=alt.Legend(columns=2))
-
-
-def singular_values(values: pd.DataFrame, rank: int, break_even: int) -> alt.LayerChart:
-    """sigma_i on a logarithmic axis, with the chosen rank and break-even. Columns i, sigma, kind."""
-    positive, full = values[values["sigma"] > 0], int(values["i"].max())
-    kinds = list(dict.fromkeys(positive["kind"]))
-    line = (
-        alt.Chart(positive)
-        .mark_line(strokeWidth=2.5, point=full < 80)
-        .encode(
-            x=alt.X("i:Q", title="index i", scale=alt.Scale(domain=[0, full])),
-            y=alt.Y("sigma:Q", title="singular value σᵢ (log)", scale=alt.Scale(type="log", nice=False, padding=12)),
-            color=_spectra_colour(kinds),
-            strokeDash=alt.StrokeDash("kind:N", scale=alt.Scale(domain=kinds)),
-            tooltip=["kind", "i", alt.Tooltip("sigma:Q", format=".4g", title="σ")],
-        )
-    )
-    return alt.layer(line, *_rank_rules(rank, break_even, full, _free_height(positive, rank))).properties(height=340)
-
-
-def _free_height(values: pd.DataFrame, rank: int) -> int:
-    """Pixels from the top of a chart of 340 where no curve is near this rank: below the curves where they are high."""
-    logs = np.log(values["sigma"].astype(float))
-    near = logs[(values["i"] - rank).abs() <= max(1.0, 0.1 * values["i"].max())]
-    least, most = float(logs.min()), float(logs.max())
-    high = len(near) > 0 and most > least and (float(near.max()) - least) / (most - least) > 0.75
-    return 150 if high else 14
-
-
-def cumulative_energy(values: pd.DataFrame, energy: float, rank: int, break_even: int) -> alt.LayerChart:
-    """Energy of rank r, on the ground where r saves (green) and where it does not (red). Columns i, energy, kind."""
-    full, kinds = int(values["i"].max()), list(dict.fromkeys(values["kind"]))
-    edge = min(break_even, full)
-    ground = []
-    for start, end, colour, words in ((0, edge, GAINED, "saves"), (edge, full, LOST, "does not save")):
-        zone = alt.Chart(pd.DataFrame({"start": [start], "end": [end], "middle": [(start + end) / 2]}))
-        ground.append(zone.mark_rect(opacity=0.16, color=colour).encode(x="start:Q", x2="end:Q"))
-        if end - start > 0.2 * full:
-            words_at = zone.mark_text(color=colour, fontSize=FONT - 1, baseline="bottom")
-            ground.append(words_at.encode(x="middle:Q", y=alt.datum(0.02), text=alt.value(words)))
-    line = (
-        _shares(alt.Chart(values), energy=2)
-        .mark_line(strokeWidth=2.5, point=full < 80)
-        .encode(
-            x=alt.X("i:Q", title="rank r", scale=alt.Scale(domain=[0, full])),
-            y=alt.Y("energy:Q", title="energy kept", axis=alt.Axis(labelExpr=PERCENT), scale=alt.Scale(domain=[0, 1])),
-            color=_spectra_colour(kinds),
-            strokeDash=alt.StrokeDash("kind:N", scale=alt.Scale(domain=kinds)),
-            tooltip=["kind", alt.Tooltip("i:Q", title="rank"), _share("energy")],
-        )
-    )
-    wanted = alt.Chart(pd.DataFrame({"energy": [energy]})).encode(y="energy:Q")
-    level = wanted.mark_rule(color=PINNED, strokeWidth=2)
-    words = wanted.mark_text(color=PINNED, align="right", baseline="top", dx=-4, dy=4, fontSize=FONT - 1)
-    named = words.encode(x=alt.value("width"), text=alt.value(percent(energy, 1)))
-    return alt.layer(*ground, line, level, named, *_rank_rules(rank, break_even, full, 105)).properties(height=340)
-
-
 PANELS = 4
 """Small charts of layers in a row, where there is room."""
 
@@ -289,90 +228,20 @@ def by_layer(rows: pd.DataFrame, of_layer: Callable[[pd.DataFrame], alt.LayerCha
                 draw(of_layer(rows[rows["layer"] == name]).properties(height=210), f"{about}: {name}")
 
 
-def energy_of_layer(values: pd.DataFrame, energy: float) -> alt.LayerChart:
-    """Energy by share of the rank. Columns layer, share, energy; break_even as a share."""
-    line = (
-        _shares(alt.Chart(values), share=1, energy=2)
-        .mark_line(color=CURRENT, strokeWidth=2.5)
-        .encode(
-            x=alt.X("share:Q", title="rank r / full rank", axis=alt.Axis(labelExpr=PERCENT, tickCount=3)).scale(
-                domain=[0, 1]
-            ),
-            y=alt.Y("energy:Q", title="energy kept", axis=alt.Axis(labelExpr=PERCENT, tickCount=3)).scale(
-                domain=[0, 1]
-            ),
-            tooltip=["layer", _share("share"), _share("energy")],
-        )
-    )
-    level = alt.Chart(values).mark_rule(color=PINNED).encode(y=alt.datum(energy))
-    edge = alt.Chart(values).mark_rule(color=NEUTRAL, strokeDash=[5, 4]).encode(x="max(break_even):Q")
-    return alt.layer(line, level, edge)
-
-
-def _rank_rules(rank: int, break_even: int, full: int, top: int) -> tuple[alt.Chart, ...]:
-    """Two dashed lines with their names, each on the side that is away from the other line, where there is room."""
-    rules = []
-    for row, (i, other, words, colour) in enumerate(
-        ((rank, break_even, "rank", PINNED), (break_even, rank, "break-even", NEUTRAL))
-    ):
-        own = alt.Chart(pd.DataFrame({"i": [i]})).encode(x="i:Q")
-        rules.append(own.mark_rule(color=colour, strokeDash=[5, 4], strokeWidth=2))
-        left = (i <= other and i > 0.25 * full) or i > 0.75 * full
-        name = own.mark_text(
-            color=colour, align="right" if left else "left", dx=-6 if left else 6, fontSize=FONT - 1, fontWeight="bold"
-        )
-        rules.append(name.encode(y=alt.value(top + 18 * row), text=alt.value(f"{words} {i}")))
-    return tuple(rules)
-
-
-def accuracy_against_ratio(rows: pd.DataFrame) -> alt.LayerChart:
-    """Accuracy by compression rate, before and after fine-tuning, ours and published. Columns ratio, accuracy, low,
-    high, what, scenario."""
-    kinds = {
-        "before": BASELINE, "after": CURRENT, "published, before": "#CC79A7", "published, after": PINNED
-    }  # fmt: skip
-    order = [kind for kind in dict.fromkeys([*kinds, *rows["what"]]) if kind in set(rows["what"])]
-    colours = [kinds.get(kind, CURRENT) for kind in order]
-    base = _shares(alt.Chart(rows), accuracy=2).encode(
-        x=alt.X("ratio:Q", title="compression rate, baseline bytes / file bytes", scale=alt.Scale(zero=False)),
-        color=alt.Color("what:N", scale=alt.Scale(domain=order, range=colours)).legend(columns=2),
-        tooltip=["scenario", "what", _share("accuracy"), alt.Tooltip("ratio:Q", format=".2f")],
-    )
-    y = alt.Y("accuracy:Q", title="accuracy, test", axis=alt.Axis(labelExpr=TENTHS), scale=alt.Scale(zero=False))
-    spans = base.mark_rule(strokeWidth=2).encode(y=y, y2="high:Q").transform_calculate(accuracy="datum.low")
-    points = base.mark_point(filled=True, size=110, opacity=0.9).encode(
-        y=y, shape=alt.Shape("what:N", scale=alt.Scale(domain=order))
-    )
-    return alt.layer(spans, points).properties(height=380)
-
-
 def allocation(rows: pd.DataFrame) -> alt.LayerChart:
     """Accuracy by file size, step after step; the chosen one as a diamond. Columns KB, accuracy, step, chosen."""
-    base = _shares(alt.Chart(rows), accuracy=2).encode(
+    base = shares(alt.Chart(rows), accuracy=2).encode(
         x=alt.X("KB:Q", title="KB in the file (log)", scale=alt.Scale(type="log", nice=False, padding=12)),
         y=alt.Y(
             "accuracy:Q", title="accuracy, validation", axis=alt.Axis(labelExpr=PERCENT), scale=alt.Scale(zero=False)
         ),
-        tooltip=["step", _share("accuracy"), alt.Tooltip("KB:Q", format=",.1f")],
+        tooltip=["step", share_tooltip("accuracy"), alt.Tooltip("KB:Q", format=",.1f")],
     )
     line = base.mark_line(color=CURRENT, strokeWidth=2.5, point=alt.OverlayMarkDef(size=55, color=CURRENT))
     chosen = base.transform_filter("datum.chosen").mark_point(
         shape="diamond", filled=True, size=260, color=PINNED, opacity=1
     )
     return alt.layer(line.encode(order="KB:Q"), chosen).properties(height=300)
-
-
-def conditions(rows: pd.DataFrame) -> alt.LayerChart:
-    """Loss of factoring a layer alone by its condition number. Columns baseline, name, rank, condition_number, loss."""
-    base = _shares(alt.Chart(rows), loss=2).encode(
-        x=alt.X("condition_number:Q", title="condition number σ_max / σ_min (log)", scale=alt.Scale(type="log")),
-        color=alt.Color("baseline:N", scale=alt.Scale(range=[CURRENT, PINNED, GAINED])),
-        tooltip=["name", alt.Tooltip("condition_number:Q", format=",.3g"), _share("loss"), "rank"],
-    )
-    y = alt.Y("loss:Q", title="accuracy lost", axis=alt.Axis(labelExpr=PERCENT))
-    points = base.mark_point(filled=True, size=110).encode(y=y, shape="baseline:N")
-    names = base.mark_text(align="left", dx=9, dy=-6, fontSize=FONT - 2).encode(y=y, text="name:N")
-    return alt.layer(points, names).properties(height=380)
 
 
 MINIMISED, PLAIN = "minimised", "plain cross entropy"
@@ -387,7 +256,7 @@ def training_curves(history: pd.DataFrame) -> list[alt.LayerChart]:
 
 
 def _epochs(rows: pd.DataFrame, title: str, tooltip: alt.Tooltip, axis: alt.Axis) -> alt.Chart:
-    chart = _shares(alt.Chart(rows), value=1)
+    chart = shares(alt.Chart(rows), value=1)
     return chart.encode(
         x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="epoch"),
         y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=axis),
@@ -410,7 +279,7 @@ def _loss_curves(curves: pd.DataFrame) -> alt.LayerChart:
 
 def _accuracy_curves(curves: pd.DataFrame) -> alt.LayerChart:
     rows = curves[curves["figure"] == "accuracy"]
-    return _dotted(_epochs(rows, "accuracy", _share("value", "accuracy"), alt.Axis(labelExpr=TENTHS)))
+    return _dotted(_epochs(rows, "accuracy", share_tooltip("value", "accuracy"), alt.Axis(labelExpr=TENTHS)))
 
 
 def _dotted(base: alt.Chart) -> alt.LayerChart:
@@ -424,7 +293,7 @@ def class_report(report: pd.DataFrame) -> alt.Chart:
     rows = named.melt(["class", "support"], ["precision", "recall", "F1-score"], "figure")
     low = max(0.0, rows["value"].min() - 0.03)
     return (
-        _shares(alt.Chart(rows), value=1)
+        shares(alt.Chart(rows), value=1)
         .mark_point(filled=True, size=90, opacity=0.9)
         .encode(
             y=alt.Y("class:N", sort=list(report.index), title=None, axis=alt.Axis(labelOverlap=False)),
@@ -436,7 +305,7 @@ def class_report(report: pd.DataFrame) -> alt.Chart:
             ),
             color=alt.Color("figure:N", scale=alt.Scale(range=[CURRENT, PINNED, BASELINE])),
             shape="figure:N",
-            tooltip=["class", "figure", _share("value"), "support"],
+            tooltip=["class", "figure", share_tooltip("value"), "support"],
         )
         .properties(height=alt.Step(26))
     )
@@ -471,12 +340,12 @@ def confusion(counts: pd.DataFrame) -> alt.LayerChart:
 def sparsity_curve(points: pd.DataFrame, allowance: float) -> alt.LayerChart:
     """Accuracy lost by sparsity, with the allowance and the largest sparsity within it. Columns sparsity, difference,
     accuracy, KB, chosen."""
-    base = _change(_shares(alt.Chart(points), sparsity=1, accuracy=2)).encode(
+    base = _change(shares(alt.Chart(points), sparsity=1, accuracy=2)).encode(
         x=alt.X("sparsity:Q", title="sparsity", axis=alt.Axis(labelExpr=PERCENT)),
         y=alt.Y("difference:Q", title="change of accuracy", axis=alt.Axis(labelExpr=POINTS)),
         tooltip=[
-            _share("sparsity"),
-            _share("accuracy"),
+            share_tooltip("sparsity"),
+            share_tooltip("accuracy"),
             CHANGE,
             alt.Tooltip("KB:Q", format=",.1f", title="KB in the file"),
         ],
@@ -503,10 +372,10 @@ def sensitivity(rows: pd.DataFrame, allowance: float, about: str, setting: str =
 def sensitivity_of_layer(rows: pd.DataFrame, lowest: float, allowance: float, setting: str) -> alt.LayerChart:
     """lowest : the least change of accuracy that is drawn"""
     form = {"labelExpr": PERCENT} if setting == "sparsity" else {"format": "d"}
-    of_layer = _share("sparsity") if setting == "sparsity" else alt.Tooltip("bits:Q")
+    of_layer = share_tooltip("sparsity") if setting == "sparsity" else alt.Tooltip("bits:Q")
     scale = alt.Undefined if setting == "sparsity" else alt.Scale(domain=[8.3, 1.7], nice=False)
     line = (
-        _change(_shares(alt.Chart(rows), sparsity=1))
+        _change(shares(alt.Chart(rows), sparsity=1))
         .mark_line(color=CURRENT, strokeWidth=2.5, point=alt.OverlayMarkDef(color=CURRENT), clip=True)
         .encode(
             x=alt.X(f"{setting}:Q", title=f"{setting} of the layer", scale=scale).axis(**form, tickCount=3),
@@ -567,13 +436,13 @@ def _reach(bins: pd.DataFrame, points: pd.DataFrame, step: float) -> alt.Scale:
 def ladder(rows: pd.DataFrame, floor: float, top: float) -> alt.LayerChart:
     """Accuracy by bits for every rung. Columns bits, accuracy, rung, KB."""
     order = list(dict.fromkeys(rows["rung"]))
-    base = _shares(alt.Chart(rows), accuracy=2).encode(
+    base = shares(alt.Chart(rows), accuracy=2).encode(
         x=alt.X("bits:Q", scale=alt.Scale(domain=[8.2, 1.8], nice=False)).axis(format="d", tickMinStep=1),
         y=alt.Y("accuracy:Q", title="accuracy, validation", scale=alt.Scale(domain=[floor, top])).axis(
             labelExpr=PERCENT
         ),
         color=alt.Color("rung:N", scale=alt.Scale(domain=order, range=RUNG_COLOURS)).legend(columns=2),
-        tooltip=["rung", "bits", _share("accuracy"), alt.Tooltip("KB:Q", format=",.1f")],
+        tooltip=["rung", "bits", share_tooltip("accuracy"), alt.Tooltip("KB:Q", format=",.1f")],
     )
     shape = alt.Shape("rung:N", scale=alt.Scale(domain=order))
     points = base.mark_point(filled=True, size=70, clip=True).encode(shape=shape)
@@ -583,12 +452,12 @@ def ladder(rows: pd.DataFrame, floor: float, top: float) -> alt.LayerChart:
 def before_after(rows: pd.DataFrame, baseline: float) -> alt.LayerChart:
     """Accuracy by bits before and after training, with intervals. Columns bits, accuracy, low, high, when, KB."""
     order = list(dict.fromkeys(rows["when"]))
-    base = _shares(alt.Chart(rows), accuracy=2, low=2, high=2).encode(
+    base = shares(alt.Chart(rows), accuracy=2, low=2, high=2).encode(
         x=alt.X("bits:O", title="bits of weights and activations", sort="descending", axis=alt.Axis(labelAngle=0)),
         xOffset=alt.XOffset("when:N", sort=order),
         color=alt.Color("when:N", scale=alt.Scale(domain=order, range=[BASELINE, CURRENT, GAINED])),
-        tooltip=["when", "bits", _share("accuracy"), _share("low"),
-                 _share("high"), alt.Tooltip("KB:Q", format=",.1f")],
+        tooltip=["when", "bits", share_tooltip("accuracy"), share_tooltip("low"),
+                 share_tooltip("high"), alt.Tooltip("KB:Q", format=",.1f")],
     )  # fmt: skip
     y = alt.Y("accuracy:Q", title="accuracy, test", axis=alt.Axis(labelExpr=PERCENT), scale=alt.Scale(zero=False))
     spans = base.mark_rule(strokeWidth=3).encode(y=y, y2="high:Q").transform_calculate(accuracy="datum.low")
@@ -601,10 +470,10 @@ def before_after(rows: pd.DataFrame, baseline: float) -> alt.LayerChart:
 
 def ways(rows: pd.DataFrame) -> alt.LayerChart:
     """The smallest file of each way. Columns way, KB, accuracy, best."""
-    base = _shares(alt.Chart(rows), accuracy=2).encode(
+    base = shares(alt.Chart(rows), accuracy=2).encode(
         y=alt.Y("way:N", title=None, sort="-x", axis=alt.Axis(labelLimit=260)),
         x=alt.X("KB:Q", title="KB in the smallest file within the allowed loss (log)", scale=alt.Scale(type="log")),
-        tooltip=["way", alt.Tooltip("KB:Q", format=",.1f"), _share("accuracy")],
+        tooltip=["way", alt.Tooltip("KB:Q", format=",.1f"), share_tooltip("accuracy")],
     )
     lines = base.mark_rule(strokeWidth=3, color=BASELINE).encode(x2=alt.datum(rows["KB"].min() / 1.3))
     points = base.mark_point(filled=True, size=200, opacity=1).encode(
@@ -619,13 +488,13 @@ def rounds(rows: pd.DataFrame) -> alt.LayerChart:
     """Iterative pruning round by round: accuracy, and the sparsity it had then as the size of the point. Columns epoch,
     accuracy, sparsity, target."""
     order = list(dict.fromkeys(rows["target"]))
-    base = _shares(alt.Chart(rows), sparsity=1, accuracy=2).encode(
+    base = shares(alt.Chart(rows), sparsity=1, accuracy=2).encode(
         x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="round (an epoch each)"),
         y=alt.Y(
             "accuracy:Q", title="accuracy, validation", axis=alt.Axis(labelExpr=TENTHS), scale=alt.Scale(zero=False)
         ),
         color=alt.Color("target:N", scale=alt.Scale(domain=order, scheme="viridis")),
-        tooltip=["target", "epoch", _share("sparsity"), _share("accuracy")],
+        tooltip=["target", "epoch", share_tooltip("sparsity"), share_tooltip("accuracy")],
     )
     points = base.mark_point(filled=True, size=70).encode(shape=alt.Shape("target:N", scale=alt.Scale(domain=order)))
     return alt.layer(base.mark_line(strokeWidth=2.5), points).properties(height=280)
@@ -635,14 +504,14 @@ def layer_sparsity(rows: pd.DataFrame) -> alt.Chart:
     """Sparsity of each layer, a bar for each way. Columns layer, sparsity, way, kept."""
     ways = list(dict.fromkeys(rows["way"]))
     return (
-        _shares(alt.Chart(rows), sparsity=1)
+        shares(alt.Chart(rows), sparsity=1)
         .mark_bar(cornerRadius=2)
         .encode(
             y=alt.Y("layer:N", sort=list(dict.fromkeys(rows["layer"])), title=None),
             yOffset=alt.YOffset("way:N", sort=ways),
             x=alt.X("sparsity:Q", title="sparsity", axis=alt.Axis(labelExpr=PERCENT), scale=alt.Scale(domain=[0, 1])),
             color=alt.Color("way:N", scale=alt.Scale(domain=ways, range=[CURRENT, PINNED, BASELINE])),
-            tooltip=["layer", "way", _share("sparsity"), alt.Tooltip("kept:Q", format=",")],
+            tooltip=["layer", "way", share_tooltip("sparsity"), alt.Tooltip("kept:Q", format=",")],
         )
         .properties(height=alt.Step(18))
     )
@@ -651,11 +520,11 @@ def layer_sparsity(rows: pd.DataFrame) -> alt.Chart:
 def density_over_epochs(rows: pd.DataFrame) -> alt.LayerChart:
     """Share of weights that each layer still has, by epoch. Columns epoch, layer, density."""
     order = list(dict.fromkeys(rows["layer"]))
-    base = _shares(alt.Chart(rows), density=1).encode(
+    base = shares(alt.Chart(rows), density=1).encode(
         x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d"), title="epoch"),
         y=alt.Y("density:Q", title="weights left", axis=alt.Axis(labelExpr=PERCENT), scale=alt.Scale(domain=[0, 1])),
         color=alt.Color("layer:N", scale=alt.Scale(domain=order, range=[CURRENT, PINNED, GAINED, "#CC79A7"])),
-        tooltip=["layer", "epoch", _share("density")],
+        tooltip=["layer", "epoch", share_tooltip("density")],
     )
     points = base.mark_point(filled=True, size=60).encode(shape=alt.Shape("layer:N", scale=alt.Scale(domain=order)))
     return alt.layer(base.mark_line(strokeWidth=2.5), points).properties(height=260)
@@ -697,12 +566,12 @@ def _front(floor: float, top: float, goal: Goal, baseline: float) -> dict[str, A
     y = alt.Y("accuracy:Q", title="accuracy, validation", axis=alt.Axis(labelExpr=TENTHS), scale=scale)
     kinds = list(TRAINED_COLOURS)
     tooltip = [
-        alt.Tooltip("KB:Q", format=",.1f"), _share("accuracy"),
+        alt.Tooltip("KB:Q", format=",.1f"), share_tooltip("accuracy"),
         alt.Tooltip("change:Q", format="+.2f", title="change, pp"),
         alt.Tooltip("ratio:Q", format=".1f", title="compression ratio"), "by:N", "kind:N", "model:N", "settings:N",
     ]  # fmt: skip
     place = alt.selection_point(name="place", fields=["id"], on="click", nearest=False, toggle=False, empty=False)
-    base = _shares(alt.Chart(), accuracy=2).encode(x=x, tooltip=tooltip)
+    base = shares(alt.Chart(), accuracy=2).encode(x=x, tooltip=tooltip)
     points = base.mark_point(filled=True, cursor="pointer").encode(
         y=y,
         color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=list(TRAINED_COLOURS.values()))),
