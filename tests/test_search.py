@@ -28,6 +28,7 @@ from core.formats import artifact
 from core.measuring.evaluation import Estimate
 from core.measuring.front import TECHNIQUES, Goal, Point, pareto
 from core.networks import compression
+from core.networks.models import Overflow
 from core.networks.stored import FormatError
 from core.studies import search, sizes, trials
 from core.studies.space import configuration, counts, draw, neighbour, space
@@ -36,7 +37,7 @@ from core.studies.stages.pace import Countdown
 from core.studies.stages.shapes import shape
 from core.studies.stages.trained import Finished, LongTrainings
 from core.studies.stages.trainer import Trainer
-from core.studies.stages.untrained import hopeless
+from core.studies.stages.untrained import alone, hopeless, probes
 from core.studies.stages.worker import Worker
 from core.studies.trials import measured
 
@@ -287,6 +288,19 @@ def test_a_search_that_was_stopped_while_it_scanned_begins_with_the_scans_again(
     study = opened(bench, small).untrained
     assert study.user_attrs[trials.SCANNED] > 0
     assert any("fixed_params" in trial.system_attrs for trial in study.get_trials())
+
+
+def test_a_layer_that_overflows_alone_has_lost_everything_and_the_scan_goes_on(
+    small: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(name: str, config: CompressionConfig) -> None:
+        raise Overflow("The outputs of fc1")
+
+    worker = long_trainings(bench, small, 60).trainer.worker
+    probe = probes(worker.layers, ["bits"])[0]
+    assert 0 <= alone(worker, probe)["lost"] < 1
+    monkeypatch.setattr(bench, "evaluate", too_large)
+    assert alone(worker, probe) == {"layer": probe.layer, "bits": probe.value, "lost": 1.0}
 
 
 def long_trainings(bench: Workbench, name: str, seconds: float) -> LongTrainings:

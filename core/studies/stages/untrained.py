@@ -9,7 +9,7 @@ from optuna.trial import Trial
 from core.bench.workbench import Early, Result
 from core.config import CompressionConfig
 from core.measuring.front import Point
-from core.networks.models import Layer
+from core.networks.models import Layer, Overflow
 from core.studies import tuning
 from core.studies.space import configuration, draw, space, start, starts
 from core.studies.stages.pace import PACE
@@ -71,12 +71,17 @@ def probes(layers: Sequence[Layer], used: Sequence[str]) -> list[Probe]:
 
 
 def alone(worker: Worker, probe: Probe) -> dict[str, Any]:
-    """A row of the scans: `layer`, the setting with its value, and `lost`, a fraction of the images, at least 0."""
+    """A row of the scans: `layer`, the setting with its value, and `lost`, a fraction of the images, at least 0; all
+    of it where no number comes out."""
     layer, setting, value = probe
     amount = rank_at(value, layer) if setting == "rank" else value
     config = start(worker.layers).with_layer(layer.name, **{setting: amount})
-    result = worker.bench.evaluate(worker.name, config)
     written = percent(amount) if setting == "sparsity" else f"{amount:.3g}"
+    try:
+        result = worker.bench.evaluate(worker.name, config)
+    except Overflow as error:
+        worker.say(f"{layer.name} alone, {setting} {written}: {error}")
+        return {"layer": layer.name, setting: value, "lost": 1.0}
     worker.say(f"{layer.name} alone, {setting} {written}: {percent(result.evaluation.accuracy, 2)}")
     return {"layer": layer.name, setting: value, "lost": max(0.0, -result.comparison.difference)}
 
