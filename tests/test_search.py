@@ -300,7 +300,7 @@ def test_a_layer_that_overflows_alone_has_lost_everything_and_the_scan_goes_on(
     probe = probes(worker.layers, ["bits"])[0]
     assert 0 <= alone(worker, probe)["lost"] < 1
     monkeypatch.setattr(bench, "evaluate", too_large)
-    assert alone(worker, probe) == {"layer": probe.layer, "bits": probe.value, "lost": 1.0}
+    assert alone(worker, probe) == {"layer": probe.layer.name, "bits": probe.value, "lost": 1.0}
 
 
 def long_trainings(bench: Workbench, name: str, seconds: float) -> LongTrainings:
