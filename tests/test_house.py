@@ -7,7 +7,8 @@ import tokenize
 from collections.abc import Callable
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
+from conftest import PROJECT
+
 Python = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import PROJECT
 
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, LayerConfig
 from core.formats import artifact
 from core.machinery.files import write_atomically
 
-PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from conftest import MLP_SHAPES, TRAINED_SHAPES, Laboratory, free_port, leave_result, random_tensors
+from conftest import MLP_SHAPES, PROJECT, TRAINED_SHAPES, Laboratory, free_port, leave_result, random_tensors
 
 from core.bench.workbench import Workbench
 from core.datasets import fashion_mnist
@@ -23,7 +23,6 @@ from core.studies import assignment
 from core.words import JOINER, percent
 
 pytestmark = pytest.mark.browser
-PROJECT = Path(__file__).resolve().parent.parent
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 WAIT = 60_000
 # Asked in one go: a chart that is drawn anew meanwhile has no canvas for a moment.

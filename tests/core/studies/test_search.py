@@ -15,7 +15,7 @@ from typing import Any
 
 import optuna
 import pytest
-from conftest import read_here, train_on_few
+from conftest import PROJECT, read_here, train_on_few
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
@@ -41,7 +41,6 @@ from core.studies.stages.untrained import alone, hopeless, probes
 from core.studies.stages.worker import Worker
 from core.studies.trials import measured
 
-PROJECT = Path(__file__).resolve().parent.parent
 GOAL = Goal(allowance=0.05)
 KEYS = {
     "config", "bytes", "baseline_bytes", "compression_ratio", "accuracy", "baseline_accuracy", "difference",

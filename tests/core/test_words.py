@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HARD_WORDS
+from conftest import HARD_WORDS, PROJECT
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -14,7 +14,6 @@ from markdown_it.token import Token
 
 from core.words import JOINER, NO_BREAK, code, one_line, percent, plain, visible
 
-PROJECT = Path(__file__).resolve().parent.parent
 GITHUB = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 PIECES = [

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import streamlit as st
+from conftest import PROJECT
 from test_pages import _frame_on_every_run, choice, opened  # noqa: F401
 
 from core import glossary
@@ -15,7 +16,6 @@ from core.bench import workbench
 from core.glossary import ENTRIES, Entry
 from pages.choice import terms
 
-PROJECT = Path(__file__).resolve().parent.parent
 PAGES = sorted((PROJECT / "pages").rglob("*.py"))
 
 

@@ -17,6 +17,7 @@ import safetensors.torch
 import streamlit as st
 from conftest import (
     MLP_SHAPES,
+    PROJECT,
     CourseReport,
     Laboratory,
     configurations,
@@ -49,7 +50,6 @@ from pages.labs import board, combination_lab
 from pages.shown import curves, figures, live
 from pages.shown.jobs import DAMAGED
 
-PROJECT = Path(__file__).resolve().parent.parent
 NOTHING = Path("no shelf")
 FIXTURES = HealthCheck.function_scoped_fixture
 PAGES = [

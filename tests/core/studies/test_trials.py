@@ -19,15 +19,13 @@ from typing import Any
 
 import optuna
 import pytest
-from conftest import free_port
+from conftest import PROJECT, free_port
 from optuna.trial import TrialState
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.config import CompressionConfig, RecoveryConfig
 from core.studies import trials
-
-PROJECT = Path(__file__).resolve().parent.parent
 
 WORKER = """
 import os, sys, time

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import PROJECT
 from streamlit.testing.v1 import AppTest
 from test_pages import PAGES, _frame_on_every_run, _in_no_hurry, cache_at, choice, copied, metrics, opened  # noqa: F401
 
@@ -18,8 +19,6 @@ from core.studies import shipping
 from core.techniques.pruning import check_sparsity
 from pages.choice import presets, state, tours
 from pages.shown import drawing, zeros
-
-PROJECT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True, scope="module")
