@@ -122,7 +122,7 @@ def test_one_line_is_one_line_that_every_file_can_hold(text: str) -> None:
     line.encode()
 
 
-# Pages: words of others stand in a sentence only through `plain` or `code`. tests/pages/test_outside.py looks at the pages
+# Pages: words of others stand in a sentence only through `plain` or `code`. `test_outside` looks at the pages
 # themselves; this one reads their text, where no test may come by.
 
 WORDS_OF_OTHERS = {"error", "message", "problem"}
