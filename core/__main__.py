@@ -173,7 +173,7 @@ def _compression_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(option, action="append", default=[], metavar=metavar, help=usage)
     for key, setting in _of_networks().items():
         more: dict[str, Any] = {"metavar": setting.metavar}
-        if not setting.kind.many:
+        if not setting.kind.takes_value:
             more = {"action": "store_const", "const": setting.kind.written(True)}
         elif setting.choices:
             more = {"choices": setting.choices}
@@ -518,7 +518,7 @@ def _job(options: argparse.Namespace) -> int:
 
         kind = KINDS[json.loads((options.folder / "request.json").read_text())["kind"]]
         shelf = SHELF if kind.looks_up else None
-        bench = Workbench(options.folder.parent.parent, kind.origin, turn="last", shelf=shelf)
+        bench = Workbench(options.folder.parent.parent, kind.origin, priority="last", shelf=shelf)
         return devices.watched(kind.work(bench))
 
     return jobs.run(options.folder, work)

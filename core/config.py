@@ -238,7 +238,7 @@ def to_arguments(config: CompressionConfig) -> list[str]:
             arguments += [_LAYER[name].argument, f"{layer}={text}"]
         else:
             setting = _NETWORK.get(key) or _TRAINING[key]
-            arguments += [setting.argument, text] if setting.kind.many else [setting.argument]
+            arguments += [setting.argument, text] if setting.kind.takes_value else [setting.argument]
     return arguments
 
 

@@ -48,7 +48,7 @@ class ConfigError(ValueError):
 class Kind(ABC):
     """What values a setting may have, and how they are written as short text."""
 
-    many: ClassVar[bool] = True
+    takes_value: ClassVar[bool] = True
     """Whether its option is followed by a value."""
 
     @abstractmethod
@@ -124,7 +124,7 @@ class Choice(Kind):
 class Switch(Kind):
     """True or False."""
 
-    many: ClassVar[bool] = False
+    takes_value: ClassVar[bool] = False
 
     def checked(self, name: str, value: Any) -> bool:
         if not isinstance(value, bool):
@@ -214,7 +214,7 @@ def label(name: str, value: str) -> str:
     return named(name).labels[value]
 
 
-def low(label: str) -> str:
+def lower_first(label: str) -> str:
     """A label within a sentence; what is written in capitals stays so."""
     return label if label[:2].isupper() or label[1:2].isdigit() else label[:1].lower() + label[1:]
 
@@ -226,16 +226,16 @@ def shares(words: str) -> Callable[[float], str]:
 
 def among(words: str, labels: Mapping[str, str]) -> Callable[[str], str]:
     """ "scope {}" -> "layer" -> "scope layer-wise" """
-    return lambda value: words.format(low(labels[value]))
+    return lambda value: words.format(lower_first(labels[value]))
 
 
 class Technique(ABC):
     """One way of making a network smaller, or better afterwards.
 
     name : as a search and Compare call it; title : the field's term, as a heading
-    order : techniques act in this order; stage : what they change, and so when a training that prunes iteratively lets
-        them act: the "structure" before it, weights that go "gradually" during its first part, "grids" after that, and
-        "training" itself
+    order : techniques act in this order; stage : what they change, and so when they act in a training that prunes
+        iteratively: "structure" before it, "gradual" again and again during its first part, "grids" once after that;
+        "training" is the training itself
     settings : of the whole network; of_layer : what one layer may do differently
     chooses : of what `choices` says, the names without their layers
     version : another one where it does something else than before, so that results of before are not taken for its own;
@@ -282,19 +282,19 @@ class Technique(ABC):
         """What it did, for a report: with its formula and its source; nothing where it did nothing."""
         return ()
 
-    def always(self, seeing: bool) -> dict[str, Any]:
+    def always(self, inputs_known: bool) -> dict[str, Any]:
         """Settings that every trial of a search has: those that cost no bytes."""
         return {}
 
-    def choices(self, layers: Sequence[Layer], seeing: bool) -> dict[str, Choices]:
-        """What a search may choose, by name, "KIND" or "KIND LAYER"; a choice counts after those before it.
+    def choices(self, layers: Sequence[Layer], inputs_known: bool) -> dict[str, Choices]:
+        """What a search may choose, by name, "KIND" or "KIND LAYER"; a choice may depend on those before it.
 
-        seeing : whether what the layers meet can be known
+        inputs_known : whether statistics of the layers' inputs can be had
         """
         return {}
 
-    def counts(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
-        """Whether one of these choices counts, after those before it."""
+    def is_active(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
+        """Whether this choice applies, given those before it: a conditional parameter."""
         return True
 
     def chosen(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -325,11 +325,14 @@ class Scale:
 
 @dataclass(frozen=True)
 class Moment:
-    """Where in its making a network is. done : the share of its pruning that was reached, in [0, 1]; learned : whether
-    the steps of its grids are about to be learned"""
+    """Where in its making a network is.
 
-    done: float = 1.0
-    learned: bool = False
+    pruning_progress : the share of its pruning that was reached, in [0, 1]
+    learns_steps : whether a training is about to learn the step sizes of its grids (LSQ)
+    """
+
+    pruning_progress: float = 1.0
+    learns_steps: bool = False
 
 
 Choices = tuple[Any, ...] | Steps | Scale

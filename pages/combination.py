@@ -21,13 +21,13 @@ terms.heading(
     "allowed accuracy loss",
 )
 terms.say(combination_lab.INTRODUCTION)
-combination = jobs.asked(request, "Find the best combination", ":material/join_inner:")
+combination = jobs.answer_or_button(request, "Find the best combination", ":material/join_inner:")
 if combination is not None:
     combination_lab.ways(choice.baseline, combination)
 
 st.subheader("Order of the techniques")
 terms.say(combination_lab.ABOUT_ORDERS)
-orders = jobs.asked(order, "Try every order", ":material/swap_vert:")
+orders = jobs.answer_or_button(order, "Try every order", ":material/swap_vert:")
 if orders is not None:
     combination_lab.orders(orders.rows, order)
 

@@ -5,7 +5,7 @@ import streamlit as st
 from core.config import in_words
 from core.words import plain
 from pages.choice import controls, state, terms
-from pages.labs import exported, handed_in
+from pages.labs import exported, hand_in
 from pages.shown import charts, figures, live
 
 state.current()
@@ -33,7 +33,7 @@ if made is not None:
     exported.verdict(made, result)
     if made.verdict.ok:
         exported.downloads(made)
-handed_in.section(choice, made.verdict if made is not None and made.verdict.ok else None)
+hand_in.section(choice, made.verdict if made is not None and made.verdict.ok else None)
 
 terms.heading("Compression ratio", "What it weighs, in every way of counting.")
 exported.sizes(result, made)

@@ -24,18 +24,18 @@ pruning_lab.by_hand()
 
 terms.heading("One-shot pruning", "How much can go at once?")
 terms.say(pruning_lab.ABOUT_ONE_SHOT)
-one_shot = jobs.asked(asked[tuning.ONE_SHOT], "Find the largest sparsity", ":material/search:")
+one_shot = jobs.answer_or_button(asked[tuning.ONE_SHOT], "Find the largest sparsity", ":material/search:")
 if one_shot is not None:
     pruning_lab.one_shot(choice, one_shot.answers, asked[tuning.ONE_SHOT]["allowance"])
 
 terms.heading("Layer sensitivity", "What does the whole network lose where one layer alone is pruned?")
-scan = jobs.asked(asked[tuning.SCAN], "Prune each layer alone", ":material/troubleshoot:")
+scan = jobs.answer_or_button(asked[tuning.SCAN], "Prune each layer alone", ":material/troubleshoot:")
 if scan is not None:
     pruning_lab.sensitivity(scan.rows, asked[tuning.ONE_SHOT]["allowance"])
 
 terms.heading("Iterative (gradual) pruning", "Step by step: prune a little, train, repeat.")
 terms.say(pruning_lab.ABOUT_ITERATIVE)
-steps = jobs.asked(asked[tuning.ITERATIVE], "Prune and train", ":material/stairs:")
+steps = jobs.answer_or_button(asked[tuning.ITERATIVE], "Prune and train", ":material/stairs:")
 if steps is not None:
     pruning_lab.iterative(choice.baseline, steps, asked[tuning.ITERATIVE]["allowance"])
     if one_shot is not None:
@@ -43,7 +43,7 @@ if steps is not None:
 
 terms.heading("Structured (channel) pruning", "Whole channels go: the network becomes smaller, and faster.")
 terms.say(pruning_lab.ABOUT_CHANNELS)
-removed = jobs.asked(asked[assignment.CHANNELS], "Remove half of the channels", ":material/view_column:")
+removed = jobs.answer_or_button(asked[assignment.CHANNELS], "Remove half of the channels", ":material/view_column:")
 if removed is not None:
     channel_lab.table(choice.baseline, removed.rows)
 

@@ -23,7 +23,9 @@ terms.heading(
     "The answer in one table; accuracies are those of the 10,000 test images.",
     "quantization",
 )
-trained = jobs.asked(asked[assignment.QUANTIZATION], "Train at 8, 6, 4, 3 and 2 bits", ":material/model_training:")
+trained = jobs.answer_or_button(
+    asked[assignment.QUANTIZATION], "Train at 8, 6, 4, 3 and 2 bits", ":material/model_training:"
+)
 if trained is not None:
     bits_table.table(choice.baseline, trained)
 
@@ -33,7 +35,7 @@ on_grid.section(live.available(choice))
 
 terms.heading("Post-training quantization (PTQ), step by step", "How far do few bits go without any training?", "PTQ")
 terms.say(quantization_lab.ABOUT_LADDER)
-ladder = jobs.asked(asked[assignment.LADDER], "Quantize step by step", ":material/stairs:")
+ladder = jobs.answer_or_button(asked[assignment.LADDER], "Quantize step by step", ":material/stairs:")
 if ladder is not None:
     quantization_lab.ladder(choice.baseline, ladder.rows)
 
@@ -46,13 +48,13 @@ else:
 
 terms.heading("Layer sensitivity", "What does the whole network lose where one layer alone is quantized?")
 st.markdown(quantization_lab.ABOUT_WIDTHS)
-widths = jobs.asked(asked[assignment.WIDTHS], "Quantize each layer alone", ":material/troubleshoot:")
+widths = jobs.answer_or_button(asked[assignment.WIDTHS], "Quantize each layer alone", ":material/troubleshoot:")
 if widths is not None:
     quantization_lab.sensitivity(widths.rows)
 
 terms.heading("Mixed precision", "Every layer has bits of its own.")
 terms.say(quantization_lab.ABOUT_MIXED)
-mixed = jobs.asked(asked[assignment.MIXED], "Find the steps", ":material/stairs:")
+mixed = jobs.answer_or_button(asked[assignment.MIXED], "Find the steps", ":material/stairs:")
 if mixed is not None:
     allocation.walk(mixed.steps, "bits")
     if trained is not None:

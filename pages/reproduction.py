@@ -19,7 +19,7 @@ terms.say(low_rank_report.INTRODUCTION)
 
 report = jobs.answered(kind=LOW_RANK)
 if report is None:
-    report = jobs.asked(request, "Run it here", ":material/play_arrow:", question=False)
+    report = jobs.answer_or_button(request, "Run it here", ":material/play_arrow:", question=False)
 else:
     jobs.panel(LOW_RANK, finished=False)
 if report is not None:

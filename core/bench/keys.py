@@ -1,4 +1,6 @@
-"""Keys of the cache: each holds everything that its result relies on, so that a result is never another's."""
+"""Keys of the cache: each is a hash of everything that its result relies on, so that a result is never another's: the
+baseline's weights, the configuration, the images, the methods' constants and versions.
+"""
 
 import json
 from typing import Any
@@ -13,7 +15,7 @@ from core.networks.models import Baseline
 
 
 def recovery(baseline: Baseline | Profile, config: CompressionConfig) -> str:
-    """Of what a training after compression left."""
+    """Of the tensors that the training after compression produced."""
     recipe = None if config.recovery is None else training.recipe(config.recovery, baseline.model)
     about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "methods": _methods(config)}
     return key_of("recovered", training=None if recipe is None else reliance.trainings(recipe), **about)

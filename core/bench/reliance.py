@@ -1,5 +1,7 @@
-"""What results rely on besides what a person chose: the constants of the methods. A part of every key in the cache, so
-that a result is never another's, whatever is changed in a method.
+"""What results rely on besides what a person chose: the constants of the methods, and the versions that they declare. A
+part of every key in the cache, so that a result is never another's.
+
+Whoever changes a formula without changing a constant declares another version: `Technique.version`, `training.VERSION`.
 """
 
 from typing import Any

@@ -76,11 +76,11 @@ class Workbench:
         cache: Path | None = None,
         origin: str = "explored",
         device: Device | None = None,
-        turn: Literal["first", "last"] | None = None,
+        priority: Literal["first", "last"] | None = None,
         shelf: Path | None = None,
     ) -> None:
         """origin : what this process measures for, one of `front.ORIGINS`
-        turn : "first" where people wait for what is measured, "last" where that pauses for them
+        priority : "first" where people wait for what is measured; "last" in the background, which pauses for them
         shelf : results that came from elsewhere, `SHELF`; they lie below the cache
         device : that trains; if none is named, as `devices.chosen` finds it when something is trained
 
@@ -92,8 +92,8 @@ class Workbench:
         self.store = Store(self.cache, kept_limit=kept_limit(), below=below)
         self.store.sweep()
         self.jobs = jobs.Jobs(self.cache / "jobs")
-        people = self.jobs.precedence
-        self.turns = Turns({"first": people.claim, "last": people.give_way, None: lambda: None}[turn])
+        precedence = self.jobs.precedence
+        self.turns = Turns({"first": precedence.claim, "last": precedence.give_way, None: lambda: None}[priority])
         self.recent = Recent(RECENT_BYTES)
 
         self.baselines = Baselines(self.store, self.recent)

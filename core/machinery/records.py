@@ -16,11 +16,11 @@ class Damaged(ValueError):
 
 
 class Record:
-    """To be made a frozen dataclass, whose fields are numbers, words, True and False, None, other dataclasses, tuples
+    """Base class of frozen dataclasses whose fields are numbers, words, True and False, None, other dataclasses, tuples
     of these, and dictionaries by name.
 
     A field with a default may be missing in JSON, and is left out there where it has the default.
-    `R.from_dict(record.to_dict()) == record`, and `R.from_dict(json).to_dict() == json`.
+    `R.from_dict(record.to_dict()) == record`, and `R.from_dict(json).to_dict() == json` for what `to_dict` wrote.
     """
 
     def to_dict(self) -> dict[str, Any]:
@@ -29,7 +29,7 @@ class Record:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
-        """What `to_dict` wrote; what else is in it is passed over. Raises Damaged."""
+        """The inverse of `to_dict`; unknown names are passed over. Raises Damaged."""
         kind: Any = cls
         made: Self = _reader(kind)(record, cls.__name__)
         return made

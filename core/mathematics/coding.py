@@ -1,4 +1,5 @@
-"""Integers -> bits: entropy coding with models that learn while they code. The way back is in `core.portable.loader`.
+"""Integers -> bits: entropy coding (ANS) with models that learn while they code. The way back, and the probabilities
+that both ways share, are in `core.portable.loader`, which needs NumPy alone.
 
 An entropy coder spends -log2(p) bits on a symbol of probability p (Shannon 1948; asymmetric numeral systems, Duda 2009;
 the coder is the library constriction's, Bamler 2022). The models are ours: a symbol's probability follows from how

@@ -25,11 +25,11 @@ def compress(
 ) -> CompressedNetwork:
     """Channels, low rank, pruning, quantization, in this order. With nothing set it is the baseline, bit for bit.
 
-    learned : its steps are about to be learned; see `techniques.quantization`
+    learned : a training is about to learn the step sizes of its grids; see `techniques.quantization`
     Raises ConfigError where the configuration does not fit the baseline's layers.
     """
     network = restructure(baseline, config, statistics)
-    return act(network, config, statistics, ("gradual", "grids"), Moment(learned=learned))
+    return act(network, config, statistics, ("gradual", "grids"), Moment(learns_steps=learned))
 
 
 def restructure(baseline: Baseline, config: CompressionConfig, statistics: Statistics) -> CompressedNetwork:
@@ -56,19 +56,19 @@ def act(
 
 
 def prune_gradually(
-    network: CompressedNetwork, config: CompressionConfig, statistics: Statistics, done: float
+    network: CompressedNetwork, config: CompressionConfig, statistics: Statistics, training_progress: float
 ) -> CompressedNetwork:
-    """One step of iterative pruning, when the share `done` of the training, in [0, 1], is over.
+    """One step of iterative pruning, when the share `training_progress` of the training, in [0, 1], is over.
 
     Until `PRUNING_SHARE` the sparsity rises as `pruning.cubic`, from nothing; then it stays, the bits are set, and
     what is left of the training recovers. A weight that went stays away: its score is that of zero.
     """
-    time = done / PRUNING_SHARE
-    if network.pruned < 1:
-        network.pruned = pruning.cubic(time)
-        act(network, config, statistics, ("gradual",), Moment(network.pruned))
+    time = training_progress / PRUNING_SHARE
+    if network.pruning_progress < 1:
+        network.pruning_progress = pruning.cubic(time)
+        act(network, config, statistics, ("gradual",), Moment(network.pruning_progress))
         if time >= 1:
-            act(network, config, statistics, ("grids",), Moment(learned=True))
+            act(network, config, statistics, ("grids",), Moment(learns_steps=True))
     return network
 
 

@@ -133,7 +133,7 @@ class CompressedNetwork(nn.Module):
         super().__init__()
         self.layers = nn.ModuleDict({layer.layer.name: layer for layer in layers})
         self.config, self.baseline_sha256, self.baseline = config, baseline_sha256, baseline
-        self.pruned = 0.0
+        self.pruning_progress = 0.0
 
     def replace(self, layers: Mapping[str, CompressedLayer]) -> CompressedNetwork:
         """Put other layers in the place of those with these names."""

@@ -108,7 +108,7 @@ class Search:
         """Long trainings; where nothing longer fits, more of one epoch, for a search that goes on."""
         while not self.worker.past(1):
             try:
-                self._try(self.worker.studies.trained, self.trainings.finish)
+                self._try(self.worker.studies.trained, self.trainings.train_next)
             except (Exhausted, Finished):
                 if not self.trainer.may_train():
                     return

@@ -87,7 +87,7 @@ def merit(size: float, lost: float, wanted: float, apart: float = LAW.apart, lea
 
 def next_size(tried: Sequence[tuple[int, float]], allowance: float) -> float | None:
     """At how many bytes the next training should be tried: between the smallest file that fits and the largest below it
-    that does not. None where these two are `LAW.close`.
+    that does not. None where their ratio is below `LAW.close`.
 
     tried : bytes and accuracy lost, a fraction, of what was trained; not empty
     """

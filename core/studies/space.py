@@ -24,8 +24,10 @@ Chosen = dict[str, Any]
 """Choices by name, as a trial has them."""
 
 START, BLIND = (
-    CompressionConfig(**{name: value for each in settings.techniques() for name, value in each.always(seeing).items()})
-    for seeing in (True, False)
+    CompressionConfig(
+        **{name: value for each in settings.techniques() for name, value in each.always(inputs_known).items()}
+    )
+    for inputs_known in (True, False)
 )
 """What every trial has; and the same for a network of which a layer's inputs cannot be known."""
 
@@ -55,8 +57,8 @@ def space(layers: Sequence[Layer], used: Sequence[str] = TECHNIQUES) -> dict[str
 
 def choices(layers: Sequence[Layer], used: Sequence[str] = TECHNIQUES) -> dict[str, settings.Choices]:
     """The same as the techniques say it."""
-    seeing = sees(layers)
-    offered = (each.choices(layers, seeing) for each in settings.techniques() if each.name in used)
+    inputs_known = knows_inputs(layers)
+    offered = (each.choices(layers, inputs_known) for each in settings.techniques() if each.name in used)
     return {name: choice for listed in offered for name, choice in listed.items()}
 
 
@@ -70,20 +72,20 @@ def _distribution(choice: settings.Choices) -> BaseDistribution:
 
 def start(layers: Sequence[Layer]) -> CompressionConfig:
     """What every trial of this network has."""
-    return START if sees(layers) else BLIND
+    return START if knows_inputs(layers) else BLIND
 
 
-def sees(layers: Sequence[Layer]) -> bool:
+def knows_inputs(layers: Sequence[Layer]) -> bool:
     """Whether the second moments of every layer's input fit."""
     return len(costs.known(costs_of(layers))) == len(layers)
 
 
-def counts(name: str, chosen: Mapping[str, Any]) -> bool:
+def is_active(name: str, chosen: Mapping[str, Any]) -> bool:
     """Whether a choice counts, after those before it."""
     for technique in settings.techniques():
         for kind in technique.chooses:
             if name == kind or name.startswith(f"{kind} "):
-                return technique.counts(kind, name[len(kind) + 1 :], chosen)
+                return technique.is_active(kind, name[len(kind) + 1 :], chosen)
     return True
 
 
@@ -91,7 +93,7 @@ def draw(trial: Trial, layers: Sequence[Layer], used: Sequence[str]) -> Chosen:
     """Let the trial choose what counts."""
     chosen: Chosen = {}
     for name, distribution in space(layers, used).items():
-        if not counts(name, chosen):
+        if not is_active(name, chosen):
             continue
         if isinstance(distribution, CategoricalDistribution):
             chosen[name] = trial.suggest_categorical(name, distribution.choices)
@@ -142,9 +144,9 @@ def neighbour(chosen: Mapping[str, Any], layers: Sequence[Layer], used: Sequence
     offered = choices(layers, used)
     shares = [value for name, value in chosen.items() if name.startswith("density")]
     for name in known:  # what counts now and did not before
-        if name not in changed and counts(name, changed):
+        if name not in changed and is_active(name, changed):
             changed[name] = _beginning(offered[name], shares)
-    return {name: changed[name] for name in known if name in changed and counts(name, changed)}
+    return {name: changed[name] for name in known if name in changed and is_active(name, changed)}
 
 
 def _another(distribution: BaseDistribution, value: Any, dice: random.Random) -> Any:
@@ -185,7 +187,7 @@ def starts(rows: Sequence[Mapping[str, Any]], layers: Sequence[Layer], used: Seq
         narrower = {f"channels {layer.name}": width for layer in layers[:-1]} | {"narrow": width < EIGHTHS}
         for more in (whole, {**narrower, **whole}, {}, narrower):
             every = {**chosen, **more}
-            counting = {name: every[name] for name in known if name in every and counts(name, every)}
+            counting = {name: every[name] for name in known if name in every and is_active(name, every)}
             if counting not in first:
                 first.append(counting)
     return first

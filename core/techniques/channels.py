@@ -89,15 +89,15 @@ class Channels(Technique):
         smaller, columns = narrowing.narrow(network.baseline, config, statistics.means)
         return trainable.dense(smaller, columns, config, network.baseline_sha256)
 
-    def always(self, seeing: bool) -> dict[str, Any]:
-        return {"channel_score": "activation" if seeing else "l1"}
+    def always(self, inputs_known: bool) -> dict[str, Any]:
+        return {"channel_score": "activation" if inputs_known else "l1"}
 
-    def choices(self, layers: Sequence[Layer], seeing: bool) -> dict[str, Choices]:
+    def choices(self, layers: Sequence[Layer], inputs_known: bool) -> dict[str, Choices]:
         eighths = Steps(1, EIGHTHS, EIGHTHS_LEFT)
         listed: dict[str, Choices] = {f"channels {layer.name}": eighths for layer in layers[:-1]}
         return {"narrow": (False, True), **listed}
 
-    def counts(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
+    def is_active(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
         return kind == "narrow" or bool(chosen["narrow"])
 
     def chosen_of(self, layer: Layer, chosen: Mapping[str, Any]) -> int | None:

@@ -109,20 +109,20 @@ class LowRank(Technique):
             {name: factored(layers[name], rank, config, statistics) for name, rank in ranks.items() if rank is not None}
         )
 
-    def always(self, seeing: bool) -> dict[str, Any]:
-        return {"low_rank_method": "whitened" if seeing else "svd"}
+    def always(self, inputs_known: bool) -> dict[str, Any]:
+        return {"low_rank_method": "whitened" if inputs_known else "svd"}
 
-    def choices(self, layers: Sequence[Layer], seeing: bool) -> dict[str, Choices]:
+    def choices(self, layers: Sequence[Layer], inputs_known: bool) -> dict[str, Choices]:
         from core.networks.models import costs_of
 
         octaves = Steps(0, HALF_OCTAVES - 1, HALF_OCTAVES_DOWN)
-        listed: dict[str, Choices] = {"method": tuple(OBJECTIVES)} if seeing else {}
+        listed: dict[str, Choices] = {"method": tuple(OBJECTIVES)} if inputs_known else {}
         for cost in costs_of(layers):
             if cost.decomposes:
                 listed |= {f"factored {cost.name}": (False, True), f"rank {cost.name}": octaves}
         return listed
 
-    def counts(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
+    def is_active(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
         return kind != "rank" or bool(chosen[f"factored {layer}"])
 
     def chosen_of(self, layer: Layer, chosen: Mapping[str, Any]) -> int | None:

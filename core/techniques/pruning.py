@@ -25,8 +25,9 @@ HELP_SPARSITY = """The share of weights that are set to zero, those with the sma
 of them. Biases are never pruned. Expect little loss at first, then a cliff; where it lies depends on how the network
 was trained."""
 HELP_CRITERION = """Which weights go first: those with the smallest score. *Magnitude*: |w|. *LAMP*: w² over the sum
-of the w² of its layer that are not smaller, so that no layer is emptied (Lee et al. 2021). *Activation-aware (Wanda)*:
-|w| times the root mean square of the input that it is multiplied with, over 2,048 training images (Sun et al. 2024)."""
+of the w² of its tensor that are not smaller, so that one global threshold empties no layer (Lee et al. 2021).
+*Activation-aware (Wanda)*: |w| times the root mean square of the input that it is multiplied with, over 2,048 training
+images (Sun et al. 2024)."""
 HELP_SCOPE = """Where scores are compared. *Global*: one threshold over all layers, so that some lose more than others.
 *Layer-wise*: each layer loses the same share. For weights and for channels."""
 HELP_OWN = """It shows what the whole network's threshold does to this layer. Moving it gives the layer a share
@@ -78,20 +79,20 @@ class Pruning(Technique):
         self, network: CompressedNetwork, config: CompressionConfig, statistics: Statistics, moment: Moment
     ) -> CompressedNetwork:
         """`apply_pruning` with the share that is reached so far."""
-        done = moment.done
+        done = moment.pruning_progress
         by_layer = {name: done * layer.sparsity for name, layer in config.layers if layer.sparsity is not None}
         known = statistics.moments() if config.score == "activation" else {}
-        seconds = {name: second for name, (_, second) in known.items()}
+        second_moments = {name: second for name, (_, second) in known.items()}
         share = done * (config.sparsity or 0.0)
-        return apply_pruning(network, share, config.scope, by_layer, config.score, seconds)
+        return apply_pruning(network, share, config.scope, by_layer, config.score, second_moments)
 
-    def choices(self, layers: Sequence[Layer], seeing: bool) -> dict[str, Choices]:
+    def choices(self, layers: Sequence[Layer], inputs_known: bool) -> dict[str, Choices]:
         density = Scale(LEAST_DENSITY, 1.0)
-        criteria = tuple(score for score in CRITERIA if seeing or score != "activation")
+        criteria = tuple(score for score in CRITERIA if inputs_known or score != "activation")
         listed: dict[str, Choices] = {"score": criteria, "by layer": (False, True), "density": density}
         return listed | {f"density {layer.name}": density for layer in layers}
 
-    def counts(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
+    def is_active(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
         return kind != "density" or bool(layer) == chosen["by layer"]
 
     def chosen(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def apply_pruning(
     scope: str = "network",
     by_layer: Mapping[str, float] | None = None,
     score: str = "magnitude",
-    seconds: Mapping[str, Tensor] | None = None,
+    second_moments: Mapping[str, Tensor] | None = None,
 ) -> CompressedNetwork:
     """One-shot pruning: set the mask of the round(sparsity * n) weights of the smallest score to False, for good.
 
@@ -128,7 +129,7 @@ def apply_pruning(
 
     sparsity : in [0, 1], the share of zeros over the layers that have none of their own in `by_layer`
     by_layer : sparsity by layer name; 0 protects a layer
-    seconds : E[x x^T] at each layer's input, needed where the score is "activation"
+    second_moments : E[x x^T] at each layer's input, needed where the score is "activation"
     Changes `network` in place and returns it.
     """
     from core.mathematics import pruning
@@ -143,7 +144,7 @@ def apply_pruning(
         scores = {
             f"{name}:{i}": of_tensor
             for name in names
-            for i, of_tensor in enumerate(_scores(layers[name], score, (seconds or {}).get(name)))
+            for i, of_tensor in enumerate(_scores(layers[name], score, (second_moments or {}).get(name)))
         }
         for slot, mask in pruning.keep_masks(scores, share).items():
             name, _, i = slot.partition(":")
@@ -151,7 +152,7 @@ def apply_pruning(
     return network
 
 
-def _scores(layer: CompressedLayer, score: str, second: Tensor | None) -> list[Tensor]:
+def _scores(layer: CompressedLayer, score: str, second_moment: Tensor | None) -> list[Tensor]:
     """Of the weights as they are now, those that went already at zero. On the CPU: not every device has float64."""
     from core.mathematics import pruning
 
@@ -160,9 +161,11 @@ def _scores(layer: CompressedLayer, score: str, second: Tensor | None) -> list[T
         return [pruning.magnitude(weight) for weight in weights]
     if score == "lamp":
         return [pruning.lamp(weight) for weight in weights]
-    if second is None:
-        raise ValueError("seconds must be given where the score is activation: see `Statistics.moments`.")
-    return [pruning.activation(weight, rms) for weight, rms in zip(weights, layer.input_rms(second), strict=True)]
+    if second_moment is None:
+        raise ValueError("second_moments must be given where the score is activation: see `Statistics.moments`.")
+    return [
+        pruning.activation(weight, rms) for weight, rms in zip(weights, layer.input_rms(second_moment), strict=True)
+    ]
 
 
 def check_sparsity(network: StoredNetwork) -> dict[str, float]:

@@ -132,12 +132,12 @@ class Quantization(Technique):
         from core.mathematics import quantization
 
         bits, ranges = {name: config.bits_of(name) for name in network.named()}, None
-        clip = LEARNED_CLIP if moment.learned else config.clip
+        clip = LEARNED_CLIP if moment.learns_steps else config.clip
         if config.activation_bits is not None:
             ranges = statistics.activation_ranges(network, clip, config.activation_bits)
         quantize_model(network, bits, config.activation_bits, config.granularity, ranges, config.symmetry, clip)
         quantized = {name: layer for name, layer in network.named().items() if layer.bits != FLOAT_BITS}
-        if moment.learned and config.symmetry == "symmetric":
+        if moment.learns_steps and config.symmetry == "symmetric":
             for layer in quantized.values():
                 begin_steps(layer)
         for name, layer in quantized.items():
@@ -150,12 +150,12 @@ class Quantization(Technique):
                 layer.bias.add_(correction.to(layer.bias.device))
         return network
 
-    def always(self, seeing: bool) -> dict[str, Any]:
+    def always(self, inputs_known: bool) -> dict[str, Any]:
         """Signals that integers can hold, and the ways to round that cost no bytes."""
-        known = {"rounding": "gptq", "bias_correction": True} if seeing else {}
+        known = {"rounding": "gptq", "bias_correction": True} if inputs_known else {}
         return {"activation_bits": 8, "clip": "mse"} | known
 
-    def choices(self, layers: Sequence[Layer], seeing: bool) -> dict[str, Choices]:
+    def choices(self, layers: Sequence[Layer], inputs_known: bool) -> dict[str, Choices]:
         return {f"bits {layer.name}": Steps(FEWEST, MOST) for layer in layers}
 
     def chosen_of(self, layer: Layer, chosen: Mapping[str, Any]) -> int | None:

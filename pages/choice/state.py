@@ -57,7 +57,7 @@ def workbench() -> Workbench:
 
     from core.bench.workbench import SHELF, Workbench
 
-    bench = Workbench(turn="first", shelf=SHELF)
+    bench = Workbench(priority="first", shelf=SHELF)
     bench.evaluate(FIRST_BASELINE, CompressionConfig()).evaluation.report()  # loads scikit-learn too
     sys.setswitchinterval(SWITCH_SECONDS)
     return bench

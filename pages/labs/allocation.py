@@ -27,7 +27,7 @@ def section(method: str) -> None:
         "validation loss rises least per byte saved gets it. No layer is factored above break-even."
     )
     request = {"kind": ALLOCATION, "baseline": state.current().baseline, "method": method}
-    answer = jobs.asked(request, "Find the steps", ":material/stairs:")
+    answer = jobs.answer_or_button(request, "Find the steps", ":material/stairs:")
     if answer is not None:
         walk(answer.steps, "rank")
 

@@ -62,7 +62,7 @@ def _title(row: ChannelRow) -> str:
     if config.channel_share is None:
         return row.title
     criterion, scope = settings.label("channel_score", config.channel_score), settings.label("scope", config.scope)
-    return f"half of the channels, {settings.low(criterion)}, {settings.low(scope)}"
+    return f"half of the channels, {settings.lower_first(criterion)}, {settings.lower_first(scope)}"
 
 
 def _median(row: ChannelRow, batch: str) -> float:

@@ -144,7 +144,7 @@ def _criterion(score: str) -> str:
 
 
 def _scope(scope: str) -> str:
-    return settings.low(settings.label("scope", scope))
+    return settings.lower_first(settings.label("scope", scope))
 
 
 def sensitivity(rows: Sequence[LayerAlone], allowance: float) -> None:
@@ -205,8 +205,8 @@ def side_by_side(baseline: str, answers: Sequence[OneShot], search: IterativeSea
         return
     st.subheader("One-shot against iterative")
     stepped = run.configuration
-    score = settings.low(_criterion(stepped.score))
-    shot, step = f"one-shot, {settings.low(_criterion(best.score))}", f"iterative, {score}"
+    score = settings.lower_first(_criterion(stepped.score))
+    shot, step = f"one-shot, {settings.lower_first(_criterion(best.score))}", f"iterative, {score}"
     alike = f"one-shot, as sparse, {score}"
     configs = {shot: best.point.configuration, step: stepped, alike: replace(stepped, recovery=None)}
     results = {way: live.measured(state.Choice(baseline, config)) for way, config in configs.items()}

@@ -54,7 +54,7 @@ def of_network(config: CompressionConfig) -> dict[str, Curve]:
 
 def _of_setting(setting: Setting, config: CompressionConfig, configs: list[CompressionConfig]) -> Curve:
     """Along a setting of the whole network: in percent where it is a share, else from choice to choice."""
-    title, value, choices = settings.low(setting.label), getattr(config, setting.name), values(setting)
+    title, value, choices = settings.lower_first(setting.label), getattr(config, setting.name), values(setting)
     if isinstance(setting.kind, Share):
         nothing, low = (controls.ALL, 1) if setting.kind.low_open else (0, 0)
         shares = [nothing if value is None else round(100 * value, 6) for value in choices]

@@ -77,7 +77,7 @@ class Figure(NamedTuple):
     change: bool = False
 
 
-class Board:
+class Headline:
     """The five figures, always in this order and place. Shown again as more is known, they take the place of the last
     ones, which stay on the screen until then."""
 

@@ -49,7 +49,7 @@ def _answers(kind: str, about: dict[str, Any]) -> list[Any]:
     return [kinds.answer(kind, job.result) for job in jobs if about.items() <= job.request.items()]
 
 
-def asked(request: dict[str, Any], label: str, icon: str, question: bool = True) -> Any:
+def answer_or_button(request: dict[str, Any], label: str, icon: str, question: bool = True) -> Any:
     """The answer to a request, as `answered` has it: of a run here, else what came with the project, marked as such.
     Where there is none of one's own also the button that asks for it, or how far it is.
 

@@ -59,7 +59,7 @@ def measured_headline(choice: state.Choice, then: Callable[[Result], None]) -> R
     ticket = bench.ask(state.session(), *choice)
     outline = bench.outline(*choice)
     last: tuple[list[figures.Figure], str] = st.session_state.get("headline") or (figures.waiting(None, outline), "…")
-    board = figures.Board()
+    board = figures.Headline()
     board.show(last[0])
     status = st.caption(last[1])
     with _in_line(ticket):
@@ -94,11 +94,11 @@ def set_on_explore(choice: state.Choice) -> Result | None:
 def headline(result: Result) -> None:
     """The five figures of what is already measured; the time may take a moment longer."""
     lesson.wait_for_guess(state.Choice(result.baseline_id, result.config))
-    _with_time(figures.Board(), result)
+    _with_time(figures.Headline(), result)
     lesson.beside_guess(result)
 
 
-def _with_time(board: figures.Board, result: Result) -> list[figures.Figure]:
+def _with_time(board: figures.Headline, result: Result) -> list[figures.Figure]:
     """Show what was measured at once, and the time per image as soon as that is known, too; what is shown at last."""
     latency = state.workbench().latency(state.session(), result.baseline_id, result.config)
     row = figures.exact(result, latency.value)
@@ -152,7 +152,7 @@ def _give_way() -> None:
 
 
 def _follow(
-    ticket: Ticket, board: figures.Board, status: DeltaGenerator, choice: state.Choice, outline: Outline
+    ticket: Ticket, board: figures.Headline, status: DeltaGenerator, choice: state.Choice, outline: Outline
 ) -> None:
     """Say how things stand until the ticket is done."""
     bench, shown, said = state.workbench(), None, ""

@@ -423,13 +423,13 @@ def test_export_shows_the_network_that_was_picked_whatever_is_trained_meanwhile(
 
 
 def test_the_reports_of_an_export_are_made_when_they_are_asked_for(own_cache: Path) -> None:
-    from pages.labs import handed_in
+    from pages.labs import hand_in
 
     bench = state.workbench()
     where = state.Choice("mlp", CompressionConfig(bits=8))
     verdict = bench.export(*where, bench.export_folder(*where), ["packed"])
     html, markdown, word = (
-        handed_in.made(where, verdict, name, {"name": "Ada"}, (where,))()
+        hand_in.made(where, verdict, name, {"name": "Ada"}, (where,))()
         for name in ("report.html", "report.zip", "report.docx")
     )
     assert f"{verdict.files[0].bytes:,}" in html
@@ -444,7 +444,7 @@ def test_who_hands_in_a_report_is_in_the_session_and_nowhere_else(
     own_cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Not in the link, not in a file of the server, not in what it logs; also when reports were made of it."""
-    from pages.labs import handed_in
+    from pages.labs import hand_in
 
     caplog.set_level(0)
     app = opened("export", baseline="mlp", bits="8")
@@ -457,8 +457,8 @@ def test_who_hands_in_a_report_is_in_the_session_and_nowhere_else(
     assert {field: app.text_input(key=f"head_{field}").value for field in written} == written
     head = {**written, "date": "3 February 2031"}
     assert app.session_state["head"] == head
-    for name in handed_in.TITLES:
-        made = handed_in.made(choice(app), None, name, head, (choice(app),))()
+    for name in hand_in.TITLES:
+        made = hand_in.made(choice(app), None, name, head, (choice(app),))()
         assert name != "report.html" or all(words in made for words in (*written.values(), "3 February 2031"))
     said = "".join([*map(str, app.query_params.items()), caplog.text, *capfd.readouterr()])
     files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
@@ -471,7 +471,7 @@ def test_who_hands_in_a_report_is_in_the_session_and_nowhere_else(
 def test_what_is_typed_while_a_report_is_made_stands_in_it(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who goes from a field right to a download starts both at once."""
     from core.report import content
-    from pages.labs import handed_in
+    from pages.labs import hand_in
 
     written, build = {"name": "A"}, content.build
 
@@ -480,29 +480,29 @@ def test_what_is_typed_while_a_report_is_made_stands_in_it(own_cache: Path, monk
         return build(*asked, **more)
 
     monkeypatch.setattr(content, "build", slow)
-    made = handed_in.made(state.Choice("mlp", CompressionConfig()), None, "report.html", written, ())
+    made = hand_in.made(state.Choice("mlp", CompressionConfig()), None, "report.html", written, ())
     assert "<bdi>Ada</bdi>" in str(made())
 
 
 def test_a_date_that_was_taken_away_is_not_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages.labs import handed_in
+    from pages.labs import hand_in
 
     monkeypatch.setattr(st, "session_state", {"head_name": "Ada", "head_date": None, "head_course": None})
-    assert handed_in._written() == {"name": "Ada", "number": "", "partner": "", "course": "", "date": ""}
+    assert hand_in._written() == {"name": "Ada", "number": "", "partner": "", "course": "", "date": ""}
 
 
 def test_the_report_of_a_page_has_its_title_block_and_its_pins(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is downloaded is made of what the session holds."""
-    from pages.labs import handed_in
+    from pages.labs import hand_in
 
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(handed_in, "made", lambda *given: asked.append(given) or (lambda: b""))
+    monkeypatch.setattr(hand_in, "made", lambda *given: asked.append(given) or (lambda: b""))
     app = opened("export", baseline="mlp", bits="8", pins="baseline-mlp_bits-4")
     app.text_input(key="head_name").input("Ada").run()
     where, verdict, name, written, pins = asked[-1]
-    assert (where, verdict, name) == (choice(app), None, list(handed_in.TITLES)[-1])
+    assert (where, verdict, name) == (choice(app), None, list(hand_in.TITLES)[-1])
     assert written["name"] == "Ada"
     assert pins == (state.Choice("mlp", CompressionConfig(bits=4)),)
 

@@ -37,7 +37,7 @@ class LongTrainings:
     def worker(self) -> Worker:
         return self.trainer.worker
 
-    def finish(self, trial: Trial) -> float:
+    def train_next(self, trial: Trial) -> float:
         """A long training; one that another worker did not end, or the next that is worth it. Its merit. Raises
         Finished, Diverged."""
         config = held(trial)
@@ -56,20 +56,20 @@ class LongTrainings:
         return merit_of(self.worker, point, wanted_size(self.worker))
 
     def plan(self) -> tuple[Chosen, CompressionConfig]:
-        """The next long training. In turns it is of the best shape that has had none yet, and of the best that has, at
-        another size; where no other size is worth it, only of a new one, a little smaller than the best file. Raises
-        Finished."""
+        """The next long training: in turns of the best shape that has had none yet, and of the best that has had one,
+        at another size. Where no other size is worth a training, only of a new shape, a little smaller than the best
+        file. Raises Finished."""
         worker = self.worker
         old = measured(worker.studies.trained)
         size = self.next_bytes([point for _, point in old])
         if size is None:
             size, old = self.below_the_best(), []
-        begun = self.begun()
-        new = self.untried(begun)
-        for trial, point in self.in_turns(new, old, len(begun)):
+        started = self.started()
+        new = self.untried(started)
+        for trial, point in self.in_turns(new, old, len(started)):
             chosen, expected = self.at_size(trial, point, size)
             config = configuration(chosen, worker.layers)
-            if config not in begun and near(worker, expected, size):
+            if config not in started and near(worker, expected, size):
                 return chosen, replace(config, recovery=recovery(config, self.epochs(trial, point)))
         raise Finished
 
@@ -81,15 +81,15 @@ class LongTrainings:
             return wanted_size(self.worker)
         tried = [(point.bytes, -point.difference) for point in done]
         size = next_size(tried, goal.allowance) if tried else wanted_size(self.worker)
-        cheaper = goal.best([*points_of(studies.untrained), *points_of(studies.brief)])
-        return size if size is None or cheaper is None else min(size, cheaper.bytes / LAW.close**2)
+        without_it = goal.best([*points_of(studies.untrained), *points_of(studies.brief)])
+        return size if size is None or without_it is None else min(size, without_it.bytes / LAW.close**2)
 
     def below_the_best(self) -> float:
         """Bytes, a little less than the smallest file that meets the goal has."""
         goal = self.worker.goal
         return min(point.bytes for point in self.worker.studies.points() if goal.met_by(point)) / LAW.close
 
-    def begun(self) -> list[CompressionConfig]:
+    def started(self) -> list[CompressionConfig]:
         """What was trained for long, is being trained, or diverged; without how."""
         trials = self.worker.studies.trained.get_trials(deepcopy=False)
         return [
@@ -99,16 +99,16 @@ class LongTrainings:
             if (config := held(trial)) is not None
         ]
 
-    def untried(self, begun: Iterable[CompressionConfig]) -> list[Candidate]:
+    def untried(self, started: Iterable[CompressionConfig]) -> list[Candidate]:
         """The brief trials of shapes that no long training has begun with."""
-        shapes = set(map(shape, begun))
+        shapes = set(map(shape, started))
         return [pair for pair in measured(self.worker.studies.brief) if shape(pair[1].config) not in shapes]
 
-    def in_turns(self, new: list[Candidate], old: list[Candidate], begun: int) -> list[Candidate]:
+    def in_turns(self, new: list[Candidate], old: list[Candidate], trainings: int) -> list[Candidate]:
         """The best of each first; the new ones before the old ones after an even number of trainings."""
         wanted = wanted_size(self.worker)
         new, old = (sorted(pool, key=lambda pair: merit_of(self.worker, pair[1], wanted)) for pool in (new, old))
-        return [*new, *old] if begun % 2 == 0 else [*old, *new]
+        return [*new, *old] if trainings % 2 == 0 else [*old, *new]
 
     def at_size(self, trial: FrozenTrial, point: Point, size: float) -> tuple[Chosen, float]:
         """The choices of a trial, brought to a size after training, and the bytes that are expected: training changes

@@ -31,7 +31,7 @@ from core.networks import compression
 from core.networks.models import Overflow
 from core.networks.stored import FormatError
 from core.studies import search, sizes, trials
-from core.studies.space import configuration, counts, draw, neighbour, space
+from core.studies.space import configuration, draw, is_active, neighbour, space
 from core.studies.stages import shapes, trained
 from core.studies.stages.pace import Countdown
 from core.studies.stages.shapes import shape
@@ -72,7 +72,7 @@ def test_neighbours_are_choices_of_the_same_space(seed: int, used: tuple[str, ..
     known = space(layers, used)
     for _ in range(6):
         after = neighbour(chosen, layers, used, dice)
-        assert set(after) == {name for name in known if name in after and counts(name, after)}
+        assert set(after) == {name for name in known if name in after and is_active(name, after)}
         assert all(known[name]._contains(known[name].to_internal_repr(value)) for name, value in after.items())
         assert after != chosen
         compression.check(configuration(after, layers), layers)

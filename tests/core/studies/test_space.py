@@ -18,8 +18,8 @@ from core.studies.space import (
     SIZES,
     START,
     configuration,
-    counts,
     draw,
+    is_active,
     neighbour,
     recovery,
     resized,
@@ -52,7 +52,7 @@ def test_every_trial_is_a_network_that_uses_nothing_else(used: tuple[str, ...], 
     compression.check(config, LAYERS)
     assert set(techniques(config)) <= set(used)
     assert chosen.keys() <= space(LAYERS, used).keys()
-    assert all(counts(name, chosen) for name in chosen)
+    assert all(is_active(name, chosen) for name in chosen)
     if "bits" in used:
         assert all(config.bits_of(layer.name) == chosen[f"bits {layer.name}"] for layer in LAYERS)
 
