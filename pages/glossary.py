@@ -18,10 +18,10 @@ words = st.text_input(
     icon=":material/search:", placeholder="energy, LAMP, Shannon, …",
     max_chars=80,
 )  # fmt: skip
-found = glossary.matching(words or "")
-if not found:
+matches = glossary.matching(words or "")
+if not matches:
     st.info(f"No entry holds **{plain(words)}**.", icon=":material/search_off:")
-for topic, entries in found.items():
+for topic, entries in matches.items():
     st.subheader(topic, anchor=False)
     for entry in entries:
         with st.container(border=True):
@@ -31,4 +31,4 @@ for topic, entries in found.items():
             left.caption(f"{entry.source} · `{entry.function}`")
             right.latex(entry.formula)
 
-figures.show_code(None, *dict.fromkeys(entry.function for entries in found.values() for entry in entries))
+figures.show_code(None, *dict.fromkeys(entry.function for entries in matches.values() for entry in entries))

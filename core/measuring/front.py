@@ -89,7 +89,7 @@ def behind(front: Sequence[Point], point: Point) -> float:
 
     front : as `pareto` returns it, of points that `point` is one of
     """
-    return front[bisect_right(front, point.bytes, key=lambda own: own.bytes) - 1].accuracy - point.accuracy
+    return front[bisect_right(front, point.bytes, key=lambda other: other.bytes) - 1].accuracy - point.accuracy
 
 
 @dataclass(frozen=True)

@@ -98,13 +98,13 @@ def pace_of(bench: Workbench) -> Pace:
     training, measuring, exporting = list[float](), list[float](), list[float]()
     for job in bench.jobs.all()[:RECENT]:
         with suppress(ConfigError, UnknownBaseline, KeyError, TypeError, ValueError):  # of another version, or deleted
-            own = work(bench, job.request)
-            if own.epochs:
-                training += [seconds * own.epochs / own.training for seconds in _epoch_seconds(job)]
-            elif job.state == "done" and own.measuring + own.exporting:
-                took = _whole(job) / (own.measuring + own.exporting)
+            effort = work(bench, job.request)
+            if effort.epochs:
+                training += [seconds * effort.epochs / effort.training for seconds in _epoch_seconds(job)]
+            elif job.state == "done" and effort.measuring + effort.exporting:
+                took = _whole(job) / (effort.measuring + effort.exporting)
                 if took >= FROM_CACHE:
-                    (exporting if own.exporting else measuring).append(took)
+                    (exporting if effort.exporting else measuring).append(took)
     return Pace(*(median([1.0, *ratios]) for ratios in (training, measuring, exporting)))
 
 

@@ -116,7 +116,9 @@ def companions() -> None:
 
 
 def _placed(place: str) -> list[Setting]:
-    return sorted((own for own in settings.of_network() if own.place == place), key=lambda own: own.order)
+    return sorted(
+        (setting for setting in settings.of_network() if setting.place == place), key=lambda setting: setting.order
+    )
 
 
 def control(setting: Setting) -> None:

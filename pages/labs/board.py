@@ -171,13 +171,13 @@ def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
 
 def _pinned() -> dict[int, Point]:
     """What was pinned and measured, by number, whatever the filters let through."""
-    bench, found = state.workbench(), dict[int, Point]()
+    bench, pinned = state.workbench(), dict[int, Point]()
     known = {(point.sha256, point.config): point for point in bench.points()} if state.pins() else {}
     for number, pin in enumerate(map(live.available, state.pins()), 1):
-        own = known.get((bench.profile(pin.baseline).sha256, pin.config))
-        if own is not None and not lesson.waits(pin):
-            found[number] = own
-    return found
+        point = known.get((bench.profile(pin.baseline).sha256, pin.config))
+        if point is not None and not lesson.waits(pin):
+            pinned[number] = point
+    return pinned
 
 
 def _pins_in_words(pinned: dict[int, Point], best: list[Point]) -> str:
@@ -237,9 +237,9 @@ def _id(point: Point) -> str:
 
 def _pick(key: str) -> None:
     """Look at the point that was clicked."""
-    found = st.session_state[key]["selection"].get("place", [])
+    selected = st.session_state[key]["selection"].get("place", [])
     names = _names()
-    clicked = [point for point in state.workbench().points() if found and _id(point) == found[0].get("id")]
+    clicked = [point for point in state.workbench().points() if selected and _id(point) == selected[0].get("id")]
     if clicked and clicked[0].sha256 in names:
         st.session_state["picked"] = Choice(names[clicked[0].sha256], clicked[0].config)
         st.session_state["point_clicks"] = st.session_state.get("point_clicks", 0) + 1

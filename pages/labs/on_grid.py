@@ -100,8 +100,8 @@ def _channel(seen: inspection.Rounded, tensor: str) -> int | None:
 
 def _output(choice: state.Choice, seen: inspection.Rounded, layer: str) -> str:
     """What all grids of the layer do to its output, and what nearest rounding, or GPTQ, would do instead."""
-    config, own = choice.config, inspection.output_error(seen, layer)
-    text = f"; the **output** of the whole layer {plain(layer)}, on real images, by **{percent(own, 1)}**"
+    config, error = choice.config, inspection.output_error(seen, layer)
+    text = f"; the **output** of the whole layer {plain(layer)}, on real images, by **{percent(error, 1)}**"
     if config.recovery is not None or config.bits_of(layer) == FLOAT_BITS:
         return text
     other: str = "nearest" if config.rounding == "gptq" else "gptq"

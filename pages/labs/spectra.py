@@ -98,8 +98,8 @@ def _to_explore(choice: state.Choice, layer: Spectrum, energy: float, method: st
     """Take this layer's rank along, or every layer's."""
     bench = state.workbench()
     if st.button(f"Use rank {layer.rank} for {plain(layer.name)} on Explore", icon=":material/tune:", width="stretch"):
-        own = replace(choice.config, low_rank_method=method).with_layer(layer.name, rank=layer.rank)
-        state.choose(config=own)
+        config = replace(choice.config, low_rank_method=method).with_layer(layer.name, rank=layer.rank)
+        state.choose(config=config)
         st.switch_page("pages/explore.py")
     above = st.toggle("Factor above break-even, too", key="spectrum_above", help=HELP_ABOVE)
     every = bench.config_for_energy(choice.baseline, energy, method, above)
@@ -134,9 +134,9 @@ def curves(view: View) -> None:
     with left:
         terms.heading(f"Singular values of {plain(layer.name)}", term="singular values")
         top, low = weight.singular_values[0], weight.singular_values[-1]
-        own = values[values["kind"] != OUTPUT]  # those have other units
+        comparable = values[values["kind"] != OUTPUT]  # those have other units
         about = f"Singular values of {layer.name}, from {top:.3g} to {low:.3g}, and of a random matrix of its shape"
-        charts.draw(low_rank_charts.singular_values(own, layer.rank, layer.break_even_rank), about)
+        charts.draw(low_rank_charts.singular_values(comparable, layer.rank, layer.break_even_rank), about)
     with right:
         terms.heading("Cumulative energy by rank r", term="energy")
         about = (
@@ -160,7 +160,9 @@ def multiples(layers: list[Spectrum]) -> None:
         for i, energy in enumerate(layer.cumulative_energy, 1)
     ]
     about = "Energy kept by share of the rank, with break-even dashed"
-    charts.by_layer(pd.DataFrame(rows), lambda own: low_rank_charts.energy_of_layer(own, layers[0].energy), about)
+    charts.by_layer(
+        pd.DataFrame(rows), lambda rows_of: low_rank_charts.energy_of_layer(rows_of, layers[0].energy), about
+    )
     st.caption("Orange: the energy to keep. Dashed: break-even; a curve that meets orange to the left of it saves.")
 
 
@@ -174,9 +176,9 @@ def rebuilt(layer: Spectrum) -> None:
     key = f"rebuild_{choice.baseline}_{layer.name}_{layer.rank}"  # begins anew where the energy to keep moves
     rank = st.slider("Rank r", 1, max(2, layer.full_rank), min(layer.rank, layer.full_rank), key=key, help=HELP_REBUILT)
     rank = min(max(rank, 1), layer.full_rank)
-    found = bench.rebuilt(choice.baseline, layer.name, rank)
+    product = bench.rebuilt(choice.baseline, layer.name, rank)
     cells = st.columns(4)
-    error, kept = percent(found.error, 1), f"energy kept {percent(layer.cumulative_energy[rank - 1], 1)}"
+    error, kept = percent(product.error, 1), f"energy kept {percent(layer.cumulative_energy[rank - 1], 1)}"
     figures.draw(cells[0], figures.Figure("Reconstruction error", error, kept, HELP_ERROR))
     numbers, more = f"{layer.numbers(rank):,}", percent(-layer.saving(rank), 0, sign=True)
     cells[1].metric("Layer parameters", numbers, more, delta_color="inverse", border=True, help=HELP_NUMBERS)
@@ -190,7 +192,7 @@ def rebuilt(layer: Spectrum) -> None:
         accuracy, change = percent(result.evaluation.accuracy, 2), figures.change(result.comparison)
         sure = figures.is_sure(result.comparison)
         figures.draw(cell, figures.Figure(f"Accuracy, {title}", accuracy, change, HELP_ALONE, sure))
-    pairs = found.pictures(PICTURES)
+    pairs = product.pictures(PICTURES)
     if not pairs:
         st.caption("Only the first layer sees pixels: there is no picture of this one.")
     else:

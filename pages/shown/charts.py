@@ -75,8 +75,8 @@ def described(chart: Chart) -> dict[str, Any]:
 
 def _without_data(spec: dict[str, Any]) -> dict[str, Any]:
     """Altair gives a chart without data one empty row, which would be drawn."""
-    own = {key: value for key, value in spec.items() if key not in ("data", "datasets")}
-    return own | {"layer": [_without_data(layer) for layer in spec["layer"]]} if "layer" in spec else own
+    rest = {key: value for key, value in spec.items() if key not in ("data", "datasets")}
+    return rest | {"layer": [_without_data(layer) for layer in spec["layer"]]} if "layer" in spec else rest
 
 
 def class_changes(changes: pd.DataFrame, about: str) -> None:
@@ -366,7 +366,7 @@ def sensitivity(rows: pd.DataFrame, allowance: float, about: str, setting: str =
     """What pruning or rounding one layer alone loses, a small chart per layer. Columns layer, the setting, difference,
     accuracy."""
     lowest = max(-6 * allowance, min(-2 * allowance, 1.1 * float(rows["difference"].min())))
-    by_layer(rows, lambda own: sensitivity_of_layer(own, lowest, allowance, setting), about)
+    by_layer(rows, lambda layer: sensitivity_of_layer(layer, lowest, allowance, setting), about)
 
 
 def sensitivity_of_layer(rows: pd.DataFrame, lowest: float, allowance: float, setting: str) -> alt.LayerChart:

@@ -101,10 +101,10 @@ def _rank_rules(rank: int, break_even: int, full: int, top: int) -> tuple[alt.Ch
     for row, (i, other, words, colour) in enumerate(
         ((rank, break_even, "rank", PINNED), (break_even, rank, "break-even", NEUTRAL))
     ):
-        own = alt.Chart(pd.DataFrame({"i": [i]})).encode(x="i:Q")
-        rules.append(own.mark_rule(color=colour, strokeDash=[5, 4], strokeWidth=2))
+        place = alt.Chart(pd.DataFrame({"i": [i]})).encode(x="i:Q")
+        rules.append(place.mark_rule(color=colour, strokeDash=[5, 4], strokeWidth=2))
         left = (i <= other and i > 0.25 * full) or i > 0.75 * full
-        name = own.mark_text(
+        name = place.mark_text(
             color=colour, align="right" if left else "left", dx=-6 if left else 6, fontSize=FONT - 1, fontWeight="bold"
         )
         rules.append(name.encode(y=alt.value(top + 18 * row), text=alt.value(f"{words} {i}")))
