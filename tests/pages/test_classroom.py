@@ -90,7 +90,7 @@ def desk() -> None:
     board.about(st.session_state.get("picked", state.current()))
     jobs.panel("train")
     search.panel(baseline, *search.controls())
-    jobs.asked(combination_lab.order_controls(baseline), "Try every order", ":material/swap_vert:")
+    jobs.answer_or_button(combination_lab.order_controls(baseline), "Try every order", ":material/swap_vert:")
 
 
 def sitting(baseline: str = "mlp", config: CompressionConfig | None = None) -> AppTest:

@@ -439,7 +439,11 @@ print(json.dumps(run(Workbench(origin="searched"), small, GOAL, float(minutes), 
 
 
 def started(small: str, cache: Path, url: str, minutes: float) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "COMPRESSION_CACHE": str(cache), "PYTHONPATH": str(PROJECT / "tests")}
+    environment = {
+        **os.environ,
+        "COMPRESSION_CACHE": str(cache),
+        "PYTHONPATH": f"{PROJECT / 'tests'}{os.pathsep}{Path(__file__).parent}",
+    }
     command = [sys.executable, "-c", WORKER, small, url, str(minutes)]
     return subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE)
 
