@@ -343,15 +343,19 @@ Choices = tuple[Any, ...] | Steps | Scale
 def techniques() -> tuple[Technique, ...]:
     """All that there are, in the order in which they act. Raises ImportError for a file that says none, or says twice
     what stands already."""
-    package = importlib.import_module("core.techniques")
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    shipped = [importlib.import_module(f"core.techniques.{name}").TECHNIQUE for name in names]
-    every = sorted([*shipped, *map(_loaded, _further())], key=lambda technique: technique.order)
+    every = sorted([*shipped(), *map(_loaded, _further())], key=lambda technique: technique.order)
     for what, said in _said(every).items():
         twice = [name for name, count in Counter(said).items() if count > 1]
         if twice:
             raise ImportError(f"{what} must differ between techniques. Got {', '.join(twice)} twice instead.")
     return tuple(every)
+
+
+def shipped() -> list[Technique]:
+    """Those of the project itself."""
+    package = importlib.import_module("core.techniques")
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    return [importlib.import_module(f"core.techniques.{name}").TECHNIQUE for name in names]
 
 
 def _said(every: Sequence[Technique]) -> dict[str, list[str]]:
@@ -361,6 +365,7 @@ def _said(every: Sequence[Technique]) -> dict[str, list[str]]:
         "Names of techniques": [technique.name for technique in every],
         "Names of settings": [setting.name for setting in whole],
         "Names in a link": [setting.key for setting in whole],
+        "Settings of a layer": [technique.of_layer.name for technique in every if technique.of_layer is not None],
         "Options": [setting.argument for setting in whole],
         "What a search may choose": [kind for technique in every for kind in technique.chooses],
     }

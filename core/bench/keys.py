@@ -12,6 +12,7 @@ from core.datasets.fashion_mnist import SplitName
 from core.machinery.store import key_of
 from core.measuring import training
 from core.networks.models import Baseline
+from core.settings import techniques
 
 
 def recovery(baseline: Baseline | Profile, config: CompressionConfig) -> str:
@@ -28,7 +29,7 @@ def measurement(sha256: str, config: CompressionConfig, split: SplitName, traine
 
 
 def _methods(config: CompressionConfig) -> dict[str, Any]:
-    return reliance.networks() | reliance.versions(config)
+    return reliance.networks() | reliance.versions(each for each in techniques() if each.used(config))
 
 
 def point(measured: str) -> str:

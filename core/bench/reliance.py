@@ -4,9 +4,10 @@ part of every key in the cache, so that a result is never another's.
 Whoever changes a formula without changing a constant declares another version: `Technique.version`, `training.VERSION`.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
-from core.config import CompressionConfig, TrainingConfig
+from core.config import TrainingConfig
 from core.datasets import fashion_mnist
 from core.formats import packed
 from core.machinery.files import sha256
@@ -14,7 +15,7 @@ from core.mathematics import low_rank, quantization
 from core.measuring import training
 from core.networks import calibration, compression, inference, stored
 from core.portable import loader
-from core.settings import techniques
+from core.settings import Technique
 from core.techniques.quantization import LEARNED_CLIP
 
 
@@ -33,9 +34,9 @@ def networks() -> dict[str, Any]:
     }
 
 
-def versions(config: CompressionConfig) -> dict[str, Any]:
-    """Of the techniques that a configuration uses, where these say one."""
-    said = {each.name: each.version for each in techniques() if each.version and each.used(config)}
+def versions(used: Iterable[Technique]) -> dict[str, Any]:
+    """Of the techniques that something relies on, where these say one."""
+    said = {technique.name: technique.version for technique in used if technique.version}
     return {"techniques": said} if said else {}
 
 

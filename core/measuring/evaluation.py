@@ -245,8 +245,8 @@ class Prefix:
         if len(self._held) < common or contents[: len(self._held)] != self._held:
             self._held, self._outputs, self._known = contents[:common], None, np.zeros(len(split), dtype=bool)
         depth = max(0, len(self._held) - 1)
-        passed_on = costs_of([stored.layer for stored in network.layers])[depth - 1].passed_on
-        if depth == 0 or 4 * SAMPLE * passed_on > self.LIMIT:
+        layers = [stored.layer for stored in network.layers]
+        if depth == 0 or 4 * SAMPLE * costs_of(layers)[depth - 1].passed_on > self.LIMIT:
             return images.__getitem__, 0
         runner = Runner(network.layers[:depth], bits)
 

@@ -34,6 +34,7 @@ from core.measuring.training import Diverged, Progress
 from core.networks import compression
 from core.networks.models import Overflow
 from core.networks.stored import FormatError
+from core.settings import techniques
 from core.studies.answers import Searched, SearchedBest
 from core.studies.stages import brief, untrained
 from core.studies.stages.pace import PACE, Clock, Countdown
@@ -126,12 +127,17 @@ def default_storage(bench: Workbench) -> str:
     return f"sqlite:///{bench.cache / 'searches.sqlite'}"
 
 
+def title_of(bench: Workbench, name: str, goal: Goal) -> str:
+    """Of the studies: the goal, and a hash of everything that their trials rely on."""
+    wanted = goal.to_request()
+    methods = reliance.networks() | reliance.versions(each for each in techniques() if each.name in goal.techniques)
+    key = key_of("search", baseline=bench.baseline(name).sha256, goal=wanted, methods=methods)
+    return f"{json.dumps(wanted)}, {key[:12]}"
+
+
 def open_studies(bench: Workbench, name: str, goal: Goal, url: str, sampler: Sampler) -> Studies:
     """The same baseline, methods and goal are the same studies, for every process that opens them."""
-    wanted = json.dumps(goal.to_request())
-    about = key_of("search", baseline=bench.baseline(name).sha256, goal=goal.to_request(), methods=reliance.networks())
-    title = f"{wanted}, {about[:12]}"
-    storage = connect(url)
+    title, storage = title_of(bench, name, goal), connect(url)
     return Studies(
         open_study(storage, f"{title}, untrained", 2, sampler),
         open_study(storage, f"{title}, brief", 1, sampler),

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from core import settings
 from core.bench import reliance
 from core.bench.places import along, beginning
 from core.bench.workbench import SHIPPED, SplitName, Workbench
@@ -100,7 +101,7 @@ def key(bench: Workbench, request: Request) -> str:
         ANSWER,
         request=request,
         baselines=[bench.profile(name).sha256 for name in names],
-        methods=reliance.networks(),
+        methods=reliance.networks() | reliance.versions(settings.shipped()),
         trainings={name: reliance.trainings(recipe) for name, recipe in recipes.items()},
         experiments=experiments(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -40,13 +41,15 @@ def panel(kind: str, finished: bool = True) -> None:
 def answered(kind: str, **about: Any) -> Any:
     """The answer of the newest job of a kind that ended well and whose request says this, as the record that its kind
     answers with; None where there is none, or none that can be read."""
-    return next(filter(None, _answers(kind, about)), None)
+    answers = (kinds.answer(kind, job.result) for job in _done(kind, about))
+    return next((answer for answer in answers if answer is not None), None)
 
 
-def _answers(kind: str, about: dict[str, Any]) -> list[Any]:
-    """Of the jobs that ended well and whose request says this, the newest first; None for what is damaged."""
-    jobs = (job for job in state.workbench().jobs.all(kind) if job.state == "done")
-    return [kinds.answer(kind, job.result) for job in jobs if about.items() <= job.request.items()]
+def _done(kind: str, about: dict[str, Any]) -> Iterator[JobStatus]:
+    """The jobs of a kind that ended well and whose request says this, the newest first."""
+    for job in state.workbench().jobs.all(kind):
+        if job.state == "done" and about.items() <= job.request.items():
+            yield job
 
 
 def answer_or_button(request: dict[str, Any], label: str, icon: str, question: bool = True) -> Any:
@@ -61,7 +64,7 @@ def answer_or_button(request: dict[str, Any], label: str, icon: str, question: b
     answer = answered(**request)
     if answer is not None:
         return answer
-    if _answers(request["kind"], request):
+    if any(_done(request["kind"], request)):
         st.caption(f":material/error: {DAMAGED}")
     came = shipping.answer(state.workbench(), request)
     if not any(job.active and job.request == request for job in state.workbench().jobs.all(request["kind"])):

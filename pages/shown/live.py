@@ -59,17 +59,17 @@ def measured_headline(choice: state.Choice, then: Callable[[Result], None]) -> R
     ticket = bench.ask(state.session(), *choice)
     outline = bench.outline(*choice)
     last: tuple[list[figures.Figure], str] = st.session_state.get("headline") or (figures.waiting(None, outline), "…")
-    board = figures.Headline()
-    board.show(last[0])
+    cards = figures.Headline()
+    cards.show(last[0])
     status = st.caption(last[1])
     with _in_line(ticket):
         if not bench.turns.wait(ticket, PATIENCE_SECONDS):
-            _follow(ticket, board, status, choice, outline)
+            _follow(ticket, cards, status, choice, outline)
     result: Result = ticket.result()
     images = f"{result.evaluation.images:,} validation images"
     said = f":material/check_circle: **Exact**, all {images}: {plain(in_words(choice.config))}."
     status.caption(said)
-    row = _with_time(board, result)
+    row = _with_time(cards, result)
     lesson.beside_guess(result)
     then(result)
     st.session_state["measured"], st.session_state["headline"] = result, (row, said)
@@ -98,14 +98,14 @@ def headline(result: Result) -> None:
     lesson.beside_guess(result)
 
 
-def _with_time(board: figures.Headline, result: Result) -> list[figures.Figure]:
+def _with_time(cards: figures.Headline, result: Result) -> list[figures.Figure]:
     """Show what was measured at once, and the time per image as soon as that is known, too; what is shown at last."""
     latency = state.workbench().latency(state.session(), result.baseline_id, result.config)
     row = figures.exact(result, latency.value)
-    board.show(row)
+    cards.show(row)
     if latency.value is None:
         row = figures.exact(result, _answer(latency))
-        board.show(row)
+        cards.show(row)
     return row
 
 
@@ -152,14 +152,14 @@ def _give_way() -> None:
 
 
 def _follow(
-    ticket: Ticket, board: figures.Headline, status: DeltaGenerator, choice: state.Choice, outline: Outline
+    ticket: Ticket, cards: figures.Headline, status: DeltaGenerator, choice: state.Choice, outline: Outline
 ) -> None:
     """Say how things stand until the ticket is done."""
     bench, shown, said = state.workbench(), None, ""
     while not ticket.done:
         early: Early | None = ticket.first
         if early is not None and early is not shown:
-            board.show(figures.estimated(early, outline))
+            cards.show(figures.estimated(early, outline))
             low, high = early.estimate.interval
             status.caption(
                 f":material/hourglass_top: **Estimate** from {early.estimate.images:,} of {early.estimate.of:,} "
@@ -171,7 +171,7 @@ def _follow(
             ahead = bench.turns.ahead(ticket)
             text = f"{ahead} ahead of you" if ahead else "measuring now"
             if text != said:
-                board.show(figures.waiting(st.session_state.get("measured"), outline))
+                cards.show(figures.waiting(st.session_state.get("measured"), outline))
                 status.caption(
                     f":material/hourglass_top: **Previous** accuracy, {text}: {plain(in_words(choice.config))}."
                 )

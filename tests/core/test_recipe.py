@@ -124,6 +124,12 @@ def test_a_technique_of_one_file_is_an_option_and_a_step_of_the_report(
     [
         ("X = 1\n", "must say TECHNIQUE"),
         (RECIPE.replace('"clipping"', '"pruning"'), "Names of techniques must differ between techniques. Got pruning"),
+        (
+            RECIPE.replace(
+                "    chooses =", '    of_layer = Setting("bits", Share(), "Bits", shares("bits"))\n    chooses ='
+            ),
+            "Settings of a layer must differ between techniques. Got bits",
+        ),
         (RECIPE.replace('link="largest"', 'link="bits"'), "Names in a link must differ between techniques. Got bits"),
     ],
 )

@@ -18,10 +18,12 @@ from core.config import CompressionConfig, LayerConfig, RecoveryConfig, Training
 from core.formats import packed  # fmt: skip
 from core.mathematics import coding, costs, low_rank, pruning, quantization  # fmt: skip
 from core.measuring import training  # fmt: skip
+from core.measuring.front import Goal
 from core.networks import calibration, compression, inference, stored  # fmt: skip
 from core.networks import narrowing as channels  # fmt: skip
 from core.networks.models import Baseline
 from core.portable import loader
+from core.studies import assignment, search, shipping
 
 METHODS = [
     costs, low_rank, pruning, quantization, channels, calibration, compression, inference, stored, coding, packed,
@@ -191,3 +193,30 @@ def test_a_network_that_is_trained_again_is_measured_again(
         assert later.exported(name, asked) is None, "an export of other weights"
     assert [point.loss for point in bench.points() if point.config == asked] == [after.evaluation.loss]
     elsewhere.turns.close()
+
+
+def test_another_version_of_a_technique_is_another_result_for_whatever_uses_it(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruned, rounded = CompressionConfig(sparsity=0.5), CompressionConfig(bits=4)
+    recovered = replace(pruned, recovery=RecoveryConfig())
+    request = {"kind": assignment.LADDER, "baseline": "mlp"}
+    goals = Goal(allowance=0.01, techniques=("pruning", "bits")), Goal(allowance=0.01, techniques=("bits",))
+
+    def all_keys() -> dict[str, str]:
+        baseline = bench.baseline("mlp")
+        first, second = (search.title_of(bench, "mlp", goal) for goal in goals)
+        return {
+            "pruned": keys.measurement(baseline.sha256, pruned, "validation", None),
+            "recovered": keys.recovery(baseline, recovered),
+            "shipped": shipping.key(bench, request),
+            "search with pruning": first,
+            "rounded": keys.measurement(baseline.sha256, rounded, "validation", None),
+            "search without": second,
+        }
+
+    before = all_keys()
+    (technique,) = (each for each in settings.techniques() if each.name == "pruning")
+    monkeypatch.setattr(technique, "version", "2")
+    changed = {name for name, key in all_keys().items() if key != before[name]}
+    assert changed == {"pruned", "recovered", "shipped", "search with pruning"}
