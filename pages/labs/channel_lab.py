@@ -39,6 +39,7 @@ def table(baseline: str, rows: Sequence[ChannelRow]) -> None:
         pd.DataFrame([_row(row) for row in rows]),
         hide_index=True,
         alt="Channel pruning: parameters, multiply-accumulates, times and accuracies",
+        placeholder="–",
         column_config={
             "parameters": st.column_config.NumberColumn(format="localized"),
             "MACs": st.column_config.NumberColumn(format="localized", help="Multiply-accumulates for one image."),

@@ -120,7 +120,13 @@ def verdict(made: Export, result: Result) -> None:
                 f"{plain(file.path)} predicts the images {images} otherwise: two classes are equal there but for "
                 "the rounding of floats."
             )
-    st.dataframe(_frame(made, result), hide_index=True, column_config=_COLUMNS, alt="Every file with its verdict")
+    st.dataframe(
+        _frame(made, result),
+        hide_index=True,
+        column_config=_COLUMNS,
+        placeholder="–",
+        alt="Every file with its verdict",
+    )
     st.markdown("\n".join(f"- {plain(note)}" for note in seen.notes))
 
 

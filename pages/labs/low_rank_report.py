@@ -111,6 +111,7 @@ def table(report: LowRankReport) -> None:
         pd.DataFrame(map(_row, report.rows)),
         hide_index=True,
         alt="Scenarios with parameters and accuracies, ours and published",
+        placeholder="–",
         column_config={
             "parameters": st.column_config.NumberColumn(format="localized"),
             "published parameters": st.column_config.NumberColumn("published", format="localized"),

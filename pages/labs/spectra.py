@@ -324,6 +324,7 @@ def table(layers: list[Spectrum]) -> None:
         pd.DataFrame(rows),
         hide_index=True,
         alt="Spectra of all layers",
+        placeholder="–",
         column_config={
             "rank": st.column_config.NumberColumn(f"rank for {percent(layers[0].energy, 1)}"),
             "share": st.column_config.ProgressColumn("rank share", format="%.1f %%", min_value=0, max_value=100),

@@ -204,6 +204,9 @@ def test_no_laboratory_is_empty(page: str) -> None:
     assert "Nothing was trained yet" not in said
     if page not in ("compare", "spectrum"):
         assert "it comes with the project" in said
+    for table in app.dataframe:
+        missing = table.value.isna().any(axis=None)
+        assert not missing or table.proto.HasField("placeholder"), "what is missing is said by a dash, never as None"
 
 
 def test_pages_ask_for_exactly_what_comes_with_the_project() -> None:
