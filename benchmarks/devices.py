@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core.bench.workbench import Workbench, cache_folder
-from core.config import RECIPES, CompressionConfig, RecoveryConfig
+from core.bench.workbench import RECIPES, Workbench, cache_folder
+from core.config import CompressionConfig, RecoveryConfig
 from core.datasets import fashion_mnist
 from core.machinery import devices
 from core.studies.assignment import RUNGS

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from core import settings
-from core.config import FORMATS, RECIPES, CompressionConfig, ConfigError, Device, with_text
+from core.config import FORMATS, CompressionConfig, ConfigError, Device, with_text
 from core.machinery.files import write_atomically
 from core.machinery.records import Record
 from core.settings import Setting
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     train = command("train", _train, "train a baseline from scratch, by its recipe")
-    train.add_argument("--baseline", choices=sorted(RECIPES), required=True)
+    train.add_argument("--baseline", metavar="NAME", required=True, help="mlp, mlp-course, cnn, or another family")
     train.add_argument("--epochs", type=int)
     train.add_argument("--seed", type=int)
     train.add_argument("--out", type=Path, metavar="DIR", help="write NAME.safetensors and NAME.json there")
@@ -271,8 +271,11 @@ def _with_results() -> Any:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from core.bench.workbench import RECIPES
     from core.networks import models
 
+    if options.baseline not in RECIPES:
+        raise ConfigError(f"baseline must be one of {', '.join(RECIPES)}. Got {options.baseline!r} instead.")
     recipe = RECIPES[options.baseline]
     chosen = {name: getattr(options, name) for name in ("epochs", "seed") if getattr(options, name) is not None}
     recipe = replace(recipe, **chosen)

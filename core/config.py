@@ -6,6 +6,7 @@ techniques declare (`core.settings`).
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
@@ -16,7 +17,9 @@ from core.settings import FLOAT_BITS as FLOAT_BITS
 from core.settings import Choice, Setting, Share, Whole
 from core.settings import ConfigError as ConfigError
 
-Model = Literal["mlp", "cnn"]
+LAYER = re.compile(r"[\w./:][\w./:-]{0,199}")
+"""What a layer may be called: it stands in a link and on the command line."""
+
 Optimizer = Literal["sgd", "adam"]
 Device = Literal["cpu", "cuda", "mps"]
 
@@ -106,7 +109,7 @@ class CompressionConfig(_Declared):
         pairs = self.layers.items() if isinstance(self.layers, Mapping) else self.layers
         named = dict(pairs)
         for name, layer in named.items():
-            if not (isinstance(name, str) and name.isidentifier() and isinstance(layer, LayerConfig)):
+            if not (isinstance(name, str) and LAYER.fullmatch(name) and isinstance(layer, LayerConfig)):
                 raise ConfigError(f"layers must map layer names to LayerConfig. Got {name!r}: {layer!r} instead.")
         object.__setattr__(self, "layers", tuple(sorted((n, c) for n, c in named.items() if c != LayerConfig())))
         self._check()
@@ -257,12 +260,13 @@ def in_words(config: CompressionConfig) -> str:
 class TrainingConfig:
     """A recipe of the one training loop (`core.measuring.training.fit`).
 
+    model : a family of `core.networks.families`
     learning_rate is the peak of a one-cycle schedule for "sgd" (Nesterov momentum 0.9), and constant for "adam".
     flips : mirror half of the images left to right, drawn anew each epoch
     dropout : share of the hidden activations dropped while training
     """
 
-    model: Model
+    model: str
     epochs: int
     seed: int = 0
     batch_size: int = 128
@@ -275,7 +279,6 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         ranges = {
-            "model": Choice(dict.fromkeys(get_args(Model), "")),
             "optimizer": Choice(dict.fromkeys(get_args(Optimizer), "")),
             "epochs": Whole(1, 200),
             "seed": Whole(0, 2**31 - 1),
@@ -296,12 +299,3 @@ class TrainingConfig:
 
 FORMATS = ("packed", "onnx", "safetensors")
 """What an export may be written as; "onnx" also writes the integers, where there are any."""
-
-RECIPES = {
-    "cnn": TrainingConfig("cnn", epochs=24, dropout=0.3, flips=True),
-    "mlp": TrainingConfig("mlp", epochs=24, dropout=0.1),
-    "mlp-course": TrainingConfig(
-        "mlp", epochs=5, batch_size=256, optimizer="adam", learning_rate=1e-3, weight_decay=0.0, label_smoothing=0.0
-    ),
-}
-"""How the shipped baselines were trained (`python -m core train --baseline NAME`); `mlp-course` as the report did."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from core.config import CompressionConfig
     from core.document.steps import Step, Subject
     from core.networks.calibration import Statistics
-    from core.networks.models import Layer
+    from core.networks.graph import Layer, Network
     from core.networks.trainable import CompressedNetwork
 
 FOLDERS = "EXPLORER_TECHNIQUES"
@@ -259,16 +259,14 @@ class Technique(ABC):
         """Whether it takes bytes away."""
         return self.used(config)
 
-    def touched(self, config: CompressionConfig, layers: Sequence[Layer]) -> list[str]:
+    def touched(self, config: CompressionConfig, network: Network) -> list[str]:
         """Layers whose weights it changes one by one; what that takes of memory is checked."""
         return []
 
-    def check(self, config: CompressionConfig, layers: Sequence[Layer]) -> None:  # noqa: B027
-        """Raise ConfigError for what these layers cannot have."""
+    def check(self, config: CompressionConfig, network: Network) -> None:  # noqa: B027
+        """Raise ConfigError for what this network cannot have."""
 
-    def asks_for_inputs(
-        self, config: CompressionConfig, layers: Sequence[Layer]
-    ) -> Iterable[tuple[str, list[str], str]]:
+    def asks_for_inputs(self, config: CompressionConfig, network: Network) -> Iterable[tuple[str, list[str], str]]:
         """Settings that need to know a layer's inputs: in words, of which layers, and what to choose instead."""
         return ()
 
@@ -286,7 +284,7 @@ class Technique(ABC):
         """Settings that every trial of a search has: those that cost no bytes."""
         return {}
 
-    def choices(self, layers: Sequence[Layer], inputs_known: bool) -> dict[str, Choices]:
+    def choices(self, network: Network, inputs_known: bool) -> dict[str, Choices]:
         """What a search may choose, by name, "KIND" or "KIND LAYER"; a choice may depend on those before it.
 
         inputs_known : whether statistics of the layers' inputs can be had

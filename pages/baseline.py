@@ -3,7 +3,8 @@
 import pandas as pd
 import streamlit as st
 
-from core.config import RECIPES, CompressionConfig
+from core.bench.workbench import RECIPES
+from core.config import CompressionConfig
 from core.words import plain
 from pages.choice import baselines, controls, state, terms
 from pages.shown import baseline_figures, charts, figures, jobs, live

@@ -51,7 +51,7 @@ def at_once(result: "Result") -> None:
 with headline:
     result = live.measured_headline(choice, at_once)
 with picture:
-    drawing.network(result)
+    drawing.network(result, "drawing_explore", controls.open_layer)
 with image:
     figures.one_image(result)
 changes = class_changes(result)

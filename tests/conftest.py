@@ -37,11 +37,13 @@ from core.datasets.fashion_mnist import Split
 from core.formats import artifact, readers
 from core.machinery.records import Record
 from core.mathematics.quantization import fake_quantize
-from core.networks import calibration, models
+from core.networks import calibration, chains, families, models
 from core.networks.calibration import Statistics
+from core.networks.graph import IMAGE, Layer
 from core.networks.inference import Runner
-from core.networks.models import Baseline, Layer
-from core.networks.stored import StoredNetwork
+from core.networks.models import Baseline
+from core.networks.normalized import NormalizedNetwork
+from core.networks.stored import StoredLayer, StoredNetwork
 from core.studies import assignment, reproduce
 from core.studies.answers import LowRankReport
 
@@ -158,6 +160,11 @@ MLP_SHAPES = {"fc1": (24, 784), "fc2": (20, 24), "fc3": (16, 20), "fc4": (10, 16
 CNN_SHAPES = {"conv1": (4, 1, 3, 3), "conv2": (6, 4, 3, 3), "fc1": (12, 294), "fc2": (10, 12)}
 
 
+def untrained(model: str, dropout: float = 0.0) -> NormalizedNetwork:
+    """A network of a family as its training begins."""
+    return NormalizedNetwork(families.named(model).build(chains.SHAPE, chains.CLASSES), dropout)
+
+
 @pytest.fixture(scope="session")
 def mlp() -> Baseline:
     return Baseline("small-mlp", random_tensors(MLP_SHAPES, 1))
@@ -189,26 +196,41 @@ See = Callable[[str, Tensor, float | None], None]
 def plain_forward(network: StoredNetwork, x: Tensor, see: See = lambda name, signal, scale: None) -> Tensor:
     """The oracle of inference: what the network is on paper, one torch operation after the other, in the type of x.
 
-    see : called with each signal that may be rounded, "NAME.input" and "NAME.between", before it is, and its scale
+    see : called with each signal that may be rounded, a node or "LAYER.between", before it is, and its scale
     """
-    bits = network.config.activation_bits
+    bits, values = network.config.activation_bits, {IMAGE: x}
 
     def meet(name: str, signal: Tensor, scale: float | None, signed: bool) -> Tensor:
         see(name, signal, scale)
         return signal if scale is None or bits is None else fake_quantize(signal, scale, bits, signed)
 
-    for stored in network.layers:
-        layer = stored.layer
-        x = meet(f"{layer.name}.input", x, stored.input_scale, signed=False)
-        x = x.flatten(1) if layer.kind == "linear" else x
-        for tensor in stored.tensors:
-            last = tensor is stored.tensors[-1]
-            weight, bias = tensor.weight().to(x), stored.bias.to(x) if last else None
-            x = F.conv2d(x, weight, bias, padding="same") if layer.kind == "conv" else F.linear(x, weight, bias)
-            if not last:
-                x = meet(f"{layer.name}.between", x, stored.between_scale, signed=True)
-        x = F.relu(x) if layer.relu else x
-        x = F.max_pool2d(x, 2) if layer.pool else x
+    for node in network.network.nodes:
+        inputs = [values[name] for name in node.inputs]
+        if node.weighted:
+            values[node.name] = _plain_layer(network.named[node.name], inputs[0], meet)
+        else:
+            names = [f"{node.name}.{part}" for part in ("scale", "shift") if node.operation == "affine"]
+            values[node.name] = node.row.torch(node, *inputs, *(network.affine[name].to(x) for name in names))
+        signal = network.network.signal_at.get(node.name)
+        if signal is not None:
+            scale = network.scales.get(signal.name)
+            values[node.name] = meet(node.name, values[node.name], scale, signal.signed)
+    return values[network.network.output]
+
+
+def _plain_layer(stored: StoredLayer, x: Tensor, meet: Callable[[str, Tensor, float | None, bool], Tensor]) -> Tensor:
+    layer = stored.layer
+    for tensor in stored.tensors:
+        last, window = tensor is stored.tensors[-1], layer.window if tensor is stored.tensors[0] else None
+        weight, bias = tensor.weight().to(x), stored.bias.to(x) if last else None
+        if window is not None:
+            above, left, below, right = window.padding
+            x = F.pad(x, (left, right, above, below))
+            x = F.conv2d(x, weight, bias, window.stride, 0, window.dilation, window.groups)
+        else:
+            x = F.linear(x, weight, bias) if layer.kind == "linear" else F.conv2d(x, weight, bias)
+        if not last:
+            x = meet(f"{layer.name}.between", x, stored.between_scale, True)
     return x
 
 
@@ -227,7 +249,7 @@ def rounding_margin(network: StoredNetwork, x: Tensor) -> Tensor:
 
 def logits(network: StoredNetwork, x: Tensor) -> Tensor:
     """What evaluation would see of the images."""
-    return torch.from_numpy(Runner(network.layers, network.config.activation_bits)(x.numpy()))
+    return torch.from_numpy(Runner(network, network.config.activation_bits)(x.numpy()))
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,12 @@ from pathlib import Path
 from core.bench import entries
 from core.bench.errors import UnknownBaseline
 from core.bench.results import Card, Profile
+from core.datasets import fashion_mnist
 from core.machinery.files import PROJECT
 from core.machinery.recent import Recent
 from core.machinery.store import Store
 from core.networks import models
-from core.networks.models import Baseline
+from core.networks.models import Baseline, BaselineError
 from core.words import one_line
 
 SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
@@ -47,7 +48,7 @@ class Baselines:
     def get(self, name: str) -> Baseline:
         """By shipped name, by id, or by the path of a safetensors file. Raises UnknownBaseline, BaselineError."""
         if _is_file(name):
-            return models.from_file(Path(name), name)
+            return _fitting(models.from_file(Path(name), name))
         return self.recent.made(("baseline", name), lambda: self._load(name))
 
     def profile(self, name: str) -> Profile:
@@ -57,7 +58,7 @@ class Baselines:
         if known is not None:
             return known
         baseline = self.get(name)
-        profile = Profile(baseline.sha256, baseline.model, baseline.layers)
+        profile = Profile(baseline.sha256, baseline.model, baseline.network)
         if not _is_file(name):  # which may change
             with self._lock:
                 self._profiles[name] = profile
@@ -101,7 +102,7 @@ class Baselines:
         """Keep a person's safetensors file as a baseline, or find the one that has the same weights, shipped or kept
         here, which stays as it is; returns its id. Raises BaselineError, and then nothing has changed."""
         title = one_line(Path(file_name).stem)[:40].strip() or "loaded"
-        baseline = models.from_bytes(content, title)
+        baseline = _fitting(models.from_bytes(content, title))
         shipped = (name for name in SHIPPED if self.profile(name).sha256 == baseline.sha256)
         return next(shipped, None) or self.add(baseline, title, "loaded")
 
@@ -113,6 +114,17 @@ class Baselines:
         self.recent.forget(("baseline", name))
         with self._lock:
             self._profiles.pop(name, None)
+
+
+def _fitting(baseline: Baseline) -> Baseline:
+    """Raises BaselineError where it is a network for other images, or for another number of classes."""
+    shape, classes = (1, *fashion_mnist.load("validation").images.shape[-2:]), len(fashion_mnist.CLASSES)
+    if (baseline.network.shape, baseline.network.classes) != (shape, classes):
+        raise BaselineError(
+            f"The network must tell {classes} classes apart in images of shape {shape}. This one tells "
+            f"{baseline.network.classes} apart in images of shape {baseline.network.shape}."
+        )
+    return baseline
 
 
 def _is_file(name: str) -> bool:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -58,12 +59,13 @@ class Knowledge:
         images = fashion_mnist.load("calibration").inputs
         return self._pairs("moments", baseline, lambda: _flat(calibration.moments(baseline, images)))
 
-    def _compensations(self, baseline: Baseline) -> dict[str, quantization.Compensation]:
+    def _compensations(self, baseline: Baseline) -> dict[str, tuple[quantization.Compensation, ...]]:
         def make() -> dict[str, Tensor]:
-            return _flat(calibration.compensations(self._moments(baseline)))
+            made = calibration.compensations(self._moments(baseline))
+            return _flat({name: tuple(map(torch.stack, zip(*groups, strict=True))) for name, groups in made.items()})
 
-        pairs = self._pairs("compensations", baseline, make)
-        return {name: quantization.Compensation(*pair) for name, pair in pairs.items()}
+        pairs = self._pairs("compensations of groups", baseline, make)
+        return {name: tuple(map(quantization.Compensation, *pair)) for name, pair in pairs.items()}
 
     def _pairs(
         self, kind: str, baseline: Baseline, make: Callable[[], dict[str, Tensor]]

@@ -70,7 +70,7 @@ class Measurements:
         A newer request takes the place of the session's last one. Raises UnknownBaseline, ConfigError.
         """
         baseline = self.baselines.get(name)
-        compression.check(config, baseline.layers)
+        compression.check(config, baseline.network)
         key = self.key(baseline, config, split)
         known = self._remembered(key, baseline, config, split)
         if known is not None:

@@ -15,7 +15,7 @@ from core.config import CompressionConfig, ConfigError
 from core.formats import footprint, packed
 from core.machinery.store import Store
 from core.mathematics import low_rank
-from core.networks import compression, models, narrowing, trainable
+from core.networks import compression, narrowing, trainable
 from core.networks.models import Baseline
 from core.networks.stored import StoredNetwork
 from core.techniques.low_rank import rank_of
@@ -77,7 +77,7 @@ class Networks:
     def refusal(self, name: str, config: CompressionConfig) -> str:
         """Why a configuration cannot be tried on this network, in words; "" where it can."""
         try:
-            compression.check(config, self.baselines.get(name).layers)
+            compression.check(config, self.baselines.get(name).network)
         except ConfigError as error:
             return str(error)
         return ""
@@ -107,7 +107,7 @@ class Networks:
     def outline(self, name: str, config: CompressionConfig) -> Outline:
         """What follows from the configuration in closed form, before anything is measured."""
         baseline = self.baselines.get(name)
-        compression.check(config, baseline.layers)
+        compression.check(config, baseline.network)
         statistics = self.knowledge.statistics(baseline)
         smaller, columns = narrowing.narrow(baseline, config, statistics.means)
         layers, energy, sizes = smaller.layers, {}, []
@@ -115,11 +115,11 @@ class Networks:
             rank = rank_of(layer, config)
             sizes.append(layer.weights if rank is None else rank * sum(layer.matrix_shape))
             if rank is not None:
-                weight = smaller.tensors[f"{layer.name}.weight"]
+                weight = smaller.weight(layer)
                 parts = statistics.decomposition(layer, weight, columns[layer.name], config.low_rank_method)
                 energy[layer.name] = float(low_rank.cumulative_energy(parts.singular_values)[rank - 1])
         biases = sum(layer.shape[0] for layer in layers)
         bits = [config.bits_of(layer.name) for layer in layers]
-        macs = sum(size * uses for size, uses in zip(sizes, models.weight_uses(layers), strict=True))
+        macs = sum(size * layer.places for size, layer in zip(sizes, layers, strict=True))
         kilobytes = footprint.model_size_kb(sizes, bits, biases)
         return Outline(sum(sizes) + biases, macs, len(sizes) + len(energy), baseline.bytes, kilobytes, energy)

@@ -30,7 +30,7 @@ def networks() -> dict[str, Any]:
         "signals": [calibration.SIGNAL_IMAGES, inference.BINS],
         "priors": [packed.VALUE_PRIOR, packed.BYTE_PRIOR, packed.SPARSE_FROM, loader.FLOATS],
         "coder": [loader.TOTAL, loader.ROW, loader.COLUMN, loader.BUCKETS, loader.CHECK],
-        "header": [loader.MAGIC.hex(), sha256(loader.DICTIONARY)],
+        "header": [loader.FIRST.hex(), sha256(loader.DICTIONARY)],
     }
 
 

@@ -4,16 +4,18 @@ import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.config import CompressionConfig, Model
+from core.config import CompressionConfig
 from core.formats.artifact import Verdict
 from core.formats.footprint import Footprint
 from core.measuring.evaluation import Comparison, Estimate, Evaluation
-from core.networks import models
+from core.networks import narrowing
+from core.networks.graph import Layer, Network
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,25 @@ class Profile:
     """What is known of a baseline without its weights: memory holds only the latest one's. sha256 : of them"""
 
     sha256: str
-    model: Model
-    layers: tuple[models.Layer, ...]
+    model: str
+    network: Network
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return self.network.layers
+
+    @cached_property
+    def channels(self) -> dict[str, int]:
+        """How many channels each layer has of which some can go; no layer that keeps them all."""
+        return {name: len(group.channels) for name, group in self._groups.items()}
+
+    def tied(self, layer: str) -> tuple[str, ...]:
+        """Layers that share the layer's channels, which can only go together; itself included where any can go."""
+        return self._groups[layer].layers if layer in self._groups else ()
+
+    @cached_property
+    def _groups(self) -> dict[str, narrowing.Group]:
+        return narrowing.Channels(self.network).group_of
 
 
 @dataclass(frozen=True)
@@ -157,23 +176,25 @@ class Spectrum:
 
 @dataclass(frozen=True, eq=False)
 class Rebuilt:
-    """weight, near : float32, of the layer's shape; error : ||W - W_r|| / ||W||."""
+    """weight, near : float32, of the layer's shape; error : ||W - W_r|| / ||W||.
+
+    picture : height and width of a row or filter that sees grey pixels; None where the layer sees none
+    """
 
     weight: NDArray[np.float32]
     near: NDArray[np.float32]
     error: float
+    picture: tuple[int, int] | None
 
     def pictures(self, count: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
         """The first rows or filters of both that see pixels, uint8, grey where 0; nothing where a layer sees none."""
-        shape = self.weight.shape
-        if shape[1] not in (1, models.IMAGE_SIDE**2):
+        if self.picture is None:
             return []
-        side = int(self.weight[0].size ** 0.5)
         pairs = []
         for row, near in zip(self.weight[:count], self.near[:count], strict=True):
             largest = float(np.abs(row).max()) or 1.0
             before, after = (np.clip(127.5 + 127.5 * part / largest, 0, 255).astype(np.uint8) for part in (row, near))
-            pairs.append((before.reshape(side, side), after.reshape(side, side)))
+            pairs.append((before.reshape(self.picture), after.reshape(self.picture)))
         return pairs
 
 

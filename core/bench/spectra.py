@@ -9,7 +9,7 @@ from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig
 from core.mathematics import low_rank
 from core.mathematics.low_rank import Method
 from core.networks import calibration
-from core.networks.models import Layer
+from core.networks.graph import Layer, Network
 
 
 class Spectra:
@@ -36,7 +36,8 @@ class Spectra:
         weight = baseline.tensors[f"{layer}.weight"]
         parts = self.knowledge.decompositions(baseline, method)[layer]
         near = low_rank.reconstruct(parts, rank, tuple(weight.shape))
-        return Rebuilt(weight.numpy(), near.numpy(), ((weight - near).norm() / weight.norm()).item())
+        error = ((weight - near).norm() / weight.norm()).item()
+        return Rebuilt(weight.numpy(), near.numpy(), error, _picture(baseline.network, layer))
 
     def config_for_energy(
         self, name: str, energy: float, method: Method = "svd", above_break_even: bool = False
@@ -47,6 +48,17 @@ class Spectra:
             for layer in self.spectrum(name, energy, method)
         }
         return CompressionConfig(layers=tuple(chosen.items()), low_rank_method=method)
+
+
+def _picture(network: Network, name: str) -> tuple[int, int] | None:
+    """Height and width of what a row or filter of a layer sees of a grey image; None where it sees something else."""
+    layer = next(layer for layer in network.layers if layer.name == name)
+    channels, height, width = network.shape
+    if network.grids[layer.node.inputs[0]] or channels != 1:
+        return None
+    if layer.kind == "conv":
+        return layer.shape[2], layer.shape[3]
+    return (height, width) if layer.reads == (height * width,) else None
 
 
 def _spectrum(layer: Layer, values: Tensor, energy: float) -> Spectrum:

@@ -24,7 +24,7 @@ from core.formats import packed
 from core.machinery import devices
 from core.machinery.store import Store
 from core.measuring import training
-from core.networks import compression, trainable
+from core.networks import compression, families, trainable
 from core.networks.models import Baseline
 from core.networks.stored import FormatError
 
@@ -85,7 +85,7 @@ class Trainings:
         Raises ConfigError, DataError, Stopped, Diverged, DeviceError.
         """
         baseline = self.baselines.get(name)
-        compression.check(config, baseline.layers)
+        compression.check(config, baseline.network)
         if config.recovery is None:
             raise ConfigError("recovery must be given. Got None instead.")
         compression.check_training(baseline.layers)
@@ -119,7 +119,7 @@ class Trainings:
         if self._taught[0] != baseline.sha256:
             teacher = compression.compress(baseline, CompressionConfig(), self.knowledge.statistics(baseline))
             images, validation = self._images(), fashion_mnist.load("validation")
-            mirrored = training.mirrors(baseline.model)
+            mirrored = families.mirrors(baseline.model)
             lessons = training.teach(teacher, mirrored, images, validation, self.training_device(), should_stop)
             self._taught = baseline.sha256, lessons
         assert self._taught[1] is not None

@@ -33,12 +33,39 @@ from core.machinery.shelf import Shelf
 from core.machinery.store import Store
 from core.machinery.turns import Ticket, Turns
 from core.measuring.evaluation import Comparison, Latency
+from core.networks import families
 
 __all__ = [
-    "COUNTED", "ERRORS", "NEARLY_FULL", "PRETRAINED", "SHELF", "SHIPPED", "VERIFIED_FILE", "Card", "Comparison",
-    "Early", "Export", "JobStatus", "Latency", "LayerRow", "NotRecovered", "Outline", "Result", "Spectrum", "SplitName",
-    "StoredWeight", "Ticket", "UnknownBaseline", "Workbench", "cache_folder", "source",
+    "COUNTED",
+    "ERRORS",
+    "NEARLY_FULL",
+    "PRETRAINED",
+    "RECIPES",
+    "SHELF",
+    "SHIPPED",
+    "VERIFIED_FILE",
+    "Card",
+    "Comparison",
+    "Early",
+    "Export",
+    "JobStatus",
+    "Latency",
+    "LayerRow",
+    "NotRecovered",
+    "Outline",
+    "Result",
+    "Spectrum",
+    "SplitName",
+    "StoredWeight",
+    "Ticket",
+    "UnknownBaseline",
+    "Workbench",
+    "cache_folder",
+    "source",
 ]  # fmt: skip
+
+RECIPES = families.recipes()
+"""How each baseline is trained, by name."""
 
 SHELF = PRETRAINED / "results.zip"
 """Results of long experiments, which come with the project."""

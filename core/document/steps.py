@@ -15,7 +15,7 @@ from core.settings import FLOAT_BITS
 
 if TYPE_CHECKING:
     from core.bench.workbench import LayerRow
-    from core.config import CompressionConfig, Model
+    from core.config import CompressionConfig
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Subject:
     temperature : of a distillation."""
 
     config: CompressionConfig
-    model: Model
+    model: str
     rows: tuple[LayerRow, ...]
     energy: Mapping[str, float]
     temperature: float

@@ -6,7 +6,7 @@ scale; the file of `artifact` is smaller, and only this project reads it.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,23 @@ from torch import Tensor
 from core.config import FLOAT_BITS, CompressionConfig, ConfigError
 from core.datasets.fashion_mnist import CLASSES, DEVIATION, MEAN
 from core.mathematics.quantization import integer_range
-from core.networks.inference import IMAGE, IR_VERSION, OPSET, Graph
-from core.networks.models import Layer
-from core.networks.stored import FORMAT, FormatError, StoredLayer, StoredNetwork, StoredTensor, check, must_be
+from core.networks import chains
+from core.networks.graph import Layer, Network
+from core.networks.inference import IR_VERSION, OPSET, Graph, Part
+from core.networks.stored import (
+    BETWEEN,
+    FORMAT,
+    FormatError,
+    StoredLayer,
+    StoredNetwork,
+    StoredTensor,
+    check,
+    must_be,
+)  # fmt: skip
+from core.portable import loader
+
+GRAPHS = "compressed-network/3"
+"""The format of a description that holds a graph, and not a chain of layers."""
 
 NORMALIZATION = {"mean": MEAN, "deviation": DEVIATION}
 
@@ -53,11 +67,14 @@ class _Named(Graph):
     def weight(self, tensor: StoredTensor) -> str:
         return self.named(tensor.name, tensor.weight().contiguous().numpy())
 
-    def weights(self, stored: StoredLayer, join: bool) -> list[tuple[Sequence[int], str | NDArray[Any]]]:
-        return [(tensor.values.shape, self.weight(tensor)) for tensor in stored.tensors]
+    def weights(self, stored: StoredLayer, join: bool) -> list[str | NDArray[Any]]:
+        return [self.weight(tensor) for tensor in stored.tensors]
 
     def bias(self, stored: StoredLayer) -> str:
         return self.named(f"{stored.layer.name}.bias", stored.bias.numpy())
+
+    def affine(self, name: str, values: NDArray[Any]) -> str:
+        return self.named(name, values)
 
 
 class _Integers(_Named):
@@ -120,7 +137,8 @@ def problem_with(model: bytes) -> str:
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        session.run(None, {"x": np.zeros((1, *IMAGE), np.float32)})
+        _, *shape = session.get_inputs()[0].shape
+        session.run(None, {"x": np.zeros((1, *shape), np.float32)})
     except Exception as error:  # the errors of ONNX Runtime have no base of their own
         return f"ONNX Runtime {onnxruntime.__version__} cannot run it: {' '.join(str(error).split()).rstrip('.')}."
     return ""
@@ -128,11 +146,11 @@ def problem_with(model: bytes) -> str:
 
 def _model(graph: _Named, network: StoredNetwork) -> bytes:
     """A file that `onnx.checker` finds whole, with `_about` as its metadata."""
-    graph.chain(network.layers, network.config.activation_bits, join=False)
+    graph.run(Part(network), network.config.activation_bits, join=False)
     graph.nodes[-1].output[0] = "y"
     opset, version = graph.versions
-    entry = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *IMAGE])
-    end = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", len(CLASSES)])
+    entry = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *network.network.shape])
+    end = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", network.network.classes])
     made = helper.make_graph(graph.nodes, "network", [entry], [end], graph.constants)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=version)
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in _about(network).items()}
@@ -163,7 +181,7 @@ def to_safetensors(network: StoredNetwork) -> tuple[bytes, bytes]:
     weight = NAME.scale * NAME.codes (int8), or NAME.scale * (NAME.codes - NAME.zero_point) (both uint8), or NAME itself
     where it is float32. Scales and biases are float16 where float16 holds each of them exactly, else float32.
     """
-    tensors: dict[str, Tensor] = {}
+    tensors = {name: _shortest(tensor) for name, tensor in network.affine.items()}
     for stored in network.layers:
         tensors[f"{stored.layer.name}.bias"] = _shortest(stored.bias)
         for tensor in stored.tensors:
@@ -175,21 +193,44 @@ def to_safetensors(network: StoredNetwork) -> tuple[bytes, bytes]:
             tensors[f"{tensor.name}.scale"] = _shortest(tensor.scale)
             if tensor.zero_point is not None:
                 tensors[f"{tensor.name}.zero_point"] = tensor.zero_point
+    described = _as_chain(network) if chains.family(network.network) else _as_graph(network)
+    content = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
+    return content, json.dumps(described | _about(network), indent=1).encode()
+
+
+def _as_graph(network: StoredNetwork) -> dict[str, Any]:
+    """The network, what its layers store, and the grids of its signals: step, and the nodes at whose outputs it is."""
     layers = [
-        {
-            "name": stored.layer.name,
-            "shape": stored.layer.shape,
-            "pool": stored.layer.pool,
-            "relu": stored.layer.relu,
-            "input_scale": stored.input_scale,
-            "between_scale": stored.between_scale,
-            "weights": [{"name": t.name, "shape": tuple(t.values.shape), "bits": t.bits} for t in stored.tensors],
-        }
+        {"name": stored.layer.name, "between_scale": stored.between_scale, "weights": _weights(stored)}
         for stored in network.layers
     ]
-    about = {"format": FORMAT, "layers": layers, **_about(network)}
-    content = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
-    return content, json.dumps(about, indent=1).encode()
+    grids = {
+        signal.name: {"scale": network.scales[signal.name], "signed": signal.signed, "ends": signal.ends}
+        for signal in network.network.signals if signal.name in network.scales
+    }  # fmt: skip
+    return {"format": GRAPHS, "network": network.network.to_record(), "layers": layers, "signals": grids}
+
+
+def _as_chain(network: StoredNetwork) -> dict[str, Any]:
+    """Layers one after the other, with what follows each: all that a chain needs."""
+    layers = []
+    for stored in network.layers:
+        layer, signal = stored.layer, network.network.signal_of(stored.layer.node.inputs[0])
+        about = {
+            "name": layer.name,
+            "shape": layer.shape,
+            "pool": layer.pool,
+            "relu": layer.name != network.network.output,
+            "input_scale": None if signal is None else network.scales.get(signal.name),
+            "between_scale": stored.between_scale,
+            "weights": _weights(stored),
+        }
+        layers.append(about)
+    return {"format": FORMAT, "layers": layers}
+
+
+def _weights(stored: StoredLayer) -> list[dict[str, Any]]:
+    return [{"name": t.name, "shape": tuple(t.values.shape), "bits": t.bits} for t in stored.tensors]
 
 
 def _shortest(values: Tensor) -> Tensor:
@@ -201,10 +242,16 @@ def from_safetensors(tensors: bytes, about: bytes) -> StoredNetwork:
     """The inverse of `to_safetensors`; masks are those of the nonzero values. Raises FormatError, nothing else."""
     left, described = _load(tensors, about)
     try:
-        layers = tuple(_read_layer(entry, left) for entry in described["layers"])
+        graph, grids = _network(described)
+        named = {layer.name: layer for layer in graph.layers}
+        layers = tuple(_read_layer(named[entry["name"]], entry, left) for entry in described["layers"])
+        affine = {name: _take(name, shape, (torch.float32, torch.float16), left)
+                  for name, shape in graph.affine_shapes.items()}  # fmt: skip
+        for name, scale in grids.items():
+            _check_scale(name, scale)
         config = CompressionConfig.from_record(described["config"])
-        network = StoredNetwork(layers, config, described["baseline_sha256"] + "")
-        check(layers)
+        network = StoredNetwork(graph, layers, config, described["baseline_sha256"] + "", grids, affine)
+        check(network)
         must_be("The list of tensors that no layer uses", sorted(left), [])
         return network
     except FormatError:
@@ -217,10 +264,29 @@ def from_safetensors(tensors: bytes, about: bytes) -> StoredNetwork:
         raise FormatError(f"The file is damaged: {str(error).rstrip('.')}.") from None
 
 
+def _network(described: dict[str, Any]) -> tuple[Network, dict[str, float]]:
+    """The graph, and the steps of its signals."""
+    if described["format"] == GRAPHS:
+        graph = Network.from_record(described["network"])
+        grids = {name: (grid["signed"], tuple(grid["ends"])) for name, grid in described["signals"].items()}
+        expected = {signal.name: (signal.signed, signal.ends) for signal in graph.signals if signal.name in grids}
+        must_be("The grids of its signals", grids, expected)
+        return graph, {name: grid["scale"] for name, grid in described["signals"].items()}
+    chain = [{**entry, "input": entry["input_scale"]} for entry in described["layers"]]
+    for entry in chain:
+        _sizes(entry["shape"])
+        must_be(
+            f"The types of pool and relu of {entry['name']}", [type(entry[k]) for k in ("pool", "relu")], [bool] * 2
+        )
+    graph = Network.from_record(loader.of_first_version({"layers": chain})["network"])
+    return graph, {name: scale for entry in chain for name, scale in entry["signals"].items()}
+
+
 def _load(tensors: bytes, about: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         described = json.loads(about)
-        must_be("The file's format", described["format"], FORMAT)
+        if described["format"] not in (FORMAT, GRAPHS):
+            must_be("The file's format", described["format"], FORMAT)
         must_be("Its classes", described["classes"], list(CLASSES))
         must_be("Its normalization", described["normalization"], NORMALIZATION)
     except FormatError:
@@ -239,16 +305,17 @@ def _sizes(shape: object) -> tuple[int, ...]:
     raise FormatError(f"A shape must be two or four positive integers. Got {shape!r} instead.")
 
 
-def _read_layer(entry: Mapping[str, Any], left: dict[str, Tensor]) -> StoredLayer:
+def _check_scale(name: str, scale: object) -> None:
+    if scale is not None and not (type(scale) is float and SMALLEST <= scale <= LARGEST):
+        raise FormatError(f"The scale of {name} must be a positive float or null. Got {scale!r} instead.")
+
+
+def _read_layer(layer: Layer, entry: Mapping[str, Any], left: dict[str, Tensor]) -> StoredLayer:
     """A layer that fits its description; its tensors are taken out of those that are left."""
-    layer = Layer(entry["name"] + "", _sizes(entry["shape"]), entry["pool"], entry["relu"])
-    for kind in ("input_scale", "between_scale"):
-        scale = entry[kind]
-        if scale is not None and not (type(scale) is float and SMALLEST <= scale <= LARGEST):
-            raise FormatError(f"{kind} of {layer.name} must be a positive float or null. Got {scale!r} instead.")
+    _check_scale(f"{layer.name}{BETWEEN}", entry["between_scale"])
     tensors = tuple(_read_tensor(weight, left) for weight in entry["weights"])
     bias = _take(f"{layer.name}.bias", layer.shape[:1], (torch.float16, torch.float32), left)
-    return StoredLayer(layer, tensors, bias, entry["input_scale"], entry["between_scale"])
+    return StoredLayer(layer, tensors, bias, entry["between_scale"])
 
 
 def _read_tensor(entry: Mapping[str, Any], left: dict[str, Tensor]) -> StoredTensor:

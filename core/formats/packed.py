@@ -9,6 +9,7 @@ are not zero, then these. Two float32 factors that hold more numbers than their 
 import hashlib
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -20,8 +21,18 @@ from torch import Tensor
 from core.config import FLOAT_BITS, CompressionConfig, ConfigError
 from core.datasets.fashion_mnist import CLASSES, DEVIATION, MEAN
 from core.mathematics import coding
-from core.networks.models import Layer
-from core.networks.stored import FormatError, StoredLayer, StoredNetwork, StoredTensor, check, fixed_point_exponent
+from core.networks import chains
+from core.networks.graph import Layer, Network
+from core.networks.operations import NetworkError
+from core.networks.stored import (
+    FormatError,
+    StoredLayer,
+    StoredNetwork,
+    StoredTensor,
+    check,
+    fixed_point_exponent,
+    must_be,
+)  # fmt: skip
 from core.portable import loader
 
 Storage = Literal["dense", "sparse", "product", "factors"]
@@ -37,6 +48,7 @@ KINDS = {
     "input": "scales",
     "between": "scales",
     "bias": "biases",
+    "affine": "scales and shifts",
     "container": "container",
 }
 VALUE_PRIOR, BYTE_PRIOR = 8, 1
@@ -99,10 +111,11 @@ def pack(network: StoredNetwork) -> Packed:
             encoder.extend(best.encoder)
             sizes |= {(choice.layer, choice.tensor, kind): bits for kind, bits in best.sizes.items()}
             weights.append(best.about | {"values": best.chosen})
-        layers.append(_about_layer(stored, weights))
-    raw = _write_floats(layers, encoder, sizes)
-    head = _header(network, layers)
-    body = loader.MAGIC + len(head).to_bytes(4, "little") + head + raw + encoder.finish()
+        layers.append({"name": stored.layer.name, "weights": weights, "bias": stored.bias.numpy()})
+    header = _described(network, layers)
+    raw = _write_floats(header, encoder, sizes)
+    magic, head = _header(network, header)
+    body = magic + len(head).to_bytes(4, "little") + head + raw + encoder.finish()
     content = body + hashlib.sha256(body).digest()[: loader.CHECK]
     return Packed(content, _ledger(sizes, len(content)), tuple(choices))
 
@@ -163,25 +176,48 @@ def _about(tensor: StoredTensor, low: int, high: int, kept: int | None) -> dict[
     return about | {"low": low, "high": high, "scale": scale, "scales": None if scale is None else scale.shape}
 
 
-def _about_layer(stored: StoredLayer, weights: list[dict[str, Any]]) -> dict[str, Any]:
-    layer = stored.layer
-    signals = {"input": stored.input_scale, "between": stored.between_scale}
-    arrays = {key: None if scale is None else np.array([scale], np.float32) for key, scale in signals.items()}
-    about = {"name": layer.name, "shape": layer.shape, "pool": layer.pool, "relu": layer.relu, "weights": weights}
-    return about | {"bias": stored.bias.numpy()} | arrays
+def _described(network: StoredNetwork, layers: list[dict[str, Any]]) -> dict[str, Any]:
+    """The header as `core.portable.loader` describes it, with arrays in the place of their types. The scale of a signal
+    is written with the first layer that reads it."""
+    graph, left = network.network, dict(network.scales)
+    for stored, about in zip(network.layers, layers, strict=True):
+        signal = graph.signal_of(stored.layer.node.inputs[0])
+        name = "" if signal is None else signal.name
+        about["signals"] = {name: _one(left.pop(name))} if name in left else {}
+        about["between"] = None if stored.between_scale is None else _one(stored.between_scale)
+    header = {
+        "baseline_sha256": network.baseline_sha256,
+        "classes": CLASSES,
+        "config": json.loads(network.config.to_json()),
+        "deviation": DEVIATION,
+        "layers": layers,
+        "mean": MEAN,
+        "network": graph.to_record(),
+    }
+    scaled = [signal for signal in graph.signals if signal.name in network.scales]
+    sometimes = {
+        "signals": {name: _one(scale) for name, scale in left.items()},
+        "shared": {end: signal.name for signal in scaled for end in signal.ends[1:]},
+        "signed": [signal.name for signal in scaled if signal.signed],
+        "affine": {name: (tensor.numpy(), tensor.numel()) for name, tensor in network.affine.items()},
+    }
+    return header | {key: value for key, value in sometimes.items() if value}
 
 
-def _write_floats(layers: list[dict[str, Any]], encoder: coding.Encoder, sizes: Sizes) -> bytes:
+def _one(scale: float) -> Array:
+    return np.array([scale], np.float32)
+
+
+def _write_floats(header: dict[str, Any], encoder: coding.Encoder, sizes: Sizes) -> bytes:
     """Replace each array of floats by its type; returns the float32 ones. Of the others the upper eight bits are much
     alike, and coded; the lower ones, eight of float16 and four of fixed-point numbers, are not."""
     raw = b""
     coded: dict[int, list[tuple[tuple[str, str, str], Array]]] = {256: [], 16: []}
-    for owner, key, length, array in loader.float_arrays(layers):
-        place = owner["name"].split(".")[0], owner["name"], key
-        kind, whole = _type(array.ravel(), key)
-        owner[key] = kind
+    for place, owner, key, array in _arrays(header):
+        kind, whole = _type(array.ravel(), place[2])
+        owner[key] = (kind, array.size) if place[2] == "affine" else kind
         if whole is None:
-            raw, sizes[place] = raw + array.astype("<f4").tobytes(), 32.0 * length
+            raw, sizes[place] = raw + array.astype("<f4").tobytes(), 32.0 * array.size
         else:
             coded[256 if kind == "float16" else 16].append((place, whole))
     for size, arrays in coded.items():
@@ -191,6 +227,21 @@ def _write_floats(layers: list[dict[str, Any]], encoder: coding.Encoder, sizes: 
         for place, part in arrays:
             sizes[place] = bits * len(part) / len(numbers)
     return raw
+
+
+def _arrays(header: dict[str, Any]) -> list[tuple[tuple[str, str, str], dict[str, Any], str, Array]]:
+    """All arrays of floats in the order of `loader.float_arrays`: layer, tensor and kind, where it stands; array."""
+    owners: dict[int, tuple[str, str, str]] = {}
+    for layer in header["layers"]:
+        owners[id(layer)] = layer["name"], layer["name"], ""
+        owners[id(layer["signals"])] = layer["name"], layer["name"], "input"
+        owners |= {id(weight): (layer["name"], weight["name"], "") for weight in layer["weights"]}
+    arrays = []
+    for owner, key, _, array in loader.float_arrays(header):
+        other = ("", key, "input") if owner is header.get("signals") else (key.rpartition(".")[0], key, "affine")
+        name, tensor, kind = owners.get(id(owner), other)
+        arrays.append(((name, tensor, kind or key), owner, key, array))
+    return arrays
 
 
 def _type(array: Array, key: str) -> tuple[str | int, Array | None]:
@@ -208,18 +259,25 @@ def _type(array: Array, key: str) -> tuple[str | int, Array | None]:
     return "float32", None
 
 
-def _header(network: StoredNetwork, layers: list[dict[str, Any]]) -> bytes:
-    about = {
-        "baseline_sha256": network.baseline_sha256,
-        "classes": CLASSES,
-        "config": json.loads(network.config.to_json()),
-        "deviation": DEVIATION,
-        "layers": layers,
-        "mean": MEAN,
-    }
-    compressor = zlib.compressobj(9, zdict=loader.DICTIONARY)
-    text = json.dumps(about, sort_keys=True, separators=(",", ":")).encode()
-    return compressor.compress(text) + compressor.flush()
+def _header(network: StoredNetwork, about: dict[str, Any]) -> tuple[bytes, bytes]:
+    """How the file begins, and its header: a chain is described as such, in the first version."""
+    chained = bool(chains.family(network.network))
+    magic = loader.FIRST if chained else loader.MAGIC
+    compressor = zlib.compressobj(9, zdict=loader.DICTIONARIES[magic])
+    whole = _as_chain(network, about) if chained else about
+    text = json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
+    return magic, compressor.compress(text) + compressor.flush()
+
+
+def _as_chain(network: StoredNetwork, about: dict[str, Any]) -> dict[str, Any]:
+    """The header in the first version: layers one after the other, with what follows each."""
+    layers = []
+    for stored, described in zip(network.layers, about["layers"], strict=True):
+        own = {key: value for key, value in described.items() if key != "signals"}
+        own |= {"input": next(iter(described["signals"].values()), None), "shape": stored.layer.shape}
+        last = stored.layer.name == network.network.output
+        layers.append(own | {"pool": stored.layer.pool, "relu": not last})
+    return {key: value for key, value in about.items() if key != "network"} | {"layers": layers}
 
 
 def _ledger(sizes: Sizes, total: int) -> tuple[Entry, ...]:
@@ -236,26 +294,40 @@ def unpack(content: bytes) -> StoredNetwork:
     """The inverse of `pack`. Raises FormatError; masks are those of the nonzero values."""
     try:
         read = loader.load(content)
-        about = read.header
-        layers = tuple(_layer(layer) for layer in read.layers)
-        check(layers)
+        about, graph = read.header, Network.from_record(read.header["network"])
+        named = {layer.name: layer for layer in graph.layers}
+        layers = tuple(_layer(named[name], described) for name, described in read.layers.items())
+        scales = {
+            signal.name: float(read.grids[signal.name][0][0])
+            for signal in graph.signals if signal.name in read.grids
+        }  # fmt: skip
+        signed = {end: read.grids[end][1] for end in sorted(read.grids)}
+        must_be("The nodes with grids, and whether they are signed", signed, _signed(graph, scales))
+        affine = {name: torch.from_numpy(values.copy()) for name, values in read.affine.items()}
         config = CompressionConfig.from_record(about["config"])
-        return StoredNetwork(layers, config, about["baseline_sha256"])
-    except (loader.DamagedFile, ConfigError) as error:
+        network = StoredNetwork(graph, layers, config, about["baseline_sha256"], scales, affine)
+        check(network)
+        return network
+    except (loader.DamagedFile, ConfigError, NetworkError) as error:
         raise FormatError(str(error)) from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise FormatError(f"The file is damaged: {str(error).rstrip('.')}.") from None
 
 
-def _layer(read: dict[str, Any]) -> StoredLayer:
-    layer = Layer(read["name"], tuple(read["shape"]), read["pool"], read["relu"])
-    scales = [None if read[key] is None else float(read[key][0]) for key in ("input", "between")]
+def _signed(graph: Network, scales: Mapping[str, float]) -> dict[str, bool]:
+    """Nodes whose outputs are rounded, and whether their grid is signed."""
+    ends = {end: signal.signed for signal in graph.signals if signal.name in scales for end in signal.ends}
+    return {end: ends[end] for end in sorted(ends)}
+
+
+def _layer(layer: Layer, read: dict[str, Any]) -> StoredLayer:
+    between = None if read["between"] is None else float(read["between"][0])
     tensors = tuple(
         StoredTensor(own["name"], values, own["bits"], scale, (values != 0) if own["nonzero"] is not None else None)
         for own in read["weights"]
         for values, scale in [(torch.from_numpy(own["values"]), _scale(own["scale"], own["scales"]))]
     )
-    return StoredLayer(layer, tensors, torch.from_numpy(read["bias"].copy()), *scales)
+    return StoredLayer(layer, tensors, torch.from_numpy(read["bias"].copy()), between)
 
 
 def _scale(array: Array | None, shape: list[int]) -> Tensor | None:

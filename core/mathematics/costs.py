@@ -56,16 +56,18 @@ class LayerCost:
     """Of one layer, m x n as a matrix. In bytes, where nothing else is said.
 
     places : where each weight is multiplied, for one image: pixels for a convolution, 1 elsewhere
-    channels : numbers that it reads at each place, of all k k of a convolution's patch one
-    pool : whether its outputs are pooled, 2 x 2
+    reads : numbers that it reads, for one image
+    pool : whether its outputs are pooled
+    groups : of a convolution, each of which has moments of its own
     """
 
     name: str
     m: int
     n: int
     places: int
-    channels: int
+    reads: int
     pool: bool
+    groups: int = 1
 
     @property
     def weights(self) -> int:
@@ -81,22 +83,17 @@ class LayerCost:
     def signal(self) -> int:
         """For one image: input and output in float32, and, pooled, a quarter of it with its places, 4 + 8 bytes."""
         outputs = self.m * self.places
-        return 4 * (self.channels * self.places + outputs) + (3 * outputs if self.pool else 0)
-
-    @property
-    def passed_on(self) -> int:
-        """Numbers that the next layer reads, for one image."""
-        return self.m * self.places // (4 if self.pool else 1)
+        return 4 * (self.reads + outputs) + (3 * outputs if self.pool else 0)
 
     @property
     def patches(self) -> int:
         """For one image, in float64: input, and twice the rows that a weight is multiplied with, n at each place."""
-        return 8 * (self.channels + 2 * self.n) * self.places
+        return 8 * (self.reads + 2 * self.groups * self.n * self.places)
 
     @property
     def moments(self) -> int:
-        """E[x] and E[x x^T] in float64: 8 (n + n n)."""
-        return 8 * (self.n + self.n**2)
+        """E[x] and E[x x^T] in float64: 8 (n + n n), for each group."""
+        return 8 * self.groups * (self.n + self.n**2)
 
     @property
     def taking(self) -> int:
@@ -129,7 +126,7 @@ class LayerCost:
     @property
     def taking_seconds(self) -> float:
         """n n products in float64 at each place of each image."""
-        return MOMENT_IMAGES * self.places * self.n**2 / (SPEED / 2)
+        return MOMENT_IMAGES * self.places * self.groups * self.n**2 / (SPEED / 2)
 
     @property
     def seconds(self) -> float:
@@ -142,9 +139,14 @@ class LayerCost:
         return self.decomposing <= MEMORY and self.seconds <= DECOMPOSITION_SECONDS
 
 
-def layer_cost(name: str, shape: tuple[int, ...], places: int, pool: bool) -> LayerCost:
-    """shape : of its weight, (out, in) or (out, in, k, k)"""
-    return LayerCost(name, shape[0], prod(shape[1:]), places, shape[1], pool)
+def layer_cost(
+    name: str, shape: tuple[int, ...], places: int, pool: bool, groups: int = 1, reads: int | None = None
+) -> LayerCost:
+    """shape : of its weight, (out, in) or (out, in / groups, height, width); reads : as many numbers as it has places,
+    in each channel, where nothing else is said"""
+    return LayerCost(
+        name, shape[0], prod(shape[1:]), places, shape[1] * groups * places if reads is None else reads, pool, groups
+    )
 
 
 def images_at_once(each: int, most: int, within: int) -> int:

@@ -23,6 +23,16 @@ RIDGE = 1e-7
 """Added to the second moments, relative to their mean on the diagonal: inputs that never vary make them singular."""
 
 
+class Window(NamedTuple):
+    """How a convolution moves over its input: (vertical, horizontal) each, the padding above, left, below, right."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+
 class Decomposition(NamedTuple):
     """W = left @ diag(singular_values) @ right. left : (m, k), singular_values : (k,) falling, right : (k, n).
 
@@ -47,23 +57,32 @@ def decompose(weight: Tensor) -> Decomposition:
     return Decomposition(left.float(), values.float(), right.float(), torch.zeros(len(values)))
 
 
-def moments(x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def moments(x: Tensor, shape: tuple[int, ...], window: Window | None = None) -> tuple[Tensor, Tensor]:
     """E[x] and C = E[x x^T] of what a layer's weight is multiplied with, in float64; for a convolution, its patches.
 
-    x : the layer's input, (n, in) or (n, in, h, w); images are flattened for a linear layer
-    shape : of its weight, (out, in) or (out, in, k, k). Returns (d,) and (d, d) with d = in or in k k.
+    x : the layer's input, (n, in), or (n, in, h, w) where a window says how the convolution moves over it
+    shape : of its weight, (out, in) or (out, in / groups, height, width). Returns (d,) and (d, d) with d = in, or
+        in / groups * height * width; (groups, d) and (groups, d, d) where a convolution has more than one group.
     """
-    first, second = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    places, most = (x[0, 0].numel(), costs.PATCH_IMAGES) if len(shape) == 4 else (1, costs.ROW_IMAGES)
-    cost = costs.layer_cost("", shape, places, pool=False)
+    places, groups = (1, 1) if window is None else (_patches(x[:1], window).shape[-1], window.groups)
+    cost = costs.layer_cost("", shape, places, pool=False, groups=groups)
+    most = costs.ROW_IMAGES if window is None else costs.PATCH_IMAGES
+    first, second = torch.zeros(groups, 1, dtype=torch.float64), torch.zeros(groups, 1, 1, dtype=torch.float64)
     for chunk in x.split(costs.images_at_once(cost.patches, most, costs.PART)):
-        if len(shape) == 4:
-            rows = F.unfold(chunk.double(), shape[-1], padding=shape[-1] // 2).transpose(1, 2).flatten(0, 1)
+        if window is None:
+            parts = [chunk.double()]
         else:
-            rows = chunk.double().flatten(1)
-        share = len(chunk) / len(x) / len(rows)
-        first, second = first + share * rows.sum(0), second + share * (rows.T @ rows)
-    return first, second
+            parts = [part.transpose(1, 2).flatten(0, 1) for part in _patches(chunk.double(), window).chunk(groups, 1)]
+        share = len(chunk) / len(x) / len(parts[0])
+        first = first + share * torch.stack([rows.sum(0) for rows in parts])
+        second = second + share * torch.stack([rows.T @ rows for rows in parts])
+    return (first[0], second[0]) if groups == 1 else (first, second)
+
+
+def _patches(x: Tensor, window: Window) -> Tensor:
+    """What a convolution multiplies at each place, (n, in * height * width, places)."""
+    above, left, below, right = window.padding
+    return F.unfold(F.pad(x, (left, right, above, below)), window.kernel, window.dilation, 0, window.stride)
 
 
 def decompose_whitened(weight: Tensor, mean: Tensor, second: Tensor) -> Decomposition:

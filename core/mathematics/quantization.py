@@ -216,6 +216,10 @@ def gptq(weight: Tensor, grid: Grid, bits: int, known: Compensation, kept: Tenso
 def bias_correction(before: Tensor, after: Tensor, mean: Tensor) -> Tensor:
     """E[W x] - E[W^ x] = (W - W^) E[x]: what rounding took from the outputs on average, to be added to the bias.
 
-    before, after : (out, d); mean : (d,). Returns (out,), float32 (Nagel et al. 2019).
+    before, after : (out, d); mean : (d,), or (groups, d) where the rows of a group have inputs of their own. Returns
+    (out,), float32 (Nagel et al. 2019).
     """
-    return ((before.double() - after.double()) @ mean.double()).float()
+    lost = before.double() - after.double()
+    if mean.dim() == 1:
+        return (lost @ mean.double()).float()
+    return (lost.unflatten(0, (len(mean), -1)) @ mean.double()[:, :, None]).flatten().float()

@@ -4,10 +4,11 @@ Evaluation takes a `StoredNetwork` and nothing else; its weights are those that 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ from core.datasets.fashion_mnist import CLASSES, SAMPLE, Split
 from core.machinery import devices
 from core.machinery.stopping import Stopped
 from core.networks import inference
-from core.networks.inference import Array, Runner, predicted
-from core.networks.models import Overflow, costs_of
-from core.networks.stored import StoredNetwork
+from core.networks.inference import Array, Part, Runner, predicted
+from core.networks.models import Overflow
+from core.networks.stored import BETWEEN, StoredNetwork
 
 Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
@@ -222,10 +223,11 @@ def estimate(before: Evaluation, sample: NDArray[np.int64], predictions: NDArray
 
 
 class Prefix:
-    """What the leading layers of a network gave for each image, kept from one evaluation to the next.
+    """What the first nodes of a network gave for each image, kept from one evaluation to the next.
 
-    Where only layer k changed, everything before it is the same as last time: the next network starts from there. One
-    such place is held, the deepest that the last two networks had in common, where it fits into LIMIT bytes.
+    Where only later nodes changed, everything before them is the same as last time: the next network starts from there.
+    One such place is held, the deepest of `Network.cuts` that the last two networks had in common, where it fits into
+    LIMIT bytes.
     """
 
     LIMIT = 64 * 2**20
@@ -236,19 +238,18 @@ class Prefix:
         self._outputs: NDArray[np.float32] | None = None
         self._known = np.zeros(0, dtype=bool)
 
-    def enter(self, network: StoredNetwork, split: Split) -> tuple[Callable[[NDArray[np.int64]], Array], int]:
-        """A function from indices of images to what enters layer k of the network, and k."""
-        bits, images = network.config.activation_bits, split.inputs.numpy()
-        contents = ((split.fingerprint, bits), *(layer.content for layer in network.layers[:-1]))
+    def enter(self, network: StoredNetwork, split: Split) -> tuple[Callable[[NDArray[np.int64]], Array], Part]:
+        """A function from indices of images to what enters the rest of the network, and that rest."""
+        bits, images, cuts = network.config.activation_bits, split.inputs.numpy(), network.network.cuts
+        contents = ((split.fingerprint, bits), *_pieces(network, cuts))
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(contents, self._last, strict=False)))
         self._last = contents
         if len(self._held) < common or contents[: len(self._held)] != self._held:
             self._held, self._outputs, self._known = contents[:common], None, np.zeros(len(split), dtype=bool)
         depth = max(0, len(self._held) - 1)
-        layers = [stored.layer for stored in network.layers]
-        if depth == 0 or 4 * SAMPLE * costs_of(layers)[depth - 1].passed_on > self.LIMIT:
-            return images.__getitem__, 0
-        runner = Runner(network.layers[:depth], bits)
+        if depth == 0 or 4 * SAMPLE * prod(network.network.shapes[cuts[depth - 1]]) > self.LIMIT:
+            return images.__getitem__, Part(network)
+        runner = Runner(Part(network, up_to=cuts[depth - 1]), bits)
 
         def enter(index: NDArray[np.int64]) -> Array:
             if self._outputs is not None and self._known[index].all():
@@ -260,7 +261,17 @@ class Prefix:
                 self._outputs[index], self._known[index] = outputs, True
             return outputs
 
-        return enter, depth
+        return enter, Part(network, after=cuts[depth - 1])
+
+
+def _pieces(network: StoredNetwork, cuts: Sequence[str]) -> Iterator[tuple[object, ...]]:
+    """What decides the outputs of the nodes up to each of the cuts, from the one before it."""
+    piece: list[object] = []
+    for node in network.network.nodes:
+        piece.append(network.content(node))
+        if node.name in cuts:
+            yield tuple(piece)
+            piece = []
 
 
 def evaluate(
@@ -278,15 +289,14 @@ def evaluate(
     prefix : outputs of leading layers, kept from earlier evaluations and for later ones
     Raises Stopped, Overflow.
     """
-    enter, depth = (prefix or Prefix()).enter(network, split)
-    runner, outputs = None, np.empty((len(split), len(CLASSES)), dtype=np.float32)
+    enter, rest = (prefix or Prefix()).enter(network, split)
+    runner = Runner(rest, network.config.activation_bits)
+    outputs = np.empty((len(split), network.network.classes), dtype=np.float32)
     for start in range(0, len(split), chunk):
         if should_stop():
             raise Stopped
         index = split.order[start : start + chunk]
-        x = enter(index)
-        runner = runner or Runner(network.layers[depth:], network.config.activation_bits, x.shape[1:])
-        outputs[index] = runner(x)
+        outputs[index] = runner(enter(index))
         if start < SAMPLE <= start + chunk < len(split):
             seen = split.order[: start + chunk]
             report(seen, predicted(outputs[seen]))
@@ -300,7 +310,7 @@ def evaluate(
 
 def logits(network: StoredNetwork, split: Split) -> NDArray[np.float32]:
     """The scores of the classes, (n, 10), in the order of the split; what `evaluate` takes the largest of."""
-    runner = Runner(network.layers, network.config.activation_bits)
+    runner = Runner(network, network.config.activation_bits)
     return np.concatenate([runner(x.numpy()) for x in split.inputs.split(SAMPLE)])
 
 
@@ -308,15 +318,15 @@ def rounding_ties(network: StoredNetwork, split: Split) -> NDArray[np.bool_]:
     """For which images, (n,), a signal lies so near to the middle between two points of its grid that the order in
     which floats are added decides: |x / scale - middle| <= `NEAR` max(1, |x / scale|)."""
     bits, ties = network.config.activation_bits or 0, []
-    ends = [(f"{stored.layer.name}.input", stored.input_scale) for stored in network.layers]
-    ends += [(f"{stored.layer.name}.between", stored.between_scale) for stored in network.layers]
-    steps = {name: np.float32(step) for name, step in ends if step is not None}
-    for signals in inference.signals(network.layers, split.inputs.numpy(), list(steps), bits):
-        near = np.zeros(len(next(iter(signals.values()))), bool)
-        for name, signal in signals.items():
-            codes = np.abs(signal.reshape(len(near), -1)) / steps[name]
-            middle = np.abs(codes - np.floor(codes) - 0.5) <= NEAR * np.maximum(1, codes)
-            near |= (middle & (codes < 2**bits)).any(1)
+    between = {f"{stored.layer.name}{BETWEEN}": stored.between_scale for stored in network.layers}
+    steps = {name: np.float32(step) for name, step in (between | dict(network.scales)).items() if step is not None}
+    for signals in inference.signals(network, split.inputs.numpy(), list(steps), bits):
+        near = np.zeros(len(next(iter(signals.values()))[0]), bool)
+        for name, ends in signals.items():
+            for signal in ends:
+                codes = np.abs(signal.reshape(len(near), -1)) / steps[name]
+                middle = np.abs(codes - np.floor(codes) - 0.5) <= NEAR * np.maximum(1, codes)
+                near |= (middle & (codes < 2**bits)).any(1)
         ties.append(near)
     return np.concatenate(ties) if ties else np.zeros(len(split), bool)
 
@@ -347,7 +357,7 @@ def latency(network: StoredNetwork, images: Tensor, batch: int = 1, repeats: int
     images : normalized (n, 1, 28, 28), n >= batch. Fewer bits and scattered zeros change nothing here: the arithmetic
     stays float32 and dense. Fewer numbers - a lower rank - do.
     """
-    run, x = Runner(network.layers, network.config.activation_bits), images[:batch].numpy()
+    run, x = Runner(network, network.config.activation_bits), images[:batch].numpy()
     return _timed(lambda: run(x), batch, repeats)
 
 

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.config import Model, RecoveryConfig, TrainingConfig
+from core.config import RecoveryConfig, TrainingConfig
 from core.datasets.fashion_mnist import Split, normalize
 from core.machinery import devices
 from core.machinery.stopping import Stopped
-from core.networks import folding, models
+from core.networks import chains, families, models
+from core.networks.normalized import NormalizedNetwork
+from core.networks.trainable import name_of
 
 Progress = Callable[[dict[str, Any]], None]
 REPORT_SECONDS = 0.5
@@ -115,7 +117,8 @@ def train_baseline(
     used = () if device.type == devices.CPU else None  # another device, which may fail, is not asked for its state
     with devices.in_words(device), torch.random.fork_rng(used):
         torch.manual_seed(config.seed)
-        module = models.build(config.model, config.dropout)
+        network = families.named(config.model).build(chains.SHAPE, chains.CLASSES)
+        module = NormalizedNetwork(network, config.dropout)
         trained = fit(module, config, training, validation, progress, should_stop, device)
     best = trained.history[trained.best_epoch - 1]
     info = {
@@ -128,13 +131,14 @@ def train_baseline(
         "device": device.type,
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
     }
-    return models.Baseline(config.model, folding.fold(trained.module.state_dict()), info)
+    assert isinstance(trained.module, NormalizedNetwork)
+    return models.Baseline(config.model, trained.module.folded(), info, network)
 
 
 def recover(
     network: nn.Module,
     config: RecoveryConfig,
-    model: Model,
+    model: str,
     training: Split,
     validation: Split,
     lessons: Lessons | None = None,
@@ -167,16 +171,11 @@ def recover(
     return Trained(before, trained.history, 0, beginning)
 
 
-def recipe(config: RecoveryConfig, model: Model) -> TrainingConfig:
+def recipe(config: RecoveryConfig, model: str) -> TrainingConfig:
     """The whole recipe of a recovery: what a person does not choose is as in any training."""
     return TrainingConfig(
-        model, config.epochs, config.seed, learning_rate=config.learning_rate, flips=mirrors(model)
+        model, config.epochs, config.seed, learning_rate=config.learning_rate, flips=families.mirrors(model)
     )  # fmt: skip
-
-
-def mirrors(model: Model) -> bool:
-    """Whether images are mirrored when a compressed network of this family is trained."""
-    return model == "cnn"
 
 
 def teach(
@@ -301,9 +300,9 @@ def _check_sound(module: nn.Module, loss: float, epoch: int) -> None:
     what = "" if math.isfinite(loss) else f"The loss became {loss}"
     for name, parameter in module.named_parameters():
         if not torch.isfinite(parameter).all():
-            what = what or f"{name} is no longer a number"
+            what = what or f"A parameter of {name_of(name)} is no longer a number"
         elif "scale" in name and not (parameter > 0).all():
-            what = what or f"The step of a grid of {name.split('.')[-2]} fell to 0"
+            what = what or f"The step of a grid of {name_of(name)} fell to 0"
     if what:
         raise Diverged(
             f"{what} in epoch {epoch}: the training diverged. Nothing was kept; try a smaller learning rate."

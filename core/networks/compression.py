@@ -12,7 +12,8 @@ from core.config import CompressionConfig, ConfigError
 from core.mathematics import costs, pruning
 from core.networks import trainable
 from core.networks.calibration import Statistics
-from core.networks.models import Baseline, Layer, costs_of
+from core.networks.graph import Layer, Network
+from core.networks.models import Baseline, costs_of
 from core.networks.trainable import CompressedNetwork
 from core.settings import Moment, techniques
 
@@ -34,8 +35,11 @@ def compress(
 
 def restructure(baseline: Baseline, config: CompressionConfig, statistics: Statistics) -> CompressedNetwork:
     """The first half: channels removed, then layers factored. Raises ConfigError."""
-    check(config, baseline.layers)
-    columns = {layer.name: torch.arange(layer.matrix_shape[1]) for layer in baseline.layers}
+    check(config, baseline.network)
+    columns = {
+        layer.name: torch.arange(layer.matrix_shape[1] if layer.groups == 1 else layer.groups)
+        for layer in baseline.layers
+    }
     network = trainable.dense(baseline, columns, config, baseline.sha256)
     return act(network, config, statistics, ("structure",), Moment())
 
@@ -72,9 +76,10 @@ def prune_gradually(
     return network
 
 
-def check(config: CompressionConfig, layers: Sequence[Layer]) -> None:
+def check(config: CompressionConfig, network: Network) -> None:
     """Raise ConfigError for a layer that the network does not have, for what a technique cannot do with these layers,
     and for what takes more memory or time than there is: which, of which layer, and the way out."""
+    layers = network.layers
     known = {layer.name: layer for layer in layers}
     for name, _ in config.layers:
         if name not in known:
@@ -82,14 +87,14 @@ def check(config: CompressionConfig, layers: Sequence[Layer]) -> None:
     each = {cost.name: cost for cost in costs_of(layers)}
     taken, met = costs.reworking(each.values()), costs.known(each.values())
     for technique in techniques():
-        technique.check(config, layers)
-    if any(technique.touched(config, layers) for technique in techniques()) and taken > costs.MEMORY:
+        technique.check(config, network)
+    if any(technique.touched(config, network) for technique in techniques()) and taken > costs.MEMORY:
         raise ConfigError(
             f"Pruning and rounding so many weights would take {costs.in_bytes(taken)} of memory, and "
             f"{costs.in_bytes(costs.MEMORY)} are there. Leave sparsity and bits as they are."
         )
     for technique in techniques():
-        for what, names, way_out in technique.asks_for_inputs(config, layers):
+        for what, names, way_out in technique.asks_for_inputs(config, network):
             for name in names:
                 if name not in met:
                     raise ConfigError(f"{what} cannot be had here. {costs.unknown_in_words(each[name])} {way_out}")

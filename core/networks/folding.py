@@ -1,6 +1,6 @@
 """State dicts of other people: their layers under our names, in their order, batch normalization folded into them.
 
-What a state dict cannot tell - activations, pooling, the scale of the inputs - is taken as in `core.networks.models`;
+What a state dict cannot tell - activations, pooling, the scale of the inputs - is taken as in `core.networks.chains`;
 what it does tell is read or refused, and nothing is left out in silence.
 """
 
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from core.mathematics.costs import LAYERS
-from core.networks.models import CLASS_COUNT, IMAGE_SIDE, BaselineError, Tensors, layers_of, layers_of_shapes, listed
+from core.networks import chains, models
+from core.networks.graph import BaselineError, listed
+from core.networks.models import Tensors
 
 FAMILIES = (
     "Known are linear layers one after another, and two convolutions that keep the size of the image, without groups "
@@ -79,7 +81,8 @@ def fold(state: Tensors) -> dict[str, Tensor]:
                 raise BaselineError(f"{norms[name]} must hold mean and variance of the {len(bias)} channels of {name}.")
             weight, bias = fold_batch_norm(weight, bias, *parts)  # type: ignore[arg-type]
         folded[f"{new}.weight"], folded[f"{new}.bias"] = weight.contiguous(), bias.contiguous()
-    layers_of(folded)
+    models.check_values(folded)
+    models.check_shapes(chains.chain(models.shapes_of(folded)), models.shapes_of(folded))
     return folded
 
 
@@ -102,7 +105,7 @@ def _renamed(groups: Groups, layers: Sequence[str]) -> dict[str, str]:
             raise BaselineError(f"{name}.bias must have shape {shape[:1]}. Got {bias} instead.")
         shapes[f"{new}.bias"] = bias
     try:
-        layers_of_shapes(shapes)
+        models.check_shapes(chains.chain(shapes), shapes)
     except BaselineError as error:
         meant = listed([f"{name} is {new}" for name, new in names.items() if name != new], 6)
         raise BaselineError(f"{error} {f'({meant}.) ' if meant else ''}{FAMILIES}") from None
@@ -182,7 +185,8 @@ def _in_order(groups: Groups, layers: Sequence[str]) -> list[str]:
     linear = [name for name in whole if len(shapes[name]) == 2]
     if len(linear) > LAYERS:
         return whole
-    inputs = shapes[convolutions[-1]][0] * (IMAGE_SIDE // 4) ** 2 if convolutions else IMAGE_SIDE**2
+    side = chains.SHAPE[1]
+    inputs = shapes[convolutions[-1]][0] * (side // 4) ** 2 if convolutions else side**2
     orders = list(islice(_orders(linear, shapes, inputs, count()), 2))
     alike = [name for name in convolutions if shapes[name][1] == 1 and _stem(name) != _stem(convolutions[0])]
     if len(orders) > 1 or alike:
@@ -205,7 +209,7 @@ def _orders(
             "The keys of this state dict were sorted, and the widths of its layers do not tell their order. Save it in "
             "the order in which they were declared: torch.save(model.state_dict(), FILE)."
         )
-    if not names and width == CLASS_COUNT:
+    if not names and width == chains.CLASSES:
         yield []
     for name in {_stem(name): name for name in reversed(names)}.values():  # of each kind of name the lowest number
         if shapes[name][1] == width:

@@ -1,13 +1,17 @@
-"""How images go through a stored network: its layers as an ONNX graph of float32 operations, run by ONNX Runtime.
+"""How images go through a stored network: an ONNX graph of float32 operations, run by ONNX Runtime.
 
-The graph holds the operations of `models.propagate`, one for one. ONNX Runtime fuses convolution and ReLU, lays the
-channels out for the processor, and releases the interpreter while it runs; its answer for an image is the same bit for
-bit whatever the chunk, the number of threads, or the place where a network is cut in two.
+It holds the operations of the network's nodes, one for one. ONNX Runtime fuses convolution and ReLU, lays the channels
+out for the processor, and releases the interpreter while it runs; its answer for an image is the same bit for bit
+whatever the chunk, the number of threads, or the place of `Network.cuts` where a network is cut in two.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -19,8 +23,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from core.mathematics import costs
 from core.mathematics.quantization import integer_range
-from core.networks.models import IMAGE_SIDE, costs_of
-from core.networks.stored import StoredLayer
+from core.networks.graph import IMAGE, Network
+from core.networks.models import costs_of
+from core.networks.operations import Node, Shape
+from core.networks.stored import BETWEEN, StoredLayer, StoredNetwork
 
 Array = NDArray[Any]
 SIGNAL_IMAGES = 500
@@ -32,15 +38,16 @@ FAINT = 1 / float(np.finfo(np.float32).max)
 BINS = 2048
 """Of the histogram of a signal."""
 
+SEEN = "seen "
+"""Before the name of a signal that is put out besides."""
+
 OPSET, IR_VERSION = 17, 9
 ERRORS = (state.Fail, state.InvalidGraph, state.InvalidArgument, state.RuntimeException, ValueError, RuntimeError)
 """What ONNX Runtime, NumPy and torch say of layers that do not fit together."""
 
-IMAGE = (1, IMAGE_SIDE, IMAGE_SIDE)
-
 
 class Graph:
-    """Nodes and constants, in the order in which they were added; names are made here."""
+    """An ONNX graph: nodes and constants, in the order in which they were added; names are made here."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -64,78 +71,121 @@ class Graph:
         codes = self.add("Clip", self.add("Round", self.add("Div", x, np.float32(scale))), low, high)
         return self.add("Mul", codes, np.float32(scale))
 
-    def weights(self, stored: StoredLayer, join: bool) -> list[tuple[Sequence[int], str | Array]]:
-        """Shape and content of what a layer multiplies with, in this order."""
-        return [(weight.shape, weight) for weight in _products(stored, join)]
+    def weights(self, stored: StoredLayer, join: bool) -> list[str | Array]:
+        """What a layer multiplies with, in this order: two factors, or their product where that is less work."""
+        joined = stored.joined if join else None
+        weights = [tensor.weight() for tensor in stored.tensors] if joined is None else [joined]
+        return [weight.contiguous().numpy() for weight in weights]
 
     def bias(self, stored: StoredLayer) -> str | Array:
         return stored.bias.numpy()
 
+    def affine(self, name: str, values: Array) -> str | Array:
+        return values
+
     def layer(self, x: str, stored: StoredLayer, bits: int | None, join: bool) -> tuple[str, str]:
-        """A layer: its input on its grid, one product or two, ReLU, pooling. Returns the names of the output and of
-        the signal between two factors ("" where there is none)."""
-        layer, between = stored.layer, ""
-        if stored.input_scale is not None and bits is not None:
-            x = self.fake_quantize(x, stored.input_scale, bits, signed=False)
-        weights = self.weights(stored, join)
-        for position, (shape, weight) in enumerate(weights):
-            last = position == len(weights) - 1
-            terms = (x, weight, self.bias(stored)) if last else (x, weight)
-            if layer.kind == "conv":
-                x = self.add("Conv", *terms, kernel_shape=shape[2:], pads=[shape[-1] // 2] * 4)
+        """W x + b, one product or two. Returns the names of the output and of the signal between two factors ("" where
+        there is none)."""
+        node, weights = stored.layer.node, self.weights(stored, join)
+        if len(weights) == 1:
+            return node.row.onnx(self, node, x, weights[0], self.bias(stored)), ""
+        between = x = node.row.onnx(self, node, x, weights[0])
+        if stored.between_scale is not None and bits is not None:
+            x = self.fake_quantize(x, stored.between_scale, bits, signed=True)
+        if stored.layer.kind == "conv":
+            return self.add("Conv", x, weights[1], self.bias(stored), kernel_shape=[1, 1], pads=[0] * 4), between
+        return self.add("Gemm", x, weights[1], self.bias(stored), transB=1), between
+
+    def run(
+        self, part: Part, bits: int | None, join: bool, also: Callable[[str, str], None] = lambda name, output: None
+    ) -> str:
+        """The nodes of a part of a network, from its input "x"; the name of the last one's output.
+
+        also : told the name of each signal before it is rounded, "NODE" at whose output it is, or "LAYER.between"
+        """
+        network, names = part.network, {part.start: "x"}
+        for node in _fused(network.network, part.nodes):
+            inputs = [names[name] for name in node.inputs]
+            if node.weighted:
+                names[node.name], between = self.layer(inputs[0], network.named[node.name], bits, join)
+                if between:
+                    also(f"{node.name}{BETWEEN}", between)
             else:
-                x = self.add("Gemm", *terms, transB=1)
-            if not last:
-                between = x
-                if stored.between_scale is not None and bits is not None:
-                    x = self.fake_quantize(x, stored.between_scale, bits, signed=True)
-        x = self.add("Relu", x) if layer.relu else x
-        return (self.add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]) if layer.pool else x), between
+                names[node.name] = node.row.onnx(self, node, *inputs, *self._affine(network, node))
+            signal, scale = network.network.signal_at.get(node.name), network.scale_at(node.name)
+            if signal is not None:
+                also(node.name, names[node.name])
+            if signal is not None and scale is not None and bits is not None:
+                names[node.name] = self.fake_quantize(names[node.name], scale, bits, signal.signed)
+        return names[part.nodes[-1].name]
 
-    def chain(self, layers: Sequence[StoredLayer], bits: int | None, join: bool) -> tuple[str, dict[str, str]]:
-        """Consecutive layers from the input "x"; the names of the output and, by those of `ranges`, of the signals."""
-        x, noted = "x", {}
-        for position, stored in enumerate(layers):
-            if stored.layer.kind == "linear" and (position == 0 or layers[position - 1].layer.kind == "conv"):
-                x = self.add("Flatten", x)
-            if position > 0:
-                noted[f"{stored.layer.name}.input"] = x
-            x, between = self.layer(x, stored, bits, join)
-            if between:
-                noted[f"{stored.layer.name}.between"] = between
-        return x, noted
+    def _affine(self, network: StoredNetwork, node: Node) -> Iterator[str | Array]:
+        if node.operation == "affine":
+            each = (-1, *[1] * (len(network.network.shapes[node.name]) - 1))
+            for name in (f"{node.name}.scale", f"{node.name}.shift"):
+                yield self.affine(name, network.affine[name].reshape(each).numpy())
 
 
-def _products(stored: StoredLayer, join: bool) -> list[Array]:
-    """The weights to multiply with: two factors as they are, or their product where that is less work."""
-    joined = stored.joined if join else None
-    weights = [tensor.weight() for tensor in stored.tensors] if joined is None else [joined]
-    return [weight.contiguous().numpy() for weight in weights]
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some of a network's nodes, which read one feature map alone: the image, or a node's output.
 
-
-def to_onnx(
-    layers: Sequence[StoredLayer],
-    shape: Sequence[int] = IMAGE,
-    bits: int | None = None,
-    observe: Literal["largest", "signals"] | None = None,
-) -> bytes:
-    """The graph of consecutive layers, from their input "x" (n, *shape) to their output "y", for any n.
-
-    bits : of the activations, where the layers have scales for them; None: they stay float32
-    observe : beside "y" the signals at each layer's input ("NAME.input", but for the first), and between its factors
-        ("NAME.between"), or the largest |x| of each
+    after : a node of `Network.cuts`, behind which they begin; up_to : the last of them. All, if not said otherwise.
     """
-    graph = Graph()
-    x, noted = graph.chain(layers, bits, join=observe is None)
-    outputs = {"y": x}
-    if observe == "signals":
-        outputs |= noted
-    elif observe == "largest":
-        outputs |= {
-            name: graph.add("ReduceMax", graph.add("Abs", signal), keepdims=0) for name, signal in noted.items()
-        }
+
+    network: StoredNetwork
+    after: str = IMAGE
+    up_to: str = ""
+
+    @property
+    def start(self) -> str:
+        return self.after
+
+    @property
+    def shape(self) -> Shape:
+        """Of what it reads, for one image."""
+        return self.network.network.shapes[self.after]
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        network = self.network.network
+        first = 0 if self.after == IMAGE else len(network.before(self.after))
+        return network.before(self.up_to or network.output)[first:]
+
+    @property
+    def most(self) -> int:
+        """Bytes of the signals of one image, at the layer that has most."""
+        names = {node.name for node in self.nodes}
+        layers = [stored.layer for stored in self.network.layers if stored.layer.name in names]
+        return max((cost.signal for cost in costs_of(layers)), default=1)
+
+
+def _fused(network: Network, nodes: Sequence[Node]) -> list[Node]:
+    """The same nodes, each ReLU before a max pooling that stands directly between it and its input, for they commute:
+    ONNX Runtime computes a convolution and its ReLU as one."""
+    swapped = list(nodes)
+    for place, (pool, relu) in enumerate(pairwise(nodes)):
+        alone = network.readers[pool.name] == [relu.name]
+        if (pool.operation, relu.operation) == ("max_pool", "relu") and alone:
+            first = replace(relu, name=pool.name, inputs=pool.inputs)
+            swapped[place : place + 2] = [first, replace(pool, name=relu.name, inputs=(first.name,))]
+    return swapped
+
+
+def to_onnx(part: Part, bits: int | None = None, observe: Literal["largest", "signals"] | None = None) -> bytes:
+    """The graph of a part of a network, from its input "x" (n, *shape) to its output "y", for any n.
+
+    bits : of the activations, where the network has scales for them; None: they stay float32
+    observe : beside "y" its signals before they are rounded, "seen NODE" and "seen LAYER.between", or the largest |x|
+        of each
+    """
+    graph, noted = Graph(), dict[str, str]()
+    outputs = {"y": graph.run(part, bits, join=observe is None, also=noted.__setitem__)}
+    for name, signal in noted.items() if observe is not None else ():
+        seen = graph.add("ReduceMax", graph.add("Abs", signal), keepdims=0) if observe == "largest" else signal
+        outputs[f"{SEEN}{name}"] = seen
     graph.nodes += [helper.make_node("Identity", [signal], [name]) for name, signal in outputs.items()]
-    entry = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *shape])
+    entry = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *part.shape])
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
     made = helper.make_graph(graph.nodes, "network", [entry], ends, graph.constants)
     opset = helper.make_opsetid("", OPSET)
@@ -144,22 +194,22 @@ def to_onnx(
 
 
 class Runner:
-    """Consecutive layers, ready to run: `runner(x)` is their output for x, float32 (n, *shape), n > 0.
+    """A network or a part of it, ready to run: `runner(x)` is its output for x, float32 (n, *shape), n > 0.
 
-    Raises one of `ERRORS` where the layers do not fit together, which happens to files that were tampered with.
+    Raises one of `ERRORS` where its layers do not fit together, which happens to files that were tampered with.
     """
 
-    def __init__(self, layers: Sequence[StoredLayer], bits: int | None = None, shape: Sequence[int] = IMAGE) -> None:
-        self._session, self._at_once = _session(to_onnx(layers, shape, bits)), at_once(layers)
+    def __init__(self, part: StoredNetwork | Part, bits: int | None = None) -> None:
+        part = Part(part) if isinstance(part, StoredNetwork) else part
+        self._session, self._at_once = _session(to_onnx(part, bits)), at_once(part)
 
     def __call__(self, x: Array) -> Array:
         return np.concatenate([output for (output,) in _run(self._session, ["y"], x, self._at_once)])
 
 
-def at_once(layers: Sequence[StoredLayer]) -> int:
+def at_once(part: Part) -> int:
     """So many images each core works on at a time: fewer where a layer has very many outputs."""
-    most = max(cost.signal for cost in costs_of([stored.layer for stored in layers]))
-    return costs.images_at_once(most, costs.CHUNK, costs.PART)
+    return costs.images_at_once(part.most, costs.CHUNK, costs.PART)
 
 
 def predicted(logits: Array) -> NDArray[np.uint8]:
@@ -170,40 +220,63 @@ def predicted(logits: Array) -> NDArray[np.uint8]:
     return logits.argmax(1).astype(np.uint8)
 
 
-def ranges(layers: Sequence[StoredLayer], images: Array) -> dict[str, float]:
-    """max |signal| over all images: at the input of each layer but the first ("NAME.input"), and between two factors
-    ("NAME.between"), with float32 activations."""
-    session = _session(to_onnx(layers, observe="largest"))
-    names = [output.name for output in session.get_outputs()][1:]
-    largest = _run(session, names, images, at_once(layers))
-    return dict(zip(names, np.array(largest).max(0).tolist(), strict=True)) if names else {}
+def ranges(network: StoredNetwork, images: Array) -> dict[str, float]:
+    """max |x| of each signal over all images, by its name, and between two factors ("LAYER.between"), with float32
+    activations."""
+    part = Part(network)
+    session = _session(to_onnx(part, observe="largest"))
+    if not (ends := _observed(session)):
+        return {}
+    values = np.array(_run(session, ends, images, at_once(part))).max(0).tolist()
+    largest: dict[str, float] = {}
+    for end, value in zip(ends, values, strict=True):
+        name = _signal(network, end)
+        largest[name] = max(value, largest.get(name, value))
+    return largest
 
 
-def histograms(layers: Sequence[StoredLayer], images: Array, largest: Mapping[str, float]) -> dict[str, Array]:
+def _observed(session: onnxruntime.InferenceSession) -> list[str]:
+    """The outputs that are signals."""
+    return [output.name for output in session.get_outputs() if output.name.startswith(SEEN)]
+
+
+def _signal(network: StoredNetwork, seen: str) -> str:
+    """The name of the signal that is put out as this."""
+    name, at = seen.removeprefix(SEEN), network.network.signal_at
+    return at[name].name if name in at else name
+
+
+def histograms(network: StoredNetwork, images: Array, largest: Mapping[str, float]) -> dict[str, Array]:
     """How often |signal| falls into each of `BINS` equal bins of [0, largest], for the signals of `ranges`.
 
     largest : what `ranges` found, for these images among others
     """
     counts = {name: np.zeros(BINS, dtype=np.int64) for name in largest}
-    for named in signals(layers, images, list(largest), bits=None):
-        for name, signal in named.items():
+    for named in signals(network, images, list(largest), bits=None):
+        for name, parts in named.items():
             per_bin = BINS / largest[name] if largest[name] > BINS * FAINT else 1.0
-            places = (np.abs(signal.ravel()) * per_bin).astype(np.int64).clip(0, BINS - 1)
-            counts[name] += np.bincount(places, minlength=BINS)
+            for signal in parts:
+                places = (np.abs(signal.ravel()) * per_bin).astype(np.int64).clip(0, BINS - 1)
+                counts[name] += np.bincount(places, minlength=BINS)
     return counts
 
 
 def signals(
-    layers: Sequence[StoredLayer], images: Array, names: list[str], bits: int | None
-) -> Iterator[dict[str, Array]]:
-    """The signals of these names (see `ranges`) before they are rounded, some images at a time: all take a lot of
-    memory. Nothing where no name is asked for."""
-    session = _session(to_onnx(layers, bits=bits, observe="signals")) if names else None
-    each = sum(cost.signal for cost in costs_of([stored.layer for stored in layers]))
+    network: StoredNetwork, images: Array, names: list[str], bits: int | None
+) -> Iterator[dict[str, list[Array]]]:
+    """The signals of these names (see `ranges`) before they are rounded, at each of their ends, some images at a time:
+    all take a lot of memory. Nothing where no name is asked for."""
+    part = Part(network)
+    session = _session(to_onnx(part, bits=bits, observe="signals")) if names else None
+    each = sum(cost.signal for cost in costs_of(network.network.layers))
     count = costs.images_at_once(each, SIGNAL_IMAGES, costs.SIGNALS)
+    wanted = [] if session is None else [end for end in _observed(session) if _signal(network, end) in names]
     for start in range(0, len(images) if session else 0, count):
-        chunks = _run(session, names, images[start : start + count], at_once(layers))
-        yield {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=True)}
+        chunks = _run(session, wanted, images[start : start + count], at_once(part))
+        found: dict[str, list[Array]] = {name: [] for name in names}
+        for end, parts in zip(wanted, zip(*chunks, strict=True), strict=True):
+            found[_signal(network, end)].append(np.concatenate(parts))
+        yield found
 
 
 def _session(model: bytes) -> onnxruntime.InferenceSession:

@@ -1,42 +1,42 @@
-"""The two families, `mlp` (a chain of linear layers) and `cnn` (conv, conv, linear, linear), and their layers by name.
+"""A baseline: a trained network as a graph and plain tensors, and how it comes out of a file and goes into one.
 
-`build` makes the module that is trained; `folding.fold` turns it into plain weights and biases, batch normalization
-folded into the layer before it. Everything after that - compression, evaluation, export - sees the folded tensors as a
-`Baseline`, whose layer widths are read from the tensors themselves.
+Batch normalization is folded once, after training: everything after that - compression, evaluation, export - sees
+plain weights and biases, which is what a device runs.
 """
 
 import hashlib
-from collections import OrderedDict
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from core.config import Model
 from core.machinery.files import safetensors_header
 from core.mathematics import costs
 from core.mathematics.costs import LayerCost
+from core.networks import chains
+from core.networks.graph import BaselineError as BaselineError
+from core.networks.graph import Layer, Network, listed
+from core.networks.operations import NetworkError, Node, Shape
 
-IMAGE_SIDE, CLASS_COUNT = 28, 10
-MLP_WIDTHS = (784, 512, 512, 512, 10)
-CNN_WIDTHS = (32, 64, 128)
 HEADER_BYTES = 100 * 2**20
 """Of a safetensors file, at most: as in the library that reads it."""
 
+NUMBERS = 2**24
+"""Of one feature map for one image, at most."""
+
+GRAPH = "network"
+"""Under which name the graph stands in the metadata of a baseline's file."""
+
 Tensors = Mapping[str, Tensor]
-
-
-class BaselineError(ValueError):
-    """Tensors that are not a network of either family; the message says which and what was expected."""
 
 
 class Overflow(ArithmeticError):
@@ -47,36 +47,6 @@ class Overflow(ArithmeticError):
             f"{where} are no longer numbers: what the network computes is too large for float32. Its weights, or the "
             "pixels that it was made for, have to be smaller."
         )
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A compressible layer: conv (k x k, "same" padding) or linear; then 2x2 max pooling; then ReLU, where it has them.
-
-    shape : of its weight, (out, in) or (out, in, k, k)
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    pool: bool = False
-    relu: bool = True
-
-    @property
-    def kind(self) -> Literal["conv", "linear"]:
-        return "conv" if len(self.shape) == 4 else "linear"
-
-    @property
-    def matrix_shape(self) -> tuple[int, int]:
-        """(m, n) of the weight as a matrix; a convolution is taken as out x (in * k * k)."""
-        return self.shape[0], prod(self.shape[1:])
-
-    @property
-    def full_rank(self) -> int:
-        return min(self.matrix_shape)
-
-    @property
-    def weights(self) -> int:
-        return prod(self.shape)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -90,48 +60,60 @@ def channels_last(x: Tensor) -> Tensor:
     return x.as_strided(x.shape, (channels * height * width, 1, width * channels, channels))
 
 
-def propagate(
-    layer: Layer, x: Tensor, weights: Sequence[Tensor], bias: Tensor, between: Callable[[Tensor], Tensor] | None = None
+def product(
+    node: Node, x: Tensor, weights: Sequence[Tensor], bias: Tensor, between: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """One layer's output: relu(pool(W x + b)), with W = weights[-1] ... weights[0] where the layer is factored.
+    """W x + b of a weighted layer, with W = weights[-1] ... weights[0] where it is factored.
 
-    Pooling comes before the ReLU: max and ReLU commute, and it leaves a quarter of the work.
-
-    x : (n, in, h, w) or (n, in); a linear layer flattens images
+    x : (n, in, h, w) for a convolution, (n, in) for a linear layer
     weights : one weight, or two factors: (r, in, k, k) and (out, r, 1, 1), or (r, in) and (out, r)
     between : applied to the signal between two factors (its quantizer)
     """
-    if layer.kind == "linear" and x.dim() > 2:
-        x = x.flatten(1)
-    for position, weight in enumerate(weights):
-        last = position == len(weights) - 1
-        b = bias if last else None
-        x = F.linear(x, weight, b) if layer.kind == "linear" else F.conv2d(x, weight, b, padding=weight.shape[-1] // 2)
-        if between is not None and not last:
-            x = between(x)
-    if layer.pool:
-        x = F.max_pool2d(x, 2)
-    return torch.relu_(x) if layer.relu and not x.requires_grad else x.relu() if layer.relu else x
+    if len(weights) == 1:
+        return node.row.torch(node, x, weights[0], bias)
+    first, second = weights
+    x = node.row.torch(node, x, first, None)
+    x = x if between is None else between(x)
+    return F.conv2d(x, second, bias) if second.dim() == 4 else F.linear(x, second, bias)
 
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """A trained network as plain tensors, `NAME.weight` and `NAME.bias` per layer, and what is known of its making.
+    """A trained network: its graph, the tensors of its nodes by name, and what is known of its making.
 
     info : recipe, seed, history, versions and figures of the training, as in the JSON beside the weights
+    graph : of a file that holds none, the chain that the names of its tensors describe (`core.networks.chains`)
+
+    Raises BaselineError where the tensors are not those of the graph.
     """
 
     name: str
     tensors: Tensors
     info: Mapping[str, Any] = field(default_factory=dict)
+    graph: Network | None = None
+
+    def __post_init__(self) -> None:
+        check_shapes(self.network, shapes_of(self.tensors))
 
     @cached_property
-    def layers(self) -> tuple[Layer, ...]:
-        return layers_of(self.tensors)
+    def network(self) -> Network:
+        return chains.chain(shapes_of(self.tensors)) if self.graph is None else self.graph
 
     @property
-    def model(self) -> Model:
-        return "cnn" if self.layers[0].kind == "conv" else "mlp"
+    def layers(self) -> tuple[Layer, ...]:
+        """The weighted layers, in their order."""
+        return self.network.layers
+
+    @cached_property
+    def model(self) -> str:
+        """The family that it belongs to, as its recipe, its file or its tensors say."""
+        return str(self.info.get("recipe", {}).get("model") or chains.family(self.network) or "network")
+
+    def weight(self, layer: Layer) -> Tensor:
+        return self.tensors[f"{layer.name}.weight"]
+
+    def bias(self, layer: Layer) -> Tensor:
+        return self.tensors[f"{layer.name}.bias"]
 
     @property
     def parameters(self) -> int:
@@ -145,8 +127,11 @@ class Baseline:
 
     @cached_property
     def sha256(self) -> str:
-        """Of names, shapes and values: the same weights have the same hash, whatever they are called."""
+        """Of the graph, where the tensors alone do not tell it, and of names, shapes and values: the same network has
+        the same hash, whatever it is called."""
         digest = hashlib.sha256()
+        if not chains.family(self.network):
+            digest.update(_graph_text(self.network).encode())
         for name in sorted(self.tensors):
             tensor = self.tensors[name].contiguous()
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
@@ -154,156 +139,114 @@ class Baseline:
         return digest.hexdigest()
 
 
-def layers_of(tensors: Tensors) -> tuple[Layer, ...]:
-    """The layers, in order, with their widths read from the tensors. Raises BaselineError.
-
-    `mlp`: fc1 .. fcN, from 784 inputs to 10 classes. `cnn`: conv1, conv2 (odd square kernels), fc1, fc2.
-    """
-    layers = layers_of_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+def check_values(tensors: Tensors) -> None:
+    """Raises BaselineError where a tensor holds something else than finite float32 numbers."""
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
             raise BaselineError(f"{name} must hold float32 values. Got {tensor.dtype} instead.")
         if not torch.isfinite(tensor).all():
             raise BaselineError(f"{name} must hold finite values. It holds NaN or infinity.")
-    return layers
 
 
-def layers_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Layer, ...]:
-    """The same from the shapes alone, by name: a file's header tells them. Raises BaselineError where they are no
-    network, and where it could never be evaluated here (`core.mathematics.costs`)."""
-    convolutional = any(name.startswith("conv") for name in shapes)
-    if convolutional:
-        names = ["conv1", "conv2", "fc1", "fc2"]
-    else:
-        names = [f"fc{i}" for i in range(1, max(1, len(shapes) // 2) + 1)]
-    expected = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
-    if set(shapes) != expected:
-        missing, extra = sorted(expected - set(shapes)), sorted(set(shapes) - expected)
-        raise BaselineError(
-            f"The tensors must be named {listed(sorted(expected), 8)}. "
-            + (f"Missing: {listed(missing, 6)}. " if missing else "")
-            + (f"Not expected: {listed(extra, 6)}. " if extra else "")
-            + "Weights under other names: `python -m core import FILE.pt --out FILE.safetensors` renames them."
-        )
-    layers = tuple(
-        Layer(name, shapes[f"{name}.weight"], pool=name.startswith("conv"), relu=name != names[-1]) for name in names
-    )
-    _check(layers, shapes)
-    refusal = costs.too_much(costs_of(layers))
-    if refusal:
+def shapes_of(tensors: Tensors) -> dict[str, Shape]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def check_shapes(network: Network, shapes: Mapping[str, Shape]) -> None:
+    """Raises BaselineError where tensors of these shapes are not those of the network, and where it could never be
+    evaluated here (`core.mathematics.costs`)."""
+    expected = network.tensor_shapes
+    if missing := sorted(set(expected) - set(shapes)):
+        raise BaselineError(f"The network has no tensors for {listed(missing, 6)}.")
+    if extra := sorted(set(shapes) - set(expected)):
+        raise BaselineError(f"No node of the network has the tensors {listed(extra, 6)}.")
+    for name, shape in expected.items():
+        if shapes[name] != shape:
+            raise BaselineError(f"{name} must have shape {shape}. Got {shapes[name]} instead.")
+    if not network.layers:
+        raise BaselineError("This network has no weights at all.")
+    if refusal := costs.too_much(costs_of(network.layers)):
         raise BaselineError(f"This network is too large. {refusal}")
-    return layers
-
-
-def listed(names: Sequence[str], most: int) -> str:
-    """The first of them, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+    for name, shape in network.shapes.items():
+        if numbers(shape) > NUMBERS:
+            raise BaselineError(f"{name} must put out at most {NUMBERS:,} numbers. Got shape {shape} instead.")
 
 
 def costs_of(layers: Sequence[Layer]) -> tuple[LayerCost, ...]:
     """What each of a network's layers takes."""
-    used = zip(layers, weight_uses(layers), strict=True)
-    return tuple(costs.layer_cost(layer.name, layer.shape, places, layer.pool) for layer, places in used)
+    return tuple(
+        costs.layer_cost(layer.name, layer.shape, layer.places, layer.pool, layer.groups, numbers(layer.reads))
+        for layer in layers
+    )
 
 
-def weight_uses(layers: Sequence[Layer]) -> list[int]:
-    """How often each weight of a layer is multiplied for one image: at every pixel for a convolution, once elsewhere.
-
-    Times the number of weights it is the number of multiply-accumulates, for two factors as for one weight.
-    """
-    uses, side = [], IMAGE_SIDE
-    for layer in layers:
-        uses.append(side**2 if layer.kind == "conv" else 1)
-        side //= 2 if layer.pool else 1
-    return uses
-
-
-def _check(layers: tuple[Layer, ...], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Shapes that follow from one another."""
-    width = 1 if layers[0].kind == "conv" else IMAGE_SIDE**2
-    side = IMAGE_SIDE
-    for layer in layers:
-        if layer.name.startswith("conv"):
-            if len(layer.shape) != 4 or layer.shape[2] != layer.shape[3] or layer.shape[2] % 2 == 0:
-                raise BaselineError(
-                    f"{layer.name}.weight must have shape (out, in, k, k) with odd k. Got {layer.shape} instead."
-                )
-        elif len(layer.shape) != 2:
-            raise BaselineError(f"{layer.name}.weight must have shape (out, in). Got {layer.shape} instead.")
-        if layer.shape[1] != width or 0 in layer.shape:
-            raise BaselineError(f"{layer.name}.weight must have {width} inputs. Got shape {layer.shape} instead.")
-        bias_shape = shapes[f"{layer.name}.bias"]
-        if bias_shape != layer.shape[:1]:
-            raise BaselineError(f"{layer.name}.bias must have shape {layer.shape[:1]}. Got {bias_shape} instead.")
-        side //= 2 if layer.pool else 1
-        width = layer.shape[0] * (side**2 if layer.name == "conv2" else 1)
-    if layers[-1].shape[0] != CLASS_COUNT:
-        outputs = layers[-1].shape[0]
-        raise BaselineError(f"{layers[-1].name} must have {CLASS_COUNT} outputs, a class each. Got {outputs} instead.")
-
-
-def build(model: Model, dropout: float = 0.0) -> nn.Sequential:
-    """The module that is trained, with batch normalization (cnn) and dropout. Its layers carry the names of `Layer`."""
-    parts: list[tuple[str, nn.Module]] = []
-    if model == "cnn":
-        first, second, hidden = CNN_WIDTHS
-        for i, ins, outs in ((1, 1, first), (2, first, second)):
-            parts += [
-                (f"conv{i}", nn.Conv2d(ins, outs, 3, padding=1, bias=False)),
-                (f"bn{i}", nn.BatchNorm2d(outs)),
-                (f"pool{i}", nn.MaxPool2d(2)),
-                (f"relu{i}", nn.ReLU(inplace=True)),
-            ]
-        widths: tuple[int, ...] = (second * (IMAGE_SIDE // 4) ** 2, hidden, CLASS_COUNT)
-    else:
-        widths = MLP_WIDTHS
-    parts.append(("flatten", nn.Flatten()))
-    for i, (inputs, outputs) in enumerate(pairwise(widths), 1):
-        parts.append((f"fc{i}", nn.Linear(inputs, outputs)))
-        if i < len(widths) - 1:
-            parts += [(f"fc{i}_relu", nn.ReLU(inplace=True)), (f"fc{i}_dropout", nn.Dropout(dropout))]
-    return nn.Sequential(OrderedDict(parts))
+def numbers(shape: Shape) -> int:
+    """How many a feature map of this shape holds."""
+    return prod(shape)
 
 
 def to_bytes(baseline: Baseline) -> bytes:
-    """The baseline's tensors as one safetensors file."""
-    return save({name: tensor.contiguous() for name, tensor in baseline.tensors.items()})
+    """The baseline as one safetensors file: its tensors, and its graph as JSON in the metadata."""
+    tensors = {name: tensor.contiguous() for name, tensor in baseline.tensors.items()}
+    return save(tensors, None if baseline.graph is None else {GRAPH: _graph_text(baseline.graph)})
+
+
+def _graph_text(network: Network) -> str:
+    return json.dumps(network.to_record(), sort_keys=True, separators=(",", ":"))
 
 
 def from_bytes(content: bytes, name: str, info: Mapping[str, Any] | None = None) -> Baseline:
     """A baseline from a safetensors file. Raises BaselineError with what is wrong; nothing in the file is executed.
 
     The header is judged before the tensors are read."""
-    layers_of_shapes(declared_shapes(content))
+    network = declared(content)
     try:
         tensors = load(content)
     except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError) as error:
         raise _unreadable(error) from None
-    layers_of(tensors)
-    return Baseline(name, tensors, info or {})
+    check_values(tensors)
+    return Baseline(name, tensors, info or {}, network)
 
 
 def from_file(path: Path, name: str) -> Baseline:
     """The same from a path; what its header alone refuses is not read."""
     with path.open("rb") as file:
         start = file.read(8)
-        layers_of_shapes(declared_shapes(start + file.read(min(int.from_bytes(start, "little"), HEADER_BYTES))))
+        declared(start + file.read(min(int.from_bytes(start, "little"), HEADER_BYTES)))
     return from_bytes(path.read_bytes(), name)
 
 
-def declared_shapes(content: bytes) -> dict[str, tuple[int, ...]]:
-    """Shapes by name, as the header of a safetensors file tells them; its tensors need not be there. Raises
-    BaselineError."""
+def declared(content: bytes) -> Network | None:
+    """The graph that the header of a safetensors file describes; None where its tensors' names alone do. The tensors
+    need not be there. Raises BaselineError, also where they do not fit it or could never be evaluated here."""
+    shapes, described = _header(content)
+    network = None if described is None else _described(described)
+    check_shapes(chains.chain(shapes) if network is None else network, shapes)
+    return network
+
+
+def _header(content: bytes) -> tuple[dict[str, Shape], str | None]:
+    """Shapes of the tensors by name, and the graph as text."""
     try:
         header, _ = safetensors_header(content)
-        shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        described = header.pop("__metadata__", {}).get(GRAPH)
+        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(error) from None
     if not all(type(size) is int and size >= 0 for shape in shapes.values() for size in shape):
         raise BaselineError("This is not a safetensors file that can be read (a shape that is no whole numbers).")
     if not shapes:
         raise BaselineError("This safetensors file holds no tensors.")
-    return shapes
+    return shapes, described
+
+
+def _described(text: str) -> Network:
+    try:
+        return Network.from_record(json.loads(text))
+    except NetworkError as error:
+        raise BaselineError(f"The file's network cannot be computed. {error}") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _unreadable(error) from None
 
 
 def _unreadable(error: Exception) -> BaselineError:

@@ -5,8 +5,8 @@ A quantized layer has scales and biases that float16 holds exactly; a float32 la
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import frexp
 
@@ -14,11 +14,16 @@ import torch
 from torch import Tensor
 
 from core.config import FLOAT_BITS, CompressionConfig
+from core.machinery.files import sha256
 from core.mathematics.quantization import linear_dequantize
-from core.networks.models import CLASS_COUNT, IMAGE_SIDE, Layer, propagate
+from core.networks.graph import Layer, Network
+from core.networks.operations import Node
 
 FORMAT = "compressed-network/2"
 """Raise it when the values of stored networks come out otherwise: what was measured before is then measured again."""
+
+BETWEEN = ".between"
+"""After a layer's name: the signal between its two factors."""
 
 
 class FormatError(ValueError):
@@ -65,20 +70,18 @@ class StoredTensor:
 class StoredLayer:
     """tensors : one weight, or the two factors of a low-rank layer, in the order in which they are applied.
 
-    input_scale : of the unsigned grid on which the layer's input is rounded; None where it is not
     between_scale : of the signed grid for the signal between two factors; None where it is not rounded
     """
 
     layer: Layer
     tensors: tuple[StoredTensor, ...]
     bias: Tensor
-    input_scale: float | None = None
     between_scale: float | None = None
 
     @cached_property
     def content(self) -> str:
         """SHA-256 of everything that its output depends on: two layers with the same content compute the same."""
-        digest = hashlib.sha256(repr((self.layer, self.input_scale, self.between_scale)).encode())
+        digest = hashlib.sha256(repr((self.layer, self.between_scale)).encode())
         for tensor in self.tensors:
             digest.update(repr((tuple(tensor.values.shape), tensor.bits)).encode())
             for part in (tensor.values, tensor.scale):
@@ -114,14 +117,28 @@ class StoredLayer:
 
 @dataclass(frozen=True, eq=False)
 class StoredNetwork:
+    """network : its graph, as it is without the channels that were removed
+    layers : the weighted ones, in their order
+    affine : the tensors of other nodes, "NAME.scale" and "NAME.shift", float32
+    scales : signal -> step of the grid on which it is rounded; of none where signals stay float32
+    """
+
+    network: Network
     layers: tuple[StoredLayer, ...]
     config: CompressionConfig
     baseline_sha256: str
+    scales: Mapping[str, float] = field(default_factory=dict)
+    affine: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def named(self) -> dict[str, StoredLayer]:
+        return {stored.layer.name: stored for stored in self.layers}
 
     @property
     def parameters(self) -> int:
         """Stored weights and biases, zeros included."""
-        return sum(stored.weights + stored.bias.numel() for stored in self.layers)
+        others = sum(tensor.numel() for tensor in self.affine.values())
+        return others + sum(stored.weights + stored.bias.numel() for stored in self.layers)
 
     @property
     def nonzero(self) -> int:
@@ -139,6 +156,22 @@ class StoredNetwork:
         """The same of each layer, by name."""
         return {stored.layer.name: stored.sparsity for stored in self.layers}
 
+    def scale_at(self, node: str) -> float | None:
+        """The step of the grid on which a node's output is rounded; None where it is not."""
+        signal = self.network.signal_at.get(node)
+        return None if signal is None else self.scales.get(signal.name)
+
+    def content(self, node: Node) -> tuple[object, ...]:
+        """What decides what the node puts out for given inputs: of two nodes with the same content it is the same."""
+        tensors = [
+            sha256(self.affine[f"{node.name}.{part}"].numpy().tobytes())
+            for part in ("scale", "shift") if f"{node.name}.{part}" in self.affine
+        ]  # fmt: skip
+        signal = self.network.signal_at.get(node.name)
+        grid = None if signal is None else (signal.signed, self.scales.get(signal.name))
+        weights = self.named[node.name].content if node.weighted else None
+        return node, weights, grid, *tensors
+
 
 def must_be(name: str, value: object, expected: object) -> None:
     """Raises FormatError where a file holds something else than it must."""
@@ -146,35 +179,27 @@ def must_be(name: str, value: object, expected: object) -> None:
         raise FormatError(f"{name} must be {expected!r}. Got {value!r} instead.")
 
 
-def check(layers: Sequence[StoredLayer]) -> None:
-    """Raises FormatError where what was read from a file is no network: names that are no text or come twice, weights
-    that do not fit their layer, layers that do not fit one another, numbers that are none. The network is not run."""
-    names = [stored.layer.name for stored in layers]
-    must_be("The types of the names of layers", {type(name) for name in names}, {str})
-    must_be("The number of different names of layers", len(set(names)), len(names))
-    x = torch.empty(1, 1, IMAGE_SIDE, IMAGE_SIDE, device="meta")
-    for stored in layers:
+def check(network: StoredNetwork) -> None:
+    """Raises FormatError where what was read from a file is no network: tensors that are not those of its graph,
+    numbers that are none. The network is not run."""
+    graph = network.network
+    must_be("The layers", [stored.layer for stored in network.layers], list(graph.layers))
+    for stored in network.layers:
         _check_layer(stored)
-        weights = [torch.empty(tensor.values.shape, device="meta") for tensor in stored.tensors]
-        try:
-            x = propagate(stored.layer, x, weights, stored.bias.to("meta"))
-        except (RuntimeError, IndexError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise FormatError(f"{stored.layer.name} does not fit the layer before it: {reason}.") from None
-    must_be("The shape of its outputs", tuple(x.shape), (1, CLASS_COUNT))
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.affine.items()}
+    must_be("The tensors of nodes without weights", shapes, graph.affine_shapes)
+    unknown = sorted(set(network.scales) - {signal.name for signal in graph.signals})
+    must_be("The list of scales of no signal", unknown, [])
+    _check_numbers("The network", [*network.affine.values()], [torch.tensor(step) for step in network.scales.values()])
 
 
 def _check_layer(stored: StoredLayer) -> None:
     layer, name = stored.layer, stored.layer.name
-    must_be(f"The types of pool and relu of {name}", [type(layer.pool), type(layer.relu)], [bool, bool])
-    if not _is_shape(layer.shape):
-        raise FormatError(f"{name} must have the shape (out, in) or (out, in, k, k), k odd. Got {layer.shape} instead.")
     rank = stored.rank or 0
     factors = {"first": (rank, *layer.shape[1:]), "second": (layer.shape[0], rank, *(1,) * len(layer.shape[2:]))}
     expected = {"weight": layer.shape} if len(stored.tensors) == 1 else factors
     shapes = {tensor.name: tuple(tensor.values.shape) for tensor in stored.tensors}
     must_be(f"The weights of {name}", shapes, {f"{name}.{part}": shape for part, shape in expected.items()})
-    must_be(f"The shape of the bias of {name}", tuple(stored.bias.shape), layer.shape[:1])
     for tensor in stored.tensors:
         if type(tensor.bits) is not int or not (tensor.bits == FLOAT_BITS or 2 <= tensor.bits <= 8):
             raise FormatError(f"bits of {tensor.name} must be in [2, 8] or {FLOAT_BITS}. Got {tensor.bits!r} instead.")
@@ -182,18 +207,17 @@ def _check_layer(stored: StoredLayer) -> None:
         if tensor.scale is not None:
             each = (1 if tensor.scale.numel() == 1 else tensor.values.shape[0], *(1,) * (tensor.values.dim() - 1))
             must_be(f"The shape of the scale of {tensor.name}", tuple(tensor.scale.shape), each)
-    numbers = [stored.bias, *(tensor.weight() for tensor in stored.tensors)]
+    must_be(f"The shape of the bias of {name}", tuple(stored.bias.shape), layer.shape[:1])
     steps = [tensor.scale for tensor in stored.tensors if tensor.scale is not None]
-    steps += [torch.tensor(step) for step in (stored.input_scale, stored.between_scale) if step is not None]
+    steps += [] if stored.between_scale is None else [torch.tensor(stored.between_scale)]
+    _check_numbers(name, [stored.bias, *(tensor.weight() for tensor in stored.tensors)], steps)
+
+
+def _check_numbers(name: str, numbers: Sequence[Tensor], steps: Sequence[Tensor]) -> None:
     if not all(bool(torch.isfinite(part).all()) for part in (*numbers, *steps)):
         raise FormatError(f"{name} must hold numbers. It holds NaN or infinity.")
     if not all(bool((step > 0).all()) for step in steps):
         raise FormatError(f"Scales of {name} must be numbers above 0.")
-
-
-def _is_shape(shape: tuple[int, ...]) -> bool:
-    sizes = all(type(size) is int and size > 0 for size in shape)
-    return sizes and (len(shape) == 2 or (len(shape) == 4 and shape[2] == shape[3] and shape[2] % 2 == 1))
 
 
 def to_half(x: Tensor) -> Tensor:

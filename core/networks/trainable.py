@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,92 +10,147 @@ from torch import Tensor, nn
 
 from core.config import FLOAT_BITS, CompressionConfig
 from core.mathematics import low_rank, quantization
-from core.networks.models import Baseline, Layer, propagate
-from core.networks.stored import StoredLayer, StoredNetwork, StoredTensor, to_fixed_point, to_half
+from core.networks import graph, models
+from core.networks.graph import Layer, Network, Signal
+from core.networks.models import Baseline
+from core.networks.operations import Node
+from core.networks.stored import BETWEEN, StoredLayer, StoredNetwork, StoredTensor, to_fixed_point, to_half
+
+
+def key(name: str) -> str:
+    """A name as torch takes it for a part of a module: without dots, and none of a module's own names."""
+    return f"of {name.replace('~', '~0').replace('.', '~1')}"
+
+
+def name_of(parameter: str) -> str:
+    """The layer or signal that a parameter belongs to, by its name in `named_parameters`; itself where it has none."""
+    parts = [part for part in parameter.split(".") if part.startswith("of ")]
+    return parts[0].removeprefix("of ").replace("~1", ".").replace("~0", "~") if parts else parameter
+
+
+def as_stored(tensor: Tensor, rounded: Tensor) -> Tensor:
+    """What a file holds of a tensor; while training, with the gradient of the tensor (straight-through)."""
+    return rounded + (tensor - tensor.detach()) if torch.is_grad_enabled() else rounded
+
+
+class Step(nn.Module):
+    """The step of a signal's grid, () float32 and learned in training, with the bits that the signal has on it."""
+
+    def __init__(self, step: float, bits: int, signed: bool) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(step))
+        self.bits, self.signed = bits, signed
+
+    def stored(self) -> Tensor:
+        return as_stored(self.scale, to_half(self.scale.detach()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The signal on its grid."""
+        scale = quantization.learned_step(self.stored(), x[0].numel(), self.bits, self.signed)
+        return quantization.fake_quantize(x, scale, self.bits, self.signed)
+
+
+class TrainableTensor(nn.Module):
+    """One stored tensor as it is trained: a layer's weight, or one of its two factors.
+
+    weight : float32
+    mask : bool, True where kept; None where nothing is pruned
+    bits : 32 without a grid; scale : its step, > 0, broadcasts to the weight, and is learned in training
+    zero_point : of an asymmetric grid, as scale; else None
+    """
+
+    mask: Tensor | None
+    scale: Tensor | None
+    zero_point: Tensor | None
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+        self.bits = FLOAT_BITS
+        for name in ("mask", "scale", "zero_point"):
+            self.register_buffer(name, None)
+
+    def set_grid(self, bits: int, grid: quantization.Grid) -> None:
+        self.bits, self.scale, self.zero_point = bits, nn.Parameter(grid.scale), grid.zero_point
+
+    def stored_scale(self) -> Tensor | None:
+        """The step as a file holds it, rounded; None without a grid."""
+        return None if self.scale is None else as_stored(self.scale, to_half(self.scale.detach()))
+
+    def masked(self) -> Tensor:
+        """w where kept, exactly 0 elsewhere: a pruned weight gets no gradient."""
+        return self.weight if self.mask is None else self.weight.masked_fill(~self.mask, 0.0)
+
+    def effective(self) -> Tensor:
+        """The weight that acts: masked, then on its integer grid (straight-through while training)."""
+        weight, scale = self.masked(), self.stored_scale()
+        if scale is None:
+            return weight
+        signed = self.zero_point is None
+        scale = quantization.learned_step(scale, weight.numel() // scale.numel(), self.bits, signed)
+        return quantization.fake_quantize(weight, scale, self.bits, signed, self.zero_point)
+
+    @torch.no_grad()
+    def freeze(self, name: str) -> StoredTensor:
+        parts = (self.stored_scale(), self.mask, self.zero_point)
+        scale, mask, zero_point = (None if part is None else part.detach().cpu().clone() for part in parts)
+        values = self.masked().detach().cpu().clone(memory_format=torch.contiguous_format)
+        if scale is not None:
+            moved = 0 if zero_point is None else zero_point
+            values = quantization.linear_quantize(values, scale, moved, self.bits, zero_point is None)
+            values = (values - moved).to(torch.int16)
+        zero_point = None if zero_point is None else zero_point.to(torch.uint8)
+        return StoredTensor(name, values, self.bits, scale, mask, zero_point)
 
 
 class CompressedLayer(nn.Module):
-    """A layer's trainable stored tensors, with their masks, bits and grids.
+    """A weighted layer's stored tensors.
 
-    weights : one parameter (dense) or two (the factors)
-    columns : of the baseline's input that it still has
-    masks : one per weight, or None; True where kept
-    scales, zero_points : one per weight, or None; scale > 0 and learned in training, as input_scale, between_scale
-    input_scale, between_scale : of the activations, (), or None
+    tensors : one (dense) or two (the factors)
+    columns : of the baseline's input that it still has; of a grouped convolution its groups
+    between : the grid of the signal between two factors; None where it is not rounded
     """
+
+    between: Step | None
 
     def __init__(self, layer: Layer, weights: tuple[Tensor, ...], bias: Tensor, columns: Tensor) -> None:
         super().__init__()
         self.layer, self.columns = layer, columns
-        self.weights = nn.ParameterList([nn.Parameter(weight.clone()) for weight in weights])
+        self.tensors = nn.ModuleList([TrainableTensor(weight) for weight in weights])
         self.bias = nn.Parameter(bias.clone())
-        self.bits = FLOAT_BITS
-        self.activation_bits: int | None = None
-        self.input_scale: Tensor | None
-        self.between_scale: Tensor | None
-        each = [f"{kind}{i}" for i in range(len(weights)) for kind in ("mask", "scale", "zero_point")]
-        for name in (*each, "input_scale", "between_scale"):
-            self.register_buffer(name, None)
+        self.register_module("between", None)
+
+    @property
+    def weights(self) -> list[TrainableTensor]:
+        """The tensors by their own type."""
+        return [tensor for tensor in self.tensors if isinstance(tensor, TrainableTensor)]
+
+    @property
+    def bits(self) -> int:
+        return self.weights[0].bits
 
     def stored_names(self) -> list[str]:
-        parts = ["weight"] if len(self.weights) == 1 else ["first", "second"]
+        parts = ["weight"] if len(self.tensors) == 1 else ["first", "second"]
         return [f"{self.layer.name}.{part}" for part in parts]
 
-    def stored(self, name: str) -> Any:
-        """A scale or the bias as a file holds it, rounded (straight-through while training); None where there is none.
-        The bias of a float32 layer is not rounded."""
-        tensor = getattr(self, name)
-        if tensor is None or (name == "bias" and self.bits == FLOAT_BITS):
-            return tensor
-        rounded = to_fixed_point(tensor.detach()) if name == "bias" else to_half(tensor.detach())
-        return rounded + (tensor - tensor.detach()) if torch.is_grad_enabled() else rounded
+    def stored_bias(self) -> Tensor:
+        """As a file holds it, rounded; that of a float32 layer is not."""
+        return self.bias if self.bits == FLOAT_BITS else as_stored(self.bias, to_fixed_point(self.bias.detach()))
 
     def masked_weights(self) -> list[Tensor]:
-        """w where kept, exactly 0 elsewhere: a pruned weight gets no gradient."""
-        masks = [getattr(self, f"mask{i}") for i in range(len(self.weights))]
-        return [w if m is None else w.masked_fill(~m, 0.0) for w, m in zip(self.weights, masks, strict=True)]
+        return [weight.masked() for weight in self.weights]
 
     def effective_weights(self) -> list[Tensor]:
-        """The weights that act: masked, then on their integer grid (straight-through while training)."""
-        weights = self.masked_weights()
-        if self.bits == FLOAT_BITS:
-            return weights
-        rounded = []
-        for i, weight in enumerate(weights):
-            scale, zero_point = self.stored(f"scale{i}"), getattr(self, f"zero_point{i}")
-            signed = zero_point is None
-            scale = quantization.learned_step(scale, weight.numel() // scale.numel(), self.bits, signed)
-            rounded.append(quantization.fake_quantize(weight, scale, self.bits, signed, zero_point))
-        return rounded
+        return [weight.effective() for weight in self.weights]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._rounded(x, self.stored("input_scale"), signed=False)
-        between = partial(self._rounded, scale=self.stored("between_scale"), signed=True)
-        return propagate(self.layer, x, self.effective_weights(), self.stored("bias"), between)
-
-    def _rounded(self, x: Tensor, scale: Tensor | None, signed: bool) -> Tensor:
-        """A signal on its grid, where it has one."""
-        if scale is None or self.activation_bits is None:
-            return x
-        scale = quantization.learned_step(scale, x[0].numel(), self.activation_bits, signed)
-        return quantization.fake_quantize(x, scale, self.activation_bits, signed)
+        return models.product(self.layer.node, x, self.effective_weights(), self.stored_bias(), self.between)
 
     @torch.no_grad()
     def freeze(self) -> StoredLayer:
-        tensors = []
-        for i, (name, weight) in enumerate(zip(self.stored_names(), self.masked_weights(), strict=True)):
-            parts = (self.stored(f"scale{i}"), getattr(self, f"mask{i}"), getattr(self, f"zero_point{i}"))
-            scale, mask, zero_point = (None if part is None else part.detach().cpu().clone() for part in parts)
-            values = weight.detach().cpu().clone(memory_format=torch.contiguous_format)
-            if scale is not None:
-                moved = 0 if zero_point is None else zero_point
-                values = quantization.linear_quantize(values, scale, moved, self.bits, zero_point is None)
-                values = (values - moved).to(torch.int16)
-            zero_point = None if zero_point is None else zero_point.to(torch.uint8)
-            tensors.append(StoredTensor(name, values, self.bits, scale, mask, zero_point))
-        signals = [self.stored(name) for name in ("input_scale", "between_scale")]
-        scales = [None if signal is None else signal.item() for signal in signals]
-        return StoredLayer(self.layer, tuple(tensors), self.stored("bias").detach().cpu().clone(), *scales)
+        tensors = tuple(tensor.freeze(name) for name, tensor in zip(self.stored_names(), self.weights, strict=True))
+        between = None if self.between is None else self.between.stored().item()
+        return StoredLayer(self.layer, tensors, self.stored_bias().detach().cpu().clone(), between)
 
     def matrix(self, weights: list[Tensor]) -> Tensor:
         """The matrix that the layer applies to its input, (out, in): the weight, or the product of the factors."""
@@ -107,13 +161,15 @@ class CompressedLayer(nn.Module):
     def input_rms(self, second: Tensor) -> list[Tensor]:
         """sqrt(E[x^2]) of what each weight is multiplied with, broadcasting to it; between factors E[z^2] of z = F x.
 
-        second : E[x x^T] of the baseline's input
+        second : E[x x^T] of the inputs that are left, of a grouped convolution for each group
         On the CPU, wherever the layer is.
         """
-        second = second[self.columns][:, self.columns]
-        first = self.weights[0].detach().cpu()
+        first = self.weights[0].weight.detach().cpu()
+        if self.layer.groups > 1:
+            rms = second.diagonal(dim1=1, dim2=2).sqrt().repeat_interleave(len(first) // self.layer.groups, 0)
+            return [rms.reshape(first.shape).float()]
         each = [second.diagonal().sqrt().reshape(1, *first.shape[1:])]
-        if len(self.weights) == 2:
+        if len(self.tensors) == 2:
             factor = low_rank.as_matrix(first).double()
             squares = ((factor @ second) * factor).sum(1).clamp_min(0)
             each.append(squares.sqrt().reshape(1, -1, *[1] * (first.dim() - 2)))
@@ -131,31 +187,67 @@ class CompressedNetwork(nn.Module):
         self, layers: list[CompressedLayer], config: CompressionConfig, baseline_sha256: str, baseline: Baseline
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleDict({layer.layer.name: layer for layer in layers})
+        self.layers = nn.ModuleDict({key(layer.layer.name): layer for layer in layers})
+        self.affine = nn.ParameterDict()
+        for name, shape in baseline.network.affine_shapes.items():
+            self.affine[key(name)] = nn.Parameter(baseline.tensors[name].reshape(shape).clone())
+        self.signals = nn.ModuleDict()
         self.config, self.baseline_sha256, self.baseline = config, baseline_sha256, baseline
         self.pruning_progress = 0.0
 
+    @property
+    def network(self) -> Network:
+        return self.baseline.network
+
     def replace(self, layers: Mapping[str, CompressedLayer]) -> CompressedNetwork:
         """Put other layers in the place of those with these names."""
-        self.layers.update(layers)
+        self.layers.update({key(name): layer for name, layer in layers.items()})
         return self
 
     def named(self) -> dict[str, CompressedLayer]:
-        return {name: layer for name, layer in self.layers.items() if isinstance(layer, CompressedLayer)}
+        return {layer.layer.name: layer for layer in self.layers.values() if isinstance(layer, CompressedLayer)}
+
+    def set_step(self, name: str, step: float, bits: int) -> None:
+        """The grid of a signal, or of that between two factors, "NAME.between"."""
+        device = next(self.parameters()).device
+        layer = name.removesuffix(BETWEEN)
+        if name.endswith(BETWEEN) and layer in self.named():
+            self.named()[layer].between = Step(step, bits, signed=True).to(device)
+            return
+        signed = next(signal.signed for signal in self.network.signals if signal.name == name)
+        self.signals[key(name)] = Step(step, bits, signed).to(device)
+
+    def step(self, signal: Signal) -> Step | None:
+        """The grid of a signal; None where it is not rounded."""
+        step = dict(self.signals.items()).get(key(signal.name))
+        return step if isinstance(step, Step) else None
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers.values():
-            x = layer(x)
-        return x
+        return graph.run(self.network.nodes, x, self._product, self._rounded)
+
+    def _product(self, node: Node, x: Tensor) -> Tensor:
+        if node.weighted:
+            output: Tensor = self.layers[key(node.name)](x)
+            return output
+        return node.row.torch(node, x, *(self.affine[key(f"{node.name}.{part}")] for part in ("scale", "shift")))
+
+    def _rounded(self, name: str, x: Tensor) -> Tensor:
+        signal = self.network.signal_at.get(name)
+        step = None if signal is None else self.step(signal)
+        return x if step is None else step.forward(x)
 
     def sparsities(self) -> dict[str, Any]:
         """How sparse it is now, as a whole and by layer, for the history of a training."""
         frozen = self.freeze()
         return {"sparsity": frozen.sparsity, "layers": frozen.sparsities}
 
+    @torch.no_grad()
     def freeze(self) -> StoredNetwork:
         layers = tuple(layer.freeze() for layer in self.named().values())
-        return StoredNetwork(layers, self.config, self.baseline_sha256)
+        steps = {signal.name: self.step(signal) for signal in self.network.signals}
+        scales = {name: step.stored().item() for name, step in steps.items() if step is not None}
+        affine = {name: self.affine[key(name)].detach().cpu().clone() for name in self.network.affine_shapes}
+        return StoredNetwork(self.network, layers, self.config, self.baseline_sha256, scales, affine)
 
 
 def dense(
@@ -165,9 +257,8 @@ def dense(
 
     columns : by layer, of the input of the layer that was compressed, those that are left
     """
-    tensors = baseline.tensors
     layers = [
-        CompressedLayer(layer, (tensors[f"{layer.name}.weight"],), tensors[f"{layer.name}.bias"], columns[layer.name])
+        CompressedLayer(layer, (baseline.weight(layer),), baseline.bias(layer), columns[layer.name])
         for layer in baseline.layers
     ]
     return CompressedNetwork(layers, config, baseline_sha256, baseline)

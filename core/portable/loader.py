@@ -1,9 +1,10 @@
 """Reads a packed network and runs it, with NumPy alone: `load("network.packed").logits(images)`.
 
 The file, in this order:
-    5 bytes     "CNET" and the version, 1
+    5 bytes     "CNET" and the version, 2, or 1 for a chain of layers
     4 bytes     length of the header, little-endian, like everything here
-    header      JSON, deflated (`DICTIONARY`): layers, configuration, classes, normalization, the baseline's SHA-256 sum
+    header      JSON, deflated (`DICTIONARIES`): the network as a graph, what its layers store (`float_arrays`), the
+                configuration, classes, normalization, the baseline's SHA-256 sum
     raw         the float32 arrays
     words       4 bytes each: all integers, entropy-coded (`Decoder`), the last word first
     16 bytes    the first half of the SHA-256 sum of all of the above
@@ -14,12 +15,15 @@ import hashlib
 import json
 import zlib
 from bisect import bisect_right
-from math import frexp, prod
+from functools import reduce
+from math import erf, frexp, prod
 from pathlib import Path
 
 import numpy as np
 
-MAGIC = b"CNET\x01"
+FIRST, MAGIC = b"CNET\x01", b"CNET\x02"
+"""How a file of the first version begins, and one of this."""
+
 CHECK = 16
 TOTAL = 1 << 24
 """Sum of the frequencies of a model."""
@@ -42,7 +46,9 @@ DICTIONARY = (
     b'"input":"float16","name":"fc2","pool":false,"relu":false,"shape":[10,128],"weights":[{"bits":4,"high":7,"low":'
     b'-7,"name":"fc2.first","scale":null,"shape":[10,128]},{"name":"fc2.weight"}]}],"mean":0.286,'
 )
-"""A text like most headers: what is the same in both costs nothing."""
+"""A text like most headers of version 1: what is the same in both costs nothing."""
+
+DICTIONARIES = {FIRST: DICTIONARY, MAGIC: DICTIONARY}
 
 
 class DamagedFile(ValueError):
@@ -125,92 +131,189 @@ class Decoder:
 
 
 class Network:
-    """header : what the file says of itself. layers : those of the header, with arrays in place of types: each weight
-    has `values` (whole numbers, or float32 where it was not quantized) and `scale`, each layer has `bias` and the
-    scales of its signals, `input` and `between` two factors; None where there is no scale."""
+    """header : what the file says of itself. layers : its layers by name, each with its `weights`, which have `values`
+    (whole numbers, or float32 where they were not quantized) and `scale`, its `bias`, and the scale of the signal
+    `between` two factors, None where there is none. grids : node -> scale of its output's grid, and whether it is
+    signed. affine : other tensors by name."""
 
-    def __init__(self, header, layers):
-        self.header, self.layers = header, layers
-        self._weights = [[_weight(**weight) for weight in layer["weights"]] for layer in layers]
+    def __init__(self, header, layers, grids, affine):
+        self.header, self.layers, self.grids, self.affine = header, layers, grids, affine
+        self.nodes = header["network"]["nodes"]
+        self._last = {name: node["name"] for node in self.nodes for name in node["inputs"]}
 
     def logits(self, images):
-        """The scores of the classes, float32 (n, 10), for images, uint8 (n, 28, 28)."""
-        pixels = np.asarray(images, np.float32)[:, None] / np.float32(255)
+        """The scores of the classes, float32 (n, classes), for images, uint8 (n, h, w) or (n, channels, h, w)."""
+        shape, images = self.header["network"]["shape"], np.asarray(images)
+        pixels = images.reshape(len(images), *shape).astype(np.float32) / np.float32(255)
         x = (pixels - np.float32(self.header["mean"])) / np.float32(self.header["deviation"])
         return np.concatenate([self._forward(x[start : start + 100]) for start in range(0, len(x), 100)])
 
     def _forward(self, x):
-        bits = self.header["config"]["activation_bits"] or 1
-        for layer, weights in zip(self.layers, self._weights):  # noqa: B905
-            x = _on_grid(x, layer["input"], 0, 2**bits - 1)
-            for position, weight in enumerate(weights):
-                x = x if position == 0 else _on_grid(x, layer["between"], 1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1)
-                x = _product(x, weight)
-            x = x + layer["bias"].reshape(-1, *[1] * (x.ndim - 2))
-            if layer["pool"]:
-                n, c, h, w = x.shape
-                x = x[:, :, : h // 2 * 2, : w // 2 * 2].reshape(n, c, h // 2, 2, w // 2, 2).max((3, 5))
-            x = np.maximum(x, 0) if layer["relu"] else x
-        return x
+        values, bits = {"image": x}, self.header["config"]["activation_bits"] or 1
+        for node in self.nodes:
+            name, inputs = node["name"], [values[name] for name in node["inputs"]]
+            for read in [read for read in node["inputs"] if self._last[read] == name]:
+                values.pop(read, None)
+            if name in self.layers:
+                x = self._product(node, inputs[0], bits)
+            elif node["operation"] == "affine":
+                each = (-1, *[1] * (inputs[0].ndim - 2))
+                x = inputs[0] * self.affine[name + ".scale"].reshape(each)
+                x = x + self.affine[name + ".shift"].reshape(each)
+            else:
+                x = OPERATIONS[node["operation"]](node, *inputs)
+            values[name] = _on_grid(x, *self.grids.get(name, (None, False)), bits)
+        return values[name]
+
+    def _product(self, node, x, bits):
+        layer = self.layers[node["name"]]
+        for position, weight in enumerate(layer["weights"]):
+            x = x if position == 0 else _on_grid(x, layer["between"], True, bits)
+            values = weight["values"].astype(np.float32)
+            values = values * (1 if weight["scale"] is None else weight["scale"].reshape(weight["scales"]))
+            x = x @ values.T if values.ndim == 2 else _convolved(node if position == 0 else {}, x, values)
+        return x + layer["bias"].reshape(-1, *[1] * (x.ndim - 2))
 
 
-def _weight(values, scale, scales, **others):
-    return values.astype(np.float32) * (1 if scale is None else scale.reshape(scales))
+def _on_grid(x, scale, signed, bits):
+    high = 2 ** (bits - signed) - 1
+    return x if scale is None else np.clip(np.round(x / scale), -high if signed else 0, high) * scale
 
 
-def _on_grid(x, scale, low, high):
-    return x if scale is None else np.clip(np.round(x / scale), low, high) * scale
+def _windows(node, x, kernel, around=0.0):
+    """All windows, (n, channels, rows, columns, height, width), of an image with numbers around it."""
+    above, left, below, right = node.get("padding", (0, 0, 0, 0))
+    (down, along), (every, each) = node.get("stride", (1, 1)), node.get("dilation", (1, 1))
+    x = np.pad(x, ((0, 0), (0, 0), (above, below), (left, right)), constant_values=around)
+    reach = every * (kernel[0] - 1) + 1, each * (kernel[1] - 1) + 1
+    windows = np.lib.stride_tricks.sliding_window_view(x, reach, (2, 3))
+    return windows[:, :, ::down, ::along, ::every, ::each]
 
 
-def _product(x, weight):
-    """W x for a matrix (out, in); for a convolution (out, in, k, k) at every pixel, zeros around the image."""
-    if weight.ndim == 2:
-        return x.reshape(len(x), -1) @ weight.T
-    k = weight.shape[-1]
-    around = np.pad(x, ((0, 0), (0, 0), (k // 2, k // 2), (k // 2, k // 2)))
-    patches = np.lib.stride_tricks.sliding_window_view(around, (k, k), (2, 3)).transpose(0, 2, 3, 1, 4, 5)
-    y = patches.reshape(-1, weight[0].size) @ weight.reshape(len(weight), -1).T
-    return y.reshape(*patches.shape[:3], -1).transpose(0, 3, 1, 2)
+def _convolved(node, x, weight):
+    """weight : (out, in / groups, height, width), at every place of the windows"""
+    windows, groups, outputs = _windows(node, x, weight.shape[2:]), node.get("groups", 1), []
+    windows = windows.transpose(0, 2, 3, 1, 4, 5)
+    for part, rows in zip(np.split(windows, groups, 3), np.split(weight, groups)):  # noqa: B905
+        y = part.reshape(-1, rows[0].size) @ rows.reshape(len(rows), -1).T
+        outputs.append(y.reshape(*windows.shape[:3], -1))
+    return np.concatenate(outputs, 3).transpose(0, 3, 1, 2)
+
+
+def _pooled(node, x, join, around=0.0):
+    """`join` of all numbers in each window."""
+    windows, (height, width) = _windows(node, x, node["kernel"], around), node["kernel"]
+    return reduce(join, (windows[..., i, j] for i in range(height) for j in range(width)))
+
+
+def _average(node, x):
+    counted = np.ones_like(x[:1, :1]) if not node.get("counts_padding", True) else None
+    size = np.float32(prod(node["kernel"])) if counted is None else _pooled(node, counted, np.add)
+    return _pooled(node, x, np.add) / size
+
+
+OPERATIONS = {
+    "add": lambda node, x, y: x + y,
+    "concatenate": lambda node, *x: np.concatenate(x, 1),
+    "flatten": lambda node, x: x.reshape(len(x), -1),
+    "max_pool": lambda node, x: _pooled(node, x, np.maximum, -np.inf),
+    "average_pool": _average,
+    "global_average_pool": lambda node, x: x.mean((2, 3), keepdims=True),
+    "relu": lambda node, x: np.maximum(x, 0),
+    "clip": lambda node, x: np.clip(x, np.float32(node.get("low", 0)), np.float32(node.get("high", 6))),
+    "leaky_relu": lambda node, x: np.where(x < 0, x * np.float32(node.get("slope", 0.01)), x),
+    "sigmoid": lambda node, x: 1 / (1 + np.exp(-x)),
+    "tanh": lambda node, x: np.tanh(x),
+    "hard_swish": lambda node, x: x * np.clip(x / np.float32(6) + np.float32(0.5), 0, 1),
+    "gelu": lambda node, x: x * np.vectorize(lambda z: 0.5 + 0.5 * erf(z / 2**0.5), otypes="f")(x),
+}
+"""What a node computes that has no tensors."""
 
 
 def load(source):
     """The network of a file, a path or its bytes. Raises DamagedFile, and OSError where it cannot be read."""
     content, start = source if isinstance(source, bytes) else Path(source).read_bytes(), len(MAGIC) + 4
-    if content[: len(MAGIC)] != MAGIC:
+    if content[: len(MAGIC)] not in DICTIONARIES:
         raise DamagedFile("This is not a packed network, or one of another version.")
     if len(content) < start + CHECK or hashlib.sha256(content[:-CHECK]).digest()[:CHECK] != content[-CHECK:]:
         raise DamagedFile("The file is damaged: its checksum does not fit its content.")
     try:
-        end = start + int.from_bytes(content[len(MAGIC) : start], "little")
-        text = zlib.decompressobj(zdict=DICTIONARY).decompress(content[start:end], 1 << 20)
-        return Network(json.loads(text), _decode(json.loads(text)["layers"], content[end:-CHECK]))
+        version, end = content[: len(MAGIC)], start + int.from_bytes(content[len(MAGIC) : start], "little")
+        dictionary = DICTIONARIES[version]
+        header = json.loads(zlib.decompressobj(zdict=dictionary).decompress(content[start:end], 1 << 20))
+        header = of_first_version(header) if version == FIRST else header
+        return _read(header, content[end:-CHECK])
     except Exception as error:  # whatever a header that makes no sense may cause, too little memory for it included
         raise DamagedFile(f"The file is damaged: {str(error).rstrip('.')}.") from None
 
 
-def float_arrays(layers):
+def of_first_version(header):
+    """A header of version 1, a chain of layers, as one of version 2."""
+    nodes, end, flat = [], "image", False
+    for layer in header["layers"]:
+        name, shape = layer["name"], layer["shape"]
+        layer["signals"] = {} if layer["input"] is None else {end: layer["input"]}
+        if len(shape) == 2 and not flat:
+            nodes.append({"name": "flatten", "operation": "flatten", "inputs": [end]})
+            end, flat = "flatten", True
+        node = {"name": name, "inputs": [end], "channels": shape[0], "operation": "linear"}
+        if len(shape) == 4:
+            node |= {"operation": "convolution", "kernel": shape[2:], "padding": [shape[2] // 2] * 4}
+        nodes.append(node)
+        end = name
+        if layer["pool"]:
+            pool = {"operation": "max_pool", "kernel": [2, 2], "stride": [2, 2]}
+            nodes.append({"name": name + "_pool", "inputs": [end], **pool})
+            end = name + "_pool"
+        if layer["relu"]:
+            nodes.append({"name": name + "_relu", "operation": "relu", "inputs": [end]})
+            end = name + "_relu"
+    return header | {"network": {"shape": [1, 28, 28], "nodes": nodes}}
+
+
+def float_arrays(header):
     """(owner, key, length, content) of every array of floats, in the order of the file. The content is an array or its
     type: "float32", "float16", or a whole number e, for whole numbers from -2047 to 2047 times 2^e."""
-    for layer in layers:
+    channels = {node["name"]: node.get("channels") for node in header["network"]["nodes"]}
+    for layer in header["layers"]:
         for weight in layer["weights"]:
             if weight["values"] is not None:
                 kept = weight["nonzero"]
                 yield weight, "values", prod(weight["shape"]) if kept is None else kept, weight["values"]
             if weight["scale"] is not None:
                 yield weight, "scale", prod(weight["scales"]), weight["scale"]
-        yield layer, "bias", layer["shape"][0], layer["bias"]
-        yield from ((layer, key, 1, layer[key]) for key in ("input", "between") if layer[key] is not None)
+        yield layer, "bias", channels[layer["name"]], layer["bias"]
+        yield from ((layer["signals"], name, 1, kind) for name, kind in sorted(layer["signals"].items()))
+        if layer["between"] is not None:
+            yield layer, "between", 1, layer["between"]
+    yield from ((header["signals"], name, 1, kind) for name, kind in sorted(header.get("signals", {}).items()))
+    for name, (kind, length) in sorted(header.get("affine", {}).items()):
+        yield header["affine"], name, length, kind
 
 
-def _decode(layers, body):
+def _read(header, body):
+    """A network with arrays in the place of their types, which the header keeps."""
+    text = json.dumps(header)
+    _decode(header, body)
+    layers = {layer["name"]: layer for layer in header["layers"]}
+    signals = header.get("signals", {}).copy()
+    for layer in layers.values():
+        signals |= layer["signals"]
+    ends = {name: name for name in signals} | header.get("shared", {})
+    grids = {end: (signals[name], name in header.get("signed", ())) for end, name in ends.items()}
+    return Network(json.loads(text), layers, grids, header.get("affine", {}))
+
+
+def _decode(header, body):
     """Put the arrays in the place of their types."""
-    weights, place, coded = [weight for layer in layers for weight in layer["weights"]], 0, {256: [], 16: []}
-    lengths = [prod(weight["shape"]) for weight in weights] + [length for _, _, length, _ in float_arrays(layers)]
+    weights, place = [weight for layer in header["layers"] for weight in layer["weights"]], 0
+    coded, arrays = {256: [], 16: []}, list(float_arrays(header))
+    lengths = [prod(weight["shape"]) for weight in weights] + [length for _, _, length, _ in arrays]
     sizes = [(weight["shape"], weight["scales"] or [1]) for weight in weights]
     wrong = any(min(shape) <= 0 or scales[0] not in (1, shape[0]) or prod(scales[1:]) != 1 for shape, scales in sizes)
     if wrong or min(lengths, default=0) < 0 or sum(lengths) > FREE + EACH * len(body):
         raise ValueError("so few bytes cannot hold what it describes")
-    for owner, key, length, kind in float_arrays(layers):
+    for owner, key, length, kind in arrays:
         if kind == "float32":
             owner[key], place = np.frombuffer(body[place : place + 4 * length], "<f4", length), place + 4 * length
         else:
@@ -228,7 +331,6 @@ def _decode(layers, body):
             owner[key] = half.astype(np.float32)
     if decoder.words or decoder.state:
         raise ValueError("it holds more than it says")
-    return layers
 
 
 def _values(weight, decoder):

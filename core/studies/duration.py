@@ -22,7 +22,7 @@ from core.bench import submissions
 from core.bench.workbench import SHIPPED, JobStatus, UnknownBaseline, Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
 from core.measuring.front import SEARCH
-from core.networks import models
+from core.networks.graph import Layer
 from core.studies import assignment, reproduce, tuning
 
 Request = dict[str, Any]
@@ -136,7 +136,7 @@ def in_words(seconds: float) -> str:
 def _multiplications(bench: Workbench, name: str) -> int:
     """Multiply-accumulates for one image."""
     layers = bench.baseline(name).layers
-    return sum(layer.weights * uses for layer, uses in zip(layers, models.weight_uses(layers), strict=True))
+    return sum(layer.weights * layer.places for layer in layers)
 
 
 def _seconds(line: tuple[float, float], multiplications: float) -> float:
@@ -246,7 +246,7 @@ def _allocation(bench: Workbench, request: Request) -> Work:
     return _greedy(bench, request["baseline"], steps)
 
 
-def _layers(bench: Workbench, request: Request) -> tuple[models.Layer, ...]:
+def _layers(bench: Workbench, request: Request) -> tuple[Layer, ...]:
     return bench.baseline(request["baseline"]).layers
 
 

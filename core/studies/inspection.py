@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.bench.workbench import Workbench
-from core.config import FLOAT_BITS, CompressionConfig
+from core.config import CompressionConfig
 from core.mathematics import pruning, quantization
 from core.mathematics.quantization import Clip, Granularity, Symmetry
 from core.networks.calibration import Statistics
-from core.networks.trainable import CompressedNetwork
+from core.networks.stored import BETWEEN
+from core.networks.trainable import CompressedNetwork, Step
 
 Matrix = NDArray[np.float64]
+OUTPUT = ".output"
+"""After a node's name: the signal that it makes, behind its activation and pooling."""
+
 BINS = 120
 """Of the histograms that are drawn."""
 
@@ -107,16 +111,13 @@ def weight_on_grid(seen: Rounded, tensor: str, channel: int | None = None) -> On
     The numbers are those that were rounded, without those that were pruned; where the network was trained, as trained.
     """
     layer, part = _part(tensor)
-    acting, source = seen.acting.named()[layer], seen.source.named()[layer]
-    if acting.bits == FLOAT_BITS:
+    acting, source = (network.named()[layer].weights[part] for network in (seen.acting, seen.source))
+    if acting.scale is None:
         return None
     with torch.no_grad():
-        before, after = source.masked_weights()[part], acting.effective_weights()[part]
-        scale, zero_point = getattr(acting, f"scale{part}"), getattr(acting, f"zero_point{part}")
-        signed = zero_point is None
-        zero_point = torch.zeros_like(scale) if signed else zero_point
-        mask = getattr(acting, f"mask{part}")
-        kept = torch.ones_like(before, dtype=torch.bool) if mask is None else mask
+        before, after, scale, signed = source.masked(), acting.effective(), acting.scale, acting.zero_point is None
+        zero_point = torch.zeros_like(scale) if acting.zero_point is None else acting.zero_point
+        kept = torch.ones_like(before, dtype=torch.bool) if acting.mask is None else acting.mask
         if channel is not None and scale.numel() > 1:
             parts = before, after, scale, zero_point, kept
             before, after, scale, zero_point, kept = (own[channel] for own in parts)
@@ -126,7 +127,7 @@ def weight_on_grid(seen: Rounded, tensor: str, channel: int | None = None) -> On
 
 def _part(tensor: str) -> tuple[str, int]:
     """Layer and place of a stored weight."""
-    layer, _, kind = tensor.partition(".")
+    layer, _, kind = tensor.rpartition(".")
     return layer, int(kind == "second")
 
 
@@ -154,36 +155,37 @@ def output_error(seen: Rounded, layer: str) -> float:
     """sqrt(E|W x - W^ x|^2 / E|W x|^2) over the baseline's inputs of the layer: what rounding the weights does to its
     output. W : as `weight_on_grid` has it before rounding."""
     acting, source = seen.acting.named()[layer], seen.source.named()[layer]
-    second = seen.statistics.second(layer, acting.columns)
+    second = seen.statistics.second(acting.layer, acting.columns)
     with torch.no_grad():
         before = acting.matrix(source.masked_weights()).double()
         gap = before - acting.matrix(acting.effective_weights()).double()
+    if acting.layer.groups > 1:  # each with inputs of its own
+        gap, before = (part.unflatten(0, (len(second), -1)) for part in (gap, before))
     lost, whole = (((part @ second) * part).sum().clamp_min(0) for part in (gap, before))
     return float((lost / whole.clamp_min(1e-30)).sqrt())
 
 
 def signal_on_grid(seen: Rounded, signal: str) -> OnGrid | None:
-    """|x| of a signal, "LAYER.input" or "LAYER.between", over calibration images, and its grid; None where it is not
+    """|x| of a signal, "NODE.output" or "LAYER.between", over calibration images, and its grid; None where it is not
     quantized. `before` and `after` are the middles of the histogram's bins."""
-    layer, _, kind = signal.partition(".")
-    acting = seen.acting.named()[layer]
-    scale = getattr(acting, f"{kind}_scale")
-    if scale is None or acting.activation_bits is None:
+    acting = _steps(seen.acting).get(signal)
+    if acting is None:
         return None
-    largest = seen.statistics.activation_ranges(seen.plain)[signal]
-    fine = seen.statistics.histograms(seen.plain)[signal]
-    step, signed = scale.item(), kind == "between"
+    name, grid = acting
+    largest = seen.statistics.activation_ranges(seen.plain)[name]
+    fine = seen.statistics.histograms(seen.plain)[name]
+    step, signed = grid.scale.item(), grid.signed
     x = torch.linspace(0, largest, 2 * len(fine) + 1).double()[1::2]
     x[0] = 0.0
-    near = quantization.fake_quantize(x, step, acting.activation_bits, signed)
-    high = quantization.integer_range(acting.activation_bits, signed)[1]
+    near = quantization.fake_quantize(x, step, grid.bits, signed)
+    high = quantization.integer_range(grid.bits, signed)[1]
     counts, edges = np.histogram(x.numpy(), BINS, (0, largest or step), weights=fine)
     squares, errors = ((own.square().numpy() * fine).sum() for own in (x, x - near))
     clipped = float(fine[x.numpy() > (high + 0.5) * step].sum() / fine.sum())
     points, error = step * np.arange(high + 1), float(np.sqrt(errors / max(squares, 1e-30)))
     shown = slice(None, None, 8)
     return OnGrid(
-        acting.activation_bits, edges, counts.astype(np.int64), points, step, 0, clipped, error,
+        grid.bits, edges, counts.astype(np.int64), points, step, 0, clipped, error,
         x.numpy()[shown], near.numpy()[shown],
     )  # fmt: skip
 
@@ -191,14 +193,29 @@ def signal_on_grid(seen: Rounded, signal: str) -> OnGrid | None:
 def parts(seen: Rounded) -> list[str]:
     """Stored weights, and the signals that are rounded where activations are, layer after layer."""
     found: list[str] = []
-    for layer, own in seen.acting.named().items():
-        kinds = [kind for kind in ("input", "between") if getattr(own, f"{kind}_scale") is not None]
-        found += own.stored_names() + [f"{layer}.{kind}" for kind in kinds]
+    signals = _steps(seen.acting)
+    for node in seen.acting.network.nodes:
+        stored = seen.acting.named()[node.name].stored_names() if node.weighted else []
+        found += stored + [name for name in (f"{node.name}{BETWEEN}", f"{node.name}{OUTPUT}") if name in signals]
     return found
+
+
+def _steps(network: CompressedNetwork) -> dict[str, tuple[str, Step]]:
+    """Signals that are rounded, as they are shown: their names among `Statistics.activation_ranges`, and their grids. A
+    signal is shown as the output of the node that makes it."""
+    shown: dict[str, tuple[str, Step]] = {}
+    for name, layer in network.named().items():
+        if layer.between is not None:
+            shown[f"{name}{BETWEEN}"] = f"{name}{BETWEEN}", layer.between
+    for signal in network.network.signals:
+        if (step := network.step(signal)) is not None:
+            makes = next(name for name, end in network.network.grids.items() if end == signal.name)
+            shown[f"{makes}{OUTPUT}"] = signal.name, step
+    return shown
 
 
 def grids_of(seen: Rounded, tensor: str) -> int:
     """How many grids a stored weight has: one per output channel, or one."""
     layer, part = _part(tensor)
-    scale = getattr(seen.acting.named()[layer], f"scale{part}")
+    scale = seen.acting.named()[layer].weights[part].scale
     return 1 if scale is None else int(scale.numel())

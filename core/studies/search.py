@@ -79,7 +79,7 @@ class Search:
             untrained.scan(worker)
         self._look_until(PACE.untrained_until)
         try:
-            compression.check_training(worker.layers)
+            compression.check_training(worker.network.layers)
             fashion_mnist.load("train", worker.bench.cache / "data", worker.say)
         except (fashion_mnist.DataError, ConfigError) as error:
             worker.say(f"Nothing can be trained here. {error}")

@@ -13,7 +13,8 @@ from core import settings
 from core.config import FLOAT_BITS, CompressionConfig, LayerConfig, RecoveryConfig
 from core.mathematics import costs
 from core.measuring.front import TECHNIQUES, techniques
-from core.networks.models import Layer, costs_of
+from core.networks.graph import Layer, Network
+from core.networks.models import costs_of
 from core.settings import Scale, Steps
 from core.techniques.channels import EIGHTHS
 from core.techniques.low_rank import rank_at
@@ -44,7 +45,7 @@ SIZES = 16
 """So many sizes a search begins with, from a few percent of the weights on."""
 
 
-def space(layers: Sequence[Layer], used: Sequence[str] = TECHNIQUES) -> dict[str, BaseDistribution]:
+def space(network: Network, used: Sequence[str] = TECHNIQUES) -> dict[str, BaseDistribution]:
     """Choices by name, for a search that may use these techniques.
 
     "density" is 1 - sparsity, on a logarithmic scale: of the whole network, with one threshold, or of each layer.
@@ -52,13 +53,13 @@ def space(layers: Sequence[Layer], used: Sequence[str] = TECHNIQUES) -> dict[str
     "factored", or the network not "narrow", there is nothing to choose of these. What needs to know the inputs of a
     layer is left out where these cannot be known, and so are the ranks of a layer that cannot be decomposed.
     """
-    return {name: _distribution(choice) for name, choice in choices(layers, used).items()}
+    return {name: _distribution(choice) for name, choice in choices(network, used).items()}
 
 
-def choices(layers: Sequence[Layer], used: Sequence[str] = TECHNIQUES) -> dict[str, settings.Choices]:
+def choices(network: Network, used: Sequence[str] = TECHNIQUES) -> dict[str, settings.Choices]:
     """The same as the techniques say it."""
-    inputs_known = knows_inputs(layers)
-    offered = (each.choices(layers, inputs_known) for each in settings.techniques() if each.name in used)
+    inputs_known = knows_inputs(network)
+    offered = (each.choices(network, inputs_known) for each in settings.techniques() if each.name in used)
     return {name: choice for listed in offered for name, choice in listed.items()}
 
 
@@ -70,14 +71,14 @@ def _distribution(choice: settings.Choices) -> BaseDistribution:
     return CategoricalDistribution(choice)
 
 
-def start(layers: Sequence[Layer]) -> CompressionConfig:
+def start(network: Network) -> CompressionConfig:
     """What every trial of this network has."""
-    return START if knows_inputs(layers) else BLIND
+    return START if knows_inputs(network) else BLIND
 
 
-def knows_inputs(layers: Sequence[Layer]) -> bool:
+def knows_inputs(network: Network) -> bool:
     """Whether the second moments of every layer's input fit."""
-    return len(costs.known(costs_of(layers))) == len(layers)
+    return len(costs.known(costs_of(network.layers))) == len(network.layers)
 
 
 def is_active(name: str, chosen: Mapping[str, Any]) -> bool:
@@ -89,10 +90,10 @@ def is_active(name: str, chosen: Mapping[str, Any]) -> bool:
     return True
 
 
-def draw(trial: Trial, layers: Sequence[Layer], used: Sequence[str]) -> Chosen:
+def draw(trial: Trial, network: Network, used: Sequence[str]) -> Chosen:
     """Let the trial choose what counts."""
     chosen: Chosen = {}
-    for name, distribution in space(layers, used).items():
+    for name, distribution in space(network, used).items():
         if not is_active(name, chosen):
             continue
         if isinstance(distribution, CategoricalDistribution):
@@ -104,14 +105,14 @@ def draw(trial: Trial, layers: Sequence[Layer], used: Sequence[str]) -> Chosen:
     return chosen
 
 
-def configuration(chosen: Mapping[str, Any], layers: Sequence[Layer]) -> CompressionConfig:
+def configuration(chosen: Mapping[str, Any], network: Network) -> CompressionConfig:
     """What choices mean; those that change nothing are left out, so that equal networks have equal configurations."""
     every = settings.techniques()
     by_layer = [
         (layer.name, LayerConfig(**{t.of_layer.name: t.chosen_of(layer, chosen) for t in every if t.of_layer}))
-        for layer in layers
+        for layer in network.layers
     ]
-    whole = replace(start(layers), layers=tuple(by_layer))
+    whole = replace(start(network), layers=tuple(by_layer))
     asked = replace(whole, **{name: value for each in every for name, value in each.chosen(chosen).items()})
     wanted = (each.chosen(chosen) for each in every if each.shrinks(asked))
     return replace(whole, **{name: value for chosen_of_it in wanted for name, value in chosen_of_it.items()})
@@ -134,14 +135,14 @@ def _moved(density: float, factor: float) -> float:
     return min(WHOLE, max(LEAST_DENSITY, odds / (1 + odds)))
 
 
-def neighbour(chosen: Mapping[str, Any], layers: Sequence[Layer], used: Sequence[str], dice: random.Random) -> Chosen:
+def neighbour(chosen: Mapping[str, Any], network: Network, used: Sequence[str], dice: random.Random) -> Chosen:
     """The same choices but for one or two: another step of a scale, the other side of a switch, half or twice."""
-    known = space(layers, used)
+    known = space(network, used)
     changed: Chosen = dict(chosen)
     names = [name for name in known if name in chosen]
     for name in dice.sample(names, k=min(len(names), dice.choice((1, 2)))):
         changed[name] = _another(known[name], chosen[name], dice)
-    offered = choices(layers, used)
+    offered = choices(network, used)
     shares = [value for name, value in chosen.items() if name.startswith("density")]
     for name in known:  # what counts now and did not before
         if name not in changed and is_active(name, changed):
@@ -171,20 +172,21 @@ def _beginning(choice: settings.Choices, shares: Sequence[float]) -> Any:
     return choice[0]
 
 
-def starts(rows: Sequence[Mapping[str, Any]], layers: Sequence[Layer], used: Sequence[str]) -> list[Chosen]:
+def starts(rows: Sequence[Mapping[str, Any]], network: Network, used: Sequence[str]) -> list[Chosen]:
     """First choices, from the sensitivity scans: for each of `SIZES` prices of a byte, every layer has the rank, the
     density and the bits whose losses alone plus price times bytes are least, as if they did not mind one another; and
     each of these narrower, and with one threshold for the whole network.
 
     rows : `layer`, "rank", "sparsity" or "bits" with its value, and `lost`, a fraction of the images
     """
-    options = [_options(layer, rows, used) for layer in layers]
-    known, first = space(layers, used), list[Chosen]()
+    options = [_options(layer, rows, used) for layer in network.layers]
+    known, first = space(network, used), list[Chosen]()
     for power in range(SIZES):
-        chosen = _cheapest(options, 10 ** (-7 + power / 4), layers)
-        whole = {"by layer": False, "score": "lamp", "density": max(LEAST_DENSITY, _density(chosen, layers))}
+        chosen = _cheapest(options, 10 ** (-7 + power / 4), network)
+        whole = {"by layer": False, "score": "lamp", "density": max(LEAST_DENSITY, _density(chosen, network))}
         width = (EIGHTHS, 6, 4)[power % 3]
-        narrower = {f"channels {layer.name}": width for layer in layers[:-1]} | {"narrow": width < EIGHTHS}
+        narrower: Chosen = {name: width for name in known if name.startswith("channels ")}
+        narrower |= {"narrow": width < EIGHTHS}
         for more in (whole, {**narrower, **whole}, {}, narrower):
             every = {**chosen, **more}
             counting = {name: every[name] for name in known if name in every and is_active(name, every)}
@@ -193,18 +195,18 @@ def starts(rows: Sequence[Mapping[str, Any]], layers: Sequence[Layer], used: Seq
     return first
 
 
-def _cheapest(options: Sequence[Sequence[Option]], price: float, layers: Sequence[Layer]) -> Chosen:
+def _cheapest(options: Sequence[Sequence[Option]], price: float, network: Network) -> Chosen:
     """For every layer the option with the least loss + price * bytes; price : accuracy lost per byte."""
     chosen: Chosen = {"narrow": False, "score": "magnitude", "by layer": True}
-    chosen["method"] = start(layers).low_rank_method
+    chosen["method"] = start(network).low_rank_method
     for of_layer in options:
         chosen |= min(of_layer, key=lambda option: option.lost + price * option.bytes).chosen
     return chosen
 
 
-def _density(chosen: Chosen, layers: Sequence[Layer]) -> float:
+def _density(chosen: Chosen, network: Network) -> float:
     """Of the whole network, where each layer has its density."""
-    weights = [(layer.weights, chosen[f"density {layer.name}"]) for layer in layers]
+    weights = [(layer.weights, chosen[f"density {layer.name}"]) for layer in network.layers]
     return float(sum(count * density for count, density in weights) / sum(count for count, _ in weights))
 
 

@@ -14,7 +14,7 @@ from core.machinery.stopping import Stopped
 from core.mathematics import low_rank
 from core.mathematics.low_rank import Method
 from core.measuring.training import Progress
-from core.networks.models import Layer
+from core.networks.graph import Layer
 from core.studies.answers import (
     Allocation,
     Hardest,

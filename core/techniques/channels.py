@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.document.blocks import Block, Formula, Paragraph, Table
@@ -24,7 +24,7 @@ from core.settings import (
 if TYPE_CHECKING:
     from core.config import CompressionConfig
     from core.networks.calibration import Statistics
-    from core.networks.models import Layer
+    from core.networks.graph import Layer, Network
     from core.networks.trainable import CompressedNetwork
 
 CRITERIA = {"l1": "L1 norm", "activation": "Mean activation"}
@@ -65,25 +65,33 @@ class Channels(Technique):
     def used(self, config: CompressionConfig) -> bool:
         return config.channel_share is not None or any(layer.channels is not None for _, layer in config.layers)
 
-    def check(self, config: CompressionConfig, layers: Sequence[Layer]) -> None:
+    def check(self, config: CompressionConfig, network: Network) -> None:
+        from core.networks import narrowing
+
+        layers = [layer for layer in network.layers if config.layer(layer.name).channels is not None]
+        groups = narrowing.Channels(network).group_of if layers else {}
         for layer in layers:
             count = config.layer(layer.name).channels
-            if count is not None and layer is layers[-1]:
-                raise ConfigError(f"channels of {layer.name} cannot be removed: its outputs are the classes.")
-            if count is not None and count > layer.shape[0]:
-                raise ConfigError(f"channels of {layer.name} must be in [1, {layer.shape[0]}]. Got {count} instead.")
+            if layer.name not in groups:
+                raise ConfigError(f"channels of {layer.name} cannot be removed: {_why_not(network, layer)}")
+            narrowing.asked(groups[layer.name], config)
+            least, most = groups[layer.name].least, len(groups[layer.name].channels)
+            if not least <= count <= most:
+                raise ConfigError(f"channels of {layer.name} must be in [{least}, {most}]. Got {count} instead.")
 
-    def asks_for_inputs(
-        self, config: CompressionConfig, layers: Sequence[Layer]
-    ) -> Iterator[tuple[str, list[str], str]]:
+    def asks_for_inputs(self, config: CompressionConfig, network: Network) -> Iterator[tuple[str, list[str], str]]:
         if config.channel_score == "activation" and self.used(config):
-            following = [layer.name for layer in layers[1:]]
+            from core.networks import narrowing
+
+            channels = narrowing.Channels(network)
+            reading = {layer.name for group in channels.groups for layer in channels.readers(group)}
+            following = [layer.name for layer in network.layers if layer.name in reading]
             yield "Scores of channels by what they put out", following, "Choose the score l1."
 
     def act(
         self, network: CompressedNetwork, config: CompressionConfig, statistics: Statistics, moment: Moment
     ) -> CompressedNetwork:
-        """Rows, biases and columns of what stays, cut out of the baseline's tensors."""
+        """Rows, biases and columns of what stays, cut out of the baseline's tensors; tied layers lose the same ones."""
         from core.networks import narrowing, trainable
 
         smaller, columns = narrowing.narrow(network.baseline, config, statistics.means)
@@ -92,9 +100,15 @@ class Channels(Technique):
     def always(self, inputs_known: bool) -> dict[str, Any]:
         return {"channel_score": "activation" if inputs_known else "l1"}
 
-    def choices(self, layers: Sequence[Layer], inputs_known: bool) -> dict[str, Choices]:
+    def choices(self, network: Network, inputs_known: bool) -> dict[str, Choices]:
         eighths = Steps(1, EIGHTHS, EIGHTHS_LEFT)
-        listed: dict[str, Choices] = {f"channels {layer.name}": eighths for layer in layers[:-1]}
+        from core.networks import narrowing
+
+        widths = {layer.name: layer.shape[0] for layer in network.layers}
+        groups = [
+            group for group in narrowing.Channels(network).groups if widths[group.layers[0]] == len(group.channels)
+        ]
+        listed: dict[str, Choices] = {f"channels {group.layers[0]}": eighths for group in groups}  # one number for all
         return {"narrow": (False, True), **listed}
 
     def is_active(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
@@ -102,7 +116,7 @@ class Channels(Technique):
 
     def chosen_of(self, layer: Layer, chosen: Mapping[str, Any]) -> int | None:
         width = layer.shape[0]
-        count = max(1, round(chosen.get(f"channels {layer.name}", EIGHTHS) / EIGHTHS * width))
+        count = max(2, round(chosen.get(f"channels {layer.name}", EIGHTHS) / EIGHTHS * width))
         return count if count < width else None
 
     def steps(self, subject: Subject) -> Iterator[Step]:
@@ -112,6 +126,13 @@ class Channels(Technique):
             cut = [row for row in subject.rows if row.channels < row.shape[0]]
             counts = ", ".join(f"{row.name} {row.channels} of {row.shape[0]}" for row in cut) or "none"
             yield Step(f"output channels removed ({counts})", "Channels", tuple(_procedure(subject)))
+
+
+def _why_not(network: Network, layer: Layer) -> str:
+    """Why no channel of a layer can go, as the end of a sentence."""
+    if layer.name == network.layers[-1].name:
+        return "its outputs are the classes."
+    return "they are tied to the classes, the image, a grouped convolution, or in another order to other layers."
 
 
 def _procedure(subject: Subject) -> Iterator[Block]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from core.bench.workbench import LayerRow
     from core.config import CompressionConfig
     from core.networks.calibration import Statistics
-    from core.networks.models import Layer
+    from core.networks.graph import Layer, Network
     from core.networks.trainable import CompressedLayer, CompressedNetwork
 
 OBJECTIVES = {"svd": "SVD (weight error)", "whitened": "Data-aware (output error)"}
@@ -76,28 +76,29 @@ class LowRank(Technique):
     def used(self, config: CompressionConfig) -> bool:
         return config.rank_share is not None or any(layer.rank not in (None, DENSE) for _, layer in config.layers)
 
-    def check(self, config: CompressionConfig, layers: Sequence[Layer]) -> None:
+    def check(self, config: CompressionConfig, network: Network) -> None:
         from core.mathematics import costs
+        from core.networks import calibration
         from core.networks.models import costs_of
 
-        for layer in layers:
+        for layer in network.layers:
             rank = config.layer(layer.name).rank
             if rank is not None and rank > layer.full_rank:
                 raise ConfigError(
                     f"rank of {layer.name} must be in [1, {layer.full_rank}], or {DENSE} for no factors. "
                     f"Got {rank} instead."
                 )
-        may_be = factored_names(config, layers)
-        for cost in costs_of(layers):
+            if rank not in (None, DENSE) and layer.groups > 1:
+                raise ConfigError(f"{calibration.GROUPED.format(layer.name, layer.groups)} Give it rank {DENSE}.")
+        may_be = factored_names(config, network.layers)
+        for cost in costs_of(network.layers):
             if cost.name in may_be and not cost.decomposes:
                 raise ConfigError(f"{costs.not_decomposed_in_words(cost)} Give {cost.name} rank {DENSE}.")
 
-    def asks_for_inputs(
-        self, config: CompressionConfig, layers: Sequence[Layer]
-    ) -> Iterator[tuple[str, list[str], str]]:
+    def asks_for_inputs(self, config: CompressionConfig, network: Network) -> Iterator[tuple[str, list[str], str]]:
         if config.low_rank_method == "whitened":
             way_out = f"Choose plain factors (svd), or rank {DENSE} for this layer."
-            yield "Data-aware factors", factored_names(config, layers), way_out
+            yield "Data-aware factors", factored_names(config, network.layers), way_out
 
     def act(
         self, network: CompressedNetwork, config: CompressionConfig, statistics: Statistics, moment: Moment
@@ -112,14 +113,13 @@ class LowRank(Technique):
     def always(self, inputs_known: bool) -> dict[str, Any]:
         return {"low_rank_method": "whitened" if inputs_known else "svd"}
 
-    def choices(self, layers: Sequence[Layer], inputs_known: bool) -> dict[str, Choices]:
-        from core.networks.models import costs_of
+    def choices(self, network: Network, inputs_known: bool) -> dict[str, Choices]:
+        from core.networks import calibration
 
         octaves = Steps(0, HALF_OCTAVES - 1, HALF_OCTAVES_DOWN)
         listed: dict[str, Choices] = {"method": tuple(OBJECTIVES)} if inputs_known else {}
-        for cost in costs_of(layers):
-            if cost.decomposes:
-                listed |= {f"factored {cost.name}": (False, True), f"rank {cost.name}": octaves}
+        for layer in calibration.decomposable(network.layers, "svd"):
+            listed |= {f"factored {layer.name}": (False, True), f"rank {layer.name}": octaves}
         return listed
 
     def is_active(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
@@ -141,7 +141,7 @@ class LowRank(Technique):
 
 def factored_names(config: CompressionConfig, layers: Sequence[Layer]) -> list[str]:
     """Of the layers that may get factors: whether a share of the rank saves anything is known without channels only."""
-    ranks = {layer.name: config.layer(layer.name).rank for layer in layers}
+    ranks = {layer.name: config.layer(layer.name).rank for layer in layers if layer.groups == 1}
     return [name for name, rank in ranks.items() if (config.rank_share if rank is None else rank) not in (None, DENSE)]
 
 
@@ -150,10 +150,12 @@ def rank_of(layer: Layer, config: CompressionConfig) -> int | None:
 
     Its own rank, if it has one, but no more than it has left without its channels; else
     max(1, floor(rank_share * min(m, n))), unless that is above break-even, where two factors would hold no fewer
-    numbers than the matrix (and `above_break_even` is not set).
+    numbers than the matrix (and `above_break_even` is not set). A grouped convolution stays dense.
     """
     from core.mathematics import low_rank
 
+    if layer.groups > 1:
+        return None
     of_layer: int | None = config.layer(layer.name).rank
     if of_layer is not None:
         return None if of_layer == DENSE else min(of_layer, layer.full_rank)
@@ -169,7 +171,7 @@ def factored(layer: CompressedLayer, rank: int, config: CompressionConfig, stati
     from core.mathematics import low_rank
     from core.networks.trainable import CompressedLayer
 
-    weight, shape = layer.weights[0].detach(), layer.layer.shape
+    weight, shape = layer.weights[0].weight.detach(), layer.layer.shape
     decomposition = statistics.decomposition(layer.layer, weight, layer.columns, config.low_rank_method)
     bias = layer.bias.detach() + low_rank.bias_correction(decomposition, rank)
     return CompressedLayer(layer.layer, low_rank.factorize(decomposition, rank, shape), bias, layer.columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.document.blocks import Block, Formula, Paragraph, Table
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from core.config import CompressionConfig
     from core.networks.calibration import Statistics
-    from core.networks.models import Layer
+    from core.networks.graph import Layer, Network
     from core.networks.stored import StoredNetwork
     from core.networks.trainable import CompressedLayer, CompressedNetwork
 
@@ -64,16 +64,14 @@ class Pruning(Technique):
     def used(self, config: CompressionConfig) -> bool:
         return bool(config.sparsity) or any(layer.sparsity for _, layer in config.layers)
 
-    def touched(self, config: CompressionConfig, layers: Sequence[Layer]) -> list[str]:
-        shares_of = {layer.name: config.layer(layer.name).sparsity for layer in layers}
+    def touched(self, config: CompressionConfig, network: Network) -> list[str]:
+        shares_of = {layer.name: config.layer(layer.name).sparsity for layer in network.layers}
         return [name for name, share in shares_of.items() if (config.sparsity if share is None else share)]
 
-    def asks_for_inputs(
-        self, config: CompressionConfig, layers: Sequence[Layer]
-    ) -> Iterator[tuple[str, list[str], str]]:
+    def asks_for_inputs(self, config: CompressionConfig, network: Network) -> Iterator[tuple[str, list[str], str]]:
         if config.score == "activation":
             way_out = "Choose magnitude or lamp, or sparsity 0 for this layer."
-            yield "Scores of weights by their inputs", self.touched(config, layers), way_out
+            yield "Scores of weights by their inputs", self.touched(config, network), way_out
 
     def act(
         self, network: CompressedNetwork, config: CompressionConfig, statistics: Statistics, moment: Moment
@@ -81,16 +79,17 @@ class Pruning(Technique):
         """`apply_pruning` with the share that is reached so far."""
         done = moment.pruning_progress
         by_layer = {name: done * layer.sparsity for name, layer in config.layers if layer.sparsity is not None}
-        known = statistics.moments() if config.score == "activation" else {}
-        second_moments = {name: second for name, (_, second) in known.items()}
+        layers = network.named().values() if config.score == "activation" else ()
+        known = [layer for layer in layers if layer.layer.name in statistics.moments()]
+        second_moments = {layer.layer.name: statistics.second(layer.layer, layer.columns) for layer in known}
         share = done * (config.sparsity or 0.0)
         return apply_pruning(network, share, config.scope, by_layer, config.score, second_moments)
 
-    def choices(self, layers: Sequence[Layer], inputs_known: bool) -> dict[str, Choices]:
+    def choices(self, network: Network, inputs_known: bool) -> dict[str, Choices]:
         density = Scale(LEAST_DENSITY, 1.0)
         criteria = tuple(score for score in CRITERIA if inputs_known or score != "activation")
         listed: dict[str, Choices] = {"score": criteria, "by layer": (False, True), "density": density}
-        return listed | {f"density {layer.name}": density for layer in layers}
+        return listed | {f"density {layer.name}": density for layer in network.layers}
 
     def is_active(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
         return kind != "density" or bool(layer) == chosen["by layer"]
@@ -129,7 +128,7 @@ def apply_pruning(
 
     sparsity : in [0, 1], the share of zeros over the layers that have none of their own in `by_layer`
     by_layer : sparsity by layer name; 0 protects a layer
-    second_moments : E[x x^T] at each layer's input, needed where the score is "activation"
+    second_moments : E[x x^T] of each layer's inputs that are left, needed where the score is "activation"
     Changes `network` in place and returns it.
     """
     from core.mathematics import pruning
@@ -148,7 +147,7 @@ def apply_pruning(
         }
         for slot, mask in pruning.keep_masks(scores, share).items():
             name, _, i = slot.partition(":")
-            setattr(layers[name], f"mask{i}", mask.to(layers[name].bias.device))
+            layers[name].weights[int(i)].mask = mask.to(layers[name].bias.device)
     return network
 
 

@@ -22,11 +22,13 @@ from core.settings import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from core.config import CompressionConfig
-    from core.mathematics.quantization import Clip, Granularity, Symmetry
+    from core.mathematics.quantization import Clip, Compensation, Granularity, Symmetry
     from core.networks.calibration import Statistics
-    from core.networks.models import Layer
-    from core.networks.trainable import CompressedLayer, CompressedNetwork
+    from core.networks.graph import Layer, Network
+    from core.networks.trainable import CompressedLayer, CompressedNetwork, TrainableTensor
 
 GRANULARITIES = {"channel": "Per channel", "tensor": "Per tensor"}
 SYMMETRIES = {"symmetric": "Symmetric", "asymmetric": "Asymmetric (affine)"}
@@ -111,13 +113,11 @@ class Quantization(Technique):
         """Activations take no bytes."""
         return config.bits is not None or any(layer.bits not in (None, FLOAT_BITS) for _, layer in config.layers)
 
-    def touched(self, config: CompressionConfig, layers: Sequence[Layer]) -> list[str]:
-        return [layer.name for layer in layers if config.bits_of(layer.name) != FLOAT_BITS]
+    def touched(self, config: CompressionConfig, network: Network) -> list[str]:
+        return [layer.name for layer in network.layers if config.bits_of(layer.name) != FLOAT_BITS]
 
-    def asks_for_inputs(
-        self, config: CompressionConfig, layers: Sequence[Layer]
-    ) -> Iterator[tuple[str, list[str], str]]:
-        names, or_float = self.touched(config, layers), f"or give this layer {FLOAT_BITS} bits."
+    def asks_for_inputs(self, config: CompressionConfig, network: Network) -> Iterator[tuple[str, list[str], str]]:
+        names, or_float = self.touched(config, network), f"or give this layer {FLOAT_BITS} bits."
         if config.rounding == "gptq":
             yield "Weights rounded together (gptq)", names, f"Round to the nearest, {or_float}"
         if config.bias_correction:
@@ -140,13 +140,13 @@ class Quantization(Technique):
         if moment.learns_steps and config.symmetry == "symmetric":
             for layer in quantized.values():
                 begin_steps(layer)
-        for name, layer in quantized.items():
+        for layer in quantized.values():
             before = layer.matrix(layer.masked_weights()).clone() if config.bias_correction else None
             if config.rounding == "gptq":
                 round_together(layer, statistics)
             if before is not None:
-                mean, after = statistics.means()[name][layer.columns], layer.matrix(layer.effective_weights())
-                correction = quantization.bias_correction(before.cpu(), after.cpu(), mean)
+                after = layer.matrix(layer.effective_weights())
+                correction = quantization.bias_correction(before.cpu(), after.cpu(), statistics.mean(layer))
                 layer.bias.add_(correction.to(layer.bias.device))
         return network
 
@@ -155,8 +155,8 @@ class Quantization(Technique):
         known = {"rounding": "gptq", "bias_correction": True} if inputs_known else {}
         return {"activation_bits": 8, "clip": "mse"} | known
 
-    def choices(self, layers: Sequence[Layer], inputs_known: bool) -> dict[str, Choices]:
-        return {f"bits {layer.name}": Steps(FEWEST, MOST) for layer in layers}
+    def choices(self, network: Network, inputs_known: bool) -> dict[str, Choices]:
+        return {f"bits {layer.name}": Steps(FEWEST, MOST) for layer in network.layers}
 
     def chosen_of(self, layer: Layer, chosen: Mapping[str, Any]) -> int | None:
         return chosen.get(f"bits {layer.name}")
@@ -183,38 +183,33 @@ def quantize_model(
     of 2^activation_bits.
 
     Each weight tensor gets the grid of `quantization.weight_grid`, per output channel or per tensor, and is stored as
-    `linear_quantize(w, scale, zero_point)`. Activations get scale = range / q_max, unsigned after a ReLU, signed
-    between two factors. The input image keeps its own 8 bits, the logits stay float32. All scales are parameters:
-    training moves them (`quantization.fake_quantize`).
+    `linear_quantize(w, scale, zero_point)`. Activations get scale = range / q_max, unsigned where they are never
+    negative. The input image keeps its own 8 bits, the logits stay float32. All scales are parameters: training moves
+    them (`quantization.fake_quantize`).
 
     bits : 2 to 8, or 32 for float32; one number or one per layer name
     ranges : what `Statistics.activation_ranges` found before quantization; needed where activation_bits is set
     Changes `network` in place and returns it.
     """
-    import torch
-    from torch import nn
-
     from core.mathematics import quantization
+    from core.networks.stored import BETWEEN
 
     layers = network.named()
     chosen = dict(bits) if isinstance(bits, Mapping) else dict.fromkeys(layers, bits)
     if activation_bits is not None:
         if ranges is None:
             raise ValueError("ranges must be given where activation_bits is set: see `Statistics.activation_ranges`.")
-        for name, layer in layers.items():
-            layer.activation_bits = activation_bits
-            for kind, signed in (("input", False), ("between", True)):
-                if f"{name}.{kind}" in ranges:
-                    scale = quantization.activation_scale(ranges[f"{name}.{kind}"], activation_bits, signed)
-                    setattr(layer, f"{kind}_scale", nn.Parameter(torch.tensor(scale, device=layer.bias.device)))
+        signed = {signal.name: signal.signed for signal in network.network.signals}
+        signed |= {f"{name}{BETWEEN}": True for name in layers}
+        for name, largest in ranges.items():
+            scale = quantization.activation_scale(largest, activation_bits, signed[name])
+            network.set_step(name, scale, activation_bits)
     for name, layer in layers.items():
-        layer.bits = chosen[name]
-        if layer.bits == FLOAT_BITS:
+        if chosen[name] == FLOAT_BITS:
             continue
-        for i, weight in enumerate(layer.masked_weights()):
-            grid = quantization.weight_grid(weight.detach(), layer.bits, granularity, symmetry, clip)
-            setattr(layer, f"scale{i}", nn.Parameter(grid.scale))
-            setattr(layer, f"zero_point{i}", grid.zero_point)
+        for weight in layer.weights:
+            values = weight.masked().detach()
+            weight.set_grid(chosen[name], quantization.weight_grid(values, chosen[name], granularity, symmetry, clip))
     return network
 
 
@@ -222,9 +217,10 @@ def begin_steps(layer: CompressedLayer) -> None:
     """Steps of a layer's grids where LSQ begins to learn them."""
     from core.mathematics import quantization
 
-    for i, weight in enumerate(layer.masked_weights()):
-        scale = getattr(layer, f"scale{i}")
-        scale.data.copy_(quantization.first_step(weight.detach(), scale.data, layer.bits))
+    for weight in layer.weights:
+        if weight.scale is not None:
+            first = quantization.first_step(weight.masked().detach(), weight.scale.data, weight.bits)
+            weight.scale.data.copy_(first)
 
 
 def round_together(layer: CompressedLayer, statistics: Statistics) -> None:
@@ -233,15 +229,34 @@ def round_together(layer: CompressedLayer, statistics: Statistics) -> None:
     from core.mathematics import low_rank, quantization
 
     before = copy.deepcopy(layer).cpu()
-    first, *others = (weight.detach() for weight in before.masked_weights())
-    known = [statistics.compensation(layer.layer.name, layer.columns)]
-    if others:
-        second, factor = statistics.second(layer.layer.name, layer.columns), low_rank.as_matrix(first).double()
-        known.append(quantization.compensation(factor @ second @ factor.T))
-    for i, weight in enumerate((first, *others)):
-        zero_point, mask = getattr(before, f"zero_point{i}"), getattr(before, f"mask{i}")
-        grid = quantization.Grid(before.stored(f"scale{i}").detach(), zero_point)
-        layer.weights[i].data.copy_(quantization.gptq(weight, grid, layer.bits, known[i], mask))
+    known = [statistics.compensation(layer.layer, layer.columns)]
+    if len(before.weights) == 2:
+        second = statistics.second(layer.layer, layer.columns)
+        factor = low_rank.as_matrix(before.weights[0].masked().detach()).double()
+        known.append([quantization.compensation(factor @ second @ factor.T)])
+    for weight, now, each in zip(before.weights, layer.weights, known, strict=True):
+        now.weight.data.copy_(_rounded(weight, each))
+
+
+def _rounded(weight: TrainableTensor, known: Sequence[Compensation]) -> Tensor:
+    """known : of its inputs, for each group of its rows"""
+    import torch
+
+    from core.mathematics import quantization
+
+    scale = weight.stored_scale()
+    assert scale is not None
+    values, parts = weight.masked().detach(), len(known)
+    grids = [
+        [None] * parts if part is None else part.detach().expand(len(values), *part.shape[1:]).chunk(parts)
+        for part in (scale, weight.zero_point)
+    ]
+    masks = [None] * parts if weight.mask is None else weight.mask.chunk(parts)
+    rounded = [
+        quantization.gptq(rows, quantization.Grid(step, zero), weight.bits, each, mask)
+        for rows, step, zero, mask, each in zip(values.chunk(parts), *grids, masks, known, strict=True)
+    ]
+    return torch.cat(rounded)
 
 
 def _of_weights(subject: Subject) -> Iterator[Block]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
 
     from core.bench.workbench import LayerRow, Result
-    from core.networks.models import Layer
+    from core.networks.graph import Layer
 
 SMALLEST = "Smallest within 1 pp, of all that was measured"
 ALL = 100
@@ -186,14 +186,15 @@ def technique_choices(name: str) -> None:
 def _protected() -> None:
     config, names = state.current().config, [layer.name for layer in _layers()]
     key = state.keep_widget("w_protect", [name for name in names if config.layer(name).sparsity == 0])
-    st.pills(
-        "Protected from pruning", names, selection_mode="multi", format_func=plain, key=key, help=HELP_PROTECT,
-        on_change=_protect,
-    )  # fmt: skip
+    said: dict[str, Any] = {"format_func": plain, "key": key, "help": HELP_PROTECT, "on_change": _protect}
+    if len(names) <= PILLS:
+        st.pills("Protected from pruning", names, selection_mode="multi", **said)
+    else:
+        st.multiselect("Protected from pruning", names, **said)
 
 
 def _layers() -> tuple[Layer, ...]:
-    return state.workbench().baseline(state.current().baseline).layers
+    return state.workbench().profile(state.current().baseline).layers
 
 
 def separate_bits() -> None:
@@ -247,6 +248,10 @@ def _protect() -> None:
     _checked(change)
 
 
+PILLS = 7
+"""Layers that are shown side by side, to be picked from; more are searched in a list."""
+
+
 class LayerPlaces(NamedTuple):
     """A layer's sliders: where they stand, and the place below each, for its curve. channels, full_rank : at most"""
 
@@ -261,11 +266,13 @@ def layer_controls(result: Result) -> LayerPlaces | None:
     """One layer on its own: each control follows the whole network until it is touched."""
     choice = state.current()
     layers = {layer.name: layer for layer in result.layers}
-    name = st.pills("Layer", list(layers), default=next(iter(layers)), format_func=plain, key="w_layer", required=True)
+    name = layer_picker(list(layers))
     if name not in layers:
         return None
-    layer, chosen = layers[name], choice.config.layer(name)
-    width = 1 if name == result.layers[-1].name else layer.shape[0]
+    layer, chosen, profile = layers[name], choice.config.layer(name), state.workbench().profile(choice.baseline)
+    width = profile.channels.get(name, 1)
+    if len(tied := profile.tied(name)) > 1 and width > 1:
+        st.caption(f"Its channels are tied to those of {plain(', '.join(set(tied) - {name}))}: they go together.")
     controls = {"rank": _rank_of, "sparsity": _sparsity_of, "bits": _bits_of}
     slots: dict[str, DeltaGenerator] = {}
     for setting, draw in ({"channels": _channels_of, **controls} if width > 1 else controls).items():
@@ -285,9 +292,26 @@ def layer_controls(result: Result) -> LayerPlaces | None:
     return LayerPlaces(name, width, layer.full_rank, now, slots)
 
 
+def open_layer(name: str) -> None:
+    """Show a layer's own settings, beside those of the network."""
+    st.session_state["w_layer"], st.session_state["w_by_layer"] = name, True
+
+
+def layer_picker(names: list[str], key: str = "w_layer") -> str | None:
+    """One of the layers: as pills, or, where there are many, from a list that can be searched."""
+    if st.session_state.get(key) not in names:
+        st.session_state[key] = names[0]
+    if len(names) <= PILLS:
+        return st.pills("Layer", names, format_func=plain, key=key, required=True)
+    return st.selectbox("Layer", names, format_func=plain, key=key)
+
+
 def _channels_of(layer: LayerRow, chosen: LayerConfig) -> None:
     span = 1, layer.shape[0], 1, "%d"
-    _layer_slider(layer.name, "channels", chosen.channels, layer.channels, *span, OF_LAYER["channels"].help, int)
+    tied = state.workbench().profile(state.current().baseline).tied(layer.name)
+    said = [state.current().config.layer(name).channels for name in tied]
+    own = next((count for count in said if count is not None), chosen.channels)
+    _layer_slider(layer.name, "channels", own, layer.channels, *span, OF_LAYER["channels"].help, int)
 
 
 def _rank_of(layer: LayerRow, chosen: LayerConfig) -> None:
@@ -419,7 +443,14 @@ def _touch(key: str, follows: dict[str, Any], layer: str, setting: str, to_confi
     """Give a layer a setting of its own. A widget that was only drawn may report the value that it follows."""
     value = st.session_state[key]
     if value != follows.get("value"):
-        _checked(lambda config: config.with_layer(layer, **{setting: to_config(value)}))
+        _checked(lambda config: _free(config, layer, setting).with_layer(layer, **{setting: to_config(value)}))
+
+
+def _free(config: CompressionConfig, layer: str, setting: str) -> CompressionConfig:
+    """Without the numbers of layers that are tied to this one: what is set for it holds for them."""
+    for other in state.workbench().profile(state.current().baseline).tied(layer) if setting == "channels" else ():
+        config = config.with_layer(other, channels=None)
+    return config
 
 
 def _reset(name: str) -> None:

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 import streamlit as st
 
@@ -248,13 +249,28 @@ def write_link() -> None:
     """The address bar shows choice and pins: copied, it opens the same elsewhere."""
     query = {**_query(current()), **lesson()}
     if pins():
-        query["pins"] = "*".join("_".join(f"{key}-{text}" for key, text in _query(choice).items()) for choice in pins())
+        query["pins"] = "*".join(map(_pin_text, pins()))
     if _own(st.query_params.to_dict()) != query:
         for key in set(_own(st.query_params.to_dict())) - set(query):
             del st.query_params[key]
         for key, text in query.items():
             st.query_params[key] = text
     st.session_state["written_link"] = query
+
+
+def _pin_text(choice: Choice) -> str:
+    """A pin within a link: "baseline-cnn_bits-4"; a name that holds one of the signs between is written otherwise."""
+    return "_".join(f"{_escaped(key)}-{text.replace('_', '%5F')}" for key, text in _query(choice).items())
+
+
+def _escaped(name: str) -> str:
+    return name.replace("_", "%5F").replace("-", "%2D")
+
+
+def _pin(text: str) -> dict[str, str]:
+    """The inverse of `_pin_text`; nothing where it is none."""
+    parts = (part.split("-", 1) for part in text.split("_") if "-" in part)
+    return {unquote(key): unquote(value) for key, value in parts}
 
 
 def _query(choice: Choice) -> dict[str, str]:
@@ -319,7 +335,7 @@ def _read_link(asked: dict[str, str]) -> None:
     st.session_state["lesson"] = _read_lesson({key: query.pop(key) for key in LESSON if key in query}, problems)
     pinned = query.pop("pins", "")
     choice = _read_choice(query, problems) if query else Choice(FIRST_BASELINE, START)
-    texts = [dict(part.split("-", 1) for part in text.split("_") if "-" in part) for text in pinned.split("*") if text]
+    texts = [_pin(text) for text in pinned.split("*") if text]
     if not all(texts):
         problems.append("Of the link's pins, what is no configuration was left out.")
     texts = [text for text in texts if text]
@@ -343,17 +359,17 @@ def _read_choice(query: dict[str, str], problems: list[str]) -> Choice:
 
 
 def _layers(baseline: str) -> list[str]:
-    return [layer.name for layer in workbench().baseline(baseline).layers]
+    return [layer.name for layer in workbench().profile(baseline).layers]
 
 
 def _fitting(baseline: str, config: CompressionConfig, problems: list[str]) -> CompressionConfig:
     """Without the ranks and channels that are too many for this baseline's layers; each is named in `problems`."""
-    layers = workbench().baseline(baseline).layers
-    for layer in layers:
-        for setting, most in (("rank", layer.full_rank), ("channels", 0 if layer is layers[-1] else layer.shape[0])):
+    profile = workbench().profile(baseline)
+    for layer in profile.layers:
+        for setting, most in (("rank", layer.full_rank), ("channels", profile.channels.get(layer.name, 0))):
             value = getattr(config.layer(layer.name), setting)
             if value is not None and value > most:
-                said = f"can have {setting} {most} at most" if most else f"keeps all its {setting}, the classes"
+                said = f"can have {setting} {most} at most" if most else f"keeps all its {setting}"
                 problems.append(f"{layer.name} {said}; {layer.name}.{setting}={value} was left out.")
                 config = config.with_layer(layer.name, **{setting: None})
     return config

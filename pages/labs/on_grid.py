@@ -59,8 +59,8 @@ def section(choice: state.Choice) -> None:
     key = f"grid_{choice.baseline}_{len(names)}"
     tensor = st.pills("Tensor", names, default=default, format_func=plain, required=True, key=key)
     tensor = tensor if tensor in names else default
-    is_signal = tensor.endswith((".input", ".between"))
-    layer = tensor.partition(".")[0]
+    is_signal = tensor.endswith((inspection.OUTPUT, inspection.BETWEEN))
+    layer = tensor.rpartition(".")[0]
     channel = None if is_signal else _channel(seen, tensor)
     if is_signal:
         found, unit = inspection.signal_on_grid(seen, tensor), f"|x|, {tensor}"

@@ -6,13 +6,14 @@ from contextlib import suppress
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
+import torch
 from conftest import CNN_SHAPES, configurations, random_tensors
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.__main__ import _parser, configuration
 from core.config import (
-    RECIPES,
+    LAYER,
     CompressionConfig,
     ConfigError,
     LayerConfig,
@@ -22,6 +23,9 @@ from core.config import (
     to_arguments,
     to_query,
 )
+from core.datasets.fashion_mnist import Split
+from core.measuring.training import train_baseline
+from core.networks import families
 from core.networks.models import Baseline
 
 CNN = Baseline("cnn", random_tensors(CNN_SHAPES))
@@ -90,7 +94,6 @@ def test_a_layer_refuses_what_no_layer_can_have(settings: dict[str, object], nam
 @pytest.mark.parametrize(
     "settings",
     [
-        {"model": "vgg"},
         {"optimizer": "lion"},
         {"epochs": 0},
         {"epochs": 10_000},
@@ -110,13 +113,21 @@ def test_a_recipe_outside_its_ranges_is_refused_by_name_and_value(settings: dict
     assert repr(value) in str(refused.value)
 
 
+def test_a_recipe_of_a_family_that_there_is_not_is_refused_by_name_and_value() -> None:
+    nothing = Split("calibration", torch.zeros(0, 28, 28, dtype=torch.uint8), torch.zeros(0, dtype=torch.long))
+    for refuses in (families.named, lambda name: train_baseline(TrainingConfig(name, 1), nothing, nothing)):
+        with pytest.raises(ConfigError, match=r"model must be one of .*cnn.*mlp.* Got 'vgg' instead"):
+            refuses("vgg")
+
+
 def test_a_configuration_cannot_be_changed_in_place() -> None:
     with pytest.raises(FrozenInstanceError):
         CompressionConfig().bits = 4  # type: ignore[misc]
 
 
 def test_the_recipes_are_plain_data() -> None:
-    for recipe in RECIPES.values():
+    assert families.recipes()
+    for recipe in families.recipes().values():
         assert TrainingConfig(**json.loads(json.dumps(recipe.to_dict()))) == recipe
 
 
@@ -240,6 +251,28 @@ def test_a_value_that_a_link_gets_wrong_falls_back_and_is_reported(key: str, tex
 def test_the_command_line_of_a_configuration_means_that_configuration(config: CompressionConfig) -> None:
     options = _parser().parse_args(["evaluate", *to_arguments(config)])
     assert configuration(options) == config
+
+
+NAMES = st.from_regex(LAYER, fullmatch=True) | st.sampled_from(
+    ["block1.conv2", "features/3", "a:b", "fc1.rank", "rank", "bits", "-", "--bits", "-x", "3", ".", "é"]
+)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=3, unique=True), st.integers(2, 8), st.integers(1, 9), st.floats(0, 1))
+def test_whatever_a_layer_is_called_a_link_and_a_command_line_mean_its_settings(
+    names: list[str], bits: int, count: int, sparsity: float
+) -> None:
+    own = [LayerConfig(bits=bits), LayerConfig(rank=count, channels=count), LayerConfig(sparsity=sparsity)]
+    config = CompressionConfig(layers=dict(zip(names, own, strict=False)))
+    assert CompressionConfig.from_json(config.to_json()) == config
+    assert from_query(to_query(config), names) == (config, [])
+    assert configuration(_parser().parse_args(["evaluate", *to_arguments(config)])) == config
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a=b", "a,b", "a\nb", "a&b", "a" * 201, "<b>", "`a`", 3, None])
+def test_a_name_that_no_link_could_hold_is_refused(name: object) -> None:
+    with pytest.raises(ConfigError, match="layers must map layer names"):
+        CompressionConfig(layers={name: LayerConfig(bits=4)})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from streamlit.testing.v1 import AppTest
 from test_pages import PROJECT, button, choice, opened
 
 from core.bench.baselines import Baselines
-from core.bench.workbench import Workbench
-from core.config import RECIPES, CompressionConfig, RecoveryConfig
+from core.bench.workbench import RECIPES, Workbench
+from core.config import CompressionConfig, RecoveryConfig
 from core.machinery import jobs
 from core.machinery.files import sha256
 from core.networks import models

@@ -17,8 +17,8 @@ from streamlit.testing.v1 import AppTest
 from test_pages import PAGES, PROJECT, _frame_on_every_run, _in_no_hurry, cache_at, choice, opened  # noqa: F401
 
 from core.bench import keys
-from core.bench.workbench import VERIFIED_FILE, Workbench
-from core.config import RECIPES, CompressionConfig, LayerConfig, RecoveryConfig
+from core.bench.workbench import RECIPES, VERIFIED_FILE, Workbench
+from core.config import CompressionConfig, LayerConfig, RecoveryConfig
 from core.datasets import fashion_mnist
 from core.machinery.files import sha256
 from core.measuring import evaluation

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import streamlit as st
+import torch
 from conftest import (
     MLP_SHAPES,
     PROJECT,
@@ -25,6 +26,7 @@ from conftest import (
     leave_result,
     random_tensors,
     train_on_few,
+    untrained,
 )
 from filelock import FileLock
 from hypothesis import HealthCheck, given, settings, strategies
@@ -32,14 +34,14 @@ from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from core.bench import keys
-from core.bench.workbench import Early, Result, Workbench
-from core.config import DENSE, RECIPES, CompressionConfig, LayerConfig, RecoveryConfig, to_query
+from core.bench.workbench import RECIPES, Early, Result, Workbench
+from core.config import DENSE, CompressionConfig, LayerConfig, RecoveryConfig, to_query
 from core.datasets import fashion_mnist
 from core.machinery import devices, jobs, turns
 from core.mathematics import costs
 from core.measuring.evaluation import Estimate
 from core.measuring.front import SEARCH, Goal, pareto
-from core.networks import folding, models
+from core.networks import models
 from core.networks.models import Baseline
 from core.studies import assignment, tuning
 from core.studies.kinds import KINDS
@@ -510,7 +512,7 @@ def test_the_report_of_a_page_has_its_title_block_and_its_pins(
 def test_a_file_that_is_no_network_is_refused_and_changes_nothing(own_cache: Path) -> None:
     app = opened("baseline")
     before = choice(app)
-    for content in (b"not safetensors", safetensors.torch.save({"fc1.weight": models.build("mlp").fc1.weight.data})):
+    for content in (b"not safetensors", safetensors.torch.save({"fc1.weight": torch.zeros(512, 784)})):
         app.file_uploader(key="upload").upload("mine.safetensors", content).run()
         assert "nothing has changed" in app.error[0].value
         assert choice(app) == before
@@ -566,7 +568,7 @@ def test_nothing_is_waited_for_that_cannot_be_measured(wishes: None) -> None:
 
 def test_a_loaded_network_becomes_the_baseline_of_every_page(own_cache: Path) -> None:
     app = opened("baseline")
-    mine = models.Baseline("mine", folding.fold(models.build("mlp").state_dict()))
+    mine = models.Baseline("mine", untrained("mlp").folded())
     app.file_uploader(key="upload").upload("mine.safetensors", models.to_bytes(mine)).run()
     assert not app.exception
     assert choice(app).baseline == f"mlp-{mine.sha256[:8]}"

@@ -34,11 +34,11 @@ def sketch(trainer: Trainer, trial: Trial) -> float:
 
 def _drawn(worker: Worker, trial: Trial, wanted: float) -> CompressionConfig:
     """What the trial draws, brought to the wanted size. Raises TrialPruned where it cannot be."""
-    chosen, size = resize(worker, draw(trial, worker.layers, worker.goal.techniques), wanted)
+    chosen, size = resize(worker, draw(trial, worker.network, worker.goal.techniques), wanted)
     trial.set_user_attr(CHOSEN, json.dumps(chosen))
     if not near(worker, size, wanted):
         raise optuna.TrialPruned
-    config = configuration(chosen, worker.layers)
+    config = configuration(chosen, worker.network)
     return replace(config, recovery=recovery(config, 1))
 
 
@@ -67,8 +67,8 @@ def vary(worker: Worker) -> None:
         return
     chosen = json.loads(worker.dice.choice(parents).user_attrs[CHOSEN])
     for _ in range(VARIATIONS):
-        other = neighbour(chosen, worker.layers, worker.goal.techniques, worker.dice)
-        if configuration(other, worker.layers) != configuration(chosen, worker.layers):
+        other = neighbour(chosen, worker.network, worker.goal.techniques, worker.dice)
+        if configuration(other, worker.network) != configuration(chosen, worker.network):
             study.enqueue_trial(other)
             return
 

@@ -64,7 +64,7 @@ def near(worker: Worker, size: float, wanted: float) -> bool:
 
 def size_of(worker: Worker, chosen: Chosen) -> int:
     """Bytes before training, rounded in the plain way, which is soon done: other roundings have about as many."""
-    config = configuration(chosen, worker.layers)
+    config = configuration(chosen, worker.network)
     plain = replace(config, rounding="nearest", bias_correction=False, clip="minmax")
     return worker.bench.bytes_of(worker.name, plain)
 

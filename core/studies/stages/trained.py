@@ -68,7 +68,7 @@ class LongTrainings:
         new = self.untried(started)
         for trial, point in self.in_turns(new, old, len(started)):
             chosen, expected = self.at_size(trial, point, size)
-            config = configuration(chosen, worker.layers)
+            config = configuration(chosen, worker.network)
             if config not in started and near(worker, expected, size):
                 return chosen, replace(config, recovery=recovery(config, self.epochs(trial, point)))
         raise Finished

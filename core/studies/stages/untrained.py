@@ -9,7 +9,8 @@ from optuna.trial import Trial
 from core.bench.workbench import Early, Result
 from core.config import CompressionConfig
 from core.measuring.front import Point
-from core.networks.models import Layer, Overflow
+from core.networks.graph import Layer, Network
+from core.networks.models import Overflow
 from core.studies import tuning
 from core.studies.space import configuration, draw, space, start, starts
 from core.studies.stages.pace import PACE
@@ -41,7 +42,7 @@ class Probe(NamedTuple):
 def scan(worker: Worker) -> None:
     """Enqueue first trials, from what each layer alone can bear; nothing where the study has those of as much. What
     there is no time for is left out, of every scan the same, until a later search has more."""
-    study, planned = worker.studies.untrained, probes(worker.layers, worker.goal.techniques)
+    study, planned = worker.studies.untrained, probes(worker.network, worker.goal.techniques)
     if study.user_attrs.get(SCANNED, -1) >= len(planned):
         return
     rows = []
@@ -52,19 +53,19 @@ def scan(worker: Worker) -> None:
     more = study.user_attrs.get(SCANNED, -1) < len(rows)
     if more and not worker.should_stop() and first(study, f"{len(rows)} rows"):
         study.set_user_attr(SCANNED, len(rows))
-        for chosen in starts(rows, worker.layers, worker.goal.techniques):
+        for chosen in starts(rows, worker.network, worker.goal.techniques):
             study.enqueue_trial(chosen)
 
 
-def probes(layers: Sequence[Layer], used: Sequence[str]) -> list[Probe]:
+def probes(network: Network, used: Sequence[str]) -> list[Probe]:
     """Every scan that these techniques need, all of them equally far at any moment: by the share of its scan that lies
     before a value."""
-    known = space(layers)
+    known = space(network)
     ordered = [
         (place / len(values), Probe(layer, setting, value))
         for setting, values in (SCANS[technique] for technique in used if technique in SCANS)
         for place, value in enumerate(values)
-        for layer in layers
+        for layer in network.layers
         if setting != "rank" or f"rank {layer.name}" in known
     ]
     return [probe for _, probe in sorted(ordered, key=lambda pair: pair[0])]
@@ -75,7 +76,7 @@ def alone(worker: Worker, probe: Probe) -> dict[str, Any]:
     of it where no number comes out."""
     layer, setting, value = probe
     amount = rank_at(value, layer) if setting == "rank" else value
-    config = start(worker.layers).with_layer(layer.name, **{setting: amount})
+    config = start(worker.network).with_layer(layer.name, **{setting: amount})
     written = percent(amount) if setting == "sparsity" else f"{amount:.3g}"
     try:
         result = worker.bench.evaluate(worker.name, config)
@@ -88,7 +89,7 @@ def alone(worker: Worker, probe: Probe) -> dict[str, Any]:
 
 def look(worker: Worker, trial: Trial) -> tuple[float, float]:
     """A trial without training: log bytes and accuracy lost."""
-    config = configuration(draw(trial, worker.layers, worker.goal.techniques), worker.layers)
+    config = configuration(draw(trial, worker.network, worker.goal.techniques), worker.network)
     claim(worker.studies.untrained, trial, config)
     result = measure(worker, config)
     if isinstance(result, Early):  # hopeless: worth knowing where, but no point of any front

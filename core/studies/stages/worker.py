@@ -9,7 +9,7 @@ from typing import Any
 from core.bench.workbench import Workbench
 from core.measuring.front import Goal, Point
 from core.measuring.training import Progress
-from core.networks.models import Layer
+from core.networks.graph import Network
 from core.studies.stages.pace import Countdown
 from core.studies.trials import Studies
 from core.words import percent
@@ -29,8 +29,8 @@ class Worker:
     dice: random.Random = field(default_factory=random.Random)
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
-        return self.bench.baseline(self.name).layers
+    def network(self) -> Network:
+        return self.bench.baseline(self.name).network
 
     @property
     def scalable(self) -> bool:

@@ -19,7 +19,7 @@ from core.formats import packed  # fmt: skip
 from core.mathematics import coding, costs, low_rank, pruning, quantization  # fmt: skip
 from core.measuring import training  # fmt: skip
 from core.measuring.front import Goal
-from core.networks import calibration, compression, inference, stored  # fmt: skip
+from core.networks import calibration, compression, families, inference, stored  # fmt: skip
 from core.networks import narrowing as channels  # fmt: skip
 from core.networks.models import Baseline
 from core.portable import loader
@@ -65,9 +65,14 @@ HARMLESS = {
     "core.networks.inference.OPSET": "the same operations by another name",
     "core.networks.inference.IR_VERSION": "the same file in another version",
     "core.networks.inference.ERRORS": "what is said of layers that do not fit",
-    "core.networks.inference.IMAGE": "the images themselves are in the key",
+    "core.networks.inference.SEEN": "names of outputs, within a process",
+    "core.networks.stored.BETWEEN": "names of signals, within a process",
+    "core.networks.calibration.GROUPED": "what is said of a layer that is not factored",
     "core.formats.packed.KINDS": "words of the ledger",
     "core.portable.loader.FREE": "what is refused",
+    "core.portable.loader.MAGIC": "how a file begins whose network is no chain",
+    "core.portable.loader.DICTIONARIES": "that of chains is in the key",
+    "core.portable.loader.OPERATIONS": "the operations of the network's own table, once more",
     "core.portable.loader.EACH": "what is refused",
     "core.measuring.training.REPORT_SECONDS": "how often something is said",
 }
@@ -137,7 +142,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
         for setting in (*settings.of_network(), *settings.of_training())
         if setting.choices
     },
-    "model": get_args(config.Model),
+    "model": tuple(families.families()),
     "optimizer": get_args(config.Optimizer),
 }  # fmt: skip
 

@@ -99,7 +99,7 @@ def test_any_network_gives_the_logits_of_its_float_graph(
 ) -> None:
     network = small(family, draw.draw(configurations(SMALL[family])), images)
     sure = rounding_margin(network, images) > 1e-3
-    expected = torch.from_numpy(Runner(network.layers, network.config.activation_bits)(images.numpy()))
+    expected = torch.from_numpy(Runner(network, network.config.activation_bits)(images.numpy()))
     for model in (to_qdq(network, narrow), to_float_onnx(network)):
         torch.testing.assert_close(run(model, images)[sure], expected[sure], rtol=1e-4, atol=1e-4)
 

@@ -17,14 +17,18 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig
 from core.machinery.recent import size_of
 from core.mathematics import costs, low_rank, quantization
 from core.mathematics.costs import LayerCost
-from core.networks import calibration, compression, folding, inference, models
+from core.mathematics.low_rank import Window
+from core.networks import calibration, chains, compression, folding, inference, models
 from core.networks.calibration import Statistics
-from core.networks.models import Baseline, BaselineError, Layer
+from core.networks.graph import IMAGE, Layer, Network
+from core.networks.models import Baseline, BaselineError
+from core.networks.operations import Node, node
 
 SMALL_FACTOR = 6
 """A bound is no more than so many times what is allocated."""
@@ -78,10 +82,11 @@ def cost_and_input(shape: tuple[int, ...]) -> tuple[LayerCost, Tensor]:
 @example((5, 1500))
 def test_each_step_allocates_what_its_cost_says_and_no_more(shape: tuple[int, ...]) -> None:
     (cost, x), weight = cost_and_input(shape), torch.randn(shape)
-    mean, second = low_rank.moments(x, shape)
+    window = Window(shape[2:], padding=(shape[2] // 2,) * 4) if len(shape) == 4 else None
+    mean, second = low_rank.moments(x, shape, window)
     known = size_of((mean, second))
     assert known == cost.moments
-    assert within(cost.taking, allocated(lambda: low_rank.moments(x, shape)))
+    assert within(cost.taking, allocated(lambda: low_rank.moments(x, shape, window)))
     assert within(cost.decomposing, allocated(lambda: low_rank.decompose(weight)))
     assert within(cost.whitening, known + allocated(lambda: low_rank.decompose_whitened(weight, mean, second)))
     assert within(cost.compensating, known + allocated(lambda: quantization.compensation(second)))
@@ -91,13 +96,58 @@ def test_each_step_allocates_what_its_cost_says_and_no_more(shape: tuple[int, ..
 @settings(max_examples=30)
 @given(st.integers(1, 4000), st.integers(1, 4000), st.sampled_from([1, 3, 11]), st.integers(1, 60))
 def test_the_signals_of_a_layer_take_what_its_cost_says(a: int, b: int, k: int, images: int) -> None:
-    for layer, places in ((Layer("conv1", (b, a, k, k), pool=True), 784), (Layer("fc1", (b, a)), 1)):
-        x = torch.empty((images, a, 28, 28) if layer.pool else (images, a), device="meta")
-        cost = costs.layer_cost(layer.name, layer.shape, places, layer.pool)
+    """With the pooling behind it: ReLU needs nothing that pooling did not."""
+    kernel = {"kernel": (k, k), "padding": (k // 2,) * 4}
+    conv, pool = node("conv1", "convolution", [IMAGE], channels=b, **kernel), node("pool", "max_pool", ["conv1"], **TWO)
+    pooled = Network((a, 28, 28), (conv, pool, node("scores", "flatten", ["pool"])))
+    for network in (pooled, Network((a, 1, 1), (flatten(), linear(b)))):
+        (layer,) = network.layers
+        (cost,) = models.costs_of(network.layers)
+        x = torch.empty((images, *layer.reads), device="meta")
         weight, bias = (torch.empty(shape, device="meta") for shape in (layer.shape, layer.shape[:1]))
-        run = partial(models.propagate, layer, weights=[weight], bias=bias)
+
+        def run(x: Tensor, layer: Layer = layer, weight: Tensor = weight, bias: Tensor = bias) -> Tensor:
+            y = models.product(layer.node, x, [weight], bias)
+            return pool.row.torch(pool, y) if layer.pool else y
+
         assert within(images * cost.signal, 4 * x.numel() + allocated(partial(run, x)))
-        assert cost.passed_on == run(x[:1]).numel()
+
+
+TWO = {"kernel": (2, 2), "stride": (2, 2)}
+
+
+def flatten() -> Node:
+    return node("flatten", "flatten", [IMAGE])
+
+
+def linear(channels: int) -> Node:
+    return node("fc1", "linear", ["flatten"], channels=channels)
+
+
+@given(
+    shape=st.tuples(st.sampled_from([4, 8]), st.integers(8, 20), st.integers(8, 20)), channels=st.sampled_from([4, 12]),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)), stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    groups=st.sampled_from([1, 2, 4]), padding=st.tuples(*[st.integers(0, 2)] * 4),
+)  # fmt: skip
+def test_a_convolution_costs_what_torch_counts(
+    shape: tuple[int, int, int],
+    channels: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    groups: int,
+    padding: tuple[int, int, int, int],
+) -> None:
+    settings = {"channels": channels, "kernel": kernel, "stride": stride, "groups": groups, "padding": padding}
+    flat = node("flatten", "flatten", ["conv"])
+    network = Network(shape, (node("conv", "convolution", [IMAGE], **settings), flat))
+    ((layer,), (cost,)) = network.layers, models.costs_of(network.layers)
+    x, weight, bias = torch.randn(1, *shape), torch.randn(layer.shape), torch.randn(layer.shape[0])
+    with FlopCounterMode(display=False) as counter:
+        y = models.product(layer.node, x, [weight], bias)
+    assert cost.multiply_accumulates == counter.get_total_flops() / 2
+    assert cost.weights == 4 * (weight.numel() + bias.numel())
+    assert cost.signal == 4 * (x.numel() + y.numel())
+    assert cost.moments == size_of(low_rank.moments(x, layer.shape, layer.window))
 
 
 @pytest.mark.parametrize("config", [{}, {"bits": 4, "activation_bits": 4, "rank_share": 0.9, "above_break_even": True}])
@@ -158,7 +208,8 @@ def test_a_header_is_judged_without_making_anything(shapes: dict[str, tuple[int,
     tracemalloc.start()
     try:
         with Live() as live:
-            layers = models.layers_of_shapes(models.declared_shapes(content))
+            assert models.declared(content) is None, "its tensors' names alone tell the network"
+            layers = chains.chain(shapes).layers
         each = models.costs_of(layers)
         assert costs.evaluating(each) <= costs.MEMORY
         assert costs.evaluation_seconds(each) <= costs.EVALUATION_SECONDS
@@ -175,7 +226,7 @@ def test_a_header_is_judged_without_making_anything(shapes: dict[str, tuple[int,
 @pytest.mark.parametrize("shape", [[10.0, 784.0], [10, True], [10, -784], ["10", "784"], "ab", {"10": 1}, [[10], 784]])
 def test_a_shape_is_whole_numbers(shape: Any) -> None:
     with pytest.raises(BaselineError, match="not a safetensors file"):
-        models.declared_shapes(header({"fc1.weight": shape, "fc1.bias": [10]}))
+        models.declared(header({"fc1.weight": shape, "fc1.bias": [10]}))
 
 
 JUNK = st.recursive(
@@ -282,8 +333,8 @@ def test_a_layer_that_is_too_large_for_its_singular_values_is_said_and_left_out(
     assert set(calibration.not_decomposable(cnn.layers, method)) == {"fc1"}
     assert [layer.name for layer in calibration.decomposable(cnn.layers, method)] == ["conv1", "conv2", "fc2"]
     with pytest.raises(ConfigError, match=r"singular values of fc1, 12 x 294.*rank 0"):
-        compression.check(CompressionConfig(rank_share=0.5), cnn.layers)
-    compression.check(CompressionConfig(rank_share=0.5, layers={"fc1": LayerConfig(rank=DENSE)}), cnn.layers)
+        compression.check(CompressionConfig(rank_share=0.5), cnn.network)
+    compression.check(CompressionConfig(rank_share=0.5, layers={"fc1": LayerConfig(rank=DENSE)}), cnn.network)
 
 
 def test_more_weights_than_can_be_pruned_and_rounded_are_left_as_they_are(
@@ -292,8 +343,8 @@ def test_more_weights_than_can_be_pruned_and_rounded_are_left_as_they_are(
     monkeypatch.setattr(costs, "MEMORY", costs.reworking(models.costs_of(cnn.layers)) - 1)
     for config in (CompressionConfig(bits=4), CompressionConfig(layers={"fc1": LayerConfig(sparsity=0.5)})):
         with pytest.raises(ConfigError, match=r"so many weights would take .* are there"):
-            compression.check(config, cnn.layers)
-    compression.check(CompressionConfig(), cnn.layers)
+            compression.check(config, cnn.network)
+    compression.check(CompressionConfig(), cnn.network)
 
 
 def test_moments_of_some_images_at_a_time_are_those_of_all(monkeypatch: pytest.MonkeyPatch, cnn: Baseline) -> None:
@@ -313,15 +364,15 @@ def test_fewer_images_at_a_time_give_the_same_answers(
 ) -> None:
     config = CompressionConfig(bits=6, activation_bits=6)
     images = torch.randn(60, 1, 28, 28)
-    layers, images = compression.compress(cnn, config, statistics_of(cnn, images)).freeze().layers, images.numpy()
-    usual, top = inference.Runner(layers, 6)(images), inference.ranges(layers, images)
-    counted = inference.histograms(layers, images, top)
+    network, images = compression.compress(cnn, config, statistics_of(cnn, images)).freeze(), images.numpy()
+    usual, top = inference.Runner(network, 6)(images), inference.ranges(network, images)
+    counted = inference.histograms(network, images, top)
     monkeypatch.setattr(costs, "PART", part)
     monkeypatch.setattr(costs, "SIGNALS", part)
-    assert inference.at_once(layers) < costs.CHUNK
-    assert (inference.Runner(layers, 6)(images) == usual).all()
-    assert inference.ranges(layers, images) == top
-    assert {name: own.tolist() for name, own in inference.histograms(layers, images, top).items()} == {
+    assert inference.at_once(inference.Part(network)) < costs.CHUNK
+    assert (inference.Runner(network, 6)(images) == usual).all()
+    assert inference.ranges(network, images) == top
+    assert {name: own.tolist() for name, own in inference.histograms(network, images, top).items()} == {
         name: own.tolist() for name, own in counted.items()
     }
 
@@ -342,7 +393,7 @@ def test_layers_with_few_inputs_are_known_first() -> None:
 def test_the_shipped_networks_have_room_for_everything() -> None:
     shapes = {"conv1": (32, 1, 3, 3), "conv2": (64, 32, 3, 3), "fc1": (128, 3136), "fc2": (10, 128)}
     for weights in (shapes, {"fc1": (512, 784), "fc2": (512, 512), "fc3": (10, 512)}, CNN_SHAPES):
-        each = models.costs_of(models.layers_of(random_tensors(weights)))
+        each = models.costs_of(Baseline("it", random_tensors(weights)).layers)
         assert costs.known(each) == set(weights)
         assert all(cost.decomposes for cost in each)
         assert costs.reworking(each) < costs.MEMORY

@@ -9,9 +9,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.mathematics import low_rank
-from core.networks.models import Layer, propagate
+from core.mathematics.low_rank import Window
+from core.networks.models import product
+from core.networks.operations import Node, node
 
 SIZES = st.integers(1, 24)
+
+
+def linear(channels: int) -> Node:
+    return node("it", "linear", ["x"], channels=channels)
 
 
 def weight_of(m: int, n: int, seed: int) -> Tensor:
@@ -58,9 +64,10 @@ def test_two_factors_in_a_row_do_what_the_rebuilt_layer_does(shape: tuple[int, .
     first, second = low_rank.factorize(low_rank.decompose(weight), rank, shape)
     rebuilt = (second.reshape(shape[0], rank) @ first.reshape(rank, -1)).reshape(shape)
     x = torch.randn(5, shape[1], 8, 8) if len(shape) == 4 else torch.randn(5, shape[1])
-    layer = Layer("it", shape, relu=False)
+    window = {"kernel": shape[2:], "padding": (shape[-1] // 2,) * 4}
+    own = node("it", "convolution", ["x"], channels=shape[0], **window) if len(shape) == 4 else linear(shape[0])
     expected = F.conv2d(x, rebuilt, bias, padding="same") if len(shape) == 4 else F.linear(x, rebuilt, bias)
-    torch.testing.assert_close(propagate(layer, x, (first, second), bias), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(product(own, x, (first, second), bias), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_two_factors_are_equally_large() -> None:
@@ -247,14 +254,45 @@ def test_the_bias_gets_what_the_dropped_terms_add_on_average() -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 3, 3, 3), (4, 2, 5, 5)])
-def test_the_moments_of_a_convolution_are_those_of_its_patches(shape: tuple[int, ...]) -> None:
-    x, weight = torch.randn(300, shape[1], 6, 6), torch.randn(shape)
-    mean, second = low_rank.moments(x, shape)
+@pytest.mark.parametrize("count", [300, 7])
+def test_the_moments_of_a_convolution_are_those_of_its_patches(shape: tuple[int, ...], count: int) -> None:
+    x, weight = torch.randn(count, shape[1], 6, 6), torch.randn(shape)
+    mean, second = low_rank.moments(x, shape, Window(shape[2:], padding=(shape[-1] // 2,) * 4))
     y = F.conv2d(x, weight, padding=shape[-1] // 2)
     matrix = weight.flatten(1).double()
     torch.testing.assert_close((matrix @ mean).float(), y.mean((0, 2, 3)), atol=1e-4, rtol=1e-4)
     power = (matrix @ second * matrix).sum(1).float()  # E[y^2], channel by channel
     torch.testing.assert_close(power, y.square().mean((0, 2, 3)), atol=1e-3, rtol=1e-4)
+
+
+@given(
+    groups=st.sampled_from([1, 2, 4]), kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.tuples(st.integers(1, 2), st.integers(1, 3)), padding=st.tuples(*[st.integers(0, 2)] * 4),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)), rows=st.integers(1, 3), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_the_moments_of_any_convolution_are_those_of_the_patches_of_each_of_its_groups(
+    groups: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    rows: int,
+    seed: int,
+) -> None:
+    """E[y] = W E[x] and E[y^2] = diag(W E[x x^T] W^T) of what each group puts out."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(9, 4, 7, 8, generator=generator) + 0.5
+    weight = torch.randn(rows * groups, 4 // groups, *kernel, generator=generator)
+    mean, second = low_rank.moments(x, tuple(weight.shape), Window(kernel, stride, padding, dilation, groups))
+    above, left, below, right = padding
+    y = F.conv2d(F.pad(x, (left, right, above, below)), weight, None, stride, 0, dilation, groups).double()
+    d = weight[0].numel()
+    assert (mean.shape, second.shape) == (((d,), (d, d)) if groups == 1 else ((groups, d), (groups, d, d)))
+    matrix = weight.double().reshape(groups, rows, d)
+    first = torch.einsum("grd,gd->gr", matrix, mean.reshape(groups, d)).flatten()
+    torch.testing.assert_close(first, y.mean((0, 2, 3)), atol=1e-5, rtol=1e-5)
+    power = torch.einsum("grd,gde,gre->gr", matrix, second.reshape(groups, d, d), matrix).flatten()
+    torch.testing.assert_close(power, y.square().mean((0, 2, 3)), atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("m", "n"), [(300, 300), (128, 1000), (500, 40)])

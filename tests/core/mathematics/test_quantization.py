@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from core.mathematics import low_rank, pruning, quantization
 from core.mathematics.quantization import Granularity, Grid, Symmetry
-from core.networks.models import Layer
+from core.networks.graph import Layer
+from core.networks.operations import node
 from core.networks.stored import to_half
 from core.networks.trainable import CompressedLayer
 
@@ -300,22 +301,24 @@ def test_the_gradient_of_a_learned_step_is_torchs(seed: int, bits: int, step: fl
 
 @given(SEEDS, BITS)
 def test_where_rows_have_steps_of_their_own_the_gradient_of_each_is_torchs_of_that_row(seed: int, bits: int) -> None:
-    layer = CompressedLayer(Layer("fc1", (5, 40)), (normal((5, 40), seed),), torch.zeros(5), torch.arange(40))
-    layer.bits = bits
+    whole = Layer(node("fc1", "linear", ["flatten"], channels=5), (5, 40), (40,))
+    layer = CompressedLayer(whole, (normal((5, 40), seed),), torch.zeros(5), torch.arange(40))
+    (own,) = layer.weights
     q_min, q_max = quantization.integer_range(bits, signed=True)
-    steps = to_half(quantization.weight_grid(layer.weights[0].detach(), bits, clip="mse").scale * 0.9)
-    codes = layer.weights[0].detach() / steps
+    steps = to_half(quantization.weight_grid(own.weight.detach(), bits, clip="mse").scale * 0.9)
+    codes = own.weight.detach() / steps
     inside = codes.abs() < q_max - 0.01  # torch counts what is at most half a step outside as inside
-    layer.weights[0].data.mul_(inside)
-    layer.scale0 = nn.Parameter(steps.clone())
+    own.weight.data.mul_(inside)
+    own.set_grid(bits, Grid(steps.clone(), None))
+    assert layer.bits == bits
     (layer.effective_weights()[0] * 3).square().sum().backward()
     other = nn.Parameter(steps.flatten().clone())
     factor = (40 * q_max) ** -0.5
     oracle = torch._fake_quantize_learnable_per_channel_affine(
-        layer.weights[0].detach(), other, torch.zeros(5), 0, q_min, q_max, factor
+        own.weight.detach(), other, torch.zeros(5), 0, q_min, q_max, factor
     )
     (oracle * 3).square().sum().backward()
-    torch.testing.assert_close(layer.scale0.grad.flatten(), other.grad, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(own.scale.grad.flatten(), other.grad, rtol=1e-3, atol=1e-4)
 
 
 @given(SEEDS, BITS, st.sampled_from(["channel", "tensor"]), st.floats(0, 1))

@@ -1,6 +1,6 @@
 """Accuracy, reports and paired comparisons, against scikit-learn, scipy and brute force."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from conftest import CNN_SHAPES, plain_forward, random_tensors, statistics_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from random_networks import filled
 from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,11 +24,12 @@ from core.datasets.fashion_mnist import CLASSES, Split
 from core.machinery.stopping import Stopped
 from core.measuring import evaluation
 from core.measuring.evaluation import Comparison, Estimate, Evaluation, Prefix
+from core.networks import families
 from core.networks.calibration import Statistics
 from core.networks.compression import compress
-from core.networks.inference import Array, Runner, predicted
+from core.networks.inference import Array, Part, Runner, predicted
 from core.networks.models import Baseline
-from core.networks.stored import StoredLayer, StoredNetwork
+from core.networks.stored import StoredNetwork
 
 
 @pytest.fixture
@@ -243,11 +245,12 @@ class Runs:
         self.leading: list[tuple[int, int]] = []
         patch.setattr(evaluation, "Runner", self.runner)
 
-    def runner(self, layers: Sequence[StoredLayer], *rest: Any) -> Callable[[Array], Array]:
-        runner, ends = Runner(layers, *rest), not layers[-1].layer.relu
+    def runner(self, part: StoredNetwork | Part, *rest: Any) -> Callable[[Array], Array]:
+        runner, part = Runner(part, *rest), Part(part) if isinstance(part, StoredNetwork) else part
+        layers, ends = sum(each.weighted for each in part.nodes), part.nodes[-1].name == part.network.network.output
 
         def run(x: Array) -> Array:
-            self.leading += [] if ends else [(len(layers), len(x))]
+            self.leading += [] if ends else [(layers, len(x))]
             return runner(x)
 
         return run
@@ -288,6 +291,31 @@ def test_whatever_was_evaluated_before_a_prefix_changes_no_bit(
         else:
             measured = evaluation.evaluate(network, split, prefix=prefix, chunk=chunk)
             assert same(measured, evaluation.evaluate(network, split))
+
+
+@pytest.mark.parametrize("name", ["residual", "separable"])
+def test_a_prefix_changes_no_bit_of_a_network_with_branches(
+    name: str, splits: list[Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the deepest place that two networks have in common is where the next one begins."""
+    baseline = filled(families.named(name).build((1, 28, 28), 10))
+    known, runs, prefix = statistics_of(baseline, splits[0].inputs[:16]), Runs(monkeypatch), Prefix()
+    small = Split("validation", splits[0].images[:40], splits[0].labels[:40])
+    middle = baseline.layers[len(baseline.layers) // 2].name
+    plain, last = CompressionConfig(), CompressionConfig().with_layer("fc", bits=2)
+    configs = [plain, last, CompressionConfig().with_layer("fc", bits=3)]
+    configs += [CompressionConfig().with_layer(middle, bits=bits) for bits in (2, 3)] + [last]
+    configs += [CompressionConfig(activation_bits=8).with_layer("fc", bits=bits) for bits in (2, 3)]
+    leading = []
+    for config in configs:
+        network = compress(baseline, config, known).freeze()
+        runs.taken()
+        measured = evaluation.evaluate(network, small, prefix=prefix)
+        leading.append(runs.taken())
+        assert same(measured, evaluation.evaluate(network, small))
+    before_last = len(baseline.layers) - 1
+    assert leading[:3] == [[], [(before_last, 40)], []]
+    assert leading[-1] == [(before_last, 40)], "signals on a grid are others"
 
 
 def test_what_did_not_change_is_not_run_again(

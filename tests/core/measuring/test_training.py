@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import MLP_SHAPES, random_tensors, statistics_of
+from conftest import MLP_SHAPES, random_tensors, statistics_of, untrained
+from random_networks import feature_maps
 from torch import nn
 from torch.nn import functional as F
 
-from core.config import RECIPES, CompressionConfig, RecoveryConfig, TrainingConfig
+from core.bench.workbench import RECIPES
+from core.config import CompressionConfig, RecoveryConfig, TrainingConfig
 from core.datasets import fashion_mnist
 from core.datasets.fashion_mnist import Split
 from core.machinery.stopping import Stopped
@@ -19,6 +21,7 @@ from core.measuring import evaluation, training
 from core.networks import models
 from core.networks.compression import compress
 from core.networks.models import Baseline
+from core.networks.trainable import key
 
 CPU = torch.device("cpu")
 QUICK = {
@@ -74,12 +77,8 @@ def test_training_learns_and_says_how(trained: tuple[models.Baseline, TrainingCo
 
 
 def forward(baseline: models.Baseline, split: Split) -> torch.Tensor:
-    """The logits, layer by layer."""
-    x = split.inputs
-    for layer in baseline.layers:
-        weight, bias = (baseline.tensors[f"{layer.name}.{part}"] for part in ("weight", "bias"))
-        x = models.propagate(layer, x, (weight,), bias)
-    return x
+    """The logits, node by node."""
+    return feature_maps(baseline, split.inputs)[baseline.network.output]
 
 
 def test_the_history_has_the_loss_that_was_minimised_and_the_cross_entropy_without_label_smoothing(
@@ -162,10 +161,10 @@ def test_a_loss_that_is_no_longer_a_number_is_said(training_images: Split, held_
 
 def test_nothing_is_done_to_a_network_whose_numbers_are_none(training_images: Split, held_out: Split) -> None:
     told: list[float] = []
-    module = models.build("mlp")
+    module = untrained("mlp")
     with torch.no_grad():
-        module.fc1.weight[0, 0] = float("nan")
-    with pytest.raises(training.Diverged, match="weight is no longer a number in epoch 1"):
+        module.layers[key("fc1")].weight[0, 0] = float("nan")
+    with pytest.raises(training.Diverged, match="of fc1 is no longer a number in epoch 1"):
         training.fit(
             module, QUICK["mlp"], training_images, held_out, print, lambda: False, CPU,
             meanwhile=training.Meanwhile(told.append, 0.5),
@@ -174,8 +173,8 @@ def test_nothing_is_done_to_a_network_whose_numbers_are_none(training_images: Sp
 
 
 def test_the_step_of_a_grid_that_leaves_its_range_is_said(training_images: Split, held_out: Split) -> None:
-    module = models.build("mlp")
-    module.fc1.scale = nn.Parameter(torch.tensor([0.1, -0.1]))
+    module = untrained("mlp")
+    module.layers[key("fc1")].scale = nn.Parameter(torch.tensor([0.1, -0.1]))
     with pytest.raises(training.Diverged, match=r"step of a grid of fc1 fell to 0 in epoch 1.*smaller learning rate"):
         training.fit(module, QUICK["mlp"], training_images, held_out, print, lambda: False, torch.device("cpu"))
 
@@ -199,11 +198,11 @@ def test_a_gradient_takes_at_most_a_tenth_of_the_step_of_a_grid() -> None:
 
 
 def test_steps_do_not_decay() -> None:
-    module = models.build("mlp")
-    module.fc1.scale = nn.Parameter(torch.tensor([0.1]))
+    module = untrained("mlp")
+    module.layers[key("fc1")].scale = nn.Parameter(torch.tensor([0.1]))
     optimizer, _ = training._optimizer(module, QUICK["mlp"])
     decay = {id(own): group["weight_decay"] for group in optimizer.param_groups for own in group["params"]}
-    assert decay.pop(id(module.fc1.scale)) == 0
+    assert decay.pop(id(module.layers[key("fc1")].scale)) == 0
     assert set(decay.values()) == {QUICK["mlp"].weight_decay}
     assert len(decay) == 8
 
@@ -221,7 +220,7 @@ def test_the_best_epoch_is_the_first_of_the_best_after_the_network_is_what_it_wi
 
     monkeypatch.setattr(training, "_measure", watch)
     recipe = replace(QUICK["mlp"], epochs=4)
-    module = models.build("mlp")
+    module = untrained("mlp")
     told: list[float] = []
     meanwhile = training.Meanwhile(told.append, settled, lambda: {"told": len(told)})
     quiet = (lambda event: None, lambda: False, CPU, None, meanwhile)
@@ -253,7 +252,7 @@ def test_an_epoch_shows_every_image_at_most_once_and_flips_half_of_them(training
 
 def test_the_course_recipe_is_plain_adam() -> None:
     recipe = RECIPES["mlp-course"]
-    module = models.build("mlp")
+    module = untrained("mlp")
     optimizer, cycle = training._optimizer(module, recipe)
     schedule = cycle(10)
     assert type(optimizer) is torch.optim.Adam
@@ -287,11 +286,13 @@ def test_recovery_learns_weights_and_steps_and_keeps_the_rest(training_images: S
     measured = [evaluation.evaluate(network, held_out).accuracy for network in (before, after)]
     assert measured[1] > measured[0] + 0.1
     assert trained.history[trained.best_epoch - 1]["validation_accuracy"] == pytest.approx(measured[1], abs=0.01)
+    assert set(before.scales) == set(after.scales) == {f"{stored.layer.name}_relu" for stored in before.layers[:-1]}
+    assert all(after.scales[name] > 0 and after.scales[name] != old for name, old in before.scales.items())
     for was, now in zip(before.layers, after.layers, strict=True):
         assert now.rank == was.rank
-        for old, new in ((was.input_scale, now.input_scale), (was.between_scale, now.between_scale)):
-            assert (old is None) == (new is None)
-            assert old is None or (new > 0 and new != old)
+        old, new = was.between_scale, now.between_scale
+        assert (old is None) == (new is None) == (was.rank is None)
+        assert old is None or (new > 0 and new != old)
         assert not torch.equal(now.bias, was.bias)
         for old, new in zip(was.tensors, now.tensors, strict=True):
             assert new.bits == old.bits

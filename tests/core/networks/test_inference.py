@@ -1,6 +1,7 @@
 """ONNX Runtime answers as plain torch does, and the same bit for bit however the work is divided."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -28,7 +29,8 @@ from core.measuring import evaluation
 from core.networks import inference
 from core.networks.calibration import Statistics
 from core.networks.compression import compress
-from core.networks.inference import Runner, to_onnx
+from core.networks.graph import IMAGE
+from core.networks.inference import Part, Runner, to_onnx
 from core.networks.models import Baseline
 from core.networks.stored import StoredNetwork
 
@@ -82,14 +84,15 @@ def test_ranges_are_the_largest_signals_of_plain_torch(family: str, images: Tens
     network = compress(baseline, config, statistics_of(baseline, images)).freeze()
     expected: dict[str, float] = {}
     plain_forward(network, images, lambda name, x, scale: expected.update({name: x.abs().max().item()}))
-    del expected[f"{network.layers[0].layer.name}.input"]
-    assert inference.ranges(network.layers, images.numpy()) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    ends = {signal.name for signal in network.network.signals}
+    assert ends == {f"{layer.name}_relu" for layer in baseline.layers[:-1]} <= set(expected)
+    assert inference.ranges(network, images.numpy()) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 def test_the_largest_signal_of_any_image_counts(baseline: Baseline, statistics: Statistics, images: Tensor) -> None:
-    layers = compress(baseline, CompressionConfig(rank_share=0.3), statistics).freeze().layers
-    each = [inference.ranges(layers, images[i : i + 1].numpy()) for i in range(len(images))]
-    assert inference.ranges(layers, images.numpy()) == {name: max(one[name] for one in each) for name in each[0]}
+    network = compress(baseline, CompressionConfig(rank_share=0.3), statistics).freeze()
+    each = [inference.ranges(network, images[i : i + 1].numpy()) for i in range(len(images))]
+    assert inference.ranges(network, images.numpy()) == {name: max(one[name] for one in each) for name in each[0]}
 
 
 # Factors, and their product.
@@ -104,8 +107,11 @@ def test_factors_are_joined_where_they_are_more_work_and_nothing_is_rounded_betw
     network = compress(baseline, config, statistics).freeze()
     joined = [activation_bits is None and own.weights > own.layer.weights for own in network.layers]
     assert (share == 1 and activation_bits is None) == any(joined)
-    for own, alone in zip(network.layers, joined, strict=True):
-        products = [name for name in operations(to_onnx([own], bits=activation_bits)) if name in ("Conv", "Gemm")]
+    ends = [IMAGE, *network.network.cuts, network.network.output]
+    for (after, up_to), own, alone in zip(pairwise(ends), network.layers, joined, strict=True):
+        part = Part(network, after, up_to)
+        assert [each.name for each in part.nodes if each.weighted] == [own.layer.name]
+        products = [name for name in operations(to_onnx(part, bits=activation_bits)) if name in ("Conv", "Gemm")]
         assert len(products) == (1 if alone else 2)
     sure = rounding_margin(network, images) > 1e-3
     expected = plain_forward(network, images)
@@ -144,9 +150,11 @@ def test_the_other_images_change_no_bit_of_an_image(network: StoredNetwork, imag
 
 def test_a_network_cut_in_two_gives_the_same_bit_for_bit(network: StoredNetwork, images: Tensor) -> None:
     bits, whole = network.config.activation_bits, logits(network, images).numpy()
-    for k in range(1, len(network.layers)):
-        middle = Runner(network.layers[:k], bits)(images.numpy())
-        ends = Runner(network.layers[k:], bits, shape=middle.shape[1:])(middle)
+    assert len(network.network.cuts) == len(network.layers) - 1
+    for cut in network.network.cuts:
+        middle = Runner(Part(network, up_to=cut), bits)(images.numpy())
+        assert middle.shape[1:] == Part(network, after=cut).shape
+        ends = Runner(Part(network, after=cut), bits)(middle)
         assert np.array_equal(ends, whole)
 
 
@@ -193,10 +201,10 @@ def test_every_validation_image_is_predicted_as_by_plain_torch(name: str, config
 
 def test_histograms_count_every_signal_once_and_their_last_bin_is_the_largest(mlp: Baseline, images: Tensor) -> None:
     config = CompressionConfig(activation_bits=4).with_layer("fc2", rank=5)
-    layers = compress(mlp, config, statistics_of(mlp, images)).freeze().layers
-    largest = inference.ranges(layers, images.numpy())
-    counts = inference.histograms(layers, images.numpy(), largest)
-    widths = {"fc2.input": 24, "fc2.between": 5, "fc3.input": 20, "fc4.input": 16}
+    network = compress(mlp, config, statistics_of(mlp, images)).freeze()
+    largest = inference.ranges(network, images.numpy())
+    counts = inference.histograms(network, images.numpy(), largest)
+    widths = {"fc1_relu": 24, "fc2.between": 5, "fc2_relu": 20, "fc3_relu": 16}
     assert {name: int(each.sum()) for name, each in counts.items()} == {n: w * len(images) for n, w in widths.items()}
     assert all(each[-1] >= 1 and len(each) == inference.BINS for each in counts.values())
     seen: dict[str, Tensor] = {}
@@ -205,16 +213,17 @@ def test_histograms_count_every_signal_once_and_their_last_bin_is_the_largest(ml
         images,
         lambda name, signal, scale: seen.setdefault(name, signal) is None,
     )
-    expected = torch.histc(seen["fc2.input"].abs(), inference.BINS, 0, largest["fc2.input"]).numpy()
-    assert abs(counts["fc2.input"] - expected).sum() <= 10  # a value on the edge of two bins may fall into either
+    expected = torch.histc(seen["fc1_relu"].abs(), inference.BINS, 0, largest["fc1_relu"]).numpy()
+    assert abs(counts["fc1_relu"] - expected).sum() <= 10  # a value on the edge of two bins may fall into either
 
 
 def test_a_signal_that_is_always_zero_has_a_histogram(mlp: Baseline, images: Tensor) -> None:
-    layers = compress(mlp, CompressionConfig(sparsity=1), statistics_of(mlp, images)).freeze().layers
-    layers = tuple(replace(own, bias=torch.zeros_like(own.bias)) for own in layers)
-    largest = inference.ranges(layers, images.numpy())
+    network = compress(mlp, CompressionConfig(sparsity=1), statistics_of(mlp, images)).freeze()
+    network = replace(network, layers=tuple(replace(own, bias=torch.zeros_like(own.bias)) for own in network.layers))
+    largest = inference.ranges(network, images.numpy())
+    assert len(largest) == 3
     assert set(largest.values()) == {0.0}
-    assert all(each[0] == each.sum() > 0 for each in inference.histograms(layers, images.numpy(), largest).values())
+    assert all(each[0] == each.sum() > 0 for each in inference.histograms(network, images.numpy(), largest).values())
 
 
 @pytest.mark.parametrize("bits", [2, 8])
@@ -235,6 +244,6 @@ def test_signals_that_are_nearly_nothing_are_counted_without_a_word(size: float)
     shapes = {"fc1": (4, 784), "fc2": (10, 4)}
     baseline = Baseline("faint", {name: size * own for name, own in random_tensors(shapes).items()})
     x = torch.randn(20, 1, 28, 28)
-    layers = compress(baseline, CompressionConfig(), statistics_of(baseline, x)).freeze().layers
-    counts = inference.histograms(layers, x.numpy(), inference.ranges(layers, x.numpy()))
-    assert {name: own.sum() for name, own in counts.items()} == {"fc2.input": 80}
+    network = compress(baseline, CompressionConfig(), statistics_of(baseline, x)).freeze()
+    counts = inference.histograms(network, x.numpy(), inference.ranges(network, x.numpy()))
+    assert {name: own.sum() for name, own in counts.items()} == {"fc1_relu": 80}

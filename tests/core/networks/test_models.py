@@ -1,4 +1,4 @@
-"""Both families: their sizes, batch normalization folded, and files of other people."""
+"""Baselines: the sizes of the chains, batch normalization folded, and files of other people."""
 
 import pickle
 import random
@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from conftest import CNN_SHAPES, MLP_SHAPES, random_tensors
+from conftest import CNN_SHAPES, MLP_SHAPES, random_tensors, untrained
+from random_networks import feature_maps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.networks import folding, models
+from core.networks import chains, folding, models
+from core.networks.graph import Network
 from core.networks.models import Baseline, BaselineError
+from core.networks.operations import node
 
 
 def plain(tensors: models.Tensors, x: Tensor) -> Tensor:
@@ -31,11 +34,7 @@ def plain(tensors: models.Tensors, x: Tensor) -> Tensor:
 
 
 def ours(baseline: Baseline, x: Tensor) -> Tensor:
-    for layer in baseline.layers:
-        x = models.propagate(
-            layer, x, (baseline.tensors[f"{layer.name}.weight"],), baseline.tensors[f"{layer.name}.bias"]
-        )
-    return x
+    return feature_maps(baseline, x)[baseline.network.output]
 
 
 def random_batch_norms(module: nn.Module) -> nn.Module:
@@ -52,7 +51,7 @@ def random_batch_norms(module: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize(("model", "parameters"), [("mlp", 932_362), ("cnn", 421_642)])
 def test_a_folded_network_has_the_parameters_of_the_course(model: str, parameters: int) -> None:
-    baseline = Baseline(model, folding.fold(models.build(model).state_dict()))
+    baseline = Baseline(model, folding.fold(untrained(model).state_dict()))
     assert baseline.parameters == parameters
     assert baseline.bytes == 4 * parameters
     assert baseline.model == model
@@ -61,7 +60,7 @@ def test_a_folded_network_has_the_parameters_of_the_course(model: str, parameter
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 @torch.no_grad()
 def test_folding_changes_no_output(model: str) -> None:
-    module = random_batch_norms(models.build(model, dropout=0.3))
+    module = random_batch_norms(untrained(model, dropout=0.3))
     x = torch.randn(16, 1, 28, 28)
     folded = folding.fold(module.state_dict())
     torch.testing.assert_close(plain(folded, x), module(x), rtol=1e-3, atol=1e-3)
@@ -71,10 +70,22 @@ def test_layers_run_as_the_textbook_says(baseline: Baseline, images: Tensor) -> 
     torch.testing.assert_close(ours(baseline, images), plain(baseline.tensors, images), rtol=1e-4, atol=1e-5)
 
 
-def test_running_a_layer_leaves_its_input_alone(baseline: Baseline, images: Tensor) -> None:
+def test_running_a_node_leaves_its_input_alone(baseline: Baseline, images: Tensor) -> None:
     before = images.clone()
-    ours(baseline, images)
+    maps = feature_maps(baseline, images)
     assert torch.equal(images, before)
+    for each in baseline.network.nodes:
+        if not each.weighted:
+            inputs = [maps[name].clone() for name in each.inputs]
+            each.row.torch(each, *(maps[name] for name in each.inputs))
+            assert all(torch.equal(maps[name], own) for name, own in zip(each.inputs, inputs, strict=True))
+
+
+def operations(network: Network) -> list[str]:
+    """Of its nodes, each of which reads the one before it."""
+    names = ["image", *(each.name for each in network.nodes)]
+    assert [each.inputs for each in network.nodes] == [(name,) for name in names[:-1]]
+    return [each.operation for each in network.nodes]
 
 
 @pytest.mark.parametrize(
@@ -84,25 +95,29 @@ def test_running_a_layer_leaves_its_input_alone(baseline: Baseline, images: Tens
 )
 def test_the_widths_of_a_chain_of_linear_layers_are_read_from_its_tensors(widths: tuple[int, ...]) -> None:
     shapes = {f"fc{i}": (widths[i], widths[i - 1]) for i in range(1, len(widths))}
-    layers = models.layers_of(random_tensors(shapes))
-    assert {layer.name: layer.shape for layer in layers} == shapes
-    assert [layer.relu for layer in layers] == [True] * (len(layers) - 1) + [False]
-    assert not any(layer.pool for layer in layers)
+    network = chains.chain(models.shapes_of(random_tensors(shapes)))
+    assert {layer.name: layer.shape for layer in network.layers} == shapes
+    assert operations(network) == ["flatten", *["linear", "relu"] * (len(shapes) - 1), "linear"]
+    assert not any(layer.pool for layer in network.layers)
+    assert {(layer.kind, layer.places) for layer in network.layers} == {("linear", 1)}
 
 
 @pytest.mark.parametrize(("a", "b", "k", "hidden"), [(32, 64, 3, 128), (3, 5, 1, 4), (8, 2, 5, 77)])
 def test_the_widths_of_a_convolutional_network_are_read_from_its_tensors(a: int, b: int, k: int, hidden: int) -> None:
     shapes = {"conv1": (a, 1, k, k), "conv2": (b, a, k, k), "fc1": (hidden, b * 49), "fc2": (10, hidden)}
-    layers = models.layers_of(random_tensors(shapes))
+    network = chains.chain(models.shapes_of(random_tensors(shapes)))
+    layers = network.layers
     assert {layer.name: layer.shape for layer in layers} == shapes
     assert [layer.pool for layer in layers] == [True, True, False, False]
-    assert [layer.relu for layer in layers] == [True, True, True, False]
+    assert operations(network) == [*["convolution", "max_pool", "relu"] * 2, "flatten", "linear", "relu", "linear"]
     assert layers[1].matrix_shape == (b, a * k * k)
+    assert [layer.places for layer in layers] == [784, 196, 1, 1]
 
 
 def test_the_order_of_the_tensors_in_a_file_does_not_matter(baseline: Baseline) -> None:
     shuffled = dict(sorted(baseline.tensors.items(), reverse=True))
-    assert models.layers_of(shuffled) == baseline.layers
+    assert Baseline("x", shuffled).layers == baseline.layers
+    assert Baseline("x", shuffled).network == baseline.network
     assert Baseline("x", shuffled).sha256 == baseline.sha256
 
 
@@ -116,15 +131,50 @@ def test_the_hash_is_that_of_the_weights_and_of_nothing_else(baseline: Baseline)
 
 
 def test_the_same_numbers_in_another_shape_or_under_another_name_have_another_hash() -> None:
-    numbers = torch.arange(12.0)
-    tensors = [{"a": numbers.reshape(3, 4)}, {"a": numbers.reshape(4, 3)}, {"b": numbers.reshape(3, 4)}]
-    assert len({Baseline("it", each).sha256 for each in tensors}) == 3
+    shapes = [{"fc1": (a, 784), "fc2": (b, a), "fc3": (10, b)} for a, b in ((1, 73), (2, 7))]
+    zeros = [{name: torch.zeros_like(own) for name, own in random_tensors(each).items()} for each in shapes]
+    assert len({sum(own.numel() for own in each.values()) for each in zeros}) == 1
+    assert len({Baseline("it", each).sha256 for each in zeros}) == 2
+    numbers = {"weight": torch.ones(10, 784), "bias": torch.zeros(10)}
+    found = set()
+    for name in ("a", "b"):
+        flat = node("flat", "flatten", ["image"])
+        network = Network((1, 28, 28), (flat, node(name, "linear", ["flat"], channels=10)))
+        tensors = {f"{name}.{part}": own for part, own in numbers.items()}
+        found.add(Baseline("it", tensors, graph=network).sha256)
+    assert len(found) == 2
+
+
+def square(**settings: tuple[int, ...]) -> Network:
+    """A convolution with these settings, a mean of each channel, ten classes."""
+    first = node("conv", "convolution", ["image"], channels=4, kernel=(3, 3), **settings)
+    mean, flat = node("mean", "global_average_pool", ["conv"]), node("flat", "flatten", ["mean"])
+    return Network((1, 28, 28), (first, mean, flat, node("fc", "linear", ["flat"], channels=10)))
+
+
+def test_the_same_tensors_in_another_graph_have_another_hash_and_in_the_same_one_the_same(cnn: Baseline) -> None:
+    tensors = random_tensors({"conv": (4, 1, 3, 3), "fc": (10, 4)})
+    graphs = [square(), square(stride=(2, 2)), square(padding=(1, 1, 1, 1)), square(dilation=(2, 1)), square()]
+    found = [Baseline("it", tensors, graph=each).sha256 for each in graphs]
+    assert found[0] == found[-1]
+    assert len(set(found)) == len(found) - 1
+    assert Baseline("it", cnn.tensors, graph=cnn.network).sha256 == cnn.sha256, "the graph that its tensors tell"
+
+
+def test_a_file_gives_back_the_same_graph() -> None:
+    mine = Baseline("mine", random_tensors({"conv": (4, 1, 3, 3), "fc": (10, 4)}), graph=square(stride=(2, 1)))
+    again = models.from_bytes(models.to_bytes(mine), "again")
+    assert again.graph == mine.graph == again.network
+    assert again.sha256 == mine.sha256
+    x = torch.randn(3, 1, 28, 28)
+    assert torch.equal(ours(again, x), ours(mine, x))
 
 
 def test_a_file_gives_back_the_same_baseline(baseline: Baseline) -> None:
     again = models.from_bytes(models.to_bytes(baseline), "again", {"note": "kept"})
     assert again.sha256 == baseline.sha256
     assert again.layers == baseline.layers
+    assert again.network == baseline.network
     assert again.info == {"note": "kept"}
 
 

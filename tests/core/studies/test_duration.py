@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from conftest import Laboratory, leave_result
 
-from core.bench.workbench import Workbench
-from core.config import RECIPES, CompressionConfig, ConfigError, RecoveryConfig
+from core.bench.workbench import RECIPES, Workbench
+from core.config import CompressionConfig, ConfigError, RecoveryConfig
 from core.measuring.front import SEARCH, Goal
 from core.studies import assignment, duration, reproduce, tuning
 from core.studies.duration import Pace, expected, in_words, pace_of, work

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import CNN_SHAPES, random_tensors
+from torch.nn import functional as F
 
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig
 from core.mathematics import quantization
 from core.networks import calibration
-from core.networks.models import Baseline, propagate
+from core.networks.models import Baseline
 from core.studies import inspection
 
 
@@ -46,10 +47,10 @@ def test_a_weights_histogram_has_every_number_and_its_grid(
 
 def test_a_layers_output_error_is_that_of_its_outputs(bench: Workbench, small: str) -> None:
     images = bench.statistics(bench.baseline(small)).images
-    x, layers = images, bench.baseline(small).layers
-    for layer in layers[:2]:
-        tensors = bench.baseline(small).tensors
-        x = propagate(layer, x, [tensors[f"{layer.name}.weight"]], tensors[f"{layer.name}.bias"])
+    tensors, x = bench.baseline(small).tensors, images
+    for layer in bench.baseline(small).layers[:2]:
+        weight, bias = (tensors[f"{layer.name}.{part}"] for part in ("weight", "bias"))
+        x = F.max_pool2d(F.conv2d(x, weight, bias, padding="same").relu(), 2)
     x = x.flatten(1)
     for rounding in ("nearest", "gptq"):
         config = CompressionConfig(bits=3, rounding=rounding)  # type: ignore[arg-type]
@@ -62,10 +63,10 @@ def test_a_layers_output_error_is_that_of_its_outputs(bench: Workbench, small: s
             assert inspection.output_error(seen, "fc1") == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_signals_histogram_is_of_what_enters_the_layer(bench: Workbench, small: str) -> None:
+def test_a_signals_histogram_is_of_what_leaves_its_node(bench: Workbench, small: str) -> None:
     config = CompressionConfig(bits=4, activation_bits=3, clip="mse").with_layer("fc1", rank=4)
     seen = inspection.look(bench, small, config)
-    for signal, width in (("conv2.input", 4 * 14 * 14), ("fc1.between", 4), ("fc2.input", 12)):
+    for signal, width in (("conv1.output", 4 * 14 * 14), ("fc1.between", 4), ("fc1.output", 12)):
         found = inspection.signal_on_grid(seen, signal)
         assert found is not None
         assert found.counts.sum() == width * calibration.SIGNAL_IMAGES
@@ -73,16 +74,16 @@ def test_a_signals_histogram_is_of_what_enters_the_layer(bench: Workbench, small
         assert 0 < found.error < 1
         assert len(found.points) == (4 if signal.endswith("between") else 8)
     weights_only, signals_only = CompressionConfig(bits=4), CompressionConfig(activation_bits=4)
-    assert inspection.signal_on_grid(inspection.look(bench, small, weights_only), "fc2.input") is None
+    assert inspection.signal_on_grid(inspection.look(bench, small, weights_only), "fc1.output") is None
     assert inspection.weight_on_grid(inspection.look(bench, small, signals_only), "fc2.weight") is None
 
 
 def test_the_parts_of_a_network_are_those_that_it_has(bench: Workbench, small: str) -> None:
     config = CompressionConfig(activation_bits=3).with_layer("fc1", rank=4)
     assert inspection.parts(inspection.look(bench, small, config)) == [
-        *("conv1.weight", "conv2.weight", "conv2.input"),
-        *("fc1.first", "fc1.second", "fc1.input", "fc1.between"),
-        *("fc2.weight", "fc2.input"),
+        *("conv1.weight", "conv1.output", "conv2.weight", "conv2.output"),
+        *("fc1.first", "fc1.second", "fc1.between", "fc1.output"),
+        "fc2.weight",
     ]
     per_channel, per_tensor = CompressionConfig(bits=4), CompressionConfig(bits=4, granularity="tensor")
     seen = [inspection.look(bench, small, own) for own in (per_channel, per_tensor)]
@@ -111,6 +112,6 @@ def test_a_trained_network_is_shown_as_it_was_trained(
     found = inspection.weight_on_grid(inspection.look(bench, "mlp", config), "fc3.weight", 5)
     module = bench.module("mlp", config).named()["fc3"]
     assert found is not None
-    assert found.step == pytest.approx(module.scale0[5].item())
-    latent, acting = module.weights[0][5].detach(), module.effective_weights()[0][5].detach()
+    assert found.step == pytest.approx(module.weights[0].scale[5].item())
+    latent, acting = module.weights[0].weight[5].detach(), module.effective_weights()[0][5].detach()
     assert found.error == pytest.approx(float((latent - acting).norm() / latent.norm()), rel=1e-4)

@@ -65,17 +65,17 @@ USED = st.lists(st.sampled_from(TECHNIQUES), min_size=1, unique=True).map(tuple)
 
 @given(st.integers(0, 10_000), USED)
 def test_neighbours_are_choices_of_the_same_space(seed: int, used: tuple[str, ...]) -> None:
-    layers, dice = Workbench().baseline("cnn").layers, random.Random(seed)
+    network, dice = Workbench().baseline("cnn").network, random.Random(seed)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
-    chosen = draw(trial, layers, used)
-    known = space(layers, used)
+    chosen = draw(trial, network, used)
+    known = space(network, used)
     for _ in range(6):
-        after = neighbour(chosen, layers, used, dice)
+        after = neighbour(chosen, network, used, dice)
         assert set(after) == {name for name in known if name in after and is_active(name, after)}
         assert all(known[name]._contains(known[name].to_internal_repr(value)) for name, value in after.items())
         assert after != chosen
-        compression.check(configuration(after, layers), layers)
+        compression.check(configuration(after, network), network)
         chosen = after
 
 
@@ -296,7 +296,7 @@ def test_a_layer_that_overflows_alone_has_lost_everything_and_the_scan_goes_on(
         raise Overflow("The outputs of fc1")
 
     worker = long_trainings(bench, small, 60).trainer.worker
-    probe = probes(worker.layers, ["bits"])[0]
+    probe = probes(worker.network, ["bits"])[0]
     assert 0 <= alone(worker, probe)["lost"] < 1
     monkeypatch.setattr(bench, "evaluate", too_large)
     assert alone(worker, probe) == {"layer": probe.layer.name, "bits": probe.value, "lost": 1.0}

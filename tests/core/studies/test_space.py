@@ -32,14 +32,14 @@ from core.techniques.low_rank import HALF_OCTAVES, rank_at
 from core.techniques.pruning import LEAST_DENSITY, WHOLE
 
 CNN = Baseline("small-cnn", random_tensors(CNN_SHAPES, 2))
-LAYERS = CNN.layers
+NETWORK = CNN.network
 
 
 def drawn(used: tuple[str, ...] = TECHNIQUES, seed: int = 0) -> dict[str, Any]:
     """The choices of one random trial."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    return draw(study.ask(), LAYERS, used)
+    return draw(study.ask(), NETWORK, used)
 
 
 USED = st.sets(st.sampled_from(TECHNIQUES), min_size=1).map(lambda own: tuple(t for t in TECHNIQUES if t in own))
@@ -48,36 +48,36 @@ USED = st.sets(st.sampled_from(TECHNIQUES), min_size=1).map(lambda own: tuple(t 
 @given(USED, st.integers(0, 10_000))
 def test_every_trial_is_a_network_that_uses_nothing_else(used: tuple[str, ...], seed: int) -> None:
     chosen = drawn(used, seed)
-    config = configuration(chosen, LAYERS)
-    compression.check(config, LAYERS)
+    config = configuration(chosen, NETWORK)
+    compression.check(config, NETWORK)
     assert set(techniques(config)) <= set(used)
-    assert chosen.keys() <= space(LAYERS, used).keys()
+    assert chosen.keys() <= space(NETWORK, used).keys()
     assert all(is_active(name, chosen) for name in chosen)
     if "bits" in used:
-        assert all(config.bits_of(layer.name) == chosen[f"bits {layer.name}"] for layer in LAYERS)
+        assert all(config.bits_of(layer.name) == chosen[f"bits {layer.name}"] for layer in NETWORK.layers)
 
 
 @given(USED, st.integers(0, 10_000))
 def test_a_search_leaves_out_what_cannot_be_known(used: tuple[str, ...], seed: int) -> None:
     """Of a network whose fc1 has too many inputs, and is too large for its singular values."""
-    whole = [cost for cost in costs_of(LAYERS) if cost.name != "fc1"]
+    whole = [cost for cost in costs_of(NETWORK.layers) if cost.name != "fc1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(costs, "MOMENTS", sum(cost.moments for cost in whole))
         patch.setattr(costs, "DECOMPOSITION_SECONDS", max(cost.seconds for cost in whole))
         chosen = drawn(used, seed)
-        shapes = [chosen, neighbour(chosen, LAYERS, used, random.Random(seed)), *starts(scans({}), LAYERS, used)]
+        shapes = [chosen, neighbour(chosen, NETWORK, used, random.Random(seed)), *starts(scans({}), NETWORK, used)]
         for own in shapes:
-            compression.check(configuration(own, LAYERS), LAYERS)
+            compression.check(configuration(own, NETWORK), NETWORK)
         with pytest.raises(ConfigError):
-            compression.check(START.with_layer("fc1", bits=4), LAYERS)
-        compression.check(start(LAYERS).with_layer("fc1", bits=4), LAYERS)
-    assert start(LAYERS) == START
+            compression.check(START.with_layer("fc1", bits=4), NETWORK)
+        compression.check(start(NETWORK).with_layer("fc1", bits=4), NETWORK)
+    assert start(NETWORK) == START
 
 
 def test_nothing_chosen_is_where_every_trial_starts() -> None:
-    assert configuration({}, LAYERS) == START
+    assert configuration({}, NETWORK) == START
     whole = {"narrow": False, "score": "lamp", "by layer": False, "density": 1.0, "method": "svd"}
-    assert configuration(whole, LAYERS) == START, "what changes nothing does not make another configuration"
+    assert configuration(whole, NETWORK) == START, "what changes nothing does not make another configuration"
     assert techniques(START) == ()
 
 
@@ -103,7 +103,7 @@ def test_a_whole_layer_stays_whole_and_a_whole_network_gets_one_threshold() -> N
 
 
 def test_ranks_halve_every_second_step_from_break_even_on() -> None:
-    layer = max(LAYERS, key=lambda own: own.weights)
+    layer = max(NETWORK.layers, key=lambda own: own.weights)
     assert rank_at(0, layer) == low_rank.break_even_rank(*layer.matrix_shape)
     ranks = [rank_at(step, layer) for step in range(HALF_OCTAVES)]
     assert ranks == sorted(ranks, reverse=True)
@@ -116,7 +116,7 @@ def scans(lost: dict[tuple[str, str], float]) -> list[dict[str, Any]]:
     settings = {"sparsity": (0.5, 0.9, 0.98), "bits": (8, 4, 2), "rank": (2, 6)}
     return [
         {"layer": layer.name, setting: value, "lost": lost.get((layer.name, setting), 0.0)}
-        for layer in LAYERS
+        for layer in NETWORK.layers
         for setting, values in settings.items()
         for value in values
     ]
@@ -124,15 +124,15 @@ def scans(lost: dict[tuple[str, str], float]) -> list[dict[str, Any]]:
 
 def test_first_trials_spare_the_layer_that_minds() -> None:
     rows = scans({("conv2", setting): 0.5 for setting in ("sparsity", "bits", "rank")})
-    found = starts(rows, LAYERS, TECHNIQUES)
+    found = starts(rows, NETWORK, TECHNIQUES)
     assert len(found) == len({str(chosen) for chosen in found})
     assert 4 <= len(found) <= 4 * SIZES
-    known = space(LAYERS, TECHNIQUES)
+    known = space(NETWORK, TECHNIQUES)
     for chosen in found:
         assert chosen.keys() <= known.keys()
         assert all(known[name]._contains(known[name].to_internal_repr(own)) for name, own in chosen.items())
-        compression.check(configuration(chosen, LAYERS), LAYERS)
-    first = configuration(next(own for own in found if own["by layer"] and not own["narrow"]), LAYERS)
+        compression.check(configuration(chosen, NETWORK), NETWORK)
+    first = configuration(next(own for own in found if own["by layer"] and not own["narrow"]), NETWORK)
     assert first.layer("conv2").rank is None
     assert (first.layer("conv2").sparsity or 0) == 0
     assert first.layer("fc1").sparsity == 0.98
@@ -143,8 +143,8 @@ def test_first_trials_spare_the_layer_that_minds() -> None:
 
 def test_first_trials_use_what_may_be_used() -> None:
     for used in (("bits",), ("pruning",), ("low rank", "bits")):
-        for chosen in starts(scans({}), LAYERS, used):
-            assert set(techniques(configuration(chosen, LAYERS))) <= set(used)
+        for chosen in starts(scans({}), NETWORK, used):
+            assert set(techniques(configuration(chosen, NETWORK))) <= set(used)
 
 
 def test_a_shape_is_trained_step_by_step_where_it_has_zeros() -> None:
@@ -156,8 +156,8 @@ def test_a_shape_is_trained_step_by_step_where_it_has_zeros() -> None:
 
 def test_channels_are_eighths_and_never_none() -> None:
     for eighths in range(1, EIGHTHS + 1):
-        chosen = {"narrow": True, **{f"channels {layer.name}": eighths for layer in LAYERS[:-1]}}
-        config = configuration(chosen, LAYERS)
-        for layer in LAYERS[:-1]:
+        chosen = {"narrow": True, **{f"channels {layer.name}": eighths for layer in NETWORK.layers[:-1]}}
+        config = configuration(chosen, NETWORK)
+        for layer in NETWORK.layers[:-1]:
             own = config.layer(layer.name).channels or layer.shape[0]
             assert own == max(1, round(eighths / EIGHTHS * layer.shape[0]))

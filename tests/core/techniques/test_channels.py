@@ -1,10 +1,13 @@
 """Whole channels: what is cut out gives the outputs of a network whose channels were set to zero."""
 
+import math
+
 import pytest
 import torch
 from conftest import CNN_SHAPES, MLP_SHAPES, configurations, logits, plain_forward, random_tensors, statistics_of
 from hypothesis import given
 from hypothesis import strategies as st
+from random_networks import feature_maps
 from torch import Tensor
 
 from core.config import CompressionConfig, ConfigError, LayerConfig
@@ -13,19 +16,31 @@ from core.networks import narrowing
 from core.networks import narrowing as channels
 from core.networks.calibration import Statistics
 from core.networks.compression import compress
-from core.networks.models import Baseline, propagate
+from core.networks.graph import IMAGE, Network
+from core.networks.models import Baseline
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
 
 
+def alive_at(network: Network, kept: channels.Kept) -> dict[str, Tensor]:
+    """By node, 1 for each of its channels that stays and 0 for each that goes; behind a flatten for each feature."""
+    alive = {IMAGE: torch.ones(network.shape[0])}
+    for each in network.nodes:
+        first, *others = (alive[name] for name in each.inputs)
+        if each.weighted:
+            first = torch.isin(torch.arange(each["channels"]), kept[each.name]).float()
+        elif each.operation == "flatten":
+            first = first.repeat_interleave(math.prod(network.shapes[each.inputs[0]][1:]))
+        elif each.operation == "concatenate":
+            first = torch.cat([first, *others])
+        assert each.operation != "add" or torch.equal(first, others[0]), "only together"
+        alive[each.name] = first
+    return alive
+
+
 def masked(baseline: Baseline, kept: channels.Kept, x: Tensor) -> Tensor:
-    """The oracle: the whole network, its removed channels multiplied with zero after every layer."""
-    for layer in baseline.layers:
-        x = propagate(layer, x, [baseline.tensors[f"{layer.name}.weight"]], baseline.tensors[f"{layer.name}.bias"])
-        alive = torch.zeros(layer.shape[0])
-        alive[kept[layer.name]] = 1
-        x = x * alive.reshape(1, -1, *[1] * (x.dim() - 2))
-    return x
+    """The oracle: the whole network, its removed channels multiplied with zero after every node."""
+    return feature_maps(baseline, x, alive_at(baseline.network, kept))[baseline.network.output]
 
 
 @pytest.mark.parametrize("family", ["mlp", "cnn"])
@@ -83,9 +98,9 @@ def test_the_channels_of_the_largest_weights_stay(baseline: Baseline, statistics
 
 
 def test_the_channels_that_put_out_most_stay(baseline: Baseline, statistics: Statistics, images: Tensor) -> None:
-    x = images
+    maps = feature_maps(baseline, images)
     for layer in baseline.layers[:-1]:
-        x = propagate(layer, x, [baseline.tensors[f"{layer.name}.weight"]], baseline.tensors[f"{layer.name}.bias"])
+        x = maps[f"{layer.name}_relu"]
         if layer.name == "conv1":
             continue  # the patches of the next convolution weigh the pixels at the border less
         config = CompressionConfig(channel_score="activation").with_layer(layer.name, channels=3)
@@ -124,7 +139,7 @@ def test_data_aware_factors_of_what_is_left_use_what_is_left_of_the_input(
     left = columns[layer.name]
     weight = smaller.tensors[f"{layer.name}.weight"]
     expected = low_rank.decompose_whitened(weight, mean[left], second[left][:, left])
-    first, last = (part.detach().flatten(1) for part in own.weights)
+    first, last = (part.weight.detach().flatten(1) for part in own.weights)
     torch.testing.assert_close(last @ first, low_rank.reconstruct(expected, 2, tuple(weight.shape)).flatten(1))
 
 
