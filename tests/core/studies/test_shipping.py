@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from core.bench import keys
+from core.bench.knowledge import SINGULAR_VALUES
 from core.bench.networks import PACKED
 from core.bench.workbench import SHELF, SHIPPED, Workbench
 from core.config import CompressionConfig, RecoveryConfig
@@ -15,7 +16,7 @@ from core.machinery import shelf
 from core.machinery.shelf import Shelf
 from core.measuring import training
 from core.measuring.front import SEARCH, Point
-from core.studies import assignment, reproduce, shipping, tuning
+from core.studies import assignment, inspection, reproduce, shipping, tuning
 from core.studies.kinds import KINDS
 
 MOST_BYTES = 3 * 2**20
@@ -58,6 +59,18 @@ def test_every_other_entry_is_found_by_what_it_is_of(bench: Workbench) -> None:
     }
     listed |= {bench.measurements.key(bench.profile(point.baseline), point.config, "test") for point in bench.points()}
     assert set(own.names("evaluation")) <= listed, AGAIN
+
+
+def test_what_pages_show_at_first_is_there_and_comes_out_the_same(bench: Workbench, tmp_path: Path) -> None:
+    shipping._open(bench)
+    own, again = Shelf(SHELF), Workbench(tmp_path)
+    for kind in (SINGULAR_VALUES, inspection.OUTPUT_ERROR):
+        assert set(bench.store.keys(kind)) == set(own.names(kind)), AGAIN
+        assert all(bench.store.is_below(key) for key in bench.store.keys(kind)), AGAIN
+    for name in SHIPPED:
+        for one, other in zip(bench.spectrum(name), again.spectrum(name), strict=True):
+            assert one.singular_values == pytest.approx(other.singular_values, rel=1e-4, abs=1e-6)
+            assert (one.rank, one.random_rank) == (other.rank, other.random_rank)
 
 
 def test_what_is_said_of_where_it_was_made_names_no_machine() -> None:
