@@ -256,18 +256,13 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _workbench(device: Device | None = None) -> Any:
-    """device : which one trains; see `_device_option`"""
-    from core.bench.workbench import Workbench
-
-    return Workbench(device=device)
-
-
-def _with_results() -> Any:
-    """A workbench that also knows the results which come with the project, to tell of them."""
+def _workbench(device: Device | None = None, with_results: bool = False) -> Any:
+    """device : which one trains; see `_device_option`
+    with_results : whether it also knows those that come with the project, to tell of them
+    """
     from core.bench.workbench import SHELF, Workbench
 
-    return Workbench(shelf=SHELF)
+    return Workbench(device=device, shelf=SHELF if with_results else None)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -442,7 +437,8 @@ def _export(options: argparse.Namespace) -> int:
 
         say("Writing the report ...")
         head = blocks.TitleBlock(**{field: getattr(options, field) for field in _HEAD})
-        document.write(content.build(_with_results(), options.baseline, config, verdict, head=head), options.out)
+        known = _workbench(with_results=True)
+        document.write(content.build(known, options.baseline, config, verdict, head=head), options.out)
         answer["report"] = [str(options.out / name) for name in document.FILES]
     answer["config"] = json.loads(config.to_json())
     _print(answer, options.json)

@@ -72,7 +72,8 @@ TOGETHER = {
     "trained": "training",
 }
 """Fixture -> name of the tests that one worker runs, one after the other: what they share is made once, and one server
-and one browser at a time have the machine. What takes longest begins first."""
+and one browser at a time have the machine. What takes longest begins first; a test that also needs what a later group
+makes is the last of its own, so that nobody waits for it."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -86,7 +87,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         if place(item) < len(order):
             item.add_marker(pytest.mark.xdist_group(TOGETHER[order[place(item)]]))
-    items.sort(key=place)
+    items.sort(key=lambda item: (place(item), any(name in item.fixturenames for name in order[place(item) + 1 :])))
     yield
 
 

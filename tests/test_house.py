@@ -5,6 +5,7 @@ import io
 import subprocess
 import tokenize
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from conftest import PROJECT
@@ -53,6 +54,7 @@ def sources(*folders: str) -> list[Path]:
     return every
 
 
+@cache
 def lines_of_code(text: str) -> int:
     """Lines that hold code: no blank ones, comments or docstrings."""
     passive = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)

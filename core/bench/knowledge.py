@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import groupby
 
 import torch
 from safetensors.torch import load, save
@@ -16,6 +17,9 @@ from core.mathematics import low_rank, quantization
 from core.mathematics.low_rank import Method
 from core.networks import calibration
 from core.networks.models import Baseline
+
+SINGULAR_VALUES = "singular values"
+"""The kind of entry in the store."""
 
 
 class Knowledge:
@@ -41,56 +45,55 @@ class Knowledge:
 
     def decompositions(self, baseline: Baseline, method: Method) -> dict[str, low_rank.Decomposition]:
         """W = U diag(s) V^T by layer, of those where it fits; data-aware ones of the whitened weight."""
-        with self._making:
-            place = "decompositions", baseline.sha256, method
-            return self.recent.made(place, lambda: self._decompose(baseline, method))
+        make = partial(calibration.decompose, baseline, method, partial(self._moments, baseline))
+        parts = self._parts("decomposition", baseline, make, method=method)
+        return {name: low_rank.Decomposition(*tensors) for name, tensors in parts.items()}
 
-    def _decompose(self, baseline: Baseline, method: Method) -> dict[str, low_rank.Decomposition]:
-        key = key_of("decomposition", baseline=baseline.sha256, method=method, methods=reliance.networks())
-        moments = partial(self._moments, baseline)
-        tensors = self._tensors("decompositions", key, lambda: _flat(calibration.decompose(baseline, method, moments)))
-        parts = range(len(low_rank.Decomposition._fields))
-        return {
-            layer.name: low_rank.Decomposition(*(tensors[f"{layer.name}.{part}"] for part in parts))
-            for layer in calibration.decomposable(baseline.layers, method)
-        }
+    def singular_values(self, baseline: Baseline, method: Method) -> dict[str, Tensor]:
+        """Those of the decompositions, by layer, without their vectors: few enough numbers to come with the project."""
+
+        def make() -> dict[str, tuple[Tensor, ...]]:
+            return {name: (own.singular_values,) for name, own in self.decompositions(baseline, method).items()}
+
+        parts = self._parts(SINGULAR_VALUES, baseline, make, method=method)
+        return {name: values for name, (values,) in parts.items()}
 
     def _moments(self, baseline: Baseline) -> calibration.Moments:
-        images = fashion_mnist.load("calibration").inputs
-        return self._pairs("moments", baseline, lambda: _flat(calibration.moments(baseline, images)))
+        make = partial(calibration.moments, baseline, fashion_mnist.load("calibration").inputs)
+        return {name: (first, second) for name, (first, second) in self._parts("moments", baseline, make).items()}
 
     def _compensations(self, baseline: Baseline) -> dict[str, tuple[quantization.Compensation, ...]]:
-        def make() -> dict[str, Tensor]:
+        def make() -> dict[str, tuple[Tensor, ...]]:
             made = calibration.compensations(self._moments(baseline))
-            return _flat({name: tuple(map(torch.stack, zip(*groups, strict=True))) for name, groups in made.items()})
+            return {name: tuple(map(torch.stack, zip(*groups, strict=True))) for name, groups in made.items()}
 
-        pairs = self._pairs("compensations of groups", baseline, make)
-        return {name: tuple(map(quantization.Compensation, *pair)) for name, pair in pairs.items()}
+        parts = self._parts("compensations of groups", baseline, make)
+        return {name: tuple(map(quantization.Compensation, *pair)) for name, pair in parts.items()}
 
-    def _pairs(
-        self, kind: str, baseline: Baseline, make: Callable[[], dict[str, Tensor]]
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Two tensors by layer that only the baseline and the calibration images decide; of those where they fit."""
-        key = key_of(kind, baseline=baseline.sha256, methods=reliance.networks())
+    def _parts(
+        self, kind: str, baseline: Baseline, make: Callable[[], Mapping[str, tuple[Tensor, ...]]], **of: str
+    ) -> dict[str, tuple[Tensor, ...]]:
+        """Tensors by layer, of those where they fit, that only the baseline, the calibration images and `of` decide."""
+        key = key_of(kind, baseline=baseline.sha256, methods=reliance.networks(), **of)
 
-        def pairs() -> dict[str, tuple[Tensor, Tensor]]:
-            tensors = self._tensors(kind, key, make)
-            names = [layer.name for layer in baseline.layers if f"{layer.name}.0" in tensors]
-            return {name: (tensors[f"{name}.0"], tensors[f"{name}.1"]) for name in names}
+        def parts() -> dict[str, tuple[Tensor, ...]]:
+            """From the cache, else made and kept there."""
+            if (entry := self.store.get(key)) and entry.weights is not None:
+                return _by_layer(load(entry.weights))
+            tensors = _flat(make())
+            self.store.put(key, kind, b"{}", save(tensors))
+            return _by_layer(tensors)
 
         with self._making:
-            return self.recent.made(key, pairs)
-
-    def _tensors(self, kind: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """From the cache, else made and kept there."""
-        entry = self.store.get(key)
-        if entry is not None and entry.weights is not None:
-            return load(entry.weights)
-        tensors = {name: tensor.contiguous() for name, tensor in make().items()}
-        self.store.put(key, kind, b"{}", save(tensors))
-        return tensors
+            return self.recent.made(key, parts)
 
 
 def _flat(by_layer: Mapping[str, tuple[Tensor, ...]]) -> dict[str, Tensor]:
     """Tensors by "layer.place"."""
-    return {f"{name}.{place}": tensor for name, parts in by_layer.items() for place, tensor in enumerate(parts)}
+    return {f"{name}.{place}": own.contiguous() for name, parts in by_layer.items() for place, own in enumerate(parts)}
+
+
+def _by_layer(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
+    """As they were before they were flat."""
+    layers = groupby(sorted(tensors), lambda place: place.rpartition(".")[0])
+    return {name: tuple(tensors[place] for place in places) for name, places in layers}

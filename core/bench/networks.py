@@ -92,10 +92,11 @@ class Networks:
 
     def weights(self, name: str, config: CompressionConfig, layer: str) -> list[StoredWeight]:
         """What a layer stores, one weight or two factors, and the same before pruning, quantization and training."""
+        acting = config if config.recovery else replace(config, activation_bits=None)  # untrained, it changes no weight
         whole = replace(structure(config), low_rank_method=config.low_rank_method)
         tensors_after, tensors_before = (
             next(stored for stored in self.network(name, each).layers if stored.layer.name == layer).tensors
-            for each in (config, whole)
+            for each in (acting, whole)
         )
         weights = []
         for after, before in zip(tensors_after, tensors_before, strict=True):

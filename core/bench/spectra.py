@@ -20,9 +20,9 @@ class Spectra:
         """Singular values of each layer where they can be had, and the rank that keeps `energy` of the sum of their
         squares. What `left_out` names is not among them."""
         baseline = self.baselines.get(name)
-        parts = self.knowledge.decompositions(baseline, method)
-        layers = [layer for layer in baseline.layers if layer.name in parts]
-        return [_spectrum(layer, parts[layer.name].singular_values, energy) for layer in layers]
+        values = self.knowledge.singular_values(baseline, method)
+        layers = calibration.decomposable(baseline.layers, method)
+        return [_spectrum(layer, values[layer.name], energy) for layer in layers]
 
     def left_out(self, name: str, method: Method) -> dict[str, str]:
         """Layers that are too large for this kind of singular values, and why, in a sentence each."""
@@ -43,11 +43,10 @@ class Spectra:
         self, name: str, energy: float, method: Method = "svd", above_break_even: bool = False
     ) -> CompressionConfig:
         """Each layer at the rank that keeps `energy`; one where that saves nothing stays dense, unless asked for."""
-        chosen = {
-            layer.name: LayerConfig(rank=layer.rank if layer.saves or above_break_even else DENSE)
-            for layer in self.spectrum(name, energy, method)
-        }
-        return CompressionConfig(layers=tuple(chosen.items()), low_rank_method=method)
+        ranks = {layer.name: (layer.rank, layer.saves) for layer in self.spectrum(name, energy, method)}
+        factored = {name: rank if saves or above_break_even else DENSE for name, (rank, saves) in ranks.items()}
+        layers = tuple((name, LayerConfig(rank=rank)) for name, rank in factored.items())
+        return CompressionConfig(layers=layers, low_rank_method=method)
 
 
 def _picture(network: Network, name: str) -> tuple[int, int] | None:

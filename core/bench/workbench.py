@@ -146,7 +146,6 @@ class Workbench:
     is_own = staticmethod(deletable)
 
     statistics = Delegate("knowledge", Knowledge.statistics)
-    decompositions = Delegate("knowledge", Knowledge.decompositions)
 
     spectrum = Delegate("spectra", Spectra.spectrum)
     left_out = Delegate("spectra", Spectra.left_out)

@@ -1,5 +1,6 @@
 """What a person looks at closely: a small matrix by hand, and one tensor of a network on its integer grid."""
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,9 @@ OUTPUT = ".output"
 
 BINS = 120
 """Of the histograms that are drawn."""
+
+OUTPUT_ERROR = "output error"
+"""The kind of entry in the store."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +99,7 @@ class Rounded:
 def look(bench: Workbench, name: str, config: CompressionConfig) -> Rounded:
     """Raises NotRecovered where the configuration was not trained yet."""
     acting, plain = bench.module(name, config), bench.module(name, unrounded(config))
-    source = plain if config.recovery is None else acting
-    return Rounded(acting, source, plain, bench.statistics(bench.baseline(name)))
+    return Rounded(acting, plain if config.recovery is None else acting, plain, bench.statistics(bench.baseline(name)))
 
 
 def only(config: CompressionConfig, layer: str, rounding: str) -> CompressionConfig:
@@ -151,9 +154,23 @@ def _span(x: NDArray[Any], step: float) -> tuple[float, float]:
     return (low, high) if high > low else (low - step, high + step)
 
 
-def output_error(seen: Rounded, layer: str) -> float:
+def output_error(
+    bench: Workbench, name: str, config: CompressionConfig, layer: str, seen: Rounded | None = None
+) -> float:
     """sqrt(E|W x - W^ x|^2 / E|W x|^2) over the baseline's inputs of the layer: what rounding the weights does to its
-    output. W : as `weight_on_grid` has it before rounding."""
+    output. From the cache where it was asked for before. W : as `weight_on_grid` has it before rounding.
+
+    seen : the same network, where somebody looks at it already
+    """
+    key = f"{OUTPUT_ERROR}/{layer}/{bench.measurements.key(bench.profile(name), config, 'validation')}"
+    if entry := bench.store.get(key):
+        return float(json.loads(entry.payload))
+    error = _output_error(seen or look(bench, name, config), layer)
+    bench.store.put(key, OUTPUT_ERROR, json.dumps(error).encode())
+    return error
+
+
+def _output_error(seen: Rounded, layer: str) -> float:
     acting, source = seen.acting.named()[layer], seen.source.named()[layer]
     second = seen.statistics.second(acting.layer, acting.columns)
     with torch.no_grad():
@@ -182,7 +199,7 @@ def signal_on_grid(seen: Rounded, signal: str) -> OnGrid | None:
     counts, edges = np.histogram(x.numpy(), BINS, (0, largest or step), weights=fine)
     squares, errors = ((own.square().numpy() * fine).sum() for own in (x, x - near))
     clipped = float(fine[x.numpy() > (high + 0.5) * step].sum() / fine.sum())
-    points, error = step * np.arange(high + 1), float(np.sqrt(errors / max(squares, 1e-30)))
+    points, error = step * np.arange(high + 1, dtype=np.float64), float(np.sqrt(errors / max(squares, 1e-30)))
     shown = slice(None, None, 8)
     return OnGrid(
         grid.bits, edges, counts.astype(np.int64), points, step, 0, clipped, error,

@@ -19,6 +19,7 @@ from typing import Any
 
 from core import settings
 from core.bench import reliance
+from core.bench.knowledge import SINGULAR_VALUES
 from core.bench.places import along, beginning
 from core.bench.workbench import SHIPPED, SplitName, Workbench
 from core.config import EXAMPLE, CompressionConfig, RecoveryConfig
@@ -27,7 +28,7 @@ from core.machinery.store import key_of
 from core.measuring import training
 from core.measuring.front import SEARCH, Goal, pareto
 from core.measuring.training import Progress
-from core.studies import assignment, kinds, reproduce, tuning
+from core.studies import assignment, inspection, kinds, reproduce, tuning
 from core.studies.answers import (
     ChannelPruning,
     Combination,
@@ -46,6 +47,9 @@ FRONT_BYTES = 48 * 1024
 
 FAR = 0.1
 """Points that lose more than so much, a fraction, stay here."""
+
+OPENING = {"cnn": "fc1", "mlp": "fc2", "mlp-course": "fc2"}
+"""Baseline -> the layer that Spectrum shows at first."""
 
 LIBRARIES = ("torch", "numpy")
 
@@ -151,13 +155,15 @@ def made_in_words(made: dict[str, Any]) -> str:
 def ship(bench: Workbench, path: Path, progress: Progress = lambda event: None) -> dict[str, Any]:
     """Run every experiment that was not run with this code here, and write the shelf. Returns `about`, as it says.
 
-    bench : without a shelf, or nothing would be run. Raises what experiments raise, OSError.
+    bench : without a shelf; with one, what is on it counts, and is put on the new one. Raises what experiments raise,
+        OSError.
     """
     answers = [_made(bench, request, progress) for request in requests()]
     progress({"message": "Collecting."})
     with TemporaryDirectory(prefix="shelf-") as folder:
         entries = _entries(bench, Workbench(Path(folder), "shipped"), answers)
-    about = {**_where(), "date": time.strftime("%Y-%m-%d"), "answers": len(answers), "entries": len(entries)}
+    about = bench.store.about_below or {**_where(), "date": time.strftime("%Y-%m-%d")}
+    about |= {"answers": len(answers), "entries": len(entries)}
     shelf.write(path, entries, about)
     return about | {"bytes": path.stat().st_size}
 
@@ -208,11 +214,11 @@ def _entries(bench: Workbench, clean: Workbench, answers: list[Answer]) -> dict[
         clean.evaluate(name, config)
     for name, config, split in _shown(answers):
         clean.evaluate(name, config, split)
+    _open(clean)
     entries = {key(bench, made.request): shelf.Entry(ANSWER, _payload(made)) for made in answers}
-    for kind in ("recovered", "evaluation", "point"):
+    for kind in ("recovered", "evaluation", "point", SINGULAR_VALUES, inspection.OUTPUT_ERROR):
         for place in reversed(clean.store.keys(kind)):
-            known = clean.store.get(place)
-            if known is not None:
+            if known := clean.store.get(place):
                 entries[place] = shelf.Entry(kind, known.payload, known.weights)
     for place, entry in _points_beforehand().items():
         entries.setdefault(place, entry)
@@ -221,6 +227,17 @@ def _entries(bench: Workbench, clean: Workbench, answers: list[Answer]) -> dict[
         if point.origin != "explored" and not point.recovered and point.difference >= -FAR:
             entries.setdefault(place, shelf.Entry("point", replace(point, origin="shipped").to_json().encode()))
     return entries
+
+
+def _open(clean: Workbench) -> None:
+    """Ask for what Spectrum and Quantization show at first, where finding it out takes seconds."""
+    for name, layer in OPENING.items():
+        rank = next(own.rank for own in clean.spectrum(name) if own.name == layer)
+        for method in settings.named("low_rank_method").choices:
+            clean.spectrum(name, method=method)  # type: ignore[arg-type]
+            clean.evaluate(name, CompressionConfig(low_rank_method=method).with_layer(layer, rank=rank))
+        for config in (EXAMPLE, inspection.only(EXAMPLE, "fc1", "gptq")):
+            inspection.output_error(clean, name, config, "fc1")
 
 
 def _points_beforehand() -> dict[str, shelf.Entry]:
@@ -265,9 +282,8 @@ def _shown(answers: list[Answer]) -> Iterator[tuple[str, CompressionConfig, Spli
         if isinstance(result, IterativeSearch | ChannelPruning):
             for config in _chosen(answer):
                 yield name, config, "test"
-        if isinstance(result, IterativeSearch):  # as sparse in one shot
-            for config in _chosen(answer):
-                yield name, replace(config, recovery=None), "validation"
+                if isinstance(result, IterativeSearch):  # as sparse in one shot
+                    yield name, replace(config, recovery=None), "validation"
         if isinstance(result, OneShotSearch):
             best = tuning.best_one_shot(result.answers).point.configuration
             for split in SPLITS:

@@ -100,12 +100,13 @@ def _channel(seen: inspection.Rounded, tensor: str) -> int | None:
 
 def _output(choice: state.Choice, seen: inspection.Rounded, layer: str) -> str:
     """What all grids of the layer do to its output, and what nearest rounding, or GPTQ, would do instead."""
-    config, error = choice.config, inspection.output_error(seen, layer)
+    config, bench = choice.config, state.workbench()
+    error = inspection.output_error(bench, choice.baseline, config, layer, seen)
     text = f"; the **output** of the whole layer {plain(layer)}, on real images, by **{percent(error, 1)}**"
     if config.recovery is not None or config.bits_of(layer) == FLOAT_BITS:
         return text
     other: str = "nearest" if config.rounding == "gptq" else "gptq"
     changed = inspection.only(config, layer, other)
-    beside = inspection.output_error(inspection.look(state.workbench(), choice.baseline, changed), layer)
+    beside = inspection.output_error(bench, choice.baseline, changed, layer)
     words = {"gptq": "GPTQ", "nearest": "rounding to the nearest point"}[other]
     return f"{text}. With {words} it would be {percent(beside, 1)}"

@@ -14,6 +14,8 @@ from core.palette import BASELINE, CURRENT, GAINED, LOST, NAMED_KINDS, NEUTRAL, 
 from core.report import tables
 from core.words import NO_BREAK, plain
 
+alt.utils.schemapi.disable_debug_mode()  # a whole chart is checked when it is drawn; its parts need not be, one by one
+
 RUNG_COLOURS = ["#8a94a0", "#56B4E9", "#2b83c6", "#CC79A7", "#009E73", "#E69F00"]
 FONT = 14
 INK = {"light": "#1b2733", "dark": "#e8edf2"}

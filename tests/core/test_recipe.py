@@ -60,6 +60,24 @@ configs = CompressionConfig(clip_share=0.5, bits=4), CompressionConfig(bits=4)
 print(json.dumps([keys.measurement("0" * 64, config, "validation", None) for config in configs]))
 """
 
+COMMANDS = """
+import json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from core.__main__ import main
+
+answers = []
+for arguments in json.loads(sys.argv[1]):
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as errors:
+        try:
+            status = main(arguments)
+        except SystemExit as refused:
+            status = refused.code
+    answers.append([status, out.getvalue(), errors.getvalue()])
+print(json.dumps(answers))
+"""
+"""Several commands in one process: it takes longer to start than most of them."""
+
 
 @pytest.fixture
 def surroundings(tmp_path: Path) -> dict[str, str]:
@@ -104,16 +122,18 @@ def test_a_technique_of_one_file_is_in_the_link_on_explore_and_in_the_searchs_sp
 def test_a_technique_of_one_file_is_an_option_and_a_step_of_the_report(
     surroundings: dict[str, str], tmp_path: Path
 ) -> None:
-    done = run(surroundings, "-m", "core", "evaluate", "--baseline", "mlp", "--largest", "0.1", "--json")
-    assert done.returncode == 0, done.stderr
-    assert 0.2 < json.loads(done.stdout)["accuracy"] < 0.9
-    refused = run(surroundings, "-m", "core", "evaluate", "--baseline", "mlp", "--largest", "1.5")
-    assert refused.returncode != 0
-    assert "must be a number in (0, 1]. Got 1.5 instead." in refused.stderr
     out = tmp_path / "report"
-    asked = ["--baseline", "mlp", "--largest", "0.5", "--format", "packed", "--report", "--out", str(out)]
-    made = run(surroundings, "-m", "core", "export", *asked)
-    assert made.returncode == 0, made.stderr
+    evaluate = ["evaluate", "--baseline", "mlp", "--largest"]
+    export = ["export", "--baseline", "mlp", "--largest", "0.5", "--format", "packed", "--report", "--out", str(out)]
+    commands = [[*evaluate, "0.1", "--json"], [*evaluate, "1.5"], export]
+    done = run(surroundings, "-c", COMMANDS, json.dumps(commands))
+    assert done.returncode == 0, done.stderr
+    evaluated, refused, made = json.loads(done.stdout)
+    assert evaluated[0] == 0, evaluated
+    assert 0.2 < json.loads(evaluated[1])["accuracy"] < 0.9
+    assert refused[0] != 0
+    assert "must be a number in (0, 1]. Got 1.5 instead." in refused[2]
+    assert made[0] == 0, made
     written = "".join(path.read_text() for path in out.rglob("*.md"))
     assert "Weight clipping" in written
     assert "No weight is larger" in written

@@ -1,9 +1,10 @@
 """What a newcomer meets: the first page, the tours, a lesson's parts, what came with the project."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -194,9 +195,34 @@ def test_zeros_by_layer_are_those_of_check_sparsity() -> None:
 # What came with the project.
 
 
+SLOW = (
+    "core.networks.calibration.moments",
+    "core.networks.calibration.compensations",
+    "core.mathematics.low_rank.decompose_whitened",
+    "core.measuring.evaluation.evaluate",
+)
+"""What takes seconds, all of it together."""
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+    """Of what takes seconds everything that is asked for, in a clone that nobody has used."""
+    names: list[str] = []
+
+    def heard(place: str) -> Callable[..., Any]:
+        work = resolve_name(place)
+        return lambda *args, **options: (names.append(place), work(*args, **options))[1]
+
+    for place in SLOW:
+        monkeypatch.setattr(place, heard(place))
+    state.workbench().turns.close()
+    with cache_at(tmp_path, SHELF):
+        yield names
+
+
 @pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
 @pytest.mark.parametrize("page", ["pruning", "quantization", "combination", "compare", "reproduction", "spectrum"])
-def test_no_laboratory_is_empty(page: str) -> None:
+def test_no_laboratory_is_empty_and_none_takes_seconds_to_open(page: str, computed: list[str]) -> None:
     app = opened(page)
     said = texts(app)
     asked = [own for own in app.button if str(own.key).startswith("ask_")]
@@ -204,9 +230,25 @@ def test_no_laboratory_is_empty(page: str) -> None:
     assert "Nothing was trained yet" not in said
     if page not in ("compare", "spectrum"):
         assert "it comes with the project" in said
+    assert not computed
     for table in app.dataframe:
         missing = table.value.isna().any(axis=None)
         assert not missing or table.proto.HasField("placeholder"), "what is missing is said by a dash, never as None"
+
+
+@pytest.mark.parametrize("page", ["baseline", "explore", "export"])
+def test_no_other_page_takes_seconds_to_open(page: str, computed: list[str]) -> None:
+    opened(page)
+    assert not computed
+
+
+@pytest.mark.parametrize("page", ["spectrum", "quantization"])
+@pytest.mark.parametrize("name", ["mlp", "mlp-course"])
+def test_another_network_is_measured_and_nothing_else(page: str, name: str, computed: list[str]) -> None:
+    app = opened(page, baseline=name, **to_query(state.START))
+    assert set(computed) <= {SLOW[-1]}
+    if page == "quantization":
+        assert "With GPTQ it would be" in texts(app)
 
 
 def test_pages_ask_for_exactly_what_comes_with_the_project() -> None:

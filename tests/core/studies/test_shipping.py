@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from math import sqrt
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from core.bench import keys
+from core.bench.knowledge import SINGULAR_VALUES
 from core.bench.networks import PACKED
 from core.bench.workbench import SHELF, SHIPPED, Workbench
 from core.config import CompressionConfig, RecoveryConfig
@@ -15,7 +17,7 @@ from core.machinery import shelf
 from core.machinery.shelf import Shelf
 from core.measuring import training
 from core.measuring.front import SEARCH, Point
-from core.studies import assignment, reproduce, shipping, tuning
+from core.studies import assignment, inspection, reproduce, shipping, tuning
 from core.studies.kinds import KINDS
 
 MOST_BYTES = 3 * 2**20
@@ -60,6 +62,18 @@ def test_every_other_entry_is_found_by_what_it_is_of(bench: Workbench) -> None:
     assert set(own.names("evaluation")) <= listed, AGAIN
 
 
+def test_what_pages_show_at_first_is_there_and_comes_out_the_same(bench: Workbench, tmp_path: Path) -> None:
+    shipping._open(bench)
+    own, again = Shelf(SHELF), Workbench(tmp_path)
+    for kind in (SINGULAR_VALUES, inspection.OUTPUT_ERROR):
+        assert set(bench.store.keys(kind)) == set(own.names(kind)), AGAIN
+        assert all(bench.store.is_below(key) for key in bench.store.keys(kind)), AGAIN
+    for name in SHIPPED:
+        for one, other in zip(bench.spectrum(name), again.spectrum(name), strict=True):
+            assert one.singular_values == pytest.approx(other.singular_values, rel=1e-4, abs=1e-6)
+            assert (one.rank, one.random_rank) == (other.rank, other.random_rank)
+
+
 def test_what_is_said_of_where_it_was_made_names_no_machine() -> None:
     about = Shelf(SHELF).about
     assert set(about) == {"machine", "versions", "date", "answers", "entries"}
@@ -75,13 +89,29 @@ def test_every_network_that_a_page_offers_opens_and_is_what_its_answer_says(benc
             assert bench.came_with_the_project(name, config)
 
 
+ONE_WAY = {"score": ("lamp",), "scope": ("network", "layer")}
+"""Of the one-shot search's six ways, those that are run again: a criterion by both scopes."""
+TWO_WIDTHS = (4, 3)
+"""Of the ladder's widths; all its steps are."""
+
+
 @pytest.mark.parametrize("kind", [tuning.ONE_SHOT, assignment.LADDER])
-def test_a_short_one_comes_out_the_same_when_it_is_run_again(bench: Workbench, kind: str, tmp_path: Path) -> None:
+def test_a_short_one_comes_out_the_same_when_it_is_run_again(
+    bench: Workbench, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = next(own for own in shipping.requests() if own["kind"] == kind and own["baseline"] == "mlp")
     came = shipping.answer(bench, request)
     assert came is not None, AGAIN
-    again = KINDS[kind].run(Workbench(tmp_path), request, lambda event: None, lambda: False)
-    before, after = (list(measured(answer.to_dict())) for answer in (came.result, again))
+    if kind == tuning.ONE_SHOT:
+        expected = {"answers": [own.to_dict() for own in came.result.answers if own.score in ONE_WAY["score"]]}
+        monkeypatch.setattr(tuning.settings, "named", lambda name: SimpleNamespace(choices=ONE_WAY[name]))
+    else:
+        expected = {"rows": [own.to_dict() for own in came.result.rows if own.bits in TWO_WIDTHS]}
+        monkeypatch.setattr(tuning, "WIDTHS", TWO_WIDTHS)
+    again = KINDS[kind].run(Workbench(tmp_path), request, lambda event: None, lambda: False).to_dict()
+    assert again.keys() == expected.keys()
+    before, after = (list(measured(answer)) for answer in (expected, again))
+    assert before
     assert [own["config"] for own in before] == [own["config"] for own in after]
     for one, other in zip(before, after, strict=True):
         error = sqrt(one["accuracy"] * (1 - one["accuracy"]) / 5000)
