@@ -36,32 +36,9 @@ from core.measuring.evaluation import Comparison, Latency
 from core.networks import families
 
 __all__ = [
-    "COUNTED",
-    "ERRORS",
-    "NEARLY_FULL",
-    "PRETRAINED",
-    "RECIPES",
-    "SHELF",
-    "SHIPPED",
-    "VERIFIED_FILE",
-    "Card",
-    "Comparison",
-    "Early",
-    "Export",
-    "JobStatus",
-    "Latency",
-    "LayerRow",
-    "NotRecovered",
-    "Outline",
-    "Result",
-    "Spectrum",
-    "SplitName",
-    "StoredWeight",
-    "Ticket",
-    "UnknownBaseline",
-    "Workbench",
-    "cache_folder",
-    "source",
+    "COUNTED", "ERRORS", "NEARLY_FULL", "PRETRAINED", "RECIPES", "SHELF", "SHIPPED", "VERIFIED_FILE", "Card",
+    "Comparison", "Early", "Export", "JobStatus", "Latency", "LayerRow", "NotRecovered", "Outline", "Result",
+    "Spectrum", "SplitName", "StoredWeight", "Ticket", "UnknownBaseline", "Workbench", "cache_folder", "source",
 ]  # fmt: skip
 
 RECIPES = families.recipes()

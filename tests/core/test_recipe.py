@@ -25,7 +25,7 @@ from core.studies.space import configuration, space
 
 bench = Workbench()
 config = CompressionConfig(clip_share=0.5, bits=4)
-layers = bench.baseline("mlp").layers
+network_of, layers = bench.baseline("mlp").network, bench.baseline("mlp").layers
 network, bare = bench.network("mlp", config), bench.network("mlp", CompressionConfig(bits=4))
 largest = [bench.baseline("mlp").tensors[f"{layer.name}.weight"].abs().max().item() for layer in layers]
 app = AppTest.from_file("streamlit_app.py", default_timeout=60)
@@ -44,8 +44,8 @@ print(json.dumps({
     "plain key": keys.measurement("0" * 64, CompressionConfig(bits=4), "validation", None),
     "shares": [layer.tensors[0].weight().abs().max().item() / most for layer, most in zip(network.layers, largest)],
     "without": [layer.tensors[0].weight().abs().max().item() / most for layer, most in zip(bare.layers, largest)],
-    "space": "largest" in space(layers), "absent": "largest" in space(layers, ["pruning"]),
-    "chosen": configuration({"density": 0.5, "largest": 0.6}, layers).to_json(),
+    "space": "largest" in space(network_of), "absent": "largest" in space(network_of, ["pruning"]),
+    "chosen": configuration({"density": 0.5, "largest": 0.6}, network_of).to_json(),
     "label": slider.label, "before": before, "exceptions": [each.value for each in app.exception],
     "written": app.session_state["choice"].config.to_json(),
 }))

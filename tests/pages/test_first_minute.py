@@ -66,7 +66,8 @@ def test_the_untouched_network_is_a_click_away_and_so_is_the_way_back() -> None:
 def test_the_drawn_bands_are_the_bytes_of_the_file(name: str, config: CompressionConfig) -> None:
     result = state.workbench().evaluate(name, config)
     baseline = state.workbench().baseline(name)
-    drawn = drawing._in_words(tables.network(result), result).to_dict("records")
+    places = drawing._places(baseline.network)
+    drawn = drawing._in_words(tables.network(result), result, places).to_dict("records")
     before = [row for row in drawn if row["kind"] == ""]
     now = [row for row in drawn if row["kind"] != ""]
     assert sum(row["bytes"] for row in before) == baseline.bytes
