@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils.data import DataLoader
 
-from core.bench.workbench import PRETRAINED
+from core.bench.workbench import PRETRAINED, SHIPPED
 from core.config import CompressionConfig
 from core.datasets import fashion_mnist
 from core.datasets.fashion_mnist import Split
@@ -47,11 +47,13 @@ from core.formats import footprint
 from core.machinery.recent import Recent
 from core.measuring import evaluation
 from core.networks import calibration, compression, inference, models
+from core.networks.graph import IMAGE
 from core.networks.models import Baseline
+from core.networks.operations import Node
 from core.networks.stored import StoredNetwork
 
 T = TypeVar("T")
-MODELS = ("cnn", "mlp")
+MODELS = tuple(name for name in ("cnn", "mlp", "compact", "residual") if name in SHIPPED)
 SPARSITY, BITS = 0.7, 6
 BATCHES = (1000, 100)
 AGREEMENT = 0.995
@@ -91,23 +93,62 @@ class Images(datasets.FashionMNIST):
         self.data, self.targets = split.images, split.labels
 
 
+class Plain(nn.Module):
+    """The module that was trained, as torch's own layers, with batch normalization that does nothing but add the bias:
+    the same network."""
+
+    def __init__(self, baseline: Baseline) -> None:
+        super().__init__()
+        self.steps, self.parts = baseline.network.nodes, nn.ModuleDict()
+        self.of = {node.name: f"of {node.name.replace('.', ' ')}" for node in self.steps}
+        for node in self.steps:
+            self.parts[self.of[node.name]] = _part(node, baseline)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = {IMAGE: x}
+        for node in self.steps:
+            values[node.name] = self.parts[self.of[node.name]](*(values[name] for name in node.inputs))
+        return values[self.steps[-1].name]
+
+
+class Add(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+def _part(node: Node, baseline: Baseline) -> nn.Module:
+    if node.weighted:
+        return _layer(node, baseline)
+    modules: dict[str, Callable[[], nn.Module]] = {
+        "max_pool": lambda: nn.MaxPool2d(node["kernel"], node["stride"]),
+        "relu": lambda: nn.ReLU(),
+        "flatten": lambda: nn.Flatten(),
+        "global_average_pool": lambda: nn.AdaptiveAvgPool2d(1),
+        "add": lambda: Add(),
+    }
+    return modules[node.operation]()
+
+
+@torch.no_grad()
+def _layer(node: Node, baseline: Baseline) -> nn.Module:
+    weight, bias = (baseline.tensors[f"{node.name}.{part}"] for part in ("weight", "bias"))
+    if node.operation == "linear":
+        layer: Any = nn.Linear(weight.shape[1], weight.shape[0])
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+        return layer
+    groups, padding = node["groups"], node["padding"][:2]
+    sizes = weight.shape[1] * groups, weight.shape[0], node["kernel"], node["stride"], padding
+    layer, norm = nn.Conv2d(*sizes, groups=groups, bias=False), nn.BatchNorm2d(weight.shape[0])
+    layer.weight.copy_(weight)
+    norm.running_var.fill_(1 - norm.eps)  # type: ignore[union-attr,operator]
+    norm.bias.copy_(bias)
+    return nn.Sequential(layer, norm)
+
+
 @cache
-def unfolded(name: str) -> nn.Sequential:
-    """The module that was trained, with batch normalization that does nothing but add the bias: the same network."""
-    baseline = shipped(name)
-    module = models.build(baseline.model).eval()
-    with torch.no_grad():
-        for layer in baseline.layers:
-            weight, bias = (baseline.tensors[f"{layer.name}.{part}"] for part in ("weight", "bias"))
-            own: Any = module.get_submodule(layer.name)
-            own.weight.copy_(weight)
-            if layer.kind == "conv":
-                norm: Any = module.get_submodule(layer.name.replace("conv", "bn"))
-                norm.running_var.fill_(1 - norm.eps)
-                norm.bias.copy_(bias)
-            else:
-                own.bias.copy_(bias)
-    return module
+def unfolded(name: str) -> nn.Module:
+    return Plain(shipped(name)).eval()
 
 
 @cache
@@ -118,7 +159,7 @@ def loader(split: fashion_mnist.SplitName, batch: int) -> DataLoader[Any]:
 @torch.no_grad()
 def plain(name: str, config: CompressionConfig, batch: int = 1000) -> Run:
     start = time.perf_counter()
-    module = _compressed(unfolded(name), config, batch)
+    module = _compressed(name, config, batch)
     found, right = [], 0
     for images, labels in loader("test", batch):
         predicted = module(images).argmax(1)
@@ -127,34 +168,36 @@ def plain(name: str, config: CompressionConfig, batch: int = 1000) -> Run:
     return Run(time.perf_counter() - start, torch.cat(found).numpy().astype(np.uint8))
 
 
-def _compressed(module: nn.Module, config: CompressionConfig, batch: int) -> nn.Module:
-    module = copy.deepcopy(module)
+def _compressed(name: str, config: CompressionConfig, batch: int) -> nn.Module:
+    module = copy.deepcopy(unfolded(name))
     layers: list[Any] = [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
     if config.sparsity:
         targets = [(layer, "weight") for layer in layers]
         prune.global_unstructured(targets, pruning_method=prune.L1Unstructured, amount=config.sparsity)
         for layer in layers:
             prune.remove(layer, "weight")
-    largest = _ranges(module, layers, batch) if config.activation_bits else []
+    ends = {end: signal for signal in shipped(name).network.signals for end in signal.ends}
+    parts: dict[str, Any] = {end: module.parts[module.of[end]] for end in ends}  # type: ignore[index]
+    largest = _ranges(module, parts, batch) if config.activation_bits else {}
     for layer in layers if config.bits else []:
         layer.weight.copy_(_fake_quantized(layer.weight, config.bits or 0))
-    for layer, value in zip(layers[1:], largest, strict=False):
-        layer.register_forward_pre_hook(_rounding(value, config.activation_bits or 0))
+    for end, value in largest.items():
+        parts[end].register_forward_hook(_rounding(value, config.activation_bits or 0, ends[end].signed))
     return module
 
 
-def _ranges(module: nn.Module, layers: list[Any], batch: int) -> list[float]:
-    """max |x| at the input of each layer but the first, over the calibration images."""
-    seen: list[list[float]] = [[] for _ in layers[1:]]
+def _ranges(module: nn.Module, parts: dict[str, Any], batch: int) -> dict[str, float]:
+    """max |x| of each signal, over the calibration images."""
+    seen: dict[str, list[float]] = {end: [] for end in parts}
     hooks = [
-        layer.register_forward_pre_hook(lambda _, inputs, own=own: own.append(inputs[0].abs().max().item()))
-        for layer, own in zip(layers[1:], seen, strict=True)
+        part.register_forward_hook(lambda _, inputs, output, own=seen[end]: own.append(output.abs().max().item()))
+        for end, part in parts.items()
     ]
     for images, _ in loader("calibration", batch):
         module(images)
     for hook in hooks:
         hook.remove()
-    return [max(own) for own in seen]
+    return {end: max(own) for end, own in seen.items()}
 
 
 def _fake_quantized(weight: Tensor, bits: int) -> Tensor:
@@ -165,11 +208,11 @@ def _fake_quantized(weight: Tensor, bits: int) -> Tensor:
     return (weight / scale).round().clamp(-top, top) * scale
 
 
-def _rounding(largest: float, bits: int) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:
+def _rounding(largest: float, bits: int, signed: bool) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     """Written out: torch.fake_quantize_per_tensor_affine, the same numbers, takes several times as long."""
-    top = 2**bits - 1
+    top = 2 ** (bits - signed) - 1
     scale = largest / top or 1.0
-    return lambda _, inputs: (inputs[0] / scale).round().clamp(0, top) * scale
+    return lambda _, inputs, output: (output / scale).round().clamp(-top if signed else 0, top) * scale
 
 
 # Ours
@@ -232,7 +275,7 @@ def evaluate(name: str) -> Run:
 
 @cache
 def session(name: str) -> onnxruntime.InferenceSession:
-    model = inference.to_onnx(stored(name).layers)
+    model = inference.to_onnx(inference.Part(stored(name)))
     return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
 

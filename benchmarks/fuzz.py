@@ -15,12 +15,13 @@ import random
 import tempfile
 import time
 import zlib
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks import count_faults
 from benchmarks.killed import small
@@ -29,8 +30,9 @@ from core.bench.workbench import ERRORS, Workbench
 from core.config import QUERY_NAMES, CompressionConfig, from_query, to_query
 from core.formats import packed
 from core.formats.interchange import from_safetensors, to_safetensors
-from core.networks import models
-from core.networks.models import from_bytes, to_bytes
+from core.networks import chains, families
+from core.networks.models import Baseline, from_bytes, to_bytes
+from core.networks.normalized import NormalizedNetwork
 from core.portable import loader
 
 SLOW_SECONDS = 5.0
@@ -78,16 +80,17 @@ def changed(value: Any, dice: random.Random) -> Any:
 
 def sealed(content: bytes, dice: random.Random) -> bytes:
     """A packed file with another header or body, and its checksum made right."""
-    start = len(loader.MAGIC) + 4
+    magic, start = content[: len(loader.MAGIC)], len(loader.MAGIC) + 4
+    dictionary = loader.DICTIONARIES[magic]
     length = int.from_bytes(content[start - 4 : start], "little")
     head, body = content[start : start + length], content[start + length : -CHECK]
     if dice.random() < 0.3:
         body = damaged(body, dice)
     else:
-        about = json.loads(zlib.decompressobj(zdict=loader.DICTIONARY).decompress(head))
-        compressor = zlib.compressobj(9, zdict=loader.DICTIONARY)
+        about = json.loads(zlib.decompressobj(zdict=dictionary).decompress(head))
+        compressor = zlib.compressobj(9, zdict=dictionary)
         head = compressor.compress(json.dumps(changed(about, dice)).encode()) + compressor.flush()
-    whole = loader.MAGIC + len(head).to_bytes(4, "little") + head + body
+    whole = magic + len(head).to_bytes(4, "little") + head + body
     return whole + hashlib.sha256(whole).digest()[:CHECK]
 
 
@@ -96,6 +99,21 @@ def header_changed(content: bytes, dice: random.Random) -> bytes:
     end = 8 + int.from_bytes(content[:8], "little")
     head = json.dumps(changed(json.loads(content[8:end]), dice)).encode()
     return len(head).to_bytes(8, "little") + head + content[end:]
+
+
+def theirs() -> nn.Sequential:
+    """A network as people train it."""
+    parts: dict[str, nn.Module] = {}
+    for place, (inputs, outputs) in enumerate(((1, 8), (8, 12)), 1):
+        parts[f"conv{place}"] = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        parts[f"bn{place}"] = nn.BatchNorm2d(outputs)
+    return nn.Sequential(OrderedDict(parts | {"fc1": nn.Linear(12 * 49, 16), "fc2": nn.Linear(16, 10)}))
+
+
+def residual() -> Baseline:
+    """A network with branches, as its training begins."""
+    network = families.named("residual").build(chains.SHAPE, chains.CLASSES)
+    return Baseline("residual", NormalizedNetwork(network).folded(), {}, network)
 
 
 class Kinds:
@@ -112,12 +130,14 @@ class Kinds:
             CompressionConfig(rank_share=0.3, above_break_even=True, bits=3, symmetry="asymmetric"),
             CompressionConfig(sparsity=0.5),
         ]
-        networks = [self.bench.network(self.name, config) for config in configs]
+        graph = residual()
+        branched = self.bench.add_baseline(graph, "residual", "loaded")
+        networks = [self.bench.network(name, config) for name in (self.name, branched) for config in configs]
         self.packed = [packed.pack(network).content for network in networks]
         self.pairs = [to_safetensors(network) for network in networks]
-        self.file = to_bytes(self.baseline)
+        self.files = [to_bytes(own) for own in (self.baseline, graph)]
         buffer = io.BytesIO()
-        torch.save(models.build("cnn").state_dict(), buffer)
+        torch.save(theirs().state_dict(), buffer)
         self.checkpoint = buffer.getvalue()
 
     def packed_file(self) -> object:
@@ -136,7 +156,7 @@ class Kinds:
         return from_safetensors(tensors, text)
 
     def baseline_file(self) -> object:
-        return from_bytes(self.dice.choice([damaged, header_changed])(self.file, self.dice), "drawn")
+        return from_bytes(self.dice.choice([damaged, header_changed])(self.dice.choice(self.files), self.dice), "drawn")
 
     def checkpoint_file(self) -> object:
         path, out = self.folder / "drawn.pt", self.folder / "out.safetensors"

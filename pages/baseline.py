@@ -25,13 +25,14 @@ validation, test = live.measured(nothing), live.measured(nothing, "test")
 live.headline(validation)
 baseline_figures.accuracies(validation, test)
 jobs.panel("train")
-layers = ", ".join(f"{plain(layer.name)} {' × '.join(map(str, layer.shape))}" for layer in baseline.layers)
 confused = bench.most_confused(test)
 terms.say(
-    f"**{plain(bench.title(name))}**: {layers}. Its most frequent error on the test images: {confused[2]} times it "
+    f"The most frequent error of **{plain(bench.title(name))}** on the test images: {confused[2]} times it "
     f"takes a **{plain(confused[0])}** for a **{plain(confused[1])}**. Sliders and searches look at the "
     "[[validation]] images only, and so does the choice of the best epoch."
 )
+
+baseline_figures.network(validation)
 
 history = pd.DataFrame(baseline.info.get("history", []))
 if len(history):
@@ -60,5 +61,8 @@ baseline_figures.most_confident_errors(test)
 baselines.baseline_deleter(name)
 
 figures.show_code(
-    validation, "core.networks.models.build", "core.measuring.training.fit", "core.networks.folding.fold_batch_norm"
+    validation,
+    "core.networks.normalized.NormalizedNetwork",
+    "core.measuring.training.fit",
+    "core.networks.folding.fold_batch_norm",
 )

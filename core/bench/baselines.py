@@ -11,7 +11,7 @@ from core.datasets import fashion_mnist
 from core.machinery.files import PROJECT
 from core.machinery.recent import Recent
 from core.machinery.store import Store
-from core.networks import models
+from core.networks import families, models
 from core.networks.models import Baseline, BaselineError
 from core.words import one_line
 
@@ -63,6 +63,11 @@ class Baselines:
             with self._lock:
                 self._profiles[name] = profile
         return profile
+
+    def about_family(self, name: str) -> str:
+        """What the family of a baseline teaches; "" where it belongs to none."""
+        family = families.families().get(self.profile(name).model)
+        return "" if family is None else family.about
 
     def _load(self, name: str) -> Baseline:
         if name in SHIPPED:

@@ -10,6 +10,7 @@ from core.config import CompressionConfig, TrainingConfig
 from core.machinery.jobs import Report, Work
 from core.machinery.records import Record
 from core.machinery.stopping import Stopped
+from core.networks import families
 
 Stop = Callable[[], bool]
 Run = Callable[[Workbench, Request, Report, Stop], Record]
@@ -54,7 +55,7 @@ class Recovered(Record):
 
 def title_of(recipe: TrainingConfig) -> str:
     """Of a baseline that is trained so."""
-    return f"{recipe.model.upper()}, {recipe.epochs} epochs, seed {recipe.seed}"
+    return f"{families.named(recipe.model).title}, {recipe.epochs} epochs, seed {recipe.seed}"
 
 
 def _train(bench: Workbench, request: Request, report: Report, should_stop: Stop) -> Trained:

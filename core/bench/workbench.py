@@ -117,6 +117,7 @@ class Workbench:
     title = Delegate("baselines", Baselines.title)
     baseline = Delegate("baselines", Baselines.get)
     profile = Delegate("baselines", Baselines.profile)
+    about_family = Delegate("baselines", Baselines.about_family)
     add_baseline = Delegate("baselines", Baselines.add)
     load_file = Delegate("baselines", Baselines.load_file)
     delete_baseline = Delegate("baselines", Baselines.delete)

@@ -22,6 +22,7 @@ from core.bench import submissions
 from core.bench.workbench import SHIPPED, JobStatus, UnknownBaseline, Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
 from core.measuring.front import SEARCH
+from core.networks import chains, families
 from core.networks.graph import Layer
 from core.studies import assignment, reproduce, tuning
 
@@ -183,8 +184,10 @@ def _halved(bench: Workbench, name: str, configs: Sequence[CompressionConfig]) -
 
 def _train(bench: Workbench, request: Request) -> Work:
     recipe = TrainingConfig(**request["config"])
-    seconds = recipe.epochs * _seconds(EPOCH, _multiplications(bench, recipe.model))
-    return Work(training=seconds, epochs=recipe.epochs) + _measured(bench, recipe.model, 2)
+    layers = families.named(recipe.model).build(chains.SHAPE, chains.CLASSES).layers
+    multiplications = sum(layer.weights * layer.places for layer in layers)
+    measured = Work(measuring=2 * _seconds(EVALUATION, multiplications))
+    return Work(training=recipe.epochs * _seconds(EPOCH, multiplications), epochs=recipe.epochs) + measured
 
 
 def _recover(bench: Workbench, request: Request) -> Work:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from core.document.blocks import Block, Formula, Paragraph, Table
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from core.config import CompressionConfig
     from core.networks.calibration import Statistics
     from core.networks.graph import Layer, Network
+    from core.networks.narrowing import Group
     from core.networks.trainable import CompressedNetwork
 
 CRITERIA = {"l1": "L1 norm", "activation": "Mean activation"}
@@ -101,14 +103,14 @@ class Channels(Technique):
         return {"channel_score": "activation" if inputs_known else "l1"}
 
     def choices(self, network: Network, inputs_known: bool) -> dict[str, Choices]:
-        eighths = Steps(1, EIGHTHS, EIGHTHS_LEFT)
         from core.networks import narrowing
 
         widths = {layer.name: layer.shape[0] for layer in network.layers}
         groups = [
             group for group in narrowing.Channels(network).groups if widths[group.layers[0]] == len(group.channels)
         ]
-        listed: dict[str, Choices] = {f"channels {group.layers[0]}": eighths for group in groups}  # one number for all
+        # one number for all layers of a group
+        listed: dict[str, Choices] = {f"channels {group.layers[0]}": _eighths(group) for group in groups}
         return {"narrow": (False, True), **listed}
 
     def is_active(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
@@ -116,7 +118,7 @@ class Channels(Technique):
 
     def chosen_of(self, layer: Layer, chosen: Mapping[str, Any]) -> int | None:
         width = layer.shape[0]
-        count = max(2, round(chosen.get(f"channels {layer.name}", EIGHTHS) / EIGHTHS * width))
+        count = max(1, round(chosen.get(f"channels {layer.name}", EIGHTHS) / EIGHTHS * width))
         return count if count < width else None
 
     def steps(self, subject: Subject) -> Iterator[Step]:
@@ -126,6 +128,12 @@ class Channels(Technique):
             cut = [row for row in subject.rows if row.channels < row.shape[0]]
             counts = ", ".join(f"{row.name} {row.channels} of {row.shape[0]}" for row in cut) or "none"
             yield Step(f"output channels removed ({counts})", "Channels", tuple(_procedure(subject)))
+
+
+def _eighths(group: Group) -> Steps:
+    """From the fewest that may stay."""
+    fewest = 1 if group.least == 1 else ceil((group.least - 0.5) * EIGHTHS / len(group.channels))
+    return Steps(fewest, EIGHTHS, max(fewest, EIGHTHS_LEFT))
 
 
 def _why_not(network: Network, layer: Layer) -> str:

@@ -248,7 +248,7 @@ def _protect() -> None:
     _checked(change)
 
 
-PILLS = 7
+PILLS = 8
 """Layers that are shown side by side, to be picked from; more are searched in a list."""
 
 
@@ -301,9 +301,16 @@ def layer_picker(names: list[str], key: str = "w_layer") -> str | None:
     """One of the layers: as pills, or, where there are many, from a list that can be searched."""
     if st.session_state.get(key) not in names:
         st.session_state[key] = names[0]
+    return pick("Layer", names, key)
+
+
+def pick(label: str, names: list[str], key: str, **more: Any) -> str | None:
+    """One of several names: all of them side by side, or, where they are many, from a list that can be searched."""
     if len(names) <= PILLS:
-        return st.pills("Layer", names, format_func=plain, key=key, required=True)
-    return st.selectbox("Layer", names, format_func=plain, key=key)
+        return st.pills(label, names, format_func=plain, key=key, required=True, **more)
+    if "default" in more:
+        more["index"] = names.index(more.pop("default"))
+    return st.selectbox(label, names, format_func=plain, key=key, **more)
 
 
 def _channels_of(layer: LayerRow, chosen: LayerConfig) -> None:

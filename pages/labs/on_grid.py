@@ -9,7 +9,7 @@ import streamlit as st
 from core.config import FLOAT_BITS, CompressionConfig
 from core.studies import inspection
 from core.words import percent, plain
-from pages.choice import state, terms
+from pages.choice import controls, state, terms
 from pages.shown import charts
 
 START = [[0.9, -0.1, 0.4], [-0.3, 0.7, 0.2], [0.03, -0.02, 0.04]]
@@ -57,7 +57,7 @@ def section(choice: state.Choice) -> None:
     names = inspection.parts(seen)
     default = next((name for name in names if name.startswith("fc1")), names[0])
     key = f"grid_{choice.baseline}_{len(names)}"
-    tensor = st.pills("Tensor", names, default=default, format_func=plain, required=True, key=key)
+    tensor = controls.pick("Tensor", names, key, default=default)
     tensor = tensor if tensor in names else default
     is_signal = tensor.endswith((inspection.OUTPUT, inspection.BETWEEN))
     layer = tensor.rpartition(".")[0]

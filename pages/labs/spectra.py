@@ -12,7 +12,7 @@ import streamlit as st
 from core import settings
 from core.config import CompressionConfig
 from core.words import percent, plain
-from pages.choice import state, terms
+from pages.choice import controls, state, terms
 from pages.shown import charts, figures, live, low_rank_charts
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ def sidebar() -> View:
     wide = [name for name, layer in layers.items() if layer.full_rank == widest]
     shown = st.session_state.get("spectrum_layer")
     state.keep_widget("spectrum_layer", shown if shown in layers else wide[len(wide) // 2])
-    name = st.pills(
-        "Layer", list(layers), format_func=plain, key="spectrum_layer", required=True, persist_state="session"
-    )
+    name = controls.pick("Layer", list(layers), "spectrum_layer", persist_state="session")
     _to_explore(choice, layers[name], energy, method)
     title, beside = _beside(choice.baseline, layers[name])
     if beside:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import streamlit as st
 
 from core.words import percent, plain
-from pages.choice import state, terms
-from pages.shown import charts, figures
+from pages.choice import controls, state, terms
+from pages.shown import charts, drawing, figures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from core.bench.workbench import Result
+    from core.networks.graph import Network
 
 ERRORS = 16
 MEASURES = {"precision": "precision", "recall": "recall", "f1": "F1-score"}
@@ -75,3 +77,51 @@ def most_confident_errors(test: Result) -> None:
         for row in errors.itertuples()
     ]
     figures.gallery(errors, "test", captions)
+
+
+PICKED = "picked_layer"
+"""In the session: the layer that was clicked in the drawing."""
+
+
+def network(result: Result) -> None:
+    """The network drawn, the layer that was clicked in figures, and every node in a table."""
+    bench = state.workbench()
+    graph = bench.profile(result.baseline_id).network
+    about = bench.about_family(result.baseline_id)
+    st.subheader("Network")
+    st.caption(f"Each layer as thick as its bytes; a click tells more. {plain(about)}".rstrip())
+    drawing.network(result, "drawing_baseline", lambda name: st.session_state.update({PICKED: name}))
+    picked = next((layer for layer in graph.layers if layer.name == st.session_state.get(PICKED)), None)
+    if picked is not None:
+        st.markdown(
+            f"**{plain(picked.name)}**: a weight of {_sizes(picked.shape)}, {picked.weights:,} numbers, each "
+            f"multiplied {picked.places:,} times for an image: {picked.weights * picked.places:,} multiply-accumulates."
+        )
+        if st.button(f"Settings of {plain(picked.name)} on Explore", icon=":material/tune:"):
+            controls.open_layer(picked.name)
+            st.switch_page("pages/explore.py")
+    with st.expander(f"All {len(graph.nodes)} nodes of the network", icon=":material/account_tree:"):
+        st.dataframe(_nodes(graph), hide_index=True, width="stretch", alt="The nodes of the network, in their order")
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def _nodes(graph: Network) -> pd.DataFrame:
+    layers = {layer.name: layer for layer in graph.layers}
+    rows = []
+    for node in graph.nodes:
+        layer = layers.get(node.name)
+        rows.append(
+            {
+                "node": node.name,
+                "operation": node.operation.replace("_", " "),
+                "reads": ", ".join(node.inputs),
+                "output": _sizes(graph.shapes[node.name]),
+                "weight": "–" if layer is None else _sizes(layer.shape),
+                "weights": 0 if layer is None else layer.weights,
+                "multiply-accumulates": 0 if layer is None else layer.weights * layer.places,
+            }
+        )
+    return pd.DataFrame(rows)

@@ -216,18 +216,28 @@ def _span(field: str, name: str, times: str, form: str, unit: str, top: int, col
     return mark.encode(text=f"{span}:N", x=alt.value(0), y=alt.value(top))
 
 
-PANELS = 4
-"""Small charts of layers in a row, where there is room."""
+PANELS, SCREEN = 4, 12
+"""Small charts of layers in a row, where there is room; and on a screen, of more layers than that."""
 
 
 def by_layer(rows: pd.DataFrame, of_layer: Callable[[pd.DataFrame], alt.LayerChart], about: str) -> None:
     """A small chart per layer, on one scale, as wide as the screen lets them be; one below the other on a phone."""
-    names = list(dict.fromkeys(rows["layer"]))
+    names = _on_this_screen(list(dict.fromkeys(rows["layer"])), about)
     for start in range(0, len(names), PANELS):
         for name, cell in zip(names[start : start + PANELS], st.columns(PANELS, gap="small"), strict=False):
             with cell:
                 st.caption(f"**{plain(name)}**")
                 draw(of_layer(rows[rows["layer"] == name]).properties(height=210), f"{about}: {name}")
+
+
+def _on_this_screen(names: list[str], about: str) -> list[str]:
+    """Those of the screen that was chosen, where there are more than one can show."""
+    if len(names) <= SCREEN:
+        return names
+    screens = [names[start : start + SCREEN] for start in range(0, len(names), SCREEN)]
+    words = [f"{plain(screen[0])} to {plain(screen[-1])}" for screen in screens]
+    chosen = st.pills("Layers", range(len(screens)), default=0, format_func=words.__getitem__, key=about, required=True)
+    return screens[chosen or 0]
 
 
 def allocation(rows: pd.DataFrame) -> alt.LayerChart:

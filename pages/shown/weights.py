@@ -10,7 +10,7 @@ import streamlit as st
 
 from core.config import in_words
 from core.words import plain
-from pages.choice import state, terms
+from pages.choice import controls, state, terms
 from pages.shown import charts
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def section(choice: state.Choice) -> None:
     terms.heading("Sparsity mask", "The weights themselves: what was kept, what went.")
     names = [layer.name for layer in bench.baseline(choice.baseline).layers]
     key = f"weights_{choice.baseline}"
-    name = st.pills("Layer", names, default=names[-2:][0], format_func=plain, required=True, key=key)
+    name = controls.pick("Layer", names, key, default=names[-2:][0])
     weights = bench.weights(choice.baseline, choice.config, name if name in names else names[0])
     gone = sum(int((~weight.kept).sum()) for weight in weights)
     whole = sum(weight.kept.size for weight in weights)

@@ -74,7 +74,7 @@ def desk() -> None:
     """What several pages offer that others see or wait for, without their charts and figures."""
     import streamlit as st
 
-    from core.config import RECIPES
+    from core.bench.workbench import RECIPES
     from pages.choice import baselines, controls, state, teacher
     from pages.labs import board, combination_lab, recovery, search
     from pages.shown import jobs
@@ -555,9 +555,10 @@ def test_files_beyond_a_budget_never_get_into_the_store(a_class: Path, monkeypat
 # Nobody goes around the door.
 
 READS = [
+    "about_family",
     "another_device", "ask", "baseline", "bytes_of", "came_with_the_project", "cards", "class_changes", "compare",
     "composed",
-    "confident_mistakes", "config_for_energy", "confusion", "decompositions", "evaluate", "export_folder",
+    "confident_mistakes", "config_for_energy", "confusion", "evaluate", "export_folder",
     "export_request", "exported", "file_of", "flips", "history", "images", "is_own", "keep", "kept", "kept_epoch",
     "known", "latency", "left_out", "module", "most_confused", "network", "outline", "point", "point_key", "point_of",
     "points", "profile", "rebuilt", "recovered", "recovery_request", "refusal", "search_request", "sizes", "spectrum",

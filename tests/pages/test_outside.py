@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,9 @@ from core.machinery.files import sha256
 from core.measuring import evaluation
 from core.measuring.front import SEARCH, Goal
 from core.networks import models
+from core.networks.graph import Network
 from core.networks.models import Baseline
+from core.networks.operations import node
 from core.studies import assignment, reproduce, tuning
 from core.words import JOINER, plain
 from pages.choice import state
@@ -206,7 +208,7 @@ def test_a_file_is_called_what_it_was_called(own_cache: Path) -> None:
         assert said in as_written(app)
     mine = models.to_bytes(Baseline("mine", random_tensors(MLP_SHAPES, 3)))
     app.file_uploader(key="upload").upload(f"{SIGNS}\x1b\u202e.safetensors", mine).run()
-    assert f"**{SIGNS}**: fc1 24 × 784" in as_written(app)
+    assert f"**{SIGNS}** on the test images" in as_written(app)
     app.file_uploader(key="upload").upload("again.safetensors", mine).run()
     assert f"This is **{SIGNS}**, loaded before." in as_written(app)
 
@@ -252,19 +254,14 @@ def test_a_class_is_called_what_it_is_called(own_cache: Path, monkeypatch: pytes
         assert "loses most" in seen or page == "baseline"
 
 
-def test_a_layer_is_called_what_it_is_called(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Today only fc1 and conv1 come in; tomorrow's names are those of any module."""
-    read = models.layers_of_shapes
-
-    def named(shapes: Mapping[str, tuple[int, ...]]) -> tuple[models.Layer, ...]:
-        if not any(name.startswith("__") for name in shapes):
-            return read(shapes)
-        weights = {name.rpartition(".")[0]: shape for name, shape in shapes.items() if len(shape) > 1}
-        return tuple(models.Layer(name, shape, relu=name == NAME) for name, shape in sorted(weights.items()))
-
-    monkeypatch.setattr(models, "layers_of_shapes", named)
+def test_a_layer_is_called_what_it_is_called(own_cache: Path) -> None:
+    """Names are those of any module."""
+    nodes = [node("flat", "flatten", ["image"])]
+    for layer, reads, outputs in ((NAME, "flat", 12), ("act", NAME, 0), (f"{NAME}_", "act", 10)):
+        nodes.append(node(layer, "linear", [reads], channels=outputs) if outputs else node(layer, "relu", [reads]))
     tensors = random_tensors({NAME: (12, 784), f"{NAME}_": (10, 12)})
-    name = Workbench(own_cache).add_baseline(Baseline("x", tensors), "x", "loaded")
+    baseline = Baseline("x", tensors, {}, Network((1, 28, 28), tuple(nodes)))
+    name = Workbench(own_cache).add_baseline(baseline, "x", "loaded")
     app = AppTest.from_file(str(PROJECT / "streamlit_app.py"), default_timeout=120)
     link = {"baseline": name, "rank": "0.1", "sparsity": "0.5", f"{NAME}.bits": "4", "activations": "4"}
     for key, text in link.items():

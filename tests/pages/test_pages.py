@@ -1039,15 +1039,14 @@ def test_a_damaged_answer_is_said_and_asked_for_again(own_cache: Path, monkeypat
 
 def test_the_grid_of_every_tensor_is_drawn_and_moves_with_the_controls() -> None:
     app = opened("quantization", **{"baseline": "mlp", "bits": "3", "activations": "4", "fc2.rank": "20"})
-    tensors = next(widget for widget in app.get("button_group") if widget.label == "Tensor")
-    names = [option.content for option in tensors.proto.options]
-    assert names == ["fc1.weight", "fc2.first", "fc2.second", "fc2.input", "fc2.between", "fc3.weight", "fc3.input",
-                     "fc4.weight", "fc4.input"]  # fmt: skip
-    for name, points in (("fc1.weight", 7), ("fc2.second", 7), ("fc2.input", 16), ("fc2.between", 8)):
+    tensors = next(widget for widget in app.selectbox if widget.label == "Tensor")
+    assert tensors.options == ["fc1.weight", "fc1.output", "fc2.first", "fc2.second", "fc2.between", "fc2.output",
+                               "fc3.weight", "fc3.output", "fc4.weight"]  # fmt: skip
+    for name, points in (("fc1.weight", 7), ("fc2.second", 7), ("fc1.output", 16), ("fc2.between", 8)):
         tensors.set_value(name).run()
         assert not app.exception
         assert any(f"{points} points, " in text.value for text in app.markdown), name
-        tensors = next(widget for widget in app.get("button_group") if widget.label == "Tensor")
+        tensors = next(widget for widget in app.selectbox if widget.label == "Tensor")
     tensors.set_value("fc1.weight").run()
     before = next(text.value for text in app.markdown if " points, " in text.value)
     app.get_by_key("w_clip").set_value("mse").run()
