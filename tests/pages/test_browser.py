@@ -136,7 +136,7 @@ def test_every_chart_of_every_page_is_drawn(page: Any, address: str) -> None:
         lambda message: errors.append(f"{message.text} {message.location['url']}") if message.type == "error" else None,
     )
     for name, charts in (
-        ("baseline", 4),
+        ("baseline", 5),
         ("spectrum", 6),
         ("", 6),
         ("pruning", 2),
