@@ -50,7 +50,7 @@ class Profile:
 
     @cached_property
     def _groups(self) -> dict[str, narrowing.Group]:
-        return narrowing.Channels(self.network).group_of
+        return narrowing.channels_of(self.network).group_of
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ class Network:
         for each in self.nodes:
             if each.name in ends:
                 continue
-            if each.row.keeps and not each.row.makes:
+            if each.row.keeps:
                 inherited = [ends[name] for name in each.inputs if ends[name]]
                 ends[each.name] = inherited[0] if inherited else ""
                 continue
@@ -239,17 +239,19 @@ class Network:
         last = {name: place for place, each in enumerate(self.nodes) for name in each.inputs}
         found, alive = [], last[IMAGE]
         for place, each in enumerate(self.nodes[:-1]):
-            if alive <= place and each.name in self.signal_at and not self._joined(each.name):
+            if alive <= place and each.name in self.signal_at and not self._joined[each.name]:
                 found.append(each.name)
             alive = max(alive, last[each.name])
         return tuple(found)
 
-    def _joined(self, name: str) -> bool:
-        """Whether what the node puts out reaches, without a weight between, one that makes new numbers of it."""
-        for reader in map(self.named.__getitem__, self.readers[name]):
-            if not reader.weighted and (reader.row.makes or self._joined(reader.name)):
-                return True
-        return False
+    @cached_property
+    def _joined(self) -> dict[str, bool]:
+        """Node -> whether what it puts out reaches, without a weight between, one that makes new numbers of it."""
+        joined: dict[str, bool] = {}
+        for each in reversed(self.nodes):
+            readers = [self.named[name] for name in self.readers[each.name]]
+            joined[each.name] = any(not own.weighted and (own.row.makes or joined[own.name]) for own in readers)
+        return joined
 
     def before(self, cut: str) -> tuple[Node, ...]:
         """The nodes up to this one."""
@@ -319,13 +321,12 @@ def run(
     x: Tensor,
     product: Callable[[Node, Tensor], Tensor],
     rounded: Callable[[str, Tensor], Tensor] = lambda name, x: x,
-    start: str = IMAGE,
 ) -> Tensor:
     """What the last of these nodes puts out for images, (n, *shape); what no later node reads is let go.
 
     product : of a node that has tensors, for its input; rounded : a node's output on its grid, where it has one
     """
-    nodes, values = list(nodes), {start: x}
+    nodes, values = list(nodes), {IMAGE: x}
     last = {name: place for place, each in enumerate(nodes) for name in each.inputs}
     for place, each in enumerate(nodes):
         inputs = [values[name] for name in each.inputs]

@@ -103,7 +103,7 @@ class Graph:
 
         also : told the name of each signal before it is rounded, "NODE" at whose output it is, or "LAYER.between"
         """
-        network, names = part.network, {part.start: "x"}
+        network, names = part.network, {part.after: "x"}
         for node in _fused(network.network, part.nodes):
             inputs = [names[name] for name in node.inputs]
             if node.weighted:
@@ -112,11 +112,10 @@ class Graph:
                     also(f"{node.name}{BETWEEN}", between)
             else:
                 names[node.name] = node.row.onnx(self, node, *inputs, *self._affine(network, node))
-            signal, scale = network.network.signal_at.get(node.name), network.scale_at(node.name)
-            if signal is not None:
+            if (signal := network.network.signal_at.get(node.name)) is not None:
                 also(node.name, names[node.name])
-            if signal is not None and scale is not None and bits is not None:
-                names[node.name] = self.fake_quantize(names[node.name], scale, bits, signal.signed)
+                if (scale := network.scale_at(node.name)) is not None and bits is not None:
+                    names[node.name] = self.fake_quantize(names[node.name], scale, bits, signal.signed)
         return names[part.nodes[-1].name]
 
     def _affine(self, network: StoredNetwork, node: Node) -> Iterator[str | Array]:
@@ -136,10 +135,6 @@ class Part:
     network: StoredNetwork
     after: str = IMAGE
     up_to: str = ""
-
-    @property
-    def start(self) -> str:
-        return self.after
 
     @property
     def shape(self) -> Shape:

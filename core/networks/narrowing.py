@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -126,6 +126,12 @@ class Channels:
         return [layer for layer in self.network.layers if torch.isin(self.reads(layer), group.channels).any()]
 
 
+@lru_cache(maxsize=32)
+def channels_of(network: Network) -> Channels:
+    """Found once for a network: every move of a slider asks for them."""
+    return Channels(network)
+
+
 def asked(group: Group, config: CompressionConfig) -> int | None:
     """The number of channels that the group's layers are to keep; None where none says one. Raises ConfigError where
     two say different ones."""
@@ -143,7 +149,7 @@ def kept_channels(baseline: Baseline, config: CompressionConfig, means: Means) -
     With scope "layer" every group keeps the share, with "network" one threshold is put to all scores, each divided by
     its group's mean. At least one channel stays everywhere.
     """
-    channels = Channels(baseline.network)
+    channels = channels_of(baseline.network)
     kept = {layer.name: torch.arange(layer.shape[0]) for layer in baseline.layers}
     numbers = [asked(group, config) for group in channels.groups]
     if config.channel_share is None and not any(numbers):
@@ -200,7 +206,7 @@ def _together(scores: Sequence[Tensor]) -> Tensor:
 def input_columns(network: Network, kept: Kept) -> dict[str, Tensor]:
     """Layer name -> columns of its weight, as a matrix, that stay: those that read a channel that stays. Of a grouped
     convolution the groups that stay."""
-    channels = Channels(network)
+    channels = channels_of(network)
     alive, columns = _alive(channels, kept), {}
     for layer in network.layers:
         stays = alive[channels.reads(layer)]
@@ -230,7 +236,7 @@ def remove_channels(baseline: Baseline, kept: Kept) -> Baseline:
     """
     if all(len(kept[layer.name]) == layer.shape[0] for layer in baseline.layers):
         return baseline
-    channels = Channels(baseline.network)
+    channels = channels_of(baseline.network)
     columns, alive = input_columns(baseline.network, kept), _alive(channels, kept)
     tensors, groups = dict[str, Tensor](), dict[str, int]()
     for layer in baseline.layers:

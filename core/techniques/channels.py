@@ -71,7 +71,7 @@ class Channels(Technique):
         from core.networks import narrowing
 
         layers = [layer for layer in network.layers if config.layer(layer.name).channels is not None]
-        groups = narrowing.Channels(network).group_of if layers else {}
+        groups = narrowing.channels_of(network).group_of if layers else {}
         for layer in layers:
             count = config.layer(layer.name).channels
             if layer.name not in groups:
@@ -85,7 +85,7 @@ class Channels(Technique):
         if config.channel_score == "activation" and self.used(config):
             from core.networks import narrowing
 
-            channels = narrowing.Channels(network)
+            channels = narrowing.channels_of(network)
             reading = {layer.name for group in channels.groups for layer in channels.readers(group)}
             following = [layer.name for layer in network.layers if layer.name in reading]
             yield "Scores of channels by what they put out", following, "Choose the score l1."
@@ -107,7 +107,7 @@ class Channels(Technique):
 
         widths = {layer.name: layer.shape[0] for layer in network.layers}
         groups = [
-            group for group in narrowing.Channels(network).groups if widths[group.layers[0]] == len(group.channels)
+            group for group in narrowing.channels_of(network).groups if widths[group.layers[0]] == len(group.channels)
         ]
         # one number for all layers of a group
         listed: dict[str, Choices] = {f"channels {group.layers[0]}": _eighths(group) for group in groups}

@@ -350,3 +350,12 @@ def test_a_chain_in_a_file_needs_no_graph() -> None:
                           for name, shape in CNN_SHAPES.items() for part in ("weight", "bias")})  # fmt: skip
     assert models.declared(models.to_bytes(Baseline("it", filled(chain).tensors))) is None
     assert models.declared(models.to_bytes(filled(chain))) == chain
+
+
+def test_a_graph_of_many_nodes_is_cut_like_any_other() -> None:
+    """Where nothing with a weight stands between, too: a file may hold as many nodes as it likes."""
+    nodes = [node("flat", "flatten", ["image"]), node("first", "linear", ["flat"], channels=4)]
+    for place in range(1_500):
+        nodes.append(node(f"relu{place}", "relu", [nodes[-1].name]))
+    network = Network((1, 2, 2), (*nodes, node("last", "linear", [nodes[-1].name], channels=3)))
+    assert network.cuts == ("relu1499",)
