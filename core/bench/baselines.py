@@ -65,9 +65,11 @@ class Baselines:
         return profile
 
     def about_family(self, name: str) -> str:
-        """What the family of a baseline teaches; "" where it belongs to none."""
-        family = families.families().get(self.profile(name).model)
-        return "" if family is None else family.about
+        """What the family of a baseline teaches; "" where it is of none, or of other widths than the family's own."""
+        profile = self.profile(name)
+        family, network = families.families().get(profile.model), profile.network
+        alike = family is not None and family.build(network.shape, network.classes) == network
+        return family.about if family is not None and alike else ""
 
     def _load(self, name: str) -> Baseline:
         if name in SHIPPED:

@@ -1244,3 +1244,10 @@ def test_who_loads_a_network_keeps_nobody_waiting(
     assert answered.is_set()
     loading.join(20)
     assert bench.baseline(other).name == other
+
+
+def test_what_a_family_teaches_is_said_of_its_own_widths_alone(bench: Workbench, cnn: Baseline) -> None:
+    """The figures in it would be wrong of others."""
+    assert "95 %" in bench.about_family("cnn")
+    assert bench.about_family("mlp") == bench.about_family("mlp-course") != ""
+    assert bench.about_family(bench.add_baseline(cnn, "small", "loaded")) == ""
