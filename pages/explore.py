@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.choice import controls, lesson, state, terms
+from pages.choice import controls, layer_table, lesson, state, terms
 from pages.labs import recovery
 from pages.shown import charts, curves, drawing, figures, live, pinned, welcome
 
@@ -73,6 +73,8 @@ with left:
 with right:
     st.subheader("Layer by layer")
     figures.layer_table(result)
+    if not lesson.hides("layers"):
+        layer_table.section(result)
 
 terms.heading("Changed predictions")
 figures.flip_browser(flips)

@@ -245,7 +245,7 @@ def _protect() -> None:
                 config = config.with_layer(name, sparsity=None)
         return config
 
-    _checked(change)
+    checked(change)
 
 
 PILLS = 8
@@ -287,7 +287,7 @@ def layer_controls(result: Result) -> LayerPlaces | None:
         "channels": layer.channels,
         "rank": layer.rank or DENSE,
         "sparsity": layer.sparsity * 100,
-        "bits": BIT_CHOICES.index(_bits_label(choice.config.bits_of(name))),
+        "bits": BIT_CHOICES.index(bits_label(choice.config.bits_of(name))),
     }
     return LayerPlaces(name, width, layer.full_rank, now, slots)
 
@@ -335,7 +335,7 @@ def _sparsity_of(layer: LayerRow, chosen: LayerConfig) -> None:
 
 
 def _bits_of(layer: LayerRow, chosen: LayerConfig) -> None:
-    bits = _bits_label(state.current().config.bits_of(layer.name))
+    bits = bits_label(state.current().config.bits_of(layer.name))
     key, value = _following(layer.name, "bits", None if chosen.bits is None else bits, bits)
     st.select_slider(
         _layer_label(layer.name, "bits", chosen.bits), BIT_CHOICES, **value, key=key, help=OF_LAYER["bits"].help,
@@ -350,7 +350,7 @@ def _layer_number(layer: str, setting: Setting, value: Any) -> None:
 
     def write() -> None:
         label = st.session_state[key]
-        _checked(lambda config: config.with_layer(layer, **{setting.name: None if label == AS_NETWORK else label}))
+        checked(lambda config: config.with_layer(layer, **{setting.name: None if label == AS_NETWORK else label}))
 
     st.select_slider(_layer_label(layer, setting.name, value), options, key=key, help=setting.help, on_change=write)
 
@@ -398,7 +398,7 @@ def _percent(share: float | None) -> float:
     return round((share or 0.0) * 100, 6)
 
 
-def _bits_label(bits: int) -> int | str:
+def bits_label(bits: int) -> int | str:
     return FLOAT if bits == FLOAT_BITS else bits
 
 
@@ -426,7 +426,7 @@ def bits_settings(config: CompressionConfig, label: int | str, alike: bool) -> d
 
 
 def _write(changes: dict[str, Any]) -> None:
-    _checked(lambda config: replace(config, **changes))
+    checked(lambda config: replace(config, **changes))
 
 
 def _polled() -> bool:
@@ -436,7 +436,7 @@ def _polled() -> bool:
     return context is not None and bool(context.fragment_ids_this_run)
 
 
-def _checked(change: Callable[[CompressionConfig], CompressionConfig]) -> None:
+def checked(change: Callable[[CompressionConfig], CompressionConfig]) -> None:
     """Check and write; a value outside its range (a widget's bounds are the browser's courtesy) changes nothing."""
     if _polled():
         return
@@ -450,14 +450,15 @@ def _touch(key: str, follows: dict[str, Any], layer: str, setting: str, to_confi
     """Give a layer a setting of its own. A widget that was only drawn may report the value that it follows."""
     value = st.session_state[key]
     if value != follows.get("value"):
-        _checked(lambda config: _free(config, layer, setting).with_layer(layer, **{setting: to_config(value)}))
+        checked(lambda config: with_own(config, layer, setting, to_config(value)))
 
 
-def _free(config: CompressionConfig, layer: str, setting: str) -> CompressionConfig:
-    """Without the numbers of layers that are tied to this one: what is set for it holds for them."""
+def with_own(config: CompressionConfig, layer: str, setting: str, value: Any) -> CompressionConfig:
+    """With a setting of a layer of its own, None for that of the network; without the numbers of channels of layers
+    that are tied to this one, since what is set for it holds for them."""
     for other in state.workbench().profile(state.current().baseline).tied(layer) if setting == "channels" else ():
         config = config.with_layer(other, channels=None)
-    return config
+    return config.with_layer(layer, **{setting: value})
 
 
 def _reset(name: str) -> None:

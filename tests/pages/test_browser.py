@@ -256,6 +256,32 @@ def test_a_click_on_a_look_ahead_curve_goes_there_and_undo_comes_back(page: Any,
     assert (metric(page, "Accuracy, validation").inner_text(), metric(page, "File").inner_text()) == before
 
 
+def test_a_cell_of_the_table_of_all_layers_is_measured_at_once_and_emptied_again(page: Any, address: str) -> None:
+    page.goto(f"{address}/?baseline=mlp&bits=8")
+    exact(page, "8-bit weights")
+    page.get_by_text("Set all layers in one table").click()
+    table = page.get_by_test_id("stExpander").filter(has_text="Set all layers").get_by_test_id("stDataFrame")
+
+    def second_layer() -> tuple[float, float]:
+        """The middle of its rank; rows are 35 pixels high."""
+        table.wait_for()
+        settled(page)
+        table.scroll_into_view_if_needed()
+        box = table.bounding_box()
+        return box["x"] + 0.5 * box["width"], box["y"] + 2.5 * 35
+
+    page.mouse.dblclick(*second_layer())
+    page.wait_for_timeout(500)
+    page.keyboard.type("20")
+    page.keyboard.press("Enter")
+    page.wait_for_function("location.search.includes('fc2.rank=20')")
+    exact(page, "fc2")
+    page.mouse.click(*second_layer())
+    page.keyboard.press("Delete")
+    page.wait_for_function("!location.search.includes('fc2')")
+    exact(page, "8-bit weights")
+
+
 def go_to_scenario(page: Any, name: str, link: str) -> None:
     """As a person does on a busy machine, where a list may close under the hand that opened it: look, and try again."""
     for attempt in range(3):
