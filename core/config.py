@@ -16,6 +16,7 @@ from core.settings import DENSE as DENSE
 from core.settings import FLOAT_BITS as FLOAT_BITS
 from core.settings import Choice, Setting, Share, Whole
 from core.settings import ConfigError as ConfigError
+from core.words import percent
 
 LAYER = re.compile(r"[\w./:][\w./:-]{0,199}")
 """What a layer may be called: it stands in a link and on the command line."""
@@ -263,6 +264,9 @@ class TrainingConfig:
     model : a family of `core.networks.families`
     learning_rate is the peak of a one-cycle schedule for "sgd" (Nesterov momentum 0.9), and constant for "adam".
     flips : mirror half of the images left to right, drawn anew each epoch
+    shifts : move each image by up to so many pixels, up or down and left or right, drawn anew each epoch
+    erasing : share of the images in which a square, a third of the width, is made grey, drawn anew each epoch (random
+        erasing, Zhong et al. 2020)
     dropout : share of the hidden activations dropped while training
     """
 
@@ -276,6 +280,16 @@ class TrainingConfig:
     label_smoothing: float = 0.1
     dropout: float = 0.0
     flips: bool = False
+    shifts: int = 0
+    erasing: float = 0.0
+
+    @property
+    def augmentation(self) -> str:
+        """How images are changed while training, in words; "" where they are not."""
+        changes = ["horizontal flips"] if self.flips else []
+        changes += [f"shifts by up to {self.shifts} pixels"] if self.shifts else []
+        changes += [f"a square erased in {percent(self.erasing, 0)} of the images"] if self.erasing else []
+        return ", ".join(changes)
 
     def __post_init__(self) -> None:
         ranges = {
@@ -285,6 +299,8 @@ class TrainingConfig:
             "batch_size": Whole(2, 4096),
             "dropout": Share(high_open=True),
             "label_smoothing": Share(high_open=True),
+            "shifts": Whole(0, 16),
+            "erasing": Share(),
         }
         for name, kind in ranges.items():
             kind.checked(name, getattr(self, name))
@@ -294,8 +310,12 @@ class TrainingConfig:
                 raise ConfigError(f"{name} must be a number in [0, 10]. Got {value!r} instead.")
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """For JSON and keys; what came later is left out at its default, so that all that was made before holds."""
+        return {name: value for name, value in asdict(self).items() if LATER.get(name) != value}
 
+
+LATER = {"shifts": 0, "erasing": 0.0}
+"""Parts of a `TrainingConfig` that came after others, with their defaults."""
 
 FORMATS = ("packed", "onnx", "safetensors")
 """What an export may be written as; "onnx" also writes the integers, where there are any."""

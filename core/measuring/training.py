@@ -333,16 +333,49 @@ def _optimizer(module: nn.Module, config: TrainingConfig) -> tuple[Any, Callable
 def _batches(
     images: Tensor, labels: Tensor, config: TrainingConfig, generator: torch.Generator, lessons: Lessons | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Shuffled batches of one epoch, with what a teacher says of them; the last, shorter one is left out."""
-    order = torch.randperm(len(labels), generator=generator).to(images.device)
-    mirrored = torch.rand(len(labels), generator=generator).to(images.device) < 0.5
-    for start in range(0, len(labels) - config.batch_size + 1, config.batch_size):
+    """Shuffled batches of one epoch, with what a teacher says of them; the last, shorter one is left out.
+
+    A teacher has seen no image moved or in part erased: recipes that do so are of trainings from scratch.
+    """
+    n, device = len(labels), images.device
+    order = torch.randperm(n, generator=generator).to(device)
+    mirrored = torch.rand(n, generator=generator).to(device) < 0.5
+    moved = torch.randint(2 * config.shifts + 1, (2, n), generator=generator).T.to(device) if config.shifts else None
+    erased = torch.rand(3, n, generator=generator).T.to(device) if config.erasing else None
+    for start in range(0, n - config.batch_size + 1, config.batch_size):
         index = order[start : start + config.batch_size]
-        x = normalize(images[index])
+        x = normalize(images[index] if moved is None else _shifted(images[index], moved[index], config.shifts))
         if config.flips:
             x = torch.where(mirrored[index, None, None, None], x.flip(3), x)
+        if erased is not None:
+            x = _erased(x, erased[index, 1:], erased[index, 0] < config.erasing)
         way = mirrored[index].long() if config.flips else 0
         yield x, labels[index], None if lessons is None else lessons.training[way, index]
+
+
+def _shifted(images: Tensor, moved: Tensor, most: int) -> Tensor:
+    """Each image, uint8 (n, h, w), moved down and right by moved - most pixels; what comes in is black.
+
+    moved : int64 (n, 2), in [0, 2 most]
+    """
+    height, width = images.shape[1:]
+    around = F.pad(images, (most,) * 4)
+    down, right = (2 * most - moved).unbind(1)
+    rows = down[:, None] + torch.arange(height, device=images.device)
+    columns = right[:, None] + torch.arange(width, device=images.device)
+    each = torch.arange(len(images), device=images.device)[:, None, None]
+    return around[each, rows[:, :, None], columns[:, None, :]]
+
+
+def _erased(x: Tensor, place: Tensor, chosen: Tensor) -> Tensor:
+    """The chosen images with a square of a third of their width, somewhere in them, made grey, which is 0.
+
+    x : normalized, (n, c, h, w); place : (n, 2), where its middle lies, down and right, in [0, 1)
+    """
+    height, width = x.shape[2:]
+    rows = (torch.arange(height, device=x.device) - height * place[:, :1]).abs() <= width / 6
+    columns = (torch.arange(width, device=x.device) - width * place[:, 1:]).abs() <= width / 6
+    return x.masked_fill((chosen[:, None, None] & rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
 
 
 def _loss(logits: Tensor, y: Tensor, label_smoothing: float, taught: Tensor | None = None) -> Tensor:

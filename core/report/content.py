@@ -97,6 +97,6 @@ def _recipe(info: Row, recipe: TrainingConfig) -> str:
     return (
         f"It was trained on {info['training_images']:,} images for {recipe.epochs} epochs by {optimizer}: batch "
         f"{recipe.batch_size}, learning rate {recipe.learning_rate:g}, weight decay {recipe.weight_decay:g}, label "
-        f"smoothing {recipe.label_smoothing:g}, dropout {recipe.dropout:g}, {'' if recipe.flips else 'no '}horizontal "
-        f"flips, seed {recipe.seed}. Epoch {info['best_epoch']}, the best on validation, is kept."
+        f"smoothing {recipe.label_smoothing:g}, dropout {recipe.dropout:g}, {recipe.augmentation or 'no flips'}, "
+        f"seed {recipe.seed}. Epoch {info['best_epoch']}, the best on validation, is kept."
     )

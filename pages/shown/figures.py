@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.config import to_arguments
+from core.config import TrainingConfig, to_arguments
 from core.words import kilobytes, percent, plain
 from pages.choice import state
 
@@ -351,6 +351,7 @@ def flip_browser(flips: pd.DataFrame, page_size: int = 16) -> None:
 def recipe_sentence(info: Mapping[str, Any]) -> str:
     """How a baseline was trained, in a line."""
     recipe, versions = info["recipe"], info["versions"]
+    augmentation = TrainingConfig(**recipe).augmentation
     epochs = f"{recipe['epochs']} {'epoch' if recipe['epochs'] == 1 else 'epochs'}"
     optimizer = "Adam" if recipe["optimizer"] == "adam" else "SGD"
     where = f"{plain(info['device'])}, torch {plain(versions['torch'])}"
@@ -358,7 +359,7 @@ def recipe_sentence(info: Mapping[str, Any]) -> str:
         f"{epochs} of {optimizer} on {info['training_images']:,} images, batch "
         f"{recipe['batch_size']}, learning rate {recipe['learning_rate']:g}, weight decay {recipe['weight_decay']:g}, "
         f"label smoothing {recipe['label_smoothing']:g}, dropout {recipe['dropout']:g}, "
-        f"{'horizontal flips, ' if recipe['flips'] else ''}seed {recipe['seed']}; epoch {info['best_epoch']} was best "
+        f"{augmentation and augmentation + ', '}seed {recipe['seed']}; epoch {info['best_epoch']} was best "
         f"on validation and is kept. {info['seconds']:.0f} s on {where}. The "
         "training figures are taken while learning, batch by batch."
     )

@@ -22,6 +22,7 @@ from core.networks import models
 from core.networks.compression import compress
 from core.networks.models import Baseline
 from core.networks.trainable import key
+from core.words import percent
 
 CPU = torch.device("cpu")
 QUICK = {
@@ -248,6 +249,43 @@ def test_an_epoch_shows_every_image_at_most_once_and_flips_half_of_them(training
     straight = (x == fashion_mnist.normalize(images[seen])).flatten(1).all(1)
     assert (flipped | straight).all()
     assert 0.4 < flipped.float().mean() < 0.6
+
+
+def test_an_epoch_moves_images_as_far_as_it_is_told_and_no_pixel_gets_lost(training_images: Split) -> None:
+    """A point in the middle lands anywhere in a square around it, and the same when it is drawn again."""
+    images = torch.zeros(4_000, 28, 28, dtype=torch.uint8)
+    images[:, 14, 13] = 255
+    recipe = TrainingConfig("mlp", epochs=1, batch_size=100, shifts=2)
+    batches = training._batches(images, torch.zeros(4_000), recipe, torch.Generator().manual_seed(0))
+    x = torch.cat([x for x, _, _ in batches])[:, 0]
+    points = (x > 0).nonzero()
+    assert points[:, 0].tolist() == list(range(4_000))
+    counts = torch.zeros(28, 28).index_put_((points[:, 1], points[:, 2]), torch.tensor(1.0), accumulate=True)
+    assert int((counts > 0).sum()) == int((counts[12:17, 11:16] > 0).sum()) == 25
+    assert counts.max() < 240, "each of 25 places is as likely"
+    assert torch.unique(x[:, 0]).numel() == 1, "what comes in is black, as the border is"
+
+
+def test_a_square_is_erased_in_the_share_of_images_that_the_recipe_says() -> None:
+    images = torch.full((2_000, 28, 28), 255, dtype=torch.uint8)
+    recipe = TrainingConfig("mlp", epochs=1, batch_size=100, erasing=0.3)
+    batches = training._batches(images, torch.zeros(2_000), recipe, torch.Generator().manual_seed(0))
+    x = torch.cat([x for x, _, _ in batches])[:, 0]
+    grey = x == 0
+    assert 0.25 < grey.flatten(1).any(1).float().mean() < 0.35
+    assert grey.flatten(1).sum(1).max() <= 10 * 10, "a third of the width"
+    covered = grey.sum(0)
+    assert covered.min() > 0, "anywhere"
+    for own in grey[grey.flatten(1).any(1)][:50]:
+        rows, columns = own.any(1), own.any(0)
+        assert own.sum() == rows.sum() * columns.sum(), "whole"
+
+
+def test_recipes_say_in_words_how_images_are_changed() -> None:
+    assert RECIPES["mlp-course"].augmentation == ""
+    recipe = TrainingConfig("cnn", 1, flips=True, shifts=2, erasing=0.5)
+    said = f"horizontal flips, shifts by up to 2 pixels, a square erased in {percent(0.5, 0)} of the images"
+    assert recipe.augmentation == said
 
 
 def test_the_course_recipe_is_plain_adam() -> None:
