@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from core.bench.workbench import LayerRow, Result
     from core.config import CompressionConfig, LayerConfig
 
-DENSE_WORD = "dense"
 HELP = """What is empty follows the whole network. Zeros are in percent; rank 0 leaves a layer dense. Channels that are
 tied to others change together with these. Cells can be copied, pasted over several layers, and emptied by Delete."""
 

@@ -43,6 +43,8 @@ class View(NamedTuple):
 
 def sidebar() -> View:
     """Energy and what it is of, the layer, and a network to compare with; ranks that go to Explore."""
+    from core.bench.results import first_layer
+
     choice, bench = state.current(), state.workbench()
     chosen = st.slider(
         "Energy to keep", 50.0, 100.0, 95.0, 0.5, format="%g %%", key="energy", persist_state="session",
@@ -65,10 +67,8 @@ def sidebar() -> View:
     layers = {layer.name: layer for layer in by_kind[KINDS[method]]}
     if not layers:
         st.stop()
-    widest = max(layer.full_rank for layer in layers.values())
-    wide = [name for name, layer in layers.items() if layer.full_rank == widest]
-    shown = st.session_state.get("spectrum_layer")
-    state.keep_widget("spectrum_layer", shown if shown in layers else wide[len(wide) // 2])
+    shown, first = st.session_state.get("spectrum_layer"), first_layer(list(layers.values()))
+    state.keep_widget("spectrum_layer", shown if shown in layers else first.name)
     name = controls.pick("Layer", list(layers), "spectrum_layer", persist_state="session")
     _to_explore(choice, layers[name], energy, method)
     title, beside = _beside(choice.baseline, layers[name])
