@@ -6,40 +6,60 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from core.palette import BASELINE, NAMED_KINDS
+from core.report import ways
 from core.report.plots import Picture, picture
+from core.report.ways import WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from core.networks.graph import Network
+
 ACROSS = 5
 """Layers in a line."""
 
-WIDTH = 0.72
-"""Of a layer, where the next begins at 1."""
+NAMED = 8
+"""Layers whose figures all find room beneath them."""
 
 
-def network(name: str, slabs: pd.DataFrame, words: Mapping[str, tuple[str, str]]) -> Picture:
-    """Data flows from left to right; a line of the drawing goes on in the next.
+def network(name: str, graph: "Network", slabs: pd.DataFrame, words: Mapping[str, tuple[str, str]]) -> Picture:
+    """Data flows from left to right. A line of a long chain goes on in the next; ways that meet again are drawn whole.
 
     slabs : as `tables.network` has them; words : by layer, above it and below it
     """
-    layers = [slabs[slabs["layer"] == layer] for layer in words]
-    lines = [layers[start : start + ACROSS] for start in range(0, len(layers), ACROSS)]
-    thickest = slabs["high"].max()
+    places = ways.places(graph)
+    thickest = float(slabs["high"].max())
+    around = ways.ways(graph, places, thickest)
+    across = ACROSS if around.empty else len(words)
+    names = list(words)
+    lines = [names[start : start + across] for start in range(0, len(names), across)]
+    length = min(ways.end(places), ACROSS) if around.empty else ways.end(places)
 
     def draw(figure: "Figure") -> None:
         for ax, line in zip(figure.subplots(len(lines), squeeze=False).ravel(), lines, strict=True):
-            ax.set(xlim=(-0.25, max(map(len, lines)) - 0.05), ylim=(-1.75 * thickest, 1.45 * thickest))
+            ax.set(xlim=(-0.25, length - 0.05), ylim=(-1.75 * thickest, 1.45 * thickest))
             ax.set_axis_off()
             ax.axhline(0, color=BASELINE, linewidth=1, linestyle=(0, (2, 3)), zorder=0)
-            for place, layer in enumerate(line):
-                _layer(ax, place + WIDTH / 2, layer, words[layer["layer"].iloc[0]])
+            for layer in line:
+                middle = places[layer] - places[line[0]] + WIDTH / 2
+                _layer(ax, middle, slabs[slabs["layer"] == layer], words[layer] if across <= NAMED else (layer, ""))
+            _around(ax, around)
         kinds = [kind for kind in NAMED_KINDS if kind in set(slabs["kind"])]
         patches = [_patch("float32, before", BASELINE, 0.3), *(_patch(kind, NAMED_KINDS[kind]) for kind in kinds)]
         figure.legend(handles=patches, loc="outside upper left", ncols=4)
 
     return picture(name, 3.0 * len(lines) + 0.4, draw)
+
+
+def _around(ax: "Axes", around: pd.DataFrame) -> None:
+    """The ways that lead around layers, and the signs where they meet."""
+    if around.empty:
+        return
+    for _, way in around[around["kind"] == "way"].groupby("way"):
+        ax.plot(way["left"], way["low"], color=BASELINE, linewidth=1.2, zorder=0)
+    for join in around[around["kind"] == "join"].itertuples():
+        ax.text(join.middle, join.low, join.above, ha="center", va="center", fontsize=13, fontweight="bold")
 
 
 def _layer(ax: "Axes", middle: float, slabs: pd.DataFrame, words: tuple[str, str]) -> None:
@@ -52,6 +72,9 @@ def _layer(ax: "Axes", middle: float, slabs: pd.DataFrame, words: tuple[str, str
         ax.bar(middle, slab.high - slab.low, WIDTH, slab.low, color=colour, edgecolor=colour, linewidth=edge)
     top = slabs["high"].max()
     style: dict[str, Any] = {"ha": "center", "textcoords": "offset points", "annotation_clip": False}
+    if not words[1]:
+        ax.annotate(words[0], (middle, top), (0, 4), va="bottom", fontsize=8, rotation=60, **style)
+        return
     ax.annotate(words[0], (middle, top), (0, 4), va="bottom", fontsize=9.5, **style)
     ax.annotate(words[1], (middle, -top), (0, -5), va="top", fontsize=9, **style)
 

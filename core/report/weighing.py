@@ -8,7 +8,7 @@ from core.document.blocks import Block, Formula, Heading, Paragraph, Table
 from core.document.formulas import numeral
 from core.formats.footprint import KB
 from core.report import plots, tables
-from core.report.drawing import network
+from core.report.drawing import NAMED, network
 from core.report.findings import Findings, figure
 from core.report.wording import kilobytes, percent, ratio, shape
 
@@ -23,12 +23,15 @@ def drawn(findings: Findings) -> list[Block]:
     """The network before and now."""
     rows = findings.test.layers
     said = "; ".join(f"{row.name} {shape(row.shape)}, {_change(row)}" for row in rows)
-    caption = (
-        "The network, as thick as its bytes: grey in float32, coloured in the file. Above each layer the shape of its "
-        "weight, below it the size before and now, and what was done to it."
-    )
+    caption = "The network, as thick as its bytes: grey in float32, coloured in the file. "
+    if len(rows) <= NAMED:
+        caption += (
+            "Above each layer the shape of its weight, below it the size before and now, and what was done to it."
+        )
+    else:
+        caption += "Curves lead around layers, and meet others where a sign stands. The table has each layer's figures."
     words = {row.name: (f"{row.name}\n{shape(row.shape)}", "\n".join([_change(row), *_done(row)])) for row in rows}
-    picture = network("network", tables.network(findings.test), words)
+    picture = network("network", findings.baseline.network, tables.network(findings.test), words)
     return [Heading("The network drawn", 2), figure("network", caption, f"Layers. {said}.", picture)]
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 import streamlit as st
 
 from core.palette import BASELINE, CURRENT, NAMED_KINDS, NEUTRAL
-from core.report import tables
+from core.report import tables, ways
+from core.report.ways import WIDTH
 from core.words import kilobytes, percent, plain
 from pages.choice import state
 from pages.shown import charts
@@ -20,20 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from core.bench.workbench import LayerRow, Result
-    from core.networks.graph import Network
-
-IMAGE = "image"
-"""What the first nodes read."""
-
-WIDTH, JOIN = 0.76, 0.5
-"""Of a layer, where the next begins at 1; of the place where ways meet."""
 
 HEIGHT = 210
 NAMED = 8
 """Layers whose figures all find room beneath them."""
-
-SIGNS = {"add": "+", "concatenate": "∥"}
-"""Of nodes that join several inputs."""
 
 
 def network(result: Result, key: str, chosen: Callable[[str], None]) -> None:
@@ -45,9 +36,9 @@ def network(result: Result, key: str, chosen: Callable[[str], None]) -> None:
     kinds = tuple(kind for kind in NAMED_KINDS if kind in set(slabs["kind"]))
     about = "; ".join(f"{plain(row.name)} {_now(row)}" for row in result.layers)
     ink = charts.INK.get(st.context.theme.type or "light", NEUTRAL)
-    places, thickest = _places(graph), float(slabs["high"].max())
-    rows = pd.concat([_in_words(slabs, result, places), _ways(graph, places, thickest)])
-    chart = _network(_end(places), thickest, kinds, ink, len(result.layers) <= NAMED)
+    places, thickest = ways.places(graph), float(slabs["high"].max())
+    rows = pd.concat([_in_words(slabs, result, places), ways.ways(graph, places, thickest)])
+    chart = _network(ways.end(places), thickest, kinds, ink, len(result.layers) <= NAMED)
     st.vega_lite_chart(
         rows, chart, alt=f"The network by bytes: {about}", width="stretch", key=key, selection_mode="node",
         on_select=lambda: _tell(key, chosen),
@@ -58,52 +49,6 @@ def _tell(key: str, chosen: Callable[[str], None]) -> None:
     picked = st.session_state[key]["selection"].get("node", [])
     if picked and picked[0].get("name"):
         chosen(picked[0]["name"])
-
-
-def _places(graph: Network) -> dict[str, float]:
-    """Where each layer, and each node at which ways meet, begins from the left."""
-    places, x = dict[str, float](), 0.0
-    for node in graph.nodes:
-        if node.weighted or node.operation in SIGNS:
-            places[node.name] = x
-            x += 1.0 if node.weighted else JOIN
-    return places
-
-
-def _end(places: dict[str, float]) -> float:
-    return max(places.values()) + 1.0
-
-
-def _ways(graph: Network, places: dict[str, float], thickest: float) -> pd.DataFrame:
-    """The signs where ways meet, and the ways that lead around something, as curves below the middle."""
-    sources: dict[str, list[str]] = {IMAGE: [IMAGE]}
-    rows = []
-    order = list(places)
-    for node in graph.nodes:
-        reads = [name for read in node.inputs for name in sources[read]]
-        sources[node.name] = [node.name] if node.name in places else reads
-        if node.operation in SIGNS:
-            middle = places[node.name] - (1 - WIDTH) + JOIN / 2
-            rows.append({"kind": "join", "middle": middle, "above": SIGNS[node.operation], "low": 0.0})
-        for source in reads if node.name in places else ():
-            before = order.index(node.name) - 1
-            if source != (order[before] if before >= 0 else IMAGE):
-                rows += _around(source, node.name, graph, places, thickest)
-    return pd.DataFrame(rows)
-
-
-def _around(
-    source: str, target: str, graph: Network, places: dict[str, float], thickest: float
-) -> list[dict[str, Any]]:
-    """A way from one node to another, past those between."""
-    begin = -0.25 if source == IMAGE else places[source] + (WIDTH if graph.named[source].weighted else 0.1)
-    end = places[target] - (0.05 if graph.named[target].weighted else (1 - WIDTH) - JOIN / 2)
-    depth = 1.25 * thickest
-    steps = [step / 12 for step in range(13)]
-    return [
-        {"kind": "way", "way": f"{source} {target}", "left": begin + (end - begin) * t, "low": -4 * t * (1 - t) * depth}
-        for t in steps
-    ]
 
 
 def _in_words(slabs: pd.DataFrame, result: Result, places: dict[str, float]) -> pd.DataFrame:
@@ -159,8 +104,8 @@ def _network(end: float, thickest: float, kinds: tuple[str, ...], ink: str, name
         .mark_rule(color=NEUTRAL, strokeWidth=1.5, strokeDash=[2, 3])
         .encode(x=alt.X("begin:Q", scale=scale, axis=None), x2="end:Q", y=zero)
     )
-    ways = alt.Chart().transform_filter("datum.kind == 'way'").mark_line(color=NEUTRAL, strokeWidth=1.5)
-    ways = ways.encode(x=left, y=low, detail="way:N", order="left:Q")
+    around = alt.Chart().transform_filter("datum.kind == 'way'").mark_line(color=NEUTRAL, strokeWidth=1.5)
+    around = around.encode(x=left, y=low, detail="way:N", order="left:Q")
     node = alt.selection_point(name="node", fields=["name"], on="click", toggle=False, empty=False)
     before = base.transform_filter(whole).mark_rect(
         color=BASELINE, opacity=0.28, stroke=BASELINE, strokeWidth=1, cornerRadius=3, cursor="pointer"
@@ -170,7 +115,7 @@ def _network(end: float, thickest: float, kinds: tuple[str, ...], ink: str, name
     least = least.mark_rule(color=CURRENT, strokeWidth=1.5).encode(x=left, x2="right:Q", y=zero)
     now = base.transform_filter("isValid(datum.name) && datum.kind != ''").mark_rect(cursor="pointer")
     now = now.encode(color=alt.Color("kind:N", scale=colours, legend=alt.Legend(columns=6, symbolLimit=0)))
-    chart = alt.layer(flow, ways, before, least, now, *_words(scale, y, ink, named)).properties(height=HEIGHT)
+    chart = alt.layer(flow, around, before, least, now, *_words(scale, y, ink, named)).properties(height=HEIGHT)
     return charts.described(chart.add_params(node))
 
 
