@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -172,6 +172,13 @@ class Spectrum:
     def numbers(self, rank: int) -> int:
         """r (m + n): what two factors of rank r hold."""
         return rank * sum(self.matrix_shape)
+
+
+def first_layer(spectra: Sequence[Spectrum]) -> Spectrum:
+    """The layer that is shown before somebody has chosen one: the middle one of those with most singular values."""
+    most = max(layer.full_rank for layer in spectra)
+    widest = [layer for layer in spectra if layer.full_rank == most]
+    return widest[len(widest) // 2]
 
 
 @dataclass(frozen=True, eq=False)

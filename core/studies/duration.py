@@ -19,7 +19,7 @@ from typing import Any
 
 from core import settings
 from core.bench import submissions
-from core.bench.workbench import SHIPPED, JobStatus, UnknownBaseline, Workbench
+from core.bench.workbench import JobStatus, UnknownBaseline, Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
 from core.measuring.front import SEARCH
 from core.networks import chains, families
@@ -203,7 +203,7 @@ def _low_rank(bench: Workbench, request: Request) -> Work:
     name, scenarios = reproduce.REPORT_BASELINE, reproduce.scenarios()
     recovery = RecoveryConfig(epochs=request["epochs"])
     once = _sum(_trained(bench, name, replace(each.config, recovery=recovery)) for each in scenarios)
-    alone = _sum(_measured(bench, own, len(bench.baseline(own).layers)) for own in SHIPPED)
+    alone = _sum(_measured(bench, own, len(bench.baseline(own).layers)) for own in reproduce.LOOKED_AT)
     return _times(once, request["seeds"]) + _measured(bench, name, (1 + TIMED) * len(scenarios)) + alone
 
 
