@@ -260,8 +260,9 @@ class Network:
     # As JSON
 
     def to_record(self) -> dict[str, Any]:
-        """For JSON; settings at their default are left out."""
-        return {"shape": list(self.shape), "nodes": [_record(each) for each in self.nodes]}
+        """For JSON; settings at their default are left out, and the inputs of a node that reads the one before it."""
+        before = [IMAGE, *(each.name for each in self.nodes)]
+        return {"shape": list(self.shape), "nodes": [_record(*pair) for pair in zip(self.nodes, before, strict=False)]}
 
     @classmethod
     def from_record(cls, record: Any) -> Network:
@@ -270,7 +271,9 @@ class Network:
             shape, described = tuple(record["shape"]), list(record["nodes"])
             if len(shape) != 3 or not all(type(size) is int and 1 <= size <= 2**15 for size in shape):
                 raise NetworkError(f"The shape of an image must be channels, height, width. Got {shape} instead.")
-            return cls(shape, tuple(_read(dict(each)) for each in described[: NODES + 1]))
+            before = [IMAGE, *(each["name"] for each in described)]
+            pairs = zip(described[: NODES + 1], before, strict=False)
+            return cls(shape, tuple(_read({"inputs": [name], **each}) for each, name in pairs))
         except NetworkError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
@@ -303,10 +306,11 @@ def _check_names(nodes: Sequence[Node]) -> None:
         known.add(each.name)
 
 
-def _record(each: Node) -> dict[str, Any]:
+def _record(each: Node, before: str) -> dict[str, Any]:
     rules = OPERATIONS[each.operation].settings
     chosen = {name: value for name, value in each.settings if value != rules[name][1]}
-    return {"name": each.name, "operation": each.operation, "inputs": list(each.inputs), **chosen}
+    inputs = {} if each.inputs == (before,) else {"inputs": list(each.inputs)}
+    return {"name": each.name, "operation": each.operation, **inputs, **chosen}
 
 
 def _read(record: dict[str, Any]) -> Node:

@@ -293,6 +293,9 @@ def float_arrays(header):
 
 def _read(header, body):
     """A network with arrays in the place of their types, which the header keeps."""
+    nodes = header["network"]["nodes"]
+    for before, node in zip([{"name": "image"}, *nodes], nodes):  # noqa: B905
+        node.setdefault("inputs", [before["name"]])
     text = json.dumps(header)
     _decode(header, body)
     layers = {layer["name"]: layer for layer in header["layers"]}

@@ -52,7 +52,8 @@ def load(path):
 def _graph(about):
     """Nodes, and the grids of their outputs: step, and whether it is signed."""
     grids = {end: (grid["scale"], grid["signed"]) for grid in about["signals"].values() for end in grid["ends"]}
-    return about["network"]["nodes"], grids
+    before = ["image", *(node["name"] for node in about["network"]["nodes"])]
+    return [{"inputs": [name], **node} for node, name in zip(about["network"]["nodes"], before)], grids  # noqa: B905
 
 
 def _chain(about):
