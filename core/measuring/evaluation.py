@@ -33,9 +33,14 @@ NEAR = 2.0**-17
 """Relative to its size: what float32 rounding of a sum of a thousand products may move it by."""
 
 
+STEPS = 2**16 - 1
+"""Of confidences from 0 to 1: they are kept in two bytes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """predictions : uint8 (n,); confidences : float32 (n,), softmax of the predicted class; labels : int64 (n,).
+    """predictions : uint8 (n,); confidences : float32 (n,), softmax of the predicted class, in steps of 1 / `STEPS`
+    labels : int64 (n,)
 
     loss : mean cross entropy, in nats
     """
@@ -303,7 +308,7 @@ def evaluate(
     if not np.isfinite(outputs).all():
         raise Overflow(f"The outputs for {int((~np.isfinite(outputs)).any(1).sum()):,} of {len(split):,} images")
     scores, predictions = torch.from_numpy(outputs).log_softmax(1), torch.from_numpy(predicted(outputs))
-    confidences = scores.gather(1, predictions.long()[:, None]).flatten().exp()
+    confidences = _in_steps(scores.gather(1, predictions.long()[:, None]).flatten().exp().mul(STEPS).round().numpy())
     loss = torch.nn.functional.nll_loss(scores, split.labels).item()
     return Evaluation(split.name, predictions, confidences, split.labels, loss)
 
@@ -386,11 +391,26 @@ def _timed(run: Callable[[], object], batch: int, repeats: int) -> Latency:
     return Latency.of(batch, seconds)
 
 
+def _in_steps(steps: NDArray[Any]) -> Tensor:
+    """Confidences of so many steps each, float32."""
+    return torch.from_numpy(steps.astype(np.float32)) / STEPS
+
+
 def to_arrays(evaluation: Evaluation) -> dict[str, Any]:
-    """What the store keeps of an evaluation; the labels come back from the split."""
-    return {"predictions": evaluation.predictions.numpy(), "confidences": evaluation.confidences.numpy()}
+    """What the store keeps of an evaluation; the labels come back from the split.
+
+    predictions : uint8 (n,); confidences : uint8 (2, n), the upper and the lower bytes of their steps: upper ones are
+    much alike, and take less when they are compressed
+    """
+    steps = evaluation.confidences.double().mul(STEPS).round().to(torch.int64).numpy()
+    return {
+        "predictions": evaluation.predictions.numpy(),
+        "confidences": np.stack([steps >> 8, steps & 255]).astype("u1"),
+    }
 
 
 def from_arrays(arrays: dict[str, Any], split: Split, loss: float) -> Evaluation:
-    predictions, confidences = (torch.from_numpy(np.array(arrays[k])) for k in ("predictions", "confidences"))
+    """The inverse; also of entries from before, which hold float32 confidences."""
+    predictions, kept = torch.from_numpy(np.array(arrays["predictions"])), np.array(arrays["confidences"])
+    confidences = torch.from_numpy(kept) if kept.ndim == 1 else _in_steps(kept[0].astype("u2") << 8 | kept[1])
     return Evaluation(split.name, predictions, confidences, split.labels, loss)
