@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import PROJECT
 
-from core.bench.workbench import Workbench
+from core.bench.workbench import SHIPPED, Workbench
 from core.config import CompressionConfig, LayerConfig
 from core.formats import artifact
 from core.machinery.files import write_atomically
@@ -21,6 +21,14 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     command = next(line for line in README.splitlines() if line.endswith("-m pytest"))
     used = (PROJECT / ".ci" / "run").read_text().splitlines()[-1]
     assert used.replace("install -q --no-compile ", "install ") == command
+
+
+def test_the_networks_that_come_along_are_told_as_they_are(bench: Workbench) -> None:
+    for name, title in SHIPPED.items():
+        baseline = bench.baseline(name)
+        validation, test = (f"{100 * baseline.info[f'{split}_accuracy']:.2f} %" for split in ("validation", "test"))
+        epochs = baseline.info["recipe"]["epochs"]
+        assert f"| {title} | {baseline.parameters:,} | {validation} | {test} | {epochs} |" in README
 
 
 def test_the_notebook_lines_run(capsys: pytest.CaptureFixture[str]) -> None:

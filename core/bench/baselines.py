@@ -15,7 +15,13 @@ from core.networks import families, models
 from core.networks.models import Baseline, BaselineError
 from core.words import one_line
 
-SHIPPED = {"cnn": "CNN", "mlp": "MLP", "mlp-course": "MLP as in the course"}
+SHIPPED = {
+    "cnn": "CNN",
+    "mlp": "MLP",
+    "mlp-course": "MLP as in the course",
+    "compact": "Compact",
+    "residual": "Residual",
+}
 PRETRAINED = PROJECT / "core" / "pretrained"
 
 

@@ -39,6 +39,11 @@ class Profile:
     def layers(self) -> tuple[Layer, ...]:
         return self.network.layers
 
+    @property
+    def largest(self) -> Layer:
+        """The layer with most weights: what is shown before somebody has chosen one."""
+        return max(self.layers, key=lambda layer: layer.weights)
+
     @cached_property
     def channels(self) -> dict[str, int]:
         """How many channels each layer has of which some can go; no layer that keeps them all."""

@@ -21,6 +21,7 @@ from core import settings
 from core.bench import reliance
 from core.bench.knowledge import SINGULAR_VALUES
 from core.bench.places import along, beginning
+from core.bench.results import first_layer
 from core.bench.workbench import SHIPPED, SplitName, Workbench
 from core.config import EXAMPLE, CompressionConfig, RecoveryConfig
 from core.machinery import shelf
@@ -48,9 +49,6 @@ FRONT_BYTES = 48 * 1024
 FAR = 0.1
 """Points that lose more than so much, a fraction, stay here."""
 
-OPENING = {"cnn": "fc1", "mlp": "fc2", "mlp-course": "fc2"}
-"""Baseline -> the layer that Spectrum shows at first."""
-
 LIBRARIES = ("torch", "numpy")
 
 ALLOWANCE = 0.01
@@ -73,7 +71,7 @@ class Answer:
 
 
 def requests() -> list[Request]:
-    """What comes with the project, as the pages ask for it at first: everything for the CNN."""
+    """What comes with the project, as pages ask for it at first: everything for the CNN, short ones for the others."""
     iterative, goal = asdict(assignment.iterative(8)), Goal(allowance=ALLOWANCE).to_request()
     whole: list[Request] = [
         {"kind": tuning.ONE_SHOT, "allowance": ALLOWANCE},
@@ -93,12 +91,13 @@ def requests() -> list[Request]:
     small: list[Request] = [{"kind": tuning.ONE_SHOT, "allowance": ALLOWANCE}, {"kind": assignment.LADDER}]
     report: Request = {"kind": reproduce.LOW_RANK, "seeds": 3, "epochs": 3}
     of_cnn = [{**request, "baseline": "cnn"} for request in whole]
-    return [*of_cnn, *({**request, "baseline": "mlp"} for request in small), report]
+    others = [{**request, "baseline": name} for name in ("mlp", "compact", "residual") for request in small]
+    return [*of_cnn, *others, report]
 
 
 def key(bench: Workbench, request: Request) -> str:
     """Of an answer: the request, the baselines' weights, the constants of methods and trainings, the experiments."""
-    names = [request["baseline"]] if "baseline" in request else list(SHIPPED)
+    names = [request["baseline"]] if "baseline" in request else list(reproduce.LOOKED_AT)
     models = {name: bench.profile(name).model for name in names}
     recipes = {name: training.recipe(RecoveryConfig(), model) for name, model in models.items()}
     return key_of(
@@ -231,13 +230,14 @@ def _entries(bench: Workbench, clean: Workbench, answers: list[Answer]) -> dict[
 
 def _open(clean: Workbench) -> None:
     """Ask for what Spectrum and Quantization show at first, where finding it out takes seconds."""
-    for name, layer in OPENING.items():
-        rank = next(own.rank for own in clean.spectrum(name) if own.name == layer)
+    for name in SHIPPED:
+        first = first_layer(clean.spectrum(name))
         for method in settings.named("low_rank_method").choices:
             clean.spectrum(name, method=method)  # type: ignore[arg-type]
-            clean.evaluate(name, CompressionConfig(low_rank_method=method).with_layer(layer, rank=rank))
-        for config in (EXAMPLE, inspection.only(EXAMPLE, "fc1", "gptq")):
-            inspection.output_error(clean, name, config, "fc1")
+            clean.evaluate(name, CompressionConfig(low_rank_method=method).with_layer(first.name, rank=first.rank))
+        largest = clean.profile(name).largest.name
+        for config in (EXAMPLE, inspection.only(EXAMPLE, largest, "gptq")):
+            inspection.output_error(clean, name, config, largest)
 
 
 def _points_beforehand() -> dict[str, shelf.Entry]:

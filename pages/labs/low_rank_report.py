@@ -135,7 +135,7 @@ def conditions(report: LowRankReport) -> None:
     holds = "as the report claims" if rho > 0 else "the opposite of what the report claims"
     sure = "" if p < 0.05 else ", which is too little to tell from chance"
     st.markdown(
-        f"The report claims that well-conditioned layers suit compression. Of each layer of the three baselines alone, "
+        f"The report claims that well-conditioned layers suit compression. Of each layer of the CNN and both MLPs, "
         f"80 % of the rank was removed: the rank correlation of condition number and loss is **{rho:+.2f}** "
         f"(p = {p:.3f}){sure}. A larger condition number goes with {'more' if rho > 0 else 'less'} loss: **{holds}**. "
         "It is near 1 where all directions count alike, as in the small layers, whose few directions are all needed. "

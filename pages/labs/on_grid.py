@@ -55,7 +55,8 @@ def section(choice: state.Choice) -> None:
     terms.heading("Quantization grid", "A tensor of the network, and the points that it is rounded to.", "quantization")
     seen = inspection.look(state.workbench(), *choice)
     names = inspection.parts(seen)
-    default = next((name for name in names if name.startswith("fc1")), names[0])
+    largest = state.workbench().profile(choice.baseline).largest.name
+    default = next((name for name in names if name.startswith(f"{largest}.")), names[0])
     key = f"grid_{choice.baseline}_{len(names)}"
     tensor = controls.pick("Tensor", names, key, default=default)
     tensor = tensor if tensor in names else default

@@ -125,6 +125,16 @@ def test_a_configuration_cannot_be_changed_in_place() -> None:
         CompressionConfig().bits = 4  # type: ignore[misc]
 
 
+def test_what_came_later_is_not_in_what_was_made_before() -> None:
+    """Keys of trainings from before there were shifts and erasing still hold."""
+    plain = TrainingConfig("cnn", 3)
+    assert not {"shifts", "erasing"} & set(plain.to_dict())
+    assert TrainingConfig(**plain.to_dict()) == plain
+    moved = TrainingConfig("cnn", 3, shifts=2, erasing=0.5)
+    assert (moved.to_dict()["shifts"], moved.to_dict()["erasing"]) == (2, 0.5)
+    assert TrainingConfig(**moved.to_dict()) == moved
+
+
 def test_the_recipes_are_plain_data() -> None:
     assert families.recipes()
     for recipe in families.recipes().values():

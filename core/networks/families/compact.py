@@ -27,5 +27,5 @@ FAMILY = Family(
     "Compact",
     "No layer is a giant, so compression saves far less here; what it starts from is already twenty times smaller.",
     build,
-    {"compact": TrainingConfig("compact", epochs=24, flips=True)},
+    {"compact": TrainingConfig("compact", epochs=60, flips=True)},
 )

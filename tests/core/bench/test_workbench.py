@@ -629,8 +629,9 @@ def test_after_a_while_latency_is_measured_again_and_the_quietest_measurement_st
 
 
 def test_the_shipped_baselines_are_there_with_their_recipes(bench: Workbench) -> None:
-    assert [card.id for card in bench.cards()] == list(SHIPPED) == ["cnn", "mlp", "mlp-course"]
-    for name, parameters in (("cnn", 421_642), ("mlp", 932_362), ("mlp-course", 932_362)):
+    known = {"cnn": 421_642, "mlp": 932_362, "mlp-course": 932_362, "compact": 19_670, "residual": 77_640}
+    assert [card.id for card in bench.cards()] == list(SHIPPED) == list(known)
+    for name, parameters in known.items():
         baseline = bench.baseline(name)
         assert baseline.parameters == parameters
         assert TrainingConfig(**baseline.info["recipe"]).model == baseline.model
