@@ -15,7 +15,7 @@ from test_pages import PAGES, _frame_on_every_run, _in_no_hurry, cache_at, choic
 from core.bench.workbench import SHELF
 from core.config import CompressionConfig, to_query
 from core.machinery.jobs import Jobs
-from core.report import tables
+from core.report import tables, ways
 from core.studies import shipping
 from core.techniques.pruning import check_sparsity
 from pages.choice import presets, state, tours
@@ -66,7 +66,7 @@ def test_the_untouched_network_is_a_click_away_and_so_is_the_way_back() -> None:
 def test_the_drawn_bands_are_the_bytes_of_the_file(name: str, config: CompressionConfig) -> None:
     result = state.workbench().evaluate(name, config)
     baseline = state.workbench().baseline(name)
-    places = drawing._places(baseline.network)
+    places = ways.places(baseline.network)
     drawn = drawing._in_words(tables.network(result), result, places).to_dict("records")
     before = [row for row in drawn if row["kind"] == ""]
     now = [row for row in drawn if row["kind"] != ""]
@@ -255,7 +255,7 @@ def test_another_network_is_measured_and_nothing_else(page: str, name: str, comp
 def test_pages_ask_for_exactly_what_comes_with_the_project() -> None:
     listed = {str(own["kind"]) for own in shipping.requests()}
     assert len(listed) == 13
-    assert len(shipping.requests()) == 16
+    assert len(shipping.requests()) == 20
 
 
 def test_a_training_that_came_along_says_so_and_can_be_run_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,6 +224,10 @@ def refused(network: Network, **counts: int) -> str:
     return str(error.value)
 
 
+FIRST_STAGE = "conv", "block1.conv2", "block2.conv2"
+"""Layers of the residual family whose channels meet in additions."""
+
+
 def test_two_numbers_for_tied_layers_are_refused_and_one_counts_for_all() -> None:
     network = family("residual")
     said = refused(network, conv=8, block1_conv2=9)
@@ -233,9 +237,9 @@ def test_two_numbers_for_tied_layers_are_refused_and_one_counts_for_all() -> Non
     for own in ({"conv": 8}, {"block1.conv2": 8}, {"conv": 8, "block1.conv2": 8}):
         config = CompressionConfig(layers={name: LayerConfig(channels=count) for name, count in own.items()})
         kept = narrowing.kept_channels(baseline, config, known.means)
-        assert torch.equal(kept["conv"], kept["block1.conv2"])
+        assert all(torch.equal(kept["conv"], kept[name]) for name in FIRST_STAGE)
         assert [len(kept[layer.name]) for layer in baseline.layers] == [
-            8 if layer.name in ("conv", "block1.conv2") else layer.shape[0] for layer in baseline.layers
+            8 if layer.name in FIRST_STAGE else layer.shape[0] for layer in baseline.layers
         ]
 
 
@@ -273,7 +277,7 @@ def test_the_channels_of_the_smallest_rows_of_all_tied_layers_go() -> None:
     """Each layer's scores over their mean, added."""
     baseline = filled(family("residual"), 3)
     known = statistics_of(baseline, inputs(baseline, 8))
-    rows = [baseline.tensors[f"{name}.weight"].abs().flatten(1).mean(1) for name in ("conv", "block1.conv2")]
+    rows = [baseline.tensors[f"{name}.weight"].abs().flatten(1).mean(1) for name in FIRST_STAGE]
     score = sum(row / row.mean() for row in rows)
     kept = narrowing.kept_channels(baseline, CompressionConfig().with_layer("conv", channels=5), known.means)
     assert set(kept["block1.conv2"].tolist()) == set(score.topk(5).indices.tolist())
