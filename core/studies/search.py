@@ -36,6 +36,7 @@ from core.networks.models import Overflow
 from core.networks.stored import FormatError
 from core.settings import techniques
 from core.studies.answers import Searched, SearchedBest
+from core.studies.space import ALIKE
 from core.studies.stages import brief, untrained
 from core.studies.stages.pace import PACE, Clock, Countdown
 from core.studies.stages.trained import Finished, LongTrainings
@@ -61,7 +62,7 @@ class Exhausted(Exception):
 
 @dataclass(eq=False)
 class Search:
-    """The three stages, one after the other.
+    """The three stages, one after the other; what time no training fits into any more is for trials without it.
 
     guided : whether it begins at the scans and varies what is best; fruitless : trials in a row that came to nothing
     """
@@ -77,7 +78,7 @@ class Search:
         worker = self.worker
         if self.guided:
             untrained.scan(worker)
-        self._look_until(PACE.untrained_until)
+        self._look_until(PACE.untrained_until, least=len(ALIKE))
         try:
             compression.check_training(worker.network.layers)
             fashion_mnist.load("train", worker.bench.cache / "data", worker.say)
@@ -87,11 +88,15 @@ class Search:
         else:
             self._sketch_until(PACE.brief_until)
             self._train_until_the_end()
+            self._look_until(1)
 
-    def _look_until(self, share: float) -> None:
+    def _look_until(self, share: float, least: int = 0) -> None:
+        """least : so many trials even of a network that is slow to look at, while half of the time is left"""
+        tried = 0
         with contextlib.suppress(Exhausted):
-            while not self.worker.past(share):
+            while not self.worker.past(share) or (tried < least and not self.worker.past(PACE.brief_until)):
                 self._try(self.worker.studies.untrained, partial(untrained.look, self.worker))
+                tried += 1
 
     def _sketch_until(self, share: float) -> None:
         if self.guided:

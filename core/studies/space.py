@@ -172,6 +172,24 @@ def _beginning(choice: settings.Choices, shares: Sequence[float]) -> Any:
     return choice[0]
 
 
+ALIKE = ((4, 1.0), (3, 1.0), (4, 0.5), (2, 1.0), (3, 0.5), (4, 0.2))
+"""Bits and density of all layers."""
+
+
+def alike(network: Network, used: Sequence[str]) -> list[Chosen]:
+    """First choices where there is no time to look at each layer alone: the same for all of them, nothing factored, no
+    channel removed."""
+    known, first = space(network, used), list[Chosen]()
+    for bits, density in ALIKE:
+        every = {name: own.choices[0] for name, own in known.items() if isinstance(own, CategoricalDistribution)}
+        every |= {name: bits for name in known if name.startswith("bits ")}
+        every |= {"score": "lamp", "density": density}
+        counting = {name: every[name] for name in known if name in every and is_active(name, every)}
+        if counting not in first:
+            first.append(counting)
+    return first
+
+
 def starts(rows: Sequence[Mapping[str, Any]], network: Network, used: Sequence[str]) -> list[Chosen]:
     """First choices, from the sensitivity scans: for each of `SIZES` prices of a byte, every layer has the rank, the
     density and the bits whose losses alone plus price times bytes are least, as if they did not mind one another; and

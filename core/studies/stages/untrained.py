@@ -12,7 +12,7 @@ from core.measuring.front import Point
 from core.networks.graph import Layer, Network
 from core.networks.models import Overflow
 from core.studies import tuning
-from core.studies.space import configuration, draw, space, start, starts
+from core.studies.space import alike, configuration, draw, space, start, starts
 from core.studies.stages.pace import PACE
 from core.studies.stages.worker import Worker, in_figures
 from core.studies.trials import POINT, SCANNED, claim, first, points_of
@@ -53,7 +53,8 @@ def scan(worker: Worker) -> None:
     more = study.user_attrs.get(SCANNED, -1) < len(rows)
     if more and not worker.should_stop() and first(study, f"{len(rows)} rows"):
         study.set_user_attr(SCANNED, len(rows))
-        for chosen in starts(rows, worker.network, worker.goal.techniques):
+        plain = alike(worker.network, worker.goal.techniques) if len(rows) < len(planned) else []
+        for chosen in [*plain, *starts(rows, worker.network, worker.goal.techniques)]:
             study.enqueue_trial(chosen)
 
 

@@ -1,5 +1,6 @@
 """Every choice of a search is a network that can be made, and the first ones follow from the scans."""
 
+import json
 import random
 from typing import Any
 
@@ -17,6 +18,7 @@ from core.networks.models import Baseline, costs_of
 from core.studies.space import (
     SIZES,
     START,
+    alike,
     configuration,
     draw,
     is_active,
@@ -79,6 +81,21 @@ def test_nothing_chosen_is_where_every_trial_starts() -> None:
     whole = {"narrow": False, "score": "lamp", "by layer": False, "density": 1.0, "method": "svd"}
     assert configuration(whole, NETWORK) == START, "what changes nothing does not make another configuration"
     assert techniques(START) == ()
+
+
+@given(USED)
+def test_where_there_is_no_time_for_each_layer_all_of_them_begin_alike(used: tuple[str, ...]) -> None:
+    found = alike(NETWORK, used)
+    assert len(found) == len({json.dumps(own) for own in found})
+    for chosen in found:
+        config = configuration(chosen, NETWORK)
+        compression.check(config, NETWORK)
+        assert set(techniques(config)) <= {"pruning", "bits"} & set(used)
+        assert len({own.bits for _, own in config.layers}) <= 1
+    if "bits" in used:
+        first = configuration(found[0], NETWORK)
+        assert {first.bits_of(layer.name) for layer in NETWORK.layers} == {4}
+        assert first.sparsity is None
 
 
 @given(st.integers(0, 10_000), st.floats(0.05, 20))
