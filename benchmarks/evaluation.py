@@ -54,7 +54,10 @@ from core.networks.stored import StoredNetwork
 
 T = TypeVar("T")
 MODELS = tuple(name for name in ("cnn", "mlp", "compact", "residual") if name in SHIPPED)
-SPARSITY, BITS = 0.7, 6
+WHAT_IF = {"cnn": (0.7, 6), "mlp": (0.7, 6), "compact": (0.2, 8), "residual": (0.2, 8)}
+"""Sparsity and bits that each network bears without training: where little of it is left, rounding in one way or
+another tells classes apart otherwise."""
+
 BATCHES = (1000, 100)
 AGREEMENT = 0.995
 """So many predictions are at least the same, or the ways do not do the same job."""
@@ -342,10 +345,11 @@ def _processor_ticks(pid: int) -> tuple[int, int, int]:
     return sum(times), times[3] + times[4], int(own[11]) + int(own[12])
 
 
-def what_ifs(repeats: int) -> list[CompressionConfig]:
+def what_ifs(name: str, repeats: int) -> list[CompressionConfig]:
     """Nearly the same each time, so that the work is the same and nothing is remembered."""
-    shares = [SPARSITY + 0.001 * (repeat - repeats // 2) for repeat in range(repeats)]
-    return [CompressionConfig(sparsity=share, bits=BITS, activation_bits=BITS) for share in shares]
+    sparsity, bits = WHAT_IF[name]
+    shares = [sparsity + 0.001 * (repeat - repeats // 2) for repeat in range(repeats)]
+    return [CompressionConfig(sparsity=share, bits=bits, activation_bits=bits) for share in shares]
 
 
 def measure(
@@ -354,7 +358,7 @@ def measure(
     """Medians in seconds, and their ratios. The three callables are the processes."""
     agreement = {"float32": _warm_up(name, usual, own, onnx)}
     rounds = []
-    for config in what_ifs(repeats):
+    for config in what_ifs(name, repeats):
         row = {"plain": usual(plain, name, config), "plain 100": usual(plain, name, config, 100)}
         row |= {"ours": own(ours, name, config), "evaluate": own(evaluate, name)}
         row |= {f"onnxruntime {batch}": onnx(yardstick, name, batch) for batch in BATCHES}
@@ -386,7 +390,8 @@ def measure(
 
 def _warm_up(name: str, usual: Callable[..., Run], own: Callable[..., Run], onnx: Callable[..., Run]) -> float:
     """Each way once, uncounted; how far they agree on the float32 network, and whether that is enough."""
-    nothing, warm = CompressionConfig(), CompressionConfig(sparsity=SPARSITY / 2, bits=BITS, activation_bits=BITS)
+    sparsity, bits = WHAT_IF[name]
+    nothing, warm = CompressionConfig(), CompressionConfig(sparsity=sparsity / 2, bits=bits, activation_bits=bits)
     found = [usual(plain, name, nothing), own(evaluate, name), *(onnx(yardstick, name, batch) for batch in BATCHES)]
     compressed = usual(plain, name, warm), own(ours, name, warm)
     agreement = min(_agreement(found[0], other) for other in found[1:])
