@@ -7,8 +7,7 @@ from core.config import FLOAT_BITS
 from core.document.blocks import Block, Formula, Heading, Paragraph, Table
 from core.document.formulas import numeral
 from core.formats.footprint import KB
-from core.report import plots, tables
-from core.report.drawing import NAMED, network
+from core.report import drawing, plots, tables, ways
 from core.report.findings import Findings, figure
 from core.report.wording import kilobytes, percent, ratio, shape
 
@@ -23,16 +22,19 @@ def drawn(findings: Findings) -> list[Block]:
     """The network before and now."""
     rows = findings.test.layers
     said = "; ".join(f"{row.name} {shape(row.shape)}, {_change(row)}" for row in rows)
-    caption = "The network, as thick as its bytes: grey in float32, coloured in the file. "
-    if len(rows) <= NAMED:
-        caption += (
+    graph = findings.baseline.network
+    said_of_it = ["The network, as thick as its bytes: grey in float32, coloured in the file."]
+    if drawing.named(graph):
+        said_of_it.append(
             "Above each layer the shape of its weight, below it the size before and now, and what was done to it."
         )
     else:
-        caption += "Curves lead around layers, and meet others where a sign stands. The table has each layer's figures."
+        said_of_it.append("The table has each layer's figures.")
+    if ways.branches(graph):
+        said_of_it.append("Curves lead around layers, and meet others where a sign stands.")
     words = {row.name: (f"{row.name}\n{shape(row.shape)}", "\n".join([_change(row), *_done(row)])) for row in rows}
-    picture = network("network", findings.baseline.network, tables.network(findings.test), words)
-    return [Heading("The network drawn", 2), figure("network", caption, f"Layers. {said}.", picture)]
+    picture = drawing.network("network", graph, tables.network(findings.test), words)
+    return [Heading("The network drawn", 2), figure("network", " ".join(said_of_it), f"Layers. {said}.", picture)]
 
 
 def _change(row: LayerRow) -> str:

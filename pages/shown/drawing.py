@@ -12,7 +12,7 @@ import streamlit as st
 
 from core.palette import BASELINE, CURRENT, NAMED_KINDS, NEUTRAL
 from core.report import tables, ways
-from core.report.ways import WIDTH
+from core.report.ways import NAMED, WIDTH
 from core.words import kilobytes, percent, plain
 from pages.choice import state
 from pages.shown import charts
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from core.bench.workbench import LayerRow, Result
 
 HEIGHT = 210
-NAMED = 8
-"""Layers whose figures all find room beneath them."""
 
 
 def network(result: Result, key: str, chosen: Callable[[str], None]) -> None:

@@ -3,8 +3,9 @@
 import pytest
 
 from core.networks import families
+from core.networks.building import Plan
 from core.networks.graph import Network
-from core.report import ways
+from core.report import drawing, ways
 
 SHAPE = (1, 28, 28)
 
@@ -27,6 +28,18 @@ def test_every_layer_and_every_join_has_a_place_of_its_own_in_order(name: str) -
 def test_a_chain_has_no_way_around_anything(name: str) -> None:
     graph = family(name)
     assert ways.ways(graph, ways.places(graph), 1.0).empty
+    assert not ways.branches(graph)
+    assert drawing.named(graph), "its lines go on, with room for figures, however many layers it has"
+
+
+def test_what_is_said_beside_layers_follows_the_room_that_there_is() -> None:
+    assert ways.branches(family("residual"))
+    assert not drawing.named(family("residual"))
+    plan = Plan(SHAPE)
+    x = plan.convolution("a", plan.image, 4)
+    plan.linear("fc", plan.average(plan.add("sum", x, plan.convolution("b", x, 4))), 10)
+    assert ways.branches(plan.network())
+    assert drawing.named(plan.network())
 
 
 def test_a_residual_network_has_a_sign_for_every_addition_and_a_way_past_what_is_added() -> None:
