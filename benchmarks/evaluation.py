@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils.data import DataLoader
 
-from core.bench.workbench import PRETRAINED, SHIPPED
+from core.bench.workbench import PRETRAINED
 from core.config import CompressionConfig
 from core.datasets import fashion_mnist
 from core.datasets.fashion_mnist import Split
@@ -53,7 +53,6 @@ from core.networks.operations import Node
 from core.networks.stored import StoredNetwork
 
 T = TypeVar("T")
-MODELS = tuple(name for name in ("cnn", "mlp", "compact", "residual") if name in SHIPPED)
 WHAT_IF = {"cnn": (0.7, 6), "mlp": (0.7, 6), "compact": (0.2, 8), "residual": (0.2, 8)}
 """Sparsity and bits that each network bears without training: where little of it is left, rounding in one way or
 another tells classes apart otherwise."""
@@ -412,7 +411,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with ExitStack() as stack:
         ways = [stack.enter_context(process(policy)) for policy in (None, "PASSIVE", None)]
-        found = {name: measure(name, arguments.repeats, *ways) for name in MODELS}
+        found = {name: measure(name, arguments.repeats, *ways) for name in WHAT_IF}
     if arguments.json:
         print(json.dumps(found))
         return

@@ -8,7 +8,7 @@ techniques declare (`core.settings`).
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
 
 from core import settings
@@ -311,11 +311,14 @@ class TrainingConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON and keys; what came later is left out at its default, so that all that was made before holds."""
-        return {name: value for name, value in asdict(self).items() if LATER.get(name) != value}
+        untouched = {
+            each.name for each in fields(self) if each.name in LATER and getattr(self, each.name) == each.default
+        }
+        return {name: value for name, value in asdict(self).items() if name not in untouched}
 
 
-LATER = {"shifts": 0, "erasing": 0.0}
-"""Parts of a `TrainingConfig` that came after others, with their defaults."""
+LATER = "shifts", "erasing"
+"""Parts of a `TrainingConfig` that came after others."""
 
 FORMATS = ("packed", "onnx", "safetensors")
 """What an export may be written as; "onnx" also writes the integers, where there are any."""

@@ -74,8 +74,9 @@ class Baselines:
         """What the family of a baseline teaches; "" where it is of none, or of other widths than the family's own."""
         profile = self.profile(name)
         family, network = families.families().get(profile.model), profile.network
-        alike = family is not None and family.build(network.shape, network.classes) == network
-        return family.about if family is not None and alike else ""
+        if family is None or family.build(network.shape, network.classes) != network:
+            return ""
+        return family.about
 
     def _load(self, name: str) -> Baseline:
         if name in SHIPPED:

@@ -403,10 +403,8 @@ def to_arrays(evaluation: Evaluation) -> dict[str, Any]:
     much alike, and take less when they are compressed
     """
     steps = evaluation.confidences.double().mul(STEPS).round().to(torch.int64).numpy()
-    return {
-        "predictions": evaluation.predictions.numpy(),
-        "confidences": np.stack([steps >> 8, steps & 255]).astype("u1"),
-    }
+    confidences = np.stack([steps >> 8, steps & 255]).astype(np.uint8)
+    return {"predictions": evaluation.predictions.numpy(), "confidences": confidences}
 
 
 def from_arrays(arrays: dict[str, Any], split: Split, loss: float) -> Evaluation:

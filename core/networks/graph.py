@@ -76,6 +76,11 @@ class Layer:
         return prod(self.shape)
 
     @property
+    def multiplications(self) -> int:
+        """Multiply-accumulates for one image."""
+        return self.weights * self.places
+
+    @property
     def window(self) -> Window | None:
         """How a convolution moves over its input; None for a linear layer."""
         if self.kind == "linear":

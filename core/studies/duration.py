@@ -136,8 +136,7 @@ def in_words(seconds: float) -> str:
 
 def _multiplications(bench: Workbench, name: str) -> int:
     """Multiply-accumulates for one image."""
-    layers = bench.baseline(name).layers
-    return sum(layer.weights * layer.places for layer in layers)
+    return sum(layer.multiplications for layer in bench.baseline(name).layers)
 
 
 def _seconds(line: tuple[float, float], multiplications: float) -> float:
@@ -185,7 +184,7 @@ def _halved(bench: Workbench, name: str, configs: Sequence[CompressionConfig]) -
 def _train(bench: Workbench, request: Request) -> Work:
     recipe = TrainingConfig(**request["config"])
     layers = families.named(recipe.model).build(chains.SHAPE, chains.CLASSES).layers
-    multiplications = sum(layer.weights * layer.places for layer in layers)
+    multiplications = sum(layer.multiplications for layer in layers)
     measured = Work(measuring=2 * _seconds(EVALUATION, multiplications))
     return Work(training=recipe.epochs * _seconds(EPOCH, multiplications), epochs=recipe.epochs) + measured
 

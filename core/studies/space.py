@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -183,11 +183,15 @@ def alike(network: Network, used: Sequence[str]) -> list[Chosen]:
     for bits, density in ALIKE:
         every = {name: own.choices[0] for name, own in known.items() if isinstance(own, CategoricalDistribution)}
         every |= {name: bits for name in known if name.startswith("bits ")}
-        every |= {"score": "lamp", "density": density}
-        counting = {name: every[name] for name in known if name in every and is_active(name, every)}
-        if counting not in first:
-            first.append(counting)
+        _add(first, known, every | {"score": "lamp", "density": density})
     return first
+
+
+def _add(first: list[Chosen], known: Iterable[str], every: Chosen) -> None:
+    """To first choices, of these choices those that count, unless they are there."""
+    counting = {name: every[name] for name in known if name in every and is_active(name, every)}
+    if counting not in first:
+        first.append(counting)
 
 
 def starts(rows: Sequence[Mapping[str, Any]], network: Network, used: Sequence[str]) -> list[Chosen]:
@@ -206,10 +210,7 @@ def starts(rows: Sequence[Mapping[str, Any]], network: Network, used: Sequence[s
         narrower: Chosen = {name: width for name in known if name.startswith("channels ")}
         narrower |= {"narrow": width < EIGHTHS}
         for more in (whole, {**narrower, **whole}, {}, narrower):
-            every = {**chosen, **more}
-            counting = {name: every[name] for name in known if name in every and is_active(name, every)}
-            if counting not in first:
-                first.append(counting)
+            _add(first, known, {**chosen, **more})
     return first
 
 

@@ -143,7 +143,7 @@ def _slider(setting: Setting, kind: Share, value: float | None) -> None:
     """In percent. What may not be 0 is a share that is kept, and all of it is the network as it is."""
     low, step, meant = (1, 1, places.kept) if kind.low_open else (0.0, 0.5, places.pruned)
     nothing = ALL if kind.low_open else 0
-    shown = nothing if value is None else round(value * 100, 6)
+    shown = nothing if value is None else percent_of(value)
     shown = min(max(type(low)(shown), low), type(low)(ALL))  # a link may say less than a slider can show
     key = state.keep_widget(f"w_{setting.key}", shown)
     st.slider(
@@ -328,7 +328,7 @@ def _rank_of(layer: LayerRow, chosen: LayerConfig) -> None:
 
 
 def _sparsity_of(layer: LayerRow, chosen: LayerConfig) -> None:
-    share = None if chosen.sparsity is None else _percent(chosen.sparsity)
+    share = None if chosen.sparsity is None else percent_of(chosen.sparsity)
     follows = round(layer.sparsity * 200) / 2  # what the one threshold does to this layer, on the slider's grid
     span = 0.0, 100.0, 0.5, "%g %%"
     _layer_slider(layer.name, "sparsity", share, follows, *span, OF_LAYER["sparsity"].help, places.share)
@@ -394,8 +394,9 @@ def _layer_slider(
     )
 
 
-def _percent(share: float | None) -> float:
-    return round((share or 0.0) * 100, 6)
+def percent_of(share: float) -> float:
+    """As a slider or a cell shows it."""
+    return round(share * 100, 6)
 
 
 def bits_label(bits: int) -> int | str:

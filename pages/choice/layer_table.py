@@ -12,8 +12,16 @@ from core.settings import Setting, Share, Whole
 from pages.choice import controls, state
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from core.bench.workbench import LayerRow, Result
     from core.config import CompressionConfig, LayerConfig
+
+MOST: dict[str, Callable[[LayerRow], int]] = {
+    "channels": lambda layer: layer.shape[0],
+    "rank": lambda layer: layer.full_rank,
+}
+"""As much of a setting as a layer has."""
 
 HELP = """What is empty follows the whole network. Zeros are in percent; rank 0 leaves a layer dense. Channels that are
 tied to others change together with these. Cells can be copied, pasted over several layers, and emptied by Delete."""
@@ -46,14 +54,13 @@ def _row(layer: LayerRow, chosen: LayerConfig) -> dict[str, Any]:
     for name, setting in _numbers().items():
         value = getattr(chosen, name)
         if value is not None and isinstance(setting.kind, Share):
-            value = round(value * 100, 6)
+            value = controls.percent_of(value)
         row[name] = str(controls.bits_label(value)) if name == "bits" and value else value
     return row
 
 
 def _columns(layers: list[LayerRow]) -> dict[str, Any]:
     columns: dict[str, Any] = {"layer": st.column_config.TextColumn("layer", pinned=True)}
-    most = {"channels": max(layer.shape[0] for layer in layers), "rank": max(layer.full_rank for layer in layers)}
     for name, setting in _numbers().items():
         if name == "bits":
             options = [str(label) for label in controls.BIT_CHOICES]
@@ -63,8 +70,9 @@ def _columns(layers: list[LayerRow]) -> dict[str, Any]:
                 f"{name}, %", min_value=0.0, max_value=100.0, help=setting.help
             )
         elif isinstance(setting.kind, Whole):
+            most = max(map(MOST[name], layers)) if name in MOST else setting.kind.high
             columns[name] = st.column_config.NumberColumn(
-                name, min_value=setting.kind.low, max_value=most.get(name, setting.kind.high), step=1, help=setting.help
+                name, min_value=setting.kind.low, max_value=most, step=1, help=setting.help
             )
     return columns
 
@@ -90,4 +98,4 @@ def _value(layer: LayerRow, name: str, cell: Any) -> Any:
         return controls.bits_value(cell)
     if isinstance(controls.OF_LAYER[name].kind, Share):
         return cell / 100
-    return min(int(cell), {"channels": layer.shape[0], "rank": layer.full_rank}.get(name, int(cell)))
+    return min(int(cell), MOST[name](layer)) if name in MOST else int(cell)

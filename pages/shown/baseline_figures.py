@@ -95,7 +95,7 @@ def network(result: Result) -> None:
     if picked is not None:
         st.markdown(
             f"**{plain(picked.name)}**: a weight of {_sizes(picked.shape)}, {picked.weights:,} numbers, each "
-            f"multiplied {picked.places:,} times for an image: {picked.weights * picked.places:,} multiply-accumulates."
+            f"multiplied {picked.places:,} times for an image: {picked.multiplications:,} multiply-accumulates."
         )
         if st.button(f"Settings of {plain(picked.name)} on Explore", icon=":material/tune:"):
             controls.open_layer(picked.name)
@@ -121,7 +121,7 @@ def _nodes(graph: Network) -> pd.DataFrame:
                 "output": _sizes(graph.shapes[node.name]),
                 "weight": "–" if layer is None else _sizes(layer.shape),
                 "weights": 0 if layer is None else layer.weights,
-                "multiply-accumulates": 0 if layer is None else layer.weights * layer.places,
+                "multiply-accumulates": 0 if layer is None else layer.multiplications,
             }
         )
     return pd.DataFrame(rows)
