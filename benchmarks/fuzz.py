@@ -28,7 +28,7 @@ from benchmarks.killed import small
 from core.__main__ import main as command
 from core.bench.workbench import ERRORS, Workbench
 from core.config import QUERY_NAMES, CompressionConfig, from_query, to_query
-from core.formats import packed
+from core.formats import earlier, packed
 from core.formats.interchange import from_safetensors, to_safetensors
 from core.networks import chains, families
 from core.networks.models import Baseline, from_bytes, to_bytes
@@ -81,7 +81,7 @@ def changed(value: Any, dice: random.Random) -> Any:
 def sealed(content: bytes, dice: random.Random) -> bytes:
     """A packed file with another header or body, and its checksum made right."""
     magic, start = content[: len(loader.MAGIC)], len(loader.MAGIC) + 4
-    dictionary = loader.DICTIONARIES[magic]
+    dictionary = {loader.MAGIC: loader.DICTIONARY, earlier.FIRST: earlier.DICTIONARY}[magic]
     length = int.from_bytes(content[start - 4 : start], "little")
     head, body = content[start : start + length], content[start + length : -CHECK]
     if dice.random() < 0.3:

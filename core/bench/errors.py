@@ -5,7 +5,7 @@ from core.datasets import fashion_mnist
 from core.machinery import devices
 from core.measuring import training
 from core.networks import models
-from core.networks.stored import FormatError
+from core.networks.encodings import FormatError
 
 
 class UnknownBaseline(KeyError):

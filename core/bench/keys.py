@@ -25,7 +25,7 @@ def recovery(baseline: Baseline | Profile, config: CompressionConfig) -> str:
 def measurement(sha256: str, config: CompressionConfig, split: SplitName, trained: str | None) -> str:
     """sha256 : of the baseline's weights; trained : digest of what a training left, None without one"""
     about = {"baseline": sha256, "config": json.loads(config.to_json()), "trained": trained}
-    return key_of("evaluation", split=split, methods=_methods(config), **about)
+    return key_of("evaluation", split=split, methods=_methods(config) | reliance.files(), **about)
 
 
 def _methods(config: CompressionConfig) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from core.techniques.quantization import LEARNED_CLIP
 
 
 def networks() -> dict[str, Any]:
-    """On which a compressed network relies, its accuracy and its bytes."""
+    """On which a compressed network relies, and its accuracy."""
     return {
         "format": stored.FORMAT,
         "images": fashion_mnist.fingerprint(),
@@ -28,9 +28,15 @@ def networks() -> dict[str, Any]:
         "clip shares": quantization.CLIP_SHARES,
         "damping": quantization.DAMPING,
         "signals": [calibration.SIGNAL_IMAGES, inference.BINS],
+    }
+
+
+def files() -> dict[str, Any]:
+    """On which the bytes of a packed file rely besides."""
+    return {
         "priors": [packed.VALUE_PRIOR, packed.BYTE_PRIOR, packed.SPARSE_FROM, loader.FLOATS],
         "coder": [loader.TOTAL, loader.ROW, loader.COLUMN, loader.BUCKETS, loader.CHECK],
-        "header": [loader.FIRST.hex(), sha256(loader.DICTIONARY)],
+        "header": [loader.MAGIC.hex(), sha256(loader.DICTIONARY)],
     }
 
 

@@ -25,8 +25,8 @@ from core.machinery import devices
 from core.machinery.store import Store
 from core.measuring import training
 from core.networks import compression, families, trainable
+from core.networks.encodings import FormatError
 from core.networks.models import Baseline
-from core.networks.stored import FormatError
 
 
 class Trainings:

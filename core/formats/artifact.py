@@ -24,8 +24,9 @@ from core.machinery.files import PROJECT, sha256, write_atomically
 from core.machinery.records import Record
 from core.measuring.evaluation import Evaluation, Latency
 from core.networks import stored
+from core.networks.encodings import FormatError
 from core.networks.inference import predicted
-from core.networks.stored import FormatError, StoredNetwork
+from core.networks.stored import StoredNetwork
 from core.words import percent
 
 Array = NDArray[Any]

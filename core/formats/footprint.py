@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from core.config import FLOAT_BITS
 from core.formats.packed import Choice, Entry, pack
 from core.mathematics import coding
 from core.networks.stored import StoredNetwork
@@ -67,7 +66,7 @@ def footprint(network: StoredNetwork) -> Footprint:
 def entropy_bytes(network: StoredNetwork) -> float:
     """Sum over the stored weights of n H / 8, with H the empirical entropy of its codes in bits, or 32."""
     tensors = [tensor for layer in network.layers for tensor in layer.tensors]
-    return sum(4.0 * t.count if t.bits == FLOAT_BITS else coding.entropy(t.values.numpy()) / 8 for t in tensors)
+    return sum(coding.entropy(t.values.numpy()) / 8 if t.coded else 4.0 * t.count for t in tensors)
 
 
 def model_size_kb(layer_sizes: Sequence[int], bits: int | Sequence[int], biases: int = 0) -> float:

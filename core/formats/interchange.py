@@ -19,36 +19,24 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from core.config import FLOAT_BITS, CompressionConfig, ConfigError
+from core.config import CompressionConfig, ConfigError
 from core.datasets.fashion_mnist import CLASSES, DEVIATION, MEAN
+from core.formats import earlier
 from core.mathematics.quantization import integer_range
-from core.networks import chains
+from core.mathematics.rounding import shortest
+from core.networks import encodings
+from core.networks.encodings import FormatError, StoredTensor, must_be
 from core.networks.graph import Layer, Network
 from core.networks.inference import IR_VERSION, OPSET, Graph, Part
-from core.networks.stored import (
-    BETWEEN,
-    FORMAT,
-    FormatError,
-    StoredLayer,
-    StoredNetwork,
-    StoredTensor,
-    check,
-    must_be,
-)  # fmt: skip
-from core.portable import loader
+from core.networks.stored import BETWEEN, StoredLayer, StoredNetwork, check  # fmt: skip
 
-GRAPHS = "compressed-network/3"
-"""The format of a description that holds a graph, and not a chain of layers."""
+FORMAT = "compressed-network/3"
+"""That of a description."""
 
 NORMALIZATION = {"mean": MEAN, "deviation": DEVIATION}
 
-# By the width of a stored integer: its signed and unsigned type; the first opset and file version that know them.
-_TYPES = {
-    2: (TensorProto.INT2, TensorProto.UINT2),
-    4: (TensorProto.INT4, TensorProto.UINT4),
-    8: (TensorProto.INT8, TensorProto.UINT8),
-}
-_VERSIONS = {2: (25, 13), 4: (21, 10), 8: (19, 9)}
+QUANTIZED = 19, 9
+"""The first opset and file version with QuantizeLinear as it is used here."""
 
 SMALLEST, LARGEST = float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max)
 """Positive float32 numbers."""
@@ -57,8 +45,14 @@ SMALLEST, LARGEST = float(np.finfo(np.float32).smallest_subnormal), float(np.fin
 class _Named(Graph):
     """The layers as they are stored: two factors stay two products, and weights and biases bear their names."""
 
-    versions = OPSET, IR_VERSION
-    """Of the operators, and of the file."""
+    narrow = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.versions = OPSET, IR_VERSION  # of the operators, and of the file
+
+    def needs(self, opset: int, version: int) -> None:
+        self.versions = max(self.versions, (opset, version))
 
     def named(self, name: str, values: NDArray[Any]) -> str:
         self.constants.append(numpy_helper.from_array(values, name))
@@ -82,7 +76,7 @@ class _Integers(_Named):
 
     def __init__(self, narrow: bool) -> None:
         super().__init__()
-        self.narrow, self.versions = narrow, _VERSIONS[8]
+        self.narrow, self.versions = narrow, QUANTIZED
 
     def add(self, operation: str, *inputs: str | NDArray[Any] | np.float32, **attributes: Any) -> str:
         if operation == "Gemm" and len(inputs) == 2:  # else ONNX Runtime 1.31 picks a kernel without uint2
@@ -90,18 +84,7 @@ class _Integers(_Named):
         return super().add(operation, *inputs, **attributes)
 
     def weight(self, tensor: StoredTensor) -> str:
-        """scale * (code - zero_point), one scale per output channel, or one for all where there is only one."""
-        if tensor.scale is None:
-            return super().weight(tensor)
-        width = next(bits for bits in _TYPES if bits >= tensor.bits) if self.narrow else 8
-        self.versions = max(self.versions, _VERSIONS[width])
-        kind = helper.tensor_dtype_to_np_dtype(_TYPES[width][tensor.zero_point is not None])
-        each: tuple[int, ...] = (-1,) if tensor.scale.numel() > 1 else ()
-        parts = {"codes": _codes(tensor).numpy().astype(kind), "scale": tensor.scale.reshape(each).numpy()}
-        if tensor.zero_point is not None:
-            parts["zero_point"] = tensor.zero_point.reshape(each).numpy().astype(kind)
-        names = [self.named(f"{tensor.name}.{part}", values) for part, values in parts.items()]
-        return self.add("DequantizeLinear", *names, **({"axis": 0} if each else {}))
+        return tensor.onnx(self)
 
     def fake_quantize(self, x: str, scale: float, bits: int, signed: bool) -> str:
         """clamp(round(x / scale), q_min, q_max) * scale.
@@ -170,35 +153,22 @@ def _about(network: StoredNetwork) -> dict[str, Any]:
     }
 
 
-def _codes(tensor: StoredTensor) -> Tensor:
-    """q, int16: as value = q - zero_point, 0 where the grid is symmetric."""
-    return tensor.values if tensor.zero_point is None else tensor.values + tensor.zero_point
-
-
 def to_safetensors(network: StoredNetwork) -> tuple[bytes, bytes]:
     """The tensors, and JSON that says what they are. The same network gives the same bytes.
 
     weight = NAME.scale * NAME.codes (int8), or NAME.scale * (NAME.codes - NAME.zero_point) (both uint8), or NAME itself
     where it is float32. Scales and biases are float16 where float16 holds each of them exactly, else float32.
     """
-    tensors = {name: _shortest(tensor) for name, tensor in network.affine.items()}
+    tensors = {name: shortest(tensor) for name, tensor in network.affine.items()}
     for stored in network.layers:
-        tensors[f"{stored.layer.name}.bias"] = _shortest(stored.bias)
+        tensors[f"{stored.layer.name}.bias"] = shortest(stored.bias)
         for tensor in stored.tensors:
-            if tensor.scale is None:
-                tensors[tensor.name] = tensor.values
-                continue
-            kind = torch.int8 if tensor.zero_point is None else torch.uint8
-            tensors[f"{tensor.name}.codes"] = _codes(tensor).to(kind)
-            tensors[f"{tensor.name}.scale"] = _shortest(tensor.scale)
-            if tensor.zero_point is not None:
-                tensors[f"{tensor.name}.zero_point"] = tensor.zero_point
-    described = _as_chain(network) if chains.family(network.network) else _as_graph(network)
+            tensors |= {f"{tensor.name}{end}": part for end, part in tensor.tensors().items()}
     content = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
-    return content, json.dumps(described | _about(network), indent=1).encode()
+    return content, json.dumps(_described(network) | _about(network), indent=1).encode()
 
 
-def _as_graph(network: StoredNetwork) -> dict[str, Any]:
+def _described(network: StoredNetwork) -> dict[str, Any]:
     """The network, what its layers store, and the grids of its signals: step, and the nodes at whose outputs it is."""
     layers = [
         {"name": stored.layer.name, "between_scale": stored.between_scale, "weights": _weights(stored)}
@@ -208,44 +178,24 @@ def _as_graph(network: StoredNetwork) -> dict[str, Any]:
         signal.name: {"scale": network.scales[signal.name], "signed": signal.signed, "ends": signal.ends}
         for signal in network.network.signals if signal.name in network.scales
     }  # fmt: skip
-    return {"format": GRAPHS, "network": network.network.to_record(), "layers": layers, "signals": grids}
-
-
-def _as_chain(network: StoredNetwork) -> dict[str, Any]:
-    """Layers one after the other, with what follows each: all that a chain needs."""
-    layers = []
-    for stored in network.layers:
-        layer, signal = stored.layer, network.network.signal_of(stored.layer.node.inputs[0])
-        about = {
-            "name": layer.name,
-            "shape": layer.shape,
-            "pool": layer.pool,
-            "relu": layer.name != network.network.output,
-            "input_scale": None if signal is None else network.scales.get(signal.name),
-            "between_scale": stored.between_scale,
-            "weights": _weights(stored),
-        }
-        layers.append(about)
-    return {"format": FORMAT, "layers": layers}
+    return {"format": FORMAT, "network": network.network.to_record(), "layers": layers, "signals": grids}
 
 
 def _weights(stored: StoredLayer) -> list[dict[str, Any]]:
-    return [{"name": t.name, "shape": tuple(t.values.shape), "bits": t.bits} for t in stored.tensors]
-
-
-def _shortest(values: Tensor) -> Tensor:
-    half = values.half()
-    return half if torch.equal(half.float(), values) else values
+    return [
+        {"name": t.name, "encoding": t.encoding, "shape": tuple(t.values.shape), "bits": t.bits} for t in stored.tensors
+    ]
 
 
 def from_safetensors(tensors: bytes, about: bytes) -> StoredNetwork:
     """The inverse of `to_safetensors`; masks are those of the nonzero values. Raises FormatError, nothing else."""
     left, described = _load(tensors, about)
     try:
+        described = earlier.described(described)
         graph, grids = _network(described)
         named = {layer.name: layer for layer in graph.layers}
         layers = tuple(_read_layer(named[entry["name"]], entry, left) for entry in described["layers"])
-        affine = {name: _take(name, shape, (torch.float32, torch.float16), left)
+        affine = {name: _take(name, (shape,), (torch.float32, torch.float16), left)
                   for name, shape in graph.affine_shapes.items()}  # fmt: skip
         for name, scale in grids.items():
             _check_scale(name, scale)
@@ -266,26 +216,17 @@ def from_safetensors(tensors: bytes, about: bytes) -> StoredNetwork:
 
 def _network(described: dict[str, Any]) -> tuple[Network, dict[str, float]]:
     """The graph, and the steps of its signals."""
-    if described["format"] == GRAPHS:
-        graph = Network.from_record(described["network"])
-        grids = {name: (grid["signed"], tuple(grid["ends"])) for name, grid in described["signals"].items()}
-        expected = {signal.name: (signal.signed, signal.ends) for signal in graph.signals if signal.name in grids}
-        must_be("The grids of its signals", grids, expected)
-        return graph, {name: grid["scale"] for name, grid in described["signals"].items()}
-    chain = [{**entry, "input": entry["input_scale"]} for entry in described["layers"]]
-    for entry in chain:
-        _sizes(entry["shape"])
-        must_be(
-            f"The types of pool and relu of {entry['name']}", [type(entry[k]) for k in ("pool", "relu")], [bool] * 2
-        )
-    graph = Network.from_record(loader.of_first_version({"layers": chain})["network"])
-    return graph, {name: scale for entry in chain for name, scale in entry["signals"].items()}
+    graph = Network.from_record(described["network"])
+    grids = {name: (grid["signed"], tuple(grid["ends"])) for name, grid in described["signals"].items()}
+    expected = {signal.name: (signal.signed, signal.ends) for signal in graph.signals if signal.name in grids}
+    must_be("The grids of its signals", grids, expected)
+    return graph, {name: grid["scale"] for name, grid in described["signals"].items()}
 
 
 def _load(tensors: bytes, about: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         described = json.loads(about)
-        if described["format"] not in (FORMAT, GRAPHS):
+        if described["format"] != earlier.CHAINS:
             must_be("The file's format", described["format"], FORMAT)
         must_be("Its classes", described["classes"], list(CLASSES))
         must_be("Its normalization", described["normalization"], NORMALIZATION)
@@ -314,41 +255,35 @@ def _read_layer(layer: Layer, entry: Mapping[str, Any], left: dict[str, Tensor])
     """A layer that fits its description; its tensors are taken out of those that are left."""
     _check_scale(f"{layer.name}{BETWEEN}", entry["between_scale"])
     tensors = tuple(_read_tensor(weight, left) for weight in entry["weights"])
-    bias = _take(f"{layer.name}.bias", layer.shape[:1], (torch.float16, torch.float32), left)
+    bias = _take(f"{layer.name}.bias", (layer.shape[:1],), (torch.float16, torch.float32), left)
     return StoredLayer(layer, tensors, bias, entry["between_scale"])
 
 
 def _read_tensor(entry: Mapping[str, Any], left: dict[str, Tensor]) -> StoredTensor:
-    name, shape, bits, scale, zero_point = entry["name"], _sizes(entry["shape"]), entry["bits"], None, None
+    name, bits = entry["name"], entry["bits"]
     if type(bits) is not int:
         raise FormatError(f"bits of {name} must be an integer. Got {bits!r} instead.")
-    if bits == FLOAT_BITS:
-        values = _take(name, shape, (torch.float32,), left)
-    else:
-        unsigned = f"{name}.zero_point" in left
-        ends, kind = integer_range(bits, signed=not unsigned), torch.uint8 if unsigned else torch.int8
-        ones = (1,) * (len(shape) - 1)
-        each = (1 if left[f"{name}.scale"].numel() == 1 else shape[0], *ones)
-        scale = _take(f"{name}.scale", each, (torch.float16, torch.float32), left, SMALLEST)
-        values = _take(f"{name}.codes", shape, (kind,), left, *ends).to(torch.int16)
-        if unsigned:
-            zero_point = _take(f"{name}.zero_point", each, (kind,), left, *ends)
-            values = values - zero_point
-    kept = values != 0
-    return StoredTensor(name, values, bits, scale, None if kept.all() else kept, zero_point)
+
+    def take(
+        end: str, kinds: tuple[torch.dtype, ...], *shapes: tuple[int, ...], low: float = -LARGEST, high: float = LARGEST
+    ) -> Tensor:
+        return _take(f"{name}{end}", shapes, kinds, left, low, high)
+
+    return encodings.named(entry["encoding"]).taken(name, _sizes(entry["shape"]), bits, take)
 
 
 def _take(
     name: str,
-    shape: tuple[int, ...],
+    shapes: tuple[tuple[int, ...], ...],
     kinds: tuple[torch.dtype, ...],
     left: dict[str, Tensor],
     low: float = -LARGEST,
     high: float = LARGEST,
 ) -> Tensor:
-    """A tensor of that shape, of one of these types, of numbers in [low, high]; halves become float32."""
+    """A tensor of one of these shapes, of one of these types, of numbers in [low, high]; halves become float32."""
     tensor = left.pop(name)
-    must_be(f"The shape of {name}", tuple(tensor.shape), shape)
+    if tuple(tensor.shape) not in shapes:
+        must_be(f"The shape of {name}", tuple(tensor.shape), shapes[0])
     if tensor.dtype not in kinds:
         raise FormatError(f"{name} must be {' or '.join(map(str, kinds))}. Got {tensor.dtype} instead.")
     tensor = tensor.float() if tensor.is_floating_point() else tensor

@@ -16,29 +16,27 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from core.config import FLOAT_BITS, CompressionConfig, ConfigError
 from core.datasets.fashion_mnist import CLASSES, DEVIATION, MEAN
+from core.formats import earlier
 from core.mathematics import coding
-from core.networks import chains
+from core.mathematics.rounding import fixed_point_exponent
+from core.networks import encodings
+from core.networks.encodings import FormatError, StoredTensor, must_be
+from core.networks.encodings.float32 import Float32
 from core.networks.graph import Layer, Network
 from core.networks.operations import NetworkError
-from core.networks.stored import (
-    FormatError,
-    StoredLayer,
-    StoredNetwork,
-    StoredTensor,
-    check,
-    fixed_point_exponent,
-    must_be,
-)  # fmt: skip
+from core.networks.stored import StoredLayer, StoredNetwork, check
 from core.portable import loader
 
 Storage = Literal["dense", "sparse", "product", "factors"]
 Array = NDArray[Any]
 Sizes = dict[tuple[str, str, str], float]
 """Bits by layer, name and kind, in the order of the file."""
+
+Places = dict[int, tuple[str, str, str]]
+"""Layer, name and kind of what a part of the header holds, by its id; a kind of "" is the key there."""
 
 KINDS = {
     "map": "map of zeros",
@@ -87,13 +85,12 @@ class Packed(NamedTuple):
 
 
 class _Way(NamedTuple):
-    """A weight in one way. sizes : bits, by kind; chosen : the float32 values to write, None where they are coded."""
+    """A weight in one way. sizes : bits, by kind; about : what the header says of its values, or the float32 ones."""
 
     storage: Storage
     encoder: coding.Encoder
     sizes: dict[str, float]
     about: dict[str, Any]
-    chosen: Array | None
 
     @property
     def bytes(self) -> int:
@@ -102,20 +99,21 @@ class _Way(NamedTuple):
 
 def pack(network: StoredNetwork) -> Packed:
     """The file of a network; the same bytes every time."""
-    encoder, choices, layers = coding.Encoder(), [], []
-    sizes: Sizes = {}
+    encoder, sizes, choices = coding.Encoder(), Sizes(), []
+    layers: list[list[tuple[str, dict[str, Any]]]] = []
     for stored in network.layers:
-        weights = []
+        layers.append([])
         for best, choice in _cheapest(stored):
             choices.append(choice)
             encoder.extend(best.encoder)
             sizes |= {(choice.layer, choice.tensor, kind): bits for kind, bits in best.sizes.items()}
-            weights.append(best.about | {"values": best.chosen})
-        layers.append({"name": stored.layer.name, "weights": weights, "bias": stored.bias.numpy()})
-    header = _described(network, layers)
-    raw = _write_floats(header, encoder, sizes)
-    magic, head = _header(network, header)
-    body = magic + len(head).to_bytes(4, "little") + head + raw + encoder.finish()
+            layers[-1].append((choice.tensor, best.about))
+    header, places = _described(network, layers)
+    raw = _write_floats(header, places, encoder, sizes)
+    compressor = zlib.compressobj(9, zdict=loader.DICTIONARY)
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    head = compressor.compress(text) + compressor.flush()
+    body = loader.MAGIC + len(head).to_bytes(4, "little") + head + raw + encoder.finish()
     content = body + hashlib.sha256(body).digest()[: loader.CHECK]
     return Packed(content, _ledger(sizes, len(content)), tuple(choices))
 
@@ -127,9 +125,9 @@ def _cheapest(stored: StoredLayer) -> list[tuple[_Way, Choice]]:
     for tensor in stored.tensors:
         ways = _ways(tensor)
         found.append((ways[0], Choice(name, tensor.name, ways[0].storage, {way.storage: way.bytes for way in ways})))
-    if stored.joined is None or any(tensor.bits != FLOAT_BITS for tensor in stored.tensors):
+    if stored.joined is None or any(tensor.coded for tensor in stored.tensors):
         return found
-    product = _ways(StoredTensor(f"{name}.weight", stored.joined, FLOAT_BITS))[0]
+    product = _ways(Float32(f"{name}.weight", stored.joined))[0]
     sizes: dict[Storage, int] = {"product": product.bytes, "factors": sum(way.bytes for way, _ in found)}
     smaller = sizes["product"] < sizes["factors"]
     return [(product, Choice(name, f"{name}.weight", "product", sizes))] if smaller else found
@@ -138,6 +136,7 @@ def _cheapest(stored: StoredLayer) -> list[tuple[_Way, Choice]]:
 def _ways(tensor: StoredTensor) -> list[_Way]:
     """The cheapest first."""
     ways = [_dense(tensor), *([_sparse(tensor)] if tensor.zeros > SPARSE_FROM * tensor.count else [])]
+    ways = [way._replace(about=_about(tensor) | way.about) for way in ways]
     return sorted(ways, key=lambda way: sum(way.sizes.values()))
 
 
@@ -147,11 +146,11 @@ def _matrix(tensor: StoredTensor) -> Array:
 
 def _dense(tensor: StoredTensor) -> _Way:
     values, encoder = _matrix(tensor), coding.Encoder()
-    if tensor.bits == FLOAT_BITS:
-        return _Way("dense", encoder, {"values": 32.0 * values.size}, _about(tensor, 0, 0, None), values.ravel())
+    if not tensor.coded:
+        return _Way("dense", encoder, {"values": 32.0 * values.size}, {"values": values.ravel()})
     low, high = int(values.min()), int(values.max())
     bits = encoder.symbols(list(values - low), high - low + 1, VALUE_PRIOR)
-    return _Way("dense", encoder, {"codes": bits}, _about(tensor, low, high, None), None)
+    return _Way("dense", encoder, {"codes": bits}, {"low": low, "high": high})
 
 
 def _sparse(tensor: StoredTensor) -> _Way:
@@ -159,38 +158,48 @@ def _sparse(tensor: StoredTensor) -> _Way:
     flags = values != 0
     kept = int(flags.sum())
     sizes = {"map": encoder.flags(flags, kept / values.size) if kept else 0.0}
-    if tensor.bits == FLOAT_BITS:
+    if not tensor.coded:
         sizes["values"] = 32.0 * kept
-        return _Way("sparse", encoder, sizes, _about(tensor, 0, 0, kept), values[flags])
+        return _Way("sparse", encoder, sizes, {"nonzero": kept, "values": values[flags]})
     low, high = int(values.min()), int(values.max())
     chosen = values[flags]
     places = chosen - low - (chosen > 0)  # among the whole numbers from low to high without 0
     rows = np.split(places, np.cumsum(np.count_nonzero(flags, 1))[:-1])
     sizes["codes"] = encoder.symbols(rows, high - low, VALUE_PRIOR) if kept else 0.0
-    return _Way("sparse", encoder, sizes, _about(tensor, low, high, kept), None)
+    return _Way("sparse", encoder, sizes, {"nonzero": kept, "low": low, "high": high})
 
 
-def _about(tensor: StoredTensor, low: int, high: int, kept: int | None) -> dict[str, Any]:
-    scale = None if tensor.scale is None else tensor.scale.numpy()
-    about = {"name": tensor.name, "shape": tuple(tensor.values.shape), "bits": tensor.bits, "nonzero": kept}
-    return about | {"low": low, "high": high, "scale": scale, "scales": None if scale is None else scale.shape}
+def _about(tensor: StoredTensor) -> dict[str, Any]:
+    """What the header says of a tensor, however its values are written."""
+    about = {"encoding": tensor.encoding, "shape": tuple(tensor.values.shape)}
+    tables = {name: (table.flatten().numpy(), table.numel()) for name, table in tensor.tables.items()}
+    return about | ({"bits": tensor.bits, "tables": tables} if tensor.coded else {})
 
 
-def _described(network: StoredNetwork, layers: list[dict[str, Any]]) -> dict[str, Any]:
-    """The header as `core.portable.loader` describes it, with arrays in the place of their types. The scale of a signal
-    is written with the first layer that reads it."""
-    graph, left = network.network, dict(network.scales)
-    for stored, about in zip(network.layers, layers, strict=True):
-        signal = graph.signal_of(stored.layer.node.inputs[0])
-        name = "" if signal is None else signal.name
-        about["signals"] = {name: _one(left.pop(name))} if name in left else {}
-        about["between"] = None if stored.between_scale is None else _one(stored.between_scale)
+def _described(network: StoredNetwork, layers: list[list[tuple[str, dict[str, Any]]]]) -> tuple[dict[str, Any], Places]:
+    """The header as `core.portable.loader` describes it, with arrays in the place of their types; whose these are.
+
+    layers : for each, what the header says of its weights, by their names
+    The scale of a signal is written with the first layer that reads it.
+    """
+    graph, left, places, described = network.network, dict(network.scales), Places(), []
+    for stored, weights in zip(network.layers, layers, strict=True):
+        about: dict[str, Any] = {"weights": [each for _, each in weights], "bias": stored.bias.numpy()}
+        name, signal = stored.layer.name, graph.signal_of(stored.layer.node.inputs[0])
+        if signal is not None and signal.name in left:
+            about["signals"] = {signal.name: _one(left.pop(signal.name))}
+            places[id(about["signals"])] = name, name, "input"
+        if stored.between_scale is not None:
+            about["between"] = _one(stored.between_scale)
+        places[id(about)] = name, name, ""
+        places |= {id(part): (name, tensor, "") for tensor, each in weights for part in (each, each.get("tables"))}
+        described.append(about)
     header = {
         "baseline_sha256": network.baseline_sha256,
         "classes": CLASSES,
         "config": json.loads(network.config.to_json()),
         "deviation": DEVIATION,
-        "layers": layers,
+        "layers": described,
         "mean": MEAN,
         "network": graph.to_record(),
     }
@@ -201,21 +210,23 @@ def _described(network: StoredNetwork, layers: list[dict[str, Any]]) -> dict[str
         "signed": [signal.name for signal in scaled if signal.signed],
         "affine": {name: (tensor.numpy(), tensor.numel()) for name, tensor in network.affine.items()},
     }
-    return header | {key: value for key, value in sometimes.items() if value}
+    return header | {key: value for key, value in sometimes.items() if value}, places
 
 
 def _one(scale: float) -> Array:
     return np.array([scale], np.float32)
 
 
-def _write_floats(header: dict[str, Any], encoder: coding.Encoder, sizes: Sizes) -> bytes:
+def _write_floats(header: dict[str, Any], places: Places, encoder: coding.Encoder, sizes: Sizes) -> bytes:
     """Replace each array of floats by its type; returns the float32 ones. Of the others the upper eight bits are much
     alike, and coded; the lower ones, eight of float16 and four of fixed-point numbers, are not."""
     raw = b""
     coded: dict[int, list[tuple[tuple[str, str, str], Array]]] = {256: [], 16: []}
-    for place, owner, key, array in _arrays(header):
+    for owner, key, _, array in list(loader.float_arrays(header)):
+        layer, tensor, its = places.get(id(owner)) or _of_none(header, owner, key)
+        place = layer, tensor, its or key
         kind, whole = _type(array.ravel(), place[2])
-        owner[key] = (kind, array.size) if place[2] == "affine" else kind
+        owner[key] = (kind, array.size) if isinstance(owner[key], tuple) else kind
         if whole is None:
             raw, sizes[place] = raw + array.astype("<f4").tobytes(), 32.0 * array.size
         else:
@@ -229,19 +240,9 @@ def _write_floats(header: dict[str, Any], encoder: coding.Encoder, sizes: Sizes)
     return raw
 
 
-def _arrays(header: dict[str, Any]) -> list[tuple[tuple[str, str, str], dict[str, Any], str, Array]]:
-    """All arrays of floats in the order of `loader.float_arrays`: layer, tensor and kind, where it stands; array."""
-    owners: dict[int, tuple[str, str, str]] = {}
-    for layer in header["layers"]:
-        owners[id(layer)] = layer["name"], layer["name"], ""
-        owners[id(layer["signals"])] = layer["name"], layer["name"], "input"
-        owners |= {id(weight): (layer["name"], weight["name"], "") for weight in layer["weights"]}
-    arrays = []
-    for owner, key, _, array in loader.float_arrays(header):
-        other = ("", key, "input") if owner is header.get("signals") else (key.rpartition(".")[0], key, "affine")
-        name, tensor, kind = owners.get(id(owner), other)
-        arrays.append(((name, tensor, kind or key), owner, key, array))
-    return arrays
+def _of_none(header: dict[str, Any], owner: dict[str, Any], key: str) -> tuple[str, str, str]:
+    """The place of an array that belongs to no layer."""
+    return ("", key, "input") if owner is header.get("signals") else (key.rpartition(".")[0], key, "affine")
 
 
 def _type(array: Array, key: str) -> tuple[str | int, Array | None]:
@@ -259,27 +260,6 @@ def _type(array: Array, key: str) -> tuple[str | int, Array | None]:
     return "float32", None
 
 
-def _header(network: StoredNetwork, about: dict[str, Any]) -> tuple[bytes, bytes]:
-    """How the file begins, and its header: a chain is described as such, in the first version."""
-    chained = bool(chains.family(network.network))
-    magic = loader.FIRST if chained else loader.MAGIC
-    compressor = zlib.compressobj(9, zdict=loader.DICTIONARIES[magic])
-    whole = _as_chain(network, about) if chained else about
-    text = json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
-    return magic, compressor.compress(text) + compressor.flush()
-
-
-def _as_chain(network: StoredNetwork, about: dict[str, Any]) -> dict[str, Any]:
-    """The header in the first version: layers one after the other, with what follows each."""
-    layers = []
-    for stored, described in zip(network.layers, about["layers"], strict=True):
-        own = {key: value for key, value in described.items() if key != "signals"}
-        own |= {"input": next(iter(described["signals"].values()), None), "shape": stored.layer.shape}
-        last = stored.layer.name == network.network.output
-        layers.append(own | {"pool": stored.layer.pool, "relu": not last})
-    return {key: value for key, value in about.items() if key != "network"} | {"layers": layers}
-
-
 def _ledger(sizes: Sizes, total: int) -> tuple[Entry, ...]:
     """Whole bytes: each part gets what it moves the rounded sum by; what is left is the container."""
     entries, before, bits = [], 0, 0.0
@@ -293,10 +273,9 @@ def _ledger(sizes: Sizes, total: int) -> tuple[Entry, ...]:
 def unpack(content: bytes) -> StoredNetwork:
     """The inverse of `pack`. Raises FormatError; masks are those of the nonzero values."""
     try:
-        read = loader.load(content)
+        read = loader.load(earlier.packed(content))
         about, graph = read.header, Network.from_record(read.header["network"])
-        named = {layer.name: layer for layer in graph.layers}
-        layers = tuple(_layer(named[name], described) for name, described in read.layers.items())
+        layers = tuple(_layer(layer, read.layers[layer.name]) for layer in graph.layers)
         scales = {
             signal.name: float(read.grids[signal.name][0][0])
             for signal in graph.signals if signal.name in read.grids
@@ -321,14 +300,14 @@ def _signed(graph: Network, scales: Mapping[str, float]) -> dict[str, bool]:
 
 
 def _layer(layer: Layer, read: dict[str, Any]) -> StoredLayer:
-    between = None if read["between"] is None else float(read["between"][0])
-    tensors = tuple(
-        StoredTensor(own["name"], values, own["bits"], scale, (values != 0) if own["nonzero"] is not None else None)
-        for own in read["weights"]
-        for values, scale in [(torch.from_numpy(own["values"]), _scale(own["scale"], own["scales"]))]
-    )
+    parts = ("weight",) if len(read["weights"]) == 1 else ("first", "second")
+    tensors = tuple(_tensor(f"{layer.name}.{part}", own) for part, own in zip(parts, read["weights"], strict=True))
+    between = float(read["between"][0]) if "between" in read else None
     return StoredLayer(layer, tensors, torch.from_numpy(read["bias"].copy()), between)
 
 
-def _scale(array: Array | None, shape: list[int]) -> Tensor | None:
-    return None if array is None else torch.from_numpy(array.reshape(shape).copy())
+def _tensor(name: str, read: dict[str, Any]) -> StoredTensor:
+    values = torch.from_numpy(read["values"])
+    tables = {key: torch.from_numpy(table.copy()) for key, table in read.get("tables", {}).items()}
+    mask = values != 0 if "nonzero" in read else None
+    return encodings.named(read["encoding"]).of(name, values, mask, read.get("bits", FLOAT_BITS), tables)

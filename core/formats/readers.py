@@ -24,9 +24,10 @@ BATCHES = {1: 60, 250: 12}
 
 
 def with_numpy(path: Path) -> tuple[Run, str]:
+    from core.formats import earlier
     from core.portable import loader
 
-    return loader.load(path).logits, f"NumPy {np.__version__}"
+    return loader.load(earlier.packed(path.read_bytes())).logits, f"NumPy {np.__version__}"
 
 
 def with_onnxruntime(path: Path) -> tuple[Run, str]:
@@ -46,9 +47,11 @@ def with_onnxruntime(path: Path) -> tuple[Run, str]:
 def with_torch(path: Path) -> tuple[Run, str]:
     import torch
 
+    from core.formats import earlier
     from core.portable import plain_torch
 
-    network, about = plain_torch.load(path)
+    tensors, about = plain_torch.read(path)
+    network = plain_torch.network_of(tensors, earlier.described(about))
 
     @torch.inference_mode()
     def run(images: Array) -> Array:

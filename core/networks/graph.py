@@ -16,6 +16,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from core.mathematics.low_rank import Window
+from core.networks import encodings
 from core.networks.operations import OPERATIONS, NetworkError, Node, Shape, node
 
 IMAGE = "image"
@@ -285,14 +286,17 @@ class Network:
             raise NetworkError(f"A network must be a shape and a list of nodes ({error}).") from None
 
 
+PARTS = "weight", "first", "second"
+"""What a weight of a layer may be called: its own, or one of two factors."""
+
+
 def _check_tensors(network: Network) -> None:
     """Raises NetworkError where two tensors would bear one name in a file."""
-    stored = {
-        f"{layer.name}.{part}{end}"
-        for layer in network.layers
-        for part in ("weight", "first", "second", "bias")
-        for end in ("", ".codes", ".scale", ".zero_point")
-    }
+    if not network.affine_shapes:
+        return
+    ends = {end for encoding in encodings.encodings().values() for end in encoding.ends}
+    weights = {f"{layer.name}.{part}{end}" for layer in network.layers for part in PARTS for end in ends}
+    stored = weights | {f"{layer.name}.bias" for layer in network.layers}
     if twice := sorted(stored & set(network.affine_shapes)):
         raise NetworkError(
             f"{twice[0]} must be the name of one tensor. It would be that of two: name a node otherwise."

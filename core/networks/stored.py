@@ -8,14 +8,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import frexp
 
 import torch
 from torch import Tensor
 
-from core.config import FLOAT_BITS, CompressionConfig
+from core.config import CompressionConfig
 from core.machinery.files import sha256
-from core.mathematics.quantization import linear_dequantize
+from core.networks.encodings import FormatError, StoredTensor, must_be
 from core.networks.graph import Layer, Network
 from core.networks.operations import Node
 
@@ -24,46 +23,6 @@ FORMAT = "compressed-network/2"
 
 BETWEEN = ".between"
 """After a layer's name: the signal between its two factors."""
-
-
-class FormatError(ValueError):
-    """Not a file of ours, or a damaged one."""
-
-
-@dataclass(frozen=True, eq=False)
-class StoredTensor:
-    """One stored weight: a layer's own ("fc1.weight") or one of its two factors ("fc1.first", "fc1.second").
-
-    values : float32 weights where bits is 32, else whole numbers q - zero_point, int16; zero where pruned
-    scale : float32, broadcasts to values; None where bits is 32
-    zero_point : uint8, as scale; None where the grid is symmetric
-    mask : bool, True where kept; None where nothing was pruned
-    """
-
-    name: str
-    values: Tensor
-    bits: int
-    scale: Tensor | None = None
-    mask: Tensor | None = None
-    zero_point: Tensor | None = None
-
-    @property
-    def count(self) -> int:
-        return self.values.numel()
-
-    @property
-    def masked(self) -> int:
-        """Weights that pruning removed."""
-        return 0 if self.mask is None else self.count - int(torch.count_nonzero(self.mask))
-
-    @property
-    def zeros(self) -> int:
-        """All zeros: those that pruning made and those that rounding made."""
-        return self.count - int(torch.count_nonzero(self.values))
-
-    def weight(self) -> Tensor:
-        """The weight that is evaluated: scale * code, or the float itself."""
-        return self.values if self.scale is None else linear_dequantize(self.values, self.scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +42,9 @@ class StoredLayer:
         """SHA-256 of everything that its output depends on: two layers with the same content compute the same."""
         digest = hashlib.sha256(repr((self.layer, self.between_scale)).encode())
         for tensor in self.tensors:
-            digest.update(repr((tuple(tensor.values.shape), tensor.bits)).encode())
-            for part in (tensor.values, tensor.scale):
-                digest.update(b"" if part is None else part.contiguous().numpy().tobytes())
+            digest.update(repr((tensor.encoding, tuple(tensor.values.shape), tensor.bits, *tensor.tables)).encode())
+            for part in (tensor.values, *tensor.tables.values()):
+                digest.update(part.contiguous().numpy().tobytes())
         digest.update(self.bias.numpy().tobytes())
         return digest.hexdigest()
 
@@ -173,12 +132,6 @@ class StoredNetwork:
         return node, weights, grid, *tensors
 
 
-def must_be(name: str, value: object, expected: object) -> None:
-    """Raises FormatError where a file holds something else than it must."""
-    if value != expected:
-        raise FormatError(f"{name} must be {expected!r}. Got {value!r} instead.")
-
-
 def check(network: StoredNetwork) -> None:
     """Raises FormatError where what was read from a file is no network: tensors that are not those of its graph,
     numbers that are none. The network is not run."""
@@ -201,15 +154,9 @@ def _check_layer(stored: StoredLayer) -> None:
     shapes = {tensor.name: tuple(tensor.values.shape) for tensor in stored.tensors}
     must_be(f"The weights of {name}", shapes, {f"{name}.{part}": shape for part, shape in expected.items()})
     for tensor in stored.tensors:
-        if type(tensor.bits) is not int or not (tensor.bits == FLOAT_BITS or 2 <= tensor.bits <= 8):
-            raise FormatError(f"bits of {tensor.name} must be in [2, 8] or {FLOAT_BITS}. Got {tensor.bits!r} instead.")
-        must_be(f"Whether {tensor.name} has a scale", tensor.scale is not None, tensor.bits != FLOAT_BITS)
-        if tensor.scale is not None:
-            each = (1 if tensor.scale.numel() == 1 else tensor.values.shape[0], *(1,) * (tensor.values.dim() - 1))
-            must_be(f"The shape of the scale of {tensor.name}", tuple(tensor.scale.shape), each)
+        tensor.check()
     must_be(f"The shape of the bias of {name}", tuple(stored.bias.shape), layer.shape[:1])
-    steps = [tensor.scale for tensor in stored.tensors if tensor.scale is not None]
-    steps += [] if stored.between_scale is None else [torch.tensor(stored.between_scale)]
+    steps = [] if stored.between_scale is None else [torch.tensor(stored.between_scale)]
     _check_numbers(name, [stored.bias, *(tensor.weight() for tensor in stored.tensors)], steps)
 
 
@@ -218,26 +165,3 @@ def _check_numbers(name: str, numbers: Sequence[Tensor], steps: Sequence[Tensor]
         raise FormatError(f"{name} must hold numbers. It holds NaN or infinity.")
     if not all(bool((step > 0).all()) for step in steps):
         raise FormatError(f"Scales of {name} must be numbers above 0.")
-
-
-def to_half(x: Tensor) -> Tensor:
-    """x rounded to float16, as float32; x itself where that would move a number by more than 2^-11 of it."""
-    half = x.half().float()
-    return half if bool(((half - x).abs() <= 2**-11 * x.abs()).all()) else x
-
-
-def to_fixed_point(x: Tensor) -> Tensor:
-    """x rounded to whole multiples k 2^e with |k| <= 2047, which float16 holds exactly, too: e as small as may be.
-
-    In float32, since not every device has more, and yet exact: 2^e may lie outside its range, but not two powers of two
-    that make it up, and to multiply with these rounds nothing that counts.
-    """
-    exponent = fixed_point_exponent(x.abs().max().item())
-    powers = 2.0 ** (exponent // 2), 2.0 ** (exponent - exponent // 2)
-    return (x / powers[0] / powers[1]).round().mul(powers[0]).mul(powers[1])
-
-
-def fixed_point_exponent(largest: float) -> int:
-    """The smallest e with largest <= 2047 * 2^e; 0 for 0."""
-    mantissa, exponent = frexp(largest / 2047)
-    return exponent - (mantissa == 0.5)

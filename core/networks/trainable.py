@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 from core.config import FLOAT_BITS, CompressionConfig
 from core.mathematics import low_rank, quantization
+from core.mathematics.rounding import straight_through, to_fixed_point, to_half
 from core.networks import graph, models
+from core.networks.encodings import Encoder, StoredTensor
+from core.networks.encodings.float32 import Unrounded
 from core.networks.graph import Layer, Network, Signal
 from core.networks.models import Baseline
 from core.networks.operations import Node
-from core.networks.stored import BETWEEN, StoredLayer, StoredNetwork, StoredTensor, to_fixed_point, to_half
+from core.networks.stored import BETWEEN, StoredLayer, StoredNetwork
 
 
 def key(name: str) -> str:
@@ -28,11 +31,6 @@ def name_of(parameter: str) -> str:
     return parts[0].removeprefix("of ").replace("~1", ".").replace("~0", "~") if parts else parameter
 
 
-def as_stored(tensor: Tensor, rounded: Tensor) -> Tensor:
-    """What a file holds of a tensor; while training, with the gradient of the tensor (straight-through)."""
-    return rounded + (tensor - tensor.detach()) if torch.is_grad_enabled() else rounded
-
-
 class Step(nn.Module):
     """The step of a signal's grid, () float32 and learned in training, with the bits that the signal has on it."""
 
@@ -42,7 +40,7 @@ class Step(nn.Module):
         self.bits, self.signed = bits, signed
 
     def stored(self) -> Tensor:
-        return as_stored(self.scale, to_half(self.scale.detach()))
+        return straight_through(self.scale, to_half(self.scale.detach()))
 
     def forward(self, x: Tensor) -> Tensor:
         """The signal on its grid."""
@@ -55,52 +53,34 @@ class TrainableTensor(nn.Module):
 
     weight : float32
     mask : bool, True where kept; None where nothing is pruned
-    bits : 32 without a grid; scale : its step, > 0, broadcasts to the weight, and is learned in training
-    zero_point : of an asymmetric grid, as scale; else None
+    encoder : how it will be stored, and acts: at first as it is
     """
 
     mask: Tensor | None
-    scale: Tensor | None
-    zero_point: Tensor | None
+    encoder: Encoder
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight.clone())
-        self.bits = FLOAT_BITS
-        for name in ("mask", "scale", "zero_point"):
-            self.register_buffer(name, None)
+        self.weight, self.encoder = nn.Parameter(weight.clone()), Unrounded()
+        self.register_buffer("mask", None)
 
-    def set_grid(self, bits: int, grid: quantization.Grid) -> None:
-        self.bits, self.scale, self.zero_point = bits, nn.Parameter(grid.scale), grid.zero_point
-
-    def stored_scale(self) -> Tensor | None:
-        """The step as a file holds it, rounded; None without a grid."""
-        return None if self.scale is None else as_stored(self.scale, to_half(self.scale.detach()))
+    @property
+    def bits(self) -> int:
+        return self.encoder.bits
 
     def masked(self) -> Tensor:
         """w where kept, exactly 0 elsewhere: a pruned weight gets no gradient."""
         return self.weight if self.mask is None else self.weight.masked_fill(~self.mask, 0.0)
 
     def effective(self) -> Tensor:
-        """The weight that acts: masked, then on its integer grid (straight-through while training)."""
-        weight, scale = self.masked(), self.stored_scale()
-        if scale is None:
-            return weight
-        signed = self.zero_point is None
-        scale = quantization.learned_step(scale, weight.numel() // scale.numel(), self.bits, signed)
-        return quantization.fake_quantize(weight, scale, self.bits, signed, self.zero_point)
+        """The weight that acts: masked, then as it is stored (straight-through while training)."""
+        return self.encoder.forward(self.masked())
 
     @torch.no_grad()
     def freeze(self, name: str) -> StoredTensor:
-        parts = (self.stored_scale(), self.mask, self.zero_point)
-        scale, mask, zero_point = (None if part is None else part.detach().cpu().clone() for part in parts)
+        mask = None if self.mask is None else self.mask.cpu().clone()
         values = self.masked().detach().cpu().clone(memory_format=torch.contiguous_format)
-        if scale is not None:
-            moved = 0 if zero_point is None else zero_point
-            values = quantization.linear_quantize(values, scale, moved, self.bits, zero_point is None)
-            values = (values - moved).to(torch.int16)
-        zero_point = None if zero_point is None else zero_point.to(torch.uint8)
-        return StoredTensor(name, values, self.bits, scale, mask, zero_point)
+        return self.encoder.freeze(name, values, mask)
 
 
 class CompressedLayer(nn.Module):
@@ -135,7 +115,7 @@ class CompressedLayer(nn.Module):
 
     def stored_bias(self) -> Tensor:
         """As a file holds it, rounded; that of a float32 layer is not."""
-        return self.bias if self.bits == FLOAT_BITS else as_stored(self.bias, to_fixed_point(self.bias.detach()))
+        return self.bias if self.bits == FLOAT_BITS else straight_through(self.bias, to_fixed_point(self.bias.detach()))
 
     def masked_weights(self) -> list[Tensor]:
         return [weight.masked() for weight in self.weights]

@@ -1,10 +1,10 @@
 """Reads a packed network and runs it, with NumPy alone: `load("network.packed").logits(images)`.
 
 The file, in this order:
-    5 bytes     "CNET" and the version, 2, or 1 for a chain of layers
+    5 bytes     "CNET" and the version, 2
     4 bytes     length of the header, little-endian, like everything here
-    header      JSON, deflated (`DICTIONARIES`): the network as a graph, what its layers store (`float_arrays`), the
-                configuration, classes, normalization, the baseline's SHA-256 sum
+    header      JSON, deflated (`DICTIONARY`): the network as a graph, what its layers store, in their order
+                (`float_arrays`), the configuration, classes, normalization, the baseline's SHA-256 sum
     raw         the float32 arrays
     words       4 bytes each: all integers, entropy-coded (`Decoder`), the last word first
     16 bytes    the first half of the SHA-256 sum of all of the above
@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-FIRST, MAGIC = b"CNET\x01", b"CNET\x02"
-"""How a file of the first version begins, and one of this."""
+MAGIC = b"CNET\x02"
+"""How a file begins."""
 
 CHECK = 16
 TOTAL = 1 << 24
@@ -35,20 +35,35 @@ FLOATS, FREE, EACH = 16, 1 << 16, 4096
 """Coded floats after which their model learns; a file holds at most FREE numbers, and EACH more for every byte."""
 
 DICTIONARY = (
+    b'],"shared":{"add":"","signed":["affine":{"concatenate","operation":"clip","low":0.0,"high":6.0,'
+    b'"average_pool","groups":16,"stride":[2,2]},{"channels":64,"inputs":["block3.add_relu"],"kernel":[1,1],"name":'
+    b'"block3.shortcut","operation":"convolution","stride":[2,2]},{"inputs":["block1.conv2","block2.conv2","block2.add"'
+    b',"conv_relu"],"name":"block1.add","operation":"add"},{"name":"block1.add_relu","operation":"relu"},{"channels":16,'
+    b'"name":"block1.pointwise","operation":"convolution"},{"name":"average","operation":"global_average_pool"},{"name":'
+    b'"flatten","operation":"flatten"},{"channels":10,"name":"fc","operation":"linear"}],"shape":[1,28,28]}}'
     b'{"baseline_sha256":"","classes":["T-shirt","Trouser","Pullover","Dress","Coat","Sandal","Shirt","Sneaker","Bag",'
-    b'"Ankle boot"],"config":{"above_break_even":false,"activation_bits":4,"bias_correction":false,"bits":4,'
-    b'"channel_score":"l1","channel_share":null,"clip":"minmax","granularity":"channel","layers":{},'
-    b'"low_rank_method":"svd","rank_share":null,"recovery":{"distillation":true,"epochs":8,"learning_rate":0.05,'
-    b'"schedule":"iterative","seed":0},"rounding":"gptq","scope":"network","score":"lamp","sparsity":0.95,'
-    b'"symmetry":"symmetric"},"deviation":0.353,"layers":[{"between":null,"bias":-12,"input":null,"name":"conv1",'
-    b'"pool":true,"relu":true,"shape":[32,1,3,3],"weights":[{"bits":4,"high":7,"low":-7,"name":"conv1.weight",'
-    b'"nonzero":null,"scale":"float16","scales":[32,1,1,1],"shape":[32,1,3,3]}]},{"between":null,"bias":"float32",'
-    b'"input":"float16","name":"fc2","pool":false,"relu":false,"shape":[10,128],"weights":[{"bits":4,"high":7,"low":'
-    b'-7,"name":"fc2.first","scale":null,"shape":[10,128]},{"name":"fc2.weight"}]}],"mean":0.286,'
+    b'"Ankle boot"],"config":{"above_break_even":false,"activation_bits":8,"bias_correction":false,"bits":null,'
+    b'"channel_score":"l1","channel_share":null,"clip":"minmax","granularity":"channel","layers":{"fc1":{"bits":4,'
+    b'"rank":6,"rank_share":null,"sparsity":null}},"low_rank_method":"svd","rank_share":null,"recovery":{"distillation":'
+    b'true,"epochs":8,"learning_rate":0.05,"schedule":"iterative","seed":0},"rounding":"gptq","scope":"network","score":'
+    b'"lamp","sparsity":0.95,"symmetry":"symmetric"},"deviation":0.353,"layers":[{"bias":"float32","weights":[{'
+    b'"encoding":"float32","shape":[32,1,3,3],"values":"float32"}]},{"bias":-12,"weights":[{"bits":4,"encoding":'
+    b'"integer grid","high":7,"low":-7,"shape":[32,1,3,3],"tables":{"scale":["float16",32]}}]},{"bias":-10,"signals":{'
+    b'"conv1_relu":"float16"},"weights":[{"bits":4,"encoding":"integer grid","high":7,"low":-7,"nonzero":1,"shape":['
+    b'64,32,3,3],"tables":{"scale":["float16",64]}}]},{"bias":-13,"signals":{"fc1_relu":"float16"},"weights":[{"bits":4,'
+    b'"encoding":"integer grid","high":7,"low":-7,"nonzero":9,"shape":[10,128],"tables":{"scale":["float16",10]}}]}],'
+    b'"mean":0.286,"network":{"nodes":[{"name":"flatten","operation":"flatten"},{"channels":512,"name":"fc1",'
+    b'"operation":"linear"},{"name":"fc1_relu","operation":"relu"},{"channels":512,"name":"fc2","operation":"linear"},{'
+    b'"name":"fc2_relu","operation":"relu"},{"channels":512,"name":"fc3","operation":"linear"},{"name":"fc3_relu",'
+    b'"operation":"relu"},{"channels":10,"name":"fc4","operation":"linear"}],"shape":[1,28,28]}}],"mean":0.286,'
+    b'"network":{"nodes":[{"channels":32,"kernel":[3,3],"name":"conv1","operation":"convolution","padding":[1,1,1,1]},{'
+    b'"kernel":[2,2],"name":"conv1_pool","operation":"max_pool","stride":[2,2]},{"name":"conv1_relu","operation":"relu"}'
+    b',{"channels":64,"kernel":[3,3],"name":"conv2","operation":"convolution","padding":[1,1,1,1]},{"kernel":[2,2],'
+    b'"name":"conv2_pool","operation":"max_pool","stride":[2,2]},{"name":"conv2_relu","operation":"relu"},{"name":'
+    b'"flatten","operation":"flatten"},{"channels":128,"name":"fc1","operation":"linear"},{"name":"fc1_relu","operation"'
+    b':"relu"},{"channels":10,"name":"fc2","operation":"linear"}],"shape":[1,28,28]}}'
 )
-"""A text like most headers of version 1: what is the same in both costs nothing."""
-
-DICTIONARIES = {FIRST: DICTIONARY, MAGIC: DICTIONARY}
+"""A text like most headers: what is the same in both costs nothing."""
 
 
 class DamagedFile(ValueError):
@@ -131,10 +146,10 @@ class Decoder:
 
 
 class Network:
-    """header : what the file says of itself. layers : its layers by name, each with its `weights`, which have `values`
-    (whole numbers, or float32 where they were not quantized) and `scale`, its `bias`, and the scale of the signal
-    `between` two factors, None where there is none. grids : node -> scale of its output's grid, and whether it is
-    signed. affine : other tensors by name."""
+    """header : what the file says of itself. layers : its layers by name, each with its `weights`, which have an
+    `encoding` (`ENCODINGS`), `values`, whole numbers or float32, and `tables` that belong to these; its `bias`; and
+    the scale of the signal `between` two factors, where there is one. grids : node -> scale of its output's grid, and
+    whether it is signed. affine : other tensors by name."""
 
     def __init__(self, header, layers, grids, affine):
         self.header, self.layers, self.grids, self.affine = header, layers, grids, affine
@@ -168,11 +183,20 @@ class Network:
     def _product(self, node, x, bits):
         layer = self.layers[node["name"]]
         for position, weight in enumerate(layer["weights"]):
-            x = x if position == 0 else _on_grid(x, layer["between"], True, bits)
-            values = weight["values"].astype(np.float32)
-            values = values * (1 if weight["scale"] is None else weight["scale"].reshape(weight["scales"]))
+            x = x if position == 0 else _on_grid(x, layer.get("between"), True, bits)
+            values = ENCODINGS[weight["encoding"]](weight)
             x = x @ values.T if values.ndim == 2 else _convolved(node if position == 0 else {}, x, values)
         return x + layer["bias"].reshape(-1, *[1] * (x.ndim - 2))
+
+
+def _on_integer_grid(weight):
+    """scale * value, a scale for each output channel, or one"""
+    scale = weight["tables"]["scale"]
+    return weight["values"].astype(np.float32) * scale.reshape(-1, *[1] * (weight["values"].ndim - 1))
+
+
+ENCODINGS = {"float32": lambda weight: weight["values"], "integer grid": _on_integer_grid}
+"""How the numbers of a file become a weight, float32."""
 
 
 def _on_grid(x, scale, signed, bits):
@@ -233,62 +257,45 @@ OPERATIONS = {
 def load(source):
     """The network of a file, a path or its bytes. Raises DamagedFile, and OSError where it cannot be read."""
     content, start = source if isinstance(source, bytes) else Path(source).read_bytes(), len(MAGIC) + 4
-    if content[: len(MAGIC)] not in DICTIONARIES:
+    if content[: len(MAGIC)] != MAGIC:
         raise DamagedFile("This is not a packed network, or one of another version.")
     if len(content) < start + CHECK or hashlib.sha256(content[:-CHECK]).digest()[:CHECK] != content[-CHECK:]:
         raise DamagedFile("The file is damaged: its checksum does not fit its content.")
     try:
-        version, end = content[: len(MAGIC)], start + int.from_bytes(content[len(MAGIC) : start], "little")
-        dictionary = DICTIONARIES[version]
-        header = json.loads(zlib.decompressobj(zdict=dictionary).decompress(content[start:end], 1 << 20))
-        header = of_first_version(header) if version == FIRST else header
-        return _read(header, content[end:-CHECK])
+        end = start + int.from_bytes(content[len(MAGIC) : start], "little")
+        text = zlib.decompressobj(zdict=DICTIONARY).decompress(content[start:end], 1 << 20)
+        return _read(json.loads(text), content[end:-CHECK])
     except Exception as error:  # whatever a header that makes no sense may cause, too little memory for it included
         raise DamagedFile(f"The file is damaged: {str(error).rstrip('.')}.") from None
-
-
-def of_first_version(header):
-    """A header of version 1, a chain of layers, as one of version 2."""
-    nodes, end, flat = [], "image", False
-    for layer in header["layers"]:
-        name, shape = layer["name"], layer["shape"]
-        layer["signals"] = {} if layer["input"] is None else {end: layer["input"]}
-        if len(shape) == 2 and not flat:
-            nodes.append({"name": "flatten", "operation": "flatten", "inputs": [end]})
-            end, flat = "flatten", True
-        node = {"name": name, "inputs": [end], "channels": shape[0], "operation": "linear"}
-        if len(shape) == 4:
-            node |= {"operation": "convolution", "kernel": shape[2:], "padding": [shape[2] // 2] * 4}
-        nodes.append(node)
-        end = name
-        if layer["pool"]:
-            pool = {"operation": "max_pool", "kernel": [2, 2], "stride": [2, 2]}
-            nodes.append({"name": name + "_pool", "inputs": [end], **pool})
-            end = name + "_pool"
-        if layer["relu"]:
-            nodes.append({"name": name + "_relu", "operation": "relu", "inputs": [end]})
-            end = name + "_relu"
-    return header | {"network": {"shape": [1, 28, 28], "nodes": nodes}}
 
 
 def float_arrays(header):
     """(owner, key, length, content) of every array of floats, in the order of the file. The content is an array or its
     type: "float32", "float16", or a whole number e, for whole numbers from -2047 to 2047 times 2^e."""
-    channels = {node["name"]: node.get("channels") for node in header["network"]["nodes"]}
-    for layer in header["layers"]:
+    for layer, node in zip(header["layers"], _weighted(header)):  # noqa: B905
         for weight in layer["weights"]:
-            if weight["values"] is not None:
-                kept = weight["nonzero"]
-                yield weight, "values", prod(weight["shape"]) if kept is None else kept, weight["values"]
-            if weight["scale"] is not None:
-                yield weight, "scale", prod(weight["scales"]), weight["scale"]
-        yield layer, "bias", channels[layer["name"]], layer["bias"]
-        yield from ((layer["signals"], name, 1, kind) for name, kind in sorted(layer["signals"].items()))
-        if layer["between"] is not None:
+            if "values" in weight:
+                yield weight, "values", weight.get("nonzero", prod(weight["shape"])), weight["values"]
+            yield from _of_tables(weight.get("tables", {}))
+        yield layer, "bias", node["channels"], layer["bias"]
+        yield from _of_signals(layer)
+        if "between" in layer:
             yield layer, "between", 1, layer["between"]
-    yield from ((header["signals"], name, 1, kind) for name, kind in sorted(header.get("signals", {}).items()))
-    for name, (kind, length) in sorted(header.get("affine", {}).items()):
-        yield header["affine"], name, length, kind
+    yield from _of_signals(header)
+    yield from _of_tables(header.get("affine", {}))
+
+
+def _of_tables(owner):
+    yield from ((owner, name, length, kind) for name, (kind, length) in sorted(owner.items()))
+
+
+def _of_signals(owner):
+    yield from ((owner["signals"], name, 1, kind) for name, kind in sorted(owner.get("signals", {}).items()))
+
+
+def _weighted(header):
+    """The nodes of the layers."""
+    return [node for node in header["network"]["nodes"] if node["operation"] in ("linear", "convolution")]
 
 
 def _read(header, body):
@@ -296,12 +303,14 @@ def _read(header, body):
     nodes = header["network"]["nodes"]
     for before, node in zip([{"name": "image"}, *nodes], nodes):  # noqa: B905
         node.setdefault("inputs", [before["name"]])
+    if len(_weighted(header)) != len(header["layers"]):
+        raise ValueError("it has other layers than its network")
     text = json.dumps(header)
     _decode(header, body)
-    layers = {layer["name"]: layer for layer in header["layers"]}
+    layers = {node["name"]: layer for node, layer in zip(_weighted(header), header["layers"])}  # noqa: B905
     signals = header.get("signals", {}).copy()
     for layer in layers.values():
-        signals |= layer["signals"]
+        signals |= layer.get("signals", {})
     ends = {name: name for name in signals} | header.get("shared", {})
     grids = {end: (signals[name], name in header.get("signed", ())) for end, name in ends.items()}
     return Network(json.loads(text), layers, grids, header.get("affine", {}))
@@ -312,8 +321,7 @@ def _decode(header, body):
     weights, place = [weight for layer in header["layers"] for weight in layer["weights"]], 0
     coded, arrays = {256: [], 16: []}, list(float_arrays(header))
     lengths = [prod(weight["shape"]) for weight in weights] + [length for _, _, length, _ in arrays]
-    sizes = [(weight["shape"], weight["scales"] or [1]) for weight in weights]
-    wrong = any(min(shape) <= 0 or scales[0] not in (1, shape[0]) or prod(scales[1:]) != 1 for shape, scales in sizes)
+    wrong = any(min(weight["shape"]) <= 0 or weight["encoding"] not in ENCODINGS for weight in weights)
     if wrong or min(lengths, default=0) < 0 or sum(lengths) > FREE + EACH * len(body):
         raise ValueError("so few bytes cannot hold what it describes")
     for owner, key, length, kind in arrays:
@@ -332,20 +340,22 @@ def _decode(header, body):
             now, numbers = numbers[:length], numbers[length:]
             half = now.astype("<u2").view("<f2") if kind == "float16" else (now - 2048) * 2.0**kind
             owner[key] = half.astype(np.float32)
+    if any(ENCODINGS[weight["encoding"]](weight).shape != tuple(weight["shape"]) for weight in weights):
+        raise ValueError("its tables do not fit its weights")
     if decoder.words or decoder.state:
         raise ValueError("it holds more than it says")
 
 
 def _values(weight, decoder):
     """All values of a weight; zeros, and then the others, where it is stored sparse."""
-    shape, kept, low, high = weight["shape"], weight["nonzero"], weight["low"], weight["high"]
+    shape, kept, low, high = weight["shape"], weight.get("nonzero"), weight.get("low", 0), weight.get("high", 0)
     rows, columns = shape[0], prod(shape[1:])
     if not -256 <= low <= high <= 255 or (kept is not None and not 0 <= kept < rows * columns):
         raise ValueError("it counts wrong")
     flags = np.full((rows, columns), kept is None)
     if kept:
         flags = decoder.flags(rows, columns, kept / (rows * columns))
-    chosen = weight["values"]
+    chosen = weight.get("values")
     if chosen is None:
         levels = np.arange(low, high + 1)
         levels = levels if kept is None else levels[levels != 0]

@@ -13,9 +13,20 @@ DEFAULTS = {"stride": [1, 1], "padding": [0, 0, 0, 0], "dilation": [1, 1], "grou
 def load(path):
     """The network, a function of normalized images, float32 (n, channels, h, w), to the scores of the classes, and the
     JSON."""
-    tensors, about = load_file(path), json.loads(Path(path).with_suffix(".json").read_text())
-    nodes, grids = (_graph if "network" in about else _chain)(about)
+    tensors, about = read(path)
+    return network_of(tensors, about), about
+
+
+def read(path):
+    """The tensors, and the JSON beside them."""
+    return load_file(path), json.loads(Path(path).with_suffix(".json").read_text())
+
+
+def network_of(tensors, about):
+    grids = {end: (grid["scale"], grid["signed"]) for grid in about["signals"].values() for end in grid["ends"]}
     layers, bits = {layer["name"]: layer for layer in about["layers"]}, about["config"]["activation_bits"]
+    before = ["image", *(node["name"] for node in about["network"]["nodes"])]
+    nodes = [{"inputs": [name], **node} for node, name in zip(about["network"]["nodes"], before)]  # noqa: B905
 
     def weight(name):
         if name in tensors:
@@ -46,31 +57,7 @@ def load(path):
             values[name] = _on_grid(x, *grids.get(name, (None, False)), bits)
         return values[name]
 
-    return network, about
-
-
-def _graph(about):
-    """Nodes, and the grids of their outputs: step, and whether it is signed."""
-    grids = {end: (grid["scale"], grid["signed"]) for grid in about["signals"].values() for end in grid["ends"]}
-    before = ["image", *(node["name"] for node in about["network"]["nodes"])]
-    return [{"inputs": [name], **node} for node, name in zip(about["network"]["nodes"], before)], grids  # noqa: B905
-
-
-def _chain(about):
-    """The same of layers one after the other."""
-    nodes, grids, end = [], {}, "image"
-    for layer in about["layers"]:
-        name, shape = layer["name"], layer["shape"]
-        grids[end] = layer["input_scale"], False
-        steps = [{"name": name, "padding": [shape[-1] // 2] * 4}]
-        if layer["pool"]:
-            steps.append({"name": name + "_pool", "operation": "max_pool", "kernel": [2, 2], "stride": [2, 2]})
-        if layer["relu"]:
-            steps.append({"name": name + "_relu", "operation": "relu"})
-        for step in steps:
-            nodes.append({**step, "inputs": [end]})
-            end = step["name"]
-    return nodes, grids
+    return network
 
 
 def _around(node, x, value=0.0):

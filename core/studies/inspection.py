@@ -14,6 +14,7 @@ from core.config import CompressionConfig
 from core.mathematics import pruning, quantization
 from core.mathematics.quantization import Clip, Granularity, Symmetry
 from core.networks.calibration import Statistics
+from core.networks.encodings.integer_grid import LearnedGrid
 from core.networks.stored import BETWEEN
 from core.networks.trainable import CompressedNetwork, Step
 
@@ -115,16 +116,17 @@ def weight_on_grid(seen: Rounded, tensor: str, channel: int | None = None) -> On
     """
     layer, part = _part(tensor)
     acting, source = (network.named()[layer].weights[part] for network in (seen.acting, seen.source))
-    if acting.scale is None:
+    grid = acting.encoder
+    if not isinstance(grid, LearnedGrid):
         return None
     with torch.no_grad():
-        before, after, scale, signed = source.masked(), acting.effective(), acting.scale, acting.zero_point is None
-        zero_point = torch.zeros_like(scale) if acting.zero_point is None else acting.zero_point
+        before, after, scale = source.masked(), acting.effective(), grid.scale.data
+        zero_point = torch.zeros_like(scale) if grid.zero_point is None else grid.zero_point
         kept = torch.ones_like(before, dtype=torch.bool) if acting.mask is None else acting.mask
         if channel is not None and scale.numel() > 1:
             parts = before, after, scale, zero_point, kept
             before, after, scale, zero_point, kept = (own[channel] for own in parts)
-    ends = quantization.integer_range(acting.bits, signed)
+    ends = quantization.integer_range(grid.bits, grid.signed)
     return _on_grid(before, after, scale, zero_point, kept, ends, acting.bits)
 
 
@@ -234,5 +236,5 @@ def _steps(network: CompressedNetwork) -> dict[str, tuple[str, Step]]:
 def grids_of(seen: Rounded, tensor: str) -> int:
     """How many grids a stored weight has: one per output channel, or one."""
     layer, part = _part(tensor)
-    scale = seen.acting.named()[layer].weights[part].scale
-    return 1 if scale is None else int(scale.numel())
+    grid = seen.acting.named()[layer].weights[part].encoder
+    return int(grid.scale.numel()) if isinstance(grid, LearnedGrid) else 1

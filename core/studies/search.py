@@ -32,8 +32,8 @@ from core.machinery.store import key_of
 from core.measuring.front import Goal
 from core.measuring.training import Diverged, Progress
 from core.networks import compression
+from core.networks.encodings import FormatError
 from core.networks.models import Overflow
-from core.networks.stored import FormatError
 from core.settings import techniques
 from core.studies.answers import Searched, SearchedBest
 from core.studies.space import ALIKE
@@ -135,7 +135,11 @@ def default_storage(bench: Workbench) -> str:
 def title_of(bench: Workbench, name: str, goal: Goal) -> str:
     """Of the studies: the goal, and a hash of everything that their trials rely on."""
     wanted = goal.to_request()
-    methods = reliance.networks() | reliance.versions(each for each in techniques() if each.name in goal.techniques)
+    methods = (
+        reliance.networks()
+        | reliance.files()
+        | reliance.versions(each for each in techniques() if each.name in goal.techniques)
+    )
     key = key_of("search", baseline=bench.baseline(name).sha256, goal=wanted, methods=methods)
     return f"{json.dumps(wanted)}, {key[:12]}"
 

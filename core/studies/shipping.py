@@ -104,7 +104,7 @@ def key(bench: Workbench, request: Request) -> str:
         ANSWER,
         request=request,
         baselines=[bench.profile(name).sha256 for name in names],
-        methods=reliance.networks() | reliance.versions(settings.shipped()),
+        methods=reliance.networks() | reliance.files() | reliance.versions(settings.shipped()),
         trainings={name: reliance.trainings(recipe) for name, recipe in recipes.items()},
         experiments=experiments(),
     )

@@ -192,6 +192,7 @@ def quantize_model(
     Changes `network` in place and returns it.
     """
     from core.mathematics import quantization
+    from core.networks.encodings.integer_grid import LearnedGrid
     from core.networks.stored import BETWEEN
 
     layers = network.named()
@@ -209,18 +210,19 @@ def quantize_model(
             continue
         for weight in layer.weights:
             values = weight.masked().detach()
-            weight.set_grid(chosen[name], quantization.weight_grid(values, chosen[name], granularity, symmetry, clip))
+            grid = quantization.weight_grid(values, chosen[name], granularity, symmetry, clip)
+            weight.encoder = LearnedGrid(chosen[name], grid)
     return network
 
 
 def begin_steps(layer: CompressedLayer) -> None:
     """Steps of a layer's grids where LSQ begins to learn them."""
     from core.mathematics import quantization
+    from core.networks.encodings.integer_grid import LearnedGrid
 
     for weight in layer.weights:
-        if weight.scale is not None:
-            first = quantization.first_step(weight.masked().detach(), weight.scale.data, weight.bits)
-            weight.scale.data.copy_(first)
+        if isinstance(grid := weight.encoder, LearnedGrid):
+            grid.scale.data.copy_(quantization.first_step(weight.masked().detach(), grid.scale.data, grid.bits))
 
 
 def round_together(layer: CompressedLayer, statistics: Statistics) -> None:
@@ -243,13 +245,14 @@ def _rounded(weight: TrainableTensor, known: Sequence[Compensation]) -> Tensor:
     import torch
 
     from core.mathematics import quantization
+    from core.networks.encodings.integer_grid import LearnedGrid
 
-    scale = weight.stored_scale()
-    assert scale is not None
+    grid = weight.encoder
+    assert isinstance(grid, LearnedGrid)
     values, parts = weight.masked().detach(), len(known)
     grids = [
         [None] * parts if part is None else part.detach().expand(len(values), *part.shape[1:]).chunk(parts)
-        for part in (scale, weight.zero_point)
+        for part in (grid.stored_scale(), grid.zero_point)
     ]
     masks = [None] * parts if weight.mask is None else weight.mask.chunk(parts)
     rounded = [

@@ -70,8 +70,7 @@ HARMLESS = {
     "core.networks.calibration.GROUPED": "what is said of a layer that is not factored",
     "core.formats.packed.KINDS": "words of the ledger",
     "core.portable.loader.FREE": "what is refused",
-    "core.portable.loader.MAGIC": "how a file begins whose network is no chain",
-    "core.portable.loader.DICTIONARIES": "that of chains is in the key",
+    "core.portable.loader.ENCODINGS": "the encodings of stored tensors, once more",
     "core.portable.loader.OPERATIONS": "the operations of the network's own table, once more",
     "core.portable.loader.EACH": "what is refused",
     "core.measuring.training.REPORT_SECONDS": "how often something is said",
@@ -108,11 +107,24 @@ def test_a_constant_that_is_changed_changes_the_keys(
 ) -> None:
     if f"{module.__name__}.{name}" in HARMLESS:
         return
-    before = reliance.networks(), reliance.trainings(RECIPE)
+    before = relied_on()
     monkeypatch.setattr(module, name, other(vars(module)[name]))
-    assert (reliance.networks(), reliance.trainings(RECIPE)) != before, (
-        "name it in core.bench.reliance, or why it is harmless"
-    )
+    assert relied_on() != before, "name it in core.bench.reliance, or why it is harmless"
+
+
+def relied_on() -> list[dict[str, Any]]:
+    return [reliance.networks(), reliance.files(), reliance.trainings(RECIPE)]
+
+
+def test_what_was_trained_outlives_another_coder(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training does not rely on how its network is written afterwards; a measurement, which says bytes, does."""
+    profile = bench.profile("cnn")
+    config = CompressionConfig(bits=4, recovery=RecoveryConfig(epochs=1))
+    before = keys.recovery(profile, config), keys.measurement(profile.sha256, config, "test", None)
+    monkeypatch.setattr(loader, "DICTIONARY", b"another")
+    after = keys.recovery(profile, config), keys.measurement(profile.sha256, config, "test", None)
+    assert after[0] == before[0]
+    assert after[1] != before[1]
 
 
 def changed(record: Any) -> list[Any]:

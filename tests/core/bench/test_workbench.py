@@ -34,8 +34,9 @@ from core.measuring import evaluation, front, training
 from core.measuring.evaluation import Latency
 from core.measuring.front import Goal
 from core.networks import compression, models, narrowing
+from core.networks.encodings import FormatError
 from core.networks.models import Baseline, BaselineError
-from core.networks.stored import FormatError, StoredNetwork
+from core.networks.stored import StoredNetwork
 
 FIXTURES = HealthCheck.function_scoped_fixture
 

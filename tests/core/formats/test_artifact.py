@@ -22,8 +22,9 @@ from core.measuring import evaluation
 from core.measuring.evaluation import Evaluation
 from core.networks.calibration import Statistics
 from core.networks.compression import compress
+from core.networks.encodings import FormatError
 from core.networks.models import Baseline
-from core.networks.stored import FormatError, StoredNetwork
+from core.networks.stored import StoredNetwork
 
 CONFIGS = [
     CompressionConfig(),
@@ -119,6 +120,20 @@ def test_what_is_read_back_is_the_network(network: StoredNetwork, tmp_path: Path
         read = artifact.read(tmp_path / name)
         assert np.array_equal(evaluation.logits(read, few), wanted)
         assert read.config == network.config
+
+
+def test_an_export_of_an_earlier_version_is_verified(tmp_path: Path, few: Split) -> None:
+    earlier = Path(__file__).parent / "earlier"
+    write(artifact.read(earlier / "network.packed"), tmp_path, few, ("packed", "safetensors"))
+    files = json.loads((tmp_path / "verdict.json").read_text())["files"]
+    for name in ("network.packed", "network.safetensors", "network.json"):
+        content = (earlier / name).read_bytes()
+        assert content != (tmp_path / name).read_bytes() or name == "network.safetensors"
+        (tmp_path / name).write_bytes(content)
+        files = [entry | {"sha256": sha256(content)} if entry["path"] == name else entry for entry in files]
+    change_verdict(tmp_path, files=files)
+    verdict = artifact.verify(tmp_path)
+    assert (verdict.ok, len(verdict.files)) == (True, 2)
 
 
 def test_only_what_is_asked_for_is_written_and_what_an_earlier_export_left_goes(

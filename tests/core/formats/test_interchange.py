@@ -28,9 +28,10 @@ from core.datasets.fashion_mnist import Split
 from core.formats.interchange import from_safetensors, problem_with, to_float_onnx, to_qdq, to_safetensors
 from core.measuring import evaluation
 from core.networks.compression import compress
+from core.networks.encodings import FormatError
 from core.networks.inference import Runner
 from core.networks.models import Baseline
-from core.networks.stored import FormatError, StoredNetwork
+from core.networks.stored import StoredNetwork
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
 CONFIGS = {
@@ -228,8 +229,9 @@ def test_safetensors_give_back_every_bit(family: str, images: Tensor, draw: st.D
     for own, known in zip(read.layers, network.layers, strict=True):
         for tensor, stored in zip(own.tensors, known.tensors, strict=True):
             assert tensor.values.dtype == stored.values.dtype
-            assert (tensor.zero_point is None) == (stored.zero_point is None)
-            assert tensor.zero_point is None or torch.equal(tensor.zero_point, stored.zero_point)
+            moved, known_moved = (getattr(each, "zero_point", None) for each in (tensor, stored))
+            assert (moved is None) == (known_moved is None)
+            assert moved is None or torch.equal(moved, known_moved)
             zeros = stored.values == 0
             assert torch.equal(tensor.mask, ~zeros) if zeros.any() else tensor.mask is None
     assert to_safetensors(read) == (tensors, about)
@@ -254,19 +256,23 @@ def test_plain_torch_reads_it(family: str, config: CompressionConfig, images: Te
     network = small(family, replace(config, activation_bits=None), images)
     content, about = to_safetensors(network)
 
-    t, layers = safetensors.torch.load(content), json.loads(about)["layers"]
+    t, layers, nodes = (
+        safetensors.torch.load(content),
+        json.loads(about)["layers"],
+        json.loads(about)["network"]["nodes"],
+    )
     q = {n[:-6]: t[n].float() - t.get(n[:-5] + "zero_point", torch.zeros(1)) for n in t if n.endswith(".codes")}
     t |= {n: q[n] * t[f"{n}.scale"] for n in q}
     net = {e["name"]: ([t[w["name"]] for w in e["weights"]], t[e["name"] + ".bias"].float()) for e in layers}
 
     x = images
-    for e in layers:
-        weights, bias = net[e["name"]]
+    for node in nodes:
+        weights, bias = net.get(node["name"], ([], None))
         for i, w in enumerate(weights):
             b = bias if i == len(weights) - 1 else None
-            x = F.conv2d(x, w, b, padding="same") if w.dim() == 4 else F.linear(x.flatten(1), w, b)
-        x = F.max_pool2d(x, 2) if e["pool"] else x
-        x = F.relu(x) if e["relu"] else x
+            x = F.conv2d(x, w, b, padding="same") if w.dim() == 4 else F.linear(x, w, b)
+        others = {"max_pool": lambda x: F.max_pool2d(x, 2), "relu": F.relu, "flatten": lambda x: x.flatten(1)}
+        x = x if weights else others[node["operation"]](x)
 
     torch.testing.assert_close(x, run(to_float_onnx(network), images), rtol=1e-4, atol=1e-4)
 
@@ -329,7 +335,8 @@ def test_a_description_with_an_odd_value_is_refused_or_still_a_network(
     places = [(about, key) for key in about]
     places += [(entry, key) for entry in about["layers"] for key in entry]
     places += [(own, key) for entry in about["layers"] for own in entry["weights"] for key in own]
-    harmless = {"input_scale", "between_scale", "pool", "relu", "baseline_sha256"}
+    places += [(own, key) for own in about["signals"].values() for key in own]
+    harmless = {"scale", "between_scale", "baseline_sha256"}
     for holder, key in places:
         true = holder[key]
         for odd in [value for value in ODD if value != true]:
@@ -338,7 +345,7 @@ def test_a_description_with_an_odd_value_is_refused_or_still_a_network(
                 network = from_safetensors(content, json.dumps(about).encode())
             except FormatError:
                 continue
-            assert key in harmless or (key, odd) == ("config", {})
+            assert key in harmless or (key in ("config", "signals") and odd == {})
             assert problem_with(to_qdq(network)) == ""
         holder[key] = true
         kept = holder.pop(key)
@@ -358,7 +365,7 @@ def test_bytes_that_are_no_file_are_refused(images: Tensor) -> None:
         (tensors, b"null"),
         (tensors, b"[]"),
     ]
-    wrong += [(tensors, about.replace(b"network/2", b"network/1"))]
+    wrong += [(tensors, about.replace(b"network/3", b"network/1"))]
     wrong += [(tensors, about.replace(b"Trouser", b"Cat")), (tensors, about.replace(b"0.286", b"0.5"))]
     wrong += [(tensors, about.replace(b'"activation_bits": 6', b'"activation_bits": 99'))]
     for pair in wrong:

@@ -26,8 +26,9 @@ from core.datasets.fashion_mnist import CLASSES, DEVIATION, MEAN
 from core.formats import footprint, packed
 from core.mathematics import coding
 from core.networks.compression import compress
+from core.networks.encodings import FormatError
 from core.networks.models import Baseline
-from core.networks.stored import FormatError, StoredNetwork
+from core.networks.stored import StoredNetwork
 from core.portable import loader
 
 SMALL = {name: Baseline(name, random_tensors(shapes)) for name, shapes in (("mlp", MLP_SHAPES), ("cnn", CNN_SHAPES))}
@@ -219,16 +220,15 @@ def taken_apart(content: bytes) -> tuple[dict[str, Any], bytes]:
     """The header of a packed file, and what comes after it."""
     start = len(loader.MAGIC) + 4
     end = start + int.from_bytes(content[5:start], "little")
-    about = json.loads(zlib.decompressobj(zdict=loader.DICTIONARIES[content[:5]]).decompress(content[start:end]))
+    about = json.loads(zlib.decompressobj(zdict=loader.DICTIONARY).decompress(content[start:end]))
     return about, content[end : -loader.CHECK]
 
 
 def put_together(about: object, body: bytes) -> bytes:
     """A packed file with its right checksum, whatever is in it."""
-    magic = loader.MAGIC if isinstance(about, dict) and "network" in about else loader.FIRST
-    compressor = zlib.compressobj(9, zdict=loader.DICTIONARIES[magic])
+    compressor = zlib.compressobj(9, zdict=loader.DICTIONARY)
     text = compressor.compress(json.dumps(about).encode()) + compressor.flush()
-    return sealed(magic + len(text).to_bytes(4, "little") + text + body)
+    return sealed(loader.MAGIC + len(text).to_bytes(4, "little") + text + body)
 
 
 def places(holder: Any) -> Iterator[tuple[Any, Any]]:
@@ -303,6 +303,12 @@ def test_a_damaged_file_with_a_new_checksum_is_refused_or_a_network(network: Sto
         is_refused(sealed(bytes(damaged)), images[:4])
 
 
+def table(about: Any, layer: int, weight: int) -> list[Any]:
+    """Type and length of a weight's scales."""
+    found: list[Any] = about["layers"][layer]["weights"][weight]["tables"]["scale"]
+    return found
+
+
 HOSTILE = {
     "a list": lambda about: [1],
     "text": lambda about: "network",
@@ -315,15 +321,19 @@ HOSTILE = {
     "a layer twice": lambda about: about["layers"].append(about["layers"][0]),
     "a weight of a terabyte": lambda about: about["layers"][0]["weights"][0].update(shape=[10**6, 10**6]),
     "a weight of no size": lambda about: about["layers"][0]["weights"][0].update(shape=[0, 0, 3, 3]),
-    "steps that would make a weight larger": lambda about: about["layers"][2]["weights"][0].update(scales=[1, 12]),
+    "steps that would make a weight larger": lambda about: table(about, 2, 0).__setitem__(1, 12),
+    "no step": lambda about: table(about, 2, 0).__setitem__(1, 0),
+    "an unknown encoding": lambda about: about["layers"][0]["weights"][0].update(encoding="codebook"),
+    "a table too many": lambda about: about["layers"][2]["weights"][0]["tables"].update(more=["float16", 1]),
+    "three weights": lambda about: about["layers"][3]["weights"].extend(2 * about["layers"][3]["weights"]),
     "a weight of negative size": lambda about: about["layers"][0]["weights"][0].update(shape=[-4, -4]),
     "a weight without a shape": lambda about: about["layers"][0]["weights"][0].update(shape=None),
     "shapes of text": lambda about: about["layers"][0]["weights"][0].update(shape=["a", "b"]),
     "more nonzero weights than weights": lambda about: about["layers"][-1]["weights"][0].update(nonzero=10**9),
     "fewer nonzero weights than none": lambda about: about["layers"][-1]["weights"][0].update(nonzero=-1),
     "codes without end": lambda about: about["layers"][0]["weights"][0].update(high=10**12),
-    "a scale of another type": lambda about: about["layers"][0]["weights"][0].update(scale="float64"),
-    "scales without end": lambda about: about["layers"][0]["weights"][0].update(scales=[10**12]),
+    "a scale of another type": lambda about: table(about, 0, 0).__setitem__(0, "float64"),
+    "scales without end": lambda about: table(about, 0, 0).__setitem__(1, 10**12),
     "a bias of another type": lambda about: about["layers"][0].update(bias="7"),
 }
 
@@ -341,14 +351,11 @@ def test_a_header_that_describes_no_network_of_ours_is_refused(
 
 def of_one_layer(shapes: list[list[int]], kept: int | None) -> bytes:
     """A file of a hundred and some bytes that describes a layer with weights of these shapes."""
-    names = ("weight",) if len(shapes) == 1 else ("first", "second")
-    weights = [
-        {"name": f"fc1.{name}", "shape": shape, "bits": 4, "nonzero": kept, "low": 0, "high": 1, "scale": "float16"}
-        | {"values": None, "scales": [1, 1]}
-        for name, shape in zip(names, shapes, strict=True)
-    ]
-    layer = {"name": "fc1", "shape": [10, 784], "pool": False, "relu": False, "weights": weights, "bias": 0}
-    about = {"layers": [layer | {"input": None, "between": None}], "config": {}, "baseline_sha256": ""}
+    known = {"encoding": "integer grid", "bits": 4, "low": 0, "high": 1, "tables": {"scale": ["float16", 1]}}
+    weights = [known | {"shape": shape} | ({} if kept is None else {"nonzero": kept}) for shape in shapes]
+    nodes = [{"name": "flat", "operation": "flatten"}, {"name": "fc1", "operation": "linear", "channels": 10}]
+    about = {"layers": [{"weights": weights, "bias": 0}], "network": {"shape": [1, 28, 28], "nodes": nodes}}
+    about |= {"config": {}, "baseline_sha256": ""}
     return put_together(about, b"\1\0\0\0" * 4)
 
 

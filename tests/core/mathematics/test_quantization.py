@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from core.mathematics import low_rank, pruning, quantization
 from core.mathematics.quantization import Granularity, Grid, Symmetry
+from core.mathematics.rounding import to_half
 from core.networks.graph import Layer
 from core.networks.operations import node
-from core.networks.stored import to_half
 from core.networks.trainable import CompressedLayer
 
 BITS = st.integers(2, 8)

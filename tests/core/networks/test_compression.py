@@ -68,7 +68,7 @@ def test_training_begins_alike_whatever_ends_were_chosen(
     if config.symmetry == "symmetric" and config.rounding == "nearest":
         for own in network.named().values():
             (weight,) = own.weights
-            assert torch.equal(weight.scale, quantization.first_step(weight.masked(), weight.scale, 3))
+            assert torch.equal(weight.encoder.scale, quantization.first_step(weight.masked(), weight.encoder.scale, 3))
 
 
 # Iterative pruning.

@@ -11,21 +11,17 @@ from hypothesis import strategies as st
 
 from core.config import CompressionConfig
 from core.formats import packed
+from core.mathematics.rounding import fixed_point_exponent, to_fixed_point
 from core.networks import chains
 from core.networks.calibration import Statistics
 from core.networks.compression import compress
+from core.networks.encodings import FormatError
+from core.networks.encodings.float32 import Float32
+from core.networks.encodings.integer_grid import IntegerGrid
 from core.networks.graph import Network
 from core.networks.models import Baseline
 from core.networks.operations import node
-from core.networks.stored import (
-    FormatError,
-    StoredLayer,
-    StoredNetwork,
-    StoredTensor,
-    check,
-    fixed_point_exponent,
-    to_fixed_point,
-)
+from core.networks.stored import StoredLayer, StoredNetwork, check
 
 
 def test_a_layers_content_names_all_that_its_output_depends_on_and_nothing_else(
@@ -35,8 +31,8 @@ def test_a_layers_content_names_all_that_its_output_depends_on_and_nothing_else(
     network = compress(baseline, config, statistics).freeze()
     layer = network.layers[1]
     first, second = layer.tensors
-    assert first.scale is not None
-    assert second.scale is not None
+    assert isinstance(first, IntegerGrid)
+    assert isinstance(second, IntegerGrid)
     others = [
         replace(layer, layer=replace(layer.layer, node=replace(layer.layer.node, name="other"))),
         replace(layer, layer=replace(layer.layer, pool=not layer.layer.pool)),
@@ -106,7 +102,7 @@ def layer(shape: tuple[int, ...] = (10, 784), name: str = "fc1", **changes: Any)
     """A layer of a chain, in float32, with something about it changed."""
     network = chains.chain(shapes_of((10, 784)) if name == "fc1" else CONVOLUTIONAL)
     whole = next(own for own in network.layers if own.name == name)
-    tensors = changes.pop("tensors", None) or (StoredTensor(f"{name}.weight", torch.ones(shape), 32),)
+    tensors = changes.pop("tensors", None) or (Float32(f"{name}.weight", torch.ones(shape)),)
     return replace(StoredLayer(whole, tensors, torch.zeros(shape[0])), **changes)
 
 
@@ -119,20 +115,18 @@ CONVOLUTIONAL = {f"{name}.{part}": shape if part == "weight" else shape[:1]
                  for name, shape in CNN_SHAPES.items() for part in ("weight", "bias")}  # fmt: skip
 
 
-def stored(values: torch.Tensor, bits: int = 32, scale: torch.Tensor | None = None, name: str = "fc1.weight") -> Any:
-    return layer(tensors=(StoredTensor(name, values, bits, scale),))
+def stored(values: torch.Tensor, bits: int = 32, name: str = "fc1.weight") -> Any:
+    return layer(tensors=(Float32(name, values, bits=bits),))
 
 
 def rounded(**changes: Any) -> StoredLayer:
     """The same in four bits."""
-    whole = StoredTensor("fc1.weight", torch.ones(10, 784, dtype=torch.int16), 4, torch.ones(10, 1))
+    whole = IntegerGrid("fc1.weight", torch.ones(10, 784, dtype=torch.int16), bits=4, scale=torch.ones(10, 1))
     return layer(tensors=(replace(whole, **changes),))
 
 
 def factored(first: tuple[int, int], second: tuple[int, int], names: tuple[str, ...] = ("first", "second")) -> Any:
-    parts = [
-        StoredTensor(f"fc1.{name}", torch.ones(shape), 32) for name, shape in zip(names, (first, second), strict=True)
-    ]
+    parts = [Float32(f"fc1.{name}", torch.ones(shape)) for name, shape in zip(names, (first, second), strict=True)]
     return layer(tensors=tuple(parts))
 
 
@@ -146,7 +140,7 @@ def convolutional(**changes: Any) -> StoredNetwork:
     """conv1, conv2, fc1, fc2."""
     network = chains.chain(CONVOLUTIONAL)
     layers = [
-        StoredLayer(own, (StoredTensor(f"{own.name}.weight", torch.ones(own.shape), 32),), torch.zeros(own.shape[0]))
+        StoredLayer(own, (Float32(f"{own.name}.weight", torch.ones(own.shape)),), torch.zeros(own.shape[0]))
         for own in network.layers
     ]
     return replace(StoredNetwork(network, tuple(layers), CompressionConfig(), ""), **changes)
@@ -164,7 +158,7 @@ def normalized(**changes: Any) -> StoredNetwork:
     )
     network = Network((1, 28, 28), nodes)
     layers = [
-        StoredLayer(own, (StoredTensor(f"{own.name}.weight", torch.ones(own.shape), 32),), torch.zeros(own.shape[0]))
+        StoredLayer(own, (Float32(f"{own.name}.weight", torch.ones(own.shape)),), torch.zeros(own.shape[0]))
         for own in network.layers
     ]
     affine = {"norm.scale": torch.tensor([1.0, 2.0, 3.0]), "norm.shift": torch.tensor([0.5, 0.0, -1.0])}
@@ -206,8 +200,8 @@ WRONG = {
     "nine bits": (network_of(rounded(bits=9)), "bits of fc1.weight"),
     "true bits": (network_of(rounded(bits=True)), "bits of fc1.weight"),
     "half bits": (network_of(rounded(bits=4.0)), "bits of fc1.weight"),
-    "no step": (network_of(rounded(scale=None)), "has a scale"),
-    "a step of none": (network_of(stored(torch.ones(10, 784), 32, torch.ones(1, 1))), "has a scale"),
+    "floats in four bits": (network_of(stored(torch.ones(10, 784), 4)), "bits of fc1.weight"),
+    "whole numbers as floats": (network_of(stored(torch.ones(10, 784, dtype=torch.int16))), "type of fc1.weight"),
     "steps across": (network_of(rounded(scale=torch.ones(1, 784))), "shape of the scale"),
     "a step of zero": (network_of(rounded(scale=torch.zeros(10, 1))), "above 0"),
     "a signal with a step below zero": (convolutional(scales={"conv1_relu": -1.0}), "above 0"),

@@ -113,6 +113,6 @@ def test_a_trained_network_is_shown_as_it_was_trained(
     found = inspection.weight_on_grid(inspection.look(bench, "mlp", config), "fc3.weight", 5)
     module = bench.module("mlp", config).named()["fc3"]
     assert found is not None
-    assert found.step == pytest.approx(module.weights[0].scale[5].item())
+    assert found.step == pytest.approx(module.weights[0].encoder.scale[5].item())
     latent, acting = module.weights[0].weight[5].detach(), module.effective_weights()[0][5].detach()
     assert found.error == pytest.approx(float((latent - acting).norm() / latent.norm()), rel=1e-4)

@@ -28,8 +28,8 @@ from core.formats import artifact
 from core.measuring.evaluation import Estimate
 from core.measuring.front import TECHNIQUES, Goal, Point, pareto
 from core.networks import compression
+from core.networks.encodings import FormatError
 from core.networks.models import Overflow
-from core.networks.stored import FormatError
 from core.studies import search, sizes, trials
 from core.studies.space import configuration, draw, is_active, neighbour, space
 from core.studies.stages import shapes, trained
