@@ -40,11 +40,10 @@ from torch.utils.data import DataLoader
 
 from core.bench.workbench import PRETRAINED
 from core.config import CompressionConfig
-from core.datasets import fashion_mnist
-from core.datasets.fashion_mnist import Split
-from core.datasets.vision import datasets
+from core.datasets import Split, SplitName, fashion_mnist
 from core.formats import footprint
 from core.machinery.recent import Recent
+from core.machinery.vision import datasets
 from core.measuring import evaluation
 from core.networks import calibration, compression, inference, models
 from core.networks.graph import IMAGE
@@ -88,7 +87,7 @@ class Images(datasets.FashionMNIST):
     """torchvision's dataset, image by image as it gives them, over arrays that are in memory already."""
 
     def __init__(self, split: Split) -> None:
-        from torchvision import transforms  # only core.datasets.vision makes it importable everywhere
+        from torchvision import transforms  # only core.machinery.vision makes it importable everywhere
 
         steps = [transforms.ToTensor(), transforms.Normalize((fashion_mnist.MEAN,), (fashion_mnist.DEVIATION,))]
         datasets.VisionDataset.__init__(self, "", transform=transforms.Compose(steps))
@@ -154,7 +153,7 @@ def unfolded(name: str) -> nn.Module:
 
 
 @cache
-def loader(split: fashion_mnist.SplitName, batch: int) -> DataLoader[Any]:
+def loader(split: SplitName, batch: int) -> DataLoader[Any]:
     return DataLoader(Images(fashion_mnist.load(split)), batch_size=batch)
 
 

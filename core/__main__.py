@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = command("train", _train, "train a baseline from scratch, by its recipe")
     train.add_argument("--baseline", metavar="NAME", required=True, help="mlp, mlp-course, cnn, or another family")
+    train.add_argument("--data", default="fashion-mnist", metavar="NAME", help="fashion-mnist, digits, or your own")
     train.add_argument("--epochs", type=int)
     train.add_argument("--seed", type=int)
     train.add_argument("--out", type=Path, metavar="DIR", help="write NAME.safetensors and NAME.json there")
@@ -137,6 +138,12 @@ def _file_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     bring = command("import", _import, "turn your own state dict into a baseline file")
     bring.add_argument("file", type=Path, metavar="FILE.pt")
     bring.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
+
+    images = command("add-data", _add_data, "add images of your own, to import and train networks for")
+    images.add_argument("file", type=Path, metavar="FILE|FOLDER", help=".npz, .zip, IDX files, or folders of pictures")
+    images.add_argument("--name", required=True, metavar="NAME", help="small letters, digits, hyphens")
+    images.add_argument("--title", metavar="TEXT", help="its heading; the name if not given")
+    images.add_argument("--size", type=int, metavar="PIXELS", help="make pictures so wide and high")
 
     pack = command("pack-data", _pack_data, "make the file of validation, calibration and test images that ships")
     pack.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
@@ -247,7 +254,7 @@ def _print_row(row: dict[str, Any], indent: str) -> None:
 
 def _text(value: object) -> str:
     if isinstance(value, list | tuple):
-        if value and isinstance(value[0], float):
+        if len(value) == 2 and isinstance(value[0], float):
             return " to ".join(map(_text, value))
         shape = len(value) <= 4 and all(isinstance(each, int) for each in value)
         return (" x " if shape else ", ").join(map(str, value))
@@ -267,14 +274,15 @@ def _workbench(device: Device | None = None, with_results: bool = False) -> Any:
 
 def _train(options: argparse.Namespace) -> int:
     from core.bench.workbench import RECIPES
-    from core.networks import models
+    from core.networks import families, models
 
     if options.baseline not in RECIPES:
         raise ConfigError(f"baseline must be one of {', '.join(RECIPES)}. Got {options.baseline!r} instead.")
     recipe = RECIPES[options.baseline]
     chosen = {name: getattr(options, name) for name in ("epochs", "seed") if getattr(options, name) is not None}
-    recipe = replace(recipe, **chosen)
     bench = _workbench(options.device)
+    dataset = bench.datasets.named(options.data)
+    recipe = replace(families.recipe_for(recipe, dataset), **chosen)
     baseline = bench.train(recipe, _show_progress)
     info = {"name": options.baseline, **baseline.info}
     answer = {"sha256": baseline.sha256, "parameters": baseline.parameters}
@@ -285,7 +293,8 @@ def _train(options: argparse.Namespace) -> int:
         write_atomically(options.out / f"{options.baseline}.json", f"{text}\n".encode())
         answer["path"] = str(options.out / f"{options.baseline}.safetensors")
     else:
-        answer["baseline"] = bench.add_baseline(baseline, f"{options.baseline}, {recipe.epochs} epochs", "trained")
+        title = f"{options.baseline}, {recipe.epochs} epochs" + (f", {dataset.title}" if recipe.data != "fashion-mnist" else "")
+        answer["baseline"] = bench.add_baseline(baseline, title, "trained")
     _print(answer, options.json)
     return 0
 
@@ -448,7 +457,7 @@ def _export(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from core.formats import artifact
 
-    verdict = artifact.verify(options.directory, lambda text, done: say(f"{text} ..."))
+    verdict = artifact.verify(options.directory, _workbench().datasets, lambda text, done: say(f"{text} ..."))
     _print(verdict.to_dict(), options.json)
     return 0 if verdict.ok else 1
 
@@ -468,14 +477,15 @@ def _import(options: argparse.Namespace) -> int:
     layers = [{"name": layer.name, "shape": list(layer.shape)} for layer in baseline.layers]
     measured = _workbench().uncompressed(baseline, "validation")  # what this refuses leaves no file
     write_atomically(options.out, models.to_bytes(baseline))
+    (mean,), (deviation,) = fashion_mnist.SCALING
     answer = {
         "path": str(options.out), "model": baseline.model, "parameters": baseline.parameters, "layers": layers,
-        "accuracy": measured.accuracy, "mean": fashion_mnist.MEAN, "deviation": fashion_mnist.DEVIATION,
+        "accuracy": measured.accuracy, "mean": mean, "deviation": deviation,
     }  # fmt: skip
     _print(answer, options.json)
     say(
         f"Right for {percent(measured.accuracy, 2)} of {measured.images:,} validation images, a pixel p seen as (p / "
-        f"255 - {fashion_mnist.MEAN}) / {fashion_mnist.DEVIATION}. {AS_READ} If that was more at home, it saw other "
+        f"255 - {mean}) / {deviation}. {AS_READ} If that was more at home, it saw other "
         "numbers there, or is another network: a state dict holds neither."
     )
     return 0
@@ -486,6 +496,20 @@ AS_READ = (
     "pooling follows it."
 )
 """What a state dict does not tell, and every network that comes in is taken for."""
+
+
+def _add_data(options: argparse.Namespace) -> int:
+    from core.datasets import reading
+
+    datasets = _workbench().datasets
+    dataset = reading.add(reading.read(options.file, options.size), options.name, datasets.folder, options.title)
+    counts = {split: len(dataset.load(split, datasets.folder, say)) for split in ("train", "validation", "test")}
+    answer = {
+        "data": dataset.name, "classes": list(dataset.classes), "shape": list(dataset.shape), "images": [counts],
+        "mean": list(dataset.scaling.mean), "deviation": list(dataset.scaling.deviation),
+    }  # fmt: skip
+    _print(answer, options.json)
+    return 0
 
 
 def _pack_data(options: argparse.Namespace) -> int:

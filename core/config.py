@@ -262,6 +262,7 @@ class TrainingConfig:
     """A recipe of the one training loop (`core.measuring.training.fit`).
 
     model : a family of `core.networks.families`
+    data : name of the data set, as `core.datasets` has it
     learning_rate is the peak of a one-cycle schedule for "sgd" (Nesterov momentum 0.9), and constant for "adam".
     flips : mirror half of the images left to right, drawn anew each epoch
     shifts : move each image by up to so many pixels, up or down and left or right, drawn anew each epoch
@@ -282,6 +283,7 @@ class TrainingConfig:
     flips: bool = False
     shifts: int = 0
     erasing: float = 0.0
+    data: str = "fashion-mnist"
 
     @property
     def augmentation(self) -> str:
@@ -317,7 +319,7 @@ class TrainingConfig:
         return {name: value for name, value in asdict(self).items() if name not in untouched}
 
 
-LATER = "shifts", "erasing"
+LATER = "shifts", "erasing", "data"
 """Parts of a `TrainingConfig` that came after others."""
 
 FORMATS = ("packed", "onnx", "safetensors")

@@ -77,7 +77,7 @@ with right:
         layer_table.section(result)
 
 terms.heading("Changed predictions")
-figures.flip_browser(flips)
+figures.flip_browser(result.baseline_id, flips)
 
 figures.show_code(
     result,

@@ -32,8 +32,7 @@ from torch.nn import functional as F
 
 from core.bench.workbench import SHIPPED, Workbench
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig
-from core.datasets import fashion_mnist
-from core.datasets.fashion_mnist import Split
+from core.datasets import Split, fashion_mnist
 from core.formats import artifact, readers
 from core.machinery.records import Record
 from core.mathematics.quantization import fake_quantize
@@ -269,13 +268,13 @@ def statistics(baseline: Baseline, images: Tensor) -> Statistics:
 def split() -> Split:
     """Six hundred validation images: enough for every class, and quick."""
     whole = fashion_mnist.load("validation")
-    return Split("validation", whole.images[:600], whole.labels[:600])
+    return whole.part(slice(600), "validation")
 
 
 def train_on_few(patch: pytest.MonkeyPatch, count: int = 2048) -> None:
     """Training sees some of the calibration images instead of 55,000."""
     whole, load = fashion_mnist.load("calibration"), fashion_mnist.load
-    few = Split("train", whole.images[:count], whole.labels[:count])
+    few = whole.part(slice(count), "train")
     patch.setattr(fashion_mnist, "load", lambda name, *rest: few if name == "train" else load(name, *rest))
 
 

@@ -4,10 +4,14 @@ import json
 import threading
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from core.bench import entries
 from core.bench.errors import UnknownBaseline
 from core.bench.results import Card, Profile
-from core.datasets import fashion_mnist
+from core.datasets import DataError, Dataset, Datasets, SplitName
 from core.machinery.files import PROJECT
 from core.machinery.recent import Recent
 from core.machinery.store import Store
@@ -33,8 +37,8 @@ def deletable(name: str) -> bool:
 class Baselines:
     """recent : memory for the networks that were used last"""
 
-    def __init__(self, store: Store, recent: Recent) -> None:
-        self.store, self.recent = store, recent
+    def __init__(self, store: Store, recent: Recent, datasets: Datasets) -> None:
+        self.store, self.recent, self.datasets = store, recent, datasets
         self._lock = threading.Lock()  # of the profiles
         self._profiles: dict[str, Profile] = {}
 
@@ -54,7 +58,7 @@ class Baselines:
     def get(self, name: str) -> Baseline:
         """By shipped name, by id, or by the path of a safetensors file. Raises UnknownBaseline, BaselineError."""
         if _is_file(name):
-            return _fitting(models.from_file(Path(name), name))
+            return self._fitting(models.from_file(Path(name), name))
         return self.recent.made(("baseline", name), lambda: self._load(name))
 
     def profile(self, name: str) -> Profile:
@@ -64,7 +68,7 @@ class Baselines:
         if known is not None:
             return known
         baseline = self.get(name)
-        profile = Profile(baseline.sha256, baseline.model, baseline.network)
+        profile = Profile(baseline.sha256, baseline.model, baseline.network, baseline.images)
         if not _is_file(name):  # which may change
             with self._lock:
                 self._profiles[name] = profile
@@ -77,6 +81,16 @@ class Baselines:
         if family is None or family.build(network.shape, network.classes) != network:
             return ""
         return family.about
+
+    def dataset(self, name: str) -> Dataset:
+        """That a baseline was made for. Raises UnknownBaseline, DataError."""
+        return self.datasets.named(self.profile(name).images.data)
+
+    def pictures(self, name: str, split: SplitName, indices: list[int]) -> NDArray[np.uint8]:
+        """Of a split of these: uint8 (n, h, w) where they are grey, else (n, h, w, c)."""
+        images = self.datasets.split(self.profile(name).images, split)
+        picked: NDArray[np.uint8] = images.part(torch.tensor(indices, dtype=torch.long)).pictures.numpy()
+        return picked
 
     def _load(self, name: str) -> Baseline:
         if name in SHIPPED:
@@ -116,9 +130,22 @@ class Baselines:
         """Keep a person's safetensors file as a baseline, or find the one that has the same weights, shipped or kept
         here, which stays as it is; returns its id. Raises BaselineError, and then nothing has changed."""
         title = one_line(Path(file_name).stem)[:40].strip() or "loaded"
-        baseline = _fitting(models.from_bytes(content, title))
+        baseline = self._fitting(models.from_bytes(content, title))
         shipped = (name for name in SHIPPED if self.profile(name).sha256 == baseline.sha256)
         return next(shipped, None) or self.add(baseline, title, "loaded")
+
+    def _fitting(self, baseline: Baseline) -> Baseline:
+        """Raises BaselineError where its images are not here, or are of another size."""
+        try:
+            dataset = self.datasets.named(baseline.images.data)
+        except DataError as error:
+            raise BaselineError(f"The network was made for images that are not here. {error}") from None
+        if baseline.network.shape != dataset.shape:
+            raise BaselineError(
+                f"The network must read images of shape {dataset.shape}, those of {dataset.title}. This one reads "
+                f"{baseline.network.shape}."
+            )
+        return baseline
 
     def delete(self, name: str) -> None:
         self.store.delete(f"baseline/{name}")
@@ -128,17 +155,6 @@ class Baselines:
         self.recent.forget(("baseline", name))
         with self._lock:
             self._profiles.pop(name, None)
-
-
-def _fitting(baseline: Baseline) -> Baseline:
-    """Raises BaselineError where it is a network for other images, or for another number of classes."""
-    shape, classes = (1, *fashion_mnist.load("validation").images.shape[-2:]), len(fashion_mnist.CLASSES)
-    if (baseline.network.shape, baseline.network.classes) != (shape, classes):
-        raise BaselineError(
-            f"The network must tell {classes} classes apart in images of shape {shape}. This one tells "
-            f"{baseline.network.classes} apart in images of shape {baseline.network.shape}."
-        )
-    return baseline
 
 
 def _is_file(name: str) -> bool:

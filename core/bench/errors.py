@@ -1,7 +1,7 @@
 """What a person's input or machine can cause: each message says what happened and what to do."""
 
 from core.config import ConfigError
-from core.datasets import fashion_mnist
+from core.datasets import DataError
 from core.machinery import devices
 from core.measuring import training
 from core.networks import models
@@ -34,6 +34,6 @@ class OnlyItsFile(NotRecovered):
 
 ERRORS = (
     ConfigError, models.BaselineError, models.Overflow, UnknownBaseline, NotRecovered, FormatError,
-    fashion_mnist.DataError, training.Diverged, devices.DeviceError, OSError,
+    DataError, training.Diverged, devices.DeviceError, OSError,
 )  # fmt: skip
 """Those that a page or a command says in words."""

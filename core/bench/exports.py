@@ -15,7 +15,7 @@ from core.bench.measurements import Measurements
 from core.bench.networks import Networks
 from core.bench.results import Export, ExportVerdict, Result
 from core.config import FORMATS, CompressionConfig
-from core.datasets import fashion_mnist
+from core.datasets import Datasets
 from core.formats import artifact, footprint
 from core.machinery.files import sha256, trim, write_atomically
 from core.measuring import evaluation
@@ -31,8 +31,11 @@ VERIFIED_FILE = "verified.json"
 class Exports:
     """root : the folder of those that a page offers"""
 
-    def __init__(self, root: Path, baselines: Baselines, networks: Networks, measurements: Measurements) -> None:
+    def __init__(
+        self, root: Path, baselines: Baselines, networks: Networks, measurements: Measurements, datasets: Datasets
+    ) -> None:
         self.root, self.baselines, self.networks, self.measurements = root, baselines, networks, measurements
+        self.datasets = datasets
 
     def export(
         self,
@@ -49,7 +52,7 @@ class Exports:
         network = self.networks.network(name, config)
         promise, test = self._promise(name, config, network)
         notes = artifact.write(network, directory, promise, formats)
-        read = artifact.verify(directory, say)
+        read = artifact.verify(directory, self.datasets, say)
         sizes = views.sizes(test)
         if (directory / "network.safetensors").is_file():
             content = zlib.compress((directory / "network.safetensors").read_bytes(), 9)
@@ -63,7 +66,7 @@ class Exports:
 
     def _promise(self, name: str, config: CompressionConfig, network: StoredNetwork) -> tuple[artifact.Promise, Result]:
         """What its files must answer, and the result on the test images."""
-        split = fashion_mnist.load("test")
+        split = self.datasets.split(network.images, "test")
         logits, ties = evaluation.logits(network, split), evaluation.rounding_ties(network, split)
         test = self.measurements.evaluate(name, config, "test")
         same = np.array_equal(predicted(logits), test.evaluation.predictions.numpy())
@@ -71,7 +74,9 @@ class Exports:
             self.measurements.forget(name, config)
             test = self.measurements.evaluate(name, config, "test")
         validation = self.measurements.evaluate(name, config)
-        return artifact.Promise(validation.evaluation, test.evaluation, test.baseline, logits, ties), test
+        title = self.datasets.named(network.images.data).title
+        measured = validation.evaluation, test.evaluation, test.baseline
+        return artifact.Promise(split, *measured, logits, ties, title), test
 
     def export_folder(self, name: str, config: CompressionConfig) -> Path:
         """Where the page keeps the export of a configuration."""

@@ -8,7 +8,7 @@ from typing import Any
 from core.bench import reliance
 from core.bench.results import Profile
 from core.config import CompressionConfig
-from core.datasets.fashion_mnist import SplitName
+from core.datasets import Images, SplitName
 from core.machinery.store import key_of
 from core.measuring import training
 from core.networks.models import Baseline
@@ -17,19 +17,23 @@ from core.settings import techniques
 
 def recovery(baseline: Baseline | Profile, config: CompressionConfig) -> str:
     """Of the tensors that the training after compression produced."""
-    recipe = None if config.recovery is None else training.recipe(config.recovery, baseline.model)
-    about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "methods": _methods(config)}
-    return key_of("recovered", training=None if recipe is None else reliance.trainings(recipe), **about)
+    recipe = None if config.recovery is None else training.recipe(config.recovery, baseline.model, baseline.images.data)
+    methods = _methods(config, baseline.images)
+    about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "methods": methods}
+    return key_of(
+        "recovered", training=None if recipe is None else reliance.trainings(recipe, baseline.images), **about
+    )
 
 
-def measurement(sha256: str, config: CompressionConfig, split: SplitName, trained: str | None) -> str:
-    """sha256 : of the baseline's weights; trained : digest of what a training left, None without one"""
-    about = {"baseline": sha256, "config": json.loads(config.to_json()), "trained": trained}
-    return key_of("evaluation", split=split, methods=_methods(config) | reliance.files(), **about)
+def measurement(baseline: Baseline | Profile, config: CompressionConfig, split: SplitName, trained: str | None) -> str:
+    """trained : digest of what a training left, None without one"""
+    about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "trained": trained}
+    methods = _methods(config, baseline.images) | reliance.files()
+    return key_of("evaluation", split=split, methods=methods, **about)
 
 
-def _methods(config: CompressionConfig) -> dict[str, Any]:
-    return reliance.networks() | reliance.versions(each for each in techniques() if each.used(config))
+def _methods(config: CompressionConfig, images: Images) -> dict[str, Any]:
+    return reliance.networks(images) | reliance.versions(each for each in techniques() if each.used(config))
 
 
 def point(measured: str) -> str:

@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from core.bench import reliance
-from core.datasets import fashion_mnist
+from core.datasets import Datasets
 from core.machinery.recent import Recent
 from core.machinery.store import Store, key_of
 from core.mathematics import low_rank, quantization
@@ -28,8 +28,8 @@ class Knowledge:
     recent : memory for what was used last
     """
 
-    def __init__(self, store: Store, recent: Recent) -> None:
-        self.store, self.recent = store, recent
+    def __init__(self, store: Store, recent: Recent, datasets: Datasets) -> None:
+        self.store, self.recent, self.datasets = store, recent, datasets
         self._making = threading.RLock()  # of two threads that ask for the same, one makes it and the other waits
 
     def statistics(self, baseline: Baseline) -> calibration.Statistics:
@@ -38,10 +38,14 @@ class Knowledge:
             partial(self.decompositions, baseline),
             partial(self._moments, baseline),
             partial(self._compensations, baseline),
-            fashion_mnist.load("calibration").inputs,
+            self._images(baseline),
             baseline.sha256,
             self.recent,
         )
+
+    def _images(self, baseline: Baseline) -> Tensor:
+        """Of calibration, as the baseline sees them. Raises DataError."""
+        return self.datasets.split(baseline.images, "calibration").inputs
 
     def decompositions(self, baseline: Baseline, method: Method) -> dict[str, low_rank.Decomposition]:
         """W = U diag(s) V^T by layer, of those where it fits; data-aware ones of the whitened weight."""
@@ -59,7 +63,7 @@ class Knowledge:
         return {name: values for name, (values,) in parts.items()}
 
     def _moments(self, baseline: Baseline) -> calibration.Moments:
-        make = partial(calibration.moments, baseline, fashion_mnist.load("calibration").inputs)
+        make = partial(calibration.moments, baseline, self._images(baseline))
         return {name: (first, second) for name, (first, second) in self._parts("moments", baseline, make).items()}
 
     def _compensations(self, baseline: Baseline) -> dict[str, tuple[quantization.Compensation, ...]]:
@@ -74,7 +78,7 @@ class Knowledge:
         self, kind: str, baseline: Baseline, make: Callable[[], Mapping[str, tuple[Tensor, ...]]], **of: str
     ) -> dict[str, tuple[Tensor, ...]]:
         """Tensors by layer, of those where they fit, that only the baseline, the calibration images and `of` decide."""
-        key = key_of(kind, baseline=baseline.sha256, methods=reliance.networks(), **of)
+        key = key_of(kind, baseline=baseline.sha256, methods=reliance.networks(baseline.images), **of)
 
         def parts() -> dict[str, tuple[Tensor, ...]]:
             """From the cache, else made and kept there."""

@@ -5,10 +5,12 @@ import time
 from collections.abc import Hashable
 from functools import partial
 
+import torch
+
 from core.bench.baselines import Baselines
 from core.bench.networks import Networks, structure
 from core.config import CompressionConfig
-from core.datasets import fashion_mnist
+from core.datasets import Datasets
 from core.machinery.turns import Ticket, Turns
 from core.measuring import evaluation
 from core.measuring.evaluation import Latency
@@ -21,8 +23,8 @@ MEASURED_AGAIN = 20.0
 class Latencies:
     """In memory only: another day the machine may be slower."""
 
-    def __init__(self, baselines: Baselines, networks: Networks, turns: Turns) -> None:
-        self.baselines, self.networks, self.turns = baselines, networks, turns
+    def __init__(self, baselines: Baselines, networks: Networks, turns: Turns, datasets: Datasets) -> None:
+        self.baselines, self.networks, self.turns, self.datasets = baselines, networks, turns, datasets
         self._lock = threading.Lock()
         self._latencies: dict[Hashable, tuple[float, Latency]] = {}  # when it was measured last, and the quietest
 
@@ -47,7 +49,8 @@ class Latencies:
         self, key: Hashable, baseline: Baseline, config: CompressionConfig, batch: int, *unused: object
     ) -> Latency:
         network = self.networks.compressed(baseline, config)
-        measured = evaluation.latency(network, fashion_mnist.load("validation").inputs, batch)
+        images = torch.from_numpy(self.datasets.split(baseline.images, "validation").seen(slice(batch)))
+        measured = evaluation.latency(network, images, batch)
         with self._lock:
             _, best = self._latencies.get(key, (0.0, None))
             quietest = measured if best is None or measured.median < best.median else best

@@ -21,8 +21,7 @@ from core.bench.baselines import Baselines
 from core.bench.networks import Networks
 from core.bench.results import Early, LayerRow, Profile, Result
 from core.config import CompressionConfig
-from core.datasets import fashion_mnist
-from core.datasets.fashion_mnist import SplitName
+from core.datasets import Datasets, Split, SplitName
 from core.formats import footprint
 from core.formats.footprint import Footprint
 from core.machinery.files import safetensors_header
@@ -43,8 +42,11 @@ REMEMBERED_POINTS = 50_000
 class Measurements:
     """origin : what is measured for, one of `front.ORIGINS`"""
 
-    def __init__(self, store: Store, baselines: Baselines, networks: Networks, turns: Turns, origin: str) -> None:
+    def __init__(
+        self, store: Store, baselines: Baselines, networks: Networks, turns: Turns, origin: str, datasets: Datasets
+    ) -> None:
         self.store, self.baselines, self.networks, self.turns, self.origin = store, baselines, networks, turns, origin
+        self.datasets = datasets
         self._lock = threading.Lock()  # of the two dictionaries; held briefly, and nothing is computed under it
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._points: dict[str, tuple[float, int] | None] = {}
@@ -100,11 +102,16 @@ class Measurements:
         """The baseline with other weights, by layer, in float32: for comparisons that no file is made of."""
         baseline = self.baselines.get(name)
         tensors = dict(baseline.tensors) | {f"{layer}.weight": weight for layer, weight in weights.items()}
-        return self.uncompressed(Baseline(name, tensors), split)
+        return self.uncompressed(replace(baseline, tensors=tensors), split)
 
     def uncompressed(self, baseline: Baseline, split: SplitName) -> Evaluation:
         """A network as it came, that is not kept here; nothing is remembered. Raises Overflow."""
-        return evaluation.evaluate(self.networks.compressed(baseline, CompressionConfig()), fashion_mnist.load(split))
+        network = self.networks.compressed(baseline, CompressionConfig())
+        return evaluation.evaluate(network, self._split(baseline, split))
+
+    def _split(self, baseline: Baseline, split: SplitName) -> Split:
+        """Of the images that a baseline was made for, as it sees them. Raises DataError."""
+        return self.datasets.split(baseline.images, split)
 
     # Points: accuracy and bytes
 
@@ -164,7 +171,7 @@ class Measurements:
 
     def key(self, baseline: Baseline | Profile, config: CompressionConfig, split: SplitName) -> str:
         """Of a measurement. What was trained is measured anew where the training left something else."""
-        return keys.measurement(baseline.sha256, config, split, self.networks.trained_digest(baseline, config))
+        return keys.measurement(baseline, config, split, self.networks.trained_digest(baseline, config))
 
     def point_key(self, name: str, config: CompressionConfig) -> str:
         """Under which the store has the `Point` of a configuration. Raises UnknownBaseline."""
@@ -237,7 +244,7 @@ class Measurements:
                 report(Early(evaluation.estimate(before, sample, predictions), ledger.result().total, stored.nonzero))
 
         prefix = self._prefix if before is not None else None  # baselines may be measured outside of the worker
-        measured = evaluation.evaluate(stored, fashion_mnist.load(split), should_stop, first, prefix)
+        measured = evaluation.evaluate(stored, self._split(baseline, split), should_stop, first, prefix)
         arrays, figures = evaluation.to_arrays(measured), _figures(baseline, stored, measured, ledger.result())
         self._put(key, "evaluation", _packed(arrays, figures), self.origin == "searched")
         result = self._result(baseline, config, split, arrays, figures, cached=False)
@@ -265,7 +272,7 @@ class Measurements:
         figures: dict[str, Any],
         cached: bool,
     ) -> Result:
-        after = evaluation.from_arrays(arrays, fashion_mnist.load(split), figures["loss"])
+        after = evaluation.from_arrays(arrays, self._split(baseline, split), figures["loss"])
         before = after if config == CompressionConfig() else self._baseline_evaluation(baseline, split)
         return Result(
             baseline_id=baseline.name,

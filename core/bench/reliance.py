@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from core.config import TrainingConfig
-from core.datasets import fashion_mnist
+from core.datasets import Images, shipped
 from core.formats import packed
 from core.machinery.files import sha256
 from core.mathematics import low_rank, quantization
@@ -19,11 +19,14 @@ from core.settings import Technique
 from core.techniques.quantization import LEARNED_CLIP
 
 
-def networks() -> dict[str, Any]:
-    """On which a compressed network relies, and its accuracy."""
+def networks(images: Images) -> dict[str, Any]:
+    """On which a compressed network relies, and its accuracy.
+
+    images : that its baseline was made for
+    """
     return {
         "format": stored.FORMAT,
-        "images": fashion_mnist.fingerprint(),
+        "images": images.fingerprint,
         "ridge": low_rank.RIDGE,
         "clip shares": quantization.CLIP_SHARES,
         "damping": quantization.DAMPING,
@@ -46,14 +49,15 @@ def versions(used: Iterable[Technique]) -> dict[str, Any]:
     return {"techniques": said} if said else {}
 
 
-def trainings(recipe: TrainingConfig) -> dict[str, Any]:
-    """On which a training relies: the whole recipe, and what is fixed for all of them.
+def trainings(recipe: TrainingConfig, images: Images) -> dict[str, Any]:
+    """On which a training relies: the whole recipe, the images, and what is fixed for all of them.
 
     recipe : of a recovery as `training.recipe` has it
     """
+    known = shipped().get(images.data)
     return {
         "recipe": recipe.to_dict(),
-        "images": fashion_mnist.SHA256,
+        "images": known.sums if known and known.sums else images.fingerprint,
         "pruning": compression.PRUNING_SHARE,
         "steps": LEARNED_CLIP,
         "version": training.VERSION,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.config import CompressionConfig
+from core.datasets import Images
 from core.formats.artifact import Verdict
 from core.formats.footprint import Footprint
 from core.measuring.evaluation import Comparison, Estimate, Evaluation
@@ -29,11 +30,13 @@ class Card:
 
 @dataclass(frozen=True)
 class Profile:
-    """What is known of a baseline without its weights: memory holds only the latest one's. sha256 : of them"""
+    """What is known of a baseline without its weights: memory holds only the latest one's. sha256 : of them
+    images : that it was made for"""
 
     sha256: str
     model: str
     network: Network
+    images: Images
 
     @property
     def layers(self) -> tuple[Layer, ...]:

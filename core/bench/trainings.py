@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +17,7 @@ from core.bench.knowledge import Knowledge
 from core.bench.measurements import Measurements
 from core.bench.networks import PACKED
 from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
-from core.datasets import fashion_mnist
-from core.datasets.fashion_mnist import Split
+from core.datasets import Datasets, Images, Split
 from core.formats import packed
 from core.machinery import devices
 from core.machinery.store import Store
@@ -30,9 +28,7 @@ from core.networks.models import Baseline
 
 
 class Trainings:
-    """data : where the training images are kept once they are here
-    device : that trains; None as `devices.chosen` finds it when something is trained
-    """
+    """device : that trains; None as `devices.chosen` finds it when something is trained"""
 
     def __init__(
         self,
@@ -40,11 +36,11 @@ class Trainings:
         baselines: Baselines,
         knowledge: Knowledge,
         measurements: Measurements,
-        data: Path,
+        datasets: Datasets,
         device: torch.device | None,
     ) -> None:
         self.store, self.baselines, self.knowledge, self.measurements = store, baselines, knowledge, measurements
-        self.data, self.device = data, device
+        self.datasets, self.device = datasets, device
         self._taught: tuple[str, training.Lessons | None] = "", None
 
     def training_device(self) -> torch.device:
@@ -59,17 +55,18 @@ class Trainings:
     ) -> Baseline:
         """Train a baseline, then evaluate it once on the test images. Raises DataError, Stopped, Diverged,
         DeviceError."""
-        validation = fashion_mnist.load("validation")
-        images = self._images(progress)
+        images = self.datasets.named(config.data).images(self.datasets.folder)
+        training_images, validation = self._images(images, progress), self.datasets.split(images, "validation")
         device = self.training_device()
         progress({"message": f"Training on {device.type}."})
-        baseline = training.train_baseline(config, images, validation, progress, should_stop, device)
+        baseline = training.train_baseline(config, images, training_images, validation, progress, should_stop, device)
         test = self.measurements.uncompressed(baseline, "test")
         figures = {"test_accuracy": test.accuracy, "test_loss": test.loss, "test_images": test.images}
         return replace(baseline, info={**baseline.info, **figures, "machine": platform.machine()})
 
-    def _images(self, progress: training.Progress = lambda event: None) -> Split:
-        return fashion_mnist.load("train", self.data, lambda text: progress({"message": text}))
+    def _images(self, images: Images, progress: training.Progress = lambda event: None) -> Split:
+        """To train with. Raises DataError."""
+        return self.datasets.split(images, "train", lambda text: progress({"message": text}))
 
     # Recovery: training after compression
 
@@ -92,9 +89,9 @@ class Trainings:
         if self.history(name, config) is not None:
             return
         network, meanwhile, before = self._prepared(baseline, config, config.recovery)
-        images = self._images(progress)
+        images, validation = self._images(baseline.images, progress), self.datasets.split(baseline.images, "validation")
         trained = training.recover(
-            network, config.recovery, baseline.model, images, fashion_mnist.load("validation"),
+            network, config.recovery, baseline.model, baseline.images.data, images, validation,
             self._lessons(baseline, should_stop) if config.recovery.distillation else None, progress, should_stop,
             self.training_device(), meanwhile, before,
         )  # fmt: skip
@@ -118,8 +115,9 @@ class Trainings:
         """Of the last baseline in memory: seconds once, and a third off every epoch."""
         if self._taught[0] != baseline.sha256:
             teacher = compression.compress(baseline, CompressionConfig(), self.knowledge.statistics(baseline))
-            images, validation = self._images(), fashion_mnist.load("validation")
-            mirrored = families.mirrors(baseline.model)
+            images = self._images(baseline.images)
+            validation = self.datasets.split(baseline.images, "validation")
+            mirrored = families.mirrors(baseline.model, baseline.images.data)
             lessons = training.teach(teacher, mirrored, images, validation, self.training_device(), should_stop)
             self._taught = baseline.sha256, lessons
         assert self._taught[1] is not None

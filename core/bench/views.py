@@ -6,13 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
 
 from core.bench.results import LayerRow, Result
 from core.config import CompressionConfig
-from core.datasets import fashion_mnist
-from core.datasets.fashion_mnist import SplitName
 from core.formats import footprint
 from core.formats.footprint import COUNTED, Footprint
 from core.mathematics import low_rank
@@ -45,7 +41,7 @@ def telling_image(result: Result) -> dict[str, Any]:
 def confusion(result: Result) -> pd.DataFrame:
     """Counts: true classes down, predicted ones across."""
     counts = result.evaluation.confusion().numpy()
-    return pd.DataFrame(counts, index=fashion_mnist.CLASSES, columns=fashion_mnist.CLASSES)
+    return pd.DataFrame(counts, index=result.evaluation.classes, columns=result.evaluation.classes)
 
 
 def most_confused(result: Result) -> tuple[str, str, int]:
@@ -59,15 +55,9 @@ def confident_mistakes(result: Result, count: int) -> pd.DataFrame:
     """The most confident errors: index, true, predicted, confidence."""
     measured = result.evaluation
     index = measured.confident_mistakes(count)
-    names = np.array(fashion_mnist.CLASSES)
+    names = np.array(measured.classes)
     columns = {"true": names[measured.labels[index]], "predicted": names[measured.predictions[index].long()]}
     return pd.DataFrame({"index": index, **columns, "confidence": measured.confidences[index]})
-
-
-def images(split: SplitName, indices: list[int]) -> NDArray[np.uint8]:
-    """Pictures of a split, uint8 (n, 28, 28)."""
-    picked: NDArray[np.uint8] = fashion_mnist.load(split).images[torch.tensor(indices, dtype=torch.long)].numpy()
-    return picked
 
 
 def sizes(result: Result) -> dict[str, float]:

@@ -23,7 +23,7 @@ from core.bench.submissions import Submissions
 from core.bench.trainings import Trainings
 from core.bench.views import source
 from core.config import CompressionConfig, Device
-from core.datasets.fashion_mnist import SplitName
+from core.datasets import Datasets, SplitName
 from core.formats.footprint import COUNTED
 from core.machinery import devices, jobs
 from core.machinery.files import PROJECT
@@ -100,16 +100,17 @@ class Workbench:
         self.turns = Turns({"first": precedence.claim, "last": precedence.give_way, None: lambda: None}[priority])
         self.recent = Recent(RECENT_BYTES)
 
-        self.baselines = Baselines(self.store, self.recent)
-        self.knowledge = Knowledge(self.store, self.recent)
+        self.datasets = Datasets(self.cache / "data")
+        self.baselines = Baselines(self.store, self.recent, self.datasets)
+        self.knowledge = Knowledge(self.store, self.recent, self.datasets)
         self.spectra = Spectra(self.baselines, self.knowledge)
         self.networks = Networks(self.store, self.baselines, self.knowledge)
-        self.latencies = Latencies(self.baselines, self.networks, self.turns)
-        self.measurements = Measurements(self.store, self.baselines, self.networks, self.turns, origin)
+        self.latencies = Latencies(self.baselines, self.networks, self.turns, self.datasets)
+        self.measurements = Measurements(self.store, self.baselines, self.networks, self.turns, origin, self.datasets)
         self.trainings = Trainings(
-            self.store, self.baselines, self.knowledge, self.measurements, self.cache / "data", self.device
+            self.store, self.baselines, self.knowledge, self.measurements, self.datasets, self.device
         )
-        self.exports = Exports(self.cache / "exports", self.baselines, self.networks, self.measurements)
+        self.exports = Exports(self.cache / "exports", self.baselines, self.networks, self.measurements, self.datasets)
         self.room = Room(self.store, self.baselines, self.measurements, self.trainings)
         self.submissions = Submissions(self.jobs, self.store, self.trainings)
 
@@ -121,6 +122,8 @@ class Workbench:
     add_baseline = Delegate("baselines", Baselines.add)
     load_file = Delegate("baselines", Baselines.load_file)
     delete_baseline = Delegate("baselines", Baselines.delete)
+    dataset = Delegate("baselines", Baselines.dataset)
+    images = Delegate("baselines", Baselines.pictures)
     is_own = staticmethod(deletable)
 
     statistics = Delegate("knowledge", Knowledge.statistics)
@@ -186,7 +189,6 @@ class Workbench:
     confusion = staticmethod(views.confusion)
     most_confused = staticmethod(views.most_confused)
     confident_mistakes = staticmethod(views.confident_mistakes)
-    images = staticmethod(views.images)
     sizes = staticmethod(views.sizes)
 
     def remove(self, name: str, config: CompressionConfig) -> None:

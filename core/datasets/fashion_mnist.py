@@ -12,12 +12,11 @@ import subprocess
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,17 +24,13 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.datasets import DataError, Dataset, Images, Say, Scaling, Split, SplitName
 from core.machinery.files import sha256, write_atomically
-
-SplitName = Literal["train", "validation", "calibration", "test"]
-Say = Callable[[str], None]
 
 CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 MEAN, DEVIATION = 0.2860, 0.3530
-"""Of the training pixels in [0, 1]; a network sees (pixel / 255 - MEAN) / DEVIATION."""
-
-SAMPLE = 500
-"""Images of a split that give the first figure."""
+SCALING = Scaling((MEAN,), (DEVIATION,))
+"""By mean and deviation of the training pixels in [0, 1]."""
 
 SHIPPED = Path(__file__).parent.parent / "pretrained" / "fashion-mnist-evaluation.npz"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -49,46 +44,6 @@ SHA256 = {
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 """Of the decompressed files."""
-
-
-class DataError(RuntimeError):
-    """No source has the training images; the message says what was tried and what to do."""
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """images : uint8 (n, 28, 28); labels : int64 (n,), in 0..9."""
-
-    name: str
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @cached_property
-    def inputs(self) -> Tensor:
-        """What a network sees: float32 (n, 1, 28, 28), normalized once."""
-        return normalize(self.images)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of the images and labels."""
-        return sha256(self.images.numpy().tobytes() + self.labels.numpy().tobytes())
-
-    @cached_property
-    def order(self) -> NDArray[np.int64]:
-        """The order in which images are evaluated: first a fixed sample, `SAMPLE` images with as many of each class,
-        so that a figure with an interval can be given early; then all others."""
-        shuffled = np.random.default_rng(0).permutation(len(self))
-        labels = self.labels.numpy()[shuffled]
-        sample = np.concatenate([shuffled[labels == c][: SAMPLE // len(CLASSES)] for c in range(len(CLASSES))])
-        return np.concatenate([sample, np.setdiff1d(shuffled, sample)])
-
-
-def normalize(images: Tensor) -> Tensor:
-    """x = (pixel / 255 - mean) / deviation. uint8 (n, 28, 28) -> float32 (n, 1, 28, 28)."""
-    return images.unsqueeze(1).float().div_(255).sub_(MEAN).div_(DEVIATION)
 
 
 def load(name: SplitName, folder: Path = Path("cache/data"), say: Say = print) -> Split:
@@ -115,7 +70,12 @@ def evaluation_splits() -> dict[str, Split]:
     """Validation, calibration and test: what comes with the project. Raises DataError where it was damaged."""
     arrays = {name: torch.from_numpy(array) for name, array in _shipped_arrays().items()}
     names = ("validation", "calibration", "test")
-    return {name: Split(name, arrays[f"{name}_images"], arrays[f"{name}_labels"].long()) for name in names}
+    return {name: _split(name, arrays[f"{name}_images"], arrays[f"{name}_labels"].long()) for name in names}
+
+
+def _split(name: str, images: Tensor, labels: Tensor) -> Split:
+    """images : uint8 (n, 28, 28)"""
+    return Split(name, images.unsqueeze(1), labels, CLASSES, SCALING)
 
 
 @cache
@@ -133,7 +93,7 @@ def _train(folder: Path, say: Say) -> Split:
         images, labels = full_training_set(folder, say)
         keep = torch.ones(len(images), dtype=torch.bool)
         keep[torch.from_numpy(_shipped_arrays()["validation_index"])] = False
-        _trained[folder] = Split("train", images[keep], labels[keep])
+        _trained[folder] = _split("train", images[keep], labels[keep])
     return _trained[folder]
 
 
@@ -265,7 +225,7 @@ SOURCES = (
 
 def _torchvision_datasets() -> Any:
     """Imported when needed: the app starts without torchvision."""
-    from core.datasets import vision
+    from core.machinery import vision
 
     return vision.datasets
 
@@ -287,3 +247,17 @@ def write_evaluation_images(path: Path, folder: Path, say: Say = print) -> None:
         )
     arrays["test_images"], arrays["test_labels"] = test.data.numpy(), test.targets.numpy().astype(np.uint8)
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+FASHION_MNIST = Dataset(
+    "fashion-mnist", "Fashion-MNIST", CLASSES, (1, 28, 28), SCALING, "MIT",
+    "Xiao et al. 2017", "grey pictures of garments",
+    lambda name, folder, say: load(name, folder, say), lambda folder: fingerprint(), True, SHA256,
+)  # fmt: skip
+DATASETS = (FASHION_MNIST,)
+
+
+@cache
+def images() -> Images:
+    """For a network of before networks said which images they see."""
+    return FASHION_MNIST.images(SHIPPED.parent)

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Subject:
     """What the steps were done to. rows : the layers as they are now; energy : kept, by factored layer, in [0, 1];
-    temperature : of a distillation."""
+    temperature : of a distillation; mirrored : whether images are in training; calibration_images : how many."""
 
     config: CompressionConfig
     model: str
     rows: tuple[LayerRow, ...]
     energy: Mapping[str, float]
     temperature: float
+    mirrored: bool
+    calibration_images: int
 
 
 @dataclass(frozen=True)

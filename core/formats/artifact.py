@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.config import FLOAT_BITS, FORMATS, CompressionConfig, to_arguments
-from core.datasets import fashion_mnist
+from core.config import FLOAT_BITS, FORMATS, to_arguments
+from core.datasets import Datasets, Images, Split, fashion_mnist
 from core.formats import interchange, packed, readers
 from core.machinery.files import PROJECT, sha256, write_atomically
 from core.machinery.records import Record
@@ -78,17 +78,20 @@ class Verdict(Record):
 
 @dataclass(frozen=True, eq=False)
 class Promise:
-    """What every file of an export must do on the test images.
+    """What every file of an export must do on the test images, `split`.
 
-    logits : float32 (n, 10); ties : bool (n,), where a signal lies so near to the middle between two points of its grid
-    that float rounding decides
+    title : of their data set
+    logits : float32 (n, classes); ties : bool (n,), where a signal lies so near to the middle between two points of its
+    grid that float rounding decides
     """
 
+    split: Split
     validation: Evaluation
     test: Evaluation
     baseline_test: Evaluation
     logits: Array
     ties: Array
+    title: str = fashion_mnist.FASHION_MNIST.title
 
 
 def files(network: StoredNetwork, formats: Sequence[str] = FORMATS) -> tuple[dict[str, tuple[str, bytes]], list[str]]:
@@ -137,7 +140,8 @@ def write(network: StoredNetwork, directory: Path, promise: Promise, formats: Se
         "validation_accuracy": promise.validation.accuracy,
         "test_accuracy": promise.test.accuracy,
         "baseline_test_accuracy": promise.baseline_test.accuracy,
-        "predictions": "".join(map(str, promise.test.predictions.tolist())),
+        "predictions": _in_text(promise.test.predictions.numpy(), len(network.images.classes)),
+        "images_of": network.images.to_record(),
         "expected_sha256": sha256(expected),
         "config": json.loads(network.config.to_json()),
         "baseline_sha256": network.baseline_sha256,
@@ -147,7 +151,7 @@ def write(network: StoredNetwork, directory: Path, promise: Promise, formats: Se
             if kind
         ],
     }
-    beside = {path: content for path, (_, content) in made.items()} | _companions(promise, made, network.config)
+    beside = {path: content for path, (_, content) in made.items()} | _companions(promise, made, network)
     beside |= {EXPECTED_FILE: expected, VERDICT_FILE: json.dumps(verdict, indent=1).encode()}
     check_directory(directory)
     for path in set(_ABOUT) - set(beside):  # of an earlier export
@@ -164,25 +168,58 @@ def check_directory(directory: Path) -> None:
         raise FileExistsError(f"{directory} already holds {', '.join(taken)}, of no export. Choose an empty folder.")
 
 
-def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]], config: CompressionConfig) -> dict[str, bytes]:
+def _in_text(predictions: Array, classes: int) -> str:
+    """A figure for each image; two, hexadecimal, where there are more than ten classes."""
+    return "".join(map(str, predictions)) if classes <= 10 else predictions.astype(np.uint8).tobytes().hex()
+
+
+def _from_text(text: str, classes: int) -> Array:
+    if classes <= 10:
+        return np.frombuffer(text.encode(), np.uint8) - ord("0")
+    return np.frombuffer(bytes.fromhex(text), np.uint8)
+
+
+def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]], network: StoredNetwork) -> dict[str, bytes]:
     """What reads the files elsewhere, with the first test images and what must come out for them."""
     names = [name for path, name in _READ_BY.items() if path in made]
     companions = {name: (PORTABLE / name).read_bytes() for group in names for name in group}
-    split, n = fashion_mnist.load("test"), SAMPLE_IMAGES
-    sample = {"images": split.images[:n].numpy(), "labels": split.labels[:n].numpy().astype(np.uint8)}
+    split, n = promise.split, SAMPLE_IMAGES
+    sample = {"images": split.pictures[:n].numpy(), "labels": split.labels[:n].numpy().astype(np.uint8)}
     predictions = promise.test.predictions[:n].numpy()
     companions["sample.npz"] = _npz(**sample, predictions=predictions, logits=promise.logits[:n])
+    said = _sizes(network)
     lines = [f"- `{path}`: {_ABOUT[path].format(size=len(content))}" for path, (_, content) in made.items()]
-    lines += [f"- `{name}`: {_ABOUT[name]}" for name in companions]
+    lines += [f"- `{name}`: {_ABOUT[name].format(**said)}" for name in companions]
     text = _README.format(
+        **said,
+        count=len(split.classes),
+        data=promise.title,
+        sample=len(split.labels[:n]),
         files="\n".join(lines),
         accuracy=percent(promise.test.accuracy, 2),
         images=promise.test.images,
         baseline=percent(promise.baseline_test.accuracy, 2),
-        config=" ".join(to_arguments(config)) or "nothing",
-        classes=", ".join(fashion_mnist.CLASSES),
+        config=" ".join(to_arguments(network.config)) or "nothing",
+        classes=", ".join(split.classes),
     )
     return companions | {"README.md": text.encode()}
+
+
+def _sizes(network: StoredNetwork) -> dict[str, str]:
+    """Shapes and the scaling, as its companions' descriptions say them."""
+    channels, height, width = network.network.shape
+    grey = channels == 1
+    mean, deviation = (f"{each[0]:.4f}" if grey else str(list(each)) for each in network.images.scaling)
+    return {
+        "pixels": f"({height}, {width})" if grey else f"({height}, {width}, {channels})",
+        "batch": f"(n, {height}, {width})" if grey else f"(n, {height}, {width}, {channels})",
+        "input": f"(n, {channels}, {height}, {width})",
+        "scores": f"(n, {network.network.classes})",
+        "mean": mean,
+        "deviation": deviation,
+        "as_input": '["images"][:, None]' if grey else '["images"].transpose(0, 3, 1, 2)',
+        "each": "" if grey else ".reshape(3, 1, 1)",
+    }
 
 
 _READ_BY = {NETWORK_FILE: ("loader.py", "predict.py"), "network.safetensors": ("plain_torch.py",)}
@@ -196,20 +233,20 @@ _ABOUT = {
     "network-int2.onnx": "the same with its narrow weights as int2 and int4, {size:,} bytes.",
     "network.safetensors": "integer codes, one byte each, scales and biases, {size:,} bytes.",
     "network.json": "layers, configuration, class names and normalization of `network.safetensors`.",
-    "loader.py": "reads `network.packed`: `loader.load(path).logits(images)`, uint8 (n, 28, 28) -> float32 (n, 10).",
-    "predict.py": "checks the sample; names the classes of images in a .npy file, uint8 (n, 28, 28), bright on dark.",
+    "loader.py": "reads `network.packed`: `loader.load(path).logits(images)`, uint8 {batch} -> float32 {scores}.",
+    "predict.py": "checks the sample; names the classes of images in a .npy file, uint8 {batch}.",
     "plain_torch.py": "reads `network.safetensors` (torch, safetensors): `network, about = plain_torch.load(path)`.",
     "sample.npz": "the first test images with their labels, and the predictions and logits that were promised.",
 }
 
 _README = """# A compressed network
 
-It tells the ten classes of Fashion-MNIST apart. It is right for {accuracy} of the {images:,} test images;
+It tells the {count} classes of {data} apart. It is right for {accuracy} of the {images:,} test images;
 the network before compression for {baseline}. What was done to it: `{config}`.
 
 ```
 pip install numpy         # any Python from 3.9
-python predict.py         # 100 images of the test set, compared with what was promised
+python predict.py         # {sample} images of the test set, compared with what was promised
 ```
 
 {files}
@@ -217,13 +254,13 @@ python predict.py         # 100 images of the test set, compared with what was p
 - `expected.npz`: the logits behind it, and the images in which a signal lies at a tie of its rounding.
 - `verified.json`: the answer, what a fresh process found with each file: accuracy, agreement, time per image.
 
-The networks in ONNX and PyTorch see a pixel p in 0..255 as (p / 255 - 0.2860) / 0.3530, float32 (n, 1, 28, 28):
+The networks in ONNX and PyTorch see a pixel p in 0..255 as (p / 255 - {mean}) / {deviation}, float32 {input}:
 
 ```python
 import numpy, onnxruntime  # pip install onnxruntime
 
-images = numpy.load("sample.npz")["images"][:, None]
-x = (images / numpy.float32(255) - numpy.float32(0.2860)) / numpy.float32(0.3530)
+images = numpy.load("sample.npz"){as_input}
+x = (images / numpy.float32(255) - numpy.float32({mean}){each}) / numpy.float32({deviation}){each}
 logits = onnxruntime.InferenceSession("network.onnx").run(["y"], {{"x": x}})[0]
 ```
 
@@ -248,15 +285,14 @@ def read(path: Path) -> StoredNetwork:
         raise FormatError(f"{path.name} cannot be read ({error.strerror or error}).") from None
 
 
-def verify(directory: Path, say: Callable[[str, float], None] = lambda text, done: None) -> Verdict:
+def verify(directory: Path, datasets: Datasets, say: Callable[[str, float], None] = lambda text, done: None) -> Verdict:
     """Read every file of an export in a process of its own with what a person would read it with, run it over the test
     images, compare image by image with what was promised.
 
     say : is told what is being read, and the share of the files that is done
-    Raises FormatError where there is no promise.
+    Raises FormatError where there is no promise, DataError where its test images are not here.
     """
-    promised, expected = _read_promise(directory)
-    split = fashion_mnist.load("test")
+    promised, expected, split = _read_promise(directory, datasets)
     checked = []
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / "images.npy"
@@ -269,24 +305,26 @@ def verify(directory: Path, say: Callable[[str, float], None] = lambda text, don
     return Verdict(ok, split.name, len(split), tuple(checked), tuple(remarks(checked)))
 
 
-def _read_promise(directory: Path) -> tuple[list[dict[str, str]], dict[str, Array]]:
+def _read_promise(directory: Path, datasets: Datasets) -> tuple[list[dict[str, str]], dict[str, Array], Split]:
     try:
         promise = json.loads((directory / VERDICT_FILE).read_text())
         if promise["format"] != stored.FORMAT or promise["split"] != "test":
             raise ValueError(f"it is of {promise['format']!r}, on {promise['split']!r} images")
         promised = [{key: entry[key] + "" for key in ("path", "format", "sha256")} for entry in promise["files"]]
-        predictions = np.frombuffer(promise["predictions"].encode(), np.uint8) - ord("0")
+        images_of = Images.from_record(promise["images_of"]) if "images_of" in promise else fashion_mnist.images()
+        predictions = _from_text(promise["predictions"], len(images_of.classes))
         expected = _read_npz(directory / EXPECTED_FILE, promise["expected_sha256"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{directory} holds no {VERDICT_FILE} with its {EXPECTED_FILE} ({error}).") from None
-    images = len(fashion_mnist.load("test"))
+    split = datasets.split(images_of, "test")
+    images = len(split)
     if len(predictions) != images or not promised:
         raise FormatError(f"{VERDICT_FILE} must promise {images} predictions. Got {len(predictions)} instead.")
-    if expected["logits"].shape != (images, len(fashion_mnist.CLASSES)) or expected["ties"].shape != (images,):
+    if expected["logits"].shape != (images, len(split.classes)) or expected["ties"].shape != (images,):
         raise FormatError(f"{EXPECTED_FILE} must hold logits and ties of {images} images.")
     if not np.array_equal(predicted(expected["logits"]), predictions):
         raise FormatError(f"{VERDICT_FILE} promises other predictions than the logits of {EXPECTED_FILE}.")
-    return promised, expected
+    return promised, expected, split
 
 
 def _read_npz(path: Path, expected_sha256: str) -> dict[str, Array]:
@@ -298,13 +336,13 @@ def _read_npz(path: Path, expected_sha256: str) -> dict[str, Array]:
 
 
 def _verify_file(
-    path: Path, promise: Mapping[str, str], images: Path, split: fashion_mnist.Split, expected: Mapping[str, Array]
+    path: Path, promise: Mapping[str, str], images: Path, split: Split, expected: Mapping[str, Array]
 ) -> CheckedFile:
     file = CheckedFile(path.name, promise["format"], 0, "", accuracy=0.0, agreement=0.0)
     try:
         content = path.read_bytes()
         file = replace(file, bytes=len(content), sha256=sha256(content))
-        measured = _read_elsewhere(promise["format"], path, images)
+        measured = _read_elsewhere(promise["format"], path, images, len(split.classes))
     except OSError as error:
         return replace(file, problem=f"{path.name} cannot be read ({error.strerror or error}).")
     except FormatError as error:
@@ -333,7 +371,7 @@ def _verify_file(
     )
 
 
-def _read_elsewhere(kind: str, path: Path, images: Path) -> dict[str, Array]:
+def _read_elsewhere(kind: str, path: Path, images: Path, classes: int) -> dict[str, Array]:
     """What `core.formats.readers` finds in a fresh process. Raises FormatError with what that said."""
     out = images.with_name("out.npz")
     out.unlink(missing_ok=True)
@@ -342,7 +380,7 @@ def _read_elsewhere(kind: str, path: Path, images: Path) -> dict[str, Array]:
         raise FormatError(problem or "it could not be read.")
     with np.load(out) as arrays:
         measured = {name: arrays[name] for name in arrays.files}
-    if measured["logits"].shape != (len(np.load(images, mmap_mode="r")), len(fashion_mnist.CLASSES)):
+    if measured["logits"].shape != (len(np.load(images, mmap_mode="r")), classes):
         raise FormatError(f"its logits must be one for each image and class. Got {measured['logits'].shape} instead.")
     return measured
 

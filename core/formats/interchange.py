@@ -20,8 +20,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from core.config import CompressionConfig, ConfigError
-from core.datasets.fashion_mnist import CLASSES, DEVIATION, MEAN
-from core.formats import earlier
+from core.formats import earlier, seen
 from core.mathematics.quantization import integer_range
 from core.mathematics.rounding import shortest
 from core.networks import encodings
@@ -32,8 +31,6 @@ from core.networks.stored import BETWEEN, StoredLayer, StoredNetwork, check  # f
 
 FORMAT = "compressed-network/3"
 """That of a description."""
-
-NORMALIZATION = {"mean": MEAN, "deviation": DEVIATION}
 
 QUANTIZED = 19, 9
 """The first opset and file version with QuantizeLinear as it is used here."""
@@ -101,7 +98,7 @@ class _Integers(_Named):
 
 
 def to_qdq(network: StoredNetwork, narrow: bool = False) -> bytes:
-    """The network as ONNX with integers, from normalized images "x", float32 (n, 1, 28, 28), to logits "y" (n, 10).
+    """The network as ONNX with integers, from normalized images "x", float32 (n, c, h, w), to logits "y" (n, classes).
 
     narrow : codes in the narrowest type that holds them, int2 for 2 bits (opset 25), int4 for 3 and 4 (opset 21), and
         not in int8, which more tools read; unsigned types where there are zero points
@@ -145,12 +142,10 @@ def _model(graph: _Named, network: StoredNetwork) -> bytes:
 
 def _about(network: StoredNetwork) -> dict[str, Any]:
     """What every format says of the network besides its tensors."""
-    return {
-        "config": json.loads(network.config.to_json()),
-        "baseline_sha256": network.baseline_sha256,
-        "classes": CLASSES,
-        "normalization": NORMALIZATION,
-    }
+    about = seen.described(network.images)
+    normalization = {part: about.pop(part) for part in ("mean", "deviation")}
+    config = json.loads(network.config.to_json())
+    return {"config": config, "baseline_sha256": network.baseline_sha256, "normalization": normalization} | about
 
 
 def to_safetensors(network: StoredNetwork) -> tuple[bytes, bytes]:
@@ -200,7 +195,8 @@ def from_safetensors(tensors: bytes, about: bytes) -> StoredNetwork:
         for name, scale in grids.items():
             _check_scale(name, scale)
         config = CompressionConfig.from_record(described["config"])
-        network = StoredNetwork(graph, layers, config, described["baseline_sha256"] + "", grids, affine)
+        images = seen.of(described | described["normalization"])
+        network = StoredNetwork(graph, layers, config, described["baseline_sha256"] + "", grids, affine, images)
         check(network)
         must_be("The list of tensors that no layer uses", sorted(left), [])
         return network
@@ -228,8 +224,6 @@ def _load(tensors: bytes, about: bytes) -> tuple[dict[str, Tensor], dict[str, An
         described = json.loads(about)
         if described["format"] != earlier.CHAINS:
             must_be("The file's format", described["format"], FORMAT)
-        must_be("Its classes", described["classes"], list(CLASSES))
-        must_be("Its normalization", described["normalization"], NORMALIZATION)
     except FormatError:
         raise
     except (KeyError, TypeError, ValueError, RecursionError) as error:

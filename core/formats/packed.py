@@ -18,8 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from core.config import FLOAT_BITS, CompressionConfig, ConfigError
-from core.datasets.fashion_mnist import CLASSES, DEVIATION, MEAN
-from core.formats import earlier
+from core.formats import earlier, seen
 from core.mathematics import coding
 from core.mathematics.rounding import fixed_point_exponent
 from core.networks import encodings
@@ -196,12 +195,10 @@ def _described(network: StoredNetwork, layers: list[list[tuple[str, dict[str, An
         described.append(about)
     header = {
         "baseline_sha256": network.baseline_sha256,
-        "classes": CLASSES,
         "config": json.loads(network.config.to_json()),
-        "deviation": DEVIATION,
         "layers": described,
-        "mean": MEAN,
         "network": graph.to_record(),
+        **seen.described(network.images),
     }
     scaled = [signal for signal in graph.signals if signal.name in network.scales]
     sometimes = {
@@ -284,7 +281,7 @@ def unpack(content: bytes) -> StoredNetwork:
         must_be("The nodes with grids, and whether they are signed", signed, _signed(graph, scales))
         affine = {name: torch.from_numpy(values.copy()) for name, values in read.affine.items()}
         config = CompressionConfig.from_record(about["config"])
-        network = StoredNetwork(graph, layers, config, about["baseline_sha256"], scales, affine)
+        network = StoredNetwork(graph, layers, config, about["baseline_sha256"], scales, affine, seen.of(about))
         check(network)
         return network
     except (loader.DamagedFile, ConfigError, NetworkError) as error:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Run = Callable[[Array], Array]
-"""uint8 (n, 28, 28) -> logits, float32 (n, 10)."""
+"""uint8 (n, c, h, w) -> logits, float32 (n, classes)."""
 
 BATCHES = {1: 60, 250: 12}
 """Repeats for each size of batch, after a few to warm up."""
@@ -60,9 +60,9 @@ def with_torch(path: Path) -> tuple[Run, str]:
     return run, f"PyTorch {torch.__version__.split('+')[0]}"
 
 
-def _normalized(images: Array, about: dict[str, float]) -> Array:
-    mean, deviation = np.float32(about["mean"]), np.float32(about["deviation"])
-    return (images[:, None].astype(np.float32) / np.float32(255) - mean) / deviation
+def _normalized(images: Array, about: dict[str, Any]) -> Array:
+    mean, deviation = (np.asarray(about[part], np.float32).reshape(-1, 1, 1) for part in ("mean", "deviation"))
+    return (images.astype(np.float32) / np.float32(255) - mean) / deviation
 
 
 READERS = {"packed": with_numpy, "safetensors": with_torch}

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.datasets.fashion_mnist import CLASSES, SAMPLE, Split
+from core.datasets import SAMPLE, Split
 from core.machinery import devices
 from core.machinery.stopping import Stopped
 from core.networks import inference
@@ -40,7 +40,7 @@ STEPS = 2**16 - 1
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """predictions : uint8 (n,); confidences : float32 (n,), softmax of the predicted class, in steps of 1 / `STEPS`
-    labels : int64 (n,)
+    labels : int64 (n,); classes : their names
 
     loss : mean cross entropy, in nats
     """
@@ -50,6 +50,7 @@ class Evaluation:
     confidences: Tensor
     labels: Tensor
     loss: float
+    classes: tuple[str, ...]
 
     @cached_property
     def right(self) -> Tensor:
@@ -65,9 +66,9 @@ class Evaluation:
         return int(self.right.sum()) / self.images
 
     def confusion(self) -> Tensor:
-        """Counts, (10, 10): rows are true classes, columns predicted ones."""
-        flat = self.labels * len(CLASSES) + self.predictions
-        return torch.bincount(flat, minlength=len(CLASSES) ** 2).reshape(len(CLASSES), len(CLASSES))
+        """Counts, (classes, classes): rows are true classes, columns predicted ones."""
+        count = len(self.classes)
+        return torch.bincount(self.labels * count + self.predictions, minlength=count**2).reshape(count, count)
 
     def report(self) -> pd.DataFrame:
         """Precision, recall, F1 and number of images per class and averaged: scikit-learn's classification report."""
@@ -76,8 +77,8 @@ class Evaluation:
         table = classification_report(
             self.labels.numpy(),
             self.predictions.numpy(),
-            labels=range(len(CLASSES)),
-            target_names=CLASSES,
+            labels=range(len(self.classes)),
+            target_names=self.classes,
             output_dict=True,
             zero_division=0.0,
         )
@@ -90,7 +91,7 @@ class Evaluation:
         """
         report = self.report()
         report.loc["accuracy"] = [self.accuracy] * 3 + [self.images]
-        report = report.loc[[*CLASSES, "accuracy", *report.index[len(CLASSES) : -1]]].astype({"images": int})
+        report = report.loc[[*self.classes, "accuracy", *report.index[len(self.classes) : -1]]].astype({"images": int})
         return report.rename(columns={"f1": "F1-score", "images": "support"}).rename_axis("class").reset_index()
 
     def confident_mistakes(self, count: int) -> Tensor:
@@ -142,7 +143,7 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
 def class_changes(before: Evaluation, after: Evaluation) -> pd.DataFrame:
     """Per class: images, lost, gained, and the two recalls."""
     rows = []
-    for index, name in enumerate(CLASSES):
+    for index, name in enumerate(before.classes):
         of_class = before.labels == index
         was, now = before.right[of_class], after.right[of_class]
         rows.append(
@@ -179,7 +180,7 @@ def telling_image(before: Evaluation, after: Evaluation) -> dict[str, Any]:
 
 def _beside(before: Evaluation, after: Evaluation, changed: Tensor) -> pd.DataFrame:
     """The images of these numbers, before and after."""
-    names = np.array(CLASSES)
+    names = np.array(before.classes)
     was, now = before.right[changed].numpy(), after.right[changed].numpy()
     table = pd.DataFrame(
         {
@@ -245,21 +246,21 @@ class Prefix:
 
     def enter(self, network: StoredNetwork, split: Split) -> tuple[Callable[[NDArray[np.int64]], Array], Part]:
         """A function from indices of images to what enters the rest of the network, and that rest."""
-        bits, images, cuts = network.config.activation_bits, split.inputs.numpy(), network.network.cuts
-        contents = ((split.fingerprint, bits), *_pieces(network, cuts))
+        bits, cuts = network.config.activation_bits, network.network.cuts
+        contents = ((split.fingerprint, split.scaling, bits), *_pieces(network, cuts))
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(contents, self._last, strict=False)))
         self._last = contents
         if len(self._held) < common or contents[: len(self._held)] != self._held:
             self._held, self._outputs, self._known = contents[:common], None, np.zeros(len(split), dtype=bool)
         depth = max(0, len(self._held) - 1)
         if depth == 0 or 4 * SAMPLE * prod(network.network.shapes[cuts[depth - 1]]) > self.LIMIT:
-            return images.__getitem__, Part(network)
+            return split.seen, Part(network)
         runner = Runner(Part(network, up_to=cuts[depth - 1]), bits)
 
         def enter(index: NDArray[np.int64]) -> Array:
             if self._outputs is not None and self._known[index].all():
                 return self._outputs[index]
-            outputs = runner(images[index])
+            outputs = runner(split.seen(index))
             if self._outputs is None and outputs[0].nbytes * len(split) <= self.LIMIT:
                 self._outputs = np.empty((len(split), *outputs.shape[1:]), dtype=np.float32)
             if self._outputs is not None:
@@ -294,6 +295,7 @@ def evaluate(
     prefix : outputs of leading layers, kept from earlier evaluations and for later ones
     Raises Stopped, Overflow.
     """
+    split = split.scaled(network.images.scaling)
     enter, rest = (prefix or Prefix()).enter(network, split)
     runner = Runner(rest, network.config.activation_bits)
     outputs = np.empty((len(split), network.network.classes), dtype=np.float32)
@@ -310,13 +312,13 @@ def evaluate(
     scores, predictions = torch.from_numpy(outputs).log_softmax(1), torch.from_numpy(predicted(outputs))
     confidences = _in_steps(scores.gather(1, predictions.long()[:, None]).flatten().exp().mul(STEPS).round().numpy())
     loss = torch.nn.functional.nll_loss(scores, split.labels).item()
-    return Evaluation(split.name, predictions, confidences, split.labels, loss)
+    return Evaluation(split.name, predictions, confidences, split.labels, loss, split.classes)
 
 
 def logits(network: StoredNetwork, split: Split) -> NDArray[np.float32]:
-    """The scores of the classes, (n, 10), in the order of the split; what `evaluate` takes the largest of."""
-    runner = Runner(network, network.config.activation_bits)
-    return np.concatenate([runner(x.numpy()) for x in split.inputs.split(SAMPLE)])
+    """The scores of the classes, (n, classes), in the order of the split; what `evaluate` takes the largest of."""
+    runner, split = Runner(network, network.config.activation_bits), split.scaled(network.images.scaling)
+    return np.concatenate([runner(split.seen(slice(start, start + SAMPLE))) for start in range(0, len(split), SAMPLE)])
 
 
 def rounding_ties(network: StoredNetwork, split: Split) -> NDArray[np.bool_]:
@@ -325,7 +327,8 @@ def rounding_ties(network: StoredNetwork, split: Split) -> NDArray[np.bool_]:
     bits, ties = network.config.activation_bits or 0, []
     between = {f"{stored.layer.name}{BETWEEN}": stored.between_scale for stored in network.layers}
     steps = {name: np.float32(step) for name, step in (between | dict(network.scales)).items() if step is not None}
-    for signals in inference.signals(network, split.inputs.numpy(), list(steps), bits):
+    images = split.scaled(network.images.scaling).inputs.numpy()
+    for signals in inference.signals(network, images, list(steps), bits):
         near = np.zeros(len(next(iter(signals.values()))[0]), bool)
         for name, ends in signals.items():
             for signal in ends:
@@ -359,7 +362,7 @@ def latency(network: StoredNetwork, images: Tensor, batch: int = 1, repeats: int
     Up to `costs.CHUNK` images run on one core, because two threads that wait for each other on a busy machine
     measure the waiting; more are cut into chunks, one to a core.
 
-    images : normalized (n, 1, 28, 28), n >= batch. Fewer bits and scattered zeros change nothing here: the arithmetic
+    images : normalized (n, c, h, w), n >= batch. Fewer bits and scattered zeros change nothing here: the arithmetic
     stays float32 and dense. Fewer numbers - a lower rank - do.
     """
     run, x = Runner(network, network.config.activation_bits), images[:batch].numpy()
@@ -411,4 +414,4 @@ def from_arrays(arrays: dict[str, Any], split: Split, loss: float) -> Evaluation
     """The inverse; also of entries from before, which hold float32 confidences."""
     predictions, kept = torch.from_numpy(np.array(arrays["predictions"])), np.array(arrays["confidences"])
     confidences = torch.from_numpy(kept) if kept.ndim == 1 else _in_steps(kept[0].astype("u2") << 8 | kept[1])
-    return Evaluation(split.name, predictions, confidences, split.labels, loss)
+    return Evaluation(split.name, predictions, confidences, split.labels, loss, split.classes)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.config import RecoveryConfig, TrainingConfig
-from core.datasets.fashion_mnist import Split, normalize
+from core.datasets import Images, Split
 from core.machinery import devices
 from core.machinery.stopping import Stopped
-from core.networks import chains, families, models
+from core.networks import families, models
 from core.networks.normalized import NormalizedNetwork
 from core.networks.trainable import name_of
 
@@ -102,6 +102,7 @@ def _fast_bfloat16(device: torch.device) -> bool:
 
 def train_baseline(
     config: TrainingConfig,
+    images: Images,
     training: Split,
     validation: Split,
     progress: Progress = lambda event: None,
@@ -110,6 +111,7 @@ def train_baseline(
 ) -> models.Baseline:
     """Train a network of `config.model` from scratch and fold it. Seeded: the same machine repeats it exactly.
 
+    images : that the splits are of, as the network is to see them
     device : that computes; if none is named `devices.chosen()`
     Raises Stopped when `should_stop()` says so, Diverged when the loss is no longer finite, DeviceError.
     """
@@ -117,7 +119,7 @@ def train_baseline(
     used = () if device.type == devices.CPU else None  # another device, which may fail, is not asked for its state
     with devices.in_words(device), torch.random.fork_rng(used):
         torch.manual_seed(config.seed)
-        network = families.named(config.model).build(chains.SHAPE, chains.CLASSES)
+        network = families.named(config.model).build(training.shape, len(images.classes))
         module = NormalizedNetwork(network, config.dropout)
         trained = fit(module, config, training, validation, progress, should_stop, device)
     best = trained.history[trained.best_epoch - 1]
@@ -132,13 +134,14 @@ def train_baseline(
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
     }
     assert isinstance(trained.module, NormalizedNetwork)
-    return models.Baseline(config.model, trained.module.folded(), info, network)
+    return models.Baseline(config.model, trained.module.folded(), info, network, images)
 
 
 def recover(
     network: nn.Module,
     config: RecoveryConfig,
     model: str,
+    data: str,
     training: Split,
     validation: Split,
     lessons: Lessons | None = None,
@@ -161,20 +164,24 @@ def recover(
     if config.distillation and lessons is None:
         raise ValueError("lessons must be given where distillation is asked for: see `teach`.")
     taught = lessons if config.distillation else None
-    wanted, device = recipe(config, model), device or devices.chosen()
+    wanted, device = recipe(config, model, data), device or devices.chosen()
     trained = fit(network, wanted, training, validation, progress, should_stop, device, taught, meanwhile)
     if before is None:
         return trained
-    beginning = _measure(before.eval(), validation.images, validation.labels, wanted, taught)
+    beginning = _measure(before.eval(), validation, wanted, taught)
     if trained.history[trained.best_epoch - 1]["validation_accuracy"] > beginning["validation_accuracy"]:
         return replace(trained, before=beginning)
     return Trained(before, trained.history, 0, beginning)
 
 
-def recipe(config: RecoveryConfig, model: str) -> TrainingConfig:
-    """The whole recipe of a recovery: what a person does not choose is as in any training."""
+def recipe(config: RecoveryConfig, model: str, data: str) -> TrainingConfig:
+    """The whole recipe of a recovery: what a person does not choose is as in any training.
+
+    model, data : the family of what is trained, and the name of its images
+    """
     return TrainingConfig(
-        model, config.epochs, config.seed, learning_rate=config.learning_rate, flips=families.mirrors(model)
+        model, config.epochs, config.seed, learning_rate=config.learning_rate, flips=families.mirrors(model, data),
+        data=data,
     )  # fmt: skip
 
 
@@ -196,7 +203,7 @@ def teach(
         for x in images.split(250):
             if should_stop():
                 raise Stopped("The training was stopped before its first epoch.")
-            yield normalize(x.to(device))
+            yield training.scaling.normalized(x.to(device))
 
     @torch.inference_mode()
     def logits(images: Tensor, flip: bool = False) -> Tensor:
@@ -249,7 +256,8 @@ def _fit(
     meanwhile: Meanwhile,
 ) -> Trained:
     """`fit` where everything lies on the device already."""
-    images, labels, device = training.images, training.labels, training.images.device
+    device = training.images.device
+    config = replace(config, batch_size=min(config.batch_size, len(training)))
     steps = len(training) // config.batch_size
     optimizer, cycle = _optimizer(module, config)
     settled = round(meanwhile.settled * steps * config.epochs)
@@ -261,7 +269,7 @@ def _fit(
         start = reported = time.perf_counter()
         seen = torch.zeros(3, device=device)
         module.train()
-        for step, (x, y, taught) in enumerate(_batches(images, labels, config, generator, lessons), 1):
+        for step, (x, y, taught) in enumerate(_batches(training, config, generator, lessons), 1):
             if should_stop():
                 raise Stopped(f"Training was stopped in epoch {epoch} of {config.epochs}.")
             if step % MEANWHILE_STEPS == 1:
@@ -277,7 +285,7 @@ def _fit(
                 progress({"epoch": epoch, "epochs": config.epochs, "done": (epoch - 1 + step / steps) / config.epochs})
         loss, accuracy, entropy = (seen / (steps * config.batch_size)).tolist()
         _check_sound(module, loss, epoch)
-        held_out = _measure(module, validation.images, validation.labels, config, lessons)
+        held_out = _measure(module, validation, config, lessons)
         history.append({"epoch": epoch, "training_loss": loss, "training_accuracy": accuracy, **held_out})
         history[-1] |= {"training_cross_entropy": entropy, "seconds": time.perf_counter() - start}
         history[-1] |= meanwhile.describe()
@@ -331,12 +339,13 @@ def _optimizer(module: nn.Module, config: TrainingConfig) -> tuple[Any, Callable
 
 
 def _batches(
-    images: Tensor, labels: Tensor, config: TrainingConfig, generator: torch.Generator, lessons: Lessons | None = None
+    training: Split, config: TrainingConfig, generator: torch.Generator, lessons: Lessons | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     """Shuffled batches of one epoch, with what a teacher says of them; the last, shorter one is left out.
 
     A teacher has seen no image moved or in part erased: recipes that do so are of trainings from scratch.
     """
+    images, labels = training.images, training.labels
     n, device = len(labels), images.device
     order = torch.randperm(n, generator=generator).to(device)
     mirrored = torch.rand(n, generator=generator).to(device) < 0.5
@@ -344,7 +353,8 @@ def _batches(
     erased = torch.rand(3, n, generator=generator).T.to(device) if config.erasing else None
     for start in range(0, n - config.batch_size + 1, config.batch_size):
         index = order[start : start + config.batch_size]
-        x = normalize(images[index] if moved is None else _shifted(images[index], moved[index], config.shifts))
+        taken = images[index] if moved is None else _shifted(images[index], moved[index], config.shifts)
+        x = training.scaling.normalized(taken)
         if config.flips:
             x = torch.where(mirrored[index, None, None, None], x.flip(3), x)
         if erased is not None:
@@ -354,17 +364,17 @@ def _batches(
 
 
 def _shifted(images: Tensor, moved: Tensor, most: int) -> Tensor:
-    """Each image, uint8 (n, h, w), moved down and right by moved - most pixels; what comes in is black.
+    """Each image, uint8 (n, c, h, w), moved down and right by moved - most pixels; what comes in is black.
 
     moved : int64 (n, 2), in [0, 2 most]
     """
-    height, width = images.shape[1:]
+    height, width = images.shape[2:]
     around = F.pad(images, (most,) * 4)
     down, right = (2 * most - moved).unbind(1)
     rows = down[:, None] + torch.arange(height, device=images.device)
     columns = right[:, None] + torch.arange(width, device=images.device)
     each = torch.arange(len(images), device=images.device)[:, None, None]
-    return around[each, rows[:, :, None], columns[:, None, :]]
+    return around[each, :, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
 
 
 def _erased(x: Tensor, place: Tensor, chosen: Tensor) -> Tensor:
@@ -420,13 +430,13 @@ def _step(
 
 @torch.inference_mode()
 def _measure(
-    module: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig, lessons: Lessons | None = None
+    module: nn.Module, validation: Split, config: TrainingConfig, lessons: Lessons | None = None
 ) -> dict[str, float]:
     """Mean loss, the one that is minimised, mean cross entropy and accuracy over all images, in float32."""
     module.eval()
-    loss, entropy, right = 0.0, 0.0, 0
-    for place, (x, y) in enumerate(zip(images.split(250), labels.split(250), strict=True)):
-        logits = module(models.channels_last(normalize(x)))
+    loss, entropy, right, labels = 0.0, 0.0, 0, validation.labels
+    for place, (x, y) in enumerate(zip(validation.images.split(250), labels.split(250), strict=True)):
+        logits = module(models.channels_last(validation.scaling.normalized(x)))
         taught = None if lessons is None else lessons.validation[250 * place :][: len(y)]
         loss += _loss(logits, y, config.label_smoothing, taught).item() * len(y)
         entropy += F.cross_entropy(logits, y, reduction="sum").item()

@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.datasets import Images, fashion_mnist
 from core.machinery.files import safetensors_header
 from core.mathematics import costs
 from core.mathematics.costs import LayerCost
@@ -33,8 +34,8 @@ HEADER_BYTES = 100 * 2**20
 NUMBERS = 2**24
 """Of one feature map for one image, at most."""
 
-GRAPH = "network"
-"""Under which name the graph stands in the metadata of a baseline's file."""
+GRAPH, IMAGES = "network", "images"
+"""Under which names the graph, and the images that it was made for, stand in the metadata of a baseline's file."""
 
 Tensors = Mapping[str, Tensor]
 
@@ -83,17 +84,24 @@ class Baseline:
 
     info : recipe, seed, history, versions and figures of the training, as in the JSON beside the weights
     graph : of a file that holds none, the chain that the names of its tensors describe (`core.networks.chains`)
+    images : that it was made for, and how it sees them; of a file that says nothing, Fashion-MNIST as it is
 
-    Raises BaselineError where the tensors are not those of the graph.
+    Raises BaselineError where the tensors are not those of the graph, or the graph is not one for these images.
     """
 
     name: str
     tensors: Tensors
     info: Mapping[str, Any] = field(default_factory=dict)
     graph: Network | None = None
+    images: Images = field(default_factory=fashion_mnist.images)
 
     def __post_init__(self) -> None:
         check_shapes(self.network, shapes_of(self.tensors))
+        if self.network.classes != len(self.images.classes):
+            raise BaselineError(
+                f"The network tells {self.network.classes} classes apart. {self.images.data} has "
+                f"{len(self.images.classes)}."
+            )
 
     @cached_property
     def network(self) -> Network:
@@ -127,11 +135,13 @@ class Baseline:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the graph, where the tensors alone do not tell it, and of names, shapes and values: the same network has
-        the same hash, whatever it is called."""
+        """Of the graph, where the tensors alone do not tell it, of names, shapes and values, and of the images, where
+        they are not Fashion-MNIST as it is: the same network has the same hash, whatever it is called."""
         digest = hashlib.sha256()
         if not chains.family(self.network):
             digest.update(_graph_text(self.network).encode())
+        if self.images != fashion_mnist.images():
+            digest.update(_as_text(self.images.to_record()).encode())
         for name in sorted(self.tensors):
             tensor = self.tensors[name].contiguous()
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
@@ -186,26 +196,34 @@ def numbers(shape: Shape) -> int:
 
 
 def to_bytes(baseline: Baseline) -> bytes:
-    """The baseline as one safetensors file: its tensors, and its graph as JSON in the metadata."""
+    """The baseline as one safetensors file: its tensors, and in the metadata, as JSON, its graph and the images that it
+    was made for; neither where a file without says the same."""
     tensors = {name: tensor.contiguous() for name, tensor in baseline.tensors.items()}
-    return save(tensors, None if baseline.graph is None else {GRAPH: _graph_text(baseline.graph)})
+    metadata = {} if baseline.graph is None else {GRAPH: _graph_text(baseline.graph)}
+    if baseline.images != fashion_mnist.images():
+        metadata[IMAGES] = _as_text(baseline.images.to_record())
+    return save(tensors, metadata or None)
 
 
 def _graph_text(network: Network) -> str:
-    return json.dumps(network.to_record(), sort_keys=True, separators=(",", ":"))
+    return _as_text(network.to_record())
+
+
+def _as_text(record: object) -> str:
+    return json.dumps(record, sort_keys=True, separators=(",", ":"))
 
 
 def from_bytes(content: bytes, name: str, info: Mapping[str, Any] | None = None) -> Baseline:
     """A baseline from a safetensors file. Raises BaselineError with what is wrong; nothing in the file is executed.
 
     The header is judged before the tensors are read."""
-    network = declared(content)
+    network, images = declared(content)
     try:
         tensors = load(content)
     except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError) as error:
         raise _unreadable(error) from None
     check_values(tensors)
-    return Baseline(name, tensors, info or {}, network)
+    return Baseline(name, tensors, info or {}, network, images)
 
 
 def from_file(path: Path, name: str) -> Baseline:
@@ -216,20 +234,25 @@ def from_file(path: Path, name: str) -> Baseline:
     return from_bytes(path.read_bytes(), name)
 
 
-def declared(content: bytes) -> Network | None:
-    """The graph that the header of a safetensors file describes; None where its tensors' names alone do. The tensors
-    need not be there. Raises BaselineError, also where they do not fit it or could never be evaluated here."""
-    shapes, described = _header(content)
-    network = None if described is None else _described(described)
+def declared(content: bytes) -> tuple[Network | None, Images]:
+    """The graph that the header of a safetensors file describes, None where its tensors' names alone do; and the images
+    that it was made for. The tensors need not be there. Raises BaselineError, also where they do not fit the graph or
+    could never be evaluated here."""
+    shapes, metadata = _header(content)
+    network = _described(metadata[GRAPH]) if GRAPH in metadata else None
     check_shapes(chains.chain(shapes) if network is None else network, shapes)
-    return network
+    try:
+        images = Images.from_record(json.loads(metadata[IMAGES])) if IMAGES in metadata else fashion_mnist.images()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _unreadable(error) from None
+    return network, images
 
 
-def _header(content: bytes) -> tuple[dict[str, Shape], str | None]:
-    """Shapes of the tensors by name, and the graph as text."""
+def _header(content: bytes) -> tuple[dict[str, Shape], dict[str, str]]:
+    """Shapes of the tensors by name, and the metadata."""
     try:
         header, _ = safetensors_header(content)
-        described = header.pop("__metadata__", {}).get(GRAPH)
+        metadata = dict(header.pop("__metadata__", {}))
         shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(error) from None
@@ -237,7 +260,7 @@ def _header(content: bytes) -> tuple[dict[str, Shape], str | None]:
         raise BaselineError("This is not a safetensors file that can be read (a shape that is no whole numbers).")
     if not shapes:
         raise BaselineError("This safetensors file holds no tensors.")
-    return shapes, described
+    return shapes, metadata
 
 
 def _described(text: str) -> Network:

@@ -9,7 +9,7 @@ channels of several layers, they go together. Source: Li et al. 2017; of tied gr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import torch
@@ -252,7 +252,7 @@ def remove_channels(baseline: Baseline, kept: Kept) -> Baseline:
         node = name.rpartition(".")[0]
         tensors[name] = baseline.tensors[name][alive[channels.of[node]]]
     counts = {name: len(rows) for name, rows in kept.items()}
-    return Baseline(baseline.name, tensors, baseline.info, graph.resized(baseline.network, counts, groups))
+    return replace(baseline, tensors=tensors, graph=graph.resized(baseline.network, counts, groups))
 
 
 def narrow(baseline: Baseline, config: CompressionConfig, means: Means) -> tuple[Baseline, dict[str, Tensor]]:

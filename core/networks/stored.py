@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from core.config import CompressionConfig
+from core.datasets import Images, fashion_mnist
 from core.machinery.files import sha256
 from core.networks.encodings import FormatError, StoredTensor, must_be
 from core.networks.graph import Layer, Network
@@ -80,6 +81,7 @@ class StoredNetwork:
     layers : the weighted ones, in their order
     affine : the tensors of other nodes, "NAME.scale" and "NAME.shift", float32
     scales : signal -> step of the grid on which it is rounded; of none where signals stay float32
+    images : that it was made for, and how it sees them
     """
 
     network: Network
@@ -88,6 +90,7 @@ class StoredNetwork:
     baseline_sha256: str
     scales: Mapping[str, float] = field(default_factory=dict)
     affine: Mapping[str, Tensor] = field(default_factory=dict)
+    images: Images = field(default_factory=fashion_mnist.images)
 
     @cached_property
     def named(self) -> dict[str, StoredLayer]:

@@ -227,7 +227,9 @@ class CompressedNetwork(nn.Module):
         steps = {signal.name: self.step(signal) for signal in self.network.signals}
         scales = {name: step.stored().item() for name, step in steps.items() if step is not None}
         affine = {name: self.affine[key(name)].detach().cpu().clone() for name in self.network.affine_shapes}
-        return StoredNetwork(self.network, layers, self.config, self.baseline_sha256, scales, affine)
+        return StoredNetwork(
+            self.network, layers, self.config, self.baseline_sha256, scales, affine, self.baseline.images
+        )
 
 
 def dense(

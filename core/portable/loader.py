@@ -157,10 +157,14 @@ class Network:
         self._last = {name: node["name"] for node in self.nodes for name in node["inputs"]}
 
     def logits(self, images):
-        """The scores of the classes, float32 (n, classes), for images, uint8 (n, h, w) or (n, channels, h, w)."""
-        shape, images = self.header["network"]["shape"], np.asarray(images)
+        """The scores of the classes, float32 (n, classes), for images, uint8 (n, h, w), (n, c, h, w) or
+        (n, h, w, c)."""
+        shape, images = tuple(self.header["network"]["shape"]), np.asarray(images)
+        if images.ndim == 4 and images.shape[1:] == (*shape[1:], shape[0]) != shape:
+            images = images.transpose(0, 3, 1, 2)
         pixels = images.reshape(len(images), *shape).astype(np.float32) / np.float32(255)
-        x = (pixels - np.float32(self.header["mean"])) / np.float32(self.header["deviation"])
+        mean, deviation = (np.float32(self.header[part]).reshape(-1, 1, 1) for part in ("mean", "deviation"))
+        x = (pixels - mean) / deviation
         return np.concatenate([self._forward(x[start : start + 100]) for start in range(0, len(x), 100)])
 
     def _forward(self, x):

@@ -1,7 +1,8 @@
 """Runs the packed network, with NumPy alone.
 
 python predict.py                checks that the images of sample.npz get the predictions that were promised
-python predict.py IMAGES.npy     prints the class of each image, uint8 (n, 28, 28), bright on dark
+python predict.py IMAGES.npy     prints the class of each image: uint8, of the size that the network was made for,
+                                 (n, height, width) where it is grey, else (n, height, width, channels)
 """
 
 import sys
@@ -18,8 +19,11 @@ def main(arguments):
     classes = network.header["classes"]
     if arguments:
         images = np.load(arguments[0])
-        if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
-            print(f"The images must be uint8 (n, 28, 28). Got {images.dtype} {images.shape} instead.", file=sys.stderr)
+        channels, height, width = network.header["network"]["shape"]
+        size = (height, width) if channels == 1 else (height, width, channels)
+        if images.dtype != np.uint8 or images.shape[1:] not in (size, (channels, height, width)):
+            wanted = ", ".join(map(str, ("n", *size)))
+            print(f"The images must be uint8 ({wanted}). Got {images.dtype} {images.shape} instead.", file=sys.stderr)
             return 2
         for index, scores in enumerate(network.logits(images)):
             print(index, classes[scores.argmax()])

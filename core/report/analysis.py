@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from math import hypot
 
 from core.bench.workbench import LayerRow
-from core.datasets import fashion_mnist
 from core.document.steps import matrix_shape, quantizes
 from core.measuring.evaluation import Comparison, Latency
 from core.report.findings import Findings, records
@@ -21,7 +20,9 @@ CHANCE = 0.05
 def abstract(findings: Findings) -> str:
     test, validation = findings.test, findings.validation
     accuracy, also = percent(test.evaluation.accuracy), percent(validation.evaluation.accuracy)
-    network = f"{findings.title}, a network for the {len(fashion_mnist.CLASSES)} classes of Fashion-MNIST,"
+    network = (
+        f"{findings.title}, a network for the {len(findings.dataset.classes)} classes of {findings.dataset.title},"
+    )
     if not findings.steps:
         return (
             f"{network} is evaluated as it is; nothing is compressed. It is right for {accuracy} of {on(test)} and "

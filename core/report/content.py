@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from core.bench.results import ExportVerdict
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, TrainingConfig
-from core.datasets import fashion_mnist
 from core.document.blocks import NOBODY, Block, Formula, Heading, Paragraph, Report, TitleBlock, numbered
 from core.report import laboratory, results, weighing
 from core.report.analysis import abstract, analysis, conclusion
@@ -37,7 +36,7 @@ def build(
     Raises UnknownBaseline, ConfigError, NotRecovered.
     """
     findings = ask(bench, (name, config), verdict, pins)
-    done = [*_data(), *_baseline(findings)]
+    done = [*_data(findings), *_baseline(findings)]
     for step in findings.steps:
         done += [Heading(step.heading, 2), *step.blocks]
     sections: dict[str, list[Block]] = {
@@ -66,17 +65,21 @@ def _results(bench: Workbench, name: str, findings: Findings) -> list[Block]:
     ]
 
 
-def _data() -> list[Block]:
-    validation, test, calibration = (len(fashion_mnist.load(name)) for name in ("validation", "test", "calibration"))
+def _data(findings: Findings) -> list[Block]:
+    dataset, counts, (_, height, width) = findings.dataset, findings.counts, findings.dataset.shape
+    (mean, *others), (deviation, *_) = findings.baseline.images.scaling
+    source = f" ({dataset.source})" if dataset.source else ""
+    each = " Mean and deviation are those of the first channel; the others have their own." if others else ""
     return [
         Heading("Data", 2),
         Paragraph(
-            f"Fashion-MNIST (Xiao et al. 2017): grey pictures of garments, 28 × 28 pixels of 8 bits. Of its "
-            f"60,000 training images {validation:,} are set aside for validation, stratified, with seed 0; "
-            f"{60_000 - validation:,} train. Methods that need to know real inputs see a fixed {calibration:,} of "
-            f"these. Settings are chosen on the validation images; the {test:,} test images are opened for the verdict."
+            f"{dataset.title}{source}: {dataset.about or 'pictures'}, {height} × {width} pixels of 8 bits. Of its "
+            f"training images {counts['validation']:,} are set aside for validation, stratified, with seed 0; the "
+            f"others train. Methods that need to know real inputs see a fixed {counts['calibration']:,} of these. "
+            f"Settings are chosen on the validation images; the {counts['test']:,} test images are opened for the "
+            f"verdict.{each}"
         ),
-        Formula(rf"x = \frac{{\text{{pixel}} / 255 - {fashion_mnist.MEAN:.4f}}}{{{fashion_mnist.DEVIATION:.4f}}}"),
+        Formula(rf"x = \frac{{\text{{pixel}} / 255 - {mean:.4f}}}{{{deviation:.4f}}}"),
     ]
 
 

@@ -10,10 +10,12 @@ import pandas as pd
 from core.bench.results import ExportVerdict
 from core.bench.workbench import NotRecovered, Result, UnknownBaseline, Workbench
 from core.config import CompressionConfig
+from core.datasets import Dataset, SplitName
 from core.document.blocks import Figure
 from core.document.steps import Step, Subject
 from core.formats.artifact import CheckedFile
 from core.measuring import training
+from core.networks import families
 from core.networks.models import Baseline
 from core.report.plots import Picture
 from core.report.wording import Row
@@ -36,7 +38,8 @@ class Pin:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What the workbench answered. name : of the baseline, for a command; whole : the baseline on the test images
+    """What the workbench answered. name : of the baseline, for a command
+    dataset : that it was made for; counts : images of its splits; whole : the baseline on the test images
     confusion, confusion_before, changes (of classes), flips : on the test images
     mistake : the most frequent one there, true and predicted class and how often; pictures : of the first flips;
     verdict : of the export, None where there was none"""
@@ -44,6 +47,8 @@ class Findings:
     name: str
     title: str
     baseline: Baseline
+    dataset: Dataset
+    counts: Mapping[str, int]
     validation: Result
     test: Result
     whole: Result
@@ -72,12 +77,20 @@ def ask(bench: Workbench, choice: Choice, verdict: ExportVerdict | None, pins: S
     name, config = choice
     validation, test, baseline = bench.evaluate(*choice), bench.evaluate(*choice, "test"), bench.baseline(name)
     energy = bench.outline(*choice).energy if any(row.rank for row in test.layers) else {}
-    subject = Subject(config, baseline.model, test.layers, energy, training.TEMPERATURE)
+    dataset = bench.dataset(name)
+    splits: tuple[SplitName, ...] = ("validation", "calibration", "test")
+    mirrored = families.mirrors(baseline.model, dataset.name)
+    counts: dict[str, int] = {split: len(bench.datasets.split(baseline.images, split)) for split in splits}
+    subject = Subject(
+        config, baseline.model, test.layers, energy, training.TEMPERATURE, mirrored, counts["calibration"]
+    )
     whole, flips = bench.evaluate(name, CompressionConfig(), "test"), bench.flips(test)
     return Findings(
         name=Path(name).name,
         title=title_of(bench, name),
         baseline=baseline,
+        dataset=dataset,
+        counts=counts,
         validation=validation,
         test=test,
         whole=whole,
@@ -89,7 +102,7 @@ def ask(bench: Workbench, choice: Choice, verdict: ExportVerdict | None, pins: S
         confusion_before=bench.confusion(whole),
         changes=bench.class_changes(test),
         flips=flips,
-        pictures=bench.images("test", flips["index"].head(SHOWN_FLIPS).tolist()),
+        pictures=bench.images(name, "test", flips["index"].head(SHOWN_FLIPS).tolist()),
         mistake=bench.most_confused(test),
         verdict=verdict,
         pins=tuple(_pinned(bench, *pin) for pin in pins),

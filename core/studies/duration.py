@@ -22,7 +22,7 @@ from core.bench import submissions
 from core.bench.workbench import JobStatus, UnknownBaseline, Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
 from core.measuring.front import SEARCH
-from core.networks import chains, families
+from core.networks import families
 from core.networks.graph import Layer
 from core.studies import assignment, reproduce, tuning
 
@@ -183,7 +183,8 @@ def _halved(bench: Workbench, name: str, configs: Sequence[CompressionConfig]) -
 
 def _train(bench: Workbench, request: Request) -> Work:
     recipe = TrainingConfig(**request["config"])
-    layers = families.named(recipe.model).build(chains.SHAPE, chains.CLASSES).layers
+    dataset = bench.datasets.named(recipe.data)
+    layers = families.named(recipe.model).build(dataset.shape, len(dataset.classes)).layers
     multiplications = sum(layer.multiplications for layer in layers)
     measured = Work(measuring=2 * _seconds(EVALUATION, multiplications))
     return Work(training=recipe.epochs * _seconds(EPOCH, multiplications), epochs=recipe.epochs) + measured

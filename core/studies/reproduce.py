@@ -13,7 +13,6 @@ from core.bench.submissions import Request
 from core.bench.work import Kind
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig
-from core.datasets import fashion_mnist
 from core.machinery import devices
 from core.mathematics.low_rank import rank_from_share
 from core.measuring import evaluation
@@ -154,7 +153,7 @@ def latencies(bench: Workbench, name: str, configs: list[CompressionConfig]) -> 
     The networks take turns, `ROUNDS` times, and each keeps its fastest round: what else the machine does then disturbs
     all of them alike.
     """
-    images, device = fashion_mnist.load("validation").inputs, bench.training_device()
+    split, device = bench.datasets.split(bench.profile(name).images, "validation"), bench.training_device()
     networks = [bench.network(name, config) for config in configs]
     ways: dict[str, Callable[..., evaluation.Latency]] = {"": lambda i, *rest: evaluation.latency(networks[i], *rest)}
     if device.type != "cpu":
@@ -164,7 +163,7 @@ def latencies(bench: Workbench, name: str, configs: list[CompressionConfig]) -> 
     quietest: dict[tuple[int, str], evaluation.Latency] = {}
     for _ in range(ROUNDS):
         for number, (way, timed), batch in product(range(len(networks)), ways.items(), BATCHES):
-            latency, place = timed(number, images, batch, 20), (number, f"{way}{batch}")
+            latency, place = timed(number, split.inputs, batch, 20), (number, f"{way}{batch}")
             quietest[place] = min(quietest.get(place, latency), latency, key=lambda each: each.median)
     rows = []
     for number, config in enumerate(configs):

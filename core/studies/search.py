@@ -24,7 +24,7 @@ from core.bench import reliance
 from core.bench.results import ExportVerdict
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, ConfigError
-from core.datasets import fashion_mnist
+from core.datasets import DataError
 from core.formats import artifact
 from core.formats.artifact import NETWORK_FILE
 from core.machinery.stopping import Stopped
@@ -81,8 +81,8 @@ class Search:
         self._look_until(PACE.untrained_until, least=len(ALIKE))
         try:
             compression.check_training(worker.network.layers)
-            fashion_mnist.load("train", worker.bench.cache / "data", worker.say)
-        except (fashion_mnist.DataError, ConfigError) as error:
+            worker.bench.datasets.split(worker.bench.profile(worker.name).images, "train", worker.say)
+        except (DataError, ConfigError) as error:
             worker.say(f"Nothing can be trained here. {error}")
             self._look_until(1)
         else:
@@ -136,7 +136,7 @@ def title_of(bench: Workbench, name: str, goal: Goal) -> str:
     """Of the studies: the goal, and a hash of everything that their trials rely on."""
     wanted = goal.to_request()
     methods = (
-        reliance.networks()
+        reliance.networks(bench.profile(name).images)
         | reliance.files()
         | reliance.versions(each for each in techniques() if each.name in goal.techniques)
     )

@@ -98,14 +98,18 @@ def requests() -> list[Request]:
 def key(bench: Workbench, request: Request) -> str:
     """Of an answer: the request, the baselines' weights, the constants of methods and trainings, the experiments."""
     names = [request["baseline"]] if "baseline" in request else list(reproduce.LOOKED_AT)
-    models = {name: bench.profile(name).model for name in names}
-    recipes = {name: training.recipe(RecoveryConfig(), model) for name, model in models.items()}
+    profiles = {name: bench.profile(name) for name in names}
+    images = profiles[names[0]].images
+    trainings = {
+        name: reliance.trainings(training.recipe(RecoveryConfig(), profile.model, images.data), images)
+        for name, profile in profiles.items()
+    }
     return key_of(
         ANSWER,
         request=request,
-        baselines=[bench.profile(name).sha256 for name in names],
-        methods=reliance.networks() | reliance.files() | reliance.versions(settings.shipped()),
-        trainings={name: reliance.trainings(recipe) for name, recipe in recipes.items()},
+        baselines=[profile.sha256 for profile in profiles.values()],
+        methods=reliance.networks(images) | reliance.files() | reliance.versions(settings.shipped()),
+        trainings=trainings,
         experiments=experiments(),
     )
 

@@ -76,11 +76,10 @@ def _procedure(subject: Subject) -> Iterator[Block]:
     config, chosen = subject.config, subject.config.recovery
     assert chosen is not None
     from core.config import TrainingConfig
-    from core.networks import families
     from core.networks.compression import PRUNING_SHARE
 
     recipe = TrainingConfig(subject.model, chosen.epochs)
-    flips = ", horizontal flips" if families.mirrors(subject.model) else ""
+    flips = ", horizontal flips" if subject.mirrored else ""
     text = (
         f"{counted(chosen.epochs, 'epoch')} of SGD with Nesterov momentum 0.9, batch {recipe.batch_size}, a one-cycle "
         f"learning rate with its peak at {chosen.learning_rate:g}, weight decay {recipe.weight_decay:g}, label "

@@ -297,10 +297,9 @@ def _of_weights(subject: Subject) -> Iterator[Block]:
 
 
 def _of_activations(subject: Subject) -> Iterator[Block]:
-    from core.datasets import fashion_mnist
     from core.networks import calibration
 
-    config, count = subject.config, len(fashion_mnist.load("calibration"))
+    config, count = subject.config, subject.calibration_images
     top = "top is the largest x"
     if config.clip == "mse":
         top = f"top is where the squared error is least, by the histograms of {calibration.SIGNAL_IMAGES} of them"

@@ -334,7 +334,7 @@ def against(result: Result, shown: Shown, goal: Goal) -> None:
         about = f"Images lost and gained per class; the largest net loss is {worst['class']}"
         charts.class_changes(changes, about)
     with right:
-        figures.flip_browser(flips, 8)
+        figures.flip_browser(result.baseline_id, flips, 8)
 
 
 COLUMNS = {

@@ -223,7 +223,7 @@ def side_by_side(baseline: str, answers: Sequence[OneShot], search: IterativeSea
         f"{len(flips)} flips: images whose prediction differs, {wrong} of them wrong both times",
         icon=":material/compare:",
     ):
-        figures.flip_browser(flips)
+        figures.flip_browser(results[step].baseline_id, flips)
 
 
 def _kept(results: dict[str, Result]) -> None:

@@ -76,7 +76,7 @@ def most_confident_errors(test: Result) -> None:
         f"**{plain(row.true)}**  \ntaken for {plain(row.predicted)}, {percent(row.confidence, 1)}"
         for row in errors.itertuples()
     ]
-    figures.gallery(errors, "test", captions)
+    figures.gallery(test.baseline_id, errors, "test", captions)
 
 
 PICKED = "picked_layer"

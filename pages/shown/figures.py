@@ -200,9 +200,10 @@ def waiting(previous: Result | None, outline: Outline) -> list[Figure]:
     )
 
 
-def gallery(table: pd.DataFrame, split: str, captions: list[str]) -> None:
-    """Pictures of a split by the column `index`, with a caption each; as many in a row as the screen is wide."""
-    pictures = state.workbench().images(split, table["index"].tolist())  # type: ignore[arg-type]
+def gallery(name: str, table: pd.DataFrame, split: str, captions: list[str]) -> None:
+    """Pictures of a split of a baseline's images by the column `index`, with a caption each; as many in a row as the
+    screen is wide."""
+    pictures = state.workbench().images(name, split, table["index"].tolist())  # type: ignore[arg-type]
     shown = [_shown(picture, 4) for picture in pictures]
     st.image(shown, captions, width=PICTURE_WIDTH, alt=[f"{split} image of a {true}" for true in table["true"]])
 
@@ -212,7 +213,7 @@ def one_image(result: Result) -> None:
     most confident of, if there are any."""
     row = state.workbench().telling_image(result)
     st.markdown("**One image**")
-    picture = _shown(state.workbench().images("validation", [int(row["index"])])[0], 6)
+    picture = _shown(state.workbench().images(result.baseline_id, "validation", [int(row["index"])])[0], 6)
     st.image(picture, width=168, alt=f"validation image of a {row['true']}")
     for when, name, sure in (
         ("Before", row["before"], row["before_confidence"]), ("Now", row["after"], row["after_confidence"])
@@ -222,9 +223,9 @@ def one_image(result: Result) -> None:
 
 
 def _shown(picture: np.ndarray[Any, np.dtype[np.uint8]], times: int) -> Any:
-    """A picture enlarged, dark on light or light on dark as the page is."""
-    large = np.kron(picture, np.ones((times, times), dtype=np.uint8))
-    return large if st.context.theme.type == "dark" else 255 - large
+    """A picture enlarged; a grey one dark on light or light on dark as the page is."""
+    large = picture.repeat(times, 0).repeat(times, 1)
+    return large if picture.ndim == 3 or st.context.theme.type == "dark" else 255 - large
 
 
 def layer_table(result: Result) -> None:
@@ -313,7 +314,7 @@ OUTCOMES = {"lost": "lost", "gained": "gained", "still wrong": "still wrong"}
 """Of flips, the images whose prediction changed."""
 
 
-def flip_browser(flips: pd.DataFrame, page_size: int = 16) -> None:
+def flip_browser(baseline: str, flips: pd.DataFrame, page_size: int = 16) -> None:
     """The images whose prediction changed, by outcome, in the order that a person picks."""
     counts = flips["outcome"].value_counts()
     outcomes = [name for name in ("lost", "gained", "still wrong") if name in counts]
@@ -340,7 +341,7 @@ def flip_browser(flips: pd.DataFrame, page_size: int = 16) -> None:
         f"→ {plain(row.after)} {percent(row.after_confidence, 0)}"
         for row in shown.head(page_size).itertuples()
     ]
-    gallery(shown.head(page_size), "validation", captions)
+    gallery(baseline, shown.head(page_size), "validation", captions)
     if len(shown) > page_size:
         st.caption(f"{page_size} of {len(shown)}. The table has them all.")
     table = st.expander("All flips as a table", icon=":material/table:", on_change="rerun", key="w_flips_table")

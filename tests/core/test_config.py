@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
-import torch
 from conftest import CNN_SHAPES, configurations, random_tensors
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +22,7 @@ from core.config import (
     to_arguments,
     to_query,
 )
-from core.datasets.fashion_mnist import Split
+from core.datasets import fashion_mnist
 from core.measuring.training import train_baseline
 from core.networks import families
 from core.networks.models import Baseline
@@ -114,8 +113,11 @@ def test_a_recipe_outside_its_ranges_is_refused_by_name_and_value(settings: dict
 
 
 def test_a_recipe_of_a_family_that_there_is_not_is_refused_by_name_and_value() -> None:
-    nothing = Split("calibration", torch.zeros(0, 28, 28, dtype=torch.uint8), torch.zeros(0, dtype=torch.long))
-    for refuses in (families.named, lambda name: train_baseline(TrainingConfig(name, 1), nothing, nothing)):
+    nothing = fashion_mnist.load("calibration").part(slice(0))
+    for refuses in (
+        families.named,
+        lambda name: train_baseline(TrainingConfig(name, 1), fashion_mnist.images(), nothing, nothing),
+    ):
         with pytest.raises(ConfigError, match=r"model must be one of .*cnn.*mlp.* Got 'vgg' instead"):
             refuses("vgg")
 

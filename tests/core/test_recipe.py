@@ -35,13 +35,14 @@ app.run()
 slider = app.slider(key="w_largest")
 before = slider.value
 slider.set_value(30).run()
+whose = bench.profile("mlp")
 print(json.dumps({
     "names": [technique.name for technique in settings.techniques()],
     "link": to_query(config), "back": from_query(to_query(config), [layer.name for layer in layers])[0] == config,
     "arguments": to_arguments(config), "words": in_words(config),
     "plain": CompressionConfig(bits=4).to_json(), "json": config.to_json(),
-    "key": keys.measurement("0" * 64, config, "validation", None),
-    "plain key": keys.measurement("0" * 64, CompressionConfig(bits=4), "validation", None),
+    "key": keys.measurement(whose, config, "validation", None),
+    "plain key": keys.measurement(whose, CompressionConfig(bits=4), "validation", None),
     "shares": [layer.tensors[0].weight().abs().max().item() / most for layer, most in zip(network.layers, largest)],
     "without": [layer.tensors[0].weight().abs().max().item() / most for layer, most in zip(bare.layers, largest)],
     "space": "largest" in space(network_of), "absent": "largest" in space(network_of, ["pruning"]),
@@ -54,10 +55,12 @@ print(json.dumps({
 KEYS = """
 import json
 from core.bench import keys
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig
 
+whose = Workbench().profile("mlp")
 configs = CompressionConfig(clip_share=0.5, bits=4), CompressionConfig(bits=4)
-print(json.dumps([keys.measurement("0" * 64, config, "validation", None) for config in configs]))
+print(json.dumps([keys.measurement(whose, config, "validation", None) for config in configs]))
 """
 
 COMMANDS = """

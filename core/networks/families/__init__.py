@@ -6,10 +6,11 @@ A file says FAMILY = Family(...), and is found here.
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from core.config import ConfigError, TrainingConfig
+from core.datasets import Dataset, shipped
 from core.networks.graph import Network
 from core.networks.operations import Shape
 
@@ -48,7 +49,14 @@ def recipes() -> dict[str, TrainingConfig]:
     return {name: recipe for family in families().values() for name, recipe in family.recipes.items()}
 
 
-def mirrors(model: str) -> bool:
-    """Whether images are mirrored when a compressed network of this family is trained: as when that was."""
-    family = families().get(model)
-    return family is not None and next(iter(family.recipes.values())).flips
+def recipe_for(recipe: TrainingConfig, dataset: Dataset) -> TrainingConfig:
+    """The same for other images, which are mirrored only where that shows the same thing."""
+    return replace(recipe, data=dataset.name, flips=recipe.flips and dataset.mirrors)
+
+
+def mirrors(model: str, data: str) -> bool:
+    """Whether images are mirrored when a compressed network of this family is trained: as when that was, where a
+    mirror image of this data set shows the same thing."""
+    family, dataset = families().get(model), shipped().get(data)
+    allowed = family is not None and dataset is not None and dataset.mirrors
+    return allowed and next(iter(family.recipes.values())).flips  # type: ignore[union-attr]

@@ -15,6 +15,7 @@ from core import config, settings  # fmt: skip
 from core.bench import keys, reliance  # fmt: skip
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig, TrainingConfig
+from core.datasets import fashion_mnist
 from core.formats import packed  # fmt: skip
 from core.mathematics import coding, costs, low_rank, pruning, quantization  # fmt: skip
 from core.measuring import training  # fmt: skip
@@ -75,6 +76,7 @@ HARMLESS = {
     "core.portable.loader.EACH": "what is refused",
     "core.measuring.training.REPORT_SECONDS": "how often something is said",
 }
+IMAGES = fashion_mnist.images()
 RECIPE = TrainingConfig("cnn", 3)
 
 
@@ -113,16 +115,16 @@ def test_a_constant_that_is_changed_changes_the_keys(
 
 
 def relied_on() -> list[dict[str, Any]]:
-    return [reliance.networks(), reliance.files(), reliance.trainings(RECIPE)]
+    return [reliance.networks(IMAGES), reliance.files(), reliance.trainings(RECIPE, IMAGES)]
 
 
 def test_what_was_trained_outlives_another_coder(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training does not rely on how its network is written afterwards; a measurement, which says bytes, does."""
     profile = bench.profile("cnn")
     config = CompressionConfig(bits=4, recovery=RecoveryConfig(epochs=1))
-    before = keys.recovery(profile, config), keys.measurement(profile.sha256, config, "test", None)
+    before = keys.recovery(profile, config), keys.measurement(profile, config, "test", None)
     monkeypatch.setattr(loader, "DICTIONARY", b"another")
-    after = keys.recovery(profile, config), keys.measurement(profile.sha256, config, "test", None)
+    after = keys.recovery(profile, config), keys.measurement(profile, config, "test", None)
     assert after[0] == before[0]
     assert after[1] != before[1]
 
@@ -177,7 +179,7 @@ def test_every_field_of_a_recipe_is_in_the_key_of_what_is_trained(
 ) -> None:
     """Also of what a person does not choose."""
     asked = CompressionConfig(recovery=RecoveryConfig(epochs=4))
-    own = training.recipe(RecoveryConfig(epochs=4), "mlp")
+    own = training.recipe(RecoveryConfig(epochs=4), "mlp", "fashion-mnist")
     known = {keys.recovery(mlp, asked)}
     recipes = changed(own)
     for recipe in recipes:
@@ -224,11 +226,11 @@ def test_another_version_of_a_technique_is_another_result_for_whatever_uses_it(
         baseline = bench.baseline("mlp")
         first, second = (search.title_of(bench, "mlp", goal) for goal in goals)
         return {
-            "pruned": keys.measurement(baseline.sha256, pruned, "validation", None),
+            "pruned": keys.measurement(baseline, pruned, "validation", None),
             "recovered": keys.recovery(baseline, recovered),
             "shipped": shipping.key(bench, request),
             "search with pruning": first,
-            "rounded": keys.measurement(baseline.sha256, rounded, "validation", None),
+            "rounded": keys.measurement(baseline, rounded, "validation", None),
             "search without": second,
         }
 

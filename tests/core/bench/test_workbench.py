@@ -24,7 +24,7 @@ from core.bench import exports, latencies, measurements, work, workbench
 from core.bench.baselines import Baselines
 from core.bench.workbench import SHIPPED, Early, NotRecovered, Result, UnknownBaseline, Workbench
 from core.config import CompressionConfig, ConfigError, LayerConfig, RecoveryConfig, TrainingConfig
-from core.datasets import fashion_mnist
+from core.datasets import Split, SplitName, fashion_mnist
 from core.formats import artifact
 from core.machinery import turns
 from core.machinery.files import sha256
@@ -92,7 +92,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 @pytest.mark.parametrize(("family", "split"), [("mlp", "validation"), ("mlp", "test"), ("cnn", "validation")])
 def test_a_result_is_what_core_measures_without_the_workbench(
-    bench: Workbench, request: pytest.FixtureRequest, family: str, split: fashion_mnist.SplitName
+    bench: Workbench, request: pytest.FixtureRequest, family: str, split: SplitName
 ) -> None:
     baseline = request.getfixturevalue(family)
     result = bench.evaluate(bench.add_baseline(baseline, "small", "loaded"), SOME, split)
@@ -177,11 +177,7 @@ class Gate:
         evaluate = evaluation.evaluate
 
         def gated(
-            network: StoredNetwork,
-            split: fashion_mnist.Split,
-            should_stop: Any,
-            report: Callable[..., None],
-            *rest: Any,
+            network: StoredNetwork, split: Split, should_stop: Any, report: Callable[..., None], *rest: Any
         ) -> evaluation.Evaluation:
             self.runs.append(network.config)
             self.begun.set()
@@ -566,7 +562,7 @@ def test_the_tables_of_a_result_agree_with_its_figures(bench: Workbench, small: 
     mistakes = bench.confident_mistakes(result, 5)
     assert len(mistakes) == 5
     assert (mistakes["true"] != mistakes["predicted"]).all()
-    pictures = bench.images("validation", mistakes["index"].tolist())
+    pictures = bench.images("cnn", "validation", mistakes["index"].tolist())
     assert np.array_equal(pictures, fashion_mnist.load("validation").images.numpy()[mistakes["index"]])
 
 
@@ -848,7 +844,7 @@ def test_an_export_is_verified_and_found_again(bench: Workbench, cnn: Baseline) 
     content[random.randrange(len(content))] ^= 1
     (folder / entry.path).write_bytes(content)
     assert bench.exported(name, SOME) is None
-    assert not artifact.verify(folder).ok
+    assert not artifact.verify(folder, bench.datasets).ok
 
 
 def ended_at_once(bench: Workbench, patch: pytest.MonkeyPatch, result: dict[str, Any]) -> list[dict[str, Any]]:

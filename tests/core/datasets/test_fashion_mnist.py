@@ -15,13 +15,13 @@ import pytest
 import torch
 from conftest import PROJECT
 
-from core.datasets import fashion_mnist
+from core.datasets import SplitName, fashion_mnist
 
 SIZES = {"validation": 5_000, "calibration": 2_048, "test": 10_000}
 
 
 @pytest.mark.parametrize(("name", "size"), SIZES.items())
-def test_a_split_has_its_size_its_types_and_every_class_alike(name: fashion_mnist.SplitName, size: int) -> None:
+def test_a_split_has_its_size_its_types_and_every_class_alike(name: SplitName, size: int) -> None:
     split = fashion_mnist.load(name)
     assert (split.name, len(split)) == (name, size)
     assert (split.images.shape, split.images.dtype) == ((size, 28, 28), torch.uint8)
@@ -79,7 +79,7 @@ def test_a_network_sees_pixels_of_mean_zero_and_deviation_one(training_folder: P
     pixels = images.numpy() / 255
     assert pixels.mean() == pytest.approx(fashion_mnist.MEAN, abs=1e-4)
     assert pixels.std() == pytest.approx(fashion_mnist.DEVIATION, abs=1e-4)
-    inputs = fashion_mnist.normalize(images[:100])
+    inputs = fashion_mnist.SCALING.normalized(images[:100])
     assert inputs.shape == (100, 1, 28, 28)
     expected = (pixels[:100, None] - fashion_mnist.MEAN) / fashion_mnist.DEVIATION
     np.testing.assert_allclose(inputs.numpy(), expected, rtol=1e-4, atol=1e-5)
@@ -283,7 +283,7 @@ def test_a_torchvision_whose_operators_are_missing_still_gives_its_datasets(
 ) -> None:
     environment = fake_torchvision(tmp_path, BROKEN)
     assert "torchvision::nms" in python("-c", "import torchvision.datasets", env=environment).stderr
-    done = python("-c", "from core.datasets import vision; print(vision.datasets.FashionMNIST)", env=environment)
+    done = python("-c", "from core.machinery import vision; print(vision.datasets.FashionMNIST)", env=environment)
     assert done.stdout.strip() == "the dataset", done.stderr
 
 
@@ -291,12 +291,12 @@ def test_any_other_failure_of_torchvision_is_not_hidden(
     tmp_path: Path, python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     environment = fake_torchvision(tmp_path, "raise RuntimeError('no memory left')")
-    done = python("-c", "from core.datasets import vision", env=environment)
+    done = python("-c", "from core.machinery import vision", env=environment)
     assert done.returncode != 0
     assert "no memory left" in done.stderr
 
 
 def test_the_torchvision_that_is_installed_gives_its_dataset() -> None:
-    from core.datasets import vision
+    from core.machinery import vision
 
     assert vision.datasets.FashionMNIST.__name__ == "FashionMNIST"

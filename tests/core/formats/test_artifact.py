@@ -14,8 +14,7 @@ from conftest import statistics_of
 from torch import Tensor
 
 from core.config import FORMATS, CompressionConfig
-from core.datasets import fashion_mnist
-from core.datasets.fashion_mnist import Split
+from core.datasets import Datasets, Split, fashion_mnist
 from core.formats import artifact, interchange, packed
 from core.machinery.files import sha256
 from core.measuring import evaluation
@@ -35,6 +34,7 @@ CONFIGS = [
     ),
     CompressionConfig(bits=2, activation_bits=2, symmetry="asymmetric"),
 ]
+DATASETS = Datasets(Path("cache/data"))
 KINDS = ["packed", "onnx", "onnx-int8", "onnx-int4", "onnx-int2", "safetensors"]
 
 
@@ -42,7 +42,7 @@ KINDS = ["packed", "onnx", "onnx-int8", "onnx-int4", "onnx-int2", "safetensors"]
 def few(monkeypatch: pytest.MonkeyPatch) -> Split:
     """Three hundred test images in the place of ten thousand."""
     whole = fashion_mnist.load("test")
-    small = Split("test", whole.images[:300], whole.labels[:300])
+    small = whole.part(slice(300), "test")
     load = fashion_mnist.load
     monkeypatch.setattr(fashion_mnist, "load", lambda name, *rest: small if name == "test" else load(name, *rest))
     return small
@@ -51,7 +51,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> Split:
 def write(network: StoredNetwork, folder: Path, test: Split, formats: tuple[str, ...] = FORMATS) -> Evaluation:
     measured = evaluation.evaluate(network, test)
     logits, ties = evaluation.logits(network, test), evaluation.rounding_ties(network, test)
-    artifact.write(network, folder, artifact.Promise(measured, measured, measured, logits, ties), formats)
+    artifact.write(network, folder, artifact.Promise(test, measured, measured, measured, logits, ties), formats)
     return measured
 
 
@@ -70,7 +70,7 @@ def exported(tmp_path: Path, cnn: Baseline, images: Tensor, few: Split) -> Path:
 def test_every_file_of_an_untouched_export_verifies(network: StoredNetwork, tmp_path: Path, few: Split) -> None:
     measured = write(network, tmp_path, few)
     said: list[float] = []
-    verdict = artifact.verify(tmp_path, lambda text, done: said.append(done))
+    verdict = artifact.verify(tmp_path, DATASETS, lambda text, done: said.append(done))
     assert (verdict.ok, verdict.split, verdict.images) == (True, "test", 300)
     files = verdict.files
     assert said == [position / len(files) for position in range(len(files))]
@@ -102,7 +102,7 @@ def test_each_format_is_read_in_a_process_of_its_own(
         promised = json.loads((tmp_path / "verdict.json").read_text())["files"]
         fresh = [entry for entry in promised if entry["format"] not in seen]
         change_verdict(tmp_path, files=fresh)
-        verdict = artifact.verify(tmp_path)
+        verdict = artifact.verify(tmp_path, DATASETS)
         assert verdict.ok
         seen |= {file.format: str(file.reader) for file in verdict.files}
         assert [file.bytes for file in verdict.files] == [entry["bytes"] for entry in fresh]
@@ -132,7 +132,7 @@ def test_an_export_of_an_earlier_version_is_verified(tmp_path: Path, few: Split)
         (tmp_path / name).write_bytes(content)
         files = [entry | {"sha256": sha256(content)} if entry["path"] == name else entry for entry in files]
     change_verdict(tmp_path, files=files)
-    verdict = artifact.verify(tmp_path)
+    verdict = artifact.verify(tmp_path, DATASETS)
     assert (verdict.ok, len(verdict.files)) == (True, 2)
 
 
@@ -143,7 +143,7 @@ def test_only_what_is_asked_for_is_written_and_what_an_earlier_export_left_goes(
     write(network, tmp_path, few, ("safetensors",))
     assert {path.name for path in tmp_path.iterdir()} >= {"network.safetensors", "network.json", "plain_torch.py"}
     assert not list(tmp_path.glob("*.packed")) + list(tmp_path.glob("*.onnx"))
-    assert [file.format for file in artifact.verify(tmp_path).files] == ["safetensors"]
+    assert [file.format for file in artifact.verify(tmp_path, DATASETS).files] == ["safetensors"]
 
 
 def test_a_file_that_is_no_exports_is_never_written_over(network: StoredNetwork, tmp_path: Path, few: Split) -> None:
@@ -227,7 +227,7 @@ def test_predict_needs_numpy_alone_and_finds_what_was_promised(
 
 
 def problem(folder: Path) -> str:
-    verdict = artifact.verify(folder)
+    verdict = artifact.verify(folder, DATASETS)
     assert not verdict.ok
     (file,) = verdict.files
     assert file.problem is not None
@@ -257,11 +257,11 @@ def test_promises_that_contradict_each_other_are_a_format_error(exported: Path) 
     promised = json.loads((exported / "verdict.json").read_text())["predictions"]
     change_verdict(exported, predictions=promised[:7] + str((int(promised[7]) + 1) % 10) + promised[8:])
     with pytest.raises(FormatError, match="other predictions"):
-        artifact.verify(exported)
+        artifact.verify(exported, DATASETS)
     change_verdict(exported, predictions=promised)
     promise(exported, np.zeros((300, 9), np.float32))
     with pytest.raises(FormatError, match="must hold logits"):
-        artifact.verify(exported)
+        artifact.verify(exported, DATASETS)
 
 
 def test_a_single_prediction_that_was_not_promised_is_found_out(exported: Path, few: Split) -> None:
@@ -270,7 +270,7 @@ def test_a_single_prediction_that_was_not_promised_is_found_out(exported: Path, 
     logits[sure] = np.roll(logits[sure], 1)
     promise(exported, logits)
     assert f"the first are [{sure}]" in problem(exported)
-    assert artifact.verify(exported).files[0].agreement == pytest.approx(299 / 300)
+    assert artifact.verify(exported, DATASETS).files[0].agreement == pytest.approx(299 / 300)
 
 
 def test_a_disagreement_at_a_tie_is_reported_and_no_problem(exported: Path) -> None:
@@ -278,7 +278,7 @@ def test_a_disagreement_at_a_tie_is_reported_and_no_problem(exported: Path) -> N
     first = int(logits[5].argmax())
     logits[5, (first + 1) % 10] = logits[5, first] + np.abs(logits[5]).max() * 1e-6
     promise(exported, logits)
-    verdict = artifact.verify(exported)
+    verdict = artifact.verify(exported, DATASETS)
     assert (verdict.ok, verdict.files[0].ties) == (True, (5,))
     assert verdict.files[0].agreement == pytest.approx(299 / 300)
 
@@ -300,13 +300,13 @@ def test_a_folder_without_its_promise_is_a_format_error(tmp_path: Path, exported
     (exported / name).unlink()
     for folder in (exported, tmp_path / "nowhere"):
         with pytest.raises(FormatError, match=r"verdict\.json"):
-            artifact.verify(folder)
+            artifact.verify(folder, DATASETS)
 
 
 def test_other_expected_logits_are_a_format_error(exported: Path) -> None:
     (exported / "expected.npz").write_bytes(b"PK")
     with pytest.raises(FormatError, match=r"expected\.npz"):
-        artifact.verify(exported)
+        artifact.verify(exported, DATASETS)
 
 
 @pytest.mark.parametrize(
@@ -331,14 +331,14 @@ def test_other_expected_logits_are_a_format_error(exported: Path) -> None:
 def test_a_verdict_that_makes_no_sense_is_a_format_error(exported: Path, changes: dict[str, object]) -> None:
     change_verdict(exported, **changes)
     with pytest.raises(FormatError):
-        artifact.verify(exported)
+        artifact.verify(exported, DATASETS)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"text"', "{}", "\udcff"])
 def test_a_verdict_that_is_no_record_is_a_format_error(exported: Path, text: str) -> None:
     (exported / "verdict.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(FormatError):
-        artifact.verify(exported)
+        artifact.verify(exported, DATASETS)
 
 
 FOREIGN = [b"", b"{}", b"\x80\x04pickle", b"\0" * 64]

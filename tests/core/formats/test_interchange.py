@@ -23,8 +23,7 @@ from torch.nn import functional as F
 
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig
-from core.datasets import fashion_mnist
-from core.datasets.fashion_mnist import Split
+from core.datasets import Split, fashion_mnist
 from core.formats.interchange import from_safetensors, problem_with, to_float_onnx, to_qdq, to_safetensors
 from core.measuring import evaluation
 from core.networks.compression import compress

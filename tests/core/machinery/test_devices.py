@@ -23,8 +23,7 @@ from core.bench import work
 from core.bench.workbench import ERRORS as ERRORS_IN_WORDS
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
-from core.datasets import fashion_mnist
-from core.datasets.fashion_mnist import Split
+from core.datasets import Split, fashion_mnist
 from core.machinery import devices, jobs
 from core.machinery.devices import DeviceError
 from core.machinery.stopping import Stopped
@@ -90,7 +89,7 @@ KINDS = [
 
 def few(name: str) -> Split:
     whole = fashion_mnist.evaluation_splits()["validation" if name == "validation" else "calibration"]
-    return Split(name, whole.images[:256], whole.labels[:256])
+    return whole.part(slice(256), name)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +182,9 @@ def test_a_baseline_is_trained_on_a_device_as_on_the_cpu(recipe: TrainingConfig)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "_fast_bfloat16", lambda device: False)
         here, there = (
-            training.train_baseline(recipe, few("train"), few("validation"), device=torch.device(name))
+            training.train_baseline(
+                recipe, fashion_mnist.images(), few("train"), few("validation"), device=torch.device(name)
+            )
             for name in ("cpu", standin.NAME)
         )
     assert (here.info["device"], there.info["device"]) == ("cpu", standin.NAME)
@@ -196,9 +197,9 @@ def test_a_training_on_the_cpu_asks_nothing_of_a_device_that_fails(monkeypatch: 
 
     monkeypatch.setattr(standin.Module, "get_rng_state", broken)
     one = replace(few("train"), images=few("train").images[:128], labels=few("train").labels[:128])
-    training.train_baseline(TrainingConfig("mlp", 1), one, one, device=torch.device("cpu"))
+    training.train_baseline(TrainingConfig("mlp", 1), fashion_mnist.images(), one, one, device=torch.device("cpu"))
     with pytest.raises(DeviceError, match="cannot do this training"):
-        training.train_baseline(TrainingConfig("mlp", 1), one, one, device=standin.DEVICE)
+        training.train_baseline(TrainingConfig("mlp", 1), fashion_mnist.images(), one, one, device=standin.DEVICE)
 
 
 def test_a_teacher_stays_where_it_is_and_a_pupil_comes_back(files: dict[str, str]) -> None:
@@ -210,7 +211,9 @@ def test_a_teacher_stays_where_it_is_and_a_pupil_comes_back(files: dict[str, str
     assert {name: own.data_ptr() for name, own in teacher.named_parameters()} == before
     assert {own.device.type for own in lessons} == {"cpu"}
     recipe = RecoveryConfig(1, distillation=True)
-    trained = training.recover(pupil, recipe, "mlp", few("train"), few("validation"), lessons, device=standin.DEVICE)
+    trained = training.recover(
+        pupil, recipe, "mlp", "fashion-mnist", few("train"), few("validation"), lessons, device=standin.DEVICE
+    )
     left_there = [*trained.module.parameters(), *trained.module.buffers()]
     assert {own.device.type for own in left_there} == {"cpu"}
 

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig
-from core.datasets import fashion_mnist
-from core.datasets.fashion_mnist import CLASSES, Split
+from core.datasets import Split, SplitName, fashion_mnist
+from core.datasets.fashion_mnist import CLASSES
 from core.machinery.stopping import Stopped
 from core.measuring import evaluation
 from core.measuring.evaluation import Comparison, Estimate, Evaluation, Prefix
@@ -44,7 +44,7 @@ def pruned(baseline: Baseline, statistics: Statistics) -> StoredNetwork:
 
 def made_up(predictions: Tensor, labels: Tensor) -> Evaluation:
     confidences = torch.rand(len(labels), generator=torch.Generator().manual_seed(len(labels)))
-    return Evaluation("validation", predictions.to(torch.uint8), confidences, labels, 1.0)
+    return Evaluation("validation", predictions.to(torch.uint8), confidences, labels, 1.0, CLASSES)
 
 
 @st.composite
@@ -169,17 +169,23 @@ def test_an_evaluation_that_is_asked_to_stop_measures_nothing_more(network: Stor
 
 
 @pytest.mark.parametrize("name", ["validation", "calibration", "test"])
-def test_the_order_is_a_permutation_that_begins_with_fifty_images_of_each_class(name: fashion_mnist.SplitName) -> None:
+def test_the_order_is_a_permutation_that_begins_with_fifty_images_of_each_class(name: SplitName) -> None:
     split = fashion_mnist.load(name)
     assert sorted(split.order) == list(range(len(split)))
     assert np.bincount(split.labels.numpy()[split.order[:500]]).tolist() == [50] * 10
-    assert np.array_equal(Split(name, split.images.clone(), split.labels.clone()).order, split.order)
+    assert np.array_equal(replace(split, images=split.images.clone(), labels=split.labels.clone()).order, split.order)
     assert abs(np.corrcoef(np.arange(500), split.order[:500])[0, 1]) < 0.2  # from everywhere, not the first ones
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=1200))
 def test_the_order_of_any_split_is_a_permutation(labels: list[int]) -> None:
-    split = Split("any", torch.zeros(len(labels), 28, 28, dtype=torch.uint8), torch.tensor(labels))
+    split = Split(
+        "any",
+        torch.zeros(len(labels), 1, 28, 28, dtype=torch.uint8),
+        torch.tensor(labels),
+        CLASSES,
+        fashion_mnist.SCALING,
+    )
     assert sorted(split.order) == list(range(len(labels)))
 
 
@@ -230,7 +236,7 @@ def splits() -> list[Split]:
     """Two of the same size, and a smaller one."""
     whole = fashion_mnist.load("validation")
     pieces = [slice(0, 300), slice(300, 600), slice(0, 250)]
-    return [Split("validation", whole.images[piece], whole.labels[piece]) for piece in pieces]
+    return [whole.part(piece, "validation") for piece in pieces]
 
 
 def same(a: Evaluation, b: Evaluation) -> bool:
@@ -300,7 +306,7 @@ def test_a_prefix_changes_no_bit_of_a_network_with_branches(
     """And the deepest place that two networks have in common is where the next one begins."""
     baseline = filled(families.named(name).build((1, 28, 28), 10))
     known, runs, prefix = statistics_of(baseline, splits[0].inputs[:16]), Runs(monkeypatch), Prefix()
-    small = Split("validation", splits[0].images[:40], splits[0].labels[:40])
+    small = splits[0].part(slice(40), "validation")
     middle = baseline.layers[len(baseline.layers) // 2].name
     plain, last = CompressionConfig(), CompressionConfig().with_layer("fc", bits=2)
     configs = [plain, last, CompressionConfig().with_layer("fc", bits=3)]
@@ -526,8 +532,8 @@ def test_a_network_differs_from_itself_in_nothing(network: StoredNetwork, split:
 
 def test_two_evaluations_of_different_images_are_not_compared(network: StoredNetwork, split: Split) -> None:
     measured = evaluation.evaluate(network, split)
-    shorter = evaluation.evaluate(network, Split("validation", split.images[:100], split.labels[:100]))
-    other = evaluation.evaluate(network, Split("test", split.images, split.labels))
+    shorter = evaluation.evaluate(network, split.part(slice(100), "validation"))
+    other = evaluation.evaluate(network, split.part(slice(None), "test"))
     for wrong in (shorter, other):
         with pytest.raises(ValueError, match="same split"):
             evaluation.compare(measured, wrong)

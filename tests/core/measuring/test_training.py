@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from core.bench.workbench import RECIPES
 from core.config import CompressionConfig, RecoveryConfig, TrainingConfig
-from core.datasets import fashion_mnist
-from core.datasets.fashion_mnist import Split
+from core.datasets import Split, fashion_mnist
 from core.machinery.stopping import Stopped
 from core.measuring import evaluation, training
 from core.networks import models
@@ -36,17 +35,17 @@ QUICK = {
 def training_images() -> Split:
     """Calibration images: they come with the project, and this is about the loop, not about the figures."""
     whole = fashion_mnist.load("calibration")
-    return Split("train", whole.images[:1_000], whole.labels[:1_000])
+    return whole.part(slice(1_000), "train")
 
 
 @pytest.fixture(scope="module")
 def held_out() -> Split:
     whole = fashion_mnist.load("validation")
-    return Split("validation", whole.images[:500], whole.labels[:500])
+    return whole.part(slice(500), "validation")
 
 
 def train(recipe: TrainingConfig, images: Split, held_out: Split, **callbacks: Any) -> models.Baseline:
-    return training.train_baseline(recipe, images, held_out, device=CPU, **callbacks)
+    return training.train_baseline(recipe, fashion_mnist.images(), images, held_out, device=CPU, **callbacks)
 
 
 @pytest.fixture(scope="module", params=QUICK.values(), ids=QUICK.keys())
@@ -245,8 +244,8 @@ def test_an_epoch_shows_every_image_at_most_once_and_flips_half_of_them(training
     assert len(seen.unique()) == len(seen)
     assert not torch.equal(seen, seen.sort().values)
     x = torch.cat([x for x, _, _ in batches])
-    flipped = (x == fashion_mnist.normalize(images[seen].flip(2))).flatten(1).all(1)
-    straight = (x == fashion_mnist.normalize(images[seen])).flatten(1).all(1)
+    flipped = (x == fashion_mnist.SCALING.normalized(images[seen].flip(3))).flatten(1).all(1)
+    straight = (x == fashion_mnist.SCALING.normalized(images[seen])).flatten(1).all(1)
     assert (flipped | straight).all()
     assert 0.4 < flipped.float().mean() < 0.6
 
@@ -315,7 +314,7 @@ def recovered(config: CompressionConfig, images: Split, held_out: Split, **setti
     network, teacher = compress(SMALL, config, statistics), compress(SMALL, CompressionConfig(), statistics)
     recipe = RecoveryConfig(**{"epochs": 2, "learning_rate": 0.05, **settings})
     lessons = training.teach(teacher, False, images, held_out, CPU)
-    trained = training.recover(network, recipe, "mlp", images, held_out, lessons, device=CPU)
+    trained = training.recover(network, recipe, "mlp", "fashion-mnist", images, held_out, lessons, device=CPU)
     return before, network.freeze(), trained
 
 
@@ -350,7 +349,9 @@ def test_the_network_before_training_is_an_epoch_like_the_others(training_images
     gentle = RecoveryConfig(1, learning_rate=1e-6)
     for start, learned, kept in ((good, poor, 0), (poor, good, 1)):
         network, before = copy.deepcopy(learned), copy.deepcopy(start)
-        found = training.recover(network, gentle, "mlp", training_images, held_out, device=CPU, before=before)
+        found = training.recover(
+            network, gentle, "mlp", "fashion-mnist", training_images, held_out, device=CPU, before=before
+        )
         assert found.best_epoch == kept
         assert found.before is not None
         measured = evaluation.evaluate(start.freeze(), held_out)
@@ -378,7 +379,7 @@ def test_the_uncompressed_network_is_trained_alike(training_images: Split, held_
 
 
 def test_lessons_are_the_teachers_logits_of_the_very_images_that_are_seen(training_images: Split) -> None:
-    few = Split("train", training_images.images[:300], training_images.labels[:300])
+    few = training_images.part(slice(300), "train")
     teacher = compress(SMALL, CompressionConfig(), statistics_of(SMALL, few.inputs))
     lessons = training.teach(teacher, True, few, few, CPU)
     recipe = TrainingConfig("cnn", 1, batch_size=64, flips=True)
@@ -390,7 +391,7 @@ def test_lessons_are_the_teachers_logits_of_the_very_images_that_are_seen(traini
         torch.testing.assert_close(lessons.validation, teacher(few.inputs))
     assert not torch.equal(lessons.training[0], lessons.training[1])
     with pytest.raises(ValueError, match="lessons must be given"):
-        training.recover(teacher, RecoveryConfig(1, distillation=True), "mlp", few, few, device=CPU)
+        training.recover(teacher, RecoveryConfig(1, distillation=True), "mlp", "fashion-mnist", few, few, device=CPU)
 
 
 def test_distillation_is_half_the_labels_and_half_the_softened_teacher() -> None:

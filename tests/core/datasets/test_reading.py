@@ -1,0 +1,215 @@
+"""Images in files as people have them: each way in, and what is wrong with a file, in words."""
+
+import gzip
+import io
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from core.datasets import DataError, Datasets, reading
+from core.datasets.reading import from_bytes, read
+
+DICE = np.random.default_rng(0)
+
+
+def pixels(*shape: int) -> np.ndarray[Any, Any]:
+    return DICE.integers(0, 256, shape, np.uint8)
+
+
+def archive(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def keras(shape: tuple[int, ...] = (8, 9), count: int = 60, **changes: Any) -> bytes:
+    labels = np.arange(count) % 3
+    arrays = {"x_train": pixels(count, *shape), "y_train": labels, "x_test": pixels(12, *shape), "y_test": labels[:12]}
+    return archive(**{name: array for name, array in (arrays | changes).items() if array is not None})
+
+
+def test_a_keras_archive() -> None:
+    images = pixels(60, 8, 9)
+    brought = from_bytes("mine.npz", keras(x_train=images))
+    assert np.array_equal(brought.training.images[:, 0], images)
+    assert brought.test is not None
+    assert brought.test.images.shape == (12, 1, 8, 9)
+    assert brought.classes == ("0", "1", "2")
+
+
+def test_a_medmnist_archive_whose_validation_images_are_divided_anew() -> None:
+    content = archive(
+        train_images=pixels(40, 28, 28, 3), train_labels=np.arange(40)[:, None] % 2,
+        val_images=pixels(20, 28, 28, 3), val_labels=np.arange(20)[:, None] % 2,
+        test_images=pixels(10, 28, 28, 3), test_labels=np.arange(10)[:, None] % 2,
+    )  # fmt: skip
+    brought = from_bytes("m.npz", content)
+    assert brought.training.images.shape == (60, 3, 28, 28)
+    assert brought.training.labels.shape == (60,)
+
+
+LAYOUTS = {
+    (60, 8, 9): (1, 8, 9), (60, 8, 9, 1): (1, 8, 9), (60, 1, 8, 9): (1, 8, 9), (60, 12, 10, 3): (3, 12, 10),
+    (60, 3, 12, 10): (3, 12, 10), (60, 64): (1, 1, 64),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given_shape", "found"), LAYOUTS.items(), ids=map(str, LAYOUTS))
+def test_channels_first_last_or_none(given_shape: tuple[int, ...], found: tuple[int, ...]) -> None:
+    images = pixels(*given_shape)
+    brought = from_bytes("x.npz", archive(x=images, y=np.arange(60) % 2))
+    assert brought.training.images.shape[1:] == found
+    channels_last = len(given_shape) == 4 and given_shape[3] in (1, 3)
+    expected = images.transpose(0, 3, 1, 2) if channels_last else images.reshape(60, *found)
+    assert np.array_equal(brought.training.images, expected)
+
+
+def test_numbers_in_0_1_and_one_hot_labels() -> None:
+    images = pixels(60, 8, 8)
+    content = archive(x_train=images / np.float32(255), y_train=np.eye(4)[np.arange(60) % 4], classes=list("abcd"))
+    brought = from_bytes("x.npz", content)
+    assert np.array_equal(brought.training.images[:, 0], images)
+    assert np.array_equal(brought.training.labels, np.arange(60) % 4)
+    assert brought.classes == tuple("abcd")
+
+
+REFUSED = {
+    "no arrays of these names": (archive(a=pixels(3, 8, 8)), "named as one of.*It holds a"),
+    "normalized": (keras(x_train=DICE.normal(size=(60, 8, 9))), "x_train must hold pixels of 8 bits.*before they"),
+    "16 bits": (keras(x_train=np.full((60, 8, 9), 4000, np.uint16)), "uint8 in 0..255. Got uint16"),
+    "too large": (keras((120, 20)), "8 to 96 pixels.*120 x 20"),
+    "too small": (keras((4, 20)), "8 to 96 pixels.*4 x 20"),
+    "one class": (keras(y_train=np.zeros(60, int), y_test=np.zeros(12, int)), "2 to 256 classes. Got 1"),
+    "labels that are fractions": (keras(y_train=np.linspace(0, 1, 60)), "y_train must be whole numbers"),
+    "labels below 0": (keras(y_train=np.arange(60) % 3 - 1), "must be in 0..255. Got -1"),
+    "several labels": (keras(y_train=np.ones((60, 3))), "y_train must say one class"),
+    "more labels": (keras(y_train=np.arange(61) % 3), "must hold as many. Got 60 and 61"),
+    "shapes that differ": (keras(x_test=pixels(12, 9, 9)), "one shape"),
+    "four channels": (keras((8, 8, 4)), "1 or 3 channels"),
+    "too few names": (keras(classes=["a", "b"]), "Labels must be below 2"),
+    "objects": (archive(x_train=np.array([{}]), y_train=np.array([0])), "plain arrays"),
+    "cut off": (keras()[:-900], "must be a .npz file"),
+    "no archive": (b"hello", "must be a .npz file"),
+    "empty": (b"", "must be a .npz file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_is_wrong_is_said(content: bytes, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        from_bytes("mine.npz", content)
+
+
+@given(st.integers(0, 2**31), st.data())
+def test_damage_is_said_and_never_raised(place: int, data: st.DataObject) -> None:
+    content = bytearray(keras(count=30))
+    content[place % len(content)] ^= data.draw(st.integers(1, 255))
+    cut = data.draw(st.integers(0, len(content)))
+    for damaged in (bytes(content), bytes(content[:cut])):
+        try:
+            from_bytes("mine.npz", damaged)
+        except DataError as error:
+            assert re.search(r"[a-z]", str(error))  # noqa: PT017
+
+
+def idx(array: np.ndarray[Any, Any]) -> bytes:
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return b"\0\0\x08" + bytes([array.ndim]) + sizes + array.astype(np.uint8).tobytes()
+
+
+def test_a_folder_of_idx_files_plain_or_gzipped(tmp_path: Path) -> None:
+    images, labels = pixels(40, 10, 12), np.arange(40) % 4
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images[:8])))
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(labels[:8]))
+    brought = read(tmp_path)
+    assert np.array_equal(brought.training.images[:, 0], images)
+    assert brought.test is not None
+    assert np.array_equal(brought.test.labels, labels[:8])
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(b"\0")
+    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte.gz is no IDX file"):
+        read(tmp_path)
+    (tmp_path / "train-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match="must hold train_labels as IDX"):
+        read(tmp_path)
+
+
+def picture(size: tuple[int, int], colour: Any, mode: str = "RGB") -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def album(tmp_path: Path, size: tuple[int, int] = (12, 10)) -> Path:
+    for part in ("train", "test"):
+        for label, colour in (("dog", (200, 0, 0)), ("cat", (0, 200, 0))):
+            (tmp_path / part / label).mkdir(parents=True)
+            for number in range(12):
+                (tmp_path / part / label / f"{number}.png").write_bytes(picture(size, colour))
+    return tmp_path
+
+
+def test_a_folder_of_pictures_in_folders_of_their_classes(tmp_path: Path) -> None:
+    brought = read(album(tmp_path))
+    assert brought.classes == ("cat", "dog")
+    assert brought.training.images.shape == (24, 3, 10, 12)
+    assert brought.test is not None
+    assert brought.training.images[brought.training.labels == 1][0, :, 0, 0].tolist() == [200, 0, 0]
+
+
+def test_grey_pictures_stay_grey_and_become_colour_among_colours(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.png").write_bytes(picture((9, 9), 77, "L"))
+    assert read(tmp_path).training.images.shape == (2, 1, 9, 9)
+    (tmp_path / "a" / "2.png").write_bytes(picture((9, 9), (1, 2, 3)))
+    assert read(tmp_path).training.images.shape == (3, 3, 9, 9)
+
+
+def test_pictures_of_several_sizes_are_asked_for_one(tmp_path: Path) -> None:
+    album(tmp_path)
+    (tmp_path / "train" / "dog" / "large.png").write_bytes(picture((40, 30), (200, 0, 0)))
+    with pytest.raises(DataError, match=r"several sizes.*--size"):
+        read(tmp_path)
+    assert read(tmp_path, size=16).training.images.shape == (25, 3, 16, 16)
+
+
+def test_a_zip_file_of_a_folder_is_read_as_it(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as zipped:
+        for path in sorted(album(tmp_path).rglob("*.png")):
+            zipped.write(path, path.relative_to(tmp_path))
+    zipped_one, folder = from_bytes("album.zip", buffer.getvalue()), read(tmp_path)
+    assert np.array_equal(zipped_one.training.images, folder.training.images)
+    assert zipped_one.classes == folder.classes
+
+
+def test_a_bad_picture_is_named(tmp_path: Path) -> None:
+    album(tmp_path)
+    (tmp_path / "train" / "dog" / "bad.png").write_bytes(b"\x89PNG no")
+    with pytest.raises(DataError, match=r"bad.png is no picture"):
+        read(tmp_path)
+
+
+def test_what_is_not_there_or_holds_nothing_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no file or folder"):
+        read(tmp_path / "nothing")
+    with pytest.raises(DataError, match="It holds neither"):
+        read(tmp_path)
+
+
+def test_what_was_brought_is_a_data_set_of_its_own(tmp_path: Path) -> None:
+    dataset = reading.add(from_bytes("x.npz", keras()), "mine", tmp_path, "My own")
+    assert (dataset.title, dataset.shape) == ("My own", (1, 8, 9))
+    split = Datasets(tmp_path).split(dataset.images(tmp_path), "test")
+    assert len(split) == 12
+    with pytest.raises(DataError, match="known already"):
+        reading.add(from_bytes("x.npz", keras()), "digits", tmp_path)
