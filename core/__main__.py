@@ -17,7 +17,7 @@ from core.config import FORMATS, CompressionConfig, ConfigError, Device, with_te
 from core.machinery.files import write_atomically
 from core.machinery.records import Record
 from core.settings import Setting
-from core.words import percent, visible
+from core.words import visible
 
 
 def say(text: str) -> None:
@@ -135,8 +135,16 @@ def _file_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     verify = command("verify", _verify, "read an export, run it over the test images, compare with its verdict")
     verify.add_argument("directory", type=Path, metavar="DIR")
 
-    bring = command("import", _import, "turn your own state dict into a baseline file")
-    bring.add_argument("file", type=Path, metavar="FILE.pt")
+    bring = command("import", _import, "turn your own network into a baseline file")
+    bring.add_argument("file", metavar="FILE|FILE.py:NAME", help="ONNX, a program's module, or a state dict")
+    bring.add_argument("--weights", type=Path, metavar="FILE", help="of a program's module: its state dict")
+    bring.add_argument("--data", default="fashion-mnist", metavar="NAME", help="the images that it was made for")
+    scaling = bring.add_argument_group("input scaling, measured if not given")
+    scaling.add_argument("--scale", metavar="NAME", help="dataset, unit ([0, 1]), half ([-1, 1]) or raw (0 to 255)")
+    scaling.add_argument("--mean", type=_numbers, metavar="M[,M,M]", help="of pixels in [0, 1], one for each channel")
+    scaling.add_argument("--std", type=_numbers, metavar="S[,S,S]", help="the same: the network sees (p - M) / S")
+    bring.add_argument("--pool", metavar="KIND", help="of a state dict: max, average or none; measured if not given")
+    bring.add_argument("--activation", metavar="NAME", help="relu, sigmoid, tanh, leaky_relu or gelu; the same")
     bring.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
 
     images = command("add-data", _add_data, "add images of your own, to import and train networks for")
@@ -153,6 +161,10 @@ def _file_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     _device_option(every)
     job = command("job", _job, "the process of a job (started by the app)")
     job.add_argument("folder", type=Path)
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(each) for each in text.split(",")]
 
 
 def _of_layers() -> list[str]:
@@ -293,7 +305,8 @@ def _train(options: argparse.Namespace) -> int:
         write_atomically(options.out / f"{options.baseline}.json", f"{text}\n".encode())
         answer["path"] = str(options.out / f"{options.baseline}.safetensors")
     else:
-        title = f"{options.baseline}, {recipe.epochs} epochs" + (f", {dataset.title}" if recipe.data != "fashion-mnist" else "")
+        of = "" if recipe.data == "fashion-mnist" else f", {dataset.title}"
+        title = f"{options.baseline}, {recipe.epochs} epochs{of}"
         answer["baseline"] = bench.add_baseline(baseline, title, "trained")
     _print(answer, options.json)
     return 0
@@ -463,39 +476,36 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from core.datasets import fashion_mnist
-    from core.networks import checkpoints, folding, models
+    from core.bench.arrivals import Known
+    from core.networks import models
 
+    source = Path(options.file.rpartition(":")[0] if ".py:" in options.file else options.file)
     if options.out.suffix != ".safetensors":
         raise ConfigError(f"--out must be a file that ends in .safetensors. Got {str(options.out)!r} instead.")
-    if options.out.exists() and options.file.exists() and options.out.samefile(options.file):
-        raise ConfigError(f"--out must be another file than the one that is read. Got {str(options.out)!r} for both.")
-    checkpoint = checkpoints.read(options.file)
-    if checkpoint.box:
-        say(f"Taken: {checkpoint.box}. Left: {', '.join(checkpoint.beside) or 'nothing'}.")
-    baseline = models.Baseline(options.out.stem, folding.fold(checkpoint.state))
-    layers = [{"name": layer.name, "shape": list(layer.shape)} for layer in baseline.layers]
-    measured = _workbench().uncompressed(baseline, "validation")  # what this refuses leaves no file
+    for given in filter(None, (source, options.weights)):
+        if options.out.exists() and given.exists() and options.out.samefile(given):
+            raise ConfigError(
+                f"--out must be another file than those that are read. Got {str(options.out)!r} for both."
+            )
+    fields = ("data", "scale", "mean", "std", "pool", "activation")
+    known = Known(**{field: getattr(options, field) for field in fields})
+    bench = _workbench()
+    arrival = bench.arrivals.from_file(options.file, options.weights, options.out.stem, known)
+    baseline = arrival.baseline
     write_atomically(options.out, models.to_bytes(baseline))
-    (mean,), (deviation,) = fashion_mnist.SCALING
+    images = baseline.images
     answer = {
-        "path": str(options.out), "model": baseline.model, "parameters": baseline.parameters, "layers": layers,
-        "accuracy": measured.accuracy, "mean": mean, "deviation": deviation,
+        "name": baseline.name, "path": str(options.out), "road": arrival.road, "accuracy": arrival.accuracy,
+        "images": arrival.images, "data": images.data, "classes": list(images.classes), "scale": arrival.scale,
+        "mean": list(images.scaling.mean), "deviation": list(images.scaling.deviation), "model": baseline.model,
+        "parameters": baseline.parameters, "bytes": baseline.bytes, "same_as_original": arrival.same,
+        "layers": [{"name": layer.name, "shape": list(layer.shape)} for layer in baseline.layers],
     }  # fmt: skip
     _print(answer, options.json)
-    say(
-        f"Right for {percent(measured.accuracy, 2)} of {measured.images:,} validation images, a pixel p seen as (p / "
-        f"255 - {mean}) / {deviation}. {AS_READ} If that was more at home, it saw other "
-        "numbers there, or is another network: a state dict holds neither."
-    )
+    for note in arrival.notes:
+        say(note)
+    say(arrival.summary)
     return 0
-
-
-AS_READ = (
-    "Layers one after another; ReLU after each but the last; a convolution keeps the size of the image, and 2 x 2 max "
-    "pooling follows it."
-)
-"""What a state dict does not tell, and every network that comes in is taken for."""
 
 
 def _add_data(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import streamlit as st
 from core.bench.workbench import RECIPES
 from core.config import CompressionConfig
 from core.words import plain
-from pages.choice import baselines, controls, state, terms
+from pages.choice import baselines, controls, images, state, terms
 from pages.shown import baseline_figures, charts, figures, jobs, live
 
 name = state.current().baseline
@@ -58,6 +58,7 @@ terms.heading(
 )
 baseline_figures.most_confident_errors(test)
 
+images.section(bench.dataset(name).name)
 baselines.baseline_deleter(name)
 
 figures.show_code(

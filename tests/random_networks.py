@@ -7,6 +7,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from core.datasets import fashion_mnist
 from core.networks import graph, models
 from core.networks.graph import IMAGE, Network
 from core.networks.models import Baseline
@@ -176,7 +177,10 @@ def filled(network: Network, seed: int = 0) -> Baseline:
         part = name.rpartition(".")[2]
         size = {"weight": (2 / prod(shape[1:])) ** 0.5, "bias": 0.1, "scale": 0.5, "shift": 0.3}[part]
         tensors[name] = torch.randn(shape, generator=generator) * size + (part == "scale")
-    return Baseline("random", tensors, graph=network)
+    images = fashion_mnist.images()
+    if network.classes != len(images.classes):
+        images = images._replace(classes=tuple(f"class {place}" for place in range(network.classes)))
+    return Baseline("random", tensors, graph=network, images=images)
 
 
 def pixels(network: Network, count: int, seed: int = 0) -> Tensor:

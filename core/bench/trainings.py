@@ -64,6 +64,10 @@ class Trainings:
         figures = {"test_accuracy": test.accuracy, "test_loss": test.loss, "test_images": test.images}
         return replace(baseline, info={**baseline.info, **figures, "machine": platform.machine()})
 
+    def recipe_for(self, recipe: TrainingConfig, data: str) -> TrainingConfig:
+        """The same for other images. Raises DataError."""
+        return families.recipe_for(recipe, self.datasets.named(data))
+
     def _images(self, images: Images, progress: training.Progress = lambda event: None) -> Split:
         """To train with. Raises DataError."""
         return self.datasets.split(images, "train", lambda text: progress({"message": text}))

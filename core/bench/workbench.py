@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from core.bench import submissions, views
+from core.bench.albums import Albums
+from core.bench.arrivals import Arrivals
 from core.bench.baselines import PRETRAINED, SHIPPED, Baselines, deletable
 from core.bench.errors import ERRORS, NotRecovered, UnknownBaseline
 from core.bench.exports import VERIFIED_FILE, Exports
@@ -101,6 +103,7 @@ class Workbench:
         self.recent = Recent(RECENT_BYTES)
 
         self.datasets = Datasets(self.cache / "data")
+        self.albums = Albums(self.datasets)
         self.baselines = Baselines(self.store, self.recent, self.datasets)
         self.knowledge = Knowledge(self.store, self.recent, self.datasets)
         self.spectra = Spectra(self.baselines, self.knowledge)
@@ -111,6 +114,7 @@ class Workbench:
             self.store, self.baselines, self.knowledge, self.measurements, self.datasets, self.device
         )
         self.exports = Exports(self.cache / "exports", self.baselines, self.networks, self.measurements, self.datasets)
+        self.arrivals = Arrivals(self.baselines, self.networks, self.datasets)
         self.room = Room(self.store, self.baselines, self.measurements, self.trainings)
         self.submissions = Submissions(self.jobs, self.store, self.trainings)
 
@@ -125,6 +129,14 @@ class Workbench:
     dataset = Delegate("baselines", Baselines.dataset)
     images = Delegate("baselines", Baselines.pictures)
     is_own = staticmethod(deletable)
+
+    data_names = Delegate("albums", Albums.data_names)
+    album = Delegate("albums", Albums.album)
+    album_of = Delegate("albums", Albums.album_of)
+    read_images = Delegate("albums", Albums.read_images)
+    add_images = Delegate("albums", Albums.add_images)
+    delete_images = Delegate("albums", Albums.delete_images)
+    is_own_data = Delegate("albums", Albums.is_own_data)
 
     statistics = Delegate("knowledge", Knowledge.statistics)
 
@@ -158,6 +170,7 @@ class Workbench:
 
     training_device = Delegate("trainings", Trainings.training_device)
     train = Delegate("trainings", Trainings.train)
+    recipe_for = Delegate("trainings", Trainings.recipe_for)
     recover = Delegate("trainings", Trainings.recover)
     adopt = Delegate("trainings", Trainings.adopt)
     history = Delegate("trainings", Trainings.history)

@@ -98,19 +98,21 @@ def _with_bias(weight: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
 
 
 def _folded(nodes: Sequence[Node], tensors: dict[str, Tensor]) -> list[Node]:
-    """Without the `affine` steps that alone read a layer: W' = scale W, b' = scale b + shift, in float64 (Jacob et al.
-    2018, section 3.2)."""
+    """Without the `affine` steps that alone read a layer, or another such step: W' = scale W, b' = scale b + shift, in
+    float64 (Jacob et al. 2018, section 3.2)."""
     readers = Counter(name for each in nodes for name in each.inputs)
-    weighted = {each.name for each in nodes if each.weighted}
+    parts = {each.name: ("weight", "bias") for each in nodes if each.weighted}
+    parts |= {each.name: ("scale", "shift") for each in nodes if each.operation == "affine"}
     stands_for, kept = dict[str, str](), list[Node]()
     for each in nodes:
         reads = tuple(stands_for.get(name, name) for name in each.inputs)
-        if each.operation != "affine" or reads[0] not in weighted or readers[each.inputs[0]] > 1:
+        if each.operation != "affine" or reads[0] not in parts or readers[each.inputs[0]] > 1:
             kept.append(replace(each, inputs=reads))
             continue
         stands_for[each.name] = layer = reads[0]
         scale, shift = (tensors[f"{each.name}.{part}"].double() for part in ("scale", "shift"))
-        weight, bias = tensors[f"{layer}.weight"], tensors[f"{layer}.bias"]
-        tensors[f"{layer}.weight"] = (weight.double() * scale.reshape(-1, *[1] * (weight.dim() - 1))).float()
-        tensors[f"{layer}.bias"] = (bias.double() * scale + shift).float()
+        first, second = (f"{layer}.{part}" for part in parts[layer])
+        weight, bias = tensors[first].double(), tensors[second].double()
+        tensors[first] = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
+        tensors[second] = bias * scale + shift
     return kept

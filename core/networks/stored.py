@@ -138,6 +138,7 @@ class StoredNetwork:
 def check(network: StoredNetwork) -> None:
     """Raises FormatError where what was read from a file is no network: tensors that are not those of its graph,
     numbers that are none. The network is not run."""
+    must_be("The number of its classes", len(network.images.classes), network.network.classes)
     graph = network.network
     must_be("The layers", [stored.layer for stored in network.layers], list(graph.layers))
     for stored in network.layers:

@@ -151,7 +151,7 @@ def _by_class(findings: Findings) -> Iterator[str]:
     worst, best = min(changes, key=net), max(changes, key=net)
     yield _class_change(findings, worst, "lost") if net(worst) < 0 else "No class lost more images than it gained."
     yield _class_change(findings, best, "gained") if net(best) > 0 else "No class gained more images than it lost."
-    yield "(The p of a class is ten times McNemar's, for the choice among ten classes.)"
+    yield f"(The p of a class is McNemar's times {len(changes)}, for the choice among the classes.)"
     yield mistake(findings)
 
 

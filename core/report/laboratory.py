@@ -164,7 +164,7 @@ def _bits_table(result: QuantizationHalf) -> Table:
         rows.append((str(row.bits), *accuracies, points(test.difference), span(test.interval), *_weights(row.after)))
     header = ("bits", *_TIMES.values(), "change", "95 % interval", "KB, formula", "KB, file", "smaller")
     caption = (
-        "Accuracy on the 10,000 test images by bits. Change: of the trained network against float32, paired. Sizes are "
+        "Accuracy on the test images by bits. Change: of the trained network against float32, paired. Sizes are "
         "those of the trained network; smaller: the file against the float32 weights."
     )
     return Table(caption, header, tuple(rows))

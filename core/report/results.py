@@ -146,7 +146,7 @@ def flipped(findings: Findings) -> list[Block]:
     return [
         Heading("Flips", 2),
         Table(f"Images with another prediction, of {on(findings.test)}.", ("outcome", "images", "share"), rows),
-        figure("flips", caption, f"Pictures of garments. {said}.", plots.flips("flips", shown, findings.pictures)),
+        figure("flips", caption, f"Pictures. {said}.", plots.flips("flips", shown, findings.pictures)),
     ]
 
 

@@ -35,7 +35,7 @@ HELP_SHARE = """The share of output channels (of a convolution) or neurons (of a
 layer but the last. What goes takes the next layer's columns along: no zeros remain, the network is simply smaller, and
 faster. Without training afterwards the loss is large."""
 HELP_CRITERION = """Which channels go first. *L1 norm*: those with the smallest weights, mean |w| (Li et al. 2017).
-*Mean activation*: those whose output is smallest over 2,048 training images."""
+*Mean activation*: those whose output is smallest over the calibration images."""
 HELP_OWN = "How many of the layer's outputs stay. The next layer loses the columns that read the others."
 
 EIGHTHS, EIGHTHS_LEFT = 8, 6

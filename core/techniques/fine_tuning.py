@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SCHEDULES = {"one-shot": "One-shot", "iterative": "Iterative (gradual)"}
 
-HELP_EPOCHS = """How often the compressed network sees the 55,000 training images. Pruned weights stay zero, factors
+HELP_EPOCHS = """How often the compressed network sees the training images. Pruned weights stay zero, factors
 stay factors, quantized weights are trained by the straight-through estimator, and the steps of all grids are learned
 (LSQ). Three epochs take seconds (MLP) to a minute (CNN)."""
 HELP_RATE = "The peak of a one-cycle schedule: up for a quarter of the steps, then down to almost nothing."

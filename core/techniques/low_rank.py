@@ -37,7 +37,7 @@ factors. A layer where that would not save anything (its rank is above break-eve
 table says so. Without fine-tuning the loss is small only while most of the energy is kept: see the Spectrum page."""
 HELP_OBJECTIVE = """What the factors of a given rank are nearest to. *SVD* minimises the error of the weight,
 ‖W − W_r‖².
-*Data-aware* minimises the error of the output, E‖Wx − W_r x‖², over 2,048 training images: directions that no image
+*Data-aware* minimises the error of the output, E‖Wx − W_r x‖², over the calibration images: directions that no image
 uses are given up first, and the bias makes up for the mean error. The same bytes, and at low ranks far better
 accuracy."""
 HELP_ABOVE = """Factor a layer even where its two factors are larger than the layer itself, as the course report does.

@@ -51,7 +51,7 @@ HELP_ROUNDING = """*Nearest*: each weight goes to the nearest point of its grid.
 rounded, and the weights that are still free make up for its error, so that the layer's **output** on real images
 changes least (Frantar et al. 2023). The weights are then further away, and the network is usually better, most of all
 where the range is clipped."""
-HELP_BIAS = """The mean change that rounding makes to each output, over 2,048 training images, is subtracted from its
+HELP_BIAS = """The mean change that rounding makes to each output, over the calibration images, is subtracted from its
 bias (Nagel et al. 2019)."""
 
 LEARNED_CLIP: Clip = "mse"

@@ -19,9 +19,11 @@ def training_form(recipes: dict[str, TrainingConfig]) -> None:
     """Train a network of one's own, as a job."""
     with st.expander("Train one here", icon=":material/model_training:"):
         kind = st.selectbox("Recipe", list(recipes), key="train_recipe", help="Optimizer and schedule of a baseline.")
-        recipe = recipes[kind if kind in recipes else "cnn"]
+        names = state.workbench().data_names()
+        data = st.selectbox("Images", list(names), _first(names), key="train_data", format_func=names.__getitem__)
+        recipe = state.workbench().recipe_for(recipes[kind if kind in recipes else "cnn"], data)
         default = min(8, recipe.epochs)
-        epochs = st.number_input("Epochs", 1, 200, default, key="train_epochs", help="Passes over 55,000 images.")
+        epochs = st.number_input("Epochs", 1, 200, default, key="train_epochs", help="Passes over the training images.")
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="train_seed", help="The same seed repeats the same run.")
         config = replace(recipe, epochs=int(epochs), seed=int(seed))
         if st.button("Start training", type="primary", icon=":material/play_arrow:", width="stretch"):
@@ -32,6 +34,11 @@ def training_form(recipes: dict[str, TrainingConfig]) -> None:
             teacher.heed()
         classroom.before_start(state.workbench().training_request(config))
         st.caption("It runs in a process of its own: go on exploring, close the tab, come back.")
+
+
+def _first(names: dict[str, str]) -> int:
+    """The place of the images of the network on the page."""
+    return list(names).index(state.workbench().dataset(state.current().baseline).name)
 
 
 def baseline_deleter(name: str) -> None:

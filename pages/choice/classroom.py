@@ -23,6 +23,7 @@ from pages.choice.register import register
 from pages.choice.state import Choice
 
 if TYPE_CHECKING:
+    from core.bench.albums import Brought
     from core.bench.workbench import JobStatus
     from core.studies.duration import Pace
 
@@ -129,7 +130,14 @@ class Load:
     size: int
 
 
-Act = Start | Stop | Dismiss | DeleteBaseline | DeletePoint | Load
+@dataclass(frozen=True)
+class AddImages:
+    """Keep a data set under a name, or delete it."""
+
+    name: str
+
+
+Act = Start | Stop | Dismiss | DeleteBaseline | DeletePoint | Load | AddImages
 
 
 def allowed(act: Act) -> bool:
@@ -152,6 +160,8 @@ def refusal(act: Act) -> str | None:
             return None if all(map(_is_mine, jobs)) else f"Not yours alone: {SINCE}. The teacher's word dismisses it."
         case DeleteBaseline(name):
             return _baseline_of_others(name)
+        case AddImages(name):
+            return f"The images {name!r} would be everybody's. The teacher's word adds and deletes data sets."
         case DeletePoint(choice):
             return _point_of_others(choice)
         case Load(file_name, size):
@@ -381,6 +391,16 @@ def delete_baseline(name: str) -> bool:
 def remove(choice: Choice) -> bool:
     """Delete what was measured, trained and exported of a configuration."""
     return _through(DeletePoint(choice), lambda: state.workbench().remove(*choice))
+
+
+def add_images(brought: Brought, name: str, title: str) -> bool:
+    """Keep what was brought as a data set. Raises DataError, OSError."""
+    return _through(AddImages(name), lambda: state.workbench().add_images(brought, name, title))
+
+
+def delete_images(name: str) -> bool:
+    """Delete a data set that was brought."""
+    return _through(AddImages(name), lambda: state.workbench().delete_images(name))
 
 
 def load(content: bytes, file_name: str) -> str | None:

@@ -37,7 +37,7 @@ OF_LAYER = {setting.name: setting for setting in settings.of_layer()}
 
 HELP_PROTECT = "Layers that lose no weights to the sparsity of the whole network."
 HELP_ACTIVATIONS = """Round the activations, the signals between the layers, to the same number of bits, with ranges
-measured on 2,048 calibration images. The input image keeps its own 8 bits."""
+measured on the calibration images. The input image keeps its own 8 bits."""
 
 
 def step_controls() -> None:

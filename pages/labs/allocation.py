@@ -15,7 +15,7 @@ from core.words import kilobytes, percent, plain
 from pages.choice import state, terms
 from pages.shown import charts, figures, handover, jobs
 
-HELP_LOST = "How many percentage points of accuracy may be lost on the 5,000 validation images, without any training."
+HELP_LOST = "How many percentage points of accuracy may be lost on the validation images, without any training."
 HELP_SIZE = "The largest file, in KB (1,024 bytes)."
 
 

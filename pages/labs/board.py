@@ -342,7 +342,7 @@ COLUMNS = {
     "ratio": st.column_config.NumberColumn(
         format="%.1f ×", help="Compression ratio: bytes of the baseline in float32 over bytes of the file."
     ),
-    "accuracy, %": st.column_config.NumberColumn(format="%.2f", help="On the 5,000 validation images."),
+    "accuracy, %": st.column_config.NumberColumn(format="%.2f", help="On the validation images."),
     **{name: st.column_config.NumberColumn(format="%+.2f") for name in ("change, pp", "95 % low, pp", "95 % high, pp")},
     "front": st.column_config.CheckboxColumn(
         help="On the Pareto front: no other point that is shown is smaller and at least as accurate."

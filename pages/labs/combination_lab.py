@@ -25,7 +25,7 @@ ABOUT_ORDERS = """Each technique leaves something behind: zeros, few quantized v
 later may destroy it. Here the three are applied to one whole weight matrix in every order, without training, beside
 what this project does: factors first, then zeros and grids **on the factors**. These networks are for looking at only;
 none is exported."""
-HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the 5,000 validation images."
+HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the validation images."
 HELP_EPOCHS = "Length of every training; where weights are pruned, 60 % of it prunes iteratively."
 
 

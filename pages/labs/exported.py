@@ -107,7 +107,7 @@ def verdict(made: Export, result: Result) -> None:
             f"Verified: {len(seen.files)} files, each read in a process of its own, predict all "
             f"{seen.images:,} test images as the network measured here. **{percent(accuracy, 2)}** on test; the "
             f"baseline has {percent(baseline, 2)} ({figures.points(accuracy - baseline)}). The cards above are about "
-            "the 5,000 validation images, and their time per image was measured in this app; each time in the table "
+            "the validation images, and their time per image was measured in this app; each time in the table "
             "was measured in a fresh process, with the program that reads that file.",
             icon=":material/verified:",
         )
@@ -149,7 +149,7 @@ _COLUMNS = {
     "ratio": st.column_config.NumberColumn(
         format="%.1f ×", help="Compression ratio: bytes of the baseline's float32 weights and biases over the file's."
     ),
-    "accuracy": st.column_config.NumberColumn(format="%.2f %%", help="On the 10,000 test images, by this reader."),
+    "accuracy": st.column_config.NumberColumn(format="%.2f %%", help="On the test images, by this reader."),
     "agreement": st.column_config.NumberColumn(
         format="%.2f %%", help="Share of the test images with the class that was promised. Less, and the export fails."
     ),

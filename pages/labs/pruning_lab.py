@@ -33,7 +33,7 @@ training begins with the trained network and ends at its own sparsity."""
 ABOUT_CHANNELS = """A zero in a matrix is multiplied like any other number. A channel that is removed is gone: its row,
 its bias, and the columns of the next layer that read it. Half of the channels go, chosen by either
 [[channel criterion]] and either scope, and six epochs of [[fine-tuning]] follow."""
-HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the 5,000 validation images."
+HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the validation images."
 HELP_EPOCHS = "Length of the training in which iterative pruning happens: 60 % of it prunes, the rest only trains."
 START = [[0.9, -0.1, 0.4, 0.05], [-0.3, 0.7, -0.02, 0.2], [0.15, -0.6, 0.25, -0.45], [0.01, 0.35, -0.8, 0.5]]
 INPUTS = (1.0, 0.3, 2.0, 0.0)

@@ -39,7 +39,7 @@ the one whose validation loss rises least per byte saved. Activations stay at 8 
 nothing is trained."""
 HELP_EPOCHS = "Epochs of quantization-aware training at each number of bits; three times as many at 2 bits."
 HELP_AXIS = "Where the axis of the chart begins."
-HELP_ALLOWANCE = "How many percentage points of accuracy fewer bits may cost, on the 5,000 validation images."
+HELP_ALLOWANCE = "How many percentage points of accuracy fewer bits may cost, on the validation images."
 BEST_RUNG = "+ GPTQ"
 WHAT = {False: "Weights only", True: "Weights and activations"}
 WHEN = {"minmax": "min-max", "before": "best PTQ", "after": "QAT"}
@@ -113,7 +113,7 @@ def before_and_after(study: QuantizationHalf) -> None:
         column_config=_columns(),
     )
     st.caption(
-        "Precision, recall and F1-score are macro averages over the ten classes of the test images. `model_size_kb` is "
+        "Precision, recall and F1-score are macro averages over the classes of the test images. `model_size_kb` is "
         "the theoretical size: weights at their bits, biases in float32, no file around them. The file is "
         "entropy-coded: the more often the same few values occur, the smaller it is."
     )
@@ -242,7 +242,7 @@ def _one_width(rows: Sequence[AtBits]) -> None:
         alt=f"Precision, recall and F1-score by class at {name}, before and after training",
         column_config=dict.fromkeys(table.columns[1:], in_percent),
     )
-    st.caption("On the 10,000 test images; *before* is the best post-training quantization.")
+    st.caption("On the test images; *before* is the best post-training quantization.")
 
 
 def sensitivity(rows: Sequence[LayerAlone]) -> None:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from core.bench.workbench import JobStatus
 
 POLL_SECONDS = 1.0
-HELP_GOAL = """*Smallest*: the smallest file that loses no more than allowed on the 5,000 validation images. *Best*: the
+HELP_GOAL = """*Smallest*: the smallest file that loses no more than allowed on the validation images. *Best*: the
 most accurate file of at most a given size."""
-HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the 5,000 validation images."
+HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the validation images."
 HELP_MINUTES = "How long the search takes, the check on the test images included. It can be continued afterwards."
 HELP_TECHNIQUES = "What the search may use."
 HELP_STOP = "What was found is kept; a later search continues from there."
@@ -174,7 +174,7 @@ def _answer(baseline: str, goal: Goal, answer: Searched) -> None:
         st.markdown(f"{said}. It was stopped before the check on the test images.")
     else:
         change = figures.points(best.test_difference)
-        st.markdown(f"{said}; confirmed on the 10,000 test images: **{percent(best.test_accuracy, 2)}** ({change}).")
+        st.markdown(f"{said}; confirmed on the test images: **{percent(best.test_accuracy, 2)}** ({change}).")
         if missed := goal.missed_in_words(best.test_difference):
             st.caption(missed)
     row = st.container(horizontal=True, gap="small")

@@ -211,7 +211,7 @@ NOBODY = "Nothing"
 HELP_ENERGY = """Energy of rank r: the squared singular values up to r over all of them (the report's cumulative
 variance). The rank shown is the smallest that keeps this much."""
 HELP_OF = """What the energy is of. *SVD*: of the weight, ‖W‖², as in the report. *Data-aware*: of the output, E‖Wx‖²
-over 2,048 training images; directions that no image uses carry no energy there, and lower ranks suffice."""
+over the calibration images; directions that no image uses carry no energy there, and lower ranks suffice."""
 HELP_BESIDE = """Another network with a layer of this shape. The MLP as in the course was trained without weight decay:
 compare how many directions it uses."""
 INTRODUCTION = """A weight matrix W is a sum of simple patterns. A [[singular value|singular values]] is the strength of

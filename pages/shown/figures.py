@@ -1,4 +1,4 @@
-"""The headline row, sentences, tables, pictures of garments and the code behind a number."""
+"""The headline row, sentences, tables, pictures and the code behind a number."""
 
 from __future__ import annotations
 

@@ -33,10 +33,17 @@ def introduction(choice: state.Choice) -> None:
 
 
 def _what_this_is(choice: state.Choice) -> str:
-    baseline, title = state.workbench().baseline(choice.baseline), state.workbench().title(choice.baseline)
+    bench = state.workbench()
+    baseline, title, data = (
+        bench.baseline(choice.baseline),
+        bench.title(choice.baseline),
+        bench.dataset(choice.baseline),
+    )
+    images = len(bench.datasets.split(baseline.images, "validation"))
+    what = "ten kinds of clothes" if data.name == "fashion-mnist" else f"{len(data.classes)} kinds of images"
     return (
-        f"**{plain(title)}** tells ten kinds of clothes apart (Fashion-MNIST) with {baseline.parameters:,} parameters, "
-        f"{kilobytes(baseline.bytes)}. Move a slider: it is compressed, measured on 5,000 images that it never "
+        f"**{plain(title)}** tells {what} apart ({plain(data.title)}) with {baseline.parameters:,} parameters, "
+        f"{kilobytes(baseline.bytes)}. Move a slider: it is compressed, measured on {images:,} images that it never "
         "learned from, and weighed as a real file."
     )
 

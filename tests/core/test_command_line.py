@@ -294,7 +294,7 @@ def test_without_json_a_person_can_read_it(tmp_path: Path, file: Path, capsys: p
 
     torch.save(theirs().state_dict(), tmp_path / "theirs.pt")
     assert "fc3" in said("spectrum", "--baseline", file)
-    assert "7165" in said("import", tmp_path / "theirs.pt", "--out", tmp_path / "ours.safetensors")
+    assert "7165" in said("import", tmp_path / "theirs.pt", "--out", tmp_path / "ours.safetensors", *GIVEN)
     told = said("export", "--baseline", file, "--format", "packed", "--out", tmp_path / "export")
     assert "network.packed" in told
     assert "True" in said("verify", tmp_path / "export")
@@ -393,6 +393,10 @@ def test_an_export_that_cannot_be_written_is_one_line(complaint: Run, tmp_path: 
 # One's own weights.
 
 
+GIVEN = ("--activation", "relu", "--scale", "dataset")
+"""What a state dict does not say, and untrained weights do not tell."""
+
+
 def theirs() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 10)).eval()
 
@@ -401,13 +405,29 @@ def theirs() -> nn.Module:
 def test_a_state_dict_of_ones_own_becomes_a_baseline(run: Run, tmp_path: Path, wrapped: bool) -> None:
     state = theirs().state_dict()
     torch.save({"state_dict": state, "epoch": 3} if wrapped else state, tmp_path / "theirs.pt")
-    answer = run("import", tmp_path / "theirs.pt", "--out", tmp_path / "ours.safetensors")
-    assert (answer["model"], answer["parameters"]) == ("mlp", 784 * 9 + 9 + 9 * 10 + 10)
+    answer = run("import", tmp_path / "theirs.pt", "--out", tmp_path / "ours.safetensors", *GIVEN)
+    assert (answer["model"], answer["parameters"]) == ("network", 784 * 9 + 9 + 9 * 10 + 10)
     measured = run("evaluate", "--baseline", tmp_path / "ours.safetensors")
     assert (measured["parameters"], measured["accuracy"]) == (answer["parameters"], answer["accuracy"])
     assert (answer["mean"], answer["deviation"]) == (fashion_mnist.MEAN, fashion_mnist.DEVIATION), (
         "the input scaling that is assumed"
     )
+
+
+def test_what_a_state_dict_does_not_say_and_images_do_not_tell_is_asked_for(
+    complaint: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(theirs().state_dict(), tmp_path / "theirs.pt")
+    asked = ["import", str(tmp_path / "theirs.pt"), "--out", str(tmp_path / "ours.safetensors")]
+    assert main(asked) == 1
+    said = capsys.readouterr().err
+    assert "not more than three points ahead" in said
+    assert "--scale " in said
+    assert "activation must be one of" in complaint(*asked, "--activation", "x")
+    assert "pool must be one of" in complaint(*asked, "--pool", "x")
+    assert "scale must be one of" in complaint(*asked, "--scale", "x")
+    assert "not known here yet" in complaint(*asked, *GIVEN[:-1], "unit")
+    assert not (tmp_path / "ours.safetensors").exists()
 
 
 def test_an_import_that_cannot_be_evaluated_leaves_what_was_there(complaint: Run, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ SIZES = {"validation": 5_000, "calibration": 2_048, "test": 10_000}
 def test_a_split_has_its_size_its_types_and_every_class_alike(name: SplitName, size: int) -> None:
     split = fashion_mnist.load(name)
     assert (split.name, len(split)) == (name, size)
-    assert (split.images.shape, split.images.dtype) == ((size, 28, 28), torch.uint8)
+    assert (split.images.shape, split.images.dtype) == ((size, 1, 28, 28), torch.uint8)
     assert split.labels.dtype == torch.int64
     counts = torch.bincount(split.labels, minlength=10)
     assert len(counts) == 10
@@ -58,11 +58,11 @@ def test_training_images_are_all_but_those_of_validation(training_folder: Path) 
     rest = torch.ones(60_000, dtype=torch.bool)
     rest[held_out] = False
     assert rest[calibrating].all()
-    assert torch.equal(train.images, images[rest])
+    assert torch.equal(train.pictures, images[rest])
     assert torch.equal(train.labels, labels[rest])
-    assert torch.equal(validation.images, images[held_out])
+    assert torch.equal(validation.pictures, images[held_out])
     assert torch.equal(validation.labels, labels[held_out])
-    assert torch.equal(calibration.images, images[calibrating])
+    assert torch.equal(calibration.pictures, images[calibrating])
     assert torch.equal(calibration.labels, labels[calibrating])
     assert torch.bincount(train.labels).tolist() == [5_500] * 10
 
@@ -79,7 +79,7 @@ def test_a_network_sees_pixels_of_mean_zero_and_deviation_one(training_folder: P
     pixels = images.numpy() / 255
     assert pixels.mean() == pytest.approx(fashion_mnist.MEAN, abs=1e-4)
     assert pixels.std() == pytest.approx(fashion_mnist.DEVIATION, abs=1e-4)
-    inputs = fashion_mnist.SCALING.normalized(images[:100])
+    inputs = fashion_mnist.SCALING.normalized(images[:100, None])
     assert inputs.shape == (100, 1, 28, 28)
     expected = (pixels[:100, None] - fashion_mnist.MEAN) / fashion_mnist.DEVIATION
     np.testing.assert_allclose(inputs.numpy(), expected, rtol=1e-4, atol=1e-5)

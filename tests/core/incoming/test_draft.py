@@ -2,20 +2,10 @@
 
 import pytest
 import torch
+from running import run
 
 from core.incoming.draft import Draft
-from core.networks import graph
 from core.networks.graph import IMAGE, BaselineError
-
-
-def run(draft: Draft, output: str, x: torch.Tensor) -> torch.Tensor:
-    network, tensors = draft.finished(output)
-
-    def product(node, x):
-        parts = ("weight", "bias") if node.weighted else ("scale", "shift")
-        return node.row.torch(node, x, *(tensors[f"{node.name}.{part}"] for part in parts))
-
-    return graph.run(network.nodes, x, product)
 
 
 def begun(shared: bool = False) -> tuple[Draft, torch.nn.BatchNorm2d, torch.nn.Conv2d, str]:
@@ -40,11 +30,27 @@ def test_a_normalization_is_folded_where_nothing_else_reads_its_layer(shared: bo
     output = draft.linear("head", flat, head.weight, head.bias)
     x = torch.randn(5, 1, 6, 6)
     y = norm(conv(x)).relu() + (conv(x) if shared else 0)
-    torch.testing.assert_close(run(draft, output, x), head(y.flatten(1)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(run(*draft.finished(output), x), head(y.flatten(1)), rtol=1e-5, atol=1e-5)
     network, _ = draft.finished(output)
     assert ("bn" in network.named) == shared
     assert "unread" not in network.named
     assert network.layers[0].name == "net_conv_1"
+
+
+def test_a_scale_behind_a_scale_becomes_one_unless_both_are_read() -> None:
+    for shared in (False, True):
+        draft = Draft((2, 3, 3))
+        first = draft.affine("first", IMAGE, torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
+        second = draft.affine("second", first, torch.tensor([5.0, 6.0]), torch.tensor([7.0, 8.0]))
+        flat = draft.add("flat", "flatten", draft.add("sum", "add", second, first) if shared else second)
+        head = torch.nn.Linear(18, 2)
+        output, x = draft.linear("head", flat, head.weight, head.bias), torch.randn(5, 2, 3, 3)
+        y = x * torch.tensor([5.0, 12.0]).view(2, 1, 1) + torch.tensor([22.0, 32.0]).view(2, 1, 1)
+        if shared:
+            y = y + x * torch.tensor([1.0, 2.0]).view(2, 1, 1) + torch.tensor([3.0, 4.0]).view(2, 1, 1)
+        torch.testing.assert_close(run(draft, output, x), head(y.flatten(1)), rtol=1e-5, atol=1e-4)
+        scales = [each.name for each in draft.finished(output)[0].nodes if each.operation == "affine"]
+        assert scales == (["first", "second"] if shared else ["first"])
 
 
 def test_names_are_made_to_differ() -> None:
@@ -56,3 +62,17 @@ def test_names_are_made_to_differ() -> None:
 def test_an_image_alone_is_no_network() -> None:
     with pytest.raises(BaselineError, match="computes nothing"):
         Draft((1, 6, 6)).finished(IMAGE)
+
+
+@torch.no_grad()
+def test_affine_steps_one_after_another_are_one() -> None:
+    draft, head = Draft((2, 1, 1)), torch.nn.Linear(2, 3)
+    x = IMAGE
+    for _ in range(3):
+        x = draft.affine("scaling", x, torch.tensor([2.0, -1.0]), torch.tensor([0.5, 1.0]))
+    output = draft.linear("head", draft.add("flat", "flatten", x), head.weight, head.bias)
+    network, tensors = draft.finished(output)
+    assert [node.operation for node in network.nodes] == ["affine", "flatten", "linear"]
+    images = torch.randn(4, 2, 1, 1)
+    scaled = images[:, :, 0, 0] * torch.tensor([8.0, -1.0]) + torch.tensor([3.5, 1.0])
+    torch.testing.assert_close(run(network, tensors, images), head(scaled))

@@ -20,11 +20,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig
+from core.incoming import state_dict
 from core.machinery.recent import size_of
 from core.mathematics import costs, low_rank, quantization
 from core.mathematics.costs import LayerCost
 from core.mathematics.low_rank import Window
-from core.networks import calibration, chains, compression, folding, inference, models
+from core.networks import calibration, chains, compression, inference, models
 from core.networks.calibration import Statistics
 from core.networks.graph import IMAGE, Layer, Network
 from core.networks.models import Baseline, BaselineError
@@ -266,7 +267,7 @@ def test_what_could_never_be_evaluated_is_refused_by_its_header(weights: dict[st
 def test_a_tensor_that_stands_for_more_numbers_than_its_file_holds_is_judged_by_its_shape() -> None:
     state = {"a.weight": torch.zeros(1, 1).expand(2**32, 784), "b.weight": torch.zeros(1, 1).expand(10, 2**32)}
     with Live() as live, pytest.raises(BaselineError, match="too large"):
-        folding.fold(state)
+        state_dict.readings(state_dict.layers(state), chains.SHAPE, chains.CLASSES)
     assert live.peak < 2**20
 
 

@@ -233,12 +233,16 @@ def test_the_best_epoch_is_the_first_of_the_best_after_the_network_is_what_it_wi
     assert not trained.module.training
 
 
+def of(images: torch.Tensor, labels: torch.Tensor) -> Split:
+    return Split("train", images, labels, fashion_mnist.CLASSES, fashion_mnist.SCALING)
+
+
 def test_an_epoch_shows_every_image_at_most_once_and_flips_half_of_them(training_images: Split) -> None:
-    images = torch.arange(1_000, dtype=torch.uint8).repeat_interleave(784).reshape(1_000, 28, 28).clone()
-    images[:, :, :14] = 0  # the left half is black, so a flip shows
+    images = torch.arange(1_000, dtype=torch.uint8).repeat_interleave(784).reshape(1_000, 1, 28, 28).clone()
+    images[..., :14] = 0  # the left half is black, so a flip shows
     labels, generator = torch.arange(1_000), torch.Generator().manual_seed(0)
     recipe = TrainingConfig("mlp", epochs=1, batch_size=64, flips=True)
-    batches = list(training._batches(images, labels, recipe, generator))
+    batches = list(training._batches(of(images, labels), recipe, generator))
     seen = torch.cat([y for _, y, _ in batches])
     assert len(seen) == 1_000 // 64 * 64
     assert len(seen.unique()) == len(seen)
@@ -252,10 +256,10 @@ def test_an_epoch_shows_every_image_at_most_once_and_flips_half_of_them(training
 
 def test_an_epoch_moves_images_as_far_as_it_is_told_and_no_pixel_gets_lost(training_images: Split) -> None:
     """A point in the middle lands anywhere in a square around it, and the same when it is drawn again."""
-    images = torch.zeros(4_000, 28, 28, dtype=torch.uint8)
-    images[:, 14, 13] = 255
+    images = torch.zeros(4_000, 1, 28, 28, dtype=torch.uint8)
+    images[:, :, 14, 13] = 255
     recipe = TrainingConfig("mlp", epochs=1, batch_size=100, shifts=2)
-    batches = training._batches(images, torch.zeros(4_000), recipe, torch.Generator().manual_seed(0))
+    batches = training._batches(of(images, torch.zeros(4_000)), recipe, torch.Generator().manual_seed(0))
     x = torch.cat([x for x, _, _ in batches])[:, 0]
     points = (x > 0).nonzero()
     assert points[:, 0].tolist() == list(range(4_000))
@@ -266,9 +270,9 @@ def test_an_epoch_moves_images_as_far_as_it_is_told_and_no_pixel_gets_lost(train
 
 
 def test_a_square_is_erased_in_the_share_of_images_that_the_recipe_says() -> None:
-    images = torch.full((2_000, 28, 28), 255, dtype=torch.uint8)
+    images = torch.full((2_000, 1, 28, 28), 255, dtype=torch.uint8)
     recipe = TrainingConfig("mlp", epochs=1, batch_size=100, erasing=0.3)
-    batches = training._batches(images, torch.zeros(2_000), recipe, torch.Generator().manual_seed(0))
+    batches = training._batches(of(images, torch.zeros(2_000)), recipe, torch.Generator().manual_seed(0))
     x = torch.cat([x for x, _, _ in batches])[:, 0]
     grey = x == 0
     assert 0.25 < grey.flatten(1).any(1).float().mean() < 0.35
@@ -383,7 +387,7 @@ def test_lessons_are_the_teachers_logits_of_the_very_images_that_are_seen(traini
     teacher = compress(SMALL, CompressionConfig(), statistics_of(SMALL, few.inputs))
     lessons = training.teach(teacher, True, few, few, CPU)
     recipe = TrainingConfig("cnn", 1, batch_size=64, flips=True)
-    batches = list(training._batches(few.images, few.labels, recipe, torch.Generator().manual_seed(0), lessons))
+    batches = list(training._batches(few, recipe, torch.Generator().manual_seed(0), lessons))
     assert len(batches) == 4
     with torch.inference_mode():
         for x, _, taught in batches:

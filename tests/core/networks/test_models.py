@@ -14,7 +14,7 @@ from random_networks import feature_maps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.networks import chains, folding, models
+from core.networks import chains, models
 from core.networks.graph import Network
 from core.networks.models import Baseline, BaselineError
 from core.networks.operations import node
@@ -51,7 +51,7 @@ def random_batch_norms(module: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize(("model", "parameters"), [("mlp", 932_362), ("cnn", 421_642)])
 def test_a_folded_network_has_the_parameters_of_the_course(model: str, parameters: int) -> None:
-    baseline = Baseline(model, folding.fold(untrained(model).state_dict()))
+    baseline = Baseline(model, untrained(model).folded())
     assert baseline.parameters == parameters
     assert baseline.bytes == 4 * parameters
     assert baseline.model == model
@@ -62,7 +62,7 @@ def test_a_folded_network_has_the_parameters_of_the_course(model: str, parameter
 def test_folding_changes_no_output(model: str) -> None:
     module = random_batch_norms(untrained(model, dropout=0.3))
     x = torch.randn(16, 1, 28, 28)
-    folded = folding.fold(module.state_dict())
+    folded = module.folded()
     torch.testing.assert_close(plain(folded, x), module(x), rtol=1e-3, atol=1e-3)
 
 
@@ -281,160 +281,3 @@ def test_types_that_we_do_not_know_are_refused(dtype: str) -> None:
     small = Baseline("small", random_tensors({"fc1": (2, 784), "fc2": (10, 2)}))
     with pytest.raises(BaselineError):
         models.from_bytes(models.to_bytes(small).replace(b'"F32"', f'"{dtype}"'.encode()), "theirs")
-
-
-# State dicts of other people.
-
-
-def foreign_cnn(kernel: int = 3, bias: bool = True, affine: bool = True) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, 5, kernel, padding=kernel // 2, bias=bias),
-        nn.BatchNorm2d(5, affine=affine),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(5, 7, kernel, padding=kernel // 2, bias=bias),
-        nn.BatchNorm2d(7, affine=affine),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(7 * 49, 11, bias=bias),
-        nn.ReLU(),
-        nn.Dropout(0.5),
-        nn.Linear(11, 10, bias=bias),
-    )
-
-
-def foreign_mlp() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 10))
-
-
-@pytest.mark.parametrize(
-    "module",
-    [foreign_cnn(), foreign_cnn(kernel=5), foreign_cnn(bias=False), foreign_cnn(affine=False), foreign_mlp()],
-    ids=["cnn", "5x5 kernels", "without biases", "without affine", "mlp"],
-)
-@torch.no_grad()
-def test_a_state_dict_of_other_names_and_widths_folds_to_the_same_network(module: nn.Module) -> None:
-    random_batch_norms(module)
-    x = torch.randn(8, 1, 28, 28)
-    baseline = Baseline("theirs", folding.fold(module.state_dict()))
-    torch.testing.assert_close(ours(baseline, x), module(x), rtol=1e-3, atol=1e-3)
-
-
-class Apart(nn.Module):
-    """Layers and normalizations under names of their own, declared in whatever order; norms before the activation."""
-
-    def __init__(self, norms_first: bool = False) -> None:
-        super().__init__()
-        norms = {"bn1": nn.BatchNorm2d(6), "bn2": nn.BatchNorm2d(7)}
-        layers = {
-            "conv1": nn.Conv2d(1, 6, 3, padding=1),
-            "conv2": nn.Conv2d(6, 7, 3, padding=1),
-            "fc1": nn.Linear(7 * 49, 11),
-            "fc2": nn.Linear(11, 10),
-        }
-        for name, own in ((norms | layers) if norms_first else (layers | norms)).items():
-            self.add_module(name, own)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2)):
-            x = F.max_pool2d(F.relu(norm(conv(x))), 2)
-        return self.fc2(F.relu(self.fc1(x.flatten(1))))
-
-
-class Deep(nn.Module):
-    """A sequence of more than ten: sorted by their names its layers come as 1, 11, 3, 5."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        hidden = [own for _ in range(5) for own in (nn.ReLU(), nn.Linear(12, 12))]
-        self.body = nn.Sequential(nn.Flatten(), nn.Linear(784, 12), *hidden, nn.ReLU())
-        self.out = nn.Linear(12, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.body(x))
-
-
-@pytest.mark.parametrize(
-    "module",
-    [Apart(), Apart(norms_first=True), Deep(), foreign_cnn()],
-    ids=["apart", "norms first", "deep", "sequence"],
-)
-@pytest.mark.parametrize("in_order", [False, True])
-@torch.no_grad()
-def test_the_order_of_the_keys_changes_nothing_that_names_and_numbers_say(module: nn.Module, in_order: bool) -> None:
-    """Some tools sort them."""
-    module.eval()
-    random_batch_norms(module)
-    state = module.state_dict()
-    state = state if in_order else {key: state[key] for key in sorted(state)}
-    x = torch.randn(8, 1, 28, 28)
-    torch.testing.assert_close(ours(Baseline("theirs", folding.fold(state)), x), module(x), rtol=1e-3, atol=1e-3)
-
-
-def test_a_normalization_after_the_activation_is_refused() -> None:
-    after = nn.Sequential(nn.Flatten(), nn.Linear(784, 9), nn.ReLU(), nn.BatchNorm1d(9), nn.Linear(9, 10))
-    with pytest.raises(BaselineError, match=r"3 is a batch normalization, and something stands between 1 and it"):
-        folding.fold(after.state_dict())
-
-
-def test_a_normalization_that_could_belong_to_two_layers_is_refused() -> None:
-    state = nn.ModuleDict(
-        {"a": nn.Linear(784, 9), "b": nn.Linear(9, 9), "n": nn.BatchNorm1d(9), "m": nn.BatchNorm1d(9)}
-    )
-    with pytest.raises(BaselineError, match="nothing says of which layer"):
-        folding.fold(state.state_dict())
-
-
-BESIDE = {
-    "a mask": {"1.mask": torch.ones(9, 784)},
-    "a pruned bias": {"1.bias_orig": torch.zeros(9), "1.bias_mask": torch.ones(9)},
-    "steps of eight bits": {"1.SCB": torch.ones(9)},
-    "an adapter": {"1.lora_A": torch.zeros(2, 784), "1.lora_B": torch.zeros(9, 2)},
-    "beside a normalization": {"2.mask": torch.ones(9)},
-}
-
-
-@pytest.mark.parametrize("more", BESIDE.values(), ids=BESIDE)
-def test_what_stands_beside_a_weight_is_refused_by_its_name(more: dict[str, Tensor]) -> None:
-    with pytest.raises(BaselineError, match=r"stands beside a weight|is no plain weight") as refused:
-        folding.fold(foreign_mlp().state_dict() | more)
-    assert any(key in str(refused.value) for key in more)
-
-
-@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int64])
-def test_whole_numbers_are_no_weights(kind: torch.dtype) -> None:
-    with pytest.raises(BaselineError, match=r"1\.weight holds whole numbers \(torch\.u?int\d+\)"):
-        folding.fold(foreign_mlp().state_dict() | {"1.weight": torch.ones(9, 784, dtype=kind)})
-
-
-def test_a_state_dict_in_half_precision_folds_to_float32() -> None:
-    tensors = folding.fold(foreign_mlp().half().state_dict())
-    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
-
-
-BAD_STATES = {
-    "nothing": {},
-    "a mean without channels": foreign_mlp().state_dict() | {"2.running_mean": torch.tensor(0.5)},
-    "a batch normalization first": {"bn.running_mean": torch.zeros(3), "bn.running_var": torch.ones(3)},
-    "a batch normalization of other width": foreign_mlp().state_dict()
-    | {"2.running_mean": torch.zeros(8), "2.running_var": torch.ones(8)},
-    "a batch normalization without variance": {
-        k: v for k, v in foreign_mlp().state_dict().items() if k != "2.running_var"
-    },
-    "a batch normalization of two widths": foreign_mlp().state_dict() | {"2.weight": torch.ones(8)},
-    "a variance below zero": foreign_mlp().state_dict() | {"2.running_var": -torch.ones(9)},
-    "a recurrent layer": nn.LSTM(28, 10).state_dict(),
-    "a convolution over time": nn.Conv1d(28, 10, 3).state_dict(),
-    "an embedding": nn.Embedding(784, 10).state_dict(),
-    "three convolutions": nn.Sequential(*(nn.Conv2d(1, 1, 3) for _ in range(3))).state_dict(),
-    "a bias that does not fit": foreign_mlp().state_dict() | {"4.bias": torch.zeros(9)},
-    "a bias of no dimension": foreign_mlp().state_dict() | {"1.bias": torch.tensor(0.0)},
-}
-
-
-@pytest.mark.parametrize("state", BAD_STATES.values(), ids=BAD_STATES.keys())
-def test_a_state_dict_of_no_family_is_refused(state: dict[str, Tensor]) -> None:
-    with pytest.raises(BaselineError) as refused:
-        folding.fold(state)
-    assert str(refused.value)

@@ -1,6 +1,5 @@
 """What people bring is read, or refused with what it is and the way out; nothing is left out in silence."""
 
-import copy
 import json
 import zipfile
 from argparse import Namespace
@@ -12,13 +11,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import assume, given
-from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, prune
 
 from core.__main__ import main
-from core.networks import checkpoints, folding
+from core.incoming import checkpoints, state_dict
 from core.networks.models import BaselineError
 
 
@@ -152,89 +148,8 @@ def test_a_checkpoint_that_was_cut_or_damaged_is_refused_or_read_and_never_anoth
     for place in torch.randint(len(content), (60,), generator=generator).tolist():
         for damaged in (content[:place], content[:place] + b"\xff" + content[place + 1 :]):
             path.write_bytes(damaged)
-            _, refusal = tried(lambda: folding.fold(checkpoints.read(path).state))
+            _, refusal = tried(lambda: state_dict.layers(checkpoints.read(path).state))
             assert "\x1b" not in refusal
-
-
-def _changed(change: Callable[[nn.Module], object]) -> dict[str, Tensor]:
-    module = copy.deepcopy(network())
-    change(module[1])
-    return module.state_dict()
-
-
-SIGNS = {
-    "pruned": (_changed(lambda own: prune.l1_unstructured(own, "weight", 0.5)), "prune.remove"),
-    "a pruned bias": (_changed(lambda own: prune.l1_unstructured(own, "bias", 0.5)), "prune.remove"),
-    "weight norm": (_changed(parametrizations.weight_norm), "remove_parametrizations"),
-    "old weight norm": (
-        {"1.bias": torch.zeros(9), "1.weight_g": torch.ones(9, 1), "1.weight_v": torch.ones(9, 784)},
-        "remove_weight_norm",
-    ),
-    "old spectral norm": (
-        {"1.bias": torch.zeros(9), "1.weight_orig": torch.ones(9, 784), "1.weight_u": torch.ones(9)},
-        "remove_spectral_norm",
-    ),
-    "observers": ({**STATE, "act.activation_post_process.min_val": torch.tensor(0.0)}, "prepared for quantization"),
-    "recurrent": (nn.LSTM(28, 10).state_dict(), "recurrent layers"),
-    "meta": ({key: own.to("meta") for key, own in STATE.items()}, "has a shape and no numbers (meta)"),
-    "sparse": ({key: own.to_sparse() if own.dim() == 2 else own for key, own in STATE.items()}, ".to_dense()"),
-    "rows apart": ({key: own.to_sparse_csr() if own.dim() == 2 else own for key, own in STATE.items()}, ".to_dense()"),
-    "complex": ({key: own.cfloat() for key, own in STATE.items()}, "complex numbers"),
-    "a counter": ({**STATE, "n_averaged": torch.tensor(3)}, "n_averaged belongs to no layer"),
-    "an average": ({**STATE, "mean": torch.tensor([0.286])}, "mean belongs to no layer"),
-    "a layer too many": (
-        nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.Linear(98, 9), nn.Linear(9, 9), nn.Linear(9, 10)),
-        "Convolutions of this state dict: 2; linear layers: 3",
-    ),
-    "no padding": (
-        nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.Linear(50, 9), nn.Linear(9, 10)),
-        "keep the size of the image",
-    ),
-}
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("state", "named"), SIGNS.values(), ids=SIGNS)
-def test_what_a_key_is_a_sign_of_is_said_with_the_way_out(state: Any, named: str) -> None:
-    with pytest.raises(BaselineError) as refused:
-        folding.fold(state.state_dict() if isinstance(state, nn.Module) else state)
-    assert named in str(refused.value)
-
-
-NAMES = st.lists(st.text("abcdef", min_size=1, max_size=3), min_size=1, max_size=5, unique=True)
-
-
-@given(NAMES | st.integers(1, 12).map(lambda n: [f"fc{i}" for i in range(1, n + 1)]), st.data())
-def test_sorted_keys_give_the_same_network_or_are_refused(names: list[str], data: st.DataObject) -> None:
-    """As safetensors and some helpers sort them, whatever the layers are called."""
-    widths = [784, *data.draw(st.lists(st.sampled_from([5, 6]), min_size=len(names) - 1, max_size=len(names) - 1)), 10]
-    module = nn.ModuleDict({name: nn.Linear(widths[i], widths[i + 1]) for i, name in enumerate(names)})
-    state = module.state_dict()
-    declared = folding.fold(state)
-    found, refusal = tried(lambda: folding.fold({key: state[key] for key in sorted(state)}))
-    if refusal:
-        assert "were sorted" in refusal
-        assert names[0] != "fc1", "numbers say it"
-        assert len(names) > 3, "widths say it"
-    else:
-        assert all(torch.equal(found[key], declared[key]) for key in declared)
-
-
-@given(st.permutations(["a", "b", "c"]), st.booleans())
-def test_in_sorted_keys_neighbours_are_none(names: list[str], second: bool) -> None:
-    """A normalization that only stood next to another layer belongs to neither."""
-    assume(names != sorted(names))
-    first, norm, last = names
-    module = nn.ModuleDict({first: nn.Linear(784, 9), norm: nn.BatchNorm1d(9), last: nn.Linear(9, 10)})
-    if second:
-        module = nn.ModuleDict({f"{first}1": module[first], f"{norm}1": module[norm], f"{last}2": module[last]})
-    state, declared = module.state_dict(), folding.fold(module.state_dict())
-    found, refusal = tried(lambda: folding.fold({key: state[key] for key in sorted(state)}))
-    if refusal:
-        assert "nothing says of which layer" in refusal
-        assert not second, "numbers say it"
-    else:
-        assert all(torch.equal(found[key], declared[key]) for key in declared)
 
 
 def test_the_command_says_what_it_took_and_how_it_reads_it(
@@ -242,10 +157,12 @@ def test_the_command_says_what_it_took_and_how_it_reads_it(
 ) -> None:
     monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path / "cache"))
     torch.save({"model_state_dict": STATE, "epoch": 3}, tmp_path / "it.pt")
-    assert main(["import", str(tmp_path / "it.pt"), "--out", str(tmp_path / "it.safetensors"), "--json"]) == 0
+    given = ["--activation", "relu", "--scale", "dataset", "--json"]
+    assert main(["import", str(tmp_path / "it.pt"), "--out", str(tmp_path / "it.safetensors"), *given]) == 0
     printed = capsys.readouterr()
-    assert json.loads(printed.out)["layers"][0] == {"name": "fc1", "shape": [9, 784]}
+    assert json.loads(printed.out)["layers"][0] == {"name": "1", "shape": [9, 784]}
     assert "Taken: model_state_dict. Left: epoch." in printed.err
-    assert "ReLU after each but the last" in printed.err
+    assert "Read as 2 linear layers, ReLU, input scaling dataset" in printed.err
+    assert "never trained" in printed.err
     assert main(["import", str(tmp_path / "none.pt"), "--out", str(tmp_path / "it.safetensors")]) == 1
     assert "No such file" in capsys.readouterr().err
