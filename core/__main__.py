@@ -5,6 +5,7 @@ is 0 when it did what was asked.
 """
 
 import argparse
+import csv
 import json
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from core.config import FORMATS, CompressionConfig, ConfigError, Device, with_te
 from core.machinery.files import write_atomically
 from core.machinery.records import Record
 from core.settings import Setting
-from core.words import visible
+from core.words import percent, visible
 
 
 def say(text: str) -> None:
@@ -72,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--classes", action="store_true", help="also precision, recall, F1-score and the confusion matrix"
     )
+
+    evaluate.add_argument("--configs", type=Path, metavar="FILE.jsonl", help="many: one configuration as JSON a line")
+    evaluate.add_argument("--csv", type=Path, metavar="OUT.csv", help="of --configs: a row each")
 
     spectrum = command(
         "spectrum", _spectrum, "singular values of each layer, and the rank that keeps a share of the energy"
@@ -144,7 +148,9 @@ def _file_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     scaling.add_argument("--mean", type=_numbers, metavar="M[,M,M]", help="of pixels in [0, 1], one for each channel")
     scaling.add_argument("--std", type=_numbers, metavar="S[,S,S]", help="the same: the network sees (p - M) / S")
     bring.add_argument("--pool", metavar="KIND", help="of a state dict: max, average or none; measured if not given")
-    bring.add_argument("--activation", metavar="NAME", help="relu, sigmoid, tanh, leaky_relu or gelu; the same")
+    bring.add_argument(
+        "--activation", metavar="NAME", help="relu, sigmoid, tanh, gelu, leaky_relu=SLOPE, or two: sigmoid,relu"
+    )
     bring.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
 
     images = command("add-data", _add_data, "add images of your own, to import and train networks for")
@@ -333,6 +339,8 @@ def _recovered(options: argparse.Namespace) -> tuple[Any, CompressionConfig]:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    if options.configs is not None or options.csv is not None:
+        return _evaluate_many(options)
     bench, config = _recovered(options)
     result = bench.evaluate(options.baseline, config, options.split)
     answer = summary(result, options.split)
@@ -343,6 +351,50 @@ def _evaluate(options: argparse.Namespace) -> int:
         answer["confusion"] = [{"true": name, "predicted": predicted} for name, predicted in counts]
     _print(answer, options.json)
     return 0
+
+
+def _evaluate_many(options: argparse.Namespace) -> int:
+    """A row for each configuration, as soon as it is known: what was measured before an error stays."""
+    if options.configs is None or options.csv is None:
+        raise ConfigError("--configs and --csv go together: the first names what is evaluated, the second where to.")
+    if configuration(options) != CompressionConfig():
+        raise ConfigError("--configs must stand alone. Say everything in its lines, and no configuration beside it.")
+    configs = read_configs(options.configs)
+    bench = _workbench(options.device)
+    with options.csv.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, MANY)
+        writer.writeheader()
+        for place, config in enumerate(configs, 1):
+            if config.recovery is not None:
+                bench.recover(options.baseline, config, _show_progress)
+            row = summary(bench.evaluate(options.baseline, config, options.split), options.split)
+            row |= {"low": row["interval"][0], "high": row["interval"][1], "config": config.to_json()}
+            writer.writerow({name: row[name] for name in MANY})
+            file.flush()
+            say(f"{place} of {len(configs)}: {percent(row['accuracy'], 2)}, {row['bytes']:,} bytes.")
+    _print({"path": str(options.csv), "rows": len(configs)}, options.json)
+    return 0
+
+
+MANY = (
+    "baseline", "split", "images", "accuracy", "baseline_accuracy", "difference", "low", "high", "parameters",
+    "nonzero", "sparsity", "bytes", "compression_ratio", "config",
+)  # fmt: skip
+"""Columns of a table of many configurations."""
+
+
+def read_configs(path: Path) -> list[CompressionConfig]:
+    """Of a file with one JSON object a line; all are read before one is evaluated. Raises ConfigError, OSError."""
+    configs = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                configs.append(CompressionConfig.from_json(line))
+            except ConfigError as error:
+                raise ConfigError(f"Line {number} of {path}: {error}") from None
+    if not configs:
+        raise ConfigError(f"{path} must hold one configuration as JSON a line. It holds none.")
+    return configs
 
 
 def summary(result: Any, split: str) -> dict[str, Any]:
@@ -476,7 +528,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from core.bench.arrivals import Known
+    from core.bench.arrivals import Known, summary
     from core.networks import models
 
     source = Path(options.file.rpartition(":")[0] if ".py:" in options.file else options.file)
@@ -490,21 +542,20 @@ def _import(options: argparse.Namespace) -> int:
     fields = ("data", "scale", "mean", "std", "pool", "activation")
     known = Known(**{field: getattr(options, field) for field in fields})
     bench = _workbench()
-    arrival = bench.arrivals.from_file(options.file, options.weights, options.out.stem, known)
-    baseline = arrival.baseline
+    baseline = bench.arrivals.from_file(options.file, options.weights, options.out.stem, known)
+    info = baseline.info
     write_atomically(options.out, models.to_bytes(baseline))
     images = baseline.images
     answer = {
-        "name": baseline.name, "path": str(options.out), "road": arrival.road, "accuracy": arrival.accuracy,
-        "images": arrival.images, "data": images.data, "classes": list(images.classes), "scale": arrival.scale,
+        "name": baseline.name, "path": str(options.out), "road": info["road"], "accuracy": info["accuracy"],
+        "images": info["images"], "data": images.data, "classes": list(images.classes), "scale": info["scale"],
         "mean": list(images.scaling.mean), "deviation": list(images.scaling.deviation), "model": baseline.model,
-        "parameters": baseline.parameters, "bytes": baseline.bytes, "same_as_original": arrival.same,
+        "parameters": baseline.parameters, "bytes": baseline.bytes, "same_as_original": info["same"],
         "layers": [{"name": layer.name, "shape": list(layer.shape)} for layer in baseline.layers],
     }  # fmt: skip
     _print(answer, options.json)
-    for note in arrival.notes:
+    for note in (*info["notes"], summary(baseline)):
         say(note)
-    say(arrival.summary)
     return 0
 
 

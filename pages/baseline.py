@@ -6,7 +6,8 @@ import streamlit as st
 from core.bench.workbench import RECIPES
 from core.config import CompressionConfig
 from core.words import plain
-from pages.choice import baselines, controls, images, state, terms
+from pages.choice import baselines, controls, state, terms
+from pages.labs import data_sets
 from pages.shown import baseline_figures, charts, figures, jobs, live
 
 name = state.current().baseline
@@ -34,6 +35,8 @@ terms.say(
 
 baseline_figures.network(validation)
 
+baseline_figures.how_it_came_in(baseline)
+
 history = pd.DataFrame(baseline.info.get("history", []))
 if len(history):
     terms.heading("Training curves", "How it was trained: loss and accuracy after each epoch.", "cross entropy")
@@ -58,7 +61,7 @@ terms.heading(
 )
 baseline_figures.most_confident_errors(test)
 
-images.section(bench.dataset(name).name)
+data_sets.section(bench.dataset(name).name)
 baselines.baseline_deleter(name)
 
 figures.show_code(

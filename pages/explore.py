@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.choice import controls, layer_table, lesson, state, terms
+from pages.choice import config_file, controls, layer_table, lesson, state, terms
 from pages.labs import recovery
-from pages.shown import charts, curves, drawing, figures, live, pinned, welcome
+from pages.shown import charts, curves, drawing, figures, live, own_picture, pinned, welcome
 
 if TYPE_CHECKING:
     from core.bench.workbench import Result
@@ -75,6 +75,9 @@ with right:
     figures.layer_table(result)
     if not lesson.hides("layers"):
         layer_table.section(result)
+
+own_picture.section(result)
+config_file.section()
 
 terms.heading("Changed predictions")
 figures.flip_browser(result.baseline_id, flips)

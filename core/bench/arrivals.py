@@ -19,7 +19,7 @@ from core.incoming.scaling import Scale
 from core.measuring import evaluation
 from core.networks.graph import BaselineError, Network
 from core.networks.models import Baseline, Tensors
-from core.words import kilobytes, percent
+from core.words import kilobytes, one_line, percent
 
 SAMPLE = 1_000
 """Validation images on which readings and scalings are told apart."""
@@ -41,40 +41,29 @@ class Known:
     activation: str | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Arrival:
-    """road : in words; accuracy : on the validation images, of which there are `images`
-    same : whether the original was run and says the same; None where there is none to run
-    notes : what a person should know, in sentences
-    """
-
-    baseline: Baseline
-    road: str
-    accuracy: float
-    images: int
-    scale: Scale
-    same: bool | None
-    notes: tuple[str, ...]
-
-    @property
-    def summary(self) -> str:
-        """The last line: accuracy, classes, input scaling and size."""
-        baseline = self.baseline
-        same = "" if self.same is None else " The original gives all of them the same class, but for ties."
-        return (
-            f"Right for {percent(self.accuracy, 2)} of {self.images:,} validation images of {baseline.images.data}, "
-            f"{len(baseline.images.classes)} classes.{same} Input scaling {self.scale}. {baseline.parameters:,} "
-            f"parameters, {kilobytes(baseline.bytes)} in float32."
-        )
+def summary(baseline: Baseline) -> str:
+    """Accuracy, classes, input scaling and size of one that came in; "" for another."""
+    if "road" not in baseline.info:
+        return ""
+    info = baseline.info
+    same = " The original gives all of them the same class, but for ties." if info["same"] else ""
+    return (
+        f"From {info['road']}. Right for {percent(info['accuracy'], 2)} of {info['images']:,} validation images of "
+        f"{baseline.images.data}, {len(baseline.images.classes)} classes.{same} Input scaling {info['scale']}. "
+        f"{baseline.parameters:,} parameters, {kilobytes(baseline.bytes)} in float32."
+    )
 
 
 class Arrivals:
+    """What comes in is a `Baseline` whose `info` says how: `road`, `scale` (input scaling), `accuracy` on so many
+    validation `images`, whether the original says the `same` (None where there is none to run), `notes`."""
+
     def __init__(self, baselines: Baselines, networks: Networks, datasets: Datasets) -> None:
         self.baselines, self.networks, self.datasets = baselines, networks, datasets
 
     def from_onnx(
         self, source: Path | bytes, name: str, known: Known, beside: Mapping[str, bytes] | None = None
-    ) -> Arrival:
+    ) -> Baseline:
         """beside : by file name, what was dropped on the page with it. Raises BaselineError, DataError, ConfigError,
         OSError."""
         split = self._split(known)
@@ -85,7 +74,7 @@ class Arrivals:
         original = originals.of_onnx(content, data, split.shape)
         return self._measured(name, "an ONNX file", read.network, read.tensors, known, original, ())
 
-    def from_module(self, made: nn.Module, name: str, known: Known, notes: Sequence[str] = ()) -> Arrival:
+    def from_module(self, made: nn.Module, name: str, known: Known, notes: Sequence[str] = ()) -> Baseline:
         """A PyTorch module, with its weights. The same errors."""
         split = self._split(known)
         read = module.read(made, split.shape)
@@ -95,12 +84,12 @@ class Arrivals:
             name, "a PyTorch module", read.network, read.tensors, known, original, (*notes, *read.notes)
         )
 
-    def from_program(self, spec: str, weights: Path | None, name: str, known: Known) -> Arrival:
+    def from_program(self, spec: str, weights: Path | None, name: str, known: Known) -> Baseline:
         """spec : FILE.py:NAME, which is run. The same errors."""
         loaded = program.load(spec, weights)
         return self.from_module(loaded.module, name, known, loaded.notes)
 
-    def from_state(self, path: Path, name: str, known: Known) -> Arrival:
+    def from_state(self, path: Path, name: str, known: Known) -> Baseline:
         """A state dict alone: its readings are measured. The same errors."""
         split = self._split(known)
         checkpoint = checkpoints.read(path)
@@ -111,13 +100,16 @@ class Arrivals:
         def accuracy(network: Network, tensors: Tensors, own: Scale) -> float:
             return scaling.accuracy(network, tensors, own.scaling, some.images, some.labels)
 
-        choice = state_dict.chosen(readings, self._candidates(known), accuracy)
+        choice = state_dict.chosen(readings, self._candidates(known), accuracy, known.activation is not None)
         network, tensors = choice.reading.build()
         left = f"Taken: {checkpoint.box}. Left: {', '.join(checkpoint.beside) or 'nothing'}."
-        notes = ([left] if checkpoint.box else []) + [f"Read as {choice.reading}. Measured:\n{choice.table}"]
+        notes = ([left] if checkpoint.box else []) + [
+            f"Read as {choice.reading}. Measured:\n{choice.table}\nIf it was right more often at home, it computes "
+            "something else: a state dict does not say what. ONNX or a module leaves nothing to guess."
+        ]
         return self._measured(name, "a state dict", network, tensors, known, None, notes, choice.scale)
 
-    def from_file(self, spec: str, weights: Path | None, name: str, known: Known) -> Arrival:
+    def from_file(self, spec: str, weights: Path | None, name: str, known: Known) -> Baseline:
         """By the kind of file: FILE.onnx, FILE.py:NAME with its weights, else a state dict. The same errors."""
         if ".py:" in spec or spec.endswith(".py"):
             return self.from_program(spec, weights, name, known)
@@ -127,6 +119,11 @@ class Arrivals:
         if originals.is_onnx(path):
             return self.from_onnx(path, name, known)
         return self.from_state(path, name, known)
+
+    def bring(self, content: bytes, file_name: str, beside: Mapping[str, bytes], data: str, scale: str | None) -> str:
+        """Keep a dropped ONNX file as a baseline; its id. The same errors."""
+        title = one_line(Path(file_name).stem)[:40].strip() or "brought"
+        return self.baselines.keep_loaded(self.from_onnx(content, title, Known(data, scale), beside), title)
 
     # What all roads share
 
@@ -167,21 +164,23 @@ class Arrivals:
     def _measured(
         self, name: str, road: str, network: Network, tensors: Tensors, known: Known, original: Original | None,
         notes: Sequence[str], settled: Scale | None = None,
-    ) -> Arrival:  # fmt: skip
+    ) -> Baseline:  # fmt: skip
         """settled : the scaling, where it was chosen already"""
         dataset, split = self.datasets.named(known.data), self._split(known)
         if settled is None:
             settled = self._measure(network, tensors, known, split)
         images = dataset.images(self.datasets.folder, settled.scaling)
-        baseline = Baseline(name, tensors, {"road": road}, network, images)
-        stored = self.networks.compressed(baseline, CompressionConfig())
+        stored = self.networks.compressed(Baseline(name, tensors, {}, network, images), CompressionConfig())
         logits = evaluation.logits(stored, split)
         accuracy = float((logits.argmax(1) == split.labels.numpy()).mean())
         if original is not None:
             _check_same(original, logits, split.scaled(settled.scaling))
         doubt = choosing.doubt(accuracy, len(split.classes))
-        same = None if original is None else True
-        return Arrival(baseline, road, accuracy, len(split), settled, same, (*notes, *filter(None, [doubt])))
+        info = {
+            "road": road, "scale": str(settled), "accuracy": accuracy, "images": len(split),
+            "same": None if original is None else True, "notes": [*notes, *filter(None, [doubt])],
+        }  # fmt: skip
+        return Baseline(name, tensors, info, network, images)
 
     def _measure(self, network: Network, tensors: Tensors, known: Known, split: Split) -> Scale:
         """The scaling that wins, or the one that the person says. Raises BaselineError, ConfigError."""

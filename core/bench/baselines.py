@@ -86,6 +86,10 @@ class Baselines:
         """That a baseline was made for. Raises UnknownBaseline, DataError."""
         return self.datasets.named(self.profile(name).images.data)
 
+    def count(self, name: str, split: SplitName) -> int:
+        """Images of a split of these."""
+        return len(self.datasets.split(self.profile(name).images, split))
+
     def pictures(self, name: str, split: SplitName, indices: list[int]) -> NDArray[np.uint8]:
         """Of a split of these: uint8 (n, h, w) where they are grey, else (n, h, w, c)."""
         images = self.datasets.split(self.profile(name).images, split)
@@ -130,7 +134,10 @@ class Baselines:
         """Keep a person's safetensors file as a baseline, or find the one that has the same weights, shipped or kept
         here, which stays as it is; returns its id. Raises BaselineError, and then nothing has changed."""
         title = one_line(Path(file_name).stem)[:40].strip() or "loaded"
-        baseline = self._fitting(models.from_bytes(content, title))
+        return self.keep_loaded(self._fitting(models.from_bytes(content, title)), title)
+
+    def keep_loaded(self, baseline: Baseline, title: str) -> str:
+        """Keep a network of a person's, or find the one that is the same; returns its id."""
         shipped = (name for name in SHIPPED if self.profile(name).sha256 == baseline.sha256)
         return next(shipped, None) or self.add(baseline, title, "loaded")
 

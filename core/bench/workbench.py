@@ -18,6 +18,7 @@ from core.bench.knowledge import Knowledge
 from core.bench.latencies import Latencies
 from core.bench.measurements import Measurements
 from core.bench.networks import Networks
+from core.bench.pictures import Pictures
 from core.bench.results import Card, Early, Export, LayerRow, Outline, Result, Spectrum, StoredWeight
 from core.bench.room import NEARLY_FULL, Room, kept_limit
 from core.bench.spectra import Spectra
@@ -115,6 +116,7 @@ class Workbench:
         )
         self.exports = Exports(self.cache / "exports", self.baselines, self.networks, self.measurements, self.datasets)
         self.arrivals = Arrivals(self.baselines, self.networks, self.datasets)
+        self.pictures = Pictures(self.networks, self.datasets)
         self.room = Room(self.store, self.baselines, self.measurements, self.trainings)
         self.submissions = Submissions(self.jobs, self.store, self.trainings)
 
@@ -125,7 +127,9 @@ class Workbench:
     about_family = Delegate("baselines", Baselines.about_family)
     add_baseline = Delegate("baselines", Baselines.add)
     load_file = Delegate("baselines", Baselines.load_file)
+    bring = Delegate("arrivals", Arrivals.bring)
     delete_baseline = Delegate("baselines", Baselines.delete)
+    count = Delegate("baselines", Baselines.count)
     dataset = Delegate("baselines", Baselines.dataset)
     images = Delegate("baselines", Baselines.pictures)
     is_own = staticmethod(deletable)
@@ -181,6 +185,9 @@ class Workbench:
     export = Delegate("exports", Exports.export)
     export_folder = Delegate("exports", Exports.export_folder)
     exported = Delegate("exports", Exports.exported)
+
+    own_picture = Delegate("pictures", Pictures.own_picture)
+    own_taken = Delegate("pictures", Pictures.own_taken)
 
     kept = Delegate("room", Room.kept)
 

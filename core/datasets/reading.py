@@ -243,7 +243,7 @@ def _pictures(files: Mapping[str, Callable[[], bytes]], size: int | None) -> Bro
         if not parents:
             raise DataError(f"{name} must lie in a folder of its class.")
         judged = any(part.lower() in TESTED for part in parents[:-1])
-        found["test" if judged else "train"].append((parents[-1], _picture(name, read(), size)))
+        found["test" if judged else "train"].append((parents[-1], picture_of(name, read(), size)))
     classes = tuple(sorted({label for part in found.values() for label, _ in part}))
     shapes = {picture.shape for part in found.values() for _, picture in part}
     if len({shape[1:] for shape in shapes}) > 1:
@@ -262,20 +262,32 @@ def _pictures(files: Mapping[str, Callable[[], bytes]], size: int | None) -> Bro
     return _checked(Brought(parts["train"], parts.get("test"), classes))
 
 
-def _picture(name: str, content: bytes, size: int | None) -> NDArray[np.uint8]:
-    """uint8 (c, h, w)"""
+def picture_of(name: str, content: bytes, size: int | None, grey: bool | None = None) -> NDArray[np.uint8]:
+    """A picture, uint8 (c, h, w), turned as its camera says. grey : whether it is to be; None as it is. Raises
+    DataError."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content)) as opened:
             picture = ImageOps.exif_transpose(opened)
-            grey = picture.mode in ("1", "L", "LA", "I", "I;16", "F")
+            grey = picture.mode in ("1", "L", "LA", "I", "I;16", "F") if grey is None else grey
+            picture = _without_transparency(picture)
             picture = picture.convert("L" if grey else "RGB")
             picture = picture if size is None else ImageOps.fit(picture, (size, size))
             pixels = np.asarray(picture, dtype=np.uint8)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{name} is no picture that can be read ({error}).") from None
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _without_transparency(picture: Any) -> Any:
+    """What is transparent lies on white."""
+    from PIL import Image
+
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return picture
+    whole = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
 
 
 # Keeping it

@@ -11,18 +11,10 @@ from core.incoming.onnx_reader import Array, Reader
 Constant = Callable[..., Array]
 """The reader, which stands at the node, and the node's inputs -> its output."""
 
-MOST_NUMBERS = 2**26
-"""Of a constant that is computed."""
-
-
-def _bounded(size: float) -> None:
-    if not size <= MOST_NUMBERS:
-        raise ValueError(f"{size:,.0f} numbers")
-
 
 def _elementwise(compute: Callable[[Array, Array], Array]) -> Constant:
     def put(reader: Reader, a: Array, b: Array) -> Array:
-        _bounded(prod(np.broadcast_shapes(a.shape, b.shape)))
+        reader.take(prod(np.broadcast_shapes(a.shape, b.shape)))
         return np.asarray(compute(a, b))
 
     return put
@@ -41,12 +33,12 @@ def _stored(reader: Reader) -> Array:
 
 
 def _joined(reader: Reader, *arrays: Array) -> Array:
-    _bounded(sum(each.size for each in arrays))
+    reader.take(sum(each.size for each in arrays))
     return np.concatenate(arrays, reader.attributes["axis"])
 
 
 def _filled(reader: Reader, shape: Array) -> Array:
-    _bounded(prod(float(each) for each in shape.ravel()))
+    reader.take(prod(float(each) for each in shape.ravel()))
     value = reader.attributes.get("value")
     return np.full(shape.astype(np.int64), 0.0 if value is None else reader.graph.array(value).item())
 

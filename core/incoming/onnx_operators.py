@@ -327,12 +327,12 @@ def _reshape(reader: Reader, x: Value, given: Value = None) -> Map:
     kept = [np.nan if axis == "n" else size for axis, size in zip(x.axes, x.shape, strict=True)]
     wanted = enumerate(reader.constant(given, "shape").ravel().tolist())
     target, batch = [kept[place] if size == 0 else size for place, size in wanted], reader.graph.batch
-    total, first, rest = prod(x.sizes), target[0], target[1:]
-    lead = ["n"]
+    said = f"Got ({', '.join('n' if np.isnan(each) else f'{each:g}' for each in target)}) for {x}, {x.shape}."
+    total, first, rest, lead = prod(x.sizes), target[0], target[1:], ["n"]
     if not (np.isnan(first) or first in (batch, 1) or (first == -1 and prod(rest) == total)):
-        lead, rest = [], target
+        rest, lead = target, []
         if batch != 1:
-            raise reader.refusal(f"It must keep the images of a batch apart. Got {target} for {x}, {x.shape}.")
+            raise reader.refusal(f"It must keep the images of a batch apart. {said}")
     if rest.count(-1) == 1:
         known = prod(each for each in rest if each != -1)
         rest = [total // known if each == -1 else each for each in rest]
@@ -340,10 +340,10 @@ def _reshape(reader: Reader, x: Value, given: Value = None) -> Map:
     for size in rest:
         count = next((k for k in range(len(letters) + 1) if x.size(letters[:k]) == size), None)
         if count is None:
-            raise reader.refusal(f"It must join axes, or part what was joined. Got {target} for {x}, {x.shape}.")
+            raise reader.refusal(f"It must flatten, or undo that: channels and features cannot be divided. {said}")
         axes, letters = [*axes, letters[:count]], letters[count:]
     if letters:
-        raise reader.refusal(f"It must keep the numbers of an image. Got {target} for {x}, {x.shape}.")
+        raise reader.refusal(f"It must keep all numbers of an image. {said}")
     return _viewed(reader, x, [*lead, *axes])
 
 
@@ -539,7 +539,9 @@ def _computed(reader: Reader) -> Value:
     if operator in CONSTANTS and all(each is None or isinstance(each, np.ndarray) for each in inputs):
         largest = max(arrays, key=lambda name: arrays[name].size, default="")
         reader.origins[node.output[0]] = reader.origins.get(largest, "")
-        return np.asarray(CONSTANTS[operator](reader, *inputs))
+        found = np.asarray(CONSTANTS[operator](reader, *inputs))
+        reader.take(found.size)
+        return found
     if operator not in OPERATORS:
         raise reader.refusal(_way_out(operator, ""))
     return OPERATORS[operator](reader, *inputs)

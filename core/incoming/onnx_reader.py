@@ -29,6 +29,9 @@ DAMAGED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, 
 
 Array = NDArray[Any]
 
+MOST_NUMBERS = 2**27
+"""Of what a file makes of its tensors: constants that are computed, and weights, as often as they are used."""
+
 
 def reason(error: Exception) -> str:
     """The first line of what it says."""
@@ -131,7 +134,7 @@ class Reader:
         self.origins = {name: name for name in graph.constants}
         self.bases, self.nonnegative = {IMAGE: IMAGE}, dict[str, bool]()
         self.scaled, self.flattened = dict[str, tuple[str, float, float]](), dict[str, str]()
-        self.counts = Counter[str]()
+        self.counts, self.room = Counter[str](), float(MOST_NUMBERS)
 
     def refusal(self, why: str) -> BaselineError:
         where = self.node.name or "that makes " + ", ".join(self.node.output)
@@ -183,7 +186,14 @@ class Reader:
             raise self.refusal(f"Its axes must be from {-len(x.axes)} to {len(x.axes) - 1}. Got {list(given)} instead.")
         return [each % len(x.axes) for each in given]
 
+    def take(self, numbers: float) -> None:
+        """Before so many are made. Raises BaselineError."""
+        self.room -= numbers
+        if not self.room >= 0:
+            raise self.refusal(f"Weights and constants must be at most {MOST_NUMBERS:,} numbers, as they are used.")
+
     def tensor(self, array: Array) -> Tensor:
+        self.take(array.size)
         return torch.tensor(np.asarray(array, np.float32))
 
     # What it puts down
@@ -240,6 +250,7 @@ class Reader:
             raise self.refusal("Its constant must be one number for each channel. It differs between pixels.")
         x = x if alike else replace(x, step=self.flat(x))
         features = len(self.draft.shapes[x.step]) == 1
+        self.take(len(grids) * self.draft.shapes[x.step][0])
         return x, [torch.tensor(grid.ravel() if features else grid[:, 0, 0].copy()) for grid in grids]
 
     def affine(self, x: Map, scale: Array | float, shift: Array | float) -> Map:

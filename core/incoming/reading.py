@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from core.config import ConfigError
 from core.incoming.draft import Draft
 from core.incoming.keys import BEFORE, BEHIND, Chain, Link, Norm, depthwise
 from core.networks.graph import IMAGE, Network, listed
 from core.networks.models import Tensors
-from core.networks.operations import Shape
+from core.networks.operations import Shape, number
 
 EPS = 1e-5
 """Of batch normalization: torch's own, which a state dict does not hold."""
@@ -19,6 +20,25 @@ EPS = 1e-5
 POOLS = {"max": "max pooling", "average": "average pooling", "stride": "stride 2"}
 ACTIVATIONS = {"relu": "ReLU", "sigmoid": "sigmoid", "tanh": "tanh", "leaky_relu": "leaky ReLU", "gelu": "GELU"}
 Sides = tuple[int, int, int, int]
+
+
+def activation_step(activation: str) -> tuple[str, dict[str, float]]:
+    """Operation and settings of "relu", or with a slope of "leaky_relu=0.2". Raises ConfigError."""
+    name, equals, slope = activation.partition("=")
+    if name not in ACTIVATIONS or (equals and name != "leaky_relu"):
+        raise ConfigError(
+            f"activation must be one of {', '.join(ACTIVATIONS)}, leaky_relu=SLOPE, or two of them, that behind "
+            f"convolutions and that behind linear layers. Got {activation!r} instead."
+        )
+    try:
+        return name, {"slope": number(float(slope))} if equals else {}
+    except ValueError:
+        raise ConfigError(f"The slope of a leaky ReLU must be a number. Got {slope!r} instead.") from None
+
+
+def activation_words(activation: str) -> str:
+    name, settings = activation_step(activation)
+    return ACTIVATIONS[name] + (f" {settings['slope']:g}" if settings else "")
 
 
 class Step(NamedTuple):
@@ -37,7 +57,8 @@ class Reading:
     padding : of each convolution; halved : the convolutions behind which height and width are halved
     pool : what halves them, "max" or "average" pooling, or "stride" of the convolution itself; "none"
     averaged : whether the mean of each channel goes on to the linear layers, or all of its pixels
-    active : the layers behind which the activation stands; normalized : where a normalization does that may stand
+    activation, then : behind convolutions, and behind linear layers; active : the layers behind which they stand
+    normalized : where a normalization does that may stand
         elsewhere
     """
 
@@ -48,13 +69,15 @@ class Reading:
     pool: str
     averaged: bool
     activation: str
+    then: str
     active: frozenset[int]
     normalized: str
 
     @property
     def facets(self) -> tuple[object, ...]:
         """What readings differ in."""
-        return self.padding, self.halved, self.pool, self.averaged, self.activation, self.active, self.normalized
+        activations = self.activation, self.then, self.active
+        return self.padding, self.halved, self.pool, self.averaged, *activations, self.normalized
 
     @cached_property
     def network(self) -> Network:
@@ -100,10 +123,12 @@ class Reading:
         """The layer and what follows it. Max pooling and an activation that never decreases commute: the one with less
         work comes first, and two orders that compute the same are one reading. So do pooling and normalization."""
         norm = [Step(link.norm.name, "affine", {}, link.norm)] if link.norm else []
-        active = [Step(f"{link.name}_{self.activation}", self.activation, {})] if place in self.active else []
+        activation = self.activation if place < len(self.chain.convolutions) else self.then
+        operation, settings = activation_step(activation)
+        active = [Step(f"{link.name}_{operation}", operation, settings)] if place in self.active else []
         pool = [Step(f"{link.name}_pool", f"{self.pool}_pool", {"kernel": (2, 2), "stride": (2, 2)})]
         pool = pool if place in self.halved and self.pool != "stride" else []
-        pooled = pool + active if self.pool == "max" and self.activation != "gelu" else active + pool
+        pooled = pool + active if self.pool == "max" and operation != "gelu" else active + pool
         spots = link.norm.spots if link.norm else ()
         spot = self.normalized if self.normalized in spots else next(iter(spots), BEFORE)
         yield self._layer(place, link)
@@ -161,7 +186,8 @@ class Reading:
         without = [name for place, name in enumerate(hidden) if place not in self.active]
         if not self.active:
             return "no activation"
-        return ACTIVATIONS[self.activation] + (f", but not behind {listed(without, 4)}" if without else "")
+        mixed = f", then {activation_words(self.then)}" if self.then != self.activation else ""
+        return activation_words(self.activation) + mixed + (f", but not behind {listed(without, 4)}" if without else "")
 
 
 def _many(number: int, what: str) -> str:

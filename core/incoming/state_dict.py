@@ -14,7 +14,7 @@ from core.config import ConfigError
 from core.incoming import choosing, scaling
 from core.incoming.keys import BEFORE, FAMILIES, ROADS, Chain, Link, depthwise
 from core.incoming.keys import layers as layers
-from core.incoming.reading import ACTIVATIONS, Reading, Sides
+from core.incoming.reading import ACTIVATIONS, Reading, Sides, activation_step
 from core.incoming.scaling import Scale
 from core.networks import models
 from core.networks.graph import BaselineError, Network, listed
@@ -44,21 +44,20 @@ def readings(
     are one.
 
     shape : (channels, height, width)
-    pool : "max", "average" or "none", where it is known; activation : one of `ACTIVATIONS`, where it is known
+    pool : "max", "average" or "none", where it is known
+    activation : one of `ACTIVATIONS` where it is known, "leaky_relu=0.2", or two: "sigmoid,relu"
 
     Raises BaselineError where none fits, with what was expected and what would come; ConfigError.
     """
     if pool not in (None, *WAYS):
         raise ConfigError(f"pool must be one of {', '.join(WAYS)}. Got {pool!r} instead.")
-    if activation not in (None, *ACTIVATIONS):
-        raise ConfigError(f"activation must be one of {', '.join(ACTIVATIONS)}. Got {activation!r} instead.")
+    pairs = _activations(chain, activation)
     _check_widths(chain, shape, classes)
     fits, actives = _fits(chain, shape, classes, pool), _actives(chain, known=activation is not None)
-    activations = [activation] if activation else [each for each in ACTIVATIONS if each not in ASKED]
     spots = list(dict.fromkeys(spot for link in chain.links if link.norm for spot in link.norm.spots)) or [BEFORE]
     found, refusal = dict[Network, Reading](), BaselineError(FAMILIES)
-    for i, j, k, m in sorted(product(*(range(len(own)) for own in (fits, activations, actives, spots))), key=sum):
-        reading = Reading(chain, shape, *fits[i], activations[j], actives[k], spots[m])
+    for i, j, k, m in sorted(product(*(range(len(own)) for own in (fits, pairs, actives, spots))), key=sum):
+        reading = Reading(chain, shape, *fits[i], *pairs[j], actives[k], spots[m])
         try:
             models.check_shapes(reading.network, reading.network.tensor_shapes)
             found.setdefault(reading.network, reading)
@@ -87,6 +86,19 @@ def _check_widths(chain: Chain, shape: Shape, classes: int) -> None:
         raise BaselineError(
             f"{chain.links[-1].name} must have {classes} outputs, a class each. Got {before[0]} instead."
         )
+
+
+def _activations(chain: Chain, known: str | None) -> list[tuple[str, str]]:
+    """Behind convolutions, and behind linear layers: the same, or where nobody has said it two that differ."""
+    if known is not None:
+        said = known.split(",", 1)
+        for one in said:
+            activation_step(one)
+        return [(said[0], said[-1])]
+    each = [name for name in ACTIVATIONS if name not in ASKED]
+    mixed = [(first, then) for first in each for then in each if first != then]
+    both = bool(chain.convolutions) and len(chain.linear) > 1
+    return [(name, name) for name in each] + (mixed if both else [])
 
 
 def _actives(chain: Chain, known: bool) -> list[frozenset[int]]:
@@ -197,10 +209,15 @@ class Choice(NamedTuple):
 
 
 def chosen(
-    readings: Sequence[Reading], scales: Sequence[Scale], accuracy: Callable[[Network, Tensors, Scale], float]
+    readings: Sequence[Reading],
+    scales: Sequence[Scale],
+    accuracy: Callable[[Network, Tensors, Scale], float],
+    told: bool,
 ) -> Choice:
     """The reading and the scaling that are the best on images, where they win by more than three points.
 
+    told : whether somebody has said the activation; without that no network is taken that has one, since a ReLU and a
+        leaky one are seldom points apart, and slopes are without number
     accuracy : on validation images, in [0, 1]; asked at most `MEASUREMENTS` times. Where there are more pairs than
         that, the likeliest are measured, then always the one that differs in the fewest ways from the best so far
 
@@ -224,11 +241,13 @@ def chosen(
     if figures[best] == 0:
         measure(best)  # tells why, where it can be told
     rows = choosing.table([(f"{reading}; {each}", right) for (reading, each), right in figures.items()])
-    if not others:
+    untold = not told and bool(best[0].active)
+    if not others and not untold:
         return Choice(*best, figures[best], rows)
+    why = "the best is not more than three points ahead" if others else "activations are seldom points apart"
     raise BaselineError(
-        "A state dict does not say what its network computes between its layers, and measuring does not, either: the "
-        f"best is not more than three points ahead.\n{rows}\n{_advice([best, *others], figures)}"
+        "A state dict does not say what its network computes between its layers, and measuring does not, either: "
+        f"{why}.\n{rows}\n{_advice([best, *others], figures, untold)}"
     )
 
 
@@ -237,14 +256,17 @@ def _differences(one: Pair, other: Pair) -> int:
     return sum(own != theirs for own, theirs in facets)
 
 
-def _advice(alike: Sequence[Pair], figures: Mapping[Pair, float]) -> str:
-    """What to add, by what the best of them differ in. alike : the best, and those beside it"""
+def _advice(alike: Sequence[Pair], figures: Mapping[Pair, float], untold: bool) -> str:
+    """What to add, by what the best of them differ in.
+
+    alike : the best, and those beside it; untold : whether an activation has to be said at any rate
+    """
     scales = [each for each in dict.fromkeys(each for _, each in figures) if each in {own for _, own in alike}]
     pools = {reading.pool for reading, _ in alike}
-    activations = {(reading.activation, reading.active) for reading, _ in alike}
+    activations = {(reading.activation, reading.then, reading.active) for reading, _ in alike}
     asks = [
         f"--pool {'|'.join(WAYS)}" if len(pools) > 1 else "",
-        f"--activation {'|'.join(ACTIVATIONS)}" if len(activations) > 1 else "",
+        f"--activation {'|'.join(ACTIVATIONS)}, leaky_relu=SLOPE, or two" if untold or len(activations) > 1 else "",
         scaling.options(scales) if len(scales) > 1 else "",
     ]
     known = [right for (reading, _), right in figures.items() if reading is alike[0][0]]

@@ -46,7 +46,7 @@ ANSWER = "answer"
 FRONT_BYTES = 48 * 1024
 """Trained networks of the searched front that come along are at most so large."""
 
-FAR = 0.1
+FAR = 0.06
 """Points that lose more than so much, a fraction, stay here."""
 
 LIBRARIES = ("torch", "numpy")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import streamlit as st
 
 from core.config import ConfigError, TrainingConfig
 from core.words import plain
 from pages.choice import classroom, state, teacher
-
-if TYPE_CHECKING:
-    from core.bench.workbench import Card
 
 
 def training_form(recipes: dict[str, TrainingConfig]) -> None:
@@ -52,40 +50,81 @@ def baseline_deleter(name: str) -> None:
         st.rerun()
 
 
+SCALES = {
+    None: "Measure it",
+    "dataset": "The data set's mean and deviation",
+    "unit": "[0, 1]",
+    "half": "[−1, 1]: mean 0.5, deviation 0.5",
+    "raw": "0 to 255",
+}
+
+
 def file_loader() -> None:
-    """A person's own network from a safetensors file; a file that does not fit, or is known, changes nothing."""
-    with st.expander("Load a file", icon=":material/upload:"):
-        file = st.file_uploader("Baseline as safetensors", type=["safetensors"], key="upload")
+    """A person's own network, an ONNX file with what lies beside it, or our safetensors; a file that does not fit, or
+    is known, changes nothing."""
+    with st.expander("Bring your own", icon=":material/upload:"):
+        files = st.file_uploader(
+            "ONNX, with its .data file, or our safetensors", accept_multiple_files=True, key="upload",
+            type=["onnx", "data", "safetensors"],
+        )  # fmt: skip
+        whole = next((file for file in files if not file.name.endswith(".data")), None)
+        is_onnx = whole is not None and whole.name.lower().endswith(".onnx")
+        data, scale = _made_for() if is_onnx else (None, None)
         st.caption(
-            "Tensors fc1.weight, fc1.bias, … (an MLP, any widths) or conv1, conv2, fc1, fc2 (a CNN), float32. A state "
-            "dict of your own: `python -m core import FILE.pt --out FILE.safetensors`."
+            '`torch.onnx.export(model, example, "net.onnx")`; from Keras and scikit-learn the same way. A module or a '
+            "state dict: `python -m core import --help`."
         )
-        if file is None:
+        if whole is None:
             return
-        if st.session_state.get("loaded_file") == file.file_id:
-            _say_known(st.session_state["loaded_as"])
+        what = tuple(file.file_id for file in files), data, scale
+        if st.session_state.get("loaded_file") == what:
+            _say_arrived()
             return
-        why = classroom.refusal(classroom.Load(file.name, file.size))
-        if why is not None:
-            st.error(plain(why))
-            teacher.ask("load")
+        if is_onnx and not st.button("Open it", type="primary", icon=":material/file_open:", width="stretch"):
             return
-        known = {card.id: card for card in state.workbench().cards()}
-        try:
-            name = classroom.load(file.getvalue(), file.name)
-        except (ValueError, OSError) as error:
-            st.error(f"{plain(file.name)} was not loaded, and nothing has changed. {plain(error)}")
-            return
-        st.session_state["loaded_file"], st.session_state["loaded_as"] = file.file_id, known.get(name)
-        state.choose(baseline=name)
-        st.rerun()
+        _load(whole, [file for file in files if file is not whole], data, scale, what)
+
+
+def _made_for() -> tuple[str, str | None]:
+    """The images that the network was made for, and what it sees of a pixel."""
+    names = state.workbench().data_names()
+    data = st.selectbox("Images that it was made for", list(names), _first(names), format_func=names.__getitem__)
+    scale = st.selectbox(
+        "Input scaling", list(SCALES), format_func=SCALES.__getitem__,
+        help="What the network sees of a pixel, which no file says. It is measured on the validation images, and taken "
+        "where one wins by more than three points.",
+    )  # fmt: skip
+    return data, scale
+
+
+def _load(whole: Any, beside: Sequence[Any], data: str | None, scale: str | None, what: object) -> None:
+    sizes = sum(file.size for file in (whole, *beside))
+    why = classroom.refusal(classroom.Load(whole.name, sizes))
+    if why is not None:
+        st.error(plain(why))
+        teacher.ask("load")
+        return
+    known = {card.id: card for card in state.workbench().cards()}
+    try:
+        if data is None:
+            name = classroom.load(whole.getvalue(), whole.name)
+        else:
+            more = {file.name: file.getvalue() for file in beside}
+            name = classroom.bring(whole.getvalue(), whole.name, more, data, scale)
+    except (ValueError, RuntimeError, OSError, ArithmeticError) as error:
+        st.error(f"{plain(whole.name)} was not loaded, and nothing has changed. {plain(error)}")
+        return
+    st.session_state["loaded_file"], st.session_state["loaded_as"] = what, known.get(name)
+    state.choose(baseline=name)
+    st.rerun()
 
 
 ORIGINS = {"shipped": "which comes with the project", "trained": "trained here", "loaded": "loaded before"}
 
 
-def _say_known(card: Card | None) -> None:
-    """Where the weights of the file were here before it came."""
+def _say_arrived() -> None:
+    """Where the weights of the file were here before it came; what was found out about it."""
+    card = st.session_state["loaded_as"]
     if card is not None:
         origin = ORIGINS.get(card.origin, "known here")
         st.info(f"This is **{plain(card.title)}**, {origin}. It stays as it was.", icon=":material/recycling:")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -414,6 +414,21 @@ def load(content: bytes, file_name: str) -> str | None:
 
     _through(Load(file_name, len(content)), keep)
     return loaded[0] if loaded else None
+
+
+def bring(content: bytes, file_name: str, beside: Mapping[str, bytes], data: str, scale: str | None) -> str | None:
+    """Read an ONNX file, hold it against the original, and keep it as a baseline; its id, or None where it was not
+    allowed. Raises BaselineError, DataError, ConfigError, OSError."""
+    bench, brought = state.workbench(), list[str]()
+    size = len(content) + sum(map(len, beside.values()))
+
+    def keep() -> None:
+        here = {card.id for card in bench.cards()}
+        brought.append(bench.bring(content, file_name, beside, data, scale))
+        register().loaded(state.session(), brought[0], size, brought[0] in here)
+
+    _through(Load(file_name, size), keep)
+    return brought[0] if brought else None
 
 
 # How long it takes.

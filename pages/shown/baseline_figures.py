@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
+from core.bench.arrivals import summary
 from core.words import percent, plain
 from pages.choice import controls, state, terms
 from pages.shown import charts, drawing, figures
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from core.bench.workbench import Result
     from core.networks.graph import Network
+    from core.networks.models import Baseline
 
 ERRORS = 16
 MEASURES = {"precision": "precision", "recall": "recall", "f1": "F1-score"}
@@ -32,6 +34,14 @@ def accuracies(validation: Result, test: Result) -> None:
         evaluation = result.evaluation
         value, images = percent(evaluation.accuracy, 2), f"{evaluation.images:,} images, {below}"
         figures.draw(row, figures.Figure(label, value, images, terms.explained(label.split()[0])), 330)
+
+
+def how_it_came_in(baseline: Baseline) -> None:
+    """Of a person's own network: what was read, measured, and compared with the original."""
+    if said := summary(baseline):
+        st.info(plain(said), icon=":material/input:")
+        for note in baseline.info["notes"]:
+            st.caption(plain(note))
 
 
 def about_loss(info: Mapping[str, Any], validation: Result, test: Result) -> str:

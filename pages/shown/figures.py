@@ -208,6 +208,12 @@ def gallery(name: str, table: pd.DataFrame, split: str, captions: list[str]) -> 
     st.image(shown, captions, width=PICTURE_WIDTH, alt=[f"{split} image of a {true}" for true in table["true"]])
 
 
+def pictures(images: list[np.ndarray[Any, np.dtype[np.uint8]]], captions: list[str]) -> None:
+    """A person's own, uint8 (h, w) or (h, w, 3), so large that their pixels can be seen."""
+    shown = [_shown(picture, max(1, PICTURE_WIDTH // picture.shape[1])) for picture in images]
+    st.image(shown, captions, width=PICTURE_WIDTH + 40, alt=["A picture of your own"] * len(shown))
+
+
 def one_image(result: Result) -> None:
     """One picture and what it is taken for, before and now: of those that were lost the one that the network had been
     most confident of, if there are any."""

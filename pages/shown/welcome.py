@@ -39,7 +39,7 @@ def _what_this_is(choice: state.Choice) -> str:
         bench.title(choice.baseline),
         bench.dataset(choice.baseline),
     )
-    images = len(bench.datasets.split(baseline.images, "validation"))
+    images = bench.count(choice.baseline, "validation")
     what = "ten kinds of clothes" if data.name == "fashion-mnist" else f"{len(data.classes)} kinds of images"
     return (
         f"**{plain(title)}** tells {what} apart ({plain(data.title)}) with {baseline.parameters:,} parameters, "

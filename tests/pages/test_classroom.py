@@ -555,28 +555,30 @@ def test_files_beyond_a_budget_never_get_into_the_store(a_class: Path, monkeypat
 # Nobody goes around the door.
 
 READS = [
-    "about_family",
-    "another_device", "ask", "baseline", "bytes_of", "came_with_the_project", "cards", "class_changes", "compare",
-    "composed",
-    "confident_mistakes", "config_for_energy", "confusion", "evaluate", "export_folder",
-    "export_request", "exported", "file_of", "flips", "history", "images", "is_own", "keep", "kept", "kept_epoch",
-    "known", "latency", "left_out", "module", "most_confused", "network", "outline", "point", "point_key", "point_of",
-    "points", "profile", "rebuilt", "recovered", "recovery_request", "refusal", "search_request", "sizes", "spectrum",
-    "statistics", "telling_image", "title", "training_device", "training_request", "uncompressed", "weights", "wish",
+    "about_family", "album", "album_of", "another_device", "ask", "baseline", "bytes_of",
+    "came_with_the_project", "cards", "class_changes", "compare", "composed", "confident_mistakes",
+    "config_for_energy", "confusion", "count", "data_names", "dataset", "evaluate", "export_folder",
+    "export_request", "exported", "file_of", "flips", "history", "images", "is_own", "is_own_data", "keep",
+    "kept", "kept_epoch", "known", "latency", "left_out", "module", "most_confused", "network", "outline",
+    "own_picture", "own_taken",
+    "point", "point_key", "point_of", "points", "profile", "read_images", "rebuilt", "recipe_for", "recovered",
+    "recovery_request", "refusal", "search_request", "sizes", "spectrum", "statistics", "telling_image",
+    "title", "training_device", "training_request", "uncompressed", "weights", "wish",
 ]  # fmt: skip
 """Methods of the workbench that change nothing that others see or wait for, or what a visitor may: to pin keeps."""
 
 ACTS = [
-    "add_baseline", "load_file", "delete_baseline", "remove", "forget", "recover", "adopt", "train", "export",
-    "submit_training", "submit_recovery", "submit_search", "submit_export", "start_again",
+    "add_baseline", "add_images", "bring", "delete_images", "load_file", "delete_baseline", "remove", "forget",
+    "recover", "adopt", "train", "export", "submit_training", "submit_recovery", "submit_search",
+    "submit_export", "start_again",
 ]  # fmt: skip
 """Those that do."""
 
 OF_JOBS = {"reads": ["status", "all"], "acts": ["submit", "cancel", "dismiss"]}
 OF_THE_STORE = ["put", "delete", "release"]
 BEHIND_THE_BENCH = [
-    "baselines", "knowledge", "spectra", "networks", "latencies", "measurements", "trainings", "exports", "room",
-    "submissions",
+    "albums", "arrivals", "baselines", "datasets", "knowledge", "spectra", "networks", "latencies", "pictures",
+    "measurements", "trainings", "exports", "room", "submissions",
 ]  # fmt: skip
 """Its parts, which a page names no more than it names the store's entries."""
 
@@ -639,6 +641,8 @@ def test_every_function_of_the_door_asks_whether_it_is_allowed(a_class: Path, mo
         lambda: classroom.recover("cnn", config), lambda: classroom.export("cnn", config), lambda: classroom.again(job),
         lambda: classroom.search("cnn", test_pages.Goal(0.01), 1.0), lambda: classroom.cancel(job),
         lambda: classroom.dismiss(job), lambda: classroom.delete_baseline("cnn"), lambda: classroom.load(b"", "x"),
+        lambda: classroom.bring(b"", "x", {}, "digits", None), lambda: classroom.delete_images("x"),
+        lambda: classroom.add_images(None, "x", "x"),
         lambda: classroom.remove(state.Choice("cnn", config)),
     ]  # fmt: skip
     assert not any(call() for call in calls)
@@ -655,5 +659,5 @@ def test_every_function_of_the_door_asks_whether_it_is_allowed(a_class: Path, mo
             call()
     assert set(done) == {
         "submit", "start_again", "submit_training", "submit_recovery", "submit_export", "submit_search", "cancel",
-        "dismiss", "delete_baseline", "load_file", "remove",
+        "dismiss", "delete_baseline", "load_file", "remove", "bring", "add_images", "delete_images",
     }  # fmt: skip

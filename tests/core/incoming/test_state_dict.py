@@ -531,7 +531,7 @@ def choose(readings: list[Reading], accuracy: Callable[[Reading, scaling.Scale],
         asked.append((network, scale))
         return accuracy(known[network], scale)
 
-    choice, refusal = tried(lambda: state_dict.chosen(readings, STANDARD, measured))
+    choice, refusal = tried(lambda: state_dict.chosen(readings, STANDARD, measured, True))
     assert len(asked) == len(set(asked)) <= state_dict.MEASUREMENTS
     if refusal:
         raise BaselineError(refusal)
@@ -593,7 +593,7 @@ def test_where_nothing_can_be_computed_it_is_said() -> None:
         raise Overflow("The scores")
 
     with pytest.raises(Overflow):
-        state_dict.chosen(read(READ["mlp"][0].state_dict()), STANDARD, overflow)
+        state_dict.chosen(read(READ["mlp"][0].state_dict()), STANDARD, overflow, True)
 
 
 # Real digits, 8 x 8.
@@ -628,7 +628,7 @@ DIGITS = scaling.standard(Scaling((0.305,), (0.376,)))
 
 def taken(module: nn.Module, **given: Any) -> tuple[state_dict.Choice | None, str]:
     readings = state_dict.readings(state_dict.layers(module.state_dict()), (1, 8, 8), 10, **given)
-    return tried(lambda: state_dict.chosen(readings, DIGITS, on_digits))
+    return tried(lambda: state_dict.chosen(readings, DIGITS, on_digits, "activation" in given))
 
 
 def lenet() -> nn.Module:
@@ -638,7 +638,12 @@ def lenet() -> nn.Module:
 
 def test_a_trained_network_of_other_pooling_activation_and_scaling_is_read_right() -> None:
     torch.manual_seed(0)
-    choice, refusal = taken(trained(lenet(), scaling.named("unit", Scaling((0.0,), (1.0,))), 20))
+    net = trained(lenet(), scaling.named("unit", Scaling((0.0,), (1.0,))), 20)
+    choice, refusal = taken(net)
+    assert choice is None, "nobody has said an activation"
+    assert "--activation relu|sigmoid" in refusal
+    assert "sigmoid" in refusal.splitlines()[1]
+    choice, refusal = taken(net, activation="sigmoid")
     assert choice is not None, refusal
     assert (choice.reading.pool, choice.reading.activation, choice.scale.name) == ("average", "sigmoid", "unit")
     assert choice.accuracy > 0.8
@@ -648,7 +653,7 @@ def test_a_trained_network_of_other_pooling_activation_and_scaling_is_read_right
 def test_no_network_is_taken_with_another_scaling_than_its_own(scale: scaling.Scale) -> None:
     torch.manual_seed(0)
     module = trained(nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 10)), scale, 8)
-    choice, refusal = taken(module)
+    choice, refusal = taken(module, activation="relu")
     if choice is None:
         assert "--scale" in refusal
         assert scale.name in refusal

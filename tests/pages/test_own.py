@@ -1,0 +1,147 @@
+"""A person's own network, images, pictures and configurations, brought and used on the pages."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from own_networks import onnx_of, own_net
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+from test_pages import button, empty_cache
+
+from core.bench.workbench import Workbench
+from core.config import CompressionConfig
+from pages.choice import state
+
+__all__ = ["empty_cache"]
+PROJECT = Path(__file__).parents[2]
+
+
+def opened(page: str, baseline: str = "mlp") -> AppTest:
+    app = AppTest.from_file(str(PROJECT / "streamlit_app.py"), default_timeout=120)
+    app.query_params["baseline"] = baseline
+    app.run()
+    return app.switch_page(f"pages/{page}.py").run()
+
+
+def said(app: AppTest) -> str:
+    return " ".join(
+        str(each.value) for kind in ("markdown", "error", "info", "success", "caption") for each in app.get(kind)
+    )
+
+
+def bring(app: AppTest, content: bytes, name: str = "net.onnx") -> AppTest:
+    app.file_uploader(key="upload").upload(name, content).run()
+    box = next(each for each in app.selectbox if each.label == "Images that it was made for")
+    box.set_value("digits").run()
+    return button(app, "Open it").click().run()
+
+
+def test_an_onnx_file_is_opened_measured_and_compared(empty_cache: Path) -> None:
+    app = bring(opened("baseline"), onnx_of(own_net()))
+    assert not app.exception
+    name = app.session_state["choice"].baseline
+    bench = Workbench(empty_cache)
+    assert bench.dataset(name).name == "digits"
+    assert "The original gives all of them the same class" in said(app)
+    assert "Input scaling unit" in said(app)
+    app.switch_page("pages/explore.py").run()
+    assert not app.exception
+    assert "10 kinds of images" in said(app)
+
+
+def test_a_file_that_is_none_changes_nothing_and_says_so(empty_cache: Path) -> None:
+    app = bring(opened("baseline"), b"\x08no onnx")
+    assert not app.exception
+    assert app.session_state["choice"].baseline == "mlp"
+    assert "was not loaded, and nothing has changed" in said(app)
+    bring(app, onnx_of(own_net()))
+    app.selectbox(key="train_recipe")  # the page is whole
+
+
+def archive(**changes: np.ndarray) -> bytes:  # type: ignore[type-arg]
+    dice, buffer = np.random.default_rng(0), io.BytesIO()
+    arrays = {"x_train": dice.integers(0, 255, (90, 10, 12, 3), np.uint8), "y_train": np.arange(90) % 3} | changes
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def test_images_are_shown_before_they_are_kept_and_can_be_deleted(empty_cache: Path) -> None:
+    app = opened("baseline")
+    app.file_uploader(key="images_upload").upload("My Colours.npz", archive()).run()
+    assert "What the file holds" in said(app)
+    assert "**3 classes**, 10 × 12 pixels, colour" in said(app)
+    assert "my-colours" not in Workbench(empty_cache).data_names()
+    button(app, "Add these images").click().run()
+    assert not app.exception
+    assert "my-colours" in Workbench(empty_cache).data_names()
+    app.selectbox(key="data_set").set_value("my-colours").run()
+    button(app, "Delete these images").click().run()
+    assert "my-colours" not in Workbench(empty_cache).data_names()
+
+
+def test_a_bad_file_of_images_is_said(empty_cache: Path) -> None:
+    app = opened("baseline")
+    app.file_uploader(key="images_upload").upload("bad.npz", archive(y_train=np.zeros(90, int))).run()
+    assert "2 to 256 classes. Got 1" in said(app)
+    assert not [each for each in app.button if each.label == "Add these images"]
+
+
+def picture(light: bool = True) -> bytes:
+    buffer = io.BytesIO()
+    image = Image.new("RGB", (60, 80), (240, 240, 240) if light else (0, 0, 0))
+    image.paste((20, 20, 60) if light else (255, 255, 255), (15, 20, 45, 60))
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_picture_of_ones_own_is_made_what_the_network_knows_and_follows_the_sliders(empty_cache: Path) -> None:
+    bench = Workbench(empty_cache)
+    light, dark = (bench.own_picture("mlp", picture(each), "any.png") for each in (True, False))
+    assert light.shape == dark.shape == (1, 28, 28)
+    assert light[0, 0, 0] == dark[0, 0, 0] == 0, "a light background becomes the dark one of the images"
+    assert light[0, 14, 14] > 200
+    (before,) = bench.own_taken("mlp", CompressionConfig(bits=2), [light])
+    assert before[0].name != "" != before[1].name
+    assert 0.1 <= before[0].sure <= 1
+
+
+def test_what_is_no_picture_is_said(empty_cache: Path) -> None:
+    with pytest.raises(RuntimeError, match="no picture that can be read"):
+        Workbench(empty_cache).own_picture("mlp", b"no", "no.png")
+
+
+def test_a_drawing_is_cut_out_and_an_empty_one_is_said(empty_cache: Path) -> None:
+    bench, buffer = Workbench(empty_cache), io.BytesIO()
+    image = Image.new("RGB", (224, 224), "black")
+    image.paste("white", (150, 30, 200, 80))
+    image.save(buffer, "PNG")
+    drawn = bench.own_picture("mlp", buffer.getvalue(), "drawing.png", drawn=True)
+    assert drawn[0, 14, 14] == 255, "in the middle, wherever it was drawn"
+    assert drawn[0, 0, 0] == 0
+    buffer = io.BytesIO()
+    Image.new("RGB", (224, 224), "black").save(buffer, "PNG")
+    with pytest.raises(RuntimeError, match="Nothing is drawn"):
+        bench.own_picture("mlp", buffer.getvalue(), "drawing.png", drawn=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (CompressionConfig(bits=3, sparsity=0.4).to_json(), ""), ("{", "must be JSON"), ('{"bots": 3}', "bots"),
+        (json.dumps({"layers": {"conv9": {"bits": 3}}}), "does not fit this network"),
+    ],
+)  # fmt: skip
+def test_a_configuration_comes_from_a_file(empty_cache: Path, text: str, told: str) -> None:
+    app = opened("explore")
+    before = app.session_state["choice"].config
+    app.session_state["w_file"] = True  # opened
+    app.run()
+    app.file_uploader(key="config_upload").upload("mine.json", text.encode()).run()
+    assert not app.exception
+    assert told in said(app)
+    expected = before if told else CompressionConfig.from_json(text)
+    assert app.session_state["choice"].config == expected
+    assert isinstance(app.session_state["choice"], state.Choice)
