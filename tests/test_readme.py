@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import PROJECT
+from own_networks import own_net
 
 from core.bench.workbench import SHIPPED, Workbench
 from core.config import CompressionConfig, LayerConfig
@@ -37,6 +38,18 @@ def test_the_notebook_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
     exec(notebook, names)
     assert f"{names['result'].evaluation.accuracy}" in capsys.readouterr().out
     assert len([line for line in notebook.splitlines() if line]) <= 10
+
+
+def test_the_lines_for_a_network_of_ones_own_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_training_images: None
+) -> None:
+    monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    own = next(code for code in PYTHON if "open_network" in code)
+    names: dict[str, Any] = {"model": own_net()}
+    exec(own, names)
+    assert list(names["table"].index) == ["8 bits", "half of it", "trained"]
+    assert names["table"]["bytes"].max() < 10_000
 
 
 @pytest.mark.parametrize(

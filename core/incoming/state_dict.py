@@ -103,12 +103,13 @@ def _activations(chain: Chain, known: str | None) -> list[tuple[str, str]]:
 
 def _actives(chain: Chain, known: bool) -> list[frozenset[int]]:
     """Behind which layers the activation may stand: where the names leave room; behind all but the last; behind
-    convolutions alone, where nobody has said that there is one; and behind the last convolution, whose means are the
-    scores."""
+    convolutions alone, which is nowhere in a network without them, unless somebody has said that there is one; and
+    behind the last convolution, whose means are the scores."""
     hidden = frozenset(range(len(chain.links) - 1))
     roomy = frozenset(place for place in hidden if chain.links[place].room != 0)
     every = [roomy, hidden]
-    every += [] if known else [frozenset(place for place in roomy if place < len(chain.convolutions))]
+    if chain.convolutions or not known:
+        every += [frozenset(place for place in roomy if place < len(chain.convolutions))]
     every += [] if chain.linear else [hidden | {len(hidden)}]
     return list(dict.fromkeys(every))
 
@@ -263,7 +264,7 @@ def _advice(alike: Sequence[Pair], figures: Mapping[Pair, float], untold: bool) 
     """
     scales = [each for each in dict.fromkeys(each for _, each in figures) if each in {own for _, own in alike}]
     pools = {reading.pool for reading, _ in alike}
-    activations = {(reading.activation, reading.then, reading.active) for reading, _ in alike}
+    activations = {(reading.activation, reading.then) for reading, _ in alike}
     asks = [
         f"--pool {'|'.join(WAYS)}" if len(pools) > 1 else "",
         f"--activation {'|'.join(ACTIVATIONS)}, leaky_relu=SLOPE, or two" if untold or len(activations) > 1 else "",

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 import pytest
 from conftest import MLP_SHAPES, PROJECT, TRAINED_SHAPES, Laboratory, free_port, leave_result, random_tensors
+from own_networks import onnx_of, own_net
+from sklearn.datasets import load_digits
 
 from core.bench.workbench import Workbench
 from core.datasets import fashion_mnist
@@ -126,6 +129,67 @@ def test_slide_see_export_download(page: Any, address: str, tmp_path: Path) -> N
         page.get_by_role("button", name="HTML (prints to PDF)").click()
     event.value.save_as(tmp_path / "report.html")
     assert f"{path.stat().st_size:,} bytes" in (tmp_path / "report.html").read_text()
+
+
+def test_images_and_a_network_of_ones_own_from_the_file_to_the_verdict(
+    page: Any, address: str, home: Path, tmp_path: Path
+) -> None:
+    pixels, labels = load_digits(return_X_y=True)
+    whole = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    np.savez(
+        tmp_path / "mine.npz",
+        x_train=whole[:1_400],
+        y_train=labels[:1_400],
+        x_test=whole[1_400:],
+        y_test=labels[1_400:],
+    )
+    (tmp_path / "net.onnx").write_bytes(onnx_of(own_net()))
+
+    page.goto(f"{address}/baseline?baseline=mlp")
+    metric(page, "Accuracy, validation").wait_for()
+    settled(page)
+    page.get_by_text("Data sets: look at one, add your own").click()
+    box = page.locator(".st-key-data_sets")
+    box.locator("input[type=file]").set_input_files(tmp_path / "mine.npz")
+    page.get_by_text("What the file holds").wait_for()
+    box.get_by_role("button", name="Add these images").click()
+    page.get_by_text("Added. Train a network for them here").wait_for()
+
+    page.get_by_text("Bring your own").click()
+    page.locator(".st-key-upload input[type=file]").set_input_files(tmp_path / "net.onnx")
+    made_for = page.get_by_role("combobox", name="Images that it was made for")
+    made_for.click()
+    page.get_by_role("option", name="mine").click()
+    settled(page)
+    page.get_by_role("button", name="Open it").click()
+    page.get_by_text("The original gives all of them the same class").first.wait_for()
+    assert "baseline=network-" in page.evaluate("location.search")
+
+    page.get_by_role("link", name="Explore").click()
+    accuracy, size = metric(page, "Accuracy, validation"), metric(page, "File")
+    accuracy.wait_for()
+    settled(page)
+    before = size.inner_text()
+    thumb = page.get_by_role("slider", name="Sparsity").first
+    thumb.focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("location.search.includes('sparsity=')")
+    settled(page)
+    assert size.inner_text() != before
+    shown = accuracy.inner_text()
+
+    page.get_by_role("link", name="Export").click()
+    page.get_by_role("button", name="Export and verify").click()
+    page.get_by_text("predict all 397 test images as the network measured here").wait_for(timeout=180_000)
+    with page.expect_download() as event:
+        page.get_by_role("button", name="network.packed").click()
+    event.value.save_as(tmp_path / "network.packed")
+    stored = artifact.read(tmp_path / "network.packed")
+    assert stored.images.data == "mine"
+    measured = evaluation.evaluate(stored, Workbench(home / "cache").datasets.split(stored.images, "validation"))
+    assert percent(measured.accuracy, 2) == shown
+    assert not page.get_by_test_id("stException").count()
 
 
 def test_every_chart_of_every_page_is_drawn(page: Any, address: str) -> None:

@@ -275,12 +275,16 @@ def test_what_a_person_says_narrows_the_list() -> None:
     assert {reading.activation for reading in every} == {"relu", "sigmoid", "tanh"}
     assert {reading.pool for reading in read(state, pool="none")} == {"stride"}
     assert [str(reading) for reading in read(state, pool="average", activation="gelu")] == [
-        "2 convolutions with padding, average pooling behind each, 2 linear layers, GELU"
+        "2 convolutions with padding, average pooling behind each, 2 linear layers, GELU",
+        "2 convolutions with padding, average pooling behind each, 2 linear layers, GELU, but not behind 3",
     ]
+    words = [str(reading) for reading in read(state, pool="max", activation="sigmoid,leaky_relu=0.2")]
+    assert words[0].endswith("2 linear layers, sigmoid, then leaky ReLU 0.2")
     with pytest.raises(ConfigError, match="pool must be one of max, average, none"):
         read(state, pool="sum")
-    with pytest.raises(ConfigError, match="activation must be one of relu"):
-        read(state, activation="swish")
+    for wrong in ("swish", "relu=2", "relu,", "leaky_relu=x", "sigmoid,relu,tanh"):
+        with pytest.raises(ConfigError, match=r"activation must be one of relu|slope"):
+            read(state, activation=wrong)
 
 
 @pytest.mark.parametrize("activation", ["leaky_relu", "gelu"])
