@@ -67,15 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, metavar="DIR", help="write NAME.safetensors and NAME.json there")
     _device_option(train)
 
-    evaluate = command("evaluate", _evaluate, "accuracy and size of a configuration")
-    _compression_options(evaluate)
-    evaluate.add_argument("--split", choices=["validation", "test"], default="validation")
-    evaluate.add_argument(
-        "--classes", action="store_true", help="also precision, recall, F1-score and the confusion matrix"
-    )
-
-    evaluate.add_argument("--configs", type=Path, metavar="FILE.jsonl", help="many: one configuration as JSON a line")
-    evaluate.add_argument("--csv", type=Path, metavar="OUT.csv", help="of --configs: a row each")
+    _evaluate_options(command("evaluate", _evaluate, "accuracy and size of a configuration"))
 
     spectrum = command(
         "spectrum", _spectrum, "singular values of each layer, and the rank that keeps a share of the energy"
@@ -93,6 +85,14 @@ def _parser() -> argparse.ArgumentParser:
     _long_commands(command)
     _file_commands(command)
     return parser
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    _compression_options(parser)
+    parser.add_argument("--split", choices=["validation", "test"], default="validation")
+    parser.add_argument("--classes", action="store_true", help="also precision, recall, F1-score and confusion matrix")
+    parser.add_argument("--configs", type=Path, metavar="FILE.jsonl", help="many: one configuration as JSON a line")
+    parser.add_argument("--csv", type=Path, metavar="OUT.csv", help="of --configs: a row each")
 
 
 _HEAD = {"name": "NAME", "number": "STUDENT NUMBER", "partner": "NAME", "course": "COURSE", "date": "DATE"}
@@ -170,7 +170,10 @@ def _file_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _numbers(text: str) -> list[float]:
-    return [float(each) for each in text.split(",")]
+    try:
+        return [float(each) for each in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a list of numbers. Got {text!r} instead") from None
 
 
 def _of_layers() -> list[str]:

@@ -38,6 +38,9 @@ REMEMBERED = 256
 """Results in memory."""
 REMEMBERED_POINTS = 50_000
 
+SPLITS: tuple[SplitName, ...] = ("validation", "test")
+"""On which networks are measured."""
+
 
 class Measurements:
     """origin : what is measured for, one of `front.ORIGINS`"""
@@ -45,8 +48,8 @@ class Measurements:
     def __init__(
         self, store: Store, baselines: Baselines, networks: Networks, turns: Turns, origin: str, datasets: Datasets
     ) -> None:
-        self.store, self.baselines, self.networks, self.turns, self.origin = store, baselines, networks, turns, origin
-        self.datasets = datasets
+        self.store, self.baselines, self.networks, self.datasets = store, baselines, networks, datasets
+        self.turns, self.origin = turns, origin
         self._lock = threading.Lock()  # of the two dictionaries; held briefly, and nothing is computed under it
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._points: dict[str, tuple[float, int] | None] = {}
@@ -106,11 +109,11 @@ class Measurements:
 
     def uncompressed(self, baseline: Baseline, split: SplitName) -> Evaluation:
         """A network as it came, that is not kept here; nothing is remembered. Raises Overflow."""
-        network = self.networks.compressed(baseline, CompressionConfig())
-        return evaluation.evaluate(network, self._split(baseline, split))
+        whole = self.networks.compressed(baseline, CompressionConfig())
+        return evaluation.evaluate(whole, self._split(baseline, split))
 
     def _split(self, baseline: Baseline, split: SplitName) -> Split:
-        """Of the images that a baseline was made for, as it sees them. Raises DataError."""
+        """Of the images that a baseline was made for. Raises DataError."""
         return self.datasets.split(baseline.images, split)
 
     # Points: accuracy and bytes
@@ -186,8 +189,7 @@ class Measurements:
     def forget(self, name: str, config: CompressionConfig) -> None:
         """What was measured of a configuration is measured anew when it is asked for."""
         baseline = self.baselines.get(name)
-        splits: tuple[SplitName, ...] = ("validation", "test")
-        measured = [self.key(baseline, config, split) for split in splits]
+        measured = [self.key(baseline, config, split) for split in SPLITS]
         self.store.delete(*measured, *map(keys.point, measured))
         with self._lock:
             for key in measured:
@@ -260,8 +262,8 @@ class Measurements:
     def _baseline_evaluation(self, baseline: Baseline, split: SplitName) -> Evaluation:
         nothing = CompressionConfig()
         key = self.key(baseline, nothing, split)
-        result = self._remembered(key, baseline, nothing, split) or self._measure(key, baseline, nothing, split)
-        return result.evaluation
+        known = self._remembered(key, baseline, nothing, split)
+        return (known or self._measure(key, baseline, nothing, split)).evaluation
 
     def _result(
         self,

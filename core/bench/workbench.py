@@ -116,7 +116,7 @@ class Workbench:
         )
         self.exports = Exports(self.cache / "exports", self.baselines, self.networks, self.measurements, self.datasets)
         self.arrivals = Arrivals(self.baselines, self.networks, self.datasets)
-        self.pictures = Pictures(self.networks, self.datasets)
+        self.own_pictures = Pictures(self.networks, self.datasets)
         self.room = Room(self.store, self.baselines, self.measurements, self.trainings)
         self.submissions = Submissions(self.jobs, self.store, self.trainings)
 
@@ -186,8 +186,8 @@ class Workbench:
     export_folder = Delegate("exports", Exports.export_folder)
     exported = Delegate("exports", Exports.exported)
 
-    own_picture = Delegate("pictures", Pictures.own_picture)
-    own_taken = Delegate("pictures", Pictures.own_taken)
+    own_picture = Delegate("own_pictures", Pictures.own_picture)
+    own_taken = Delegate("own_pictures", Pictures.own_taken)
 
     kept = Delegate("room", Room.kept)
 

@@ -409,9 +409,10 @@ def test_a_state_dict_of_ones_own_becomes_a_baseline(run: Run, tmp_path: Path, w
     assert (answer["model"], answer["parameters"]) == ("network", 784 * 9 + 9 + 9 * 10 + 10)
     measured = run("evaluate", "--baseline", tmp_path / "ours.safetensors")
     assert (measured["parameters"], measured["accuracy"]) == (answer["parameters"], answer["accuracy"])
-    assert (answer["mean"], answer["deviation"]) == (fashion_mnist.MEAN, fashion_mnist.DEVIATION), (
-        "the input scaling that is assumed"
-    )
+    assert (answer["mean"], answer["deviation"]) == ([fashion_mnist.MEAN], [fashion_mnist.DEVIATION])
+    half = run("import", tmp_path / "theirs.pt", "--out", tmp_path / "half.safetensors", *GIVEN[:-1], "half")
+    assert (half["mean"], half["deviation"]) == ([0.5], [0.5])
+    assert run("evaluate", "--baseline", tmp_path / "half.safetensors")["accuracy"] == half["accuracy"]
 
 
 def test_what_a_state_dict_does_not_say_and_images_do_not_tell_is_asked_for(
@@ -426,7 +427,10 @@ def test_what_a_state_dict_does_not_say_and_images_do_not_tell_is_asked_for(
     assert "activation must be one of" in complaint(*asked, "--activation", "x")
     assert "pool must be one of" in complaint(*asked, "--pool", "x")
     assert "scale must be one of" in complaint(*asked, "--scale", "x")
-    assert "not known here yet" in complaint(*asked, *GIVEN[:-1], "unit")
+    assert "both a mean and a standard deviation" in complaint(*asked, "--mean", "0.5")
+    with pytest.raises(SystemExit):
+        main([*asked, "--mean", "0.5,x", "--std", "1"])
+    assert "must be a list of numbers" in capsys.readouterr().err
     assert not (tmp_path / "ours.safetensors").exists()
 
 

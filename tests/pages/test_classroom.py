@@ -577,7 +577,7 @@ ACTS = [
 OF_JOBS = {"reads": ["status", "all"], "acts": ["submit", "cancel", "dismiss"]}
 OF_THE_STORE = ["put", "delete", "release"]
 BEHIND_THE_BENCH = [
-    "albums", "arrivals", "baselines", "datasets", "knowledge", "spectra", "networks", "latencies", "pictures",
+    "albums", "arrivals", "baselines", "datasets", "knowledge", "spectra", "networks", "latencies", "own_pictures",
     "measurements", "trainings", "exports", "room", "submissions",
 ]  # fmt: skip
 """Its parts, which a page names no more than it names the store's entries."""

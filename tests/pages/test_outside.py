@@ -19,9 +19,9 @@ from test_pages import PAGES, PROJECT, _frame_on_every_run, _in_no_hurry, cache_
 from core.bench import keys
 from core.bench.workbench import RECIPES, VERIFIED_FILE, Workbench
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig
-from core.datasets import fashion_mnist
+from core.datasets import digits, fashion_mnist, kept
+from core.datasets.splitting import Labelled
 from core.machinery.files import sha256
-from core.measuring import evaluation
 from core.measuring.front import SEARCH, Goal
 from core.networks import models
 from core.networks.graph import Network
@@ -244,12 +244,17 @@ def test_a_search_that_failed_and_a_goal_that_is_none_are_quoted(own_cache: Path
 
 
 def test_a_class_is_called_what_it_is_called(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Today only garments come in."""
-    classes = tuple(map(hostile, fashion_mnist.CLASSES))
-    for module in (fashion_mnist, evaluation):
-        monkeypatch.setattr(module, "CLASSES", classes)
+    """Whoever brings images names what they show."""
+    classes, bench = tuple(map(hostile, fashion_mnist.CLASSES)), Workbench(own_cache)
+    part = {name: digits.load(name, own_cache) for name in ("train", "validation", "calibration", "test")}
+    labelled = {name: Labelled(own.images.numpy(), own.labels.numpy()) for name, own in part.items()}
+    mine = kept.write(own_cache / "data", "mine", hostile("mine"), classes, digits.SCALING, labelled)
+    network = Network((1, 8, 8), (node("flat", "flatten", ["image"]), node("fc", "linear", ["flat"], channels=10)))
+    tensors = {"fc.weight": torch.randn(10, 64), "fc.bias": torch.zeros(10)}
+    baseline = Baseline("x", tensors, {}, network, mine.images(own_cache / "data"))
+    name = bench.add_baseline(baseline, "x", "loaded")
     for page in ("baseline", "explore"):
-        seen = as_written(opened(page, baseline="mlp", bits="2"))
+        seen = as_written(opened(page, baseline=name, bits="2"))
         assert [name for name in classes if name in seen] == list(classes)
         assert "loses most" in seen or page == "baseline"
 

@@ -9,7 +9,7 @@ import pytest
 from own_networks import onnx_of, own_net
 from PIL import Image
 from streamlit.testing.v1 import AppTest
-from test_pages import button, empty_cache
+from test_pages import PAGES, button, empty_cache
 
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig
@@ -145,3 +145,19 @@ def test_a_configuration_comes_from_a_file(empty_cache: Path, text: str, told: s
     expected = before if told else CompressionConfig.from_json(text)
     assert app.session_state["choice"].config == expected
     assert isinstance(app.session_state["choice"], state.Choice)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_speaks_of_the_networks_own_images(empty_cache: Path, page: str) -> None:
+    bench = Workbench(empty_cache)
+    name = bench.bring(onnx_of(own_net()), "mine.onnx", {}, "digits", "unit")
+    app = opened(page, baseline=name)
+    assert not app.exception
+    assert not app.error
+    text = said(app)
+    if page not in ("reproduction", "glossary"):
+        assert "Fashion" not in text
+        assert "garment" not in text
+        assert "clothes" not in text
+        assert "5,000" not in text
+        assert "10,000 test" not in text

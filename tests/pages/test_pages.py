@@ -1320,7 +1320,7 @@ def test_the_search_is_asked_for_and_its_answer_leaves_a_file(own_cache: Path, m
     said = " ".join(text.value for text in app.markdown)
     assert not any("more than 1 pp" in text.value for text in app.caption)
     assert "17 networks measured" in said
-    assert f"confirmed on the 10,000 test images: **{percent(0.9, 2)}** (-0.10 pp)" in said
+    assert f"confirmed on the test images: **{percent(0.9, 2)}** (-0.10 pp)" in said
     taken = next(own for own in app.get("download_button") if "network.packed" in own.proto.label)
     assert f"{result.bytes:,} bytes" in taken.proto.label
     app.button(key="look_at_best").click().run()

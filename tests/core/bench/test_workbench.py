@@ -563,7 +563,7 @@ def test_the_tables_of_a_result_agree_with_its_figures(bench: Workbench, small: 
     assert len(mistakes) == 5
     assert (mistakes["true"] != mistakes["predicted"]).all()
     pictures = bench.images("cnn", "validation", mistakes["index"].tolist())
-    assert np.array_equal(pictures, fashion_mnist.load("validation").images.numpy()[mistakes["index"]])
+    assert np.array_equal(pictures, fashion_mnist.load("validation").pictures.numpy()[mistakes["index"]])
 
 
 def test_a_layer_that_stays_dense_says_why(bench: Workbench, small: str) -> None:

@@ -48,7 +48,7 @@ def test_a_scale_behind_a_scale_becomes_one_unless_both_are_read() -> None:
         y = x * torch.tensor([5.0, 12.0]).view(2, 1, 1) + torch.tensor([22.0, 32.0]).view(2, 1, 1)
         if shared:
             y = y + x * torch.tensor([1.0, 2.0]).view(2, 1, 1) + torch.tensor([3.0, 4.0]).view(2, 1, 1)
-        torch.testing.assert_close(run(draft, output, x), head(y.flatten(1)), rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(run(*draft.finished(output), x), head(y.flatten(1)), rtol=1e-5, atol=1e-4)
         scales = [each.name for each in draft.finished(output)[0].nodes if each.operation == "affine"]
         assert scales == (["first", "second"] if shared else ["first"])
 

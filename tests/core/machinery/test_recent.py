@@ -21,7 +21,7 @@ from core.networks.models import Baseline
         (np.zeros(7, np.int16), 14),
         ({"a": torch.zeros(4), "b": (np.zeros(2, np.uint8), torch.zeros(1))}, 22),
         ([torch.zeros(10)] * 3, 120),
-        (Baseline("a", {"fc1.weight": torch.zeros(10, 784), "fc1.bias": torch.zeros(10)}), 4 * 10 * 785 + 2 * 64),
+        (Baseline("a", {"fc1.weight": torch.zeros(10, 784), "fc1.bias": torch.zeros(10)}), 4 * 10 * 785 + 16 * 64),
     ],
     ids=str,
 )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from core.mathematics import low_rank, pruning, quantization
 from core.mathematics.quantization import Granularity, Grid, Symmetry
 from core.mathematics.rounding import to_half
+from core.networks.encodings.integer_grid import LearnedGrid
 from core.networks.graph import Layer
 from core.networks.operations import node
 from core.networks.trainable import CompressedLayer
@@ -309,7 +310,7 @@ def test_where_rows_have_steps_of_their_own_the_gradient_of_each_is_torchs_of_th
     codes = own.weight.detach() / steps
     inside = codes.abs() < q_max - 0.01  # torch counts what is at most half a step outside as inside
     own.weight.data.mul_(inside)
-    own.set_grid(bits, Grid(steps.clone(), None))
+    own.encoder = LearnedGrid(bits, Grid(steps.clone(), None))
     assert layer.bits == bits
     (layer.effective_weights()[0] * 3).square().sum().backward()
     other = nn.Parameter(steps.flatten().clone())
@@ -318,7 +319,7 @@ def test_where_rows_have_steps_of_their_own_the_gradient_of_each_is_torchs_of_th
         own.weight.detach(), other, torch.zeros(5), 0, q_min, q_max, factor
     )
     (oracle * 3).square().sum().backward()
-    torch.testing.assert_close(own.scale.grad.flatten(), other.grad, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(own.encoder.scale.grad.flatten(), other.grad, rtol=1e-3, atol=1e-4)
 
 
 @given(SEEDS, BITS, st.sampled_from(["channel", "tensor"]), st.floats(0, 1))
