@@ -153,6 +153,7 @@ class Split:
 class Dataset:
     """name : as command line and links call it; title : its heading
     scaling : mean and deviation of its training pixels, for each channel
+    training : images to train with
     licence, source, about : of the images; whose they are, as it is cited; what they show
     load : (name of a split, folder for what is fetched, whom to tell) -> the split. Raises DataError
     fingerprint : (that folder) -> names its validation, calibration and test images in every key. Raises DataError
@@ -165,6 +166,7 @@ class Dataset:
     classes: tuple[str, ...]
     shape: Shape
     scaling: Scaling
+    training: int
     licence: str
     source: str
     about: str

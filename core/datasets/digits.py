@@ -35,7 +35,7 @@ def fingerprint(folder: Path) -> str:
 
 
 DIGITS = Dataset(
-    "digits", "Digits", CLASSES, (1, 8, 8), SCALING, "CC BY 4.0",
+    "digits", "Digits", CLASSES, (1, 8, 8), SCALING, 1_151, "CC BY 4.0",
     "Alpaydin & Kaynak 1998", "grey pictures of digits, written by 43 people",
     load, fingerprint,
 )  # fmt: skip

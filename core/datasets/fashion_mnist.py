@@ -250,7 +250,7 @@ def write_evaluation_images(path: Path, folder: Path, say: Say = print) -> None:
 
 
 FASHION_MNIST = Dataset(
-    "fashion-mnist", "Fashion-MNIST", CLASSES, (1, 28, 28), SCALING, "MIT",
+    "fashion-mnist", "Fashion-MNIST", CLASSES, (1, 28, 28), SCALING, 55_000, "MIT",
     "Xiao et al. 2017", "grey pictures of garments",
     lambda name, folder, say: load(name, folder, say), lambda folder: fingerprint(), True, SHA256,
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """Images divided into their splits, as files in the folder for data: what people bring, and what was fetched once.
 
-NAME/about.json             title, classes, shape, scaling, licence, source, about, fingerprint
+NAME/about.json             title, classes, shape, scaling, training, licence, source, about, fingerprint
 NAME/SPLIT_images.npy       uint8 (n, c, h, w); read as memory maps: only what is looked at takes memory
 NAME/SPLIT_labels.npy       int64 (n,)
 """
@@ -21,6 +21,9 @@ from core.datasets.splitting import Labelled
 from core.machinery.files import sha256
 
 ABOUT = "about.json"
+PARTS = {"title", "classes", "shape", "scaling", "training", "licence", "source", "about", "fingerprint"}
+"""Of what that says."""
+
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 """What a data set may be called: command line and links call it so."""
 
@@ -43,7 +46,8 @@ def write(
             sums += map(sha256, arrays)
         described = {
             "title": title, "classes": list(classes), "shape": list(parts["train"].images.shape[1:]),
-            "scaling": [list(each) for each in scaling], "licence": licence, "source": source, "about": about,
+            "scaling": [list(each) for each in scaling], "training": len(parts["train"].labels), "licence": licence,
+            "source": source, "about": about,
             "fingerprint": sha256("".join(sums).encode()),
         }  # fmt: skip
         (aside / ABOUT).write_text(json.dumps(described))
@@ -64,7 +68,7 @@ def dataset(name: str, folder: Path) -> Dataset:
     about = _about(folder / name)
     return Dataset(
         name, about["title"], tuple(about["classes"]), tuple(about["shape"]),
-        Scaling(*map(tuple, about["scaling"])), about["licence"], about["source"], about["about"],
+        Scaling(*map(tuple, about["scaling"])), about["training"], about["licence"], about["source"], about["about"],
         lambda split, folder, say: load(name, split, folder), lambda folder: _about(folder / name)["fingerprint"],
     )  # fmt: skip
 
@@ -94,7 +98,7 @@ def delete(name: str, folder: Path) -> None:
 def _about(place: Path) -> dict[str, Any]:
     try:
         about: dict[str, Any] = json.loads((place / ABOUT).read_text())
-        missing = {"title", "classes", "shape", "scaling", "licence", "source", "about", "fingerprint"} - set(about)
+        missing = PARTS - set(about)
         if missing:
             raise ValueError(f"{', '.join(sorted(missing))} missing")
         return about

@@ -60,37 +60,43 @@ def _fingerprint(kind: str, name: str, folder: Path) -> str:
 
 
 def _from_torchvision(
-    kind: str,
-    name: str,
-    classes: tuple[str, ...],
-    shape: Shape,
-    scaling: Scaling,
-    licence: str,
-    source: str,
-    about: str,
+    kind: str, name: str, classes: tuple[str, ...], shape: Shape, scaling: Scaling, *rest: Any
 ) -> Dataset:
+    """rest : training, licence, source, about, as `Dataset` has them"""
     load, fingerprint = partial(_load, kind, name), partial(_fingerprint, kind, name)
+    training, licence, source, about = rest
     return Dataset(
-        name, kind, classes, shape, scaling, licence, source, about, load, fingerprint, kind.startswith("CIFAR")
+        name,
+        kind,
+        classes,
+        shape,
+        scaling,
+        training,
+        licence,
+        source,
+        about,
+        load,
+        fingerprint,
+        kind.startswith("CIFAR"),
     )
 
 
 DATASETS = (
     _from_torchvision(
-        "MNIST", "mnist", DIGITS, (1, 28, 28), Scaling((0.1307,), (0.3081,)), "CC BY-SA 3.0",
+        "MNIST", "mnist", DIGITS, (1, 28, 28), Scaling((0.1307,), (0.3081,)), 55_000, "CC BY-SA 3.0",
         "LeCun, Cortes & Burges 1998", "grey pictures of written digits",
     ),
     _from_torchvision(
-        "KMNIST", "kmnist", KANA, (1, 28, 28), Scaling((0.1918,), (0.3483,)), "CC BY-SA 4.0",
+        "KMNIST", "kmnist", KANA, (1, 28, 28), Scaling((0.1918,), (0.3483,)), 55_000, "CC BY-SA 4.0",
         "Clanuwat et al. 2018", "grey pictures of written Japanese characters",
     ),
     _from_torchvision(
-        "CIFAR10", "cifar10", OBJECTS, (3, 32, 32), Scaling((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+        "CIFAR10", "cifar10", OBJECTS, (3, 32, 32), Scaling((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)), 45_000,
         "not stated", "Krizhevsky 2009", "colour photographs of ten kinds of things",
     ),
     _from_torchvision(
         "CIFAR100", "cifar100", tuple(f"class {place}" for place in range(100)), (3, 32, 32),
-        Scaling((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+        Scaling((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)), 45_000,
         "not stated", "Krizhevsky 2009", "colour photographs of a hundred kinds of things",
     ),
 )  # fmt: skip

@@ -21,6 +21,8 @@ from core import settings
 from core.bench import submissions
 from core.bench.workbench import JobStatus, UnknownBaseline, Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
+from core.datasets import Dataset
+from core.datasets.fashion_mnist import FASHION_MNIST
 from core.measuring.front import SEARCH
 from core.networks import families
 from core.networks.graph import Layer
@@ -139,25 +141,31 @@ def _multiplications(bench: Workbench, name: str) -> int:
     return sum(layer.multiplications for layer in bench.baseline(name).layers)
 
 
-def _seconds(line: tuple[float, float], multiplications: float) -> float:
+def _share(dataset: Dataset) -> float:
+    """Of so many images as Fashion-MNIST has to train with."""
+    return dataset.training / FASHION_MNIST.training
+
+
+def _seconds(line: tuple[float, float], multiplications: float, share: float = 1.0) -> float:
+    """share : of the images that the line is of"""
     constant, factor = line
-    return constant + factor * multiplications
+    return share * (constant + factor * multiplications)
 
 
 def _trained(bench: Workbench, name: str, config: CompressionConfig) -> Work:
     """One recovery, and what it has become, measured. A teacher is asked once, for about as long as an epoch takes."""
     if config.recovery is None:
         return _measured(bench, name)
-    whole = _multiplications(bench, name)
-    seconds = _seconds(EPOCH, whole * (config.channel_share or 1.0) ** 2)
+    whole, share = _multiplications(bench, name), _share(bench.dataset(name))
+    seconds = _seconds(EPOCH, whole * (config.channel_share or 1.0) ** 2, share)
     rounded = config.bits is not None or any(own.bits is not None for _, own in config.layers)
     seconds *= config.recovery.epochs * (QUANTIZED if rounded else 1.0)
-    taught = _seconds(EPOCH, whole) if config.recovery.distillation else 0.0
+    taught = _seconds(EPOCH, whole, share) if config.recovery.distillation else 0.0
     return Work(training=seconds + taught, epochs=config.recovery.epochs) + _measured(bench, name)
 
 
 def _measured(bench: Workbench, name: str, count: float = 1) -> Work:
-    return Work(measuring=count * _seconds(EVALUATION, _multiplications(bench, name)))
+    return Work(measuring=count * _seconds(EVALUATION, _multiplications(bench, name), _share(bench.dataset(name))))
 
 
 def _sum(works: Iterable[Work]) -> Work:
@@ -186,8 +194,9 @@ def _train(bench: Workbench, request: Request) -> Work:
     dataset = bench.datasets.named(recipe.data)
     layers = families.named(recipe.model).build(dataset.shape, len(dataset.classes)).layers
     multiplications = sum(layer.multiplications for layer in layers)
-    measured = Work(measuring=2 * _seconds(EVALUATION, multiplications))
-    return Work(training=recipe.epochs * _seconds(EPOCH, multiplications), epochs=recipe.epochs) + measured
+    share = _share(dataset)
+    measured = Work(measuring=2 * _seconds(EVALUATION, multiplications, share))
+    return Work(training=recipe.epochs * _seconds(EPOCH, multiplications, share), epochs=recipe.epochs) + measured
 
 
 def _recover(bench: Workbench, request: Request) -> Work:
@@ -223,7 +232,7 @@ def _quantization(bench: Workbench, request: Request) -> Work:
     name, bits = request["baseline"], assignment.ASSIGNED
     plans = [assignment.quantized_training(each, request["epochs"]) for each in bits]
     runs = [CompressionConfig(bits=8, recovery=replace(plan, distillation=False)) for plan in plans]
-    taught = Work(training=_seconds(EPOCH, _multiplications(bench, name)))
+    taught = Work(training=_seconds(EPOCH, _multiplications(bench, name), _share(bench.dataset(name))))
     trained = _sum(_trained(bench, name, run) for run in runs)
     return _ladder(bench, request) + taught + trained + _measured(bench, name, 6 * len(bits))
 

@@ -38,6 +38,13 @@ def test_every_file_names_its_data_sets() -> None:
         assert dataset.source
 
 
+def test_a_data_set_says_how_many_images_there_are_to_train_with(tmp_path: Path, training_folder: Path) -> None:
+    written(tmp_path)
+    folders = [(digits.DIGITS, tmp_path), (fashion_mnist.FASHION_MNIST, training_folder)]
+    for dataset, folder in [*folders, (kept.dataset("mine", tmp_path), tmp_path)]:
+        assert len(dataset.load("train", folder, lambda text: None)) == dataset.training
+
+
 def test_digits_are_divided_and_scaled_as_they_say() -> None:
     splits = {name: digits.load(name, Path()) for name in ("train", "validation", "calibration", "test")}  # type: ignore[arg-type]
     assert sum(len(splits[name]) for name in ("train", "validation", "test")) == 1797
