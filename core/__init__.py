@@ -1,4 +1,4 @@
-"""Neural-network compression on Fashion-MNIST: the mathematics, the networks, and what a page or a shell asks for."""
+"""Neural-network compression: the mathematics, the networks, and what a page or a shell asks for."""
 
 import os
 

@@ -48,6 +48,44 @@ def trained(module: nn.Module, scale: float = 1.0, epochs: int = 20) -> nn.Modul
     return module.eval()
 
 
+class Residual(nn.Module):
+    """Normalization, an addition, global averaging."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.conv2, self.bn2 = nn.Conv2d(8, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16)
+        self.conv3, self.bn3 = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.fc = nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+        x = F.relu(self.bn3(self.conv3(x)) + x)
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def separable() -> nn.Module:
+    """Depthwise convolutions and ReLU6."""
+    return nn.Sequential(
+        nn.Conv2d(1, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU6(),
+        nn.Conv2d(12, 12, 3, 2, 1, groups=12, bias=False), nn.BatchNorm2d(12), nn.ReLU6(),
+        nn.Conv2d(12, 24, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU6(), nn.Flatten(), nn.Linear(384, 10),
+    )  # fmt: skip
+
+
+class Fire(nn.Module):
+    """Two ways that are concatenated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squeeze, self.wide = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1)
+        self.narrow, self.scores = nn.Conv2d(6, 8, 1), nn.Linear(256, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(F.relu(self.squeeze(x)), 2)
+        return self.scores(torch.cat([F.relu(self.narrow(x)), F.leaky_relu(self.wide(x), 0.1)], 1).flatten(1))
+
+
 @cache
 def own_net() -> nn.Module:
     """Trained on images in [0, 1]."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.words import plain
+from core.words import one_line
 
 if TYPE_CHECKING:
     from core.bench.albums import Album
@@ -29,7 +29,9 @@ def draw(album: Album, key: str) -> None:
         f"**{len(album.classes)} classes**, {height} × {width} pixels, {kind}. Images: {counts}. Of the pixels in "
         f"[0, 1]: mean {mean}, standard deviation {deviation}."
     )
-    rows = [{"class": plain(name), "images": count, "pictures": _as_url(strip)} for name, count, strip in album.classes]
+    rows = [
+        {"class": one_line(name), "images": count, "pictures": _as_url(strip)} for name, count, strip in album.classes
+    ]
     st.dataframe(
         pd.DataFrame(rows),
         column_config={"pictures": st.column_config.ImageColumn(width="large")},

@@ -1,5 +1,6 @@
 """Networks of other people: on each road the predictions that they have at home, or a refusal in words."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from own_networks import PROGRAM, onnx_of, own_net, trained
+from own_networks import PROGRAM, Fire, Residual, onnx_of, own_net, separable, trained
 from torch import nn
 
 import core
@@ -68,9 +69,15 @@ def test_each_road_gives_the_predictions_that_a_network_has_at_home(
     assert (again.images, again.sha256) == (baseline.images, baseline.sha256)
 
 
-def test_a_network_on_other_images_goes_all_the_way(bench: Workbench, net: nn.Module, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [own_net, Residual, separable, Fire])
+def test_a_network_on_other_images_goes_all_the_way(
+    bench: Workbench, make: Callable[[], nn.Module], tmp_path: Path
+) -> None:
     """Every technique, an epoch of training, every format, verified on its own test images."""
-    opened = core.open_network(net, "digits", bench=bench)
+    torch.manual_seed(0)
+    opened = core.open_network(
+        make() if make is own_net else trained(make(), epochs=6), "digits", bench=bench, scale="unit"
+    )
     assert "Right for" in repr(opened)
     config = CompressionConfig(
         rank_share=0.6, above_break_even=True, sparsity=0.3, bits=6, activation_bits=8, rounding="gptq",
@@ -78,7 +85,7 @@ def test_a_network_on_other_images_goes_all_the_way(bench: Workbench, net: nn.Mo
     )  # fmt: skip
     table = opened.table({"all": config, "channels": CompressionConfig(channel_share=0.7)})
     assert list(table.index) == ["all", "channels"]
-    assert table["bytes"].max() < 10_000
+    assert table["bytes"].max() < 20_000
     verdict = opened.export(config, tmp_path / "out")
     assert verdict.ok
     assert verdict.images == 359
