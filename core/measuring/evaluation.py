@@ -236,7 +236,7 @@ class Prefix:
     LIMIT bytes.
     """
 
-    LIMIT = 64 * 2**20
+    LIMIT = 128 * 2**20
 
     def __init__(self) -> None:
         self._last: tuple[object, ...] = ()
