@@ -17,6 +17,7 @@ from core.incoming import checkpoints, choosing, keys, module, onnx_file, origin
 from core.incoming.originals import Original
 from core.incoming.scaling import Scale
 from core.measuring import evaluation
+from core.networks import models
 from core.networks.graph import BaselineError, Network
 from core.networks.models import Baseline, Tensors
 from core.words import kilobytes, one_line, percent
@@ -118,6 +119,10 @@ class Arrivals:
         path = Path(spec)
         if originals.is_onnx(path):
             return self.from_onnx(path, name, known)
+        if models.is_baseline(path):
+            raise BaselineError(
+                f"{spec} is a baseline already: --baseline {spec} opens it, and the page Baseline does."
+            )
         return self.from_state(path, name, known)
 
     def bring(self, content: bytes, file_name: str, beside: Mapping[str, bytes], data: str, scale: str | None) -> str:

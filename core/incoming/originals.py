@@ -106,9 +106,10 @@ def disagreements(scores: Array, theirs: Array) -> NDArray[np.int64]:
 
 
 def is_onnx(path: Path) -> bool:
-    """By its ending, or its first byte, which no state dict begins with. Raises OSError."""
+    """By its ending, or its first byte; a safetensors file may begin so, too, and then has a brace. Raises OSError."""
     with path.open("rb") as file:
-        return path.suffix.lower() == ".onnx" or file.read(1) == b"\x08"
+        begins = file.read(9)
+    return path.suffix.lower() == ".onnx" or (begins[:1] == b"\x08" and begins[8:] != b"{")
 
 
 def read_beside(path: Path) -> dict[str, bytes]:

@@ -234,6 +234,16 @@ def from_file(path: Path, name: str) -> Baseline:
     return from_bytes(path.read_bytes(), name)
 
 
+def is_baseline(path: Path) -> bool:
+    """Whether a file is a safetensors file of ours that says its graph. Raises OSError."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        try:
+            return GRAPH in _header(start + file.read(min(int.from_bytes(start, "little"), HEADER_BYTES)))[1]
+        except BaselineError:
+            return False
+
+
 def declared(content: bytes) -> tuple[Network | None, Images]:
     """The graph that the header of a safetensors file describes, None where its tensors' names alone do; and the images
     that it was made for. The tensors need not be there. Raises BaselineError, also where they do not fit the graph or

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import safetensors.torch
 import torch
 from own_networks import PROGRAM, Fire, Residual, onnx_of, own_net, separable, trained
 from torch import nn
@@ -169,3 +170,12 @@ def test_scalings_that_are_alike_are_asked_for(bench: Workbench) -> None:
     with pytest.raises(BaselineError, match=r"(?s)does not say how pixels were scaled.*--scale"):
         bench.arrivals.from_module(blind, "mine", Known("digits"))
     assert bench.arrivals.from_module(blind, "mine", Known("digits", scale="unit")).info["accuracy"] > 0.7
+
+
+def test_a_baseline_is_known_for_what_it_is(bench: Workbench, net: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(models.to_bytes(bench.arrivals.from_module(net, "mine", Known("digits", scale="unit"))))
+    with pytest.raises(BaselineError, match="is a baseline already"):
+        bench.arrivals.from_file(str(path), None, "again", Known("digits", activation="sigmoid"))
+    safetensors.torch.save_file({key: own.contiguous() for key, own in net.state_dict().items()}, path)
+    assert not models.is_baseline(path)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import safetensors.torch
 import torch
 from onnx import helper, numpy_helper
 from torch import nn
@@ -78,6 +79,9 @@ def test_an_onnx_file_is_known_by_its_ending_or_its_first_byte(tmp_path: Path) -
     torch.save({"w": torch.zeros(1)}, tmp_path / "a.pt")
     assert originals.is_onnx(tmp_path / "a.bin")
     assert not originals.is_onnx(tmp_path / "a.pt")
+    for size in range(64, 80):
+        safetensors.torch.save_file({"w" * size: torch.zeros(1)}, tmp_path / "a.safetensors")
+        assert not originals.is_onnx(tmp_path / "a.safetensors"), "whatever the size of its header"
     (tmp_path / "b.onnx").write_bytes(b"")
     assert originals.is_onnx(tmp_path / "b.onnx")
 
