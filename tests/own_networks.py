@@ -48,6 +48,18 @@ def trained(module: nn.Module, scale: float = 1.0, epochs: int = 20) -> nn.Modul
     return module.eval()
 
 
+def random_batch_norms(module: nn.Module) -> nn.Module:
+    """As after a training: statistics and affine parameters that are not 0 and 1."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.2, 3)
+            if part.affine:
+                nn.init.normal_(part.weight)
+                nn.init.normal_(part.bias)
+    return module.eval()
+
+
 class Residual(nn.Module):
     """Normalization, an addition, global averaging."""
 

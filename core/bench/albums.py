@@ -39,7 +39,7 @@ class Albums:
         return {name: self.datasets.named(name).title for name in self.datasets.names()}
 
     def album(self, name: str) -> Album:
-        """Of a data set: pictures of its validation images, which are always here. Raises DataError."""
+        """Of a data set: pictures of its validation images, fetched where they are not here yet. Raises DataError."""
         dataset = self.datasets.named(name)
         split = dataset.load("validation", self.datasets.folder, lambda text: None)
         test = dataset.load("test", self.datasets.folder, lambda text: None)

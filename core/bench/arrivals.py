@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from core.bench.baselines import Baselines
+from core.bench.baselines import Baselines, title_of
 from core.bench.networks import Networks
 from core.config import CompressionConfig, ConfigError
 from core.datasets import Datasets, Split
@@ -20,7 +20,7 @@ from core.measuring import evaluation
 from core.networks import models
 from core.networks.graph import BaselineError, Network
 from core.networks.models import Baseline, Tensors
-from core.words import kilobytes, one_line, percent
+from core.words import kilobytes, percent
 
 SAMPLE = 1_000
 """Validation images on which readings and scalings are told apart."""
@@ -127,7 +127,7 @@ class Arrivals:
 
     def bring(self, content: bytes, file_name: str, beside: Mapping[str, bytes], data: str, scale: str | None) -> str:
         """Keep a dropped ONNX file as a baseline; its id. The same errors."""
-        title = one_line(Path(file_name).stem)[:40].strip() or "brought"
+        title = title_of(file_name, "brought")
         return self.baselines.keep_loaded(self.from_onnx(content, title, Known(data, scale), beside), title)
 
     # What all roads share

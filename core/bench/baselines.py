@@ -133,7 +133,7 @@ class Baselines:
     def load_file(self, content: bytes, file_name: str) -> str:
         """Keep a person's safetensors file as a baseline, or find the one that has the same weights, shipped or kept
         here, which stays as it is; returns its id. Raises BaselineError, and then nothing has changed."""
-        title = one_line(Path(file_name).stem)[:40].strip() or "loaded"
+        title = title_of(file_name, "loaded")
         return self.keep_loaded(self._fitting(models.from_bytes(content, title)), title)
 
     def keep_loaded(self, baseline: Baseline, title: str) -> str:
@@ -162,6 +162,11 @@ class Baselines:
         self.recent.forget(("baseline", name))
         with self._lock:
             self._profiles.pop(name, None)
+
+
+def title_of(file_name: str, otherwise: str) -> str:
+    """What a network is called at first that came in a file."""
+    return one_line(Path(file_name).stem)[:40].strip() or otherwise
 
 
 def _is_file(name: str) -> bool:

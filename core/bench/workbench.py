@@ -164,7 +164,6 @@ class Workbench:
     wish = Delegate("measurements", Measurements.wish)
     known = Delegate("measurements", Measurements.known)
     composed = Delegate("measurements", Measurements.composed)
-    uncompressed = Delegate("measurements", Measurements.uncompressed)
     point = Delegate("measurements", Measurements.point)
     points = Delegate("measurements", Measurements.points)
     point_of = Delegate("measurements", Measurements.point_of)

@@ -115,7 +115,11 @@ class Split:
     @property
     def inputs(self) -> Tensor:
         """What a network sees: float32 (n, c, h, w)."""
-        return self._held if 4 * self.images.numel() <= HELD else self.scaling.normalized(self.images)
+        return self._held if self._is_small else self.scaling.normalized(self.images)
+
+    @property
+    def _is_small(self) -> bool:
+        return 4 * self.images.numel() <= HELD
 
     @cached_property
     def _held(self) -> Tensor:
@@ -123,11 +127,9 @@ class Split:
 
     def seen(self, index: Any) -> NDArray[np.float32]:
         """The same of the images of these places."""
-        if 4 * self.images.numel() <= HELD:
-            held: NDArray[np.float32] = self._held.numpy()[index]
-            return held
-        normalized: NDArray[np.float32] = self.scaling.normalized(self.images[index]).numpy()
-        return normalized
+        found = self._held[index] if self._is_small else self.scaling.normalized(self.images[index])
+        seen: NDArray[np.float32] = found.numpy()
+        return seen
 
     @property
     def pictures(self) -> Tensor:

@@ -10,6 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from core.machinery.files import sha256
 ABOUT = "about.json"
 PARTS = {"title", "classes", "shape", "scaling", "training", "licence", "source", "about", "fingerprint"}
 """Of what that says."""
+
+OPENED = 8
+"""Splits that stay open."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 """What a data set may be called: command line and links call it so."""
@@ -75,16 +79,21 @@ def dataset(name: str, folder: Path) -> Dataset:
 
 def load(name: str, split: SplitName, folder: Path, say: Say = print) -> Split:
     """Raises DataError."""
-    about = _about(folder / name)
+    return _opened(folder / name, split, _about(folder / name)["fingerprint"])
+
+
+@lru_cache(maxsize=OPENED)
+def _opened(place: Path, split: SplitName, fingerprint: str) -> Split:
+    """Once a process, until something else takes its place: what a split found out about itself stays with it."""
+    about = _about(place)
     try:
         images, labels = (
-            np.load(folder / name / f"{split}_{part}.npy", mmap_mode="c", allow_pickle=False)
-            for part in ("images", "labels")
+            np.load(place / f"{split}_{part}.npy", mmap_mode="c", allow_pickle=False) for part in ("images", "labels")
         )
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(folder / name, error) from None
+        raise _damaged(place, error) from None
     if images.shape != (len(labels), *about["shape"]) or images.dtype != np.uint8 or labels.dtype != np.int64:
-        raise _damaged(folder / name, f"{split} holds {images.dtype} {images.shape}")
+        raise _damaged(place, f"{split} holds {images.dtype} {images.shape}")
     scaling = Scaling(*map(tuple, about["scaling"]))
     return Split(split, torch.from_numpy(images), torch.from_numpy(labels), tuple(about["classes"]), scaling)
 

@@ -40,13 +40,12 @@ def divided(training: Labelled, test: Labelled | None, classes: tuple[str, ...])
         left, taken = train_test_split(places, test_size=size, stratify=training.labels[places], random_state=0)
         return np.sort(left), np.sort(taken)
 
-    found: dict[SplitName, Labelled] = {}
     if test is None:
         places, judged = apart(places, TEST)
         test = _taken(training, judged)
     places, validated = apart(places, VALIDATION)
     calibrated = apart(places, CALIBRATION)[1] if len(places) > 5 * CALIBRATION else places[:CALIBRATION]
-    found = {"train": _taken(training, places), "validation": _taken(training, validated)}
+    found: dict[SplitName, Labelled] = {"train": _taken(training, places), "validation": _taken(training, validated)}
     return found | {"calibration": _taken(training, calibrated), "test": test}
 
 

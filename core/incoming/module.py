@@ -22,10 +22,10 @@ from core.incoming import aten
 from core.incoming.aten import Call, Reading, Value
 from core.incoming.draft import Draft
 from core.incoming.quoted import place, quoted
-from core.networks import graph
+from core.networks import models
 from core.networks.graph import IMAGE, BaselineError, Network
 from core.networks.models import Tensors
-from core.networks.operations import NetworkError, Node, Shape
+from core.networks.operations import NetworkError, Shape
 
 TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3}
 """How far scores may lie from the module's, as a share of the largest, by the type of its numbers."""
@@ -333,10 +333,6 @@ def _check_same(module: nn.Module, traced: _Traced, found: _Found) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(traced.example.shape, generator=generator).to(traced.example)
 
-    def product(node: Node, x: Tensor) -> Tensor:
-        parts = ("weight", "bias") if node.weighted else ("scale", "shift")
-        return node.row.torch(node, x, *(found.tensors[f"{node.name}.{part}"] for part in parts))
-
     try:
         with redirect_stdout(io.StringIO()):
             expected = torch.func.functional_call(module, state, (x.clone(),))
@@ -346,7 +342,7 @@ def _check_same(module: nn.Module, traced: _Traced, found: _Found) -> None:
         values = list(expected.values() if isinstance(expected, Mapping) else expected)
         expected = next(each for each in values if each is not None)
     expected = expected.flatten(1).cpu().float()
-    scores = graph.run(found.network.nodes, x.cpu().float().reshape(-1, *found.network.shape), product)
+    scores = models.scores(found.network, found.tensors, x.cpu().float().reshape(-1, *found.network.shape))
     scores = getattr(F, found.softmax)(scores, 1) if found.softmax else scores
     allowed = TOLERANCE.get(x.dtype, COARSE) * float(expected.abs().max()) + 1e-5
     if not bool(((scores - expected).abs() <= allowed).all()):

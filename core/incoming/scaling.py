@@ -15,10 +15,9 @@ from torch import Tensor
 from core.config import ConfigError
 from core.datasets import Scaling
 from core.incoming import choosing
-from core.networks import graph, models
+from core.networks import models
 from core.networks.graph import BaselineError, Network
 from core.networks.models import Overflow, Tensors
-from core.networks.operations import Node
 
 NAMES = ("dataset", "unit", "half", "raw")
 """Of those that have a name: the data set's own mean and deviation; [0, 1]; [-1, 1]; 0 to 255."""
@@ -78,14 +77,9 @@ def of(mean: Sequence[float], deviation: Sequence[float], channels: int) -> Scal
 @torch.no_grad()
 def accuracy(network: Network, tensors: Tensors, scaling: Scaling, images: Tensor, labels: Tensor) -> float:
     """The share of images that it is right for. images : uint8 (n, c, h, w); labels : (n,). Raises Overflow."""
-
-    def product(node: Node, x: Tensor) -> Tensor:
-        parts = ("weight", "bias") if node.weighted else ("scale", "shift")
-        return node.row.torch(node, x, *(tensors[f"{node.name}.{part}"] for part in parts))
-
     right = 0
     for some, theirs in zip(images.split(CHUNK), labels.split(CHUNK), strict=True):
-        scores = graph.run(network.nodes, models.channels_last(scaling.normalized(some)), product)
+        scores = models.scores(network, tensors, models.channels_last(scaling.normalized(some)))
         if not scores.isfinite().all():
             raise Overflow("The scores of this network")
         right += int(scores.argmax(1).eq(theirs).sum())

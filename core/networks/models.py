@@ -23,7 +23,7 @@ from core.datasets import Images, fashion_mnist
 from core.machinery.files import safetensors_header
 from core.mathematics import costs
 from core.mathematics.costs import LayerCost
-from core.networks import chains
+from core.networks import chains, graph
 from core.networks.graph import BaselineError as BaselineError
 from core.networks.graph import Layer, Network, listed
 from core.networks.operations import NetworkError, Node, Shape
@@ -76,6 +76,19 @@ def product(
     x = node.row.torch(node, x, first, None)
     x = x if between is None else between(x)
     return F.conv2d(x, second, bias) if second.dim() == 4 else F.linear(x, second, bias)
+
+
+def scores(network: Network, tensors: Tensors, x: Tensor) -> Tensor:
+    """What a network puts out in float32 for normalized images, (n, *shape).
+
+    tensors : of its nodes, by name
+    """
+
+    def product(node: Node, x: Tensor) -> Tensor:
+        parts = ("weight", "bias") if node.weighted else ("scale", "shift")
+        return node.row.torch(node, x, *(tensors[f"{node.name}.{part}"] for part in parts))
+
+    return graph.run(network.nodes, x, product)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,25 +19,33 @@ READ, SIZE, ADDED = "brought_images", "brought_size", "added_images"
 @st.fragment
 def section(current: str) -> None:
     """current : the data set of the network on the page"""
+    box = st.expander(
+        "Data sets: look at one, add your own", icon=":material/photo_library:", on_change="rerun", key="data_sets"
+    )
+    if box.open:  # what is folded away is not built
+        with box:
+            _inside(current)
+
+
+def _inside(current: str) -> None:
     names = state.workbench().data_names()
-    with st.expander("Data sets: look at one, add your own", icon=":material/photo_library:", key="data_sets"):
-        left, right = st.columns([1, 2], gap="large")
-        with left:
-            if (added := st.session_state.pop(ADDED, None)) in names or st.session_state.get("data_set") not in names:
-                st.session_state["data_set"] = added or current
-            chosen = st.selectbox("Data set", list(names), format_func=names.__getitem__, key="data_set")
-            if added:
-                st.success("Added. Train a network for them here, or bring one.", icon=":material/check:")
-            _deleter(chosen, current)
-            _adder()
-        with right:
-            brought: Brought | None = st.session_state.get(READ)
-            if brought is not None:
-                st.markdown("**What the file holds.** It is not kept yet.")
-                album.draw(state.workbench().album_of(brought), "own")
-            else:
-                with state.errors_in_words():
-                    album.draw(state.workbench().album(chosen), chosen)
+    left, right = st.columns([1, 2], gap="large")
+    with left:
+        if (added := st.session_state.pop(ADDED, None)) in names or st.session_state.get("data_set") not in names:
+            st.session_state["data_set"] = added or current
+        chosen = st.selectbox("Data set", list(names), format_func=names.__getitem__, key="data_set")
+        if added:
+            st.success("Added. Train a network for them here, or bring one.", icon=":material/check:")
+        _deleter(chosen, current)
+        _adder()
+    with right:
+        brought: Brought | None = st.session_state.get(READ)
+        if brought is not None:
+            st.markdown("**What the file holds.** It is not kept yet.")
+            album.draw(state.workbench().album_of(brought), "own")
+        else:
+            with state.errors_in_words():
+                album.draw(state.workbench().album(chosen), chosen)
 
 
 def _adder() -> None:

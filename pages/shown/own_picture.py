@@ -83,10 +83,10 @@ def _dropped(name: str) -> None:
         help="The middle square is taken, scaled, made grey where the network's images are, and inverted where the "
         "background is light and theirs is dark.",
     )  # fmt: skip
-    seen = st.session_state.setdefault("own_seen", set())
+    seen, shape = st.session_state.setdefault("own_seen", set()), state.workbench().profile(name).network.shape
     for file in files:
-        if (name, file.file_id) not in seen:
-            seen.add((name, file.file_id))
+        if (shape, file.file_id) not in seen:  # networks for the same images share the pictures
+            seen.add((shape, file.file_id))
             _keep(name, file.getvalue(), file.name, drawn=False)
 
 

@@ -96,16 +96,20 @@ def settled(page: Any) -> None:
     )
 
 
+def slide(page: Any, label: str, steps: int) -> None:
+    """Move the first slider of this name to the right."""
+    page.get_by_role("slider", name=label).first.focus()
+    for _ in range(steps):
+        page.keyboard.press("ArrowRight")
+
+
 def test_slide_see_export_download(page: Any, address: str, tmp_path: Path) -> None:
     page.goto(f"{address}/?baseline=mlp&sparsity=0.7&bits=6&activations=6")
     accuracy, size = metric(page, "Accuracy, validation"), metric(page, "File")
     accuracy.wait_for()
     settled(page)
     before = accuracy.inner_text(), size.inner_text()
-    thumb = page.get_by_role("slider", name="Sparsity").first
-    thumb.focus()
-    for _ in range(24):
-        page.keyboard.press("ArrowRight")
+    slide(page, "Sparsity", 24)
     page.wait_for_function("location.search.includes('sparsity=0.82')")
     settled(page)
     assert "conv" not in page.url, "only what a person touched may change"
@@ -170,10 +174,7 @@ def test_images_and_a_network_of_ones_own_from_the_file_to_the_verdict(
     accuracy.wait_for()
     settled(page)
     before = size.inner_text()
-    thumb = page.get_by_role("slider", name="Sparsity").first
-    thumb.focus()
-    for _ in range(20):
-        page.keyboard.press("ArrowRight")
+    slide(page, "Sparsity", 20)
     page.wait_for_function("location.search.includes('sparsity=')")
     settled(page)
     assert size.inner_text() != before

@@ -563,7 +563,7 @@ READS = [
     "own_picture", "own_taken",
     "point", "point_key", "point_of", "points", "profile", "read_images", "rebuilt", "recipe_for", "recovered",
     "recovery_request", "refusal", "search_request", "sizes", "spectrum", "statistics", "telling_image",
-    "title", "training_device", "training_request", "uncompressed", "weights", "wish",
+    "title", "training_device", "training_request", "weights", "wish",
 ]  # fmt: skip
 """Methods of the workbench that change nothing that others see or wait for, or what a visitor may: to pin keeps."""
 

@@ -91,7 +91,18 @@ class World(NamedTuple):
     words: list[str]
 
 
-OPEN = ("w_by_layer", "w_finer", "w_training", "w_lesson", "w_code", "w_ledger", "w_flips_table")
+OPEN = (
+    "w_by_layer",
+    "w_finer",
+    "w_training",
+    "w_lesson",
+    "w_code",
+    "w_ledger",
+    "w_flips_table",
+    "data_sets",
+    "w_own_picture",
+    "w_file",
+)
 """Boxes that draw nothing while they are closed."""
 
 CONFIG = CompressionConfig(bits=4)

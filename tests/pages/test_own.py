@@ -32,6 +32,13 @@ def said(app: AppTest) -> str:
     )
 
 
+def with_data_sets() -> AppTest:
+    """Baseline with this box open: it draws nothing while it is closed."""
+    app = opened("baseline")
+    app.session_state["data_sets"] = True
+    return app.run()
+
+
 def bring(app: AppTest, content: bytes, name: str = "net.onnx") -> AppTest:
     app.file_uploader(key="upload").upload(name, content).run()
     box = next(each for each in app.selectbox if each.label == "Images that it was made for")
@@ -69,7 +76,7 @@ def archive(**changes: np.ndarray) -> bytes:  # type: ignore[type-arg]
 
 
 def test_images_are_shown_before_they_are_kept_and_can_be_deleted(empty_cache: Path) -> None:
-    app = opened("baseline")
+    app = with_data_sets()
     app.file_uploader(key="images_upload").upload("My Colours.npz", archive()).run()
     assert "What the file holds" in said(app)
     assert "**3 classes**, 10 × 12 pixels, colour" in said(app)
@@ -83,7 +90,7 @@ def test_images_are_shown_before_they_are_kept_and_can_be_deleted(empty_cache: P
 
 
 def test_a_bad_file_of_images_is_said(empty_cache: Path) -> None:
-    app = opened("baseline")
+    app = with_data_sets()
     app.file_uploader(key="images_upload").upload("bad.npz", archive(y_train=np.zeros(90, int))).run()
     assert "2 to 256 classes. Got 1" in said(app)
     assert not [each for each in app.button if each.label == "Add these images"]

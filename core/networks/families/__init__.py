@@ -58,5 +58,6 @@ def mirrors(model: str, data: str) -> bool:
     """Whether images are mirrored when a compressed network of this family is trained: as when that was, where a
     mirror image of this data set shows the same thing."""
     family, dataset = families().get(model), shipped().get(data)
-    allowed = family is not None and dataset is not None and dataset.mirrors
-    return allowed and next(iter(family.recipes.values())).flips  # type: ignore[union-attr]
+    if family is None or dataset is None or not dataset.mirrors:
+        return False
+    return next(iter(family.recipes.values())).flips

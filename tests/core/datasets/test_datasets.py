@@ -126,6 +126,18 @@ def test_what_is_written_is_found_again(tmp_path: Path) -> None:
         datasets.named("mine")
 
 
+def test_a_split_stays_open_until_another_takes_its_place(tmp_path: Path) -> None:
+    """Its hash, its order and its normalized images are found out once, and not at every move of a slider."""
+    datasets = Datasets(written(tmp_path))
+    images = datasets.named("mine").images(tmp_path)
+    before = datasets.split(images, "validation")
+    assert Datasets(tmp_path).split(images, "validation") is before
+    parts = divided(labelled(90, seed=5), None, ("a", "b", "c"))
+    kept.write(tmp_path, "mine", "Mine", ("a", "b", "c"), Scaling((0.5,), (0.25,)), parts)
+    after = datasets.split(datasets.named("mine").images(tmp_path), "validation")
+    assert after.fingerprint != before.fingerprint
+
+
 def test_images_that_were_replaced_are_refused(tmp_path: Path) -> None:
     datasets = Datasets(written(tmp_path))
     before = datasets.named("mine").images(tmp_path)

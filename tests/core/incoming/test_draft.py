@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from running import run
 
 from core.incoming.draft import Draft
 from core.networks.graph import IMAGE, BaselineError
+from core.networks.models import scores
 
 
 def begun(shared: bool = False) -> tuple[Draft, torch.nn.BatchNorm2d, torch.nn.Conv2d, str]:
@@ -30,7 +30,7 @@ def test_a_normalization_is_folded_where_nothing_else_reads_its_layer(shared: bo
     output = draft.linear("head", flat, head.weight, head.bias)
     x = torch.randn(5, 1, 6, 6)
     y = norm(conv(x)).relu() + (conv(x) if shared else 0)
-    torch.testing.assert_close(run(*draft.finished(output), x), head(y.flatten(1)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(scores(*draft.finished(output), x), head(y.flatten(1)), rtol=1e-5, atol=1e-5)
     network, _ = draft.finished(output)
     assert ("bn" in network.named) == shared
     assert "unread" not in network.named
@@ -48,7 +48,7 @@ def test_a_scale_behind_a_scale_becomes_one_unless_both_are_read() -> None:
         y = x * torch.tensor([5.0, 12.0]).view(2, 1, 1) + torch.tensor([22.0, 32.0]).view(2, 1, 1)
         if shared:
             y = y + x * torch.tensor([1.0, 2.0]).view(2, 1, 1) + torch.tensor([3.0, 4.0]).view(2, 1, 1)
-        torch.testing.assert_close(run(*draft.finished(output), x), head(y.flatten(1)), rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(scores(*draft.finished(output), x), head(y.flatten(1)), rtol=1e-5, atol=1e-4)
         scales = [each.name for each in draft.finished(output)[0].nodes if each.operation == "affine"]
         assert scales == (["first", "second"] if shared else ["first"])
 
@@ -75,4 +75,4 @@ def test_affine_steps_one_after_another_are_one() -> None:
     assert [node.operation for node in network.nodes] == ["affine", "flatten", "linear"]
     images = torch.randn(4, 2, 1, 1)
     scaled = images[:, :, 0, 0] * torch.tensor([8.0, -1.0]) + torch.tensor([3.5, 1.0])
-    torch.testing.assert_close(run(network, tensors, images), head(scaled))
+    torch.testing.assert_close(scores(network, tensors, images), head(scaled))

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations, prune
 
 from core.incoming import module
 from core.incoming.module import Read
-from core.networks import graph
+from core.networks import models
 from core.networks.graph import BaselineError
 
 Shape = tuple[int, int, int]
@@ -38,17 +38,12 @@ def made(make: Callable[[], nn.Module]) -> nn.Module:
 def same(net: nn.Module, shape: Shape, given: Shape | tuple[int, ...] | None = None) -> Read:
     """Read, with the scores compared: on images (5, *shape), which the module gets as (5, *given)."""
     found = module.read(net, shape)
-    tensors = found.tensors
     x = torch.randn(5, *shape, generator=torch.Generator().manual_seed(1))
-
-    def product(node: graph.Node, x: Tensor) -> Tensor:
-        parts = ("weight", "bias") if node.weighted else ("scale", "shift")
-        return node.row.torch(node, x, *(tensors[f"{node.name}.{part}"] for part in parts))
 
     assert net.training
     expected = net.eval()(x.reshape(5, *(given or shape)))
     net.train()
-    scores = graph.run(found.network.nodes, x, product)
+    scores = models.scores(found.network, found.tensors, x)
     torch.testing.assert_close(scores, expected.flatten(1), rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     return found
 

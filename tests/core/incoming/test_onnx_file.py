@@ -15,11 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from running import run
 from torch import nn
 
 from core.incoming import onnx_file, onnx_reader
 from core.networks.graph import BaselineError, Network
+from core.networks.models import scores
 
 NHWC = (0, 2, 3, 1)
 
@@ -92,7 +92,7 @@ def agrees(
     shaped = images.permute(order).reshape(dims[0], *dims[1:]).numpy()
     expected = torch.from_numpy(oracle.run(None, {read.name: shaped})[0]).reshape(dims[0], -1)
     assert expected.std() > 1e-3, "scores that do not vary would agree with anything"
-    found = after(run(network, tensors, images))
+    found = after(scores(network, tensors, images))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     return network
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from own_networks import random_batch_norms
 from random_networks import feature_maps
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -58,18 +59,6 @@ def tried(make: Callable[[], Any]) -> tuple[Any, str]:
         return make(), ""
     except BaselineError as error:
         return None, str(error)
-
-
-def random_batch_norms(module: nn.Module) -> nn.Module:
-    """As after a training: statistics and affine parameters that are not 0 and 1."""
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
-            part.running_mean.normal_()
-            part.running_var.uniform_(0.2, 3)
-            if part.affine:
-                nn.init.normal_(part.weight)
-                nn.init.normal_(part.bias)
-    return module.eval()
 
 
 # Modules as people write them.

@@ -10,8 +10,9 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import CNN_SHAPES, MLP_SHAPES, random_tensors, untrained
+from own_networks import random_batch_norms
 from random_networks import feature_maps
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from core.networks import chains, models
@@ -35,18 +36,6 @@ def plain(tensors: models.Tensors, x: Tensor) -> Tensor:
 
 def ours(baseline: Baseline, x: Tensor) -> Tensor:
     return feature_maps(baseline, x)[baseline.network.output]
-
-
-def random_batch_norms(module: nn.Module) -> nn.Module:
-    """As after a training: statistics and affine parameters that are not 0 and 1."""
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
-            part.running_mean.normal_()
-            part.running_var.uniform_(0.2, 3)
-            if part.affine:
-                nn.init.normal_(part.weight)
-                nn.init.normal_(part.bias)
-    return module.eval()
 
 
 @pytest.mark.parametrize(("model", "parameters"), [("mlp", 932_362), ("cnn", 421_642)])
