@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from core import settings
-from core.config import FORMATS, CompressionConfig, ConfigError, Device, with_text
+from core.config import FORMATS, CompressionConfig, ConfigError, Device, widths_of_text, with_text
 from core.machinery.files import write_atomically
 from core.machinery.records import Record
 from core.settings import Setting
@@ -64,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--data", default="fashion-mnist", metavar="NAME", help="fashion-mnist, digits, or your own")
     train.add_argument("--epochs", type=int)
     train.add_argument("--seed", type=int)
+    train.add_argument("--widths", metavar="WIDTHS", help="of its layers, stage by stage: 12-12/20-20/28-28")
+    train.add_argument("--teacher", metavar="NAME", help="a baseline from whose predictions it learns, too")
     train.add_argument("--out", type=Path, metavar="DIR", help="write NAME.safetensors and NAME.json there")
     _device_option(train)
 
@@ -300,7 +302,9 @@ def _train(options: argparse.Namespace) -> int:
     if options.baseline not in RECIPES:
         raise ConfigError(f"baseline must be one of {', '.join(RECIPES)}. Got {options.baseline!r} instead.")
     recipe = RECIPES[options.baseline]
-    chosen = {name: getattr(options, name) for name in ("epochs", "seed") if getattr(options, name) is not None}
+    named = ("epochs", "seed", "teacher")
+    chosen = {name: getattr(options, name) for name in named if getattr(options, name) is not None}
+    chosen |= {} if options.widths is None else {"widths": widths_of_text(options.widths)}
     bench = _workbench(options.device)
     dataset = bench.datasets.named(options.data)
     recipe = replace(families.recipe_for(recipe, dataset), **chosen)

@@ -23,6 +23,8 @@ LAYER = re.compile(r"[\w./:][\w./:-]{0,199}")
 
 Optimizer = Literal["sgd", "adam"]
 Device = Literal["cpu", "cuda", "mps"]
+Widths = tuple[tuple[int, ...], ...]
+"""Of the layers of a network, stage by stage: ((12, 12), (20, 20)), or "12-12/20-20" as text."""
 
 
 class _Declared:
@@ -269,6 +271,8 @@ class TrainingConfig:
     erasing : share of the images in which a square, a third of the width, is made grey, drawn anew each epoch (random
         erasing, Zhong et al. 2020)
     dropout : share of the hidden activations dropped while training
+    widths : of its layers, as `core.networks.families` says; () for the family's own
+    teacher : name of a baseline from whose predictions it learns, too (distillation, Hinton et al. 2015); "" for none
     """
 
     model: str
@@ -284,6 +288,8 @@ class TrainingConfig:
     shifts: int = 0
     erasing: float = 0.0
     data: str = "fashion-mnist"
+    widths: Widths = ()
+    teacher: str = ""
 
     @property
     def augmentation(self) -> str:
@@ -306,6 +312,9 @@ class TrainingConfig:
         }
         for name, kind in ranges.items():
             kind.checked(name, getattr(self, name))
+        if self.teacher and (self.shifts or self.erasing):
+            raise ConfigError("teacher knows images as they are, or mirrored: not with shifts or erasing.")
+        object.__setattr__(self, "widths", _checked_widths(self.widths))
         for name in ("learning_rate", "weight_decay"):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and 0 <= value <= 10):
@@ -319,8 +328,36 @@ class TrainingConfig:
         return {name: value for name, value in asdict(self).items() if name not in untouched}
 
 
-LATER = "shifts", "erasing", "data"
+LATER = "shifts", "erasing", "data", "widths", "teacher"
 """Parts of a `TrainingConfig` that came after others."""
+
+WIDEST = 4096
+
+
+def _checked_widths(widths: Any) -> Widths:
+    """As tuples. Raises ConfigError."""
+    stages = [stage if isinstance(stage, list | tuple) else None for stage in widths]
+    if None in stages or not all(stages) or not all(_is_width(width) for stage in stages for width in stage or ()):
+        raise ConfigError(f"widths must be whole numbers in [1, {WIDEST}], stage by stage. Got {widths!r} instead.")
+    return tuple(tuple(stage or ()) for stage in stages)
+
+
+def _is_width(width: Any) -> bool:
+    return isinstance(width, int) and not isinstance(width, bool) and 1 <= width <= WIDEST
+
+
+def widths_in_text(widths: Widths) -> str:
+    """((12, 12), (20, 20)) -> "12-12/20-20" """
+    return "/".join("-".join(map(str, stage)) for stage in widths)
+
+
+def widths_of_text(text: str) -> Widths:
+    """The inverse. Raises ConfigError."""
+    try:
+        return _checked_widths([[int(width) for width in stage.split("-")] for stage in text.split("/")])
+    except ValueError:
+        raise ConfigError(f"widths must be like 12-12/20-20/28-28. Got {text!r} instead.") from None
+
 
 FORMATS = ("packed", "onnx", "safetensors")
 """What an export may be written as; "onnx" also writes the integers, where there are any."""

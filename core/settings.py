@@ -154,6 +154,21 @@ class Number(Kind):
 
 
 @dataclass(frozen=True)
+class Weight(Kind):
+    """A number in [0, high], of which 0 is nothing."""
+
+    high: float
+
+    def checked(self, name: str, value: Any) -> float:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= self.high:
+            return value + 0.0
+        raise ConfigError(f"{name} must be a number in [0, {self.high:g}]. Got {value!r} instead.")
+
+    def read(self, text: str) -> float:
+        return float(text)
+
+
+@dataclass(frozen=True)
 class Setting:
     """One thing that can be chosen.
 

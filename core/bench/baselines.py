@@ -68,11 +68,17 @@ class Baselines:
         if known is not None:
             return known
         baseline = self.get(name)
-        profile = Profile(baseline.sha256, baseline.model, baseline.network, baseline.images)
+        profile = Profile(baseline.sha256, baseline.model, baseline.network, baseline.images, baseline.teacher)
         if not _is_file(name):  # which may change
             with self._lock:
                 self._profiles[name] = profile
         return profile
+
+    def by_sum(self, sha256: str) -> Baseline | None:
+        """The baseline with these weights, None where there is none."""
+        names = (card.id for card in self.cards())
+        name = next((name for name in names if self.profile(name).sha256 == sha256), None)
+        return None if name is None else self.get(name)
 
     def about_family(self, name: str) -> str:
         """What the family of a baseline teaches; "" where it is of none, or of other widths than the family's own."""

@@ -19,6 +19,8 @@ def recovery(baseline: Baseline | Profile, config: CompressionConfig) -> str:
     """Of the tensors that the training after compression produced."""
     recipe = None if config.recovery is None else training.recipe(config.recovery, baseline.model, baseline.images.data)
     methods = _methods(config, baseline.images)
+    if baseline.teacher and config.recovery is not None and config.recovery.distillation:
+        methods |= {"teacher": baseline.teacher}
     about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "methods": methods}
     return key_of(
         "recovered", training=None if recipe is None else reliance.trainings(recipe, baseline.images), **about

@@ -31,12 +31,13 @@ class Card:
 @dataclass(frozen=True)
 class Profile:
     """What is known of a baseline without its weights: memory holds only the latest one's. sha256 : of them
-    images : that it was made for"""
+    images : that it was made for; teacher : SHA-256 sum of the network that it learnt from, "" where there was none"""
 
     sha256: str
     model: str
     network: Network
     images: Images
+    teacher: str = ""
 
     @property
     def layers(self) -> tuple[Layer, ...]:

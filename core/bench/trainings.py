@@ -58,11 +58,25 @@ class Trainings:
         images = self.datasets.named(config.data).images(self.datasets.folder)
         training_images, validation = self._images(images, progress), self.datasets.split(images, "validation")
         device = self.training_device()
+        teacher = self._teacher(config)
+        lessons = None if teacher is None else self._lessons(teacher, config.flips, should_stop, progress)
         progress({"message": f"Training on {device.type}."})
-        baseline = training.train_baseline(config, images, training_images, validation, progress, should_stop, device)
+        baseline = training.train_baseline(
+            config, images, training_images, validation, progress, should_stop, device, lessons
+        )
         test = self.measurements.uncompressed(baseline, "test")
         figures = {"test_accuracy": test.accuracy, "test_loss": test.loss, "test_images": test.images}
-        return replace(baseline, info={**baseline.info, **figures, "machine": platform.machine()})
+        learnt = {} if teacher is None else {"teacher_sha256": teacher.sha256}
+        return replace(baseline, info={**baseline.info, **figures, **learnt, "machine": platform.machine()})
+
+    def _teacher(self, recipe: TrainingConfig) -> Baseline | None:
+        """Raises ConfigError where it was made for other images, UnknownBaseline."""
+        if not recipe.teacher:
+            return None
+        teacher = self.baselines.get(recipe.teacher)
+        if teacher.images.data != recipe.data:
+            raise ConfigError(f"teacher must be of {recipe.data}. Got {recipe.teacher}, of {teacher.images.data}.")
+        return teacher
 
     def recipe_for(self, recipe: TrainingConfig, data: str) -> TrainingConfig:
         """The same for other images. Raises DataError."""
@@ -96,8 +110,8 @@ class Trainings:
         images, validation = self._images(baseline.images, progress), self.datasets.split(baseline.images, "validation")
         trained = training.recover(
             network, config.recovery, baseline.model, baseline.images.data, images, validation,
-            self._lessons(baseline, should_stop) if config.recovery.distillation else None, progress, should_stop,
-            self.training_device(), meanwhile, before,
+            self._lessons_for(baseline, should_stop, progress) if config.recovery.distillation else None, progress,
+            should_stop, self.training_device(), meanwhile, before,
         )  # fmt: skip
         state = {key: tensor.contiguous() for key, tensor in trained.module.state_dict().items()}
         about = {"history": trained.history, "best_epoch": trained.best_epoch, "before": trained.before}
@@ -115,15 +129,30 @@ class Trainings:
         before = compression.compress(baseline, config, statistics)
         return compression.compress(baseline, config, statistics, learned=True), None, before
 
-    def _lessons(self, baseline: Baseline, should_stop: Callable[[], bool]) -> training.Lessons:
-        """Of the last baseline in memory: seconds once, and a third off every epoch."""
-        if self._taught[0] != baseline.sha256:
-            teacher = compression.compress(baseline, CompressionConfig(), self.knowledge.statistics(baseline))
-            images = self._images(baseline.images)
-            validation = self.datasets.split(baseline.images, "validation")
-            mirrored = families.mirrors(baseline.model, baseline.images.data)
-            lessons = training.teach(teacher, mirrored, images, validation, self.training_device(), should_stop)
-            self._taught = baseline.sha256, lessons
+    def _lessons_for(
+        self, baseline: Baseline, should_stop: Callable[[], bool], progress: training.Progress
+    ) -> training.Lessons:
+        """What a compressed network learns from: the baseline's own teacher, or the baseline. Raises ConfigError where
+        the teacher is gone."""
+        teacher = self.baselines.by_sum(baseline.teacher) if baseline.teacher else baseline
+        if teacher is None:
+            raise ConfigError(
+                "distillation needs the network from which this one learnt: it was deleted here. Train without it."
+            )
+        mirrored = families.mirrors(baseline.model, baseline.images.data)
+        return self._lessons(teacher, mirrored, should_stop, progress)
+
+    def _lessons(
+        self, teacher: Baseline, mirrored: bool, should_stop: Callable[[], bool], progress: training.Progress
+    ) -> training.Lessons:
+        """Of the last teacher in memory: seconds once, and a third off every epoch."""
+        wanted = f"{teacher.sha256} {mirrored}"
+        if self._taught[0] != wanted:
+            progress({"message": "The teacher looks at all images."})
+            network = compression.compress(teacher, CompressionConfig(), self.knowledge.statistics(teacher))
+            images, validation = self._images(teacher.images), self.datasets.split(teacher.images, "validation")
+            lessons = training.teach(network, mirrored, images, validation, self.training_device(), should_stop)
+            self._taught = wanted, lessons
         assert self._taught[1] is not None
         return self._taught[1]
 

@@ -49,7 +49,8 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class Trained:
-    """The network with the best validation accuracy of all epochs, and how it came about.
+    """The network with the best validation accuracy of all epochs, and how it came about; where a rate is in the loss,
+    that with the least loss on validation, which has `bits_per_weight` in its history.
 
     before : loss and accuracy on validation of the network before training, where it was an epoch like the others: it
         is kept, and `best_epoch` is 0, where no other is better
@@ -86,11 +87,13 @@ class Meanwhile:
     settled : from this share on nothing changes any more, and the learning rate starts again (rewound, Renda et al.
         2020)
     describe : figures for the history, after every epoch
+    rate_weight : lambda, so much a bit per weight of the file counts in the loss; of a module that has a `rate`
     """
 
     change: Callable[[float], object] = lambda done: None
     settled: float = 0.0
     describe: Callable[[], dict[str, Any]] = dict
+    rate_weight: float = 0.0
 
 
 def _fast_bfloat16(device: torch.device) -> bool:
@@ -108,10 +111,12 @@ def train_baseline(
     progress: Progress = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
+    lessons: Lessons | None = None,
 ) -> models.Baseline:
     """Train a network of `config.model` from scratch and fold it. Seeded: the same machine repeats it exactly.
 
     images : that the splits are of, as the network is to see them
+    lessons : of its teacher, learnt from besides the labels
     device : that computes; if none is named `devices.chosen()`
     Raises Stopped when `should_stop()` says so, Diverged when the loss is no longer finite, DeviceError.
     """
@@ -119,9 +124,9 @@ def train_baseline(
     used = () if device.type == devices.CPU else None  # another device, which may fail, is not asked for its state
     with devices.in_words(device), torch.random.fork_rng(used):
         torch.manual_seed(config.seed)
-        network = families.named(config.model).build(training.shape, len(images.classes))
+        network = families.named(config.model).build(training.shape, len(images.classes), config.widths)
         module = NormalizedNetwork(network, config.dropout)
-        trained = fit(module, config, training, validation, progress, should_stop, device)
+        trained = fit(module, config, training, validation, progress, should_stop, device, lessons)
     best = trained.history[trained.best_epoch - 1]
     info = {
         "recipe": config.to_dict(),
@@ -165,8 +170,9 @@ def recover(
         raise ValueError("lessons must be given where distillation is asked for: see `teach`.")
     taught = lessons if config.distillation else None
     wanted, device = recipe(config, model, data), device or devices.chosen()
+    meanwhile = replace(meanwhile or Meanwhile(), rate_weight=config.rate_weight)
     trained = fit(network, wanted, training, validation, progress, should_stop, device, taught, meanwhile)
-    if before is None:
+    if before is None or config.rate_weight:
         return trained
     beginning = _measure(before.eval(), validation, wanted, taught)
     if trained.history[trained.best_epoch - 1]["validation_accuracy"] > beginning["validation_accuracy"]:
@@ -274,7 +280,7 @@ def _fit(
                 raise Stopped(f"Training was stopped in epoch {epoch} of {config.epochs}.")
             if step % MEANWHILE_STEPS == 1:
                 _change(module, meanwhile, (epoch - 1 + step / steps) / config.epochs, epoch)
-            seen += _step(module, x, y, config, optimizer, device, taught)
+            seen += _step(module, x, y, config, optimizer, device, taught, meanwhile.rate_weight)
             schedule.step()
             if (epoch - 1) * steps + step == settled:
                 _change(module, meanwhile, meanwhile.settled, epoch)
@@ -286,15 +292,29 @@ def _fit(
         loss, accuracy, entropy = (seen / (steps * config.batch_size)).tolist()
         _check_sound(module, loss, epoch)
         held_out = _measure(module, validation, config, lessons)
+        if meanwhile.rate_weight:
+            held_out |= _rated(module, held_out["validation_loss"], meanwhile.rate_weight)
         history.append({"epoch": epoch, "training_loss": loss, "training_accuracy": accuracy, **held_out})
         history[-1] |= {"training_cross_entropy": entropy, "seconds": time.perf_counter() - start}
         history[-1] |= meanwhile.describe()
-        best = history[best_epoch - 1]["validation_accuracy"] if best_epoch else -1.0
-        if epoch / config.epochs > meanwhile.settled and held_out["validation_accuracy"] > best:
+        best = _merit(history[best_epoch - 1]) if best_epoch else -math.inf
+        if epoch / config.epochs > meanwhile.settled and _merit(history[-1]) > best:
             best_epoch, best_state = epoch, copy.deepcopy(module.state_dict())
         progress({"epoch": epoch, "epochs": config.epochs, "done": epoch / config.epochs, "figures": history[-1]})
     module.load_state_dict(best_state)
     return Trained(module.eval(), history, best_epoch)
+
+
+@torch.no_grad()
+def _rated(module: nn.Module, loss: float, weight: float) -> dict[str, float]:
+    """The loss on validation with the rate that is minimised, too; and that rate, in bits per stored weight."""
+    bits = float(module.rate())  # type: ignore[operator]
+    return {"validation_loss": loss + weight * bits, "bits_per_weight": bits}
+
+
+def _merit(epoch: dict[str, float]) -> float:
+    """What the best epoch has most of: accuracy on validation; where bytes count, too, the least loss there."""
+    return -epoch["validation_loss"] if "bits_per_weight" in epoch else epoch["validation_accuracy"]
 
 
 def _change(module: nn.Module, meanwhile: Meanwhile, done: float, epoch: int) -> None:
@@ -409,12 +429,15 @@ def _step(
     optimizer: Any,
     device: torch.device,
     taught: Tensor | None,
+    rate_weight: float,
 ) -> Tensor:
     """One gradient step; returns (summed loss, number right, summed cross entropy) of the batch, left on the device."""
     x = models.channels_last(x)
     with torch.autocast(device.type, torch.bfloat16, enabled=_fast_bfloat16(device)):
         logits = module(x)
     loss = _loss(logits.float(), y, config.label_smoothing, taught)
+    if rate_weight:
+        loss = loss + rate_weight * module.rate()  # type: ignore[operator]
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     grids = [step for group in optimizer.param_groups if group.get("grids") for step in group["params"]]

@@ -130,6 +130,12 @@ class Baseline:
         """The family that it belongs to, as its recipe, its file or its tensors say."""
         return str(self.info.get("recipe", {}).get("model") or chains.family(self.network) or "network")
 
+    @property
+    def teacher(self) -> str:
+        """The SHA-256 sum of the network from which it learnt, "" where there was none; one that had a teacher learns
+        from the same when it is trained after compression."""
+        return str(self.info.get("teacher_sha256", ""))
+
     def weight(self, layer: Layer) -> Tensor:
         return self.tensors[f"{layer.name}.weight"]
 

@@ -76,6 +76,10 @@ class TrainableTensor(nn.Module):
         """The weight that acts: masked, then as it is stored (straight-through while training)."""
         return self.encoder.forward(self.masked())
 
+    def rate(self) -> Tensor:
+        """Bits that its values will take, smooth."""
+        return self.encoder.rate(self.masked())
+
     @torch.no_grad()
     def freeze(self, name: str) -> StoredTensor:
         mask = None if self.mask is None else self.mask.cpu().clone()
@@ -215,6 +219,12 @@ class CompressedNetwork(nn.Module):
         signal = self.network.signal_at.get(name)
         step = None if signal is None else self.step(signal)
         return x if step is None else step.forward(x)
+
+    def rate(self) -> Tensor:
+        """Bits per stored weight that a coder will spend, smooth: () float32, in [0, 32]."""
+        weights = [weight for layer in self.named().values() for weight in layer.weights]
+        bits = torch.stack([weight.rate() for weight in weights]).sum()
+        return bits / sum(weight.weight.numel() for weight in weights)
 
     def sparsities(self) -> dict[str, Any]:
         """How sparse it is now, as a whole and by layer, for the history of a training."""

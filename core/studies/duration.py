@@ -192,7 +192,7 @@ def _halved(bench: Workbench, name: str, configs: Sequence[CompressionConfig]) -
 def _train(bench: Workbench, request: Request) -> Work:
     recipe = TrainingConfig(**request["config"])
     dataset = bench.datasets.named(recipe.data)
-    layers = families.named(recipe.model).build(dataset.shape, len(dataset.classes)).layers
+    layers = families.named(recipe.model).build(dataset.shape, len(dataset.classes), recipe.widths).layers
     multiplications = sum(layer.multiplications for layer in layers)
     share = _share(dataset)
     measured = Work(measuring=2 * _seconds(EVALUATION, multiplications, share))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from core.document.blocks import Block, Formula, Paragraph
 from core.document.steps import Step, Subject, counted, quantizes
-from core.settings import Choice, Number, Setting, Switch, Technique, Whole, among
+from core.settings import Choice, Number, Setting, Switch, Technique, Weight, Whole, among
 
 if TYPE_CHECKING:
     from core.config import CompressionConfig
@@ -26,6 +26,10 @@ and so on by a cubic schedule over the first 60 % of the training; then bits are
 Far better at high sparsity."""
 HELP_DISTILLATION = """Half of the loss is then the distance to the baseline's own predictions (Hinton et al. 2015):
 which classes it holds for less likely is worth learning, too."""
+
+HELP_RATE_WEIGHT = """The loss gets λ times the bits per weight that the entropy coder will spend (Oktay et al.
+2020): weights move to values that come often, steps of grids grow, and the file shrinks at the same bits. Only
+quantized weights have a rate."""
 
 
 class FineTuning(Technique):
@@ -56,6 +60,11 @@ class FineTuning(Technique):
             "distillation", Switch(), "Knowledge distillation", lambda yes: "knowledge distillation",
             "knowledge distillation: learn from the baseline's predictions, too", HELP_DISTILLATION, False, "distill",
             place="training",
+        ),
+        Setting(
+            "rate_weight", Weight(10), "Rate in the loss (λ)", lambda weight: f"rate weight {weight:g}",
+            "lambda: how much a bit per weight of the file counts in the loss of the fine-tuning", HELP_RATE_WEIGHT,
+            0.0, "lambda", "--rate-weight", "LAMBDA", "training", about="recovery rate_weight", later=True,
         ),
     )  # fmt: skip
 

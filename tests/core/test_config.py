@@ -102,6 +102,9 @@ def test_a_layer_refuses_what_no_layer_can_have(settings: dict[str, object], nam
         {"label_smoothing": -0.1},
         {"learning_rate": math.nan},
         {"weight_decay": -1.0},
+        {"widths": ((12, 0),)},
+        {"widths": (12, 12)},
+        {"widths": ((),)},
     ],
 )
 def test_a_recipe_outside_its_ranges_is_refused_by_name_and_value(settings: dict[str, object]) -> None:
@@ -128,10 +131,15 @@ def test_a_configuration_cannot_be_changed_in_place() -> None:
 
 
 def test_what_came_later_is_not_in_what_was_made_before() -> None:
-    """Keys of trainings from before there were shifts and erasing still hold."""
+    """Keys of trainings from before there were shifts, erasing, widths, teachers and rates still hold."""
     plain = TrainingConfig("cnn", 3)
-    assert not {"shifts", "erasing"} & set(plain.to_dict())
+    assert not {"shifts", "erasing", "widths", "teacher"} & set(plain.to_dict())
     assert TrainingConfig(**plain.to_dict()) == plain
+    student = TrainingConfig("compact", 3, widths=((8, 8), (12,)), teacher="cnn")
+    assert TrainingConfig(**json.loads(json.dumps(student.to_dict()))) == student
+    asked = CompressionConfig(bits=4, recovery=RecoveryConfig(3))
+    assert "rate_weight" not in asked.to_json()
+    assert "rate_weight" in replace(asked, recovery=RecoveryConfig(3, rate_weight=0.1)).to_json()
     moved = TrainingConfig("cnn", 3, shifts=2, erasing=0.5)
     assert (moved.to_dict()["shifts"], moved.to_dict()["erasing"]) == (2, 0.5)
     assert TrainingConfig(**moved.to_dict()) == moved

@@ -131,6 +131,11 @@ class Encoder(nn.Module, ABC):
     def forward(self, weight: Tensor) -> Tensor:
         """The weight as it acts; straight-through while training."""
 
+    def rate(self, weight: Tensor) -> Tensor:
+        """What a coder will spend on the weight's values, in bits, smooth: training can lower it (`mathematics.rate`).
+        Numbers that are not coded cost the same whatever they are."""
+        return weight.new_tensor(float(FLOAT_BITS * weight.numel()))
+
     @abstractmethod
     def freeze(self, name: str, weight: Tensor, mask: Tensor | None) -> StoredTensor:
         """What is stored; weight and mask are the caller's own copies, on the CPU."""

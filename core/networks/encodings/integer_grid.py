@@ -9,7 +9,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from core.mathematics import quantization
+from core.mathematics import quantization, rate
 from core.mathematics.quantization import integer_range
 from core.mathematics.rounding import shortest, straight_through, to_half
 from core.networks.encodings import Encoder, FormatError, Shape, StoredTensor, Take, Written, kept, must_be
@@ -123,6 +123,12 @@ class LearnedGrid(Encoder):
         scale = self.stored_scale()
         scale = quantization.learned_step(scale, weight.numel() // scale.numel(), self.bits, self.signed)
         return quantization.fake_quantize(weight, scale, self.bits, self.signed, self.zero_point)
+
+    def rate(self, weight: Tensor) -> Tensor:
+        """Of w / scale, which larger steps lower, too."""
+        low, high = integer_range(self.bits, self.signed)
+        moved = 0 if self.zero_point is None else self.zero_point
+        return rate.smooth_bits(weight / self.stored_scale() + moved, low, high)
 
     def freeze(self, name: str, weight: Tensor, mask: Tensor | None) -> IntegerGrid:
         scale = self.stored_scale().detach().cpu().clone()

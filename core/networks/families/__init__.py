@@ -9,25 +9,39 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
-from core.config import ConfigError, TrainingConfig
+from core.config import ConfigError, TrainingConfig, Widths, widths_in_text
 from core.datasets import Dataset, shipped
 from core.networks.graph import Network
-from core.networks.operations import Shape
+from core.networks.operations import NetworkError, Shape
 
 
 @dataclass(frozen=True)
 class Family:
     """name : as `TrainingConfig.model` and the command line call it; title : its heading
     about : what it teaches, in one or two sentences
-    build : (shape of an image, number of classes) -> the network
+    widths : of its layers, stage by stage; how many stages and what they are, its file says
+    planned : (shape of an image, number of classes, widths) -> the network
     recipes : by the name of what is trained; the first is the family's own
     """
 
     name: str
     title: str
     about: str
-    build: Callable[[Shape, int], Network]
+    widths: Widths
+    planned: Callable[[Shape, int, Widths], Network]
     recipes: Mapping[str, TrainingConfig]
+
+    def build(self, shape: Shape, classes: int, widths: Widths = ()) -> Network:
+        """The network for images of a shape; of its own widths where none are said. Raises ConfigError for widths that
+        it cannot have, or that such small images leave no room for."""
+        wanted = widths or self.widths
+        try:
+            return self.planned(shape, classes, wanted)
+        except (NetworkError, ValueError) as error:
+            raise ConfigError(
+                f"widths of {self.name} must be like {widths_in_text(self.widths)} and fit images of {shape}. Got "
+                f"{widths_in_text(wanted)} instead: {error}"
+            ) from None
 
 
 @cache

@@ -1,16 +1,26 @@
 """A chain of linear layers with ReLU between them."""
 
-from core.config import TrainingConfig
+from core.config import TrainingConfig, Widths
 from core.networks import chains
 from core.networks.families import Family
+from core.networks.graph import Network
+from core.networks.operations import Shape
 
-WIDTHS = (512, 512, 512)
+WIDTHS = ((512, 512, 512),)
+"""Outputs of the hidden layers: a single stage."""
+
+
+def planned(shape: Shape, classes: int, widths: Widths) -> Network:
+    (hidden,) = widths
+    return chains.mlp(shape, (*hidden, classes))
+
 
 FAMILY = Family(
     "mlp",
     "MLP",
     "Every pixel is an input of its own: nearly all weights sit in three large matrices, which rank and pruning thin.",
-    lambda shape, classes: chains.mlp(shape, (*WIDTHS, classes)),
+    WIDTHS,
+    planned,
     {
         "mlp": TrainingConfig("mlp", epochs=24, dropout=0.1),
         "mlp-course": TrainingConfig(

@@ -158,6 +158,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     },
     "model": tuple(families.families()),
     "optimizer": get_args(config.Optimizer),
+    "widths": (((8, 8),),),
+    "teacher": ("cnn",),
 }  # fmt: skip
 
 
@@ -172,6 +174,16 @@ def test_every_field_of_a_configuration_is_in_the_key_of_what_is_measured(bench:
     for key in (lambda own: bench.measurements.key(mlp, own, "validation"), lambda own: keys.recovery(mlp, own)):
         assert len({key(own) for own in configs}) == len(configs)
     assert len({bench.measurements.key(mlp, whole, split) for split in ("validation", "test")}) == 2  # type: ignore[arg-type]
+
+
+def test_what_a_network_learns_from_is_in_the_key_of_what_is_trained(mlp: Baseline) -> None:
+    """Where it learns from anything but the labels: from its own teacher, or from the baseline."""
+    student = replace(mlp, info={**mlp.info, "teacher_sha256": "abc"})
+    plain, taught = (
+        CompressionConfig(recovery=RecoveryConfig(epochs=4, distillation=taught)) for taught in (False, True)
+    )
+    assert keys.recovery(student, plain) == keys.recovery(mlp, plain)
+    assert keys.recovery(student, taught) != keys.recovery(mlp, taught)
 
 
 def test_every_field_of_a_recipe_is_in_the_key_of_what_is_trained(

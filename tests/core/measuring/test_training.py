@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from core.bench.workbench import RECIPES
 from core.config import CompressionConfig, RecoveryConfig, TrainingConfig
 from core.datasets import Split, fashion_mnist
+from core.formats import packed
 from core.machinery.stopping import Stopped
 from core.measuring import evaluation, training
 from core.networks import models
@@ -192,7 +193,7 @@ def test_a_gradient_takes_at_most_a_tenth_of_the_step_of_a_grid() -> None:
     x = torch.ones(8, 1, 28, 28)
     x[:, :, 0, 0] = -50  # the larger the sum, the worse for class 0
     optimizer, _ = training._optimizer(module, replace(QUICK["mlp"], learning_rate=1.0, weight_decay=0.0))
-    training._step(module, x, y, QUICK["mlp"], optimizer, torch.device("cpu"), None)
+    training._step(module, x, y, QUICK["mlp"], optimizer, torch.device("cpu"), None, 0.0)
     assert module.free.item() < 0
     assert module.scale.item() == pytest.approx(0.5 * training.LEAST_STEP)
 
@@ -372,6 +373,31 @@ def test_the_same_seed_recovers_the_same_network_and_another_another(training_im
     assert contents() == contents()
     assert contents(seed=1) != contents()
     assert contents(distillation=True) != contents()
+
+
+def test_a_rate_in_the_loss_takes_bytes_at_the_same_bits(training_images: Split, held_out: Split) -> None:
+    """And the epoch that is kept is the one with the least of what was minimised."""
+    settings = {"epochs": 6, "distillation": True}
+    plain, rated = (recovered(COMPRESSED, training_images, held_out, **settings, rate_weight=w) for w in (0.0, 0.5))
+    sizes = [len(packed.pack(after).content) for _, after, _ in (plain, rated)]
+    assert sizes[1] < 0.9 * sizes[0]
+    assert all("bits_per_weight" not in epoch for epoch in plain[2].history)
+    losses = [epoch["validation_loss"] for epoch in rated[2].history]
+    assert rated[2].best_epoch == 1 + losses.index(min(losses))
+    kept, network = rated[2].history[rated[2].best_epoch - 1], rated[2].module
+    taken = sum(tensor.rate().item() for layer in network.named().values() for tensor in layer.weights)
+    assert kept["bits_per_weight"] == pytest.approx(taken / weights_of(rated[1]), rel=1e-5)
+
+
+def weights_of(network: Any) -> int:
+    return sum(tensor.count for layer in network.layers for tensor in layer.tensors)
+
+
+def test_a_network_in_float32_has_a_rate_that_nothing_can_lower(training_images: Split, held_out: Split) -> None:
+    _, plain, _ = recovered(CompressionConfig(), training_images, held_out)
+    _, rated, trained = recovered(CompressionConfig(), training_images, held_out, rate_weight=1.0)
+    assert [layer.content for layer in plain.layers] == [layer.content for layer in rated.layers]
+    assert trained.history[0]["bits_per_weight"] == 32
 
 
 def test_the_uncompressed_network_is_trained_alike(training_images: Split, held_out: Split) -> None:
