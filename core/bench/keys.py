@@ -21,6 +21,7 @@ def recovery(baseline: Baseline | Profile, config: CompressionConfig) -> str:
     methods = _methods(config, baseline.images)
     if baseline.teacher and config.recovery is not None and config.recovery.distillation:
         methods |= {"teacher": baseline.teacher}
+    methods |= reliance.rates(config.recovery)
     about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "methods": methods}
     return key_of(
         "recovered", training=None if recipe is None else reliance.trainings(recipe, baseline.images), **about

@@ -7,12 +7,12 @@ Whoever changes a formula without changing a constant declares another version: 
 from collections.abc import Iterable
 from typing import Any
 
-from core.config import TrainingConfig
+from core.config import RecoveryConfig, TrainingConfig
 from core.datasets import Images, shipped
 from core.formats import packed
 from core.machinery.files import sha256
-from core.mathematics import low_rank, quantization
-from core.measuring import training
+from core.mathematics import low_rank, quantization, rate
+from core.measuring import steering, training
 from core.networks import calibration, compression, inference, stored
 from core.portable import loader
 from core.settings import Technique
@@ -47,6 +47,14 @@ def versions(used: Iterable[Technique]) -> dict[str, Any]:
     """Of the techniques that something relies on, where these say one."""
     said = {technique.name: technique.version for technique in used if technique.version}
     return {"techniques": said} if said else {}
+
+
+def rates(recovery: RecoveryConfig | None) -> dict[str, Any]:
+    """On which a training with a rate in its loss relies besides."""
+    if recovery is None or not (recovery.rate_weight or recovery.floor):
+        return {}
+    steered = [steering.BEGIN, steering.CYCLE, steering.PER_FACTOR, steering.MOST_RAISED, steering.MOST_LOWERED]
+    return {"rate": [rate.PRIOR, *(steered if recovery.floor else [])]}
 
 
 def trainings(recipe: TrainingConfig, images: Images) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from core.config import RecoveryConfig, TrainingConfig
 from core.datasets import Images, Split
 from core.machinery import devices
 from core.machinery.stopping import Stopped
+from core.measuring.steering import Rate
 from core.networks import families, models
 from core.networks.normalized import NormalizedNetwork
 from core.networks.trainable import name_of
@@ -50,7 +51,7 @@ class Diverged(ArithmeticError):
 @dataclass(frozen=True)
 class Trained:
     """The network with the best validation accuracy of all epochs, and how it came about; where a rate is in the loss,
-    that with the least loss on validation, which has `bits_per_weight` in its history.
+    as `steering.Rate.merit` says, and the history has `bits_per_weight` and `rate_weight`, lambda.
 
     before : loss and accuracy on validation of the network before training, where it was an epoch like the others: it
         is kept, and `best_epoch` is 0, where no other is better
@@ -87,13 +88,13 @@ class Meanwhile:
     settled : from this share on nothing changes any more, and the learning rate starts again (rewound, Renda et al.
         2020)
     describe : figures for the history, after every epoch
-    rate_weight : lambda, so much a bit per weight of the file counts in the loss; of a module that has a `rate`
+    rate : how much a bit per weight of the file counts in the loss, of a module that has a `rate`
     """
 
     change: Callable[[float], object] = lambda done: None
     settled: float = 0.0
     describe: Callable[[], dict[str, Any]] = dict
-    rate_weight: float = 0.0
+    rate: Rate = field(default_factory=Rate)
 
 
 def _fast_bfloat16(device: torch.device) -> bool:
@@ -170,9 +171,9 @@ def recover(
         raise ValueError("lessons must be given where distillation is asked for: see `teach`.")
     taught = lessons if config.distillation else None
     wanted, device = recipe(config, model, data), device or devices.chosen()
-    meanwhile = replace(meanwhile or Meanwhile(), rate_weight=config.rate_weight)
+    meanwhile = replace(meanwhile or Meanwhile(), rate=Rate(config.rate_weight, config.floor))
     trained = fit(network, wanted, training, validation, progress, should_stop, device, taught, meanwhile)
-    if before is None or config.rate_weight:
+    if before is None or meanwhile.rate.counts:
         return trained
     beginning = _measure(before.eval(), validation, wanted, taught)
     if trained.history[trained.best_epoch - 1]["validation_accuracy"] > beginning["validation_accuracy"]:
@@ -266,8 +267,10 @@ def _fit(
     config = replace(config, batch_size=min(config.batch_size, len(training)))
     steps = len(training) // config.batch_size
     optimizer, cycle = _optimizer(module, config)
-    settled = round(meanwhile.settled * steps * config.epochs)
-    schedule = cycle(settled or steps * config.epochs)
+    settled, rate = round(meanwhile.settled * steps * config.epochs), meanwhile.rate
+    later = [steps * end for end in rate.ends(math.ceil(meanwhile.settled * config.epochs), config.epochs)]
+    ends = [*([settled] if settled else []), *later, steps * config.epochs]
+    schedule = cycle(ends.pop(0))
     generator = torch.Generator().manual_seed(config.seed)
     history: list[dict[str, float]] = []
     best_epoch, best_state = 0, module.state_dict()
@@ -280,26 +283,30 @@ def _fit(
                 raise Stopped(f"Training was stopped in epoch {epoch} of {config.epochs}.")
             if step % MEANWHILE_STEPS == 1:
                 _change(module, meanwhile, (epoch - 1 + step / steps) / config.epochs, epoch)
-            seen += _step(module, x, y, config, optimizer, device, taught, meanwhile.rate_weight)
+            seen += _step(module, x, y, config, optimizer, device, taught, rate.weight)
             schedule.step()
-            if (epoch - 1) * steps + step == settled:
+            if (now_at := (epoch - 1) * steps + step) == settled:
                 _change(module, meanwhile, meanwhile.settled, epoch)
                 optimizer, cycle = _optimizer(module, config)  # its steps may be learned from now on
-                schedule = cycle(steps * config.epochs - settled)
+                schedule = cycle(ends.pop(0) - now_at)
             if (now := time.perf_counter()) - reported > REPORT_SECONDS:
                 reported = now
                 progress({"epoch": epoch, "epochs": config.epochs, "done": (epoch - 1 + step / steps) / config.epochs})
         loss, accuracy, entropy = (seen / (steps * config.batch_size)).tolist()
         _check_sound(module, loss, epoch)
         held_out = _measure(module, validation, config, lessons)
-        if meanwhile.rate_weight:
-            held_out |= _rated(module, held_out["validation_loss"], meanwhile.rate_weight)
+        if rate.counts:
+            held_out |= _rated(module, held_out["validation_loss"], rate.weight)
         history.append({"epoch": epoch, "training_loss": loss, "training_accuracy": accuracy, **held_out})
         history[-1] |= {"training_cross_entropy": entropy, "seconds": time.perf_counter() - start}
         history[-1] |= meanwhile.describe()
-        best = _merit(history[best_epoch - 1]) if best_epoch else -math.inf
-        if epoch / config.epochs > meanwhile.settled and _merit(history[-1]) > best:
+        best = rate.merit(history[best_epoch - 1]) if best_epoch else ()
+        if epoch / config.epochs > meanwhile.settled and rate.merit(history[-1]) > best:
             best_epoch, best_state = epoch, copy.deepcopy(module.state_dict())
+        if epoch * steps in later:
+            rate.steer(held_out["validation_accuracy"])
+            optimizer, cycle = _optimizer(module, config)
+            schedule = cycle(ends.pop(0) - epoch * steps)
         progress({"epoch": epoch, "epochs": config.epochs, "done": epoch / config.epochs, "figures": history[-1]})
     module.load_state_dict(best_state)
     return Trained(module.eval(), history, best_epoch)
@@ -309,12 +316,7 @@ def _fit(
 def _rated(module: nn.Module, loss: float, weight: float) -> dict[str, float]:
     """The loss on validation with the rate that is minimised, too; and that rate, in bits per stored weight."""
     bits = float(module.rate())  # type: ignore[operator]
-    return {"validation_loss": loss + weight * bits, "bits_per_weight": bits}
-
-
-def _merit(epoch: dict[str, float]) -> float:
-    """What the best epoch has most of: accuracy on validation; where bytes count, too, the least loss there."""
-    return -epoch["validation_loss"] if "bits_per_weight" in epoch else epoch["validation_accuracy"]
+    return {"validation_loss": loss + weight * bits, "bits_per_weight": bits, "rate_weight": weight}
 
 
 def _change(module: nn.Module, meanwhile: Meanwhile, done: float, epoch: int) -> None:

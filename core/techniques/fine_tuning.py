@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from core.document.blocks import Block, Formula, Paragraph
 from core.document.steps import Step, Subject, counted, quantizes
-from core.settings import Choice, Number, Setting, Switch, Technique, Weight, Whole, among
+from core.settings import Choice, Number, Setting, Share, Switch, Technique, Weight, Whole, among, shares
+from core.words import percent
 
 if TYPE_CHECKING:
-    from core.config import CompressionConfig
+    from core.config import CompressionConfig, RecoveryConfig
 
 SCHEDULES = {"one-shot": "One-shot", "iterative": "Iterative (gradual)"}
 
@@ -24,12 +25,17 @@ HELP_RATE = "The peak of a one-cycle schedule: up for a quarter of the steps, th
 HELP_SCHEDULE = """*One-shot*: everything is pruned, then trained. *Iterative (gradual)*: a little is pruned, trained,
 and so on by a cubic schedule over the first 60 % of the training; then bits are set and the learning rate starts again.
 Far better at high sparsity."""
-HELP_DISTILLATION = """Half of the loss is then the distance to the baseline's own predictions (Hinton et al. 2015):
-which classes it holds for less likely is worth learning, too."""
+HELP_DISTILLATION = """Half of the loss is then the distance to a teacher's predictions (Hinton et al. 2015), those of
+the baseline or of the network that taught it: which classes it holds for less likely is worth learning, too."""
 
 HELP_RATE_WEIGHT = """The loss gets λ times the bits per weight that the entropy coder will spend (Oktay et al.
 2020): weights move to values that come often, steps of grids grow, and the file shrinks at the same bits. Only
 quantized weights have a rate."""
+
+
+HELP_FLOOR = """The smallest network that is right this often: λ is steered. Half of the training goes on as usual; then
+the learning rate starts again every three epochs, and λ rises while the accuracy on validation is above the floor, and
+falls below it. The smallest network that reached the floor is kept, or the most accurate one where none did."""
 
 
 class FineTuning(Technique):
@@ -66,6 +72,11 @@ class FineTuning(Technique):
             "lambda: how much a bit per weight of the file counts in the loss of the fine-tuning", HELP_RATE_WEIGHT,
             0.0, "lambda", "--rate-weight", "LAMBDA", "training", about="recovery rate_weight", later=True,
         ),
+        Setting(
+            "floor", Share(low_open=True), "Accuracy floor", shares("accuracy floor"),
+            "accuracy on validation that the fine-tuning keeps, while lambda is raised as far as that allows",
+            HELP_FLOOR, None, "floor", "--rate-floor", "F", "training", about="recovery floor", later=True,
+        ),
     )  # fmt: skip
 
     def used(self, config: CompressionConfig) -> bool:
@@ -93,11 +104,13 @@ def _procedure(subject: Subject) -> Iterator[Block]:
         f"{counted(chosen.epochs, 'epoch')} of SGD with Nesterov momentum 0.9, batch {recipe.batch_size}, a one-cycle "
         f"learning rate with its peak at {chosen.learning_rate:g}, weight decay {recipe.weight_decay:g}, label "
         f"smoothing {recipe.label_smoothing:g}{flips}, seed {chosen.seed}. Ranks, zeros and bits stay, weights move. "
-        "The epoch with the best validation accuracy is kept, so figures on validation flatter a little."
     )
+    if not (chosen.rate_weight or chosen.floor):
+        text += "The epoch with the best validation accuracy is kept, so figures on validation flatter a little."
     if quantizes(subject.rows) or config.activation_bits:
         text += " Gradients pass straight through the rounding, and scales are learned (LSQ, Esser et al. 2020)."
     yield Paragraph(text)
+    yield from _rated(chosen)
     if chosen.schedule == "iterative":
         share = f"the first {100 * PRUNING_SHARE:.0f} %"
         yield Paragraph(
@@ -109,11 +122,33 @@ def _procedure(subject: Subject) -> Iterator[Block]:
     elif config.sparsity or any(layer.sparsity for _, layer in config.layers):
         yield Paragraph("Pruning is one-shot: all zeros are there before the training.")
     if chosen.distillation:
-        yield Paragraph("The network also learns from what the baseline predicts (distillation, Hinton et al. 2015).")
+        yield Paragraph(
+            "The network also learns from what its teacher predicts (distillation, Hinton et al. 2015): "
+            "the baseline, or the network that taught the baseline."
+        )
         yield Formula(
             r"\text{loss} = \frac{1}{2} (\text{cross entropy} + T^2 \operatorname{KL}(\text{baseline} \parallel "
             rf"\text{{network}})), \quad T = {subject.temperature:g}"
         )
+
+
+def _rated(chosen: RecoveryConfig) -> Iterator[Block]:
+    """The rate in the loss, where there is one."""
+    if not (chosen.rate_weight or chosen.floor):
+        return
+    text = (
+        "The loss holds the rate, too: the bits per stored weight R that an entropy coder spends on what the weights "
+        "are rounded to, by how often each value comes, linear between two of them (compare Oktay et al. 2020)."
+    )
+    if chosen.floor:
+        text += (
+            f" λ is steered so that the accuracy on validation stays at {percent(chosen.floor, 2)}; the smallest "
+            "network that reached it is kept."
+        )
+    else:
+        text += f" λ is {chosen.rate_weight:g}. The epoch with the least of that loss on validation is kept."
+    yield Paragraph(text)
+    yield Formula(r"\text{loss} = \text{task} + \lambda R, \quad R = \frac{1}{N} \sum -\log_2 p(q)")
 
 
 TECHNIQUE = FineTuning()

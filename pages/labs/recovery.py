@@ -17,6 +17,8 @@ from pages.shown import figures, jobs, live
 if TYPE_CHECKING:
     from core.bench.workbench import Result
 
+RATES = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3)
+
 
 def controls() -> None:
     """Epochs, rate, seed and teacher; the button starts the training as a job."""
@@ -38,12 +40,26 @@ def controls() -> None:
         of["schedule"].label, list(schedules), default=now.schedule, format_func=schedules.get, required=True,
         key="w_schedule", help=of["schedule"].help,
     )  # fmt: skip
-    recovery = RecoveryConfig(int(epochs), float(rate), int(seed), schedule, bool(distill))
+    recovery = RecoveryConfig(int(epochs), float(rate), int(seed), schedule, bool(distill), *_rate_controls(now))
     label = f"Train {recovery.epochs} {'epoch' if recovery.epochs == 1 else 'epochs'}"
     st.button(label, on_click=_start, args=(recovery,), icon=":material/fitness_center:", width="stretch")
     _before_start(recovery)
     if state.current().config.recovery is not None:
         st.button("Back to before training", on_click=_drop, icon=":material/undo:", width="stretch")
+
+
+def _rate_controls(now: RecoveryConfig) -> tuple[float, float | None]:
+    """lambda, and the accuracy floor that steers it, where one is asked for."""
+    of = {setting.name: setting for setting in settings.of_training()}
+    weights = sorted({*RATES, now.rate_weight})
+    weight = st.select_slider(
+        of["rate_weight"].label, weights, now.rate_weight, "{:g}".format, key="w_lambda", help=of["rate_weight"].help
+    )
+    floor = st.number_input(
+        f"{of['floor'].label} (%)", 0.0, 100.0, None if now.floor is None else 100 * now.floor, 0.1, "%.1f",
+        key="w_floor", help=of["floor"].help, placeholder="λ stays as it is",
+    )  # fmt: skip
+    return float(weight), round(floor / 100, 6) if floor else None
 
 
 def _start(recovery: RecoveryConfig) -> None:

@@ -17,7 +17,7 @@ from core.config import CompressionConfig, RecoveryConfig, TrainingConfig
 from core.datasets import Split, fashion_mnist
 from core.formats import packed
 from core.machinery.stopping import Stopped
-from core.measuring import evaluation, training
+from core.measuring import evaluation, steering, training
 from core.networks import models
 from core.networks.compression import compress
 from core.networks.models import Baseline
@@ -387,6 +387,23 @@ def test_a_rate_in_the_loss_takes_bytes_at_the_same_bits(training_images: Split,
     kept, network = rated[2].history[rated[2].best_epoch - 1], rated[2].module
     taken = sum(tensor.rate().item() for layer in network.named().values() for tensor in layer.weights)
     assert kept["bits_per_weight"] == pytest.approx(taken / weights_of(rated[1]), rel=1e-5)
+
+
+def test_a_floor_steers_the_rate_and_keeps_the_smallest_network_that_reaches_it(
+    training_images: Split, held_out: Split
+) -> None:
+    _, after, trained = recovered(COMPRESSED, training_images, held_out, epochs=14, floor=0.4)
+    weights = [epoch["rate_weight"] for epoch in trained.history]
+    assert weights[:7] == [steering.BEGIN] * 7
+    for before, epoch, now in zip(weights, trained.history, weights[1:], strict=False):
+        raised = epoch["validation_accuracy"] > 0.4
+        assert now == before or (epoch["epoch"] in (7, 10) and (now > before) == raised)
+    assert weights[7] != weights[6]
+    reached = [epoch for epoch in trained.history if epoch["validation_accuracy"] > 0.4 - 1e-9]
+    assert trained.history[trained.best_epoch - 1] == min(reached, key=lambda epoch: epoch["bits_per_weight"])
+    assert evaluation.evaluate(after, held_out).accuracy >= 0.39
+    _, _, hopeless = recovered(COMPRESSED, training_images, held_out, epochs=2, floor=1.0)
+    assert hopeless.best_epoch == 1 + max((0, 1), key=lambda at: hopeless.history[at]["validation_accuracy"])
 
 
 def weights_of(network: Any) -> int:
