@@ -22,7 +22,7 @@ from core.formats import packed
 from core.machinery import devices
 from core.machinery.store import Store
 from core.measuring import training
-from core.networks import compression, families, trainable
+from core.networks import compression, families, renormalized, trainable
 from core.networks.encodings import FormatError
 from core.networks.models import Baseline
 
@@ -123,11 +123,19 @@ class Trainings:
         """What is trained, what is done to it meanwhile, and the network before training, where that is another."""
         statistics = self.knowledge.statistics(baseline)
         if recovery.schedule == "iterative":
-            network = compression.restructure(baseline, config, statistics)
+            network = self._unfolded(compression.restructure(baseline, config, statistics), recovery)
             step = partial(compression.prune_gradually, network, config, statistics)
             return network, training.Meanwhile(step, compression.PRUNING_SHARE, network.sparsities), None
         before = compression.compress(baseline, config, statistics)
-        return compression.compress(baseline, config, statistics, learned=True), None, before
+        network = compression.compress(baseline, config, statistics, learned=True)
+        return self._unfolded(network, recovery), None, before
+
+    def _unfolded(self, network: trainable.CompressedNetwork, recovery: RecoveryConfig) -> trainable.CompressedNetwork:
+        """With normalization put back behind its convolutions, where the recovery asks for that."""
+        if not recovery.normalization:
+            return network
+        some = self.datasets.split(network.baseline.images, "calibration").part(slice(renormalized.IMAGES))
+        return renormalized.unfold(network, some.inputs)
 
     def _lessons_for(
         self, baseline: Baseline, should_stop: Callable[[], bool], progress: training.Progress

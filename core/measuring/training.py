@@ -22,9 +22,9 @@ from core.datasets import Images, Split
 from core.machinery import devices
 from core.machinery.stopping import Stopped
 from core.measuring.steering import Rate
-from core.networks import families, models
+from core.networks import families, models, renormalized
 from core.networks.normalized import NormalizedNetwork
-from core.networks.trainable import name_of
+from core.networks.trainable import CompressedNetwork, name_of
 
 Progress = Callable[[dict[str, Any]], None]
 REPORT_SECONDS = 0.5
@@ -173,6 +173,8 @@ def recover(
     wanted, device = recipe(config, model, data), device or devices.chosen()
     meanwhile = replace(meanwhile or Meanwhile(), rate=Rate(config.rate_weight, config.floor))
     trained = fit(network, wanted, training, validation, progress, should_stop, device, taught, meanwhile)
+    if isinstance(trained.module, CompressedNetwork):
+        renormalized.fold(trained.module)
     if before is None or meanwhile.rate.counts:
         return trained
     beginning = _measure(before.eval(), validation, wanted, taught)

@@ -76,6 +76,12 @@ class TrainableTensor(nn.Module):
         """The weight that acts: masked, then as it is stored (straight-through while training)."""
         return self.encoder.forward(self.masked())
 
+    def rescale(self, factor: Tensor) -> None:
+        """Multiply the rows, and how they are stored, by these numbers > 0, (out,): every code stays as it is."""
+        each = factor.reshape(-1, *[1] * (self.weight.dim() - 1))
+        self.weight.mul_(each)
+        self.encoder.rescale(each)
+
     def rate(self) -> Tensor:
         """Bits that its values will take, smooth."""
         return self.encoder.rate(self.masked())
@@ -93,9 +99,11 @@ class CompressedLayer(nn.Module):
     tensors : one (dense) or two (the factors)
     columns : of the baseline's input that it still has; of a grouped convolution its groups
     between : the grid of the signal between two factors; None where it is not rounded
+    norm : normalization behind it while it is trained (`core.networks.renormalized`); None otherwise
     """
 
     between: Step | None
+    norm: nn.Module | None
 
     def __init__(self, layer: Layer, weights: tuple[Tensor, ...], bias: Tensor, columns: Tensor) -> None:
         super().__init__()
@@ -103,6 +111,7 @@ class CompressedLayer(nn.Module):
         self.tensors = nn.ModuleList([TrainableTensor(weight) for weight in weights])
         self.bias = nn.Parameter(bias.clone())
         self.register_module("between", None)
+        self.register_module("norm", None)
 
     @property
     def weights(self) -> list[TrainableTensor]:
@@ -128,7 +137,9 @@ class CompressedLayer(nn.Module):
         return [weight.effective() for weight in self.weights]
 
     def forward(self, x: Tensor) -> Tensor:
-        return models.product(self.layer.node, x, self.effective_weights(), self.stored_bias(), self.between)
+        y = models.product(self.layer.node, x, self.effective_weights(), self.stored_bias(), self.between)
+        normalized: Tensor = y if self.norm is None else self.norm(y)
+        return normalized
 
     @torch.no_grad()
     def freeze(self) -> StoredLayer:

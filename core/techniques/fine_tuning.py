@@ -10,11 +10,25 @@ from typing import TYPE_CHECKING
 
 from core.document.blocks import Block, Formula, Paragraph
 from core.document.steps import Step, Subject, counted, quantizes
-from core.settings import Choice, Number, Setting, Share, Switch, Technique, Weight, Whole, among, shares
+from core.settings import (
+    FLOAT_BITS,
+    Choice,
+    ConfigError,
+    Number,
+    Setting,
+    Share,
+    Switch,
+    Technique,
+    Weight,
+    Whole,
+    among,
+    shares,
+)
 from core.words import percent
 
 if TYPE_CHECKING:
     from core.config import CompressionConfig, RecoveryConfig
+    from core.networks.graph import Network
 
 SCHEDULES = {"one-shot": "One-shot", "iterative": "Iterative (gradual)"}
 
@@ -32,6 +46,10 @@ HELP_RATE_WEIGHT = """The loss gets λ times the bits per weight that the entrop
 2020): weights move to values that come often, steps of grids grow, and the file shrinks at the same bits. Only
 quantized weights have a rate."""
 
+
+HELP_NORMALIZATION = """Batch normalization was folded into the weights before compression. For a long training of
+few bits it is put back (Ioffe & Szegedy 2015), so that nothing changes at first, and folded into the scales of the
+output channels again: the file is the same size."""
 
 HELP_FLOOR = """The smallest network that is right this often: λ is steered. Half of the training goes on as usual; then
 the learning rate starts again every three epochs, and λ rises while the accuracy on validation is above the floor, and
@@ -73,6 +91,11 @@ class FineTuning(Technique):
             0.0, "lambda", "--rate-weight", "LAMBDA", "training", about="recovery rate_weight", later=True,
         ),
         Setting(
+            "normalization", Switch(), "Batch normalization", lambda yes: "batch normalization in training",
+            "put batch normalization back behind the convolutions during the fine-tuning", HELP_NORMALIZATION, False,
+            "norm", "--renormalize", place="training", about="recovery normalization", later=True,
+        ),
+        Setting(
             "floor", Share(low_open=True), "Accuracy floor", shares("accuracy floor"),
             "accuracy on validation that the fine-tuning keeps, while lambda is raised as far as that allows",
             HELP_FLOOR, None, "floor", "--rate-floor", "F", "training", about="recovery floor", later=True,
@@ -84,6 +107,14 @@ class FineTuning(Technique):
 
     def shrinks(self, config: CompressionConfig) -> bool:
         return False
+
+    def check(self, config: CompressionConfig, network: Network) -> None:
+        recovery, quantized = config.recovery, any(config.bits_of(layer.name) != FLOAT_BITS for layer in network.layers)
+        if recovery is not None and recovery.normalization and quantized and config.granularity != "channel":
+            raise ConfigError(
+                "recovery normalization needs granularity channel: it is folded into a scale of each output channel. "
+                f"Got {config.granularity!r} instead."
+            )
 
     def steps(self, subject: Subject) -> Iterator[Step]:
         recovery = subject.config.recovery

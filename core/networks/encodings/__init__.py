@@ -131,6 +131,9 @@ class Encoder(nn.Module, ABC):
     def forward(self, weight: Tensor) -> Tensor:
         """The weight as it acts; straight-through while training."""
 
+    def rescale(self, factor: Tensor) -> None:
+        """Follow a weight whose rows are multiplied by these numbers > 0, (out, 1, ...)."""
+
     def rate(self, weight: Tensor) -> Tensor:
         """What a coder will spend on the weight's values, in bits, smooth: training can lower it (`mathematics.rate`).
         Numbers that are not coded cost the same whatever they are."""

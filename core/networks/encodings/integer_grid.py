@@ -124,6 +124,10 @@ class LearnedGrid(Encoder):
         scale = quantization.learned_step(scale, weight.numel() // scale.numel(), self.bits, self.signed)
         return quantization.fake_quantize(weight, scale, self.bits, self.signed, self.zero_point)
 
+    def rescale(self, factor: Tensor) -> None:
+        """Only of a grid with a scale for each row."""
+        self.scale.mul_(factor)
+
     def rate(self, weight: Tensor) -> Tensor:
         """Of w / scale, which larger steps lower, too."""
         low, high = integer_range(self.bits, self.signed)

@@ -1,0 +1,80 @@
+"""Batch normalization behind the convolutions of a network while it is trained after compression.
+
+A baseline comes with its normalization folded. That is what a device runs, but a long training of a deep network learns
+better with it (Ioffe & Szegedy 2015): so it is put back in such a way that nothing changes at first, and folded again
+afterwards into the scales of the output channels, which moves no weight from its place on the grid.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.networks.trainable import CompressedLayer, CompressedNetwork
+
+EPSILON, MOMENTUM = 1e-5, 0.1
+IMAGES = 512
+"""By which it begins."""
+
+
+class Normalization(nn.Module):
+    """y = scale (x - mean) / sqrt(variance + epsilon) + shift, by channel: of the batch in training, else the running
+    ones. The first batch that it sees makes it the identity. All are float32, (channels,); scale > 0."""
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+
+    @torch.no_grad()
+    def begin(self, x: Tensor) -> None:
+        """Be the identity for a batch like x, (n, channels, h, w)."""
+        variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+        self.mean.copy_(mean)
+        self.variance.copy_(variance)
+        self.scale.copy_((variance + EPSILON).sqrt())
+        self.shift.copy_(mean)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.mean, self.variance, self.scale, self.shift, self.training, MOMENTUM, EPSILON)
+
+
+@torch.no_grad()
+def unfold(network: CompressedNetwork, x: Tensor) -> CompressedNetwork:
+    """Put normalization behind every convolution, in place. x : some normalized images, (n, *shape); the network
+    computes the same for these as before."""
+
+    def begin(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        assert isinstance(norm, Normalization)
+        norm.begin(inputs[0])
+
+    hooks = []
+    for layer in network.named().values():
+        if layer.layer.kind == "conv":
+            layer.norm = Normalization(layer.layer.shape[0])
+            hooks.append(layer.norm.register_forward_pre_hook(begin))
+    training = network.training
+    network.eval()(x)
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    return network
+
+
+@torch.no_grad()
+def fold(network: CompressedNetwork) -> CompressedNetwork:
+    """The inverse: f = scale / sqrt(variance + epsilon), W' = f W, b' = f (b - mean) + shift, in place."""
+    for layer in network.named().values():
+        if isinstance(layer.norm, Normalization):
+            _fold(layer, layer.norm)
+    return network
+
+
+def _fold(layer: CompressedLayer, norm: Normalization) -> None:
+    factor = norm.scale / (norm.variance + EPSILON).sqrt()
+    layer.weights[-1].rescale(factor)
+    layer.bias.copy_(factor * (layer.bias - norm.mean) + norm.shift)
+    layer.norm = None

@@ -1,0 +1,70 @@
+"""Normalization comes back as the identity, and goes without moving a weight from its place on the grid."""
+
+import pytest
+import torch
+from conftest import statistics_of
+from random_networks import filled
+
+from core.config import CompressionConfig, ConfigError, RecoveryConfig
+from core.datasets import Split, fashion_mnist
+from core.networks import compression, families, renormalized
+from core.networks.trainable import CompressedNetwork
+
+CONFIGS = [
+    CompressionConfig(),
+    CompressionConfig(bits=3, activation_bits=8),
+    CompressionConfig(sparsity=0.5, bits=4, symmetry="asymmetric"),
+    CompressionConfig(rank_share=0.5, above_break_even=True, bits=4),
+]
+
+
+@pytest.fixture(scope="module")
+def held_out() -> Split:
+    return fashion_mnist.load("validation").part(slice(200))
+
+
+def compressed(name: str, config: CompressionConfig, images: Split) -> CompressedNetwork:
+    baseline = filled(families.named(name).build((1, 28, 28), 10))
+    return compression.compress(baseline, config, statistics_of(baseline, images.inputs[:64]))
+
+
+@pytest.mark.parametrize("name", ["cnn", "compact", "separable", "residual"])
+@pytest.mark.parametrize("config", CONFIGS)
+def test_what_is_unfolded_computes_the_same_and_folds_to_the_same(
+    name: str, config: CompressionConfig, held_out: Split
+) -> None:
+    network, x = compressed(name, config, held_out).eval(), held_out.inputs[:32]
+    before, frozen = network(x), network.freeze()
+    renormalized.unfold(network, x)
+    assert torch.allclose(network(x), before, atol=0.02 * float(before.abs().max()))
+    assert sum(layer.norm is not None for layer in network.named().values()) == sum(
+        layer.layer.kind == "conv" for layer in network.named().values()
+    )
+    after = renormalized.fold(network).freeze()
+    for old, new in zip(frozen.layers, after.layers, strict=True):
+        assert torch.allclose(old.tensors[-1].weight(), new.tensors[-1].weight(), rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["compact", "separable"])
+def test_folding_leaves_codes_and_outputs_as_training_left_them(name: str, held_out: Split) -> None:
+    network, x = compressed(name, CompressionConfig(bits=3), held_out), held_out.inputs[:64]
+    renormalized.unfold(network, x)
+    for layer in network.named().values():
+        if layer.norm is not None:
+            layer.norm.scale.data *= torch.rand(layer.layer.shape[0]) + 0.5
+            layer.norm.shift.data += torch.rand(layer.layer.shape[0])
+            layer.norm.mean += torch.rand(layer.layer.shape[0])
+    codes = [layer.weights[0].freeze("w").values for layer in network.named().values()]
+    before = network.eval()(x)
+    renormalized.fold(network)
+    assert [
+        bool((a != b.weights[0].freeze("w").values).float().mean() < 0.01)
+        for a, b in zip(codes, network.named().values(), strict=True)
+    ] == [True] * len(codes)
+    assert torch.allclose(network(x), before, rtol=0.02, atol=0.02 * float(before.abs().max()))
+
+
+def test_a_single_scale_cannot_take_it_up() -> None:
+    config = CompressionConfig(bits=4, granularity="tensor", recovery=RecoveryConfig(normalization=True))
+    with pytest.raises(ConfigError, match="granularity channel"):
+        compression.check(config, families.named("cnn").build((1, 28, 28), 10))
