@@ -3,6 +3,7 @@
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,6 +160,15 @@ class Baselines:
                 f"{baseline.network.shape}."
             )
         return baseline
+
+    def content(self, name: str) -> bytes:
+        """A baseline as a safetensors file."""
+        return models.to_bytes(self.get(name))
+
+    def adopt(self, content: bytes, about: dict[str, Any], title: str) -> str:
+        """Keep a baseline that another machine trained; returns its id. about : what is known of its making"""
+        baseline = models.from_bytes(content, title, about)
+        return self.add(self._fitting(baseline), title, "trained")
 
     def delete(self, name: str) -> None:
         self.store.delete(f"baseline/{name}")

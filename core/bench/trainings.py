@@ -26,6 +26,9 @@ from core.networks import compression, families, renormalized, trainable
 from core.networks.encodings import FormatError
 from core.networks.models import Baseline
 
+PROBE = 5_120
+"""Images by which the time of an epoch is told."""
+
 
 class Trainings:
     """device : that trains; None as `devices.chosen` finds it when something is trained"""
@@ -77,6 +80,18 @@ class Trainings:
         if teacher.images.data != recipe.data:
             raise ConfigError(f"teacher must be of {recipe.data}. Got {recipe.teacher}, of {teacher.images.data}.")
         return teacher
+
+    def epoch_seconds(self, recipe: TrainingConfig, should_stop: Callable[[], bool] = lambda: False) -> float:
+        """About how long an epoch of such a training takes here now, by a network that is thrown away. Raises Stopped,
+        DeviceError."""
+        images = self.datasets.named(recipe.data).images(self.datasets.folder)
+        whole = self._images(images)
+        some, once = whole.part(slice(PROBE)), replace(recipe, epochs=2, teacher="")
+        thrown = training.train_baseline(
+            once, images, some, some.part(slice(250)), should_stop=should_stop, device=self.training_device()
+        )
+        seconds: float = thrown.info["history"][-1]["seconds"]  # the first one made everything ready
+        return seconds * len(whole) / len(some)
 
     def recipe_for(self, recipe: TrainingConfig, data: str) -> TrainingConfig:
         """The same for other images. Raises DataError."""

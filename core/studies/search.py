@@ -44,14 +44,15 @@ from core.studies.stages.trainer import Trainer
 from core.studies.stages.worker import Worker
 from core.studies.trials import (
     HISTORY,
+    PACKED,
     Sampler,
     Studies,
     connect,
     finished,
     held,
     in_words,
+    kept_bytes,
     open_study,
-    packed_of,
     step,
 )  # fmt: skip
 
@@ -231,7 +232,7 @@ def adopt(bench: Workbench, name: str, studies: Studies) -> None:
         for trial in finished(study):
             config = held(trial)
             if config is not None and bench.history(name, config) is None:
-                bench.adopt(name, config, packed_of(trial), json.loads(trial.user_attrs[HISTORY]))
+                bench.adopt(name, config, kept_bytes(trial, PACKED), json.loads(trial.user_attrs[HISTORY]))
                 bench.evaluate(name, config)
 
 

@@ -277,14 +277,14 @@ def points_of(study: optuna.Study) -> list[Point]:
     return [point for _, point in measured(study)]
 
 
-def keep_packed(trial: Trial, content: bytes) -> None:
-    """Keep a packed file with its trial."""
+def keep_bytes(trial: Trial, name: str, content: bytes) -> None:
+    """Keep a file with its trial."""
     text = base64.b64encode(content).decode()
     for place, start in enumerate(range(0, len(text), PIECE)):
-        trial.set_user_attr(f"{PACKED} {place}", text[start : start + PIECE])
+        trial.set_user_attr(f"{name} {place}", text[start : start + PIECE])
 
 
-def packed_of(trial: FrozenTrial) -> bytes:
-    """The packed file that was kept with a trial."""
-    count = sum(name.startswith(f"{PACKED} ") for name in trial.user_attrs)
-    return base64.b64decode("".join(trial.user_attrs[f"{PACKED} {place}"] for place in range(count)))
+def kept_bytes(trial: FrozenTrial, name: str) -> bytes:
+    """The file that was kept with a trial under this name."""
+    count = sum(each.startswith(f"{name} ") for each in trial.user_attrs)
+    return base64.b64decode("".join(trial.user_attrs[f"{name} {place}"] for place in range(count)))

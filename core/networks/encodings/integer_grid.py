@@ -119,10 +119,13 @@ class LearnedGrid(Encoder):
         """The step as a file holds it."""
         return straight_through(self.scale, to_half(self.scale.detach()))
 
-    def forward(self, weight: Tensor) -> Tensor:
+    def _step(self, weight: Tensor) -> Tensor:
+        """The step, that learns as slowly as LSQ says."""
         scale = self.stored_scale()
-        scale = quantization.learned_step(scale, weight.numel() // scale.numel(), self.bits, self.signed)
-        return quantization.fake_quantize(weight, scale, self.bits, self.signed, self.zero_point)
+        return quantization.learned_step(scale, weight.numel() // scale.numel(), self.bits, self.signed)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return quantization.fake_quantize(weight, self._step(weight), self.bits, self.signed, self.zero_point)
 
     def rescale(self, factor: Tensor) -> None:
         """Only of a grid with a scale for each row."""
@@ -132,7 +135,7 @@ class LearnedGrid(Encoder):
         """Of w / scale, which larger steps lower, too."""
         low, high = integer_range(self.bits, self.signed)
         moved = 0 if self.zero_point is None else self.zero_point
-        return rate.smooth_bits(weight / self.stored_scale() + moved, low, high)
+        return rate.smooth_bits(weight / self._step(weight) + moved, low, high)
 
     def freeze(self, name: str, weight: Tensor, mask: Tensor | None) -> IntegerGrid:
         scale = self.stored_scale().detach().cpu().clone()

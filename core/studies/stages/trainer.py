@@ -12,7 +12,7 @@ from core.measuring.front import Point
 from core.measuring.training import Diverged
 from core.studies.stages.shapes import shape
 from core.studies.stages.worker import Worker
-from core.studies.trials import CONFIG, HISTORY, POINT, SECONDS, keep_packed
+from core.studies.trials import CONFIG, HISTORY, PACKED, POINT, SECONDS, keep_bytes
 from core.words import percent
 
 SLOWER, LEAST_RATE = 3, 0.01
@@ -57,7 +57,7 @@ class Trainer:
         bench, name = self.worker.bench, self.worker.name
         point = bench.point_of(bench.evaluate(name, config))
         bench.keep(name, config)
-        keep_packed(trial, bench.file_of(name, config))
+        keep_bytes(trial, PACKED, bench.file_of(name, config))
         trial.set_user_attr(SECONDS, pace)
         trial.set_user_attr(HISTORY, json.dumps(history))
         trial.set_user_attr(POINT, point.to_json())

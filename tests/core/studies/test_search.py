@@ -198,7 +198,7 @@ def test_another_machine_has_the_very_files(small: str, searched: dict[str, Any]
     assert elsewhere
     for trial, point in elsewhere:
         result, here = there.evaluate(small, point.config), bench.evaluate(small, point.config)
-        assert result.bytes == point.bytes == len(trials.packed_of(trial))
+        assert result.bytes == point.bytes == len(trials.kept_bytes(trial, trials.PACKED))
         assert result.evaluation.accuracy == point.accuracy
         assert (result.evaluation.predictions == here.evaluation.predictions).all()
         assert there.history(small, point.config) == bench.history(small, point.config)

@@ -240,10 +240,10 @@ def test_a_packed_file_is_kept_with_its_trial_to_the_byte(each_url: str) -> None
     study, contents = trials.open_study(each_url, "own"), [os.urandom(n) for n in (0, 1, 29_999, 30_001, 123_457)]
     for content in contents:
         trial = study.ask()
-        trials.keep_packed(trial, content)
+        trials.keep_bytes(trial, trials.PACKED, content)
         study.tell(trial, 1.0)
     read = trials.finished(trials.open_study(each_url, "own"))
-    assert [trials.packed_of(trial) for trial in read] == contents
+    assert [trials.kept_bytes(trial, trials.PACKED) for trial in read] == contents
     assert all(len(str(own)) <= trials.PIECE for trial in read for own in trial.user_attrs.values())
 
 
