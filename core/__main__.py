@@ -125,7 +125,8 @@ def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     goal.add_argument("--allowance", type=float, help="allowed accuracy loss, a fraction (0.01 by default)")
     goal.add_argument("--size", type=int, metavar="BYTES", help="instead: the most accurate file of at most this size")
     search.add_argument("--minutes", type=float, default=10.0, help="how long, the check on the test images included")
-    search.add_argument("--techniques", metavar="LIST", help="of channels, low rank, pruning, bits; all if not given")
+    usage = "of channels, low rank, pruning, codebook, bits; all but codebook if not given"
+    search.add_argument("--techniques", metavar="LIST", help=usage)
     search.add_argument("--storage", metavar="URL", help="an Optuna storage that several machines share")
     search.add_argument("--out", type=Path, metavar="DIR", help="where the files of the best go")
     _device_option(search)
@@ -464,11 +465,11 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 def _search(options: argparse.Namespace) -> int:
     from core.bench.workbench import Workbench
-    from core.measuring.front import TECHNIQUES, Goal, check_minutes
+    from core.measuring.front import SEARCHED, Goal, check_minutes
     from core.studies import search
 
     check_minutes(options.minutes)
-    used = TECHNIQUES if options.techniques is None else tuple(map(str.strip, options.techniques.split(",")))
+    used = SEARCHED if options.techniques is None else tuple(map(str.strip, options.techniques.split(",")))
     allowance = 0.01 if options.allowance is None and options.size is None else options.allowance
     goal = Goal(allowance, options.size, used)
     bench = Workbench(origin="searched", device=options.device)

@@ -84,11 +84,13 @@ class Share(Kind):
 
 @dataclass(frozen=True)
 class Whole(Kind):
-    """An integer from `low` to `high` (without end: None), or one of `also`."""
+    """An integer from `low` to `high` (without end: None), or one of `also`. shown : where its control may stand, if
+    not at all of these"""
 
     low: int
     high: int | None = None
     also: tuple[int, ...] = ()
+    shown: tuple[int, ...] = ()
 
     def checked(self, name: str, value: Any) -> int:
         within = isinstance(value, int) and value >= self.low and (self.high is None or value <= self.high)
@@ -253,6 +255,7 @@ class Technique(ABC):
         "training" is the training itself
     settings : of the whole network; of_layer : what one layer may do differently
     chooses : of what `choices` says, the names without their layers
+    searched : whether a search uses it where nobody says which ones it may use
     version : another one where it does something else than before, so that results of before are not taken for its own;
         of one from a folder, the sum of its file
     """
@@ -264,6 +267,7 @@ class Technique(ABC):
     settings: tuple[Setting, ...] = ()
     of_layer: Setting | None = None
     chooses: tuple[str, ...] = ()
+    searched: bool = True
     version: str = ""
 
     @abstractmethod

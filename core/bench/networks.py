@@ -18,6 +18,7 @@ from core.mathematics import low_rank
 from core.networks import compression, narrowing, trainable
 from core.networks.models import Baseline
 from core.networks.stored import StoredNetwork
+from core.techniques.codebook import codebook_of, index_bits
 from core.techniques.low_rank import rank_of
 
 PACKED = "packed"
@@ -26,7 +27,7 @@ PACKED = "packed"
 
 def structure(config: CompressionConfig) -> CompressionConfig:
     """What the time of a forward pass depends on: channels and ranks. Bits and scattered zeros do not change it."""
-    layers = tuple((name, replace(layer, sparsity=None, bits=None)) for name, layer in config.layers)
+    layers = tuple((name, replace(layer, sparsity=None, bits=None, codebook=None)) for name, layer in config.layers)
     chosen = CompressionConfig(layers, config.channel_share, config.channel_score, config.rank_share)
     scope = chosen.scope if config.channel_share is None else config.scope
     return replace(chosen, above_break_even=config.above_break_even, scope=scope)
@@ -120,7 +121,11 @@ class Networks:
                 parts = statistics.decomposition(layer, weight, columns[layer.name], config.low_rank_method)
                 energy[layer.name] = float(low_rank.cumulative_energy(parts.singular_values)[rank - 1])
         biases = sum(layer.shape[0] for layer in layers)
-        bits = [config.bits_of(layer.name) for layer in layers]
         macs = sum(size * layer.places for size, layer in zip(sizes, layers, strict=True))
-        kilobytes = footprint.model_size_kb(sizes, bits, biases)
+        tables = {layer.name: codebook_of(config, layer.name) or 0 for layer in layers}
+        bits = [
+            index_bits(tables[layer.name]) if tables[layer.name] else config.bits_of(layer.name) for layer in layers
+        ]
+        centroids = sum(tables.values()) + sum(tables[name] for name in energy)  # a factored layer has two codebooks
+        kilobytes = footprint.model_size_kb(sizes, bits, biases, centroids)
         return Outline(sum(sizes) + biases, macs, len(sizes) + len(energy), baseline.bytes, kilobytes, energy)

@@ -46,6 +46,8 @@ def values(setting: Setting) -> list[Any]:
     """The places of a setting of the whole network: values; None is the network as it is."""
     if isinstance(setting.kind, Share):
         return list(map(kept, RANKS)) if setting.kind.low_open else list(map(pruned, SPARSITIES))
+    if isinstance(setting.kind, Whole) and setting.kind.shown:
+        return [*setting.kind.shown, None]
     if isinstance(setting.kind, Whole) and setting.kind.high is not None:
         return [*range(setting.kind.low, setting.kind.high + 1), None]
     return list(setting.choices)

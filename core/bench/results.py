@@ -66,7 +66,7 @@ class Profile:
 class LayerRow:
     """A layer of a compressed network, in figures. shape : of its weight in the baseline; channels : that stay.
 
-    note : why it has another rank than was asked for, or ""
+    note : why it has another rank than was asked for, or ""; centroids : values in its codebooks, 0 where it has none
     """
 
     name: str
@@ -81,6 +81,7 @@ class LayerRow:
     bits: int
     bytes: int
     note: str
+    centroids: int = 0
 
 
 @dataclass(frozen=True, eq=False)

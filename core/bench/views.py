@@ -85,6 +85,7 @@ def layer_rows(baseline: Baseline, network: StoredNetwork, ledger: Footprint) ->
             bits=stored.tensors[0].bits,
             bytes=sum(entry.bytes for entry in ledger.entries if entry.layer == layer.name),
             note=_rank_note(stored, network.config, break_even),
+            centroids=stored.centroids,
         )
         rows.append(row)
     return rows

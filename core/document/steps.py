@@ -56,16 +56,24 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
+def width(row: LayerRow) -> str:
+    """How a layer's weights are kept, in words."""
+    if row.centroids:
+        return f"{row.centroids} shared values"
+    return "float32" if row.bits == FLOAT_BITS else f"{row.bits} bits"
+
+
 def widths(rows: tuple[LayerRow, ...]) -> str:
-    """Bits of the layers' weights in words."""
-    said = {row.name: "float32" if row.bits == FLOAT_BITS else f"{row.bits} bits" for row in rows}
+    """The same of all layers."""
+    said = {row.name: width(row) for row in rows}
     if len(set(said.values())) == 1:
         return said[rows[0].name]
     return ", ".join(f"{name} {width}" for name, width in said.items())
 
 
 def quantizes(rows: tuple[LayerRow, ...]) -> bool:
-    return any(row.bits != FLOAT_BITS for row in rows)
+    """Whether weights of one of these layers lie on a grid."""
+    return any(row.bits != FLOAT_BITS and not row.centroids for row in rows)
 
 
 def matrix_shape(row: LayerRow) -> tuple[int, int]:

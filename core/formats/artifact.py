@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.config import FLOAT_BITS, FORMATS, to_arguments
+from core.config import FORMATS, to_arguments
 from core.datasets import Datasets, Images, Split, fashion_mnist
 from core.formats import interchange, packed, readers
 from core.machinery.files import PROJECT, sha256, write_atomically
@@ -108,9 +108,10 @@ def files(network: StoredNetwork, formats: Sequence[str] = FORMATS) -> tuple[dic
         made[NETWORK_FILE] = "packed", packed.pack(network).content
     if "onnx" in formats:
         made["network.onnx"] = "onnx", interchange.to_float_onnx(network)
-        bits = [tensor.bits for layer in network.layers for tensor in layer.tensors if tensor.bits != FLOAT_BITS]
+        coded = [tensor for layer in network.layers for tensor in layer.tensors if tensor.coded]
+        bits = [tensor.bits for tensor in coded if stored.CENTROIDS not in tensor.tables]  # an index takes a byte
         narrow = "int2" if min(bits, default=8) == 2 else "int4"
-        if bits:
+        if coded:
             made["network-int8.onnx"] = "onnx-int8", interchange.to_qdq(network)
         if min(bits, default=8) <= 4:
             content = interchange.to_qdq(network, narrow=True)
@@ -228,10 +229,11 @@ _READ_BY = {NETWORK_FILE: ("loader.py", "predict.py"), "network.safetensors": ("
 _ABOUT = {
     "network.packed": "the network, entropy-coded, {size:,} bytes. `python predict.py` runs it with NumPy alone.",
     "network.onnx": "the network in float32 operations, {size:,} bytes, for ONNX Runtime and other ONNX tools.",
-    "network-int8.onnx": "its integer weights as int8, with QuantizeLinear and DequantizeLinear, {size:,} bytes.",
+    "network-int8.onnx": "its integer weights as int8, indices into codebooks as uint8, with QuantizeLinear, "
+    "DequantizeLinear and Gather, {size:,} bytes.",
     "network-int4.onnx": "the same with its narrow weights as int4, {size:,} bytes.",
     "network-int2.onnx": "the same with its narrow weights as int2 and int4, {size:,} bytes.",
-    "network.safetensors": "integer codes, one byte each, scales and biases, {size:,} bytes.",
+    "network.safetensors": "integer codes, one byte each, scales, codebooks and biases, {size:,} bytes.",
     "network.json": "layers, configuration, class names and normalization of `network.safetensors`.",
     "loader.py": "reads `network.packed`: `loader.load(path).logits(images)`, uint8 {batch} -> float32 {scores}.",
     "predict.py": "checks the sample; names the classes of images in a .npy file, uint8 {batch}.",

@@ -69,22 +69,24 @@ def entropy_bytes(network: StoredNetwork) -> float:
     return sum(coding.entropy(t.values.numpy()) / 8 if t.coded else 4.0 * t.count for t in tensors)
 
 
-def model_size_kb(layer_sizes: Sequence[int], bits: int | Sequence[int], biases: int = 0) -> float:
-    """Size in KB = (sum over layers of weights * bits + biases * 32) / 8 / 1024.
+def model_size_kb(layer_sizes: Sequence[int], bits: int | Sequence[int], biases: int = 0, centroids: int = 0) -> float:
+    """Size in KB = (sum over layers of weights * bits + (biases + centroids) * 32) / 8 / 1024.
 
     The size in theory, as the assignment asks for it: what the weights alone need at their bits, without scales, maps
     or a file around them. A real file needs a little more; `footprint` says how much.
 
-    layer_sizes : number of weights of each layer; bits : one number, or one per layer; biases : how many, in float32
+    layer_sizes : number of weights of each layer; bits : one number, or one per layer, log2 K where the weights share
+        K values; biases, centroids : how many, in float32, the latter in all codebooks (Han et al. 2016)
     """
     widths = [bits] * len(layer_sizes) if isinstance(bits, int) else list(bits)
     if len(widths) != len(layer_sizes):
         raise ValueError(f"bits must be one number or {len(layer_sizes)}, one per layer. Got {len(widths)} instead.")
-    return (sum(n * b for n, b in zip(layer_sizes, widths, strict=True)) + 32 * biases) / 8 / KB
+    return (sum(n * b for n, b in zip(layer_sizes, widths, strict=True)) + 32 * (biases + centroids)) / 8 / KB
 
 
 def theoretical_kb(network: StoredNetwork) -> float:
-    """`model_size_kb` of a stored network: its stored weights at their bits, its biases in float32."""
+    """`model_size_kb` of a stored network: its stored weights at their bits, its biases and codebooks in float32."""
     tensors = [tensor for layer in network.layers for tensor in layer.tensors]
     biases = sum(layer.bias.numel() for layer in network.layers)
-    return model_size_kb([t.count for t in tensors], [t.bits for t in tensors], biases)
+    centroids = sum(layer.centroids for layer in network.layers)
+    return model_size_kb([t.count for t in tensors], [t.bits for t in tensors], biases, centroids)

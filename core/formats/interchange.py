@@ -1,6 +1,7 @@
 """A stored network in the formats that other tools read: ONNX, and safetensors with JSON beside it.
 
-ONNX holds the integers themselves, each followed by DequantizeLinear, or the float32 weights that they stand for.
+ONNX holds the integers themselves, followed by DequantizeLinear, or by Gather from a codebook, or the float32 weights
+that they stand for.
 Codes in safetensors take a byte each, whatever their bits, so that any reader of tensors can multiply them by their
 scale; the file of `artifact` is smaller, and only this project reads it.
 """
@@ -151,8 +152,9 @@ def _about(network: StoredNetwork) -> dict[str, Any]:
 def to_safetensors(network: StoredNetwork) -> tuple[bytes, bytes]:
     """The tensors, and JSON that says what they are. The same network gives the same bytes.
 
-    weight = NAME.scale * NAME.codes (int8), or NAME.scale * (NAME.codes - NAME.zero_point) (both uint8), or NAME itself
-    where it is float32. Scales and biases are float16 where float16 holds each of them exactly, else float32.
+    weight = NAME.scale * NAME.codes (int8), or NAME.scale * (NAME.codes - NAME.zero_point) (both uint8), or
+    NAME.centroids[NAME.indices] (uint8), or NAME itself where it is float32. Scales, centroids and biases are float16
+    where float16 holds each of them exactly, else float32.
     """
     tensors = {name: shortest(tensor) for name, tensor in network.affine.items()}
     for stored in network.layers:

@@ -42,6 +42,7 @@ KINDS = {
     "codes": "integer codes",
     "values": "float32 values",
     "scale": "scales",
+    "centroids": "codebooks",
     "input": "scales",
     "between": "scales",
     "bias": "biases",

@@ -12,6 +12,9 @@ from core.config import CompressionConfig, ConfigError
 TECHNIQUES = tuple(technique.name for technique in settings.techniques() if technique.stage != "training")
 """What can make a network smaller, in the order in which it is done."""
 
+SEARCHED = tuple(each.name for each in settings.techniques() if each.stage != "training" and each.searched)
+"""Those of them that a search uses where nobody says which."""
+
 SEARCH = "budget search"
 """The kind of a search's job."""
 
@@ -103,7 +106,7 @@ class Goal:
 
     allowance: float | None = None
     size: int | None = None
-    techniques: tuple[str, ...] = TECHNIQUES
+    techniques: tuple[str, ...] = SEARCHED
 
     def __post_init__(self) -> None:
         if (self.allowance is None) == (self.size is None):

@@ -23,6 +23,7 @@ from core.machinery import devices
 from core.machinery.stopping import Stopped
 from core.measuring.steering import Rate
 from core.networks import families, models, renormalized
+from core.networks.encodings import Encoder
 from core.networks.normalized import NormalizedNetwork
 from core.networks.trainable import CompressedNetwork, name_of
 
@@ -344,14 +345,18 @@ def _check_sound(module: nn.Module, loss: float, epoch: int) -> None:
 def _optimizer(module: nn.Module, config: TrainingConfig) -> tuple[Any, Callable[[int], Any]]:
     """The optimizer, and what makes its schedule for so many steps: one cycle for SGD, nothing for Adam.
 
-    The steps of integer grids do not decay: a smaller step is not a simpler network.
+    The steps of integer grids do not decay, nor other parameters of encoders: a smaller step, or a centroid nearer to
+    0, is not a simpler network.
     """
     named = list(module.named_parameters())
     scales = [parameter for name, parameter in named if "scale" in name]
-    others = [parameter for name, parameter in named if "scale" not in name]
+    encoders = [each for each in module.modules() if isinstance(each, Encoder)]
+    tables = [own for each in encoders for name, own in each.named_parameters() if "scale" not in name]
+    fixed = {id(parameter) for parameter in (*scales, *tables)}
     groups = [
-        {"params": others, "weight_decay": config.weight_decay},
+        {"params": [own for _, own in named if id(own) not in fixed], "weight_decay": config.weight_decay},
         {"params": scales, "weight_decay": 0.0, "grids": True},
+        {"params": tables, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "adam":

@@ -22,6 +22,9 @@ from core.networks.operations import Node
 FORMAT = "compressed-network/2"
 """Raise it when the values of stored networks come out otherwise: what was measured before is then measured again."""
 
+CENTROIDS = "centroids"
+"""The table of values that weights share (`encodings.codebook`)."""
+
 BETWEEN = ".between"
 """After a layer's name: the signal between its two factors."""
 
@@ -68,6 +71,11 @@ class StoredLayer:
     @property
     def weights(self) -> int:
         return sum(tensor.count for tensor in self.tensors)
+
+    @property
+    def centroids(self) -> int:
+        """Values in its codebooks; 0 where it has none."""
+        return sum(tensor.tables[CENTROIDS].numel() for tensor in self.tensors if CENTROIDS in tensor.tables)
 
     @property
     def sparsity(self) -> float:

@@ -199,7 +199,13 @@ def _on_integer_grid(weight):
     return weight["values"].astype(np.float32) * scale.reshape(-1, *[1] * (weight["values"].ndim - 1))
 
 
-ENCODINGS = {"float32": lambda weight: weight["values"], "integer grid": _on_integer_grid}
+def _of_codebook(weight):
+    """centroids[value + the place of the centroid 0], or of the end where none is 0"""
+    table = weight["tables"]["centroids"]
+    return table[weight["values"] + [*np.flatnonzero(table == 0), len(table)][0]]
+
+
+ENCODINGS = {"float32": lambda weight: weight["values"], "integer grid": _on_integer_grid, "codebook": _of_codebook}
 """How the numbers of a file become a weight, float32."""
 
 

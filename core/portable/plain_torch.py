@@ -31,6 +31,8 @@ def network_of(tensors, about):
     def weight(name):
         if name in tensors:
             return tensors[name]
+        if name + ".centroids" in tensors:
+            return tensors[name + ".centroids"].float()[tensors[name + ".indices"].int()]
         return (tensors[name + ".codes"].float() - tensors.get(name + ".zero_point", 0)) * tensors[name + ".scale"]
 
     def product(node, x):

@@ -19,6 +19,8 @@ SOURCES = {
     "quantization for generative pre-trained transformers. ICLR.",
     "Han et al. 2015": "Han, S., Pool, J., Tran, J., Dally, W. (2015). Learning both weights and connections for "
     "efficient neural networks. NeurIPS.",
+    "Han et al. 2016": "Han, S., Mao, H., Dally, W. (2016). Deep compression: Compressing deep neural networks with "
+    "pruning, trained quantization and Huffman coding. ICLR.",
     "Hinton et al. 2015": "Hinton, G., Vinyals, O., Dean, J. (2015). Distilling the knowledge in a neural network. "
     "NIPS Deep Learning Workshop.",
     "Jacob et al. 2018": "Jacob, B., Kligys, S., Chen, B., Zhu, M., Tang, M., Howard, A., Adam, H., Kalenichenko, D. "
@@ -27,6 +29,7 @@ SOURCES = {
     "magnitude-based pruning. ICLR.",
     "Li et al. 2017": "Li, H., Kadav, A., Durdanovic, I., Samet, H., Graf, H. P. (2017). Pruning filters for efficient "
     "ConvNets. ICLR.",
+    "Lloyd 1982": "Lloyd, S. (1982). Least squares quantization in PCM. IEEE Transactions on Information Theory 28.",
     "McNemar 1947": "McNemar, Q. (1947). Note on the sampling error of the difference between correlated proportions "
     "or percentages. Psychometrika 12.",
     "Nagel et al. 2019": "Nagel, M., van Baalen, M., Blankevoort, T., Welling, M. (2019). Data-free quantization "

@@ -6,6 +6,7 @@ from core.bench.workbench import LayerRow, Result
 from core.config import FLOAT_BITS
 from core.document.blocks import Block, Formula, Heading, Paragraph, Table
 from core.document.formulas import numeral
+from core.document.steps import width
 from core.formats.footprint import KB
 from core.report import drawing, plots, tables, ways
 from core.report.findings import Findings, figure
@@ -50,27 +51,32 @@ def _done(row: LayerRow) -> Iterator[str]:
     if row.sparsity:
         yield f"{100 * row.sparsity:.1f} % zeros"
     if row.bits != FLOAT_BITS:
-        yield f"{row.bits} bits"
+        yield width(row)
 
 
 def in_theory(findings: Findings) -> list[Block]:
     """The formula, evaluated with this network's numbers, and where the file differs from it."""
     rows = findings.test.layers
     bits, biases = sum(stored(row) * row.bits for row in rows), sum(row.channels for row in rows)
-    total = bits / 8 + 4 * biases
+    shared = sum(row.centroids for row in rows)
+    total = bits / 8 + 4 * (biases + shared)
+    floats, and_shared, names, numbers = "for each bias", "", r"\text{biases}", numeral(biases)
+    if shared:
+        floats, and_shared = "for each bias and each value of a codebook", f", and {shared:,} values in codebooks"
+        names, numbers = r"(\text{biases} + \text{centroids})", f"({numeral(biases)} + {numeral(shared)})"
     return [
         Heading("Size by the formula, and of the file", 2),
         Paragraph(
-            "In theory a network takes what its weights take at their bits, and four bytes for each bias. For this "
-            f"network, whose {len(rows)} layers store {sum(map(stored, rows)):,} weights and {biases:,} biases:"
+            f"In theory a network takes what its weights take at their bits, and four bytes {floats}. For this "
+            f"network, whose {len(rows)} layers store {sum(map(stored, rows)):,} weights and {biases:,} biases{and_shared}:"
         ),
-        Formula(r"\text{size} = \frac{\sum \text{weights} \times \text{bits}}{8} + 4 \times \text{biases}"),
+        Formula(rf"\text{{size}} = \frac{{\sum \text{{weights}} \times \text{{bits}}}}{{8}} + 4 \times {names}"),
         Formula(rf"\sum \text{{weights}} \times \text{{bits}} = {_sum(rows)} = {numeral(bits)}"),
         Formula(
-            rf"\text{{size}} = \frac{{{numeral(bits)}}}{{8}} + 4 \times {numeral(biases)} = {_bytes(total)} "
+            rf"\text{{size}} = \frac{{{numeral(bits)}}}{{8}} + 4 \times {numbers} = {_bytes(total)} "
             rf"\,\text{{bytes}} = {f'{total / KB:,.1f}'.replace(',', '{,}')}\,\text{{KB}}"
         ),
-        *_difference(findings.test, bits / 8, 4 * biases),
+        *_difference(findings.test, bits / 8, 4 * biases, 4 * shared),
     ]
 
 
@@ -92,15 +98,16 @@ def _bytes(total: float) -> str:
     return whole if total == int(total) else f"{whole}{f'{total % 1:.3f}'.rstrip('0')[1:]}"
 
 
-def _difference(result: Result, weights: float, biases: float) -> list[Block]:
+def _difference(result: Result, weights: float, biases: float, shared: float) -> list[Block]:
     kinds = result.footprint.by_kind()
     held = sum(kinds.get(kind, 0) for kind in WEIGHTS)
     pairs = {
         "weights": (weights, held),
         "biases": (biases, kinds.get("biases", 0)),
         "scales of the grids": (0.0, kinds.get("scales", 0)),
+        "codebooks": (shared, kinds.get("codebooks", 0)),
         "header, names, configuration": (0.0, kinds.get("container", 0)),
-        "all": (weights + biases, result.bytes),
+        "all": (weights + biases + shared, result.bytes),
     }
     rows = tuple(
         (what, f"{formula:,.0f}", f"{file:,}", _signed(file - formula))

@@ -217,6 +217,7 @@ def starts(rows: Sequence[Mapping[str, Any]], network: Network, used: Sequence[s
 def _cheapest(options: Sequence[Sequence[Option]], price: float, network: Network) -> Chosen:
     """For every layer the option with the least loss + price * bytes; price : accuracy lost per byte."""
     chosen: Chosen = {"narrow": False, "score": "magnitude", "by layer": True}
+    chosen |= {f"shared {layer.name}": False for layer in network.layers}
     chosen["method"] = start(network).low_rank_method
     for of_layer in options:
         chosen |= min(of_layer, key=lambda option: option.lost + price * option.bytes).chosen

@@ -129,25 +129,21 @@ class Quantization(Technique):
         """Grids with activation ranges of the network as it is now; then the two steps that need to know the inputs:
         weights rounded together, and biases corrected. Steps that will be learned begin where training learns them
         best, and not where `config.clip` says."""
-        from core.mathematics import quantization
-
         bits, ranges = {name: config.bits_of(name) for name in network.named()}, None
         clip = LEARNED_CLIP if moment.learns_steps else config.clip
         if config.activation_bits is not None:
             ranges = statistics.activation_ranges(network, clip, config.activation_bits)
         quantize_model(network, bits, config.activation_bits, config.granularity, ranges, config.symmetry, clip)
-        quantized = {name: layer for name, layer in network.named().items() if layer.bits != FLOAT_BITS}
+        quantized = [layer for name, layer in network.named().items() if bits[name] != FLOAT_BITS]
         if moment.learns_steps and config.symmetry == "symmetric":
-            for layer in quantized.values():
+            for layer in quantized:
                 begin_steps(layer)
-        for layer in quantized.values():
-            before = layer.matrix(layer.masked_weights()).clone() if config.bias_correction else None
+        for layer in quantized:
+            before = layer.matrix(layer.masked_weights()).clone()
             if config.rounding == "gptq":
                 round_together(layer, statistics)
-            if before is not None:
-                after = layer.matrix(layer.effective_weights())
-                correction = quantization.bias_correction(before.cpu(), after.cpu(), statistics.mean(layer))
-                layer.bias.add_(correction.to(layer.bias.device))
+            if config.bias_correction:
+                correct_bias(layer, before, statistics)
         return network
 
     def always(self, inputs_known: bool) -> dict[str, Any]:
@@ -157,6 +153,10 @@ class Quantization(Technique):
 
     def choices(self, network: Network, inputs_known: bool) -> dict[str, Choices]:
         return {f"bits {layer.name}": Steps(FEWEST, MOST) for layer in network.layers}
+
+    def is_active(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
+        """Not of a layer whose weights share values (`techniques.codebook`)."""
+        return not chosen.get(f"shared {layer}")
 
     def chosen_of(self, layer: Layer, chosen: Mapping[str, Any]) -> int | None:
         return chosen.get(f"bits {layer.name}")
@@ -223,6 +223,18 @@ def begin_steps(layer: CompressedLayer) -> None:
     for weight in layer.weights:
         if isinstance(grid := weight.encoder, LearnedGrid):
             grid.scale.data.copy_(quantization.first_step(weight.masked().detach(), grid.scale.data, grid.bits))
+
+
+def correct_bias(layer: CompressedLayer, before: Tensor, statistics: Statistics) -> None:
+    """Put into a layer's bias what its outputs lost on average, in place: see `quantization.bias_correction`.
+
+    before : the matrix that it applied before its weights were rounded
+    """
+    from core.mathematics import quantization
+
+    after = layer.matrix(layer.effective_weights())
+    correction = quantization.bias_correction(before.cpu(), after.cpu(), statistics.mean(layer))
+    layer.bias.add_(correction.to(layer.bias.device))
 
 
 def round_together(layer: CompressedLayer, statistics: Statistics) -> None:

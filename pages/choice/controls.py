@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SMALLEST = "Smallest within 1 pp, of all that was measured"
 ALL = 100
-FLOAT = "float32"
+FLOAT, NONE = "float32", "none"
 BIT_CHOICES: list[int | str] = [value or FLOAT for value in places.values(settings.named("bits"))]
 AS_NETWORK = "as network"
 STANDARD = ("channels", "rank", "sparsity", "bits")
@@ -127,9 +127,9 @@ def control(setting: Setting) -> None:
     if isinstance(kind, Share):
         _slider(setting, kind, value)
     elif isinstance(kind, Whole):
-        key = state.keep_widget(f"w_{setting.key}", _width_label(value))
+        key = state.keep_widget(f"w_{setting.key}", _number_label(setting, value))
         st.select_slider(
-            setting.label, _width_labels(setting), key=key, help=setting.help, on_change=_write_width,
+            setting.label, _number_labels(setting, value), key=key, help=setting.help, on_change=_write_width,
             args=(key, setting),
         )  # fmt: skip
     elif isinstance(kind, Switch):
@@ -201,20 +201,23 @@ def separate_bits() -> None:
     """Bits of weights and bits of activations, each by itself."""
     config = state.current().config
     for setting in (settings.named("bits"), settings.named("activation_bits")):
-        key = state.keep_widget(f"w_own_{setting.name}", _width_label(getattr(config, setting.name)))
+        value = getattr(config, setting.name)
+        key = state.keep_widget(f"w_own_{setting.name}", _number_label(setting, value))
         st.select_slider(
-            setting.label, _width_labels(setting), key=key, help=setting.help, on_change=_write_own_width,
+            setting.label, _number_labels(setting, value), key=key, help=setting.help, on_change=_write_own_width,
             args=(key, setting.name),
         )  # fmt: skip
 
 
-def _width_labels(setting: Setting) -> list[int | str]:
-    """Of a number's control: what it can be, and float32, the network as it is."""
-    return [_width_label(value) for value in places.values(setting)]
+def _number_labels(setting: Setting, now: int | None) -> list[int | str]:
+    """Of a number's control: what it can be, what it is now, as a link may say it, and the network as it is."""
+    numbers = sorted({value for value in (*places.values(setting), now) if value is not None})
+    return [*numbers, _number_label(setting, None)]
 
 
-def _width_label(value: int | None) -> int | str:
-    return FLOAT if value is None else value
+def _number_label(setting: Setting, value: int | None) -> int | str:
+    nothing = FLOAT if setting.name in ("bits", "activation_bits") else NONE
+    return nothing if value is None else value
 
 
 def _write_width(key: str, setting: Setting) -> None:
@@ -226,7 +229,7 @@ def _write_width(key: str, setting: Setting) -> None:
 
 def _write_own_width(key: str, name: str) -> None:
     label = st.session_state[key]
-    _write({name: None if label == FLOAT else label})
+    _write({name: None if label in (FLOAT, NONE) else label})
 
 
 def _write_value(key: str, name: str) -> None:
@@ -345,7 +348,7 @@ def _bits_of(layer: LayerRow, chosen: LayerConfig) -> None:
 
 def _layer_number(layer: str, setting: Setting, value: Any) -> None:
     """What a further technique lets a layer do differently; nothing chosen is as the network does."""
-    options = [AS_NETWORK, *(value for value in places.values(setting) if value is not None)]
+    options = [AS_NETWORK, *(label for label in _number_labels(setting, value) if label not in (FLOAT, NONE))]
     key = state.keep_widget(f"w_{layer}_{setting.name}", AS_NETWORK if value is None else value)
 
     def write() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core.config import ConfigError
-from core.measuring.front import MOST_MINUTES, SEARCH, TECHNIQUES, Goal, Point
+from core.measuring.front import MOST_MINUTES, SEARCH, SEARCHED, TECHNIQUES, Goal, Point
 from core.studies import kinds
 from core.studies.answers import Searched
 from core.words import code, kilobytes, percent, plain
@@ -49,10 +49,10 @@ def controls() -> tuple[Goal, float]:
         most = float(MOST_MINUTES)
         minutes = st.number_input("Minutes", 0.5, most, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES)
         used = st.pills(
-            "Techniques allowed", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_goal_techniques",
+            "Techniques allowed", TECHNIQUES, selection_mode="multi", default=SEARCHED, key="w_goal_techniques",
             help=HELP_TECHNIQUES,
         )  # fmt: skip
-    return Goal(allowance, size, tuple(used) or TECHNIQUES), float(minutes)
+    return Goal(allowance, size, tuple(used) or SEARCHED), float(minutes)
 
 
 def jobs_of(baseline: str) -> list[JobStatus]:
@@ -80,7 +80,7 @@ def panel(baseline: str, goal: Goal, minutes: float) -> None:
         )  # fmt: skip
         classroom.before_start(state.workbench().search_request(baseline, goal, minutes))
         aim = f"--allowance {goal.allowance:g}" if goal.allowance is not None else f"--size {goal.size}"
-        used = "" if goal.techniques == TECHNIQUES else f' --techniques "{",".join(goal.techniques)}"'
+        used = "" if goal.techniques == SEARCHED else f' --techniques "{",".join(goal.techniques)}"'
         command = f"python -m core search --baseline {shlex.quote(baseline)} {aim} --minutes {minutes:g}{used}"
         st.caption(f"{code(command)} does the same.")
     if searches:

@@ -241,7 +241,7 @@ def layer_table(result: Result) -> None:
             "layer": row.name,
             "KB": row.bytes / 1024,
             "sparsity": row.sparsity * 100,
-            "bits": "float32" if row.bits == 32 else str(row.bits),
+            "bits": f"{row.bits} (codebook)" if row.centroids else "float32" if row.bits == 32 else str(row.bits),
             "rank": f"{row.rank} of {row.full_rank}" if row.rank else "dense",
             "channels": f"{row.channels} of {row.shape[0]}" if row.channels < row.shape[0] else "all",
             "parameters": row.parameters,

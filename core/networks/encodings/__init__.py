@@ -1,4 +1,4 @@
-"""How a weight is kept as numbers in a file, a file here for each way: `float32`, `integer_grid`.
+"""How a weight is kept as numbers in a file, a file here for each way: `float32`, `integer_grid`, `codebook`.
 
 A file says ENCODING = a class of `StoredTensor`, and is found here: what is stored, which weight that is, and what is
 written of it into each format. An `Encoder` is the same while a network is trained. Whoever adds one also says in
@@ -122,7 +122,7 @@ class StoredTensor(ABC):
 class Encoder(nn.Module, ABC):
     """Makes of a float32 weight, pruned already, the one that acts; its parameters are learned in training.
 
-    Of these, steps of grids are called "scale": `core.measuring.training` does not let them decay.
+    None of these decays (`core.measuring.training`); steps of grids are called "scale", and stay positive.
     """
 
     bits: int = FLOAT_BITS
