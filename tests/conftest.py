@@ -45,6 +45,7 @@ from core.networks.normalized import NormalizedNetwork
 from core.networks.stored import StoredLayer, StoredNetwork
 from core.studies import assignment, reproduce
 from core.studies.answers import LowRankReport
+from core.techniques.codebook import codebook_of
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.dont_write_bytecode = False
@@ -439,7 +440,15 @@ def configurations(baseline: Baseline) -> st.SearchStrategy[CompressionConfig]:
             rank=st.none() | st.integers(0, layer.full_rank),
             sparsity=st.none() | SHARES,
             bits=st.none() | st.integers(2, 8) | st.just(32),
+            codebook=st.none() | st.integers(4, 256) | st.just(0),
         )
+
+    def settled(config: CompressionConfig) -> CompressionConfig:
+        """Layers that would have bits and a codebook keep the codebook."""
+        for layer in baseline.layers:
+            if codebook_of(config, layer.name):
+                config = config.with_layer(layer.name, bits=32)
+        return config
 
     layers = st.fixed_dictionaries({}, optional={layer.name: own(layer) for layer in baseline.layers})
     return st.builds(
@@ -454,13 +463,14 @@ def configurations(baseline: Baseline) -> st.SearchStrategy[CompressionConfig]:
         score=st.sampled_from(["magnitude", "lamp", "activation"]),
         scope=st.sampled_from(["network", "layer"]),
         bits=st.none() | st.integers(2, 8),
+        codebook=st.none() | st.none() | st.integers(4, 256),
         activation_bits=st.none() | st.integers(2, 8),
         granularity=st.sampled_from(["channel", "tensor"]),
         symmetry=st.sampled_from(["symmetric", "asymmetric"]),
         clip=st.sampled_from(["minmax", "mse"]),
         rounding=st.sampled_from(["nearest", "gptq"]),
         bias_correction=st.booleans(),
-    )
+    ).map(settled)
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,8 @@ def in_theory(findings: Findings) -> list[Block]:
         Heading("Size by the formula, and of the file", 2),
         Paragraph(
             f"In theory a network takes what its weights take at their bits, and four bytes {floats}. For this "
-            f"network, whose {len(rows)} layers store {sum(map(stored, rows)):,} weights and {biases:,} biases{and_shared}:"
+            f"network, whose {len(rows)} layers store {sum(map(stored, rows)):,} weights and {biases:,} "
+            f"biases{and_shared}:"
         ),
         Formula(rf"\text{{size}} = \frac{{\sum \text{{weights}} \times \text{{bits}}}}{{8}} + 4 \times {names}"),
         Formula(rf"\sum \text{{weights}} \times \text{{bits}} = {_sum(rows)} = {numeral(bits)}"),

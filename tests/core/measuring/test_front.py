@@ -104,10 +104,11 @@ def test_equal_goals_are_equal_however_their_techniques_are_ordered() -> None:
         (CompressionConfig(), ()),
         (CompressionConfig(activation_bits=8), ()),
         (CompressionConfig(sparsity=0.0), ()),
-        (CompressionConfig(layers={"fc1": LayerConfig(rank=DENSE, bits=32)}), ()),
+        (CompressionConfig(layers={"fc1": LayerConfig(rank=DENSE, bits=32, codebook=0)}), ()),
+        (CompressionConfig(layers={"fc1": LayerConfig(codebook=4)}), ("codebook",)),
         (CompressionConfig(sparsity=0.1, bits=4), ("pruning", "bits")),
         (CompressionConfig(channel_share=0.5, rank_share=0.5), ("channels", "low rank")),
-        (CompressionConfig(layers={"fc1": LayerConfig(3, 2, 0.1, 4)}), TECHNIQUES),
+        (CompressionConfig(layers={"fc1": LayerConfig(3, 2, 0.1, bits=4)}, codebook=16), TECHNIQUES),
     ],
 )
 def test_techniques_are_what_makes_it_smaller(config: CompressionConfig, used: tuple[str, ...]) -> None:

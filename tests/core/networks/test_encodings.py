@@ -12,6 +12,7 @@ from torch import Tensor
 from core.mathematics import quantization
 from core.networks import encodings
 from core.networks.encodings import Encoder, FormatError, StoredTensor
+from core.networks.encodings.codebook import LearnedCodebook
 from core.networks.encodings.float32 import Unrounded
 from core.networks.encodings.integer_grid import LearnedGrid
 from core.portable import loader
@@ -22,6 +23,8 @@ SHAPE = (6, 4, 3, 3)
 def encoder(name: str, weight: Tensor, draw: Any) -> Encoder:
     if name == "float32":
         return Unrounded()
+    if name == "codebook":
+        return LearnedCodebook(weight, draw(st.integers(4, 256)), keeps_zero=bool((weight == 0).any()))
     bits, granularity = draw(st.integers(2, 8)), draw(st.sampled_from(["channel", "tensor"]))
     symmetry = draw(st.sampled_from(["symmetric", "asymmetric"]))
     return LearnedGrid(bits, quantization.weight_grid(weight, bits, granularity, symmetry))
@@ -76,9 +79,9 @@ def test_what_is_stored_is_what_acts_in_every_format(name: str, data: st.DataObj
     assert torch.equal(taken.weight(), acts)
 
 
-@pytest.mark.parametrize("name", ["", "codebook", None, 3, ["float32"]])
+@pytest.mark.parametrize("name", ["", "codes", None, 3, ["float32"]])
 def test_an_unknown_encoding_is_refused_with_those_that_there_are(name: object) -> None:
-    with pytest.raises(FormatError, match="float32, integer grid"):
+    with pytest.raises(FormatError, match="codebook, float32, integer grid"):
         encodings.named(name)
 
 

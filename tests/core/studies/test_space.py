@@ -30,6 +30,7 @@ from core.studies.space import (
     starts,
 )  # fmt: skip
 from core.techniques.channels import EIGHTHS
+from core.techniques.codebook import codebook_of
 from core.techniques.low_rank import HALF_OCTAVES, rank_at
 from core.techniques.pruning import LEAST_DENSITY, WHOLE
 
@@ -55,8 +56,11 @@ def test_every_trial_is_a_network_that_uses_nothing_else(used: tuple[str, ...], 
     assert set(techniques(config)) <= set(used)
     assert chosen.keys() <= space(NETWORK, used).keys()
     assert all(is_active(name, chosen) for name in chosen)
-    if "bits" in used:
-        assert all(config.bits_of(layer.name) == chosen[f"bits {layer.name}"] for layer in NETWORK.layers)
+    for layer in NETWORK.layers:
+        if chosen.get(f"shared {layer.name}"):
+            assert codebook_of(config, layer.name) == 2 ** chosen[f"centroids {layer.name}"]
+        elif "bits" in used:
+            assert config.bits_of(layer.name) == chosen[f"bits {layer.name}"]
 
 
 @given(USED, st.integers(0, 10_000))

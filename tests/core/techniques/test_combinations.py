@@ -123,6 +123,10 @@ EVERYTHING = {
         "channel_share": 0.5, "above_break_even": True, "rank_share": 0.9, "score": "lamp", "sparsity": 0.5, "bits": 3,
         "symmetry": "asymmetric", "granularity": "tensor", "rounding": "gptq",
     },
+    "shared": {
+        "channel_share": 0.7, "rank_share": 0.6, "sparsity": 0.4, "codebook": 6, "activation_bits": 6,
+        "bias_correction": True,
+    },
 }  # fmt: skip
 
 
