@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from core.studies import assignment
+from core.studies import assignment, sharing
 from pages.choice import controls, state, terms
-from pages.labs import allocation, bits_table, on_grid, quantization_lab
+from pages.labs import allocation, bits_table, on_grid, quantization_lab, sharing_lab
 from pages.shown import figures, jobs, live
 
 choice = state.current()
@@ -44,6 +44,13 @@ if trained is None:
 else:
     quantization_lab.before_and_after(trained)
 
+terms.heading("Weight sharing", "Would values of its own serve a layer better than equal steps?")
+terms.say(sharing_lab.ABOUT)
+asked_sharing = {"kind": sharing.SHARING, "baseline": choice.baseline}
+shared = jobs.answer_or_button(asked_sharing, "Compare codebooks with grids", ":material/palette:")
+if shared is not None:
+    sharing_lab.table(shared)
+
 terms.heading("Layer sensitivity", "What does the whole network lose where one layer alone is quantized?")
 st.markdown(quantization_lab.ABOUT_WIDTHS)
 widths = jobs.answer_or_button(asked[assignment.WIDTHS], "Quantize each layer alone", ":material/troubleshoot:")
@@ -69,6 +76,8 @@ figures.show_code(
     "core.mathematics.quantization.gptq",
     "core.mathematics.quantization.bias_correction",
     "core.techniques.quantization.quantize_model",
+    "core.mathematics.clustering.k_means",
+    "core.techniques.codebook.share_weights",
     "core.formats.footprint.model_size_kb",
     "core.studies.tuning.allocate_bits",
 )

@@ -282,6 +282,13 @@ class Ladder(Record):
 
 
 @dataclass(frozen=True)
+class Sharing(Record):
+    """As `sharing.configurations` has them, each codebook followed by its grid."""
+
+    rows: tuple[Measured, ...]
+
+
+@dataclass(frozen=True)
 class AtBits(Record):
     """Weights and activations at so many bits.
 

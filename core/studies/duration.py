@@ -26,7 +26,7 @@ from core.datasets.fashion_mnist import FASHION_MNIST
 from core.measuring.front import SEARCH
 from core.networks import families
 from core.networks.graph import Layer
-from core.studies import assignment, reproduce, tuning
+from core.studies import assignment, reproduce, sharing, tuning
 
 Request = dict[str, Any]
 
@@ -293,6 +293,7 @@ WORKS: dict[str, Callable[[Workbench, Request], Work]] = {
     assignment.CHANNELS: _channels,
     assignment.LADDER: _ladder,
     assignment.QUANTIZATION: _quantization,
+    sharing.SHARING: lambda bench, request: _measured(bench, request["baseline"], 2 * len(tuning.WIDTHS)),
     assignment.WIDTHS: lambda bench, request: _by_layer(bench, request, tuning.WIDTHS),
     assignment.MIXED: _mixed,
     assignment.COMBINATION: _combination,

@@ -9,7 +9,7 @@ from core.bench.workbench import Workbench
 from core.machinery.jobs import Report
 from core.machinery.records import Damaged
 from core.measuring.front import SEARCH
-from core.studies import assignment, reproduce, tuning
+from core.studies import assignment, reproduce, sharing, tuning
 from core.studies.answers import Searched
 
 
@@ -24,6 +24,7 @@ KINDS: dict[str, Kind] = {
     **tuning.KINDS,
     **reproduce.KINDS,
     **assignment.KINDS,
+    **sharing.KINDS,
     SEARCH: Kind("Search for the smallest file", Searched, _search, "searched", repeats=True),
 }
 """By the kind that a request names."""

@@ -111,11 +111,11 @@ class LearnedCodebook(Encoder):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The nearest centroid. Its gradient goes to the weight, straight through (Bengio et al. 2013), and to the
-        centroid, which gets the sum over its weights (Han et al. 2016), divided by sqrt(n / K), so that a centroid
-        moves as far as a weight does, as a step of a grid (`quantization.learned_step`)."""
+        centroid, which gets the sum over its weights (Han et al. 2016), divided by n / K, the weights that a centroid
+        has on average: it moves about as their mean does."""
         table = self.table()
         if torch.is_grad_enabled() and table.requires_grad:
-            factor = (len(table) / weight.numel()) ** 0.5
+            factor = len(table) / weight.numel()
             table.register_hook(lambda gradient: gradient * factor)
         return straight_through(weight, table[nearest(weight.detach(), table.detach())])
 

@@ -230,7 +230,7 @@ def test_centroids_do_not_decay(mlp: Baseline, seen: tuple[Split, Split]) -> Non
 
 
 def test_the_gradient_of_a_centroid_is_the_sum_over_its_weights(mlp: Baseline, statistics: Statistics) -> None:
-    """But for the factor sqrt(K / n); that of a weight goes straight through."""
+    """But for the factor K / n; that of a weight goes straight through."""
     tensor = (
         compress(mlp, CompressionConfig(codebook=4), statistics_of(mlp, statistics.images)).named()["fc1"].weights[0]
     )
@@ -240,6 +240,6 @@ def test_the_gradient_of_a_centroid_is_the_sum_over_its_weights(mlp: Baseline, s
     encoder = tensor.encoder
     assert torch.equal(tensor.weight.grad, along)  # type: ignore[arg-type]
     free = encoder.free  # type: ignore[union-attr]
-    table, factor = encoder.table().detach(), (4 / along.numel()) ** 0.5  # type: ignore[operator]
+    table, factor = encoder.table().detach(), 4 / along.numel()  # type: ignore[operator]
     sums = torch.stack([along[acting.detach() == value].sum() for value in table])
     torch.testing.assert_close(free.grad[free.argsort()], factor * sums, rtol=1e-3, atol=1e-4)  # type: ignore[index]
