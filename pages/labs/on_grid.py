@@ -68,9 +68,7 @@ def section(choice: state.Choice) -> None:
     else:
         found, unit = inspection.weight_on_grid(seen, tensor, channel), f"weight, {tensor}"
     if found is None:
-        st.info(
-            f"{plain(tensor)} lies on no grid: choose bits on the left, or for its layer on Explore, to see its grid."
-        )
+        st.info(f"{plain(tensor)} lies on no grid: choose bits on the left, or for its layer on Explore.")
         return
     bins = pd.DataFrame({"low": found.edges[:-1], "high": found.edges[1:], "count": found.counts})
     middle = (bins["low"] + bins["high"]) / 2
