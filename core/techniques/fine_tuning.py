@@ -24,6 +24,7 @@ from core.settings import (
     among,
     shares,
 )
+from core.techniques.codebook import codebook_of
 from core.words import percent
 
 if TYPE_CHECKING:
@@ -109,11 +110,20 @@ class FineTuning(Technique):
         return False
 
     def check(self, config: CompressionConfig, network: Network) -> None:
-        recovery, quantized = config.recovery, any(config.bits_of(layer.name) != FLOAT_BITS for layer in network.layers)
-        if recovery is not None and recovery.normalization and quantized and config.granularity != "channel":
+        recovery, convolutions = config.recovery, [layer.name for layer in network.layers if layer.kind == "conv"]
+        if recovery is None or not recovery.normalization:
+            return
+        quantized = any(config.bits_of(name) != FLOAT_BITS for name in convolutions)
+        if quantized and config.granularity != "channel":
             raise ConfigError(
                 "recovery normalization needs granularity channel: it is folded into a scale of each output channel. "
                 f"Got {config.granularity!r} instead."
+            )
+        shared = [name for name in convolutions if codebook_of(config, name)]
+        if shared:
+            raise ConfigError(
+                "recovery normalization is folded into a scale of each output channel. A codebook has none: leave one "
+                f"of the two out for {shared[0]}."
             )
 
     def steps(self, subject: Subject) -> Iterator[Step]:

@@ -9,6 +9,7 @@ import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
+from core.mathematics import rate
 from core.mathematics.clustering import k_means
 from core.mathematics.rounding import shortest, straight_through
 from core.networks.encodings import Encoder, FormatError, Shape, StoredTensor, Take, Written, kept, must_be
@@ -118,6 +119,15 @@ class LearnedCodebook(Encoder):
             factor = len(table) / weight.numel()
             table.register_hook(lambda gradient: gradient * factor)
         return straight_through(weight, table[nearest(weight.detach(), table.detach())])
+
+    def rate(self, weight: Tensor) -> Tensor:
+        """Of the places in the table, between two of them by how far a weight is from the one to the other."""
+        table = self.table().detach()
+        if len(table) < 2:
+            return super().rate(weight) * 0
+        below = torch.bucketize(weight.detach().contiguous(), table[1:-1])
+        apart = (table[below + 1] - table[below]).clamp_min(torch.finfo(table.dtype).tiny)
+        return rate.smooth_bits(below + (weight - table[below]) / apart, 0, len(table) - 1)
 
     def freeze(self, name: str, weight: Tensor, mask: Tensor | None) -> Codebook:
         """Centroids that no weight has are left out."""

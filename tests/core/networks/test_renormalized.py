@@ -64,7 +64,10 @@ def test_folding_leaves_codes_and_outputs_as_training_left_them(name: str, held_
     assert torch.allclose(network(x), before, rtol=0.02, atol=0.02 * float(before.abs().max()))
 
 
-def test_a_single_scale_cannot_take_it_up() -> None:
-    config = CompressionConfig(bits=4, granularity="tensor", recovery=RecoveryConfig(normalization=True))
-    with pytest.raises(ConfigError, match="granularity channel"):
+@pytest.mark.parametrize(
+    ("settings", "said"), [({"bits": 4, "granularity": "tensor"}, "granularity channel"), ({"codebook": 8}, "codebook")]
+)
+def test_what_has_no_scale_of_each_channel_cannot_take_it_up(settings: dict[str, object], said: str) -> None:
+    config = CompressionConfig(**settings, recovery=RecoveryConfig(normalization=True))
+    with pytest.raises(ConfigError, match=said):
         compression.check(config, families.named("cnn").build((1, 28, 28), 10))
