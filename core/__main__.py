@@ -115,6 +115,7 @@ def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     again.add_argument("--epochs", type=int, help="of training: low-rank 3, quantization 4, others 8")
     again.add_argument("--baseline", default="cnn", metavar="NAME", help="not of low-rank")
     again.add_argument("--allowance", type=float, default=0.01, help="allowed accuracy loss, a fraction")
+    _confidence_option(again, "of pruning and combination: ")
     _device_option(again)
 
     search = command(
@@ -124,6 +125,7 @@ def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     goal = search.add_mutually_exclusive_group()
     goal.add_argument("--allowance", type=float, help="allowed accuracy loss, a fraction (0.01 by default)")
     goal.add_argument("--size", type=int, metavar="BYTES", help="instead: the most accurate file of at most this size")
+    _confidence_option(search)
     search.add_argument("--minutes", type=float, default=10.0, help="how long, the check on the test images included")
     usage = "of channels, low rank, pruning, codebook, bits; all but codebook if not given"
     search.add_argument("--techniques", metavar="LIST", help=usage)
@@ -135,6 +137,11 @@ def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "pareto", _pareto, "the Pareto front: measured networks that no other one beats in size and accuracy"
     )
     front.add_argument("--baseline", default="cnn", metavar="NAME|FILE")
+
+
+def _confidence_option(parser: argparse.ArgumentParser, of: str = "") -> None:
+    text = "the allowance is to hold on new images, too, with this probability, 0.9 for one; if not given, on validation"
+    parser.add_argument("--confidence", type=float, metavar="C", help=f"{of}{text}")
 
 
 def _file_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -447,18 +454,23 @@ def _spectrum(options: argparse.Namespace) -> int:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
+    from core.measuring.front import check_confidence
     from core.studies import assignment, reproduce
 
+    check_confidence(options.confidence)
+    sure: dict[str, Any] = {"confidence": options.confidence}
+    if options.confidence is not None and options.what not in ("pruning", "combination"):
+        raise ConfigError(f"--confidence is of pruning and combination, where something is chosen. Got {options.what}.")
     bench, name, epochs, say_so = _workbench(options.device), options.baseline, options.epochs, _show_progress
     answer: Record
     if options.what == "low-rank":
         answer = reproduce.low_rank(bench, options.seeds, epochs or 3, say_so)
     elif options.what == "pruning":
-        answer = assignment.pruning_half(bench, name, options.allowance, epochs or 8, say_so)
+        answer = assignment.pruning_half(bench, name, options.allowance, epochs or 8, say_so, **sure)
     elif options.what == "quantization":
         answer = assignment.quantization_half(bench, name, epochs or 4, say_so)
     else:
-        answer = assignment.combination(bench, name, options.allowance, epochs or 8, say_so)
+        answer = assignment.combination(bench, name, options.allowance, epochs or 8, say_so, **sure)
     _print(answer.to_dict(), options.json)
     return 0
 
@@ -471,7 +483,7 @@ def _search(options: argparse.Namespace) -> int:
     check_minutes(options.minutes)
     used = SEARCHED if options.techniques is None else tuple(map(str.strip, options.techniques.split(",")))
     allowance = 0.01 if options.allowance is None and options.size is None else options.allowance
-    goal = Goal(allowance, options.size, used)
+    goal = Goal(allowance, options.size, used, options.confidence)
     bench = Workbench(origin="searched", device=options.device)
     answer = search.run(
         bench, options.baseline, goal, options.minutes, options.storage, lambda event: say(event["message"]),
@@ -482,6 +494,8 @@ def _search(options: argparse.Namespace) -> int:
     if best is None:
         say(f"{goal.none_in_words()} Allow a larger loss, or more minutes.")
         return 1
+    if best.at_most is not None:
+        say(f"{100 * best.difference:+.2f} pp on validation; {goal.promised_in_words(best.at_most)}.")
     change = best.test_difference
     assert change is not None  # nobody could stop it
     if missed := goal.missed_in_words(change):

@@ -20,6 +20,7 @@ from torch import Tensor
 from core.datasets import SAMPLE, Split
 from core.machinery import devices
 from core.machinery.stopping import Stopped
+from core.mathematics import promise
 from core.networks import inference
 from core.networks.inference import Array, Part, Runner, predicted
 from core.networks.models import Overflow
@@ -119,9 +120,12 @@ class Comparison:
         return (self.gained - self.lost) / self.images
 
     @property
+    def standard_error(self) -> float:
+        return promise.standard_error(self.lost, self.gained, self.images)
+
+    @property
     def interval(self) -> tuple[float, float]:
-        b, c, n = self.lost, self.gained, self.images
-        half = Z95 * (b + c - (c - b) ** 2 / n) ** 0.5 / n
+        half = Z95 * self.standard_error
         return self.difference - half, self.difference + half
 
     @property

@@ -1,13 +1,14 @@
-"""Networks as points, bytes against accuracy, and the front: those that no other one beats. Standard library only."""
+"""Networks as points, bytes against accuracy, and the front: those that no other one beats. Without torch."""
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from core import settings
 from core.config import CompressionConfig, ConfigError
+from core.mathematics import promise
 
 TECHNIQUES = tuple(technique.name for technique in settings.techniques() if technique.stage != "training")
 """What can make a network smaller, in the order in which it is done."""
@@ -60,6 +61,11 @@ class Point:
         """Baseline bytes over compressed bytes."""
         return self.baseline_bytes / self.bytes
 
+    @property
+    def standard_error(self) -> float:
+        """Of `difference`; its 95 % interval is 2 * 1.96 of it wide."""
+        return promise.error_of_interval(self.low, self.high)
+
     def to_json(self) -> str:
         return json.dumps({**asdict(self), "config": json.loads(self.config.to_json())})
 
@@ -95,6 +101,14 @@ def behind(front: Sequence[Point], point: Point) -> float:
     return front[bisect_right(front, point.bytes, key=lambda other: other.bytes) - 1].accuracy - point.accuracy
 
 
+Optimism = Callable[[Point], float]
+"""How much less a point seems to lose than it does, because it was chosen, a fraction: `core.studies.optimism`."""
+
+
+def no_optimism(point: Point) -> float:
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Goal:
     """What is searched for: the smallest file that loses at most `allowance` of the accuracy, or the most accurate one
@@ -102,11 +116,14 @@ class Goal:
 
     allowance : a fraction of the validation images, in [0, 1); size : bytes, at least 1
     techniques : those of TECHNIQUES that may be used
+    confidence : in (0.5, 1), with an allowance: it is to hold on as many new images, too, with this probability, as
+        `promise.most_lost` says; None: on the validation images that are looked at, and others may lose more
     """
 
     allowance: float | None = None
     size: int | None = None
     techniques: tuple[str, ...] = SEARCHED
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         if (self.allowance is None) == (self.size is None):
@@ -118,56 +135,95 @@ class Goal:
         unknown = [name for name in self.techniques if name not in TECHNIQUES]
         if unknown or not self.techniques:
             raise ConfigError(f"techniques must be some of {', '.join(TECHNIQUES)}. Got {self.techniques!r} instead.")
+        check_confidence(self.confidence)
+        if self.confidence is not None and self.allowance is None:
+            raise ConfigError("confidence needs an allowance: a size is what it is, on any images.")
         object.__setattr__(self, "techniques", tuple(name for name in TECHNIQUES if name in self.techniques))
 
     def to_request(self) -> dict[str, Any]:
-        """As JSON can hold it; `Goal(**request)` is the goal again."""
-        return {"allowance": self.allowance, "size": self.size, "techniques": list(self.techniques)}
+        """As JSON can hold it; `Goal(**request)` is the goal again. Without a confidence it is what it always was."""
+        asked = {"allowance": self.allowance, "size": self.size, "techniques": list(self.techniques)}
+        return asked if self.confidence is None else asked | {"confidence": self.confidence}
 
-    def met_by(self, point: Point) -> bool:
-        return self._allows(point.difference) if self.size is None else point.bytes <= self.size
+    def lost(self, point: Point, optimism: Optimism = no_optimism) -> float:
+        """What counts against the allowance: the loss on validation, or what is lost at most with the confidence."""
+        flattered = 0.0 if self.confidence is None else optimism(point)
+        return promise.most_lost(-point.difference, point.standard_error, self.confidence, flattered)
 
-    def _allows(self, difference: float) -> bool:
-        return self.allowance is None or difference >= -self.allowance - 1e-12
+    def met_by(self, point: Point, optimism: Optimism = no_optimism) -> bool:
+        if self.size is not None:
+            return point.bytes <= self.size
+        return self._allows(self.lost(point)) and self._allows(self.lost(point, optimism))  # the dearer question last
 
-    def best(self, points: Iterable[Point]) -> Point | None:
+    def _allows(self, lost: float) -> bool:
+        return self.allowance is None or lost <= self.allowance + 1e-12
+
+    def best(self, points: Iterable[Point], optimism: Optimism = no_optimism) -> Point | None:
         """Of those that meet it; None where none does."""
-        return min(filter(self.met_by, points), key=self._place, default=None)
+        fits = (point for point in points if self.met_by(point, optimism))
+        return min(fits, key=lambda point: self._place(point, met=True), default=None)
 
-    def ranked(self, points: Iterable[Point]) -> list[Point]:
+    def ranked(self, points: Iterable[Point], optimism: Optimism = no_optimism) -> list[Point]:
         """Those that meet it first, the best of them before the others; then those that are nearest to meeting it."""
-        return sorted(points, key=self._place)
+        return sorted(points, key=lambda point: self._place(point, self.met_by(point, optimism)))
 
-    def _place(self, point: Point) -> tuple[float, ...]:
-        met = self.met_by(point)
+    def _place(self, point: Point, met: bool) -> tuple[float, ...]:
         if met == (self.allowance is not None):
             return not met, point.bytes, -point.accuracy
         return not met, -point.accuracy, point.bytes
 
     def in_words(self) -> str:
         if self.allowance is not None:
-            return f"the smallest file that loses at most {100 * self.allowance:g} pp"
+            return f"the smallest file that loses at most {self._allowed}"
         return f"the most accurate file of at most {self._most}"
 
     def none_in_words(self) -> str:
         """That nothing meets it."""
         if self.allowance is not None:
-            return f"None loses at most {100 * self.allowance:g} pp."
+            return f"None loses at most {self._allowed}."
         return f"None has at most {self._most}."
 
     def missed_in_words(self, difference: float) -> str:
         """That other images than those of the search lose more than the allowance; nothing where they do not."""
-        if self._allows(difference):
+        if self._allows(-difference):
             return ""
+        beyond = f"That is more than {100 * (self.allowance or 0):g} pp: "
+        if self.confidence is not None:
+            return f"{beyond}a promise with {sure(self.confidence)} breaks about as often as the rest says."
         return (
-            f"That is more than {100 * (self.allowance or 0):g} pp: the validation images tell what others will lose "
-            "within a few tenths of a point only. A smaller allowance leaves a margin."
+            f"{beyond}the validation images tell what others will lose within a few tenths of a point only, and the "
+            "best of many looks better on them than it is. A smaller allowance leaves a margin, and so does a choice "
+            "with confidence."
         )
+
+    def promised_in_words(self, most: float | None) -> str:
+        """What is promised of new images, where something is. most : what is lost there at most, a fraction"""
+        return "" if most is None or self.confidence is None else promised(most, self.confidence)
+
+    @property
+    def _allowed(self) -> str:
+        held = "" if self.confidence is None else f" with {sure(self.confidence)}"
+        return f"{100 * (self.allowance or 0):g} pp{held}"
 
     @property
     def _most(self) -> str:
         size = self.size or 0
         return f"{size:,} bytes" if size % 1024 else f"{size // 1024:,} KB"
+
+
+def sure(confidence: float) -> str:
+    return f"{100 * confidence:g} % confidence"
+
+
+def promised(most: float, confidence: float) -> str:
+    """The promise in words. most : what is lost at most, a fraction"""
+    return f"with {sure(confidence)} at most {100 * max(0.0, most):.2f} pp will be lost on new images"
+
+
+def check_confidence(confidence: float | None) -> None:
+    """None, or in (0.5, 1): with less, the bound would lie below the loss itself. Raises ConfigError."""
+    if confidence is not None and not 0.5 < confidence < 1:
+        raise ConfigError(f"confidence must be a number in (0.5, 1). Got {confidence!r} instead.")
 
 
 def check_minutes(minutes: float) -> None:

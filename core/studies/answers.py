@@ -96,6 +96,7 @@ class OneShot(Record):
     """The largest one-shot sparsity within an allowance, by one score and scope.
 
     points : all that were measured, by sparsity; chosen : the place of the answer among them
+    at_most : what is promised to be lost at most on new images, a fraction; None where no confidence was asked for
     """
 
     score: str
@@ -103,6 +104,7 @@ class OneShot(Record):
     sparsity: float
     points: tuple[Measured, ...]
     chosen: int
+    at_most: float | None = None
 
     @property
     def point(self) -> Measured:
@@ -127,18 +129,21 @@ class Run(Measured):
 @dataclass(frozen=True)
 class Hardest(Record):
     """chosen : the strongest configuration that fits, None where none does; runs : all that were tried, the mildest
-    first"""
+    first; promises : what each of them loses at most on new images, a fraction; empty where no confidence was asked for
+    """
 
     chosen: Run | None
     runs: tuple[Run, ...]
+    promises: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class IterativeSearch(Record):
-    """sparsity : the largest target that fits; None where none does"""
+    """sparsity : the largest target that fits; None where none does; promises : as of `Hardest`"""
 
     sparsity: float | None
     runs: tuple[Run, ...]
+    promises: tuple[float, ...] = ()
 
     @property
     def chosen(self) -> Run | None:
@@ -256,7 +261,7 @@ class ChannelPruning(Record):
 
 @dataclass(frozen=True)
 class PruningHalf(Record):
-    """test : the verdict on "one-shot", and on "iterative" where a target fits"""
+    """test : the verdict on "one-shot", and on "iterative" where a target fits; confidence : that was asked for"""
 
     baseline: str
     allowance: float
@@ -265,6 +270,7 @@ class PruningHalf(Record):
     test: dict[str, OnTestByLayer]
     sensitivity: tuple[LayerAlone, ...]
     channels: tuple[ChannelRow, ...]
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -331,17 +337,20 @@ class WayReached(Hardest, OfWay):
 
 @dataclass(frozen=True)
 class BestWay(Judged, OfWay):
-    """The smallest file of all ways."""
+    """The smallest file of all ways. at_most : what is promised to be lost at most on new images, a fraction"""
+
+    at_most: float | None = None
 
 
 @dataclass(frozen=True)
 class Combination(Record):
-    """best : None where nothing fits"""
+    """best : None where nothing fits; confidence : that was asked for"""
 
     baseline: str
     allowance: float
     rows: tuple[WayReached, ...]
     best: BestWay | None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -459,6 +468,7 @@ class LowRankReport(Record):
 class SearchedBest(Record):
     """config : as JSON; accuracy, difference : on validation
     test_accuracy, test_difference : as the file was read again, None where the search was stopped before; path : of it
+    at_most : what is promised to be lost at most on new images, a fraction; None where no confidence was asked for
     """
 
     config: dict[str, Any]
@@ -471,6 +481,7 @@ class SearchedBest(Record):
     test_accuracy: float | None
     test_difference: float | None
     path: str | None
+    at_most: float | None = None
 
     @property
     def configuration(self) -> CompressionConfig:

@@ -130,12 +130,17 @@ def pruning_half(
     epochs: int = 8,
     progress: Progress = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
+    confidence: float | None = None,
 ) -> PruningHalf:
     """The assignment's pruning half: the largest sparsity within `allowance` of the validation accuracy, one shot and
     iterative, with the test images' verdict on both; the sensitivity of the layers; half of the channels removed.
+
+    confidence : the allowance is to hold on new images, too
     """
-    one_shot = tuning.one_shot_answers(bench, name, allowance, progress, should_stop)
-    steps = tuning.largest_iterative(bench, name, ITERATIVE, iterative(epochs), allowance, progress, should_stop)
+    one_shot = tuning.one_shot_answers(bench, name, allowance, progress, should_stop, confidence)
+    steps = tuning.largest_iterative(
+        bench, name, ITERATIVE, iterative(epochs), allowance, progress, should_stop, confidence=confidence
+    )
     verdicts = {}
     for title, chosen in (("one-shot", tuning.best_one_shot(one_shot).point), ("iterative", steps.chosen)):
         if chosen is not None:
@@ -150,6 +155,7 @@ def pruning_half(
         test=verdicts,
         sensitivity=tuple(tuning.sensitivity(bench, name, CompressionConfig(), "sparsity", progress, should_stop)),
         channels=tuple(channels(bench, name, progress=progress, should_stop=should_stop)),
+        confidence=confidence,
     )
 
 
@@ -297,22 +303,36 @@ def combination(
     epochs: int = 8,
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
+    confidence: float | None = None,
 ) -> Combination:
     """The smallest file that each of `ways` reaches within `allowance` of the validation accuracy, everything trained;
-    the smallest of all is the best combination, kept as trained, with its verdict on test."""
+    the smallest of all is the best combination, kept as trained, with its verdict on test.
+
+    confidence : the allowance is to hold on new images, too
+    """
     rows: list[WayReached] = []
     listed = ways(epochs)
     for way, configs in listed.items():
         said = partial(_part, progress, way, len(rows) / len(listed), 1 / len(listed))
-        reached = tuning.hardest(bench, name, configs, allowance, said, should_stop)
-        rows.append(WayReached(way, reached.chosen, reached.runs))
-    fits = {row.way: row.chosen for row in rows if row.chosen is not None}
-    best = None
-    if fits:
-        way = min(fits, key=lambda way: fits[way].bytes)
-        config = fits[way].configuration
-        best = BestWay.of(bench.evaluate(name, config), way=way, **_judgement(bench, name, config))
-    return Combination(name, allowance, tuple(rows), best)
+        reached = tuning.hardest(bench, name, configs, allowance, said, should_stop, confidence)
+        rows.append(WayReached(way, reached.chosen, reached.runs, reached.promises))
+    return Combination(name, allowance, tuple(rows), _best_way(bench, name, rows, allowance, confidence), confidence)
+
+
+def _best_way(
+    bench: Workbench, name: str, rows: Sequence[WayReached], allowance: float, confidence: float | None
+) -> BestWay | None:
+    """The smallest file of what each way has chosen; with a confidence, of all runs, for it is the best of so many.
+    None where none fits."""
+    tried = [(row.way, run) for row in rows for run in row.runs if confidence is not None or run == row.chosen]
+    runs = [(way, bench.evaluate(name, run.configuration)) for way, run in tried]
+    losses = tuning.losses(bench, name, [(result, result.bytes) for _, result in runs], allowance, confidence)
+    fits = [(*run, lost) for run, lost in zip(runs, losses, strict=True) if tuning.allows(lost, allowance)]
+    if not fits:
+        return None
+    way, result, lost = min(fits, key=lambda each: each[1].bytes)
+    promised = None if confidence is None else lost
+    return BestWay.of(result, way=way, at_most=promised, **_judgement(bench, name, result.config))
 
 
 def order_steps(sparsity: float, bits: int, share: float) -> dict[str, Callable[[Tensor], Tensor]]:

@@ -192,12 +192,16 @@ def run(
             search.run()
         adopt(bench, name, studies)
         points, verdict = studies.points(), None
-        best = goal.best(points)
+        optimism = worker.optimism
+        best = goal.best(points, optimism)
         if best is not None and not should_stop():
             worker.say("Confirming the best on the test images.")
             out = out or bench.export_folder(name, best.config)
             verdict = bench.export(name, best.config, out)
-    return Searched(len(points), None if best is None else _answer(bench, name, best.config, out, verdict))
+    if best is None:
+        return Searched(len(points), None)
+    most = None if goal.confidence is None else goal.lost(best, optimism)
+    return Searched(len(points), replace(_answer(bench, name, best.config, out, verdict), at_most=most))
 
 
 def _answer(

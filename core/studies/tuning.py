@@ -8,13 +8,14 @@ from typing import Any, Literal
 from core import settings
 from core.bench.submissions import Request
 from core.bench.work import Kind
-from core.bench.workbench import Workbench
+from core.bench.workbench import Result, Workbench
 from core.config import DENSE, CompressionConfig, LayerConfig, RecoveryConfig
 from core.machinery.stopping import Stopped
-from core.mathematics import low_rank
+from core.mathematics import low_rank, promise
 from core.mathematics.low_rank import Method
 from core.measuring.training import Progress
 from core.networks.graph import Layer
+from core.studies import optimism
 from core.studies.answers import (
     Allocation,
     Hardest,
@@ -162,7 +163,13 @@ def within(steps: Sequence[Step], lost: float | None = None, size: int | None = 
 
 
 def largest_one_shot(
-    bench: Workbench, name: str, config: CompressionConfig, allowance: float = 0.01, should_stop: Stop = lambda: False
+    bench: Workbench,
+    name: str,
+    config: CompressionConfig,
+    allowance: float = 0.01,
+    should_stop: Stop = lambda: False,
+    confidence: float | None = None,
+    selection: float = 0.0,
 ) -> OneShot:
     """The largest sparsity on the grid of 1 / `GRID` that loses at most `allowance` of the validation images, one shot.
 
@@ -170,29 +177,32 @@ def largest_one_shot(
     chance, the places above it are then tried until `LOOK_ON` in a row lose more.
 
     config : everything but the sparsity
+    confidence : the allowance is to hold on new images, too, as `promise.most_lost` says; None: only on these
+    selection : with a confidence, the optimism of the best of all that is compared with this
     """
-    points: dict[int, Measured] = {}
+    results: dict[int, Result] = {}
 
-    def fits(place: int) -> bool:
+    def lost(place: int) -> float:
         if should_stop():
             raise Stopped
-        if place not in points:
-            points[place] = Measured.of(bench.evaluate(name, replace(config, sparsity=place / GRID)))
-        return within_allowance(points[place], allowance)
+        if place not in results:
+            results[place] = bench.evaluate(name, replace(config, sparsity=place / GRID))
+        change = results[place].comparison
+        return promise.most_lost(-change.difference, change.standard_error, confidence, selection)
 
     low, high = 0, GRID
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        low, high = (middle, high) if allows(lost(middle), allowance) else (low, middle)
     best, place = low, low
     while place < min(GRID, best + LOOK_ON):
         place += 1
-        best = place if fits(place) else best
-    fits(best)
-    places = sorted(points)
-    return OneShot(
-        config.score, config.scope, best / GRID, tuple(points[place] for place in places), places.index(best)
-    )
+        best = place if allows(lost(place), allowance) else best
+    most = lost(best)
+    places = sorted(results)
+    points = tuple(Measured.of(results[place]) for place in places)
+    at_most = None if confidence is None else most
+    return OneShot(config.score, config.scope, best / GRID, points, places.index(best), at_most)
 
 
 def one_shot_answers(
@@ -201,16 +211,31 @@ def one_shot_answers(
     allowance: float = 0.01,
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
+    confidence: float | None = None,
 ) -> list[OneShot]:
-    """`largest_one_shot` for every score and scope."""
-    answers: list[OneShot] = []
+    """`largest_one_shot` for every score and scope. With a confidence all are looked for once to learn how flattering
+    it is to be the best of so many, and once more with that."""
     every = product(settings.named("score").choices, settings.named("scope").choices)
-    ways = [way for way in every if not bench.refusal(name, CompressionConfig(sparsity=0.5, score=way[0]))]
-    for score, scope in ways:
-        progress({"message": f"{score}, threshold over the {scope}", "done": len(answers) / len(ways)})
-        config = CompressionConfig(score=score, scope=scope)
-        answers.append(largest_one_shot(bench, name, config, allowance, should_stop))
-    return answers
+    ways = [
+        CompressionConfig(score=score, scope=scope)
+        for score, scope in every
+        if not bench.refusal(name, CompressionConfig(sparsity=0.5, score=score))
+    ]
+
+    def look(selection: float, start: float = 0.0, share: float = 1.0) -> list[OneShot]:
+        answers: list[OneShot] = []
+        for way in ways:
+            said = f"{way.score}, threshold over the {way.scope}"
+            progress({"message": said, "done": start + share * len(answers) / len(ways)})
+            answers.append(largest_one_shot(bench, name, way, allowance, should_stop, confidence, selection))
+        return answers
+
+    if confidence is None:
+        return look(0.0)
+    answers = look(0.0, share=0.5)
+    tried = [bench.evaluate(name, point.configuration) for answer in answers for point in answer.points]
+    selection = optimism.of_selection(tried, [1 - result.sparsity for result in tried], allowance, confidence)
+    return look(selection, 0.5, 0.5)
 
 
 def largest_iterative(
@@ -222,13 +247,14 @@ def largest_iterative(
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
     targets: tuple[float, ...] | None = None,
+    confidence: float | None = None,
 ) -> IterativeSearch:
     """The largest of `targets` (None: `TARGETS`) that loses at most `allowance` of the validation images when it is
     pruned step by step; see `hardest`."""
     recovery = replace(recovery, schedule="iterative")
     configs = [replace(config, sparsity=target, recovery=recovery) for target in targets or TARGETS]
-    reached = hardest(bench, name, configs, allowance, progress, should_stop)
-    return IterativeSearch(None if reached.chosen is None else reached.chosen.target, reached.runs)
+    reached = hardest(bench, name, configs, allowance, progress, should_stop, confidence)
+    return IterativeSearch(None if reached.chosen is None else reached.chosen.target, reached.runs, reached.promises)
 
 
 def hardest(
@@ -238,30 +264,48 @@ def hardest(
     allowance: float,
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
+    confidence: float | None = None,
 ) -> Hardest:
     """Of configurations from the mildest to the strongest, the last that loses at most `allowance` of the validation
     images, trained where they ask for it: the middle one first, then the middle of those that its answer leaves open.
+
+    confidence : the allowance is to hold on new images, too; what each promises depends on how many were tried
     """
     runs: dict[int, Run] = {}
-    open_places, whole = range(len(configs)), len(configs).bit_length()
-    chosen: Run | None = None
+    promises: list[float] = []
+    best, open_places, whole = -1, range(len(configs)), len(configs).bit_length()
     while open_places:
         place = open_places[len(open_places) // 2]
         wanted = configs[place]
 
         def said(event: dict[str, Any], words: str = in_brief(wanted), before: int = len(runs)) -> None:
             about = {"target": words} if "figures" in event else {"message": words} if "epoch" in event else {}
-            progress(event | about | ({"done": (before + event["done"]) / whole} if "done" in event else {}))
+            done = {"done": min(1.0, (before + event["done"]) / whole)} if "done" in event else {}
+            progress(event | about | done)
 
         if wanted.recovery is not None:
             bench.recover(name, wanted, said, should_stop)
         history = bench.history(name, wanted)
         runs[place] = Run.of(bench.evaluate(name, wanted), history=None if history is None else tuple(history))
-        if within_allowance(runs[place], allowance):
-            chosen, open_places = runs[place], range(place + 1, open_places.stop)
-        else:
-            open_places = range(open_places.start, place)
-    return Hardest(chosen, tuple(runs[place] for place in sorted(runs)))
+        places = sorted(runs)
+        tried = [(bench.evaluate(name, configs[place]), float(-place)) for place in places]
+        promises = losses(bench, name, tried, allowance, confidence)
+        best = max((place for place, lost in zip(places, promises, strict=True) if allows(lost, allowance)), default=-1)
+        open_places = range(best + 1, min((place for place in runs if place > best), default=len(configs)))
+    every = tuple(runs[place] for place in sorted(runs))
+    return Hardest(runs.get(best), every, () if confidence is None else tuple(promises))
+
+
+def losses(
+    bench: Workbench, name: str, tried: Sequence[tuple[Result, float]], allowance: float, confidence: float | None
+) -> list[float]:
+    """What counts against the allowance, where of these the smallest that fits is chosen: the loss on validation, or
+    what is lost at most with the confidence. tried : each with what it is the smallest in"""
+    if confidence is None:
+        return [-result.comparison.difference for result, _ in tried]
+    results, sizes = [result for result, _ in tried], [size for _, size in tried]
+    flattered = optimism.of_selection(results, sizes, allowance, confidence)
+    return [optimism.most_lost(bench, name, result, confidence, flattered) for result in results]
 
 
 def in_brief(config: CompressionConfig) -> str:
@@ -301,7 +345,12 @@ def sensitivity(
 
 def within_allowance(row: Measured, allowance: float) -> bool:
     """Whether what was measured loses at most `allowance`, a fraction of the images."""
-    return row.difference >= -allowance - 1e-12
+    return allows(-row.difference, allowance)
+
+
+def allows(lost: float, allowance: float) -> bool:
+    """Whether a loss is at most the allowance; images are counted, and not floats."""
+    return lost <= allowance + 1e-12
 
 
 def best_one_shot(answers: Sequence[OneShot]) -> OneShot:
@@ -314,12 +363,21 @@ def _allocation(bench: Workbench, request: Request, report: Progress, should_sto
 
 
 def _one_shot(bench: Workbench, request: Request, report: Progress, should_stop: Stop) -> OneShotSearch:
-    return OneShotSearch(tuple(one_shot_answers(bench, request["baseline"], request["allowance"], report, should_stop)))
+    return OneShotSearch(
+        tuple(
+            one_shot_answers(
+                bench, request["baseline"], request["allowance"], report, should_stop, request.get("confidence")
+            )
+        )
+    )
 
 
 def _iterative(bench: Workbench, request: Request, report: Progress, should_stop: Stop) -> IterativeSearch:
     config, recovery = CompressionConfig(score=request["score"]), RecoveryConfig(**request["recovery"])
-    return largest_iterative(bench, request["baseline"], config, recovery, request["allowance"], report, should_stop)
+    return largest_iterative(
+        bench, request["baseline"], config, recovery, request["allowance"], report, should_stop,
+        confidence=request.get("confidence"),
+    )  # fmt: skip
 
 
 def _scan(bench: Workbench, request: Request, report: Progress, should_stop: Stop) -> Sensitivity:

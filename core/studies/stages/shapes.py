@@ -24,12 +24,12 @@ def wanted_size(worker: Worker) -> float:
     goal, studies = worker.goal, worker.studies
     if goal.size is not None:
         return _below(goal.size, points_of(studies.trained))
-    lost = aimed_loss(goal.allowance or 0.0)
+    lost = aimed_loss(worker.allowed)
     for study, lost_then in ((studies.trained, lost), (studies.brief, lost * LAW.eased)):
         sizes = _sizes_at(worker, lost_then, points_of(study))
         if sizes:
             return min(sizes)
-    best = goal.best(points_of(studies.untrained))
+    best = goal.best(points_of(studies.untrained), worker.optimism)
     return best.bytes / LAW.gain if best is not None else LAW.unknown_size
 
 
@@ -50,7 +50,7 @@ def merit_of(worker: Worker, point: Point, wanted: float) -> float:
     """The `merit` of a shape, where it was measured; far from its size nothing is said where nothing may be pruned."""
     if worker.scalable:
         return merit(point.bytes, -point.difference, wanted)
-    least = (worker.goal.allowance or 0.0) * LAW.eased / LAW.far_lost
+    least = worker.allowed * LAW.eased / LAW.far_lost
     return merit(point.bytes, -point.difference, wanted, LAW.far_apart, max(least, LAW.least_lost))
 
 

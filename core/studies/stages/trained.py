@@ -80,14 +80,16 @@ class LongTrainings:
         if goal.allowance is None:
             return wanted_size(self.worker)
         tried = [(point.bytes, -point.difference) for point in done]
-        size = next_size(tried, goal.allowance) if tried else wanted_size(self.worker)
-        without_it = goal.best([*points_of(studies.untrained), *points_of(studies.brief)])
+        size = next_size(tried, self.worker.allowed) if tried else wanted_size(self.worker)
+        without_it = goal.best([*points_of(studies.untrained), *points_of(studies.brief)], self.worker.optimism)
         return size if size is None or without_it is None else min(size, without_it.bytes / LAW.close**2)
 
     def below_the_best(self) -> float:
-        """Bytes, a little less than the smallest file that meets the goal has."""
-        goal = self.worker.goal
-        return min(point.bytes for point in self.worker.studies.points() if goal.met_by(point)) / LAW.close
+        """Bytes, a little less than the smallest file that meets the goal has. Raises Finished."""
+        best = self.worker.goal.best(self.worker.studies.points(), self.worker.optimism)
+        if best is None:  # it was, until more candidates made the promise dearer
+            raise Finished
+        return best.bytes / LAW.close
 
     def started(self) -> list[CompressionConfig]:
         """What was trained for long, is being trained, or diverged; without how."""

@@ -4,12 +4,14 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from core.bench.workbench import Workbench
-from core.measuring.front import Goal, Point
+from core.measuring.front import Goal, Optimism, Point
 from core.measuring.training import Progress
 from core.networks.graph import Network
+from core.studies.optimism import Optimist, allowed
 from core.studies.stages.pace import Countdown
 from core.studies.trials import Studies
 from core.words import percent
@@ -37,6 +39,20 @@ class Worker:
         """Whether a shape can be made any size, by pruning it."""
         return "pruning" in self.goal.techniques
 
+    @cached_property
+    def _optimist(self) -> Optimist:
+        return Optimist(self.bench, self.goal)
+
+    @property
+    def optimism(self) -> Optimism:
+        """Of a choice among everything that was measured so far."""
+        return self._optimist.of(self.studies.points())
+
+    @property
+    def allowed(self) -> float:
+        """What a file may lose on validation to meet the goal: the allowance, or less where that is promised."""
+        return allowed(self.goal, self.studies.points(), self.optimism)
+
     def past(self, share: float) -> bool:
         """Whether that share of the time is over, or the search is to stop."""
         return self.should_stop() or self.time.past(share)
@@ -44,7 +60,7 @@ class Worker:
     def say(self, message: str) -> None:
         """Where the search stands: what it does, how many trials, the best so far."""
         points = self.studies.points()
-        best, about = self.goal.best(points), dict[str, Any]()
+        best, about = self.goal.best(points, self.optimism), dict[str, Any]()
         if best is not None:
             about = {"bytes": best.bytes, "accuracy": best.accuracy, "difference": best.difference}
             about = {"best": {**about, "config": json.loads(best.config.to_json())}}
