@@ -140,7 +140,9 @@ def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _confidence_option(parser: argparse.ArgumentParser, of: str = "") -> None:
-    text = "the allowance is to hold on new images, too, with this probability, 0.9 for one; if not given, on validation"
+    text = (
+        "the allowance is to hold on new images, too, with this probability, 0.9 for one; if not given, on validation"
+    )
     parser.add_argument("--confidence", type=float, metavar="C", help=f"{of}{text}")
 
 
@@ -492,7 +494,7 @@ def _search(options: argparse.Namespace) -> int:
     _print(answer.to_dict(), options.json)
     best = answer.best
     if best is None:
-        say(f"{goal.none_in_words()} Allow a larger loss, or more minutes.")
+        say(f"{goal.none_in_words()} {goal.way_out_in_words()}")
         return 1
     if best.at_most is not None:
         say(f"{100 * best.difference:+.2f} pp on validation; {goal.promised_in_words(best.at_most)}.")

@@ -30,6 +30,8 @@ figures.show_code(
     None,
     "core.measuring.front.pareto",
     "core.measuring.front.Goal",
+    "core.mathematics.promise.margin",
+    "core.mathematics.promise.optimism",
     "core.studies.space.space",
     "core.studies.space.configuration",
     "core.studies.sizes.next_size",

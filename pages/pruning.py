@@ -13,6 +13,7 @@ with st.sidebar:
     controls.technique_choices("pruning")
     st.caption("They hold on Explore, too, and choose the curve that is drawn here.")
     asked = pruning_lab.controls(choice.baseline)
+    allowance, sure = (asked[tuning.ONE_SHOT].get(name) for name in ("allowance", "confidence"))
 
 st.title("Pruning")
 now = live.set_on_explore(choice)
@@ -26,18 +27,18 @@ terms.heading("One-shot pruning", "How much can go at once?")
 terms.say(pruning_lab.ABOUT_ONE_SHOT)
 one_shot = jobs.answer_or_button(asked[tuning.ONE_SHOT], "Find the largest sparsity", ":material/search:")
 if one_shot is not None:
-    pruning_lab.one_shot(choice, one_shot.answers, asked[tuning.ONE_SHOT]["allowance"])
+    pruning_lab.one_shot(choice, one_shot.answers, allowance, sure)
 
 terms.heading("Layer sensitivity", "What does the whole network lose where one layer alone is pruned?")
 scan = jobs.answer_or_button(asked[tuning.SCAN], "Prune each layer alone", ":material/troubleshoot:")
 if scan is not None:
-    pruning_lab.sensitivity(scan.rows, asked[tuning.ONE_SHOT]["allowance"])
+    pruning_lab.sensitivity(scan.rows, allowance)
 
 terms.heading("Iterative (gradual) pruning", "Step by step: prune a little, train, repeat.")
 terms.say(pruning_lab.ABOUT_ITERATIVE)
 steps = jobs.answer_or_button(asked[tuning.ITERATIVE], "Prune and train", ":material/stairs:")
 if steps is not None:
-    pruning_lab.iterative(choice.baseline, steps, asked[tuning.ITERATIVE]["allowance"])
+    pruning_lab.iterative(choice.baseline, steps, allowance, sure)
     if one_shot is not None:
         pruning_lab.side_by_side(choice.baseline, one_shot.answers, steps)
 
@@ -59,6 +60,8 @@ figures.show_code(
     "core.mathematics.pruning.cubic",
     "core.networks.compression.prune_gradually",
     "core.studies.tuning.largest_one_shot",
+    "core.mathematics.promise.most_lost",
+    "core.mathematics.promise.optimism",
     "core.networks.narrowing.kept_channels",
     "core.networks.narrowing.remove_channels",
 )

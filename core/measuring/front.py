@@ -183,6 +183,11 @@ class Goal:
             return f"None loses at most {self._allowed}."
         return f"None has at most {self._most}."
 
+    def way_out_in_words(self) -> str:
+        """What to do where nothing meets it."""
+        confidence = "" if self.confidence is None else ", a lower confidence"
+        return f"Allow a larger loss{confidence}, or give it more time."
+
     def missed_in_words(self, difference: float) -> str:
         """That other images than those of the search lose more than the allowance; nothing where they do not."""
         if self._allows(-difference):

@@ -17,6 +17,7 @@ from core.config import CompressionConfig, in_words
 from core.document.blocks import Block, Heading, Paragraph, Table
 from core.formats.footprint import KB
 from core.machinery.jobs import Status
+from core.measuring.front import sure
 from core.report import plots, tables
 from core.report.findings import Findings, Pin, figure
 from core.report.wording import counted, kilobytes, listed, percent, points, ratio, share_of, span
@@ -234,22 +235,24 @@ def _measured(bench: Workbench, name: str, way: str, config: CompressionConfig) 
 
 
 def _one_shot_words(known: Experiment[OneShotSearch], best: Measured) -> str:
+    allowed = _allowed(known.request["allowance"], known.request.get("confidence"))
     return (
         "One-shot: the weights with the smallest scores go at once, and nothing is trained (Han et al. 2015). "
         f"{len(known.result.answers)} ways to choose them were tried. The sparsest that loses at most "
-        f"{_allowed(known.request['allowance'])} on the validation images: {in_words(best.configuration)} "
+        f"{allowed} on the validation images: {in_words(best.configuration)} "
         f"({points(best.difference)})."
     )
 
 
-def _allowed(allowance: float) -> str:
+def _allowed(allowance: float, confidence: float | None) -> str:
     """Accuracy that an experiment allows to lose."""
-    return f"{100 * allowance:g} pp"
+    return f"{100 * allowance:g} pp" + ("" if confidence is None else f" (with {sure(confidence)} on new images, too)")
 
 
 def _iterative_words(known: Experiment[IterativeSearch], run: Run | None) -> str:
     request = known.request
-    epochs, allowed = counted(request["recovery"]["epochs"], "epoch"), _allowed(request["allowance"])
+    epochs = counted(request["recovery"]["epochs"], "epoch")
+    allowed = _allowed(request["allowance"], request.get("confidence"))
     tried = listed([f"{share_of(each.target or 0.0)} ({points(each.difference)})" for each in known.result.runs])
     text = (
         f"Iterative: the share of zeros rises while the network trains, {epochs} in all (Zhu & Gupta 2017). "
@@ -315,7 +318,7 @@ def _combination(known: Experiment[Combination] | None, title: str) -> list[Bloc
     heading = Heading("The best combination", 2)
     if known is None:
         return [heading, _missing("The best combination of pruning and bits", "Combination", title)]
-    best, rows, allowed = known.result.best, [], _allowed(known.result.allowance)
+    best, rows, allowed = known.result.best, [], _allowed(known.result.allowance, known.result.confidence)
     for row in known.result.rows:
         chosen = row.chosen
         if chosen is None:

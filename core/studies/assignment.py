@@ -455,8 +455,8 @@ KINDS = {
     COMBINATION: Kind(
         "Best combination",
         Combination,
-        lambda bench, asked, *rest: combination(
-            bench, *(asked[key] for key in ("baseline", "allowance", "epochs")), *rest
+        lambda bench, asked, report, should_stop: combination(
+            bench, asked["baseline"], asked["allowance"], asked["epochs"], report, should_stop, asked.get("confidence")
         ),
     ),
     ORDERS: Kind(

@@ -12,6 +12,7 @@ from core.bench.places import beginning
 from core.config import CompressionConfig, in_words
 from core.machinery.files import sha256
 from core.measuring.front import ORIGINS, TECHNIQUES, Goal, Point, behind, pareto
+from core.studies.optimism import Optimist
 from core.words import kilobytes, percent, plain
 from pages.choice import classroom, lesson, state
 from pages.choice.state import Choice
@@ -154,7 +155,8 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) 
 
 
 def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
-    fits = goal.best(let)
+    optimism = Optimist(state.workbench(), goal).of(let)
+    fits = goal.best(let, optimism)
     networks = "network" if len(let) == 1 else "networks"
     said = f"**{len(let):,}** measured {networks}, **{len(best)}** on the Pareto front: no other one is smaller and "
     said += "at least as accurate. "
@@ -162,10 +164,12 @@ def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
         return said + goal.none_in_words()
     trained = "trained" if fits.recovered else "not trained"
     used = " + ".join(fits.techniques) or "nothing: it is the baseline"
+    promised = goal.promised_in_words(goal.lost(fits, optimism))
+    promised = f"; {promised}" if promised else ""
     return said + (
         f"{figures.sentence(goal.in_words())}: **{kilobytes(fits.bytes)}**, {fits.compression_ratio:.1f}×, "
-        f"{percent(fits.accuracy, 2)} ({figures.points(fits.difference)}), by {used}, {trained}. Click a point to see "
-        "it."
+        f"{percent(fits.accuracy, 2)} ({figures.points(fits.difference)}), by {used}, {trained}{promised}. Click a "
+        "point to see it."
     )
 
 
@@ -306,7 +310,9 @@ def against(result: Result, shown: Shown, goal: Goal) -> None:
     """Classes and flips from any other point to the picked one; those on the front can be chosen first."""
     let, names = shown_points(shown), _names()
     best = pareto(let)
-    others = sorted(goal.ranked(let), key=lambda point: behind(best, point) > 0)
+    others = sorted(
+        goal.ranked(let, Optimist(state.workbench(), goal).of(let)), key=lambda point: behind(best, point) > 0
+    )
     others = [own for own in others if Choice(names[own.sha256], own.config) != (result.baseline_id, result.config)]
     options: dict[str, Choice | None] = {"the baseline": None}
     for number, point in _pinned().items():
@@ -355,7 +361,8 @@ def table(baseline: str, shown: Shown, goal: Goal) -> None:
     let = shown_points(shown)
     best = set(map(id, pareto(let)))
     names = _names()
-    rows = [_row(point, id(point) in best, names[point.sha256]) for point in goal.ranked(let)]
+    optimism = Optimist(state.workbench(), goal).of(let)
+    rows = [_row(point, id(point) in best, names[point.sha256]) for point in goal.ranked(let, optimism)]
     st.subheader("All points", help="Those that meet the goal first. A click on a head sorts.")
     frame = pd.DataFrame(rows).round(4)
     st.dataframe(frame, hide_index=True, column_config=COLUMNS, alt="Every measured network that is shown")

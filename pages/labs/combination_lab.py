@@ -10,10 +10,11 @@ import pandas as pd
 import streamlit as st
 
 from core.config import in_words
+from core.measuring.front import promised
 from core.studies import assignment, tuning
-from core.studies.answers import BestWay, Combination, Order, Run
+from core.studies.answers import BestWay, Combination, Order
 from core.words import kilobytes, percent, plain
-from pages.choice import state
+from pages.choice import confidence, state
 from pages.shown import charts, figures, handover
 
 INTRODUCTION = """[[Pruning]], [[channel pruning]] and [[quantization]], each alone and all together, at the same
@@ -34,11 +35,12 @@ def controls(baseline: str) -> tuple[float, dict[str, Any]]:
     points = st.number_input(
         "Allowed accuracy loss, pp", 0.1, 10.0, 1.0, 0.1, key="w_way_allowance", help=HELP_ALLOWANCE
     )
+    sure = confidence.asked(confidence.control("w_way_confidence"))
     epochs = st.number_input("Epochs", 2, 40, 8, key="w_way_epochs", help=HELP_EPOCHS)
     st.caption("About 17 trainings: 25 minutes for the CNN on two cores, ten for the MLP. You can go on meanwhile.")
     allowance = round(float(points) / 100, 6)
     about = {"baseline": baseline, "allowance": allowance, "epochs": int(epochs)}
-    return allowance, {"kind": assignment.COMBINATION, **about}
+    return allowance, {"kind": assignment.COMBINATION, **about, **sure}
 
 
 def order_controls(baseline: str) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def ways(baseline: str, combination: Combination) -> None:
         st.caption(f"Beyond the allowed loss even at its mildest: {', '.join(map(plain, missing))}.")
     alone = min((chosen.bytes for way, chosen in reached.items() if "+" not in way), default=None)
     config = best.configuration
-    st.markdown(_verdict(best, alone))
+    st.markdown(_verdict(best, alone, combination.confidence))
     row = st.container(horizontal=True, vertical_alignment="center")
     for label, page, icon in (("Explore", "explore", "tune"), ("Export", "export", "download")):
         if row.button(f"Take it to {label}", icon=f":material/{icon}:", key=f"take_{page}"):
@@ -88,8 +90,9 @@ def ways(baseline: str, combination: Combination) -> None:
     _details(combination, best)
 
 
-def _verdict(best: BestWay, alone: int | None) -> str:
+def _verdict(best: BestWay, alone: int | None, confidence: float | None) -> str:
     """The best combination in words. alone : bytes of the best single technique"""
+    sure = "" if best.at_most is None or confidence is None else f"; {promised(best.at_most, confidence)}"
     test = best.test
     low, high = test.interval
     times = (
@@ -100,7 +103,7 @@ def _verdict(best: BestWay, alone: int | None) -> str:
     return (
         f"The best combination is **{plain(_named(best.way))}**: **{kilobytes(best.bytes)}**, "
         f"{figures.smaller_than(best.compression_ratio)} the baseline in float32{times}; "
-        f"{percent(best.accuracy, 2)} on validation ({figures.points(best.difference)}). On the test images, "
+        f"{percent(best.accuracy, 2)} on validation ({figures.points(best.difference)}){sure}. On the test images, "
         f"opened for this verdict: **{percent(test.accuracy, 2)}**, {figures.points(test.difference)} "
         f"({100 * low:+.2f} to {100 * high:+.2f}). Its settings: {plain(in_words(best.configuration))}. The trained "
         "network is kept."
@@ -117,7 +120,7 @@ def _details(combination: Combination, best: BestWay) -> None:
     with right:
         st.caption("Every training, by combination")
         st.dataframe(
-            pd.DataFrame(_run(row.way, run, combination.allowance) for row in combination.rows for run in row.runs),
+            pd.DataFrame(_runs(combination)),
             hide_index=True,
             height=380,
             alt="Every configuration that was trained, with its accuracy and size",
@@ -137,15 +140,20 @@ def _named(way: str) -> str:
     return " + ".join(TECHNIQUES.get(part, part) for part in way.split(" + "))
 
 
-def _run(way: str, run: Run, allowance: float) -> dict[str, Any]:
-    return {
-        "": tuning.in_brief(run.configuration),
-        "KB": run.bytes / 1024,
-        "change": 100 * run.difference,
-        "within": tuning.within_allowance(run, allowance),
-        "accuracy": 100 * run.accuracy,
-        "combination": _named(way),
-    }
+def _runs(combination: Combination) -> list[dict[str, Any]]:
+    """A row for every training; within : with the confidence, where one was asked for."""
+    return [
+        {
+            "": tuning.in_brief(run.configuration),
+            "KB": run.bytes / 1024,
+            "change": 100 * run.difference,
+            "within": tuning.allows(lost, combination.allowance),
+            "accuracy": 100 * run.accuracy,
+            "combination": _named(row.way),
+        }
+        for row in combination.rows
+        for run, lost in zip(row.runs, row.promises or [-run.difference for run in row.runs], strict=True)
+    ]
 
 
 def orders(rows: Sequence[Order], asked: dict[str, Any]) -> None:

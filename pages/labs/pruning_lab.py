@@ -11,11 +11,12 @@ import pandas as pd
 import streamlit as st
 
 from core import settings
+from core.measuring.front import promised
 from core.report import tables
 from core.studies import assignment, inspection, tuning
 from core.studies.answers import IterativeSearch, LayerAlone, OneShot, Run
 from core.words import percent, plain
-from pages.choice import state
+from pages.choice import confidence, state
 from pages.shown import charts, figures, handover, jobs, live
 
 if TYPE_CHECKING:
@@ -42,16 +43,17 @@ DURATION = "About seven minutes for the CNN, one after the other. What was run b
 
 
 def controls(baseline: str) -> dict[str, dict[str, Any]]:
-    """Allowance and epochs; the requests of this page's jobs, by kind; one button for all of them."""
+    """Allowance, confidence and epochs; the requests of this page's jobs, by kind; one button for all of them."""
     points = st.number_input("Allowed accuracy loss, pp", 0.1, 10.0, 1.0, 0.1, key="w_allowance", help=HELP_ALLOWANCE)
     epochs = st.number_input("Epochs, iterative pruning", 2, 40, 8, key="w_iterative_epochs", help=HELP_EPOCHS)
+    sure = confidence.asked(confidence.control("w_confidence"))
     taught = st.toggle("Knowledge distillation", key="w_iterative_distill", help=settings.named("distillation").help)
     allowance, steps = round(float(points) / 100, 6), replace(assignment.iterative(int(epochs)), distillation=taught)
     score = assignment.ITERATIVE.score
     about: dict[str, dict[str, Any]] = {
-        tuning.ONE_SHOT: {"allowance": allowance},
+        tuning.ONE_SHOT: {"allowance": allowance, **sure},
         tuning.SCAN: {"score": "magnitude"},
-        tuning.ITERATIVE: {"allowance": allowance, "recovery": asdict(steps), "score": score},
+        tuning.ITERATIVE: {"allowance": allowance, "recovery": asdict(steps), "score": score, **sure},
         assignment.CHANNELS: {"epochs": 6},
     }
     return jobs.all_at_once(baseline, about, DURATION)
@@ -90,7 +92,9 @@ def _rows(answer: OneShot) -> pd.DataFrame:
     return rows
 
 
-def one_shot(choice: state.Choice, answers: Sequence[OneShot], allowance: float) -> None:
+def one_shot(
+    choice: state.Choice, answers: Sequence[OneShot], allowance: float, confidence: float | None = None
+) -> None:
     """The answer for every score and scope, and the curve of the ones in the sidebar."""
     best, config = tuning.best_one_shot(answers), choice.config
     drawn = next(each for each in answers if (each.score, each.scope) == (config.score, config.scope))
@@ -109,10 +113,15 @@ def one_shot(choice: state.Choice, answers: Sequence[OneShot], allowance: float)
     st.markdown(
         f"At most **{percent(best.sparsity, 1)}** of the weights can go at once "
         f"({_criterion(best.score)}, {_scope(best.scope)}): {percent(point.accuracy, 2)} on validation "
-        f"({figures.points(point.difference)}). "
+        f"({figures.points(point.difference)}){_promised(best.at_most, confidence)}. "
         + live.verdict_on_test(state.Choice(choice.baseline, sparsest), allowance)
     )
     handover.to_explore(sparsest, "one_shot")
+
+
+def _promised(most: float | None, confidence: float | None) -> str:
+    """The end of a sentence. most : what is lost at most on new images, a fraction; None where nothing was promised"""
+    return "" if most is None or confidence is None else f"; {promised(most, confidence)}"
 
 
 def _largest(answers: Sequence[OneShot]) -> None:
@@ -164,7 +173,7 @@ def sensitivity(rows: Sequence[LayerAlone], allowance: float) -> None:
     )
 
 
-def iterative(baseline: str, search: IterativeSearch, allowance: float) -> None:
+def iterative(baseline: str, search: IterativeSearch, allowance: float, confidence: float | None = None) -> None:
     """Every round of every target that was trained."""
     rows = [
         {
@@ -180,18 +189,29 @@ def iterative(baseline: str, search: IterativeSearch, allowance: float) -> None:
     tried = ", ".join(f"{_target(run)} ({figures.points(run.difference)})" for run in search.runs)
     chosen = search.chosen
     if chosen is None:
-        st.markdown(f"None of the targets stays within {100 * allowance:g} pp: {tried}. Try more epochs.")
+        st.markdown(f"{_none(search, allowance, confidence)}: {tried}. Try more epochs.")
         return
     config = chosen.configuration
+    kept = dict(zip(search.runs, search.promises, strict=False)).get(chosen)
     st.markdown(
         f"LAMP, global, trained to {tried}: **{_target(chosen)}** is the largest sparsity within "
-        f"{100 * allowance:g} pp. " + live.verdict_on_test(state.Choice(baseline, config), allowance)
+        f"{100 * allowance:g} pp{_promised(kept, confidence)}. "
+        + live.verdict_on_test(state.Choice(baseline, config), allowance)
     )
     st.caption(
         "The sparsity rises by 1 − (1 − t)³ over the first 60 % of the rounds; hover for what it was then. Each target "
         "was trained once: another training, as on Combination, may fall on the other side of the limit."
     )
     handover.to_explore(config, "iterative")
+
+
+def _none(search: IterativeSearch, allowance: float, confidence: float | None) -> str:
+    """That no target fits, and which is the nearest to it."""
+    said = f"None of the targets stays within {100 * allowance:g} pp"
+    if confidence is None or not search.promises:
+        return said
+    least, run = min(zip(search.promises, search.runs, strict=True), key=lambda pair: pair[0])
+    return f"{said} with confidence. The nearest is {_target(run)}: {promised(least, confidence)}. Tried"
 
 
 def _target(run: Run) -> str:

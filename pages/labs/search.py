@@ -12,7 +12,7 @@ from core.measuring.front import MOST_MINUTES, SEARCH, SEARCHED, TECHNIQUES, Goa
 from core.studies import kinds
 from core.studies.answers import Searched
 from core.words import code, kilobytes, percent, plain
-from pages.choice import classroom, lesson, state, teacher
+from pages.choice import classroom, confidence, lesson, state, teacher
 from pages.choice.state import Choice
 from pages.shown import figures
 from pages.shown.jobs import on_another_device
@@ -37,7 +37,7 @@ def controls() -> tuple[Goal, float]:
             "Goal", list(GOALS), format_func=lambda name: GOALS.get(name, name), default="smallest", required=True,
             key="w_goal", help=HELP_GOAL,
         )  # fmt: skip
-        allowance, size = None, None
+        allowance, size, sure = None, None, None
         if kind == "best":
             kilobytes = st.number_input("At most, KB", 1.0, 10_000.0, 16.0, 1.0, key="w_goal_size")
             size = int(float(kilobytes) * 1024)
@@ -46,13 +46,14 @@ def controls() -> tuple[Goal, float]:
                 "Allowed accuracy loss, pp", 0.0, 20.0, 1.0, 0.1, key="w_goal_allowance", help=HELP_ALLOWANCE
             )
             allowance = round(float(lost) / 100, 6)
+            sure = confidence.control("w_goal_confidence")
         most = float(MOST_MINUTES)
         minutes = st.number_input("Minutes", 0.5, most, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES)
         used = st.pills(
             "Techniques allowed", TECHNIQUES, selection_mode="multi", default=SEARCHED, key="w_goal_techniques",
             help=HELP_TECHNIQUES,
         )  # fmt: skip
-    return Goal(allowance, size, tuple(used) or SEARCHED), float(minutes)
+    return Goal(allowance, size, tuple(used) or SEARCHED, sure), float(minutes)
 
 
 def jobs_of(baseline: str) -> list[JobStatus]:
@@ -80,6 +81,7 @@ def panel(baseline: str, goal: Goal, minutes: float) -> None:
         )  # fmt: skip
         classroom.before_start(state.workbench().search_request(baseline, goal, minutes))
         aim = f"--allowance {goal.allowance:g}" if goal.allowance is not None else f"--size {goal.size}"
+        aim += "" if goal.confidence is None else f" --confidence {goal.confidence:g}"
         used = "" if goal.techniques == SEARCHED else f' --techniques "{",".join(goal.techniques)}"'
         command = f"python -m core search --baseline {shlex.quote(baseline)} {aim} --minutes {minutes:g}{used}"
         st.caption(f"{code(command)} does the same.")
@@ -162,7 +164,7 @@ def _answer(baseline: str, goal: Goal, answer: Searched) -> None:
     best = answer.best
     if best is None:
         said = f"{answer.trials} networks measured. {goal.none_in_words()}"
-        st.warning(f"{said} Allow a larger loss, or give it more time.")
+        st.warning(f"{said} {goal.way_out_in_words()}")
         return
     choice = Choice(baseline, best.configuration)
     said = (
@@ -170,6 +172,8 @@ def _answer(baseline: str, goal: Goal, answer: Searched) -> None:
         f"**{figures.smaller(best.compression_ratio)}**, {percent(best.accuracy, 2)} on validation "
         f"({figures.points(best.difference)})"
     )
+    if promised := goal.promised_in_words(best.at_most):
+        said += f"; {promised}"
     if best.test_accuracy is None or best.test_difference is None:
         st.markdown(f"{said}. It was stopped before the check on the test images.")
     else:

@@ -48,7 +48,8 @@ def answered(kind: str, **about: Any) -> Any:
 def _done(kind: str, about: dict[str, Any]) -> Iterator[JobStatus]:
     """The jobs of a kind that ended well and whose request says this, the newest first."""
     for job in state.workbench().jobs.all(kind):
-        if job.state == "done" and about.items() <= job.request.items():
+        sure = about.get("confidence") == job.request.get("confidence")  # without one it is not named
+        if job.state == "done" and sure and about.items() <= job.request.items():
             yield job
 
 

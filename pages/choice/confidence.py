@@ -1,0 +1,23 @@
+"""The control that asks how surely an allowed loss is to hold on new images."""
+
+import streamlit as st
+
+HELP = """What loses 1 pp on the validation images may lose more on others: by chance, and because the best of many
+candidates and of many epochs is partly the luckiest. *None*: the allowed loss holds on validation. With a confidence
+the loss, the optimism of having picked it and a margin for chance together stay within the allowed loss, so that it
+holds on new images so often. The files are larger for it."""
+CHOICES = {None: "None", 0.8: "80 %", 0.9: "90 %", 0.95: "95 %"}
+
+
+def control(key: str) -> float | None:
+    """The confidence, in (0.5, 1), or None."""
+    names = {label: confidence for confidence, label in CHOICES.items()}
+    label = st.segmented_control(
+        "Confidence of the promise", list(names), default="None", required=True, key=key, help=HELP
+    )
+    return names.get(label or "None")
+
+
+def asked(confidence: float | None) -> dict[str, float]:
+    """What it adds to a request: nothing where there is none, as requests were before."""
+    return {} if confidence is None else {"confidence": confidence}
