@@ -87,6 +87,22 @@ def optimism(
     return max(0.0, float(gap) / 2**0.5)
 
 
+def smallest(
+    flips: NDArray[np.int8], sizes: NDArray[np.floating], allowance: float, confidence: float | None = None
+) -> int | None:
+    """The place of the smallest candidate that loses at most the allowance: of these images, or with a confidence of as
+    many new ones. None where none does.
+
+    flips : (m, n), sizes : (m,), as for `optimism`
+    """
+    margins = np.zeros(len(flips))
+    if confidence is not None:
+        margins = np.array([margin(error, confidence) for error in flips.std(1) / flips.shape[1] ** 0.5])
+        margins += optimism(flips, sizes, allowance - margins)
+    fits = flips.mean(1) + margins <= allowance + 1e-12
+    return int(np.where(fits, sizes, np.inf).argmin()) if fits.any() else None
+
+
 def optimism_of_epochs(accuracies: Sequence[float], images: int) -> float:
     """How much better the best of several epochs looks than it is, a fraction, at least 0.
 

@@ -263,9 +263,10 @@ def _layers(bench: Workbench, request: Request) -> tuple[Layer, ...]:
 
 
 def _one_shot(bench: Workbench, request: Request) -> Work:
-    """Bisection, and about twice as many looks beyond where it ends as end the search."""
+    """Bisection, and about twice as many looks beyond where it ends as end the search; with a confidence twice."""
     ways = len(list(product(settings.named("score").choices, settings.named("scope").choices)))
-    return _measured(bench, request["baseline"], ways * (tuning.GRID.bit_length() + 2 * tuning.LOOK_ON))
+    places = tuning.GRID.bit_length() + 2 * tuning.LOOK_ON
+    return _measured(bench, request["baseline"], ways * places * (1 if request.get("confidence") is None else 2))
 
 
 def _iterative(bench: Workbench, request: Request) -> Work:

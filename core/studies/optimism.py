@@ -92,7 +92,7 @@ def contenders(points: Iterable[Point], goal: Goal) -> list[Point]:
     """Those that half of the images might choose: no larger than what surely meets the goal, and not surely beyond it;
     at most `MOST`, the smallest files first."""
     likely: list[tuple[float, Point]] = []
-    for point in sorted(points, key=lambda point: point.bytes):
+    for point in sorted(points, key=lambda point: (point.bytes, -point.accuracy)):
         over, error = goal.lost(point) - (goal.allowance or 0.0), point.standard_error
         if over <= SURE * error:
             likely.append((over / max(error, 1e-9), point))

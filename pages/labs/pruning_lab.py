@@ -30,7 +30,8 @@ ABOUT_ONE_SHOT = """Prune once and train nothing. Sparsities on a grid of half a
 (global), or the same share in each (layer-wise)."""
 ABOUT_ITERATIVE = """The criterion is LAMP here, the scope global. A network that loses a few weights at a time, and
 trains in between, learns to do without them. How far does that go within the same [[allowed accuracy loss]]? Each
-training begins with the trained network and ends at its own sparsity."""
+training begins with the trained network and ends at its own sparsity. The best of many looks better than it is
+([[winner's curse]]): the [[confidence of the promise]] answers for that."""
 ABOUT_CHANNELS = """A zero in a matrix is multiplied like any other number. A channel that is removed is gone: its row,
 its bias, and the columns of the next layer that read it. Half of the channels go, chosen by either
 [[channel criterion]] and either scope, and six epochs of [[fine-tuning]] follow."""

@@ -197,9 +197,21 @@ def test_reproduce_runs_the_experiment_that_it_names(
 ) -> None:
     seen: list[tuple[object, ...]] = []
     answer = OneShotSearch(())
-    monkeypatch.setattr(assignment, asked, lambda bench, *rest: seen.append(rest[:-1]) or answer)
+    sure: list[dict[str, object]] = []
+    monkeypatch.setattr(
+        assignment, asked, lambda bench, *rest, **more: seen.append(rest[:-1]) or sure.append(more) or answer
+    )
     assert run("reproduce", what, "--baseline", "mlp", "--allowance", 0.02) == {"answers": []}
     assert seen == [given]
+    assert sure[0].get("confidence") is None
+    if what != "quantization":
+        run("reproduce", what, "--baseline", "mlp", "--confidence", 0.9)
+        assert sure[1] == {"confidence": 0.9}
+
+
+def test_confidence_is_asked_for_where_something_is_chosen(complaint: Run) -> None:
+    assert "confidence" in complaint("reproduce", "pruning", "--confidence", "1.5")
+    assert "--confidence" in complaint("reproduce", "quantization", "--confidence", "0.9")
 
 
 def test_the_test_images_are_opened_when_asked_for(run: Run, file: Path) -> None:
@@ -576,6 +588,8 @@ def test_search_answers_with_the_keys_that_were_agreed_and_leaves_the_file(
         (("--allowance", "2"), "allowance"),
         (("--size", "0"), "size"),
         (("--techniques", "magic"), "magic"),
+        (("--confidence", "0.4"), "confidence"),
+        (("--size", "9000", "--confidence", "0.9"), "confidence"),
         (("--storage", "nonsense"), "storage"),
         (("--baseline", "nobody"), "nobody"),
     ],

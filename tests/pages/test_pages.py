@@ -1297,6 +1297,35 @@ def test_a_loss_on_test_beyond_the_allowance_is_said(own_cache: Path) -> None:
     bench.turns.close()
 
 
+def test_confidence_is_asked_for_and_what_was_promised_is_said(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compare, Pruning and Combination have the control; without it requests are what they were."""
+    asked: list[Any] = []
+    monkeypatch.setattr(Workbench, "submit_search", lambda self, *about: asked.append(about))
+    monkeypatch.setattr(jobs.Jobs, "submit", lambda self, request, *rest: asked.append(request))
+    bench, sure = Workbench(own_cache), Goal(0.01, confidence=0.9)
+    best = best_of(bench.evaluate("mlp", CompressionConfig(bits=4)), -0.002) | {"at_most": 0.0097}
+    leave_result(
+        own_cache, {"kind": SEARCH, "baseline": "mlp", "goal": sure.to_request(), "minutes": 1.0},
+        {"trials": 3, "best": best},
+    )  # fmt: skip
+    app = opened("compare", baseline="mlp")
+    said = " ".join(text.value for text in app.markdown)
+    assert "with 90 % confidence at most 0.97 pp will be lost on new images" in said
+    app.get_by_key("w_goal_confidence").set_value("90 %").run()
+    app.button(key="start_search").click().run()
+    assert asked.pop()[1] == sure
+    assert any("--confidence 0.9" in text.value for text in app.caption)
+    assert not app.exception
+    app.switch_page("pages/pruning.py").run()
+    app.get_by_key("w_confidence").set_value("80 %").run()
+    button(app, "Run everything").click().run()
+    promised = {request["kind"]: request.get("confidence") for request in asked}
+    assert promised == {tuning.ONE_SHOT: 0.8, tuning.ITERATIVE: 0.8, tuning.SCAN: None, assignment.CHANNELS: None}
+    bench.turns.close()
+
+
 def test_the_search_is_asked_for_and_its_answer_leaves_a_file(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(Workbench, "submit_search", lambda self, *about: asked.append(about))

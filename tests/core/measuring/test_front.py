@@ -1,5 +1,7 @@
 """The front is what no point dominates; a goal picks from it."""
 
+from dataclasses import replace
+
 import pytest
 from conftest import configurations
 from hypothesis import given
@@ -85,6 +87,9 @@ def test_an_allowance_counts_images_and_not_floats() -> None:
         ({"size": 0}, "size"),
         ({"size": 5, "techniques": ()}, "techniques"),
         ({"size": 5, "techniques": ("magic",)}, "magic"),
+        ({"allowance": 0.01, "confidence": 0.5}, "confidence"),
+        ({"allowance": 0.01, "confidence": 1.0}, "confidence"),
+        ({"size": 5, "confidence": 0.9}, "confidence"),
     ],
 )
 def test_a_goal_outside_its_range_says_what_is_wrong(about: dict[str, object], named: str) -> None:
@@ -96,6 +101,39 @@ def test_equal_goals_are_equal_however_their_techniques_are_ordered() -> None:
     assert Goal(0.01, techniques=("bits", "pruning")) == Goal(0.01, techniques=("pruning", "bits"))
     goal = Goal(size=4_000, techniques=("low rank",))
     assert Goal(**goal.to_request()) == goal
+
+
+@given(PLACES, st.floats(0, 0.5))
+def test_without_confidence_a_goal_is_what_it_always_was(places: list[tuple[int, int]], flattered: float) -> None:
+    points, goal = [point(size, right / 12) for size, right in places], Goal(allowance=0.1)
+    assert "confidence" not in goal.to_request()
+    assert goal.best(points) == goal.best(points, lambda point: flattered)
+    assert goal.ranked(points) == goal.ranked(points, lambda point: flattered)
+    assert all(goal.lost(own) == -own.difference for own in points)
+
+
+def test_with_confidence_the_bound_is_within_the_allowance() -> None:
+    """The interval is 0.01 to both sides: SE is 0.01 / 1.96, and the margin z_0.9 sqrt(2) SE."""
+    margin = 1.2816 * 2**0.5 * 0.01 / 1.96
+    goal, flattered = Goal(allowance=0.02, confidence=0.9), 0.002
+    assert Goal(**goal.to_request()) == goal != Goal(allowance=0.02)
+    fits, beyond = (point(5, 0.9 - 0.02 + margin + flattered + more) for more in (1e-4, -1e-4))
+    assert goal.lost(fits) == pytest.approx(0.02 - flattered - 1e-4, abs=1e-6)
+    assert goal.met_by(fits, lambda point: flattered)
+    assert goal.met_by(beyond)
+    assert not goal.met_by(beyond, lambda point: flattered)
+    assert goal.best([fits, replace(beyond, bytes=1)], lambda point: flattered) == fits
+    assert "2 pp with 90 % confidence" in goal.none_in_words()
+    assert "with 90 % confidence at most 1.99 pp will be lost on new images" in goal.promised_in_words(0.0199)
+    assert "confidence" in goal.missed_in_words(-0.03)
+
+
+@given(PLACES)
+def test_more_confidence_finds_no_smaller_file(places: list[tuple[int, int]]) -> None:
+    points = [point(size, right / 12) for size, right in places]
+    found = [Goal(allowance=0.1, confidence=each).best(points) for each in (None, 0.6, 0.9, 0.99)]
+    sizes = [99 if best is None else best.bytes for best in found]
+    assert sizes == sorted(sizes)
 
 
 @pytest.mark.parametrize(
