@@ -38,6 +38,7 @@ MODULES = {
     "mathematics/pruning": ("pruning", "compression"),
     "mathematics/quantization": ("quantization", "compression"),
     "mathematics/coding": ("coding", "packed"),
+    "mathematics/promise": ("promise",),
     "techniques/low_rank": ("low_rank", "compression"),
     "techniques/pruning": ("pruning", "compression"),
     "techniques/quantization": ("quantization", "compression"),

@@ -3,6 +3,7 @@ accuracy after each epoch. The test images are not asked. The mathematics is `co
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -72,7 +73,7 @@ class Optimist:
         return lambda point: selection + self._training(point)
 
     def _selection(self, rivals: Iterable[Point], confidence: float) -> float:
-        names = self._names()
+        names = self._names
         found = (self.bench.known(names[point.sha256], point.config) for point in rivals if point.sha256 in names)
         results = [result for result in found if result is not None]
         alike = [result for result in results if result.evaluation.images == results[0].evaluation.images]
@@ -80,11 +81,13 @@ class Optimist:
 
     def _training(self, point: Point) -> float:
         if point not in self._trainings:
-            name = self._names().get(point.sha256) if point.recovered else None
+            name = self._names.get(point.sha256) if point.recovered else None
             self._trainings[point] = 0.0 if name is None else of_training(self.bench, name, point.config)
         return self._trainings[point]
 
+    @cached_property
     def _names(self) -> dict[str, str]:
+        """Of the baselines that are known here, by their weights."""
         return {self.bench.profile(card.id).sha256: card.id for card in self.bench.cards()}
 
 
