@@ -150,6 +150,12 @@ class IterativeSearch(Record):
         """The run of the largest target that fits."""
         return next((run for run in self.runs if run.target == self.sparsity), None)
 
+    @property
+    def at_most(self) -> float | None:
+        """What that run loses at most on new images, a fraction; None where nothing was promised."""
+        promised = zip(self.runs, self.promises, strict=False)
+        return next((most for run, most in promised if run.target == self.sparsity), None)
+
 
 # On the test images, and in time
 

@@ -193,10 +193,9 @@ def iterative(baseline: str, search: IterativeSearch, allowance: float, confiden
         st.markdown(f"{_none(search, allowance, confidence)}: {tried}. Try more epochs.")
         return
     config = chosen.configuration
-    kept = dict(zip(search.runs, search.promises, strict=False)).get(chosen)
     st.markdown(
         f"LAMP, global, trained to {tried}: **{_target(chosen)}** is the largest sparsity within "
-        f"{100 * allowance:g} pp{_promised(kept, confidence)}. "
+        f"{100 * allowance:g} pp{_promised(search.at_most, confidence)}. "
         + live.verdict_on_test(state.Choice(baseline, config), allowance)
     )
     st.caption(

@@ -919,6 +919,17 @@ def test_the_pruning_page_runs_everything_with_one_click_and_shows_what_it_found
     assert f"**{percent(found[tuning.ITERATIVE].sparsity, 1)}** is the largest sparsity within 10 pp" in said
     assert "From one-shot to iterative" in said
     assert "zeros are multiplied like any other number" in said
+    assert "on new images" not in said, "nothing was promised"
+    for kind in (tuning.ONE_SHOT, tuning.ITERATIVE):
+        (request,) = (each for each in asked if each["kind"] == kind)
+        sure = {**request, "confidence": 0.9}
+        leave_result(empty_cache, sure, KINDS[kind].run(bench, sure, lambda event: None, lambda: False))
+    app.run()
+    assert said == " ".join(text.value for text in app.markdown), "a promise is no answer to who asked for none"
+    app.get_by_key("w_confidence").set_value("90 %").run()
+    assert not app.exception
+    assert sum("with 90 % confidence at most" in text.value for text in app.markdown) == 2
+    app.get_by_key("w_confidence").set_value("None").run()
     button(app, "Use it on Explore").click().run()
     assert choice(app).config == best.point.configuration
     bench.turns.close()

@@ -107,6 +107,9 @@ def test_confidence_asks_for_a_milder_network_and_none_for_what_it_always_was(
     new = tuning.largest_iterative(bench, name, plain, recovery, 0.2, targets=targets, confidence=0.9)
     assert old.promises == ()
     assert len(new.promises) == len(new.runs)
+    assert old.at_most is None
+    assert (new.at_most is None) == (new.sparsity is None)
+    assert new.at_most is None or new.at_most <= 0.2
     assert all(most > -run.difference for most, run in zip(new.promises, new.runs, strict=True))
     assert (new.sparsity or 0) <= (old.sparsity or 0)
     assert type(new).from_dict(new.to_dict()) == new
