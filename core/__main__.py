@@ -121,10 +121,15 @@ def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     search = command(
         "search", _search, "the smallest file within an allowed accuracy loss, or the most accurate within a size"
     )
-    search.add_argument("--baseline", default="cnn", metavar="NAME|FILE", help="mlp, mlp-course, cnn, an id, or a file")
+    search.add_argument("--baseline", metavar="NAME|FILE", help="cnn if not given; mlp, mlp-course, an id, or a file")
+    usage = "instead of a baseline: all, or a list of families whose networks are trained small"
+    search.add_argument("--families", metavar="all|LIST", help=usage)
+    search.add_argument("--data", metavar="NAME", help="of --families: the images, fashion-mnist if not given")
+    search.add_argument("--seed", type=int, help="of what is drawn and trained")
     goal = search.add_mutually_exclusive_group()
     goal.add_argument("--allowance", type=float, help="allowed accuracy loss, a fraction (0.01 by default)")
     goal.add_argument("--size", type=int, metavar="BYTES", help="instead: the most accurate file of at most this size")
+    goal.add_argument("--floor", type=float, metavar="F", help="instead: the smallest file that is right this often")
     _confidence_option(search)
     search.add_argument("--minutes", type=float, default=10.0, help="how long, the check on the test images included")
     usage = "of channels, low rank, pruning, codebook, bits; all but codebook if not given"
@@ -480,16 +485,20 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _search(options: argparse.Namespace) -> int:
     from core.bench.workbench import Workbench
     from core.measuring.front import SEARCHED, Goal, check_minutes
-    from core.studies import search
+    from core.studies import search, students
 
     check_minutes(options.minutes)
     used = SEARCHED if options.techniques is None else tuple(map(str.strip, options.techniques.split(",")))
-    allowance = 0.01 if options.allowance is None and options.size is None else options.allowance
-    goal = Goal(allowance, options.size, used, options.confidence)
+    asked = (options.allowance, options.size, options.floor)
+    of = students.chosen(options.families) if options.families else ()
+    _check_of_families(options, of)
+    allowance = 0.01 if asked == (None, None, None) and not of else options.allowance
+    goal = Goal(allowance, options.size, used, options.confidence, options.floor, of)
     bench = Workbench(origin="searched", device=options.device)
-    answer = search.run(
-        bench, options.baseline, goal, options.minutes, options.storage, lambda event: say(event["message"]),
-        out=options.out,
+    run, name = (students.run, options.data or "fashion-mnist") if of else (search.run, options.baseline or "cnn")
+    answer = run(
+        bench, name, goal, options.minutes, options.storage, lambda event: say(event["message"]),
+        out=options.out, seed=options.seed,
     )  # fmt: skip
     _print(answer.to_dict(), options.json)
     best = answer.best
@@ -503,6 +512,17 @@ def _search(options: argparse.Namespace) -> int:
     if missed := goal.missed_in_words(change):
         say(f"Lost on the test images: {-100 * change:.2f} pp. {missed}")
     return 0
+
+
+def _check_of_families(options: argparse.Namespace, of: tuple[str, ...]) -> None:
+    """Raises ConfigError for options that contradict one another."""
+    given = [f"--{name}" for name in ("baseline", "techniques") if getattr(options, name) is not None]
+    if of and given:
+        raise ConfigError(f"--families and {given[0]} exclude one another: there is no baseline to begin with.")
+    if of and options.floor is None:
+        raise ConfigError("--families needs --floor F, the accuracy that the smallest file is to have.")
+    if options.data is not None and not of:
+        raise ConfigError("--data is of --families. A baseline has its own images.")
 
 
 def _pareto(options: argparse.Namespace) -> int:

@@ -53,7 +53,14 @@ def rates(recovery: RecoveryConfig | None) -> dict[str, Any]:
     """On which a training with a rate in its loss relies besides."""
     if recovery is None or not (recovery.rate_weight or recovery.floor):
         return {}
-    steered = [steering.BEGIN, steering.CYCLE, steering.PER_FACTOR, steering.MOST_RAISED, steering.MOST_LOWERED]
+    steered = [
+        steering.BEGIN,
+        steering.LEAST_CYCLE,
+        steering.CYCLES,
+        steering.PER_FACTOR,
+        steering.MOST_RAISED,
+        steering.MOST_LOWERED,
+    ]
     return {"rate": [rate.PRIOR, *(steered if recovery.floor else [])]}
 
 

@@ -7,7 +7,7 @@ from core.bench.trainings import Trainings
 from core.config import CompressionConfig, Device, TrainingConfig
 from core.machinery import devices, jobs
 from core.machinery.store import Store
-from core.measuring.front import SEARCH, Goal, check_minutes
+from core.measuring.front import SEARCH, STUDENTS, Goal, check_minutes
 
 TRAIN, RECOVER, EXPORT = "train", "recover", "export"
 """Kinds of jobs, as requests and the folders of jobs name them; of a search `SEARCH`."""
@@ -34,6 +34,12 @@ def search_request(name: str, goal: Goal, minutes: float) -> Request:
     """What the job of a search is asked for. Raises ConfigError."""
     check_minutes(minutes)
     return {"kind": SEARCH, "baseline": name, "goal": goal.to_request(), "minutes": minutes}
+
+
+def students_request(data: str, goal: Goal, minutes: float, seed: int = 0) -> Request:
+    """What the job of a search over families is asked for. Raises ConfigError."""
+    check_minutes(minutes)
+    return {"kind": STUDENTS, "data": data, "goal": goal.to_request(), "minutes": minutes, "seed": seed}
 
 
 def another_device(job: jobs.Status) -> Device | None:
@@ -67,6 +73,10 @@ class Submissions:
     def submit_search(self, name: str, goal: Goal, minutes: float) -> str:
         """Search, or go on with an earlier search. Raises ConfigError."""
         return self.queue.submit(search_request(name, goal, minutes), lambda result: True)
+
+    def submit_students(self, data: str, goal: Goal, minutes: float, seed: int = 0) -> str:
+        """Search over families, or go on with an earlier search. Raises ConfigError."""
+        return self.queue.submit(students_request(data, goal, minutes, seed), lambda result: True)
 
     def submit_export(self, name: str, config: CompressionConfig) -> str:
         """Export, or export again, to where `Exports.exported` finds it."""

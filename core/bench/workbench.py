@@ -196,11 +196,13 @@ class Workbench:
     submit_training = Delegate("submissions", Submissions.submit_training)
     submit_recovery = Delegate("submissions", Submissions.submit_recovery)
     submit_search = Delegate("submissions", Submissions.submit_search)
+    submit_students = Delegate("submissions", Submissions.submit_students)
     submit_export = Delegate("submissions", Submissions.submit_export)
     start_again = Delegate("submissions", Submissions.start_again)
     training_request = staticmethod(submissions.training_request)
     recovery_request = staticmethod(submissions.recovery_request)
     search_request = staticmethod(submissions.search_request)
+    students_request = staticmethod(submissions.students_request)
     export_request = staticmethod(submissions.export_request)
     another_device = staticmethod(submissions.another_device)
 

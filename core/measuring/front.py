@@ -3,12 +3,13 @@
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from core import settings
 from core.config import CompressionConfig, ConfigError
 from core.mathematics import promise
+from core.words import percent
 
 TECHNIQUES = tuple(technique.name for technique in settings.techniques() if technique.stage != "training")
 """What can make a network smaller, in the order in which it is done."""
@@ -16,8 +17,8 @@ TECHNIQUES = tuple(technique.name for technique in settings.techniques() if tech
 SEARCHED = tuple(each.name for each in settings.techniques() if each.stage != "training" and each.searched)
 """Those of them that a search uses where nobody says which."""
 
-SEARCH = "budget search"
-"""The kind of a search's job."""
+SEARCH, STUDENTS = "budget search", "students"
+"""The kinds of a search's job: one that makes a baseline smaller, and one over families of small networks."""
 
 MOST_MINUTES = 600
 
@@ -111,23 +112,31 @@ def no_optimism(point: Point) -> float:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is searched for: the smallest file that loses at most `allowance` of the accuracy, or the most accurate one
-    of at most `size` bytes. Exactly one of the two is given.
+    """What is searched for: the smallest file that loses at most `allowance` of the accuracy, or that is right at least
+    as often as `floor` says, or the most accurate one of at most `size` bytes. Exactly one of the three is given.
 
     allowance : a fraction of the validation images, in [0, 1); size : bytes, at least 1
     techniques : those of TECHNIQUES that may be used
     confidence : in (0.5, 1), with an allowance: it is to hold on as many new images, too, with this probability, as
         `promise.most_lost` says; None: on the validation images that are looked at, and others may lose more
+    floor : accuracy on the validation images, in (0, 1)
+    families : with a floor: networks of these families are trained small; (): a baseline is made smaller
     """
 
     allowance: float | None = None
     size: int | None = None
     techniques: tuple[str, ...] = SEARCHED
     confidence: float | None = None
+    floor: float | None = None
+    families: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.allowance is None) == (self.size is None):
-            raise ConfigError("A search needs an allowance or a size, one of the two.")
+        if [self.allowance, self.size, self.floor].count(None) != 2:
+            raise ConfigError("A search needs an allowance, a floor or a size, one of them.")
+        if self.floor is not None and not 0 < self.floor < 1:
+            raise ConfigError(f"floor must be a number in (0, 1). Got {self.floor!r} instead.")
+        if self.families and self.floor is None:
+            raise ConfigError("families need a floor: an accuracy that does not depend on a baseline.")
         if self.allowance is not None and not 0 <= self.allowance < 1:
             raise ConfigError(f"allowance must be a number in [0, 1). Got {self.allowance!r} instead.")
         if self.size is not None and self.size < 1:
@@ -137,13 +146,23 @@ class Goal:
             raise ConfigError(f"techniques must be some of {', '.join(TECHNIQUES)}. Got {self.techniques!r} instead.")
         check_confidence(self.confidence)
         if self.confidence is not None and self.allowance is None:
-            raise ConfigError("confidence needs an allowance: a size is what it is, on any images.")
+            raise ConfigError("confidence needs an allowance: it is of a loss, paired image by image.")
+        object.__setattr__(self, "families", tuple(self.families))
         object.__setattr__(self, "techniques", tuple(name for name in TECHNIQUES if name in self.techniques))
 
     def to_request(self) -> dict[str, Any]:
         """As JSON can hold it; `Goal(**request)` is the goal again. Without a confidence it is what it always was."""
         asked = {"allowance": self.allowance, "size": self.size, "techniques": list(self.techniques)}
-        return asked if self.confidence is None else asked | {"confidence": self.confidence}
+        later = {"confidence": self.confidence, "floor": self.floor, "families": list(self.families) or None}
+        return asked | {name: value for name, value in later.items() if value is not None}
+
+    def of_baseline(self, accuracy: float) -> "Goal":
+        """A floor as what a baseline of this accuracy may lose. Raises ConfigError where it is less accurate itself."""
+        if self.floor is None:
+            return self
+        if self.floor > accuracy:
+            raise ConfigError(f"floor must be at most the baseline's accuracy, {accuracy:.4f}. Got {self.floor}.")
+        return replace(self, floor=None, allowance=round(accuracy - self.floor, 9))
 
     def lost(self, point: Point, optimism: Optimism = no_optimism) -> float:
         """What counts against the allowance: the loss on validation, or what is lost at most with the confidence."""
@@ -153,6 +172,8 @@ class Goal:
     def met_by(self, point: Point, optimism: Optimism = no_optimism) -> bool:
         if self.size is not None:
             return point.bytes <= self.size
+        if self.floor is not None:
+            return point.accuracy >= self.floor
         return self._allows(self.lost(point)) and self._allows(self.lost(point, optimism))  # the dearer question last
 
     def _allows(self, lost: float) -> bool:
@@ -168,29 +189,36 @@ class Goal:
         return sorted(points, key=lambda point: self._place(point, self.met_by(point, optimism)))
 
     def _place(self, point: Point, met: bool) -> tuple[float, ...]:
-        if met == (self.allowance is not None):
+        if met == (self.size is None):
             return not met, point.bytes, -point.accuracy
         return not met, -point.accuracy, point.bytes
 
     def in_words(self) -> str:
         if self.allowance is not None:
             return f"the smallest file that loses at most {self._allowed}"
+        if self.floor is not None:
+            of = f" of {', '.join(self.families)}" if self.families else ""
+            return f"the smallest file{of} that is right for {percent(self.floor, 2)}"
         return f"the most accurate file of at most {self._most}"
 
     def none_in_words(self) -> str:
         """That nothing meets it."""
         if self.allowance is not None:
             return f"None loses at most {self._allowed}."
+        if self.floor is not None:
+            return f"None is right for {percent(self.floor, 2)}."
         return f"None has at most {self._most}."
 
     def way_out_in_words(self) -> str:
         """What to do where nothing meets it."""
+        if self.floor is not None:
+            return "Ask for a lower floor, or give it more time."
         confidence = "" if self.confidence is None else ", a lower confidence"
         return f"Allow a larger loss{confidence}, or give it more time."
 
     def missed_in_words(self, difference: float) -> str:
         """That other images than those of the search lose more than the allowance; nothing where they do not."""
-        if self._allows(-difference):
+        if self.allowance is None or self._allows(-difference):
             return ""
         beyond = f"That is more than {100 * (self.allowance or 0):g} pp: "
         if self.confidence is not None:

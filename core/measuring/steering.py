@@ -3,12 +3,12 @@
 import math
 from dataclasses import dataclass
 
-BEGIN = 0.1
+BEGIN = 0.05
 """lambda at first, where a floor is asked for and nothing else is said."""
 
-CYCLE = 3
-"""Epochs after which lambda is changed, and the learning rate starts again (warm restarts, Loshchilov & Hutter 2017);
-before the first change half of the training is over."""
+LEAST_CYCLE, CYCLES = 3, 5
+"""Half of the training goes on with lambda as it begins; the rest are so many cycles, of so many epochs at least.
+Before each lambda is changed, and the learning rate starts again (warm restarts, Loshchilov & Hutter 2017)."""
 
 PER_FACTOR = 0.004
 """Accuracy above the floor, a fraction, for which lambda is multiplied by e; below it, divided."""
@@ -43,7 +43,8 @@ class Rate:
         if self.floor is None:
             return []
         half = first + (last - first) // 2
-        return list(range(half, last - CYCLE + 1, CYCLE))
+        cycle = max(LEAST_CYCLE, (last - half) // CYCLES)
+        return list(range(half, last - cycle + 1, cycle))
 
     def steer(self, accuracy: float) -> None:
         """Change lambda by what an end of a cycle shows."""

@@ -475,6 +475,8 @@ class SearchedBest(Record):
     """config : as JSON; accuracy, difference : on validation
     test_accuracy, test_difference : as the file was read again, None where the search was stopped before; path : of it
     at_most : what is promised to be lost at most on new images, a fraction; None where no confidence was asked for
+    baseline, family : what was compressed, by its name; course_ratio : the float32 bytes of the course's CNN over those
+        of the file, whatever network that holds; None for other images than the course's
     """
 
     config: dict[str, Any]
@@ -488,6 +490,9 @@ class SearchedBest(Record):
     test_difference: float | None
     path: str | None
     at_most: float | None = None
+    baseline: str = ""
+    family: str = ""
+    course_ratio: float | None = None
 
     @property
     def configuration(self) -> CompressionConfig:

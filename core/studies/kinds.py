@@ -8,7 +8,7 @@ from core.bench.work import Kind
 from core.bench.workbench import Workbench
 from core.machinery.jobs import Report
 from core.machinery.records import Damaged
-from core.measuring.front import SEARCH
+from core.measuring.front import SEARCH, STUDENTS
 from core.studies import assignment, reproduce, sharing, tuning
 from core.studies.answers import Searched
 
@@ -19,6 +19,12 @@ def _search(bench: Workbench, request: work.Request, report: Report, should_stop
     return search.work(bench, request, report, should_stop)
 
 
+def _students(bench: Workbench, request: work.Request, report: Report, should_stop: work.Stop) -> Searched:
+    from core.studies import students
+
+    return students.work(bench, request, report, should_stop)
+
+
 KINDS: dict[str, Kind] = {
     **work.KINDS,
     **tuning.KINDS,
@@ -26,6 +32,7 @@ KINDS: dict[str, Kind] = {
     **assignment.KINDS,
     **sharing.KINDS,
     SEARCH: Kind("Search for the smallest file", Searched, _search, "searched", repeats=True),
+    STUDENTS: Kind("Search over families", Searched, _students, "searched", repeats=True),
 }
 """By the kind that a request names."""
 

@@ -181,6 +181,7 @@ def run(
     draws = sampler or partial(optuna.samplers.TPESampler, seed=seed, multivariate=True, group=True)
     if out is not None:
         artifact.check_directory(out)
+    goal = goal.of_baseline(bench.evaluate(name, CompressionConfig()).evaluation.accuracy)
     countdown = Countdown.of(minutes, clock)
     studies = open_studies(bench, name, goal, storage or default_storage(bench), draws)
     worker = Worker(bench, name, goal, studies, countdown, should_stop, progress, random.Random(seed))
@@ -201,10 +202,14 @@ def run(
     if best is None:
         return Searched(len(points), None)
     most = None if goal.confidence is None else goal.lost(best, optimism)
-    return Searched(len(points), replace(_answer(bench, name, best.config, out, verdict), at_most=most))
+    return Searched(len(points), replace(answer_of(bench, name, best.config, out, verdict), at_most=most))
 
 
-def _answer(
+COURSE = "cnn"
+"""The course's network, beside whose float32 bytes a file of any network is small."""
+
+
+def answer_of(
     bench: Workbench, name: str, config: CompressionConfig, out: Path | None, verdict: ExportVerdict | None
 ) -> SearchedBest:
     """Of the network as it is here, whoever else trained it."""
@@ -220,6 +225,9 @@ def _answer(
         test_accuracy=None,
         test_difference=None,
         path=None,
+        baseline=name,
+        family=bench.profile(name).model,
+        course_ratio=_beside_the_course(bench, name, best.bytes),
     )
     if verdict is None or out is None:
         return answer
@@ -228,6 +236,13 @@ def _answer(
         raise FormatError(file.problem)
     change = file.accuracy - verdict.baseline_accuracy
     return replace(answer, test_accuracy=file.accuracy, test_difference=change, path=str(out / NETWORK_FILE))
+
+
+def _beside_the_course(bench: Workbench, name: str, size: int) -> float | None:
+    """None for other images."""
+    course = bench.profile(COURSE)
+    same = bench.profile(name).images.data == course.images.data
+    return 4 * sum(layer.weights + layer.shape[0] for layer in course.layers) / size if same else None
 
 
 def adopt(bench: Workbench, name: str, studies: Studies) -> None:

@@ -80,8 +80,8 @@ def test_an_allowance_counts_images_and_not_floats() -> None:
 @pytest.mark.parametrize(
     ("about", "named"),
     [
-        ({}, "one of the two"),
-        ({"allowance": 0.01, "size": 4}, "one of the two"),
+        ({}, "one of them"),
+        ({"allowance": 0.01, "size": 4}, "one of them"),
         ({"allowance": -0.1}, "allowance"),
         ({"allowance": 1.0}, "allowance"),
         ({"size": 0}, "size"),

@@ -1,0 +1,320 @@
+"""The smallest file of any family: networks made small from the start, instead of large ones made smaller.
+
+Each trial is a student: a family, its widths and its bits. It is trained from scratch, with the most accurate baseline
+for these images as its teacher (distillation, Hinton et al. 2015), and then on its grids with a rate in the loss, whose
+weight is steered to the floor (`core.measuring.steering`): so each trial ends with the smallest file that it can make.
+A student that is not accurate enough before it is quantized is given up. Several processes may work on the same study.
+"""
+
+import contextlib
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial
+
+from core.bench import reliance
+from core.bench.workbench import Workbench
+from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig, Widths, widths_in_text
+from core.formats import artifact
+from core.machinery.stopping import Stopped
+from core.machinery.store import key_of
+from core.measuring.front import Goal, Point
+from core.measuring.training import Diverged, Progress
+from core.networks import families
+from core.networks.families import Family
+from core.networks.models import Overflow
+from core.studies.answers import Searched
+from core.studies.search import answer_of, default_storage
+from core.studies.stages.pace import Clock, Countdown
+from core.studies.stages.worker import in_figures
+from core.studies.trials import (
+    CONFIG,
+    HISTORY,
+    PACKED,
+    POINT,
+    Claimed,
+    Sampler,
+    connect,
+    finished,
+    first,
+    in_words,
+    keep_bytes,
+    kept_bytes,
+    measured,
+    open_study,
+    step,
+)  # fmt: skip
+from core.words import percent
+
+ABOUT, TITLE, STUDENT = "about", "title", "student"
+"""Attributes of a trial: what is known of the making of its student, what it is called, the student before it was
+compressed, as a file."""
+
+MINUTES_EACH = 12.0
+"""About as long a student is trained where there is time for several."""
+
+FLOAT_SHARE, QUANTIZED_PACE = 0.4, 1.3
+"""Of a student's time before it is quantized; an epoch afterwards over one before."""
+
+LEAST_EPOCHS, MOST_EPOCHS = 2, 60
+"""Of either part."""
+
+HOPELESS = 0.01
+"""Given up is who is less accurate than the floor by so much, before it is quantized."""
+
+FRUITLESS = 20
+"""After so many trials in a row that came to nothing, what may be chosen is exhausted."""
+
+FACTORS, TILTS, DEEPER, BITS = (0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.4), (0.7, 0.85, 1.0, 1.2), (-1, 0, 1), (2, 3, 4)
+"""What a search may choose: all widths times a factor; later stages narrower or wider; layers in each stage more or
+less; bits of the weights."""
+
+STARTS: tuple[dict[str, Any], ...] = (
+    {"model": "compact"},
+    {"model": "residual", "factor": 0.6},
+    {"model": "separable", "factor": 0.85, "bits": 4},
+    {"model": "cnn", "factor": 0.5},
+    {"model": "mlp", "factor": 0.5},
+)
+"""Where a search begins; what is not said is as `PLAIN` has it."""
+
+PLAIN = {"factor": 1.0, "tilt": 1.0, "deeper": 0, "bits": 3}
+
+Chosen = dict[str, Any]
+
+
+def widths_for(family: Family, factor: float, tilt: float, deeper: int) -> Widths:
+    """The family's own widths times factor * tilt^(stage - middle stage), to even numbers; each stage has `deeper` more
+    layers, like its last one."""
+    middle = (len(family.widths) - 1) / 2
+    stages = []
+    for place, stage in enumerate(family.widths):
+        layers = [*stage, *[stage[-1]] * deeper][: max(1, len(stage) + deeper)]
+        stages.append(tuple(max(2, 2 * round(width * factor * tilt ** (place - middle) / 2)) for width in layers))
+    return tuple(stages)
+
+
+def chosen(text: str) -> tuple[str, ...]:
+    """Families of a list "compact, residual", or "all". Raises ConfigError."""
+    names = list(families.families()) if text == "all" else [name.strip() for name in text.split(",")]
+    return tuple(families.named(name).name for name in names)
+
+
+@dataclass(eq=False)
+class StudentSearch:
+    """goal : with a floor, and the families that may be used; data : name of the images
+    guided : whether it begins at `STARTS` and varies what is best; teacher : a baseline by its name, or ""
+    """
+
+    bench: Workbench
+    data: str
+    goal: Goal
+    study: optuna.Study
+    time: Countdown
+    should_stop: Callable[[], bool]
+    progress: Progress
+    dice: random.Random
+    seed: int
+    guided: bool = True
+    teacher: str = ""
+
+    def run(self) -> None:
+        """Raises Stopped."""
+        if self.guided and first(self.study, "starts"):
+            for start in STARTS:
+                if start["model"] in self.goal.families:
+                    self.study.enqueue_trial({**PLAIN, **start})
+        planned, fruitless = max(1, round(self.time.whole / 60 / MINUTES_EACH)), 0
+        while not self.should_stop() and fruitless < FRUITLESS:
+            if self.guided:
+                self._vary()
+            seconds = self.time.left / max(1, planned)
+            done = step(self.study, partial(self._train, seconds), Diverged, Overflow, ConfigError)
+            planned, fruitless = planned - done, 0 if done else fruitless + 1
+            if self.time.left < self.time.whole / 10:
+                return
+
+    def say(self, message: str) -> None:
+        """Where the search stands."""
+        points = points_of(self.study)
+        best, about = self.goal.best(points), dict[str, Any]()
+        if best is not None:
+            figures = {"bytes": best.bytes, "accuracy": best.accuracy, "difference": best.difference}
+            about = {"best": {**figures, "baseline": best.baseline, "config": json.loads(best.config.to_json())}}
+        self.progress({"message": message, "done": self.time.done, "trials": len(points), **about})
+
+    def _train(self, seconds: float, trial: Trial) -> float:
+        """A student within so many seconds; the bytes of its file, more where it does not reach the floor. Raises
+        Claimed, Stopped, Diverged, ConfigError; TrialPruned where it is given up."""
+        until = self.time.clock() + seconds
+        recipe, config = self._drawn(trial)
+        if not first(self.study, json.dumps([recipe.to_dict(), config.to_json()]), trial.number):
+            raise Claimed("Another trial has the same student.")
+        text = f"{families.named(recipe.model).title} {widths_in_text(recipe.widths)}"
+        self.say(f"{text}, {config.bits} bits: how long an epoch takes.")
+        pace = self.bench.epoch_seconds(recipe, self.should_stop)
+        recipe = replace(recipe, epochs=_epochs(FLOAT_SHARE * seconds / pace))
+        baseline = self.bench.train(recipe, partial(self._tell, text), self.should_stop)
+        accuracy = baseline.info["validation_accuracy"]
+        if self.goal.floor is not None and accuracy < self.goal.floor - HOPELESS:
+            self.say(f"{text} is given up: {percent(accuracy, 2)} before it is quantized.")
+            raise optuna.TrialPruned
+        name = self.bench.add_baseline(baseline, f"{text}, student", "trained")
+        epochs = _epochs((until - self.time.clock()) / (QUANTIZED_PACE * pace))
+        assert config.recovery is not None
+        config = replace(config, recovery=replace(config.recovery, epochs=epochs))
+        self.bench.recover(name, config, partial(self._tell, f"{text}, {config.bits} bits"), self.should_stop)
+        return self._kept(trial, name, config)
+
+    def _drawn(self, trial: Trial) -> tuple[TrainingConfig, CompressionConfig]:
+        """What the trial chooses; epochs are for later. Raises ConfigError for widths that the family cannot have."""
+        family = families.named(trial.suggest_categorical("model", self.goal.families))
+        factor, tilt = trial.suggest_categorical("factor", FACTORS), trial.suggest_categorical("tilt", TILTS)
+        deeper, bits = trial.suggest_categorical("deeper", DEEPER), trial.suggest_categorical("bits", BITS)
+        dataset, widths = self.bench.datasets.named(self.data), widths_for(family, factor, tilt, deeper)
+        family.build(dataset.shape, len(dataset.classes), widths)
+        own = next(iter(family.recipes.values()))
+        recipe = TrainingConfig(
+            family.name, 1, self.seed, flips=own.flips and dataset.mirrors, data=self.data, widths=widths,
+            teacher=self.teacher,
+        )  # fmt: skip
+        recovery = RecoveryConfig(
+            1, 0.05, self.seed, distillation=True, floor=self.goal.floor, normalization=family.name != "mlp"
+        )
+        return recipe, CompressionConfig(bits=bits, activation_bits=8, clip="mse", recovery=recovery)
+
+    def _kept(self, trial: Trial, name: str, config: CompressionConfig) -> float:
+        """What was trained, measured, and with its trial."""
+        bench = self.bench
+        point = bench.point_of(bench.evaluate(name, config))
+        bench.keep(name, config)
+        trial.set_user_attr(CONFIG, config.to_json())
+        trial.set_user_attr(ABOUT, json.dumps(dict(bench.baseline(name).info)))
+        trial.set_user_attr(TITLE, bench.title(name))
+        trial.set_user_attr(HISTORY, json.dumps(bench.history(name, config)))
+        keep_bytes(trial, STUDENT, bench.baseline_file(name))
+        keep_bytes(trial, PACKED, bench.file_of(name, config))
+        trial.set_user_attr(POINT, point.to_json())
+        self.say(f"Trained: {in_figures(point)}")
+        return point.bytes if self.goal.met_by(point) else point.bytes * 10
+
+    def _tell(self, text: str, event: dict[str, Any]) -> None:
+        if "figures" in event:
+            figures = event["figures"]
+            bits = f", {figures['bits_per_weight']:.2f} bits per weight" if "bits_per_weight" in figures else ""
+            accuracy = percent(figures["validation_accuracy"], 2)
+            self.say(f"{text}, epoch {event['epoch']} of {event['epochs']}: {accuracy}{bits}")
+
+    def _vary(self) -> None:
+        """Enqueue a neighbour of the best student, unless something waits."""
+        if self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
+            return
+        ranked = sorted(measured(self.study), key=lambda pair: pair[0].value or 0.0)
+        if ranked:
+            self.study.enqueue_trial(neighbour(ranked[0][0].params, self.goal.families, self.dice))
+
+
+def best_teacher(bench: Workbench, data: str) -> str:
+    """The most accurate baseline for these images on validation that had no teacher itself; "" where there is none."""
+    profiles = {card.id: bench.profile(card.id) for card in bench.cards()}
+    names = [name for name, profile in profiles.items() if profile.images.data == data and not profile.teacher]
+    return max(names, key=lambda name: bench.evaluate(name, CompressionConfig()).evaluation.accuracy, default="")
+
+
+def neighbour(chosen: Chosen, models: Sequence[str], dice: random.Random) -> Chosen:
+    """The same choices but for one, which is the next larger or smaller, or another family."""
+    values: dict[str, Sequence[Any]] = {
+        "model": models, "factor": FACTORS, "tilt": TILTS, "deeper": DEEPER, "bits": BITS,
+    }  # fmt: skip
+    name = dice.choice([name for name, every in values.items() if len(every) > 1])
+    every = list(values[name])
+    at = every.index(chosen[name])
+    near = [other for other in (at - 1, at + 1) if 0 <= other < len(every)]
+    others = [place for place in range(len(every)) if place != at] if name == "model" else near
+    return {**chosen, name: every[dice.choice(others)]}
+
+
+def _epochs(wanted: float) -> int:
+    return max(LEAST_EPOCHS, min(MOST_EPOCHS, int(wanted)))
+
+
+def points_of(study: optuna.Study) -> list[Point]:
+    return [point for _, point in measured(study)]
+
+
+def title_of(bench: Workbench, data: str, goal: Goal) -> str:
+    """Of the study: the goal, and a hash of everything that its trials rely on."""
+    images = bench.datasets.named(data).images(bench.datasets.folder)
+    methods = reliance.networks(images) | reliance.files() | reliance.rates(RecoveryConfig(floor=goal.floor))
+    wanted = goal.to_request()
+    return f"{data}, {json.dumps(wanted)}, {key_of('students', data=data, goal=wanted, methods=methods)[:12]}"
+
+
+def run(
+    bench: Workbench,
+    data: str,
+    goal: Goal,
+    minutes: float,
+    storage: str | None = None,
+    progress: Progress = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    sampler: Sampler | None = None,
+    out: Path | None = None,
+    seed: int | None = None,
+    clock: Clock = time.monotonic,
+) -> Searched:
+    """Search for so many minutes, the confirmation included; the same arguments as `search.run`.
+
+    data : name of the images; goal : with a floor, and families
+    Raises StorageError, DataError, ConfigError, FormatError (the file does not hold what was promised).
+    """
+    if out is not None:
+        artifact.check_directory(out)
+    seed = 0 if seed is None else seed
+    draws = sampler or partial(optuna.samplers.TPESampler, seed=seed, multivariate=True)
+    countdown = Countdown.of(minutes, clock)
+    study = open_study(connect(storage or default_storage(bench)), title_of(bench, data, goal), 1, draws)
+    found = StudentSearch(
+        bench, data, goal, study, countdown, should_stop, progress, random.Random(seed), seed, sampler is None,
+        best_teacher(bench, data),
+    )  # fmt: skip
+    with in_words():
+        adopt(bench, study)
+        with contextlib.suppress(Stopped):
+            found.run()
+        adopt(bench, study)
+        points, verdict = points_of(study), None
+        best = goal.best(points)
+        if best is not None and not should_stop():
+            found.say("Confirming the best on the test images.")
+            out = out or bench.export_folder(best.baseline, best.config)
+            verdict = bench.export(best.baseline, best.config, out)
+    return Searched(len(points), None if best is None else answer_of(bench, best.baseline, best.config, out, verdict))
+
+
+def adopt(bench: Workbench, study: optuna.Study) -> None:
+    """Take what other workers trained into this machine's store: it can be opened and exported here."""
+    for trial in _with_files(study):
+        config = CompressionConfig.from_json(trial.user_attrs[CONFIG])
+        about, title = json.loads(trial.user_attrs[ABOUT]), trial.user_attrs[TITLE]
+        name = bench.adopt_baseline(kept_bytes(trial, STUDENT), about, title)
+        if bench.history(name, config) is None:
+            bench.adopt(name, config, kept_bytes(trial, PACKED), json.loads(trial.user_attrs[HISTORY]))
+            bench.evaluate(name, config)
+
+
+def _with_files(study: optuna.Study) -> Iterator[FrozenTrial]:
+    yield from (trial for trial in finished(study) if POINT in trial.user_attrs)
+
+
+def work(bench: Workbench, asked: dict[str, Any], report: Progress, should_stop: Callable[[], bool]) -> Searched:
+    """What the job of such a search does."""
+    goal = Goal(**asked["goal"])
+    return run(bench, asked["data"], goal, asked["minutes"], None, report, should_stop, seed=asked["seed"])

@@ -1,0 +1,123 @@
+"""A search over families ends with a file of the bytes that it says, and another machine can take up what it found."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import read_here
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.bench.workbench import Workbench
+from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
+from core.formats import artifact
+from core.measuring.front import Goal
+from core.networks import families
+from core.studies import students
+from core.studies.students import BITS, DEEPER, FACTORS, PLAIN, STARTS, TILTS, neighbour, widths_for
+
+GOAL = Goal(floor=0.5, families=("compact", "mlp"))
+
+
+@given(st.sampled_from(sorted(families.families())), st.sampled_from(FACTORS), st.sampled_from(TILTS))
+def test_widths_are_the_familys_own_times_a_factor(name: str, factor: float, tilt: float) -> None:
+    family = families.named(name)
+    widths = widths_for(family, factor, tilt, 0)
+    assert [len(stage) for stage in widths] == [len(stage) for stage in family.widths]
+    assert all(width % 2 == 0 and width > 0 for stage in widths for width in stage)
+    assert len(family.build((1, 28, 28), 10, widths).layers) == len(family.build((1, 28, 28), 10).layers)
+    assert widths_for(family, 1.0, 1.0, 0) == family.widths
+
+
+def test_deeper_is_a_layer_more_in_each_stage() -> None:
+    compact = families.named("compact")
+    assert widths_for(compact, 1.0, 1.0, 1) == ((12, 12, 12), (20, 20, 20), (28, 28, 28))
+    assert widths_for(compact, 0.5, 1.0, -1) == ((6,), (10,), (14,))
+
+
+@given(st.randoms(use_true_random=False))
+def test_a_neighbour_differs_in_one_choice_and_can_be_drawn(dice: random.Random) -> None:
+    chosen: dict[str, Any] = {**PLAIN, **dice.choice(STARTS)}
+    other = neighbour(chosen, [start["model"] for start in STARTS], dice)
+    assert sum(other[name] != chosen[name] for name in chosen) == 1
+    assert (other["factor"], other["tilt"], other["deeper"], other["bits"]) in {
+        (factor, tilt, deeper, bits) for factor in FACTORS for tilt in TILTS for deeper in DEEPER for bits in BITS
+    }
+
+
+def test_families_are_all_or_a_list() -> None:
+    assert students.chosen("all") == tuple(families.families())
+    assert students.chosen("mlp, compact") == ("mlp", "compact")
+    with pytest.raises(ConfigError, match="vgg"):
+        students.chosen("mlp,vgg")
+    with pytest.raises(ConfigError, match="floor"):
+        Goal(allowance=0.01, families=("mlp",))
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few epochs, whatever time there is."""
+    monkeypatch.setattr(students, "MOST_EPOCHS", 8)
+
+
+@pytest.fixture
+def found(tmp_path: Path, short: None) -> tuple[Workbench, Any, list[dict[str, Any]]]:
+    bench, said = Workbench(tmp_path / "here"), list[dict[str, Any]]()
+    return bench, students.run(bench, "digits", GOAL, 0.4, progress=said.append, seed=3, out=tmp_path / "out"), said
+
+
+def test_what_is_found_is_a_file_of_the_bytes_that_are_said(
+    found: tuple[Workbench, Any, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, answer, said = found
+    best = answer.best
+    assert answer.trials >= 1
+    assert best is not None
+    assert best.accuracy >= 0.5
+    assert best.family in GOAL.families
+    assert best.course_ratio is None, "it is of other images than the course's"
+    content = Path(best.path).read_bytes()
+    assert len(content) == best.bytes
+    assert bench.file_of(best.baseline, best.configuration) == content
+    assert best.baseline_bytes == bench.baseline(best.baseline).bytes
+    assert [event["done"] for event in said] == sorted(event["done"] for event in said)
+    read_here(monkeypatch)
+    (packed, *_) = artifact.verify(tmp_path / "out", bench.datasets).files
+    assert packed.accuracy == best.test_accuracy
+    elsewhere = Workbench(tmp_path / "elsewhere")
+    goal_only = students.run(elsewhere, "digits", GOAL, 0.01, students.default_storage(bench), out=tmp_path / "again")
+    assert goal_only.best is not None
+    assert goal_only.best.bytes <= best.bytes
+    assert elsewhere.file_of(best.baseline, best.configuration) == content
+    assert json.loads(json.dumps(answer.to_dict())) == answer.to_dict()
+
+
+def test_a_student_learns_from_the_most_accurate_baseline_and_not_from_a_student(tmp_path: Path, short: None) -> None:
+    bench = Workbench(tmp_path)
+    assert students.best_teacher(bench, "digits") == ""
+    recipes = [TrainingConfig("mlp", epochs, data="digits", widths=((32,),)) for epochs in (1, 12)]
+    names = [bench.add_baseline(bench.train(recipe), "own", "trained") for recipe in recipes]
+    assert students.best_teacher(bench, "digits") == names[1]
+    student = bench.train(TrainingConfig("mlp", 30, data="digits", widths=((64,),), teacher=names[1]))
+    bench.add_baseline(student, "student", "trained")
+    assert student.teacher == bench.baseline(names[1]).sha256
+    assert students.best_teacher(bench, "digits") == names[1]
+    answer = students.run(bench, "digits", GOAL, 0.3)
+    assert bench.profile(answer.best.baseline).teacher == student.teacher
+    assert students.best_teacher(bench, "fashion-mnist") == "residual"
+
+
+def test_a_network_whose_teacher_was_deleted_says_so(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path)
+    teacher = bench.add_baseline(bench.train(TrainingConfig("mlp", 2, data="digits", widths=((32,),))), "t", "trained")
+    student = bench.train(TrainingConfig("mlp", 2, data="digits", widths=((16,),), teacher=teacher))
+    name = bench.add_baseline(student, "s", "trained")
+    taught, plain = (CompressionConfig(bits=4, recovery=RecoveryConfig(1, distillation=own)) for own in (True, False))
+    bench.recover(name, taught)
+    bench.delete_baseline(teacher)
+    bench.recover(name, replace(taught, bits=3, recovery=plain.recovery))
+    with pytest.raises(ConfigError, match="deleted"):
+        bench.recover(name, replace(taught, bits=3))
