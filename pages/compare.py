@@ -9,7 +9,7 @@ from pages.shown import figures, live
 choice = state.current()
 with st.sidebar:
     controls.baseline_picker()
-    goal, minutes = search.controls()
+    goal, minutes = search.controls(choice.baseline)
     shown = board.filters(choice.baseline)
 
 st.title("Compare")

@@ -23,7 +23,7 @@ from core.bench.workbench import JobStatus, UnknownBaseline, Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
 from core.datasets import Dataset
 from core.datasets.fashion_mnist import FASHION_MNIST
-from core.measuring.front import SEARCH
+from core.measuring.front import SEARCH, STUDENTS
 from core.networks import families
 from core.networks.graph import Layer
 from core.studies import assignment, reproduce, sharing, tuning
@@ -290,6 +290,7 @@ WORKS: dict[str, Callable[[Workbench, Request], Work]] = {
     submissions.RECOVER: _recover,
     submissions.EXPORT: _export,
     SEARCH: lambda bench, request: Work(fixed=60.0 * request["minutes"]),
+    STUDENTS: lambda bench, request: Work(fixed=60.0 * request["minutes"]),
     reproduce.LOW_RANK: _low_rank,
     assignment.CHANNELS: _channels,
     assignment.LADDER: _ladder,

@@ -352,6 +352,13 @@ def search(baseline: str, goal: Goal, minutes: float) -> bool:
     return _start([asked], lambda: [bench.submit_search(baseline, goal, minutes)])
 
 
+def students(data: str, goal: Goal, minutes: float) -> bool:
+    """Search over families. Raises ConfigError, OSError."""
+    bench = state.workbench()
+    asked = bench.students_request(data, goal, minutes)
+    return _start([asked], lambda: [bench.submit_students(data, goal, minutes)])
+
+
 def export(baseline: str, config: CompressionConfig) -> bool:
     """Write files, and verify them."""
     bench = state.workbench()

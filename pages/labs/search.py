@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core.config import ConfigError
-from core.measuring.front import MOST_MINUTES, SEARCH, SEARCHED, TECHNIQUES, Goal, Point
+from core.config import CompressionConfig, ConfigError
+from core.measuring.front import MOST_MINUTES, SEARCH, SEARCHED, STUDENTS, TECHNIQUES, Goal, Point
+from core.networks import families
 from core.studies import kinds
 from core.studies.answers import Searched
 from core.words import code, kilobytes, percent, plain
 from pages.choice import classroom, confidence, lesson, state, teacher
 from pages.choice.state import Choice
-from pages.shown import figures
+from pages.shown import figures, live
 from pages.shown.jobs import on_another_device
 
 if TYPE_CHECKING:
     from core.bench.workbench import JobStatus
 
 POLL_SECONDS = 1.0
+DATA = "fashion-mnist"
 HELP_GOAL = """*Smallest*: the smallest file that loses no more than allowed on the validation images. *Best*: the
 most accurate file of at most a given size."""
 HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the validation images."
@@ -28,37 +30,71 @@ HELP_MINUTES = "How long the search takes, the check on the test images included
 HELP_TECHNIQUES = "What the search may use."
 HELP_STOP = "What was found is kept; a later search continues from there."
 GOALS = {"smallest": "Smallest", "best": "Best"}
+HELP_FROM = """*This network* is made smaller. *Any family*: small networks are trained from scratch, with the most
+accurate baseline as their teacher, and the smallest file that is right often enough is kept, whatever it is of."""
+HELP_FLOOR = "How often the smallest file has to be right on the validation images."
+FROM = {"baseline": "This network", "families": "Any family"}
+SMALL = ("compact", "residual", "separable")
+"""Families that are small from the start."""
 
 
-def controls() -> tuple[Goal, float]:
+def controls(baseline: str) -> tuple[Goal, float]:
     """What is searched for, and for how long."""
     with st.expander("Find the smallest file", icon=":material/search:", expanded=True):
-        kind = st.segmented_control(
-            "Goal", list(GOALS), format_func=lambda name: GOALS.get(name, name), default="smallest", required=True,
-            key="w_goal", help=HELP_GOAL,
+        begin = st.segmented_control(
+            "Begin with", list(FROM), format_func=lambda name: FROM.get(name, name), default="baseline", required=True,
+            key="w_goal_from", help=HELP_FROM,
         )  # fmt: skip
-        allowance, size, sure = None, None, None
-        if kind == "best":
-            kilobytes = st.number_input("At most, KB", 1.0, 10_000.0, 16.0, 1.0, key="w_goal_size")
-            size = int(float(kilobytes) * 1024)
-        else:
-            lost = st.number_input(
-                "Allowed accuracy loss, pp", 0.0, 20.0, 1.0, 0.1, key="w_goal_allowance", help=HELP_ALLOWANCE
-            )
-            allowance = round(float(lost) / 100, 6)
-            sure = confidence.control("w_goal_confidence")
-        most = float(MOST_MINUTES)
-        minutes = st.number_input("Minutes", 0.5, most, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES)
-        used = st.pills(
-            "Techniques allowed", TECHNIQUES, selection_mode="multi", default=SEARCHED, key="w_goal_techniques",
-            help=HELP_TECHNIQUES,
-        )  # fmt: skip
+        return _of_families(baseline) if begin == "families" else _of_baseline()
+
+
+def _minutes_control() -> float:
+    most = float(MOST_MINUTES)
+    return float(st.number_input("Minutes", 0.5, most, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES))
+
+
+def _of_families(baseline: str) -> tuple[Goal, float]:
+    """The floor is at first a point below what the baseline reaches."""
+    whole = live.measured(Choice(baseline, CompressionConfig())).evaluation.accuracy
+    floor = st.number_input(
+        "Accuracy at least, %", 1.0, 99.9, round(100 * whole - 1, 2), 0.1, "%.2f", key="w_goal_floor", help=HELP_FLOOR
+    )
+    titles = {name: family.title for name, family in families.families().items()}
+    used = st.pills(
+        "Families", list(titles), selection_mode="multi", default=SMALL, format_func=titles.get,
+        key="w_goal_families",
+    )  # fmt: skip
+    return Goal(floor=round(float(floor) / 100, 6), families=tuple(used) or SMALL), _minutes_control()
+
+
+def _of_baseline() -> tuple[Goal, float]:
+    kind = st.segmented_control(
+        "Goal", list(GOALS), format_func=lambda name: GOALS.get(name, name), default="smallest", required=True,
+        key="w_goal", help=HELP_GOAL,
+    )  # fmt: skip
+    allowance, size, sure = None, None, None
+    if kind == "best":
+        kilobytes = st.number_input("At most, KB", 1.0, 10_000.0, 16.0, 1.0, key="w_goal_size")
+        size = int(float(kilobytes) * 1024)
+    else:
+        lost = st.number_input(
+            "Allowed accuracy loss, pp", 0.0, 20.0, 1.0, 0.1, key="w_goal_allowance", help=HELP_ALLOWANCE
+        )
+        allowance = round(float(lost) / 100, 6)
+        sure = confidence.control("w_goal_confidence")
+    minutes = _minutes_control()
+    used = st.pills(
+        "Techniques allowed", TECHNIQUES, selection_mode="multi", default=SEARCHED, key="w_goal_techniques",
+        help=HELP_TECHNIQUES,
+    )  # fmt: skip
     return Goal(allowance, size, tuple(used) or SEARCHED, sure), float(minutes)
 
 
 def jobs_of(baseline: str) -> list[JobStatus]:
-    """Searches of a baseline, the newest first."""
-    return [job for job in state.workbench().jobs.all(SEARCH) if job.request["baseline"] == baseline]
+    """Searches of a baseline, and over families for its images, the newest first."""
+    data = state.workbench().profile(baseline).images.data
+    every = (job for job in state.workbench().jobs.all() if job.request["kind"] in (SEARCH, STUDENTS))
+    return [job for job in every if data == job.request.get("data") or job.request.get("baseline") == baseline]
 
 
 def under_way(baseline: str) -> bool:
@@ -73,26 +109,38 @@ def panel(baseline: str, goal: Goal, minutes: float) -> None:
     active = any(job.active for job in searches)
     same = next((job for job in searches if Goal(**job.request["goal"]) == goal), None)
     if not active:
-        label = "Find the smallest file" if goal.allowance is not None else "Find the most accurate file"
+        label = "Find the smallest file" if goal.size is None else "Find the most accurate file"
         label = f"{label}: {_minutes(minutes)}" if same is None else f"Go on for {_minutes(minutes)}"
         st.button(
             label, type="primary", icon=":material/search:", on_click=_start, args=(baseline, goal, minutes),
             key="start_search",
         )  # fmt: skip
         classroom.before_start(state.workbench().search_request(baseline, goal, minutes))
-        aim = f"--allowance {goal.allowance:g}" if goal.allowance is not None else f"--size {goal.size}"
-        aim += "" if goal.confidence is None else f" --confidence {goal.confidence:g}"
-        used = "" if goal.techniques == SEARCHED else f' --techniques "{",".join(goal.techniques)}"'
-        command = f"python -m core search --baseline {shlex.quote(baseline)} {aim} --minutes {minutes:g}{used}"
-        st.caption(f"{code(command)} does the same.")
+        st.caption(f"{code(_command(baseline, goal, minutes))} does the same.")
     if searches:
         st.fragment(_panel, run_every=POLL_SECONDS if active else None)(baseline, active)
+
+
+def _command(baseline: str, goal: Goal, minutes: float) -> str:
+    """The line that searches so."""
+    if goal.families:
+        data = state.workbench().profile(baseline).images.data
+        of = "" if data == DATA else f" --data {shlex.quote(data)}"
+        of_families = f"--families {','.join(goal.families)} --floor {goal.floor:g}{of}"
+        return f"python -m core search {of_families} --minutes {minutes:g}"
+    aim = f"--allowance {goal.allowance:g}" if goal.allowance is not None else f"--size {goal.size}"
+    aim += "" if goal.confidence is None else f" --confidence {goal.confidence:g}"
+    used = "" if goal.techniques == SEARCHED else f' --techniques "{",".join(goal.techniques)}"'
+    return f"python -m core search --baseline {shlex.quote(baseline)} {aim} --minutes {minutes:g}{used}"
 
 
 def _start(baseline: str, goal: Goal, minutes: float) -> None:
     st.session_state.pop("said", None)
     try:
-        classroom.search(baseline, goal, minutes)
+        if goal.families:
+            classroom.students(state.workbench().profile(baseline).images.data, goal, minutes)
+        else:
+            classroom.search(baseline, goal, minutes)
     except (ConfigError, OSError) as error:
         st.session_state["problems"] = [f"The search was not started. {error}"]
 
@@ -122,7 +170,7 @@ def _card(baseline: str, job: JobStatus) -> None:
     if right.button("Dismiss", type="tertiary", key=f"dismiss_{job.id}"):
         classroom.dismiss(*(other for other in jobs_of(baseline) if Goal(**other.request["goal"]) == goal))
         st.rerun()
-    answer = kinds.answer(SEARCH, job.result) if job.state == "done" else None
+    answer = kinds.answer(job.request["kind"], job.result) if job.state == "done" else None
     if answer is not None:
         _answer(baseline, goal, answer)
         return
@@ -166,12 +214,15 @@ def _answer(baseline: str, goal: Goal, answer: Searched) -> None:
         said = f"{answer.trials} networks measured. {goal.none_in_words()}"
         st.warning(f"{said} {goal.way_out_in_words()}")
         return
-    choice = Choice(baseline, best.configuration)
+    choice = Choice(best.baseline or baseline, best.configuration)
     said = (
         f"{answer.trials} networks measured. The best: **{kilobytes(best.bytes)}**, "
         f"**{figures.smaller(best.compression_ratio)}**, {percent(best.accuracy, 2)} on validation "
         f"({figures.points(best.difference)})"
     )
+    if goal.families:
+        said += f"; it is a network of the family {best.family}, and the ratio is against its own float32 weights"
+        said += f". The course's CNN in float32 is {best.course_ratio:,.0f}x as large" if best.course_ratio else ""
     if promised := goal.promised_in_words(best.at_most):
         said += f"; {promised}"
     if best.test_accuracy is None or best.test_difference is None:
@@ -189,6 +240,8 @@ def _answer(baseline: str, goal: Goal, answer: Searched) -> None:
             icon=":material/download:", type="primary", on_click="ignore", key="take_packed",
         )  # fmt: skip
     if row.button("Look at it", icon=":material/visibility:", key="look_at_best"):
+        if choice.baseline != baseline:
+            state.choose(*choice)
         st.session_state["picked"] = choice
         st.rerun()  # the whole page, and not this panel alone
 

@@ -602,8 +602,9 @@ def _front(floor: float, top: float, goal: Goal, baseline: float) -> dict[str, A
     once = alt.Chart().transform_filter("datum.first")
     lines = [once.mark_rule(color=BASELINE, strokeWidth=1.5).encode(y=alt.YDatum(baseline, scale=scale))]
     edge = once.mark_rule(color=LOST, strokeDash=[5, 4], strokeWidth=2)
-    if goal.allowance is not None:
-        lines.append(edge.encode(y=alt.YDatum(baseline - goal.allowance, scale=scale)))
+    if goal.size is None:
+        least = baseline - (goal.allowance or 0) if goal.floor is None else goal.floor
+        lines.append(edge.encode(y=alt.YDatum(least, scale=scale)))
     else:
         lines.append(edge.encode(x=alt.XDatum((goal.size or 0) / 1024)))
     chart = alt.layer(*lines, steps, spans, here, mark, points.add_params(place), name)  # what is clicked lies on top

@@ -40,7 +40,7 @@ from core.datasets import fashion_mnist
 from core.machinery import devices, jobs, turns
 from core.mathematics import costs
 from core.measuring.evaluation import Estimate
-from core.measuring.front import SEARCH, Goal, pareto
+from core.measuring.front import SEARCH, STUDENTS, Goal, pareto
 from core.networks import models
 from core.networks.models import Baseline
 from core.studies import assignment, tuning
@@ -1613,3 +1613,30 @@ def test_a_setting_of_the_server_that_makes_no_sense_is_said(
         plain("COMPRESSION_KEPT_GB must be a number of gigabytes above 0. Got 'much' instead.")
     ]
     monkeypatch.delenv("COMPRESSION_KEPT_GB")
+
+
+def test_compare_searches_over_families_for_the_images_of_the_baseline(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked for is what the button starts and what the line says."""
+    asked = list[Any]()
+    monkeypatch.setattr(Workbench, "submit_students", lambda self, *about: asked.append(about))
+    app = opened("compare", baseline="mlp")
+    app.get_by_key("w_goal_from").set_value("families").run()
+    app.get_by_key("w_goal_floor").set_value(92.5).run()
+    app.get_by_key("w_goal_families").set_value(["compact", "separable"]).run()
+    assert not app.exception
+    assert any("--families compact,separable --floor 0.925 --minutes 10" in text.value for text in app.caption)
+    app.get_by_key("start_search").click().run()
+    assert asked == [("fashion-mnist", Goal(floor=0.925, families=("compact", "separable")), 10.0)]
+    answer = {"trials": 2, "best": best_of(Workbench(own_cache).evaluate("compact", CompressionConfig(bits=4)), -0.01)}
+    answer["best"] |= {"baseline": "compact", "family": "compact", "course_ratio": 201.2}
+    request = {"kind": STUDENTS, "data": "fashion-mnist", "goal": asked[0][1].to_request(), "minutes": 1.0, "seed": 0}
+    leave_result(own_cache, request, answer)
+    app = opened("compare", baseline="mlp")
+    said = " ".join(text.value for text in app.markdown)
+    assert "of the family compact" in said
+    assert "201x as large" in said
+    app.get_by_key("look_at_best").click().run()
+    assert not app.exception
+    assert app.session_state["choice"].baseline == "compact"
