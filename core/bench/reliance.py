@@ -11,7 +11,7 @@ from core.config import RecoveryConfig, TrainingConfig
 from core.datasets import Images, shipped
 from core.formats import packed
 from core.machinery.files import sha256
-from core.mathematics import low_rank, quantization, rate
+from core.mathematics import coding, low_rank, quantization, rate
 from core.measuring import steering, training
 from core.networks import calibration, compression, inference, stored
 from core.portable import loader
@@ -37,9 +37,10 @@ def networks(images: Images) -> dict[str, Any]:
 def files() -> dict[str, Any]:
     """On which the bytes of a packed file rely besides."""
     return {
-        "priors": [packed.VALUE_PRIOR, packed.BYTE_PRIOR, packed.SPARSE_FROM, loader.FLOATS],
-        "coder": [loader.TOTAL, loader.ROW, loader.COLUMN, loader.BUCKETS, loader.CHECK],
-        "header": [loader.MAGIC.hex(), sha256(loader.DICTIONARY)],
+        "ways": [packed.SPARSE_FROM, coding.FITTED],
+        "coder": [loader.TOTAL, loader.ROW, loader.COLUMN, loader.LIKELY, loader.AROUND, loader.CHECK],
+        "learning": [loader.ALONE, loader.BELIEFS, loader.FIRST, loader.GROWTH],
+        "header": [loader.MAGIC.hex(), sha256(loader.DICTIONARY), loader.WINDOWS, loader.NAMES],
     }
 
 

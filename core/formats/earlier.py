@@ -1,5 +1,5 @@
-"""Files of earlier versions as those of this one: packed files that begin with "CNET" and 1, and descriptions beside
-safetensors of format "compressed-network/2". Both hold a chain of layers, and not a graph.
+"""Files of earlier versions: packed files that begin with "CNET" and 1 or 2, and descriptions beside safetensors of
+format "compressed-network/2". The first of both hold a chain of layers, and not a graph.
 """
 
 import hashlib
@@ -8,6 +8,7 @@ import zlib
 from math import prod
 from typing import Any
 
+from core.formats import second
 from core.portable import loader
 
 FIRST = b"CNET\x01"
@@ -29,11 +30,16 @@ CHAINS = "compressed-network/2"
 """The format of a description that holds a chain."""
 
 
-def packed(content: bytes) -> bytes:
-    """A packed file of the first version as one of this, another one as it is. Raises loader.DamagedFile."""
+def packed(content: bytes) -> loader.Network:
+    """The network of a packed file of any version. Raises loader.DamagedFile."""
+    if content[: len(FIRST)] == FIRST:
+        content = _as_second(content)
+    return second.load(content) if content[: len(second.SECOND)] == second.SECOND else loader.load(content)
+
+
+def _as_second(content: bytes) -> bytes:
+    """A packed file of the first version as one of the second: another header, the same codes."""
     start = len(FIRST) + 4
-    if content[: len(FIRST)] != FIRST:
-        return content
     if len(content) < start + loader.CHECK or _sum(content[: -loader.CHECK]) != content[-loader.CHECK :]:
         raise loader.DamagedFile("The file is damaged: its checksum does not fit its content.")
     try:
@@ -42,9 +48,9 @@ def packed(content: bytes) -> bytes:
         header = json.dumps(_header(json.loads(text))).encode()
     except Exception as error:  # whatever a header that makes no sense may cause
         raise loader.DamagedFile(f"The file is damaged: {str(error).rstrip('.')}.") from None
-    compressor = zlib.compressobj(9, zdict=loader.DICTIONARY)
+    compressor = zlib.compressobj(9, zdict=second.DICTIONARY)
     head = compressor.compress(header) + compressor.flush()
-    body = loader.MAGIC + len(head).to_bytes(4, "little") + head + content[end : -loader.CHECK]
+    body = second.SECOND + len(head).to_bytes(4, "little") + head + content[end : -loader.CHECK]
     return body + _sum(body)
 
 

@@ -2,8 +2,9 @@
 
 `core.portable.loader` says how it is laid out, and reads it.
 
-Each weight is stored in the way that takes fewest bytes: "dense", one value after the other; "sparse", first which ones
-are not zero, then these. Two float32 factors that hold more numbers than their "product" may be stored as that.
+Whole numbers are coded one after the other, zeros among them. Float32 weights are stored in the way that takes fewest
+bytes: "dense", one after the other; "sparse", first which ones are not zero, then these. Two float32 factors that hold
+more numbers than their "product" may be stored as that.
 """
 
 import hashlib
@@ -49,9 +50,6 @@ KINDS = {
     "affine": "scales and shifts",
     "container": "container",
 }
-VALUE_PRIOR, BYTE_PRIOR = 8, 1
-"""How often, in sixteenths, each value counts before it came once."""
-
 SPARSE_FROM = 1 / 16
 """With fewer zeros than this a map of them never pays."""
 
@@ -103,7 +101,7 @@ def pack(network: StoredNetwork) -> Packed:
     layers: list[list[tuple[str, dict[str, Any]]]] = []
     for stored in network.layers:
         layers.append([])
-        for best, choice in _cheapest(stored):
+        for best, choice in _cheapest(stored, _window(network.network, stored.layer)):
             choices.append(choice)
             encoder.extend(best.encoder)
             sizes |= {(choice.layer, choice.tensor, kind): bits for kind, bits in best.sizes.items()}
@@ -111,31 +109,45 @@ def pack(network: StoredNetwork) -> Packed:
     header, places = _described(network, layers)
     raw = _write_floats(header, places, encoder, sizes)
     compressor = zlib.compressobj(9, zdict=loader.DICTIONARY)
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text = json.dumps(_brief(header), sort_keys=True, separators=(",", ":")).encode()
     head = compressor.compress(text) + compressor.flush()
     body = loader.MAGIC + len(head).to_bytes(4, "little") + head + raw + encoder.finish()
     content = body + hashlib.sha256(body).digest()[: loader.CHECK]
     return Packed(content, _ledger(sizes, len(content)), tuple(choices))
 
 
-def _cheapest(stored: StoredLayer) -> list[tuple[_Way, Choice]]:
+def _window(graph: Network, layer: Layer) -> tuple[int, int]:
+    """Height and width of the map that a linear layer reads flattened, or (1, 1)."""
+    before = graph.named.get(layer.node.inputs[0])
+    if len(layer.shape) == 4 or before is None or before.operation != "flatten":
+        return 1, 1
+    height, width = (*graph.shapes[before.inputs[0]], 1, 1)[1:3]
+    return height, width
+
+
+def _cheapest(stored: StoredLayer, window: tuple[int, int]) -> list[tuple[_Way, Choice]]:
     """Each stored tensor in its cheapest way; or the product of two float32 factors, where that is smaller and computes
     the same."""
     name, found = stored.layer.name, []
     for tensor in stored.tensors:
-        ways = _ways(tensor)
+        ways = _ways(tensor, window if tensor is stored.tensors[0] else (1, 1))
         found.append((ways[0], Choice(name, tensor.name, ways[0].storage, {way.storage: way.bytes for way in ways})))
     if stored.joined is None or any(tensor.coded for tensor in stored.tensors):
         return found
-    product = _ways(Float32(f"{name}.weight", stored.joined))[0]
+    product = _ways(Float32(f"{name}.weight", stored.joined), window)[0]
     sizes: dict[Storage, int] = {"product": product.bytes, "factors": sum(way.bytes for way, _ in found)}
     smaller = sizes["product"] < sizes["factors"]
     return [(product, Choice(name, f"{name}.weight", "product", sizes))] if smaller else found
 
 
-def _ways(tensor: StoredTensor) -> list[_Way]:
+def _ways(tensor: StoredTensor, window: tuple[int, int]) -> list[_Way]:
     """The cheapest first."""
-    ways = [_dense(tensor), *([_sparse(tensor)] if tensor.zeros > SPARSE_FROM * tensor.count else [])]
+    if tensor.coded:
+        ways = [_coded(tensor, window)]
+    else:
+        values = _matrix(tensor)
+        ways = [_Way("dense", coding.Encoder(), {"values": 32.0 * values.size}, {"values": values.ravel()})]
+        ways += [_sparse(values)] if tensor.zeros > SPARSE_FROM * tensor.count else []
     ways = [way._replace(about=_about(tensor) | way.about) for way in ways]
     return sorted(ways, key=lambda way: sum(way.sizes.values()))
 
@@ -144,29 +156,26 @@ def _matrix(tensor: StoredTensor) -> Array:
     return tensor.values.flatten(1).numpy()
 
 
-def _dense(tensor: StoredTensor) -> _Way:
-    values, encoder = _matrix(tensor), coding.Encoder()
-    if not tensor.coded:
-        return _Way("dense", encoder, {"values": 32.0 * values.size}, {"values": values.ravel()})
-    low, high = int(values.min()), int(values.max())
-    bits = encoder.symbols(list(values - low), high - low + 1, VALUE_PRIOR)
-    return _Way("dense", encoder, {"codes": bits}, {"low": low, "high": high})
+def _coded(tensor: StoredTensor, window: tuple[int, int]) -> _Way:
+    """Of a pruned weight, what says where it is 0 counts as the map."""
+    values, shape, encoder = _matrix(tensor), tuple(tensor.values.shape), coding.Encoder()
+    of = (shape[2], shape[3]) if len(shape) == 4 else window
+    about: dict[str, Any] = {"most": int(np.abs(values.astype(np.int64)).max())}
+    if alike := coding.likeness(values, of):
+        about |= {"alike": alike} | ({"window": of} if len(shape) == 2 else {})
+    costs, zeros = encoder.values(values, about["most"], of, alike)
+    sizes = {"codes": float(costs.sum())}
+    if tensor.mask is not None:
+        about["pruned"] = True
+        sizes = {"map": float(zeros.sum()), "codes": float((costs - zeros).sum())}
+    return _Way("dense", encoder, sizes, about)
 
 
-def _sparse(tensor: StoredTensor) -> _Way:
-    values, encoder = _matrix(tensor), coding.Encoder()
-    flags = values != 0
+def _sparse(values: Array) -> _Way:
+    flags, encoder = values != 0, coding.Encoder()
     kept = int(flags.sum())
-    sizes = {"map": encoder.flags(flags, kept / values.size) if kept else 0.0}
-    if not tensor.coded:
-        sizes["values"] = 32.0 * kept
-        return _Way("sparse", encoder, sizes, {"nonzero": kept, "values": values[flags]})
-    low, high = int(values.min()), int(values.max())
-    chosen = values[flags]
-    places = chosen - low - (chosen > 0)  # among the whole numbers from low to high without 0
-    rows = np.split(places, np.cumsum(np.count_nonzero(flags, 1))[:-1])
-    sizes["codes"] = encoder.symbols(rows, high - low, VALUE_PRIOR) if kept else 0.0
-    return _Way("sparse", encoder, sizes, {"nonzero": kept, "low": low, "high": high})
+    sizes = {"map": float(encoder.values(flags.astype(np.int16), 1)[0].sum()), "values": 32.0 * kept}
+    return _Way("sparse", encoder, sizes, {"nonzero": kept, "values": values[flags]})
 
 
 def _about(tensor: StoredTensor) -> dict[str, Any]:
@@ -211,13 +220,25 @@ def _described(network: StoredNetwork, layers: list[list[tuple[str, dict[str, An
     return header | {key: value for key, value in sometimes.items() if value}, places
 
 
+def _brief(header: dict[str, Any]) -> dict[str, Any]:
+    """A header without what `loader.usual` says of it; null where it says something that is not so."""
+    brief: dict[str, Any] = json.loads(json.dumps(header))
+    for record, parts in reversed(list(loader.usual(brief))):
+        for part, value in parts.items():
+            if part not in record:
+                record[part] = None
+            elif record[part] == value:
+                del record[part]
+    return brief
+
+
 def _one(scale: float) -> Array:
     return np.array([scale], np.float32)
 
 
 def _write_floats(header: dict[str, Any], places: Places, encoder: coding.Encoder, sizes: Sizes) -> bytes:
-    """Replace each array of floats by its type; returns the float32 ones. Of the others the upper eight bits are much
-    alike, and coded; the lower ones, eight of float16 and four of fixed-point numbers, are not."""
+    """Replace each array of floats by its type; returns the float32 ones. Of the others the upper bits are much alike,
+    and coded, eight of float16 and four of fixed-point numbers; the lower eight are not."""
     raw = b""
     coded: dict[int, list[tuple[tuple[str, str, str], Array]]] = {256: [], 16: []}
     for owner, key, _, array in list(loader.float_arrays(header)):
@@ -231,10 +252,11 @@ def _write_floats(header: dict[str, Any], places: Places, encoder: coding.Encode
             coded[256 if kind == "float16" else 16].append((place, whole))
     for size, arrays in coded.items():
         numbers = np.concatenate([part for _, part in arrays] or [np.zeros(0, np.int64)])
-        upper = np.split(numbers // size, range(loader.FLOATS, len(numbers), loader.FLOATS))
-        bits = encoder.symbols(upper, 256, BYTE_PRIOR) + encoder.symbols([numbers % size], size, BYTE_PRIOR)
-        for place, part in arrays:
-            sizes[place] = bits * len(part) / len(numbers)
+        which = np.repeat(np.arange(len(arrays)), [len(part) for _, part in arrays])
+        bits = encoder.symbols(numbers // 256, np.minimum(which, loader.LIKELY - 1) * loader.AROUND, size)
+        bits = bits + encoder.even(numbers % 256, 256)
+        for position, (place, _) in enumerate(arrays):
+            sizes[place] = float(bits[which == position].sum())
     return raw
 
 
@@ -271,7 +293,7 @@ def _ledger(sizes: Sizes, total: int) -> tuple[Entry, ...]:
 def unpack(content: bytes) -> StoredNetwork:
     """The inverse of `pack`. Raises FormatError; masks are those of the nonzero values."""
     try:
-        read = loader.load(earlier.packed(content))
+        read = earlier.packed(content)
         about, graph = read.header, Network.from_record(read.header["network"])
         layers = tuple(_layer(layer, read.layers[layer.name]) for layer in graph.layers)
         scales = {
@@ -307,5 +329,5 @@ def _layer(layer: Layer, read: dict[str, Any]) -> StoredLayer:
 def _tensor(name: str, read: dict[str, Any]) -> StoredTensor:
     values = torch.from_numpy(read["values"])
     tables = {key: torch.from_numpy(table.copy()) for key, table in read.get("tables", {}).items()}
-    mask = values != 0 if "nonzero" in read else None
+    mask = values != 0 if "nonzero" in read or read.get("pruned") else None
     return encodings.named(read["encoding"]).of(name, values, mask, read.get("bits", FLOAT_BITS), tables)

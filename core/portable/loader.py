@@ -1,10 +1,11 @@
 """Reads a packed network and runs it, with NumPy alone: `load("network.packed").logits(images)`.
 
 The file, in this order:
-    5 bytes     "CNET" and the version, 2
+    5 bytes     "CNET" and the version, 3
     4 bytes     length of the header, little-endian, like everything here
     header      JSON, deflated (`DICTIONARY`): the network as a graph, what its layers store, in their order
-                (`float_arrays`), the configuration, classes, normalization, the baseline's SHA-256 sum
+                (`float_arrays`), the configuration, classes, normalization, the baseline's SHA-256 sum; without what
+                is `usual`
     raw         the float32 arrays
     words       4 bytes each: all integers, entropy-coded (`Decoder`), the last word first
     16 bytes    the first half of the SHA-256 sum of all of the above
@@ -21,78 +22,103 @@ from pathlib import Path
 
 import numpy as np
 
-MAGIC = b"CNET\x02"
+MAGIC = b"CNET\x03"
 """How a file begins."""
 
 CHECK = 16
 TOTAL = 1 << 24
 """Sum of the frequencies of a model."""
 
-ROW, COLUMN, BUCKETS = 16, 4, 64
-"""A row, a column is believed to be like all others with the weight of so many numbers."""
+ROW, COLUMN, LIKELY, AROUND = 32, 8, 12, 10
+"""A row, a column is believed to be like all others with the weight of so many numbers. Classes of what a weight's
+neighbours let expect, and of how large the weights around it are: octaves."""
 
-FLOATS, FREE, EACH = 16, 1 << 16, 4096
-"""Coded floats after which their model learns; a file holds at most FREE numbers, and EACH more for every byte."""
+ALONE, BELIEFS, FIRST, GROWTH = 2, (32, 128), 16, 4
+"""A symbol is believed to have come 1 / ALONE times; where as much is expected, and in the same context, to come as
+elsewhere, with the weight of size + BELIEFS. A model learns after FIRST integers, then when 1 / GROWTH more came."""
+
+FREE, EACH = 1 << 16, 4096
+"""A file holds at most FREE numbers, and EACH more for every byte."""
 
 DICTIONARY = (
-    b'],"shared":{"add":"","signed":["affine":{"concatenate","operation":"clip","low":0.0,"high":6.0,'
-    b'"average_pool","groups":16,"stride":[2,2]},{"channels":64,"inputs":["block3.add_relu"],"kernel":[1,1],"name":'
-    b'"block3.shortcut","operation":"convolution","stride":[2,2]},{"inputs":["block1.conv2","block2.conv2","block2.add"'
-    b',"conv_relu"],"name":"block1.add","operation":"add"},{"name":"block1.add_relu","operation":"relu"},{"channels":16,'
-    b'"name":"block1.pointwise","operation":"convolution"},{"name":"average","operation":"global_average_pool"},{"name":'
-    b'"flatten","operation":"flatten"},{"channels":10,"name":"fc","operation":"linear"}],"shape":[1,28,28]}}'
-    b'{"baseline_sha256":"","classes":["T-shirt","Trouser","Pullover","Dress","Coat","Sandal","Shirt","Sneaker","Bag",'
-    b'"Ankle boot"],"config":{"above_break_even":false,"activation_bits":8,"bias_correction":false,"bits":null,'
-    b'"channel_score":"l1","channel_share":null,"clip":"minmax","granularity":"channel","layers":{"fc1":{"bits":4,'
-    b'"rank":6,"rank_share":null,"sparsity":null}},"low_rank_method":"svd","rank_share":null,"recovery":{"distillation":'
-    b'true,"epochs":8,"learning_rate":0.05,"schedule":"iterative","seed":0},"rounding":"gptq","scope":"network","score":'
-    b'"lamp","sparsity":0.95,"symmetry":"symmetric"},"deviation":0.353,"layers":[{"bias":"float32","weights":[{'
-    b'"encoding":"float32","shape":[32,1,3,3],"values":"float32"}]},{"bias":-12,"weights":[{"bits":4,"encoding":'
-    b'"integer grid","high":7,"low":-7,"shape":[32,1,3,3],"tables":{"scale":["float16",32]}}]},{"bias":-10,"signals":{'
-    b'"conv1_relu":"float16"},"weights":[{"bits":4,"encoding":"integer grid","high":7,"low":-7,"nonzero":1,"shape":['
-    b'64,32,3,3],"tables":{"scale":["float16",64]}}]},{"bias":-13,"signals":{"fc1_relu":"float16"},"weights":[{"bits":4,'
-    b'"encoding":"integer grid","high":7,"low":-7,"nonzero":9,"shape":[10,128],"tables":{"scale":["float16",10]}}]}],'
-    b'"mean":0.286,"network":{"nodes":[{"name":"flatten","operation":"flatten"},{"channels":512,"name":"fc1",'
-    b'"operation":"linear"},{"name":"fc1_relu","operation":"relu"},{"channels":512,"name":"fc2","operation":"linear"},{'
-    b'"name":"fc2_relu","operation":"relu"},{"channels":512,"name":"fc3","operation":"linear"},{"name":"fc3_relu",'
-    b'"operation":"relu"},{"channels":10,"name":"fc4","operation":"linear"}],"shape":[1,28,28]}}],"mean":0.286,'
-    b'"network":{"nodes":[{"channels":32,"kernel":[3,3],"name":"conv1","operation":"convolution","padding":[1,1,1,1]},{'
-    b'"kernel":[2,2],"name":"conv1_pool","operation":"max_pool","stride":[2,2]},{"name":"conv1_relu","operation":"relu"}'
-    b',{"channels":64,"kernel":[3,3],"name":"conv2","operation":"convolution","padding":[1,1,1,1]},{"kernel":[2,2],'
-    b'"name":"conv2_pool","operation":"max_pool","stride":[2,2]},{"name":"conv2_relu","operation":"relu"},{"name":'
-    b'"flatten","operation":"flatten"},{"channels":128,"name":"fc1","operation":"linear"},{"name":"fc1_relu","operation"'
-    b':"relu"},{"channels":10,"name":"fc2","operation":"linear"}],"shape":[1,28,28]}}'
+    b'],"shared":{"add":"","signed":["affine":{"low":0.0,"high":6.0,"clip","concatenate","average_pool","stride":[2,2]},'
+    b'"bits":8,"most":127,"encoding":"float32","values":"float32","shape":[64,32],"nonzero":1,"padding":null,"bias":'
+    b'"float32","groups":16,"kernel":[1,1],"name":"block3.shortcut","inputs":["block1.conv2","block2.add"],"name":'
+    b'"block1.add","operation":"add"},{},{"baseline_sha256":"","classes":["T-shirt","Trouser","Pullover","Dress","Coat",'
+    b'"Sandal","Shirt","Sneaker","Bag","Ankle boot"],"config":{"above_break_even":false,"activation_bits":8,'
+    b'"bias_correction":false,"bits":4,"channel_score":"l1","channel_share":null,"clip":"minmax","granularity":"channel",'
+    b'"layers":{"fc1":{"bits":4,"rank":6,"rank_share":null,"sparsity":null}},"low_rank_method":"svd","rank_share":null,'
+    b'"recovery":{"distillation":true,"epochs":8,"learning_rate":0.05,"schedule":"iterative","seed":0},"rounding":"gptq",'
+    b'"scope":"network","score":"lamp","sparsity":0.95,"symmetry":"symmetric"},"deviation":0.353,"layers":[{"bias":-12,'
+    b'"weights":[{"alike":4,"pruned":true,"shape":[128,3136],"window":[7,7]}]},{"bias":-12,"weights":[{"alike":3}]},{'
+    b'"bias":-11,"weights":[{"alike":4,"pruned":true}]},{"bias":-13}],"mean":0.286,"network":{"nodes":[{"channels":32,'
+    b'"name":"conv1"},{"operation":"max_pool"},{},{"channels":64,"name":"conv2"},{"name":"flatten","operation":"flatten"}'
+    b',{"channels":128,"name":"fc1","operation":"linear"},{},{"channels":10,"name":"fc2","operation":"linear"}],"shape":['
+    b'{"channels":12,"name":"conv2"},{"operation":"max_pool"},{},{"channels":20,"name":"conv3"},{},{"channels":28,"name":'
+    b'"conv6"},{},{"operation":"global_average_pool"},{"operation":"flatten"},{"channels":10,"name":"fc","operation":'
+    b'"linear"}],"shape":[1,28,28]}}'
 )
 """A text like most headers: what is the same in both costs nothing."""
+
+
+WINDOWS = {"convolution": {"kernel": [3, 3], "padding": [1, 1, 1, 1]}, "max_pool": {"kernel": [2, 2], "stride": [2, 2]}}
+NAMES = {"max_pool": "_pool", "relu": "_relu", "global_average_pool": "_mean", "flatten": "_flat"}
+"""What nodes usually say; what follows the name of the node before."""
 
 
 class DamagedFile(ValueError):
     """Not a packed network, or a damaged one."""
 
 
-def frequencies(counts, prior):
-    """Whole numbers above 0 with sum TOTAL, in proportion to counts + prior / 16; counts : int64 (..., k)."""
-    weights = 16 * counts + prior
-    found = 1 + weights * (TOTAL - weights.shape[-1]) // weights.sum(-1, keepdims=True)
-    found[..., 0] += TOTAL - found.sum(-1)
-    return found
+class Model:
+    """How often each symbol in [0, size) came: in all, where as much was expected, and in the same context, which is
+    the class of what is expected * AROUND + the class of how large the weights around are (`Decoder.values`)."""
+
+    def __init__(self, size):
+        self.size, self.counts = size, [np.zeros((n, size), np.int64) for n in (1, LIKELY, LIKELY * AROUND)]
+
+    def learn(self, contexts, symbols):
+        came = np.bincount(contexts * self.size + np.array(symbols, int), minlength=self.counts[2].size)
+        came = came.reshape(LIKELY, AROUND, self.size)
+        for counts, axes in zip(self.counts, ((0, 1), 1, ())):  # noqa: B905
+            counts += came.sum(axes).reshape(counts.shape)
+
+    def frequencies(self, contexts):
+        """Whole numbers above 1 with sum TOTAL, (contexts, size): p = (n + b p') / (sum n + b), where p' is what the
+        counts of all, then those where as much is expected, say (MacKay & Peto 1995)."""
+        found, beliefs = (
+            np.full((1, self.size), TOTAL // self.size),
+            (max(self.size // ALONE, 1), *(self.size + belief for belief in BELIEFS)),
+        )
+        for every, belief, place in zip(self.counts, beliefs, (0 * contexts, contexts // AROUND, contexts)):  # noqa: B905
+            counts = every[place]
+            found = (counts * TOTAL + belief * found) // (counts.sum(1, keepdims=True) + belief)
+        found = 2 + found * (TOTAL - 2 * self.size) // TOTAL
+        found[:, 0] += TOTAL - found.sum(1)
+        return found
 
 
-def odds(count, of, share, belief):
-    """Odds of a nonzero weight where `count` of `of` were, and `share` of all are: (c + b s) / (n - c + b (1 - s))."""
-    return (count + belief * share) / (of - count + belief * (1.0 - share))
+def growing(count):
+    """Between which of `count` symbols a model learns: [0, 16, 32, ..., count]."""
+    ends = [0]
+    while ends[-1] < count:
+        ends.append(min(ends[-1] + max(FIRST, ends[-1] // GROWTH), count))
+    return ends
 
 
-def bucket_shares(share):
-    """The share of nonzero weights that each bucket is believed to have at first, times TOTAL."""
-    centers = np.array([[0.625, 0.875]]) * 2.0 ** np.arange(-BUCKETS // 4, BUCKETS // 4)[:, None]
-    centers = centers.ravel() * (share / (1.0 - share))
-    return (TOTAL * (centers / (1.0 + centers))).astype(np.int64)
+def neighbours(columns, window):
+    """Where the weights to the left, above, and between these lie in a row of windows, (3, columns); `columns` where
+    there is none."""
+    j, (height, width) = np.arange(columns), window
+    left, above = j % width == 0, j % (height * width) < width
+    places = (left, j - 1), (above, j - width), (left | above, j - width - 1)
+    return np.stack([np.where(none, columns, place) for none, place in places])
 
 
-def flag_frequencies(ones, seen, believed):
-    """Of a nonzero weight, by bucket, in [1, TOTAL - 1]: `ones` of `seen` were, and the belief counts eight times."""
-    return np.clip((ones * TOTAL + 8 * believed) // (seen + 8), 1, TOTAL - 1)
+def expected(left, above, corner, alike):
+    """256 times a (left + above) - a^2 corner, with a = alike / 16: what a weight is expected to be in a field whose
+    rows and columns are autoregressive (Habibi 1972)."""
+    return 16 * alike * (left + above) - alike * alike * corner
 
 
 class Decoder:
@@ -103,45 +129,54 @@ class Decoder:
         while self.words and self.state < 1 << 32:
             self.state = self.state << 32 | self.words.pop()
 
-    def _take(self, low, frequency):
-        self.state = (self.state >> 24) * frequency + (self.state & TOTAL - 1) - low
+    def _take(self, lows):
+        now = self.state & TOTAL - 1
+        symbol = bisect_right(lows, now) - 1
+        self.state = (self.state >> 24) * (lows[symbol + 1] - lows[symbol]) + now - lows[symbol]
         if self.state < 1 << 32 and self.words:
             self.state = self.state << 32 | self.words.pop()
+        return symbol
 
-    def symbols(self, rows, size, prior):
-        """Integers in [0, size), for each of `rows` so many; a row was coded with the counts of those before it."""
-        counts, found = np.zeros(size, np.int64), []
-        for length in filter(None, rows):
-            low = [0, *np.cumsum(frequencies(counts, prior)).tolist()]
-            row = []
-            for _ in range(length):
-                symbol = bisect_right(low, self.state & TOTAL - 1) - 1
-                self._take(low[symbol], low[symbol + 1] - low[symbol])
-                row.append(symbol)
-            counts += np.bincount(row, minlength=size)
-            found += row
+    def even(self, count, size):
+        """Integers in [0, size), all of them as likely."""
+        lows = [TOTAL * symbol // size for symbol in range(size + 1)]
+        return np.array([self._take(lows) for _ in range(count)], np.int64)
+
+    def symbols(self, contexts, size):
+        """Integers in [0, size), each in a context that is known before."""
+        model, ends, found = Model(size), growing(len(contexts)), []
+        for start, end in zip(ends, ends[1:]):  # noqa: B905, RUF007
+            block = np.array(contexts[start:end])
+            found += [self._take([0, *np.cumsum(each).tolist()]) for each in model.frequencies(block)]
+            model.learn(block, found[start:])
         return np.array(found, np.int64)
 
-    def flags(self, rows, columns, share):
-        """Which weights are not zero, bool (rows, columns): rows and columns that had many before have more."""
-        counts, seen, ones = np.zeros(columns, np.int64), np.zeros(BUCKETS, np.int64), np.zeros(BUCKETS, np.int64)
-        believed, base = bucket_shares(share), share / (1.0 - share)
-        found = np.zeros((rows, columns), bool)
+    def values(self, rows, columns, most, window, alike):
+        """Whole numbers in [-most, most], (rows, columns). How likely each is depends on what its neighbours let
+        expect, signs turned where that is negative, and on how large those before it in its row and its column are."""
+        size, every, ends = 2 * most + 1, np.arange(LIKELY * AROUND), growing(rows * columns)
+        model, (left, above, corner) = Model(size), neighbours(columns, window).tolist()
+        found, sums, contexts, symbols, done = np.zeros((rows, columns), np.int16), np.zeros(columns), [], [], 0
         for i in range(rows):
-            table, buckets, row, count = flag_frequencies(ones, seen, believed).tolist(), [], [], 0
-            for j, column in enumerate((odds(counts, i, share, COLUMN) / base).tolist()):
-                mantissa, exponent = frexp(odds(count, j, share, ROW) / base * column)
-                bucket = min(max(2 * exponent + (mantissa >= 0.75) + BUCKETS // 2, 0), BUCKETS - 1)
-                zeros = TOTAL - table[bucket]
-                flag = (self.state & TOTAL - 1) >= zeros
-                self._take(zeros if flag else 0, table[bucket] if flag else zeros)
-                count += flag
-                buckets.append(bucket)
-                row.append(flag)
-            found[i] = row
-            counts += found[i]
-            seen += np.bincount(buckets, minlength=BUCKETS)
-            ones += np.bincount(np.array(buckets)[found[i]], minlength=BUCKETS)
+            mean, row, total = float(sums.sum() + 1) / (i * columns + 1), [0] * (columns + 1), 0
+            for j, lifted in enumerate(((sums / mean + COLUMN) / (i + COLUMN)).tolist()):
+                if len(symbols) == ends[0]:
+                    model.learn(np.array(contexts[done:], int), symbols[done:])
+                    lows = np.pad(np.cumsum(model.frequencies(every), 1), ((0, 0), (1, 0))).tolist()
+                    done = ends.pop(0)
+                octave = frexp((total / mean + ROW) / (j + ROW) * lifted)[1] + AROUND // 2
+                context = octave if 0 <= octave < AROUND else 0 if octave < 0 else AROUND - 1
+                like = expected(row[left[j]], row[above[j]], row[corner[j]], alike) if alike else 0
+                if like:
+                    context += min((abs(like) >> 5).bit_length(), LIKELY - 1) * AROUND
+                symbol = self._take(lows[context])
+                contexts.append(context)
+                symbols.append(symbol)
+                if symbol != most:
+                    row[j] = symbol - most if like >= 0 else most - symbol
+                    total += abs(row[j])
+            found[i] = row[:-1]
+            sums += np.abs(found[i])
         return found
 
 
@@ -286,21 +321,41 @@ def float_arrays(header):
         for weight in layer["weights"]:
             if "values" in weight:
                 yield weight, "values", weight.get("nonzero", prod(weight["shape"])), weight["values"]
-            yield from _of_tables(weight.get("tables", {}))
+            yield from _of(weight.get("tables", {}))
         yield layer, "bias", node["channels"], layer["bias"]
-        yield from _of_signals(layer)
+        yield from _of(layer.get("signals", {}))
         if "between" in layer:
             yield layer, "between", 1, layer["between"]
-    yield from _of_signals(header)
-    yield from _of_tables(header.get("affine", {}))
+    yield from _of(header.get("signals", {}))
+    yield from _of(header.get("affine", {}))
 
 
-def _of_tables(owner):
-    yield from ((owner, name, length, kind) for name, (kind, length) in sorted(owner.items()))
+def _of(owner):
+    for name, kind in sorted(owner.items()):
+        yield owner, name, *((1, kind) if isinstance(kind, (str, int, np.ndarray)) else (kind[1], kind[0]))
 
 
-def _of_signals(owner):
-    yield from ((owner["signals"], name, 1, kind) for name, kind in sorted(owner.get("signals", {}).items()))
+def usual(header):
+    """(record, what it usually says) of all nodes, layers and weights; each is complete when the next one is asked for.
+    Where null is written, nothing is said."""
+    before, channels, read, layers = "image", {"image": header["network"]["shape"][0]}, set(), iter(header["layers"])
+    for node in header["network"]["nodes"]:
+        yield node, {"operation": "convolution" if "channels" in node else "relu"}
+        kind = node["operation"]
+        yield node, WINDOWS.get(kind, {}) | ({"name": before + NAMES[kind]} if kind in NAMES else {})
+        source, before = node.get("inputs", [before])[0], node["name"]
+        channels[before] = node.get("channels", channels[source])
+        for layer in [next(layers)] if kind in ("linear", "convolution") else []:
+            new = header["config"]["activation_bits"] and source not in {"image", *header.get("shared", ())} | read
+            yield layer, {"weights": [{}]} | ({"signals": {source: "float16"}} if new else {})
+            read |= set(layer.get("signals", ()))
+            shape = [node["channels"], channels[source] // node.get("groups", 1), *node.get("kernel", ())]
+            for weight in layer["weights"]:
+                yield weight, {"encoding": "integer grid", "shape": shape.copy()}
+                if weight["encoding"] == "integer grid":
+                    yield weight, {"bits": header["config"]["bits"] or 8}
+                    most = (1 << weight["bits"] - 1) - 1
+                    yield weight, {"most": most, "tables": {"scale": ["float16", weight["shape"][0]]}}
 
 
 def _weighted(header):
@@ -310,6 +365,10 @@ def _weighted(header):
 
 def _read(header, body):
     """A network with arrays in the place of their types, which the header keeps."""
+    for record, parts in usual(header):
+        for part in parts:
+            if record.setdefault(part, parts[part]) is None:
+                del record[part]
     nodes = header["network"]["nodes"]
     for before, node in zip([{"name": "image"}, *nodes], nodes):  # noqa: B905
         node.setdefault("inputs", [before["name"]])
@@ -343,9 +402,9 @@ def _decode(header, body):
     for weight in weights:
         weight["values"] = _values(weight, decoder)
     for size, arrays in coded.items():
-        whole = sum(length for *_, length, _ in arrays)
-        upper = decoder.symbols([min(FLOATS, whole - done) for done in range(0, whole, FLOATS)], 256, 1)
-        numbers = upper * size + decoder.symbols([whole], size, 1)
+        places = [place for place, (_, _, length, _) in enumerate(arrays) for _ in range(length)]
+        upper = decoder.symbols([min(place, LIKELY - 1) * AROUND for place in places], size)
+        numbers = upper * 256 + decoder.even(len(places), 256)
         for owner, key, length, kind in arrays:
             now, numbers = numbers[:length], numbers[length:]
             half = now.astype("<u2").view("<f2") if kind == "float16" else (now - 2048) * 2.0**kind
@@ -357,19 +416,14 @@ def _decode(header, body):
 
 
 def _values(weight, decoder):
-    """All values of a weight; zeros, and then the others, where it is stored sparse."""
-    shape, kept, low, high = weight["shape"], weight.get("nonzero"), weight.get("low", 0), weight.get("high", 0)
-    rows, columns = shape[0], prod(shape[1:])
-    if not -256 <= low <= high <= 255 or (kept is not None and not 0 <= kept < rows * columns):
+    """All values of a weight; a map of zeros, and then the others, where it is float32 and stored sparse."""
+    shape, kept, most, alike = weight["shape"], weight.get("nonzero"), weight.get("most", 1), weight.get("alike", 0)
+    rows, columns, window = shape[0], prod(shape[1:]), weight.get("window", shape[2:] or (1, 1))
+    if not 0 <= most <= 256 or not 0 <= alike < 16 or min(window) < 1 or not 0 <= (kept or 0) < rows * columns:
         raise ValueError("it counts wrong")
-    flags = np.full((rows, columns), kept is None)
-    if kept:
-        flags = decoder.flags(rows, columns, kept / (rows * columns))
-    chosen = weight.get("values")
-    if chosen is None:
-        levels = np.arange(low, high + 1)
-        levels = levels if kept is None else levels[levels != 0]
-        chosen = levels[decoder.symbols(flags.sum(1).tolist(), len(levels), 8)].astype(np.int16)
-    values = np.zeros((rows, columns), chosen.dtype)
-    values[flags] = chosen
+    if "values" not in weight:
+        return decoder.values(rows, columns, most, window, alike).reshape(shape)
+    values = np.zeros((rows, columns), np.float32)
+    flags = np.full(values.shape, True) if kept is None else decoder.values(rows, columns, 1, (1, 1), 0) != 0
+    values[flags] = weight["values"]
     return values.reshape(shape)

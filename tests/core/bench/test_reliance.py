@@ -91,6 +91,8 @@ def constants(module: ModuleType) -> list[str]:
 def other(value: Any) -> Any:
     if isinstance(value, tuple):
         return value[:-1]
+    if isinstance(value, dict):
+        return value | {"another": None}
     return value + (b"!" if isinstance(value, bytes) else "!" if isinstance(value, str) else 1)
 
 

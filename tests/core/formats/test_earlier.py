@@ -10,11 +10,14 @@ import pytest
 
 from core.datasets import fashion_mnist
 from core.formats import artifact, earlier, interchange, packed, readers
+from core.formats import second as earlier_second
 from core.networks.encodings import FormatError
 from core.portable import loader
 
 FOLDER = Path(__file__).parent / "earlier"
 PACKED, TENSORS = FOLDER / "network.packed", FOLDER / "network.safetensors"
+SECOND, GRAPH = FOLDER / "second.packed", FOLDER / "second-graph.packed"
+"""The same network as a file of version 2, and one of the family compact in 3 bits."""
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +26,18 @@ def images() -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    ("path", "reader"), [(PACKED, readers.with_numpy), (TENSORS, readers.with_torch)], ids=["packed", "safetensors"]
+    ("path", "reader", "predictions"),
+    [
+        (PACKED, readers.with_numpy, "predictions.txt"),
+        (TENSORS, readers.with_torch, "predictions.txt"),
+        (SECOND, readers.with_numpy, "predictions.txt"),
+        (GRAPH, readers.with_numpy, "second-graph.txt"),
+    ],
+    ids=["packed", "safetensors", "second", "second-graph"],
 )
-def test_it_predicts_what_it_predicted(path: Path, reader: Any, images: np.ndarray[Any, Any]) -> None:
+def test_it_predicts_what_it_predicted(path: Path, reader: Any, predictions: str, images: np.ndarray[Any, Any]) -> None:
     run, _ = reader(path)
-    known = (FOLDER / "predictions.txt").read_text().strip()
+    known = (FOLDER / predictions).read_text().strip()
     assert "".join(map(str, run(images).argmax(1).tolist())) == known
 
 
@@ -45,11 +55,27 @@ def test_both_files_hold_the_same_network_and_become_files_of_this_version() -> 
     assert interchange.from_safetensors(*interchange.to_safetensors(network)).network == network.network
 
 
-def test_a_damaged_one_is_refused_in_words() -> None:
-    content = PACKED.read_bytes()
-    for wrong in (content[:-1], content[:20], content[:5], content[:99] + b"0" + content[100:]):
+def test_files_of_the_second_version_hold_what_they_held_and_become_smaller_ones() -> None:
+    first, second, graph = (artifact.read(path) for path in (PACKED, SECOND, GRAPH))
+    assert [layer.content for layer in first.layers] == [layer.content for layer in second.layers]
+    for path, network in ((SECOND, second), (GRAPH, graph)):
+        again = packed.pack(network).content
+        assert (path.read_bytes()[:5], again[:5]) == (earlier_second.SECOND, loader.MAGIC)
+        assert len(again) < len(path.read_bytes())
+        read = packed.unpack(again)
+        assert [layer.content for layer in read.layers] == [layer.content for layer in network.layers]
+        assert (read.network, read.scales, read.config) == (network.network, network.scales, network.config)
+
+
+@pytest.mark.parametrize("path", [PACKED, SECOND, GRAPH], ids=["first", "second", "graph"])
+def test_a_damaged_one_is_refused_in_words(path: Path) -> None:
+    content = path.read_bytes()
+    for wrong in (content[:-1], content[:20], content[:5], content[:99] + b"?" + content[100:]):
         with pytest.raises(FormatError, match=r"damaged"):
             packed.unpack(wrong)
+
+
+def test_a_damaged_description_is_refused() -> None:
     tensors, about = TENSORS.read_bytes(), json.loads((FOLDER / "network.json").read_text())
     for change in ({"layers": None}, {"layers": about["layers"][:-1]}, {"layers": [{}]}):
         with pytest.raises(FormatError):
