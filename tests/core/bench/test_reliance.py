@@ -68,6 +68,7 @@ HARMLESS = {
     "core.networks.inference.ERRORS": "what is said of layers that do not fit",
     "core.networks.inference.SEEN": "names of outputs, within a process",
     "core.networks.stored.BETWEEN": "names of signals, within a process",
+    "core.networks.stored.CENTROIDS": "the name of a table, which the files say",
     "core.networks.calibration.GROUPED": "what is said of a layer that is not factored",
     "core.formats.packed.KINDS": "words of the ledger",
     "core.portable.loader.FREE": "what is refused",
@@ -162,6 +163,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "optimizer": get_args(config.Optimizer),
     "widths": (((8, 8),),),
     "teacher": ("cnn",),
+    "codebook": (16,),
 }  # fmt: skip
 
 
