@@ -54,15 +54,9 @@ def rates(recovery: RecoveryConfig | None) -> dict[str, Any]:
     """On which a training with a rate in its loss relies besides."""
     if recovery is None or not (recovery.rate_weight or recovery.floor):
         return {}
-    steered = [
-        steering.BEGIN,
-        steering.LEAST_CYCLE,
-        steering.CYCLES,
-        steering.PER_FACTOR,
-        steering.MOST_RAISED,
-        steering.MOST_LOWERED,
-    ]
-    return {"rate": [rate.PRIOR, *(steered if recovery.floor else [])]}
+    cycles = [steering.BEGIN, steering.UNCHANGED, steering.LEAST_CYCLE, steering.CYCLES, steering.RESTARTED]
+    changes = [steering.PER_FACTOR, steering.MOST_RAISED, steering.MOST_LOWERED]
+    return {"rate": [rate.PRIOR, *([*cycles, *changes] if recovery.floor else [])]}
 
 
 def trainings(recipe: TrainingConfig, images: Images) -> dict[str, Any]:

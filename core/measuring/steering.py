@@ -6,9 +6,10 @@ from dataclasses import dataclass
 BEGIN = 0.05
 """lambda at first, where a floor is asked for and nothing else is said."""
 
-LEAST_CYCLE, CYCLES = 3, 5
-"""Half of the training goes on with lambda as it begins; the rest are so many cycles, of so many epochs at least.
-Before each lambda is changed, and the learning rate starts again (warm restarts, Loshchilov & Hutter 2017)."""
+UNCHANGED, LEAST_CYCLE, CYCLES, RESTARTED = 0.7, 3, 5, 0.3
+"""For this share of the training lambda is what it is at first; the rest are so many cycles, of so many epochs at
+least. Before each lambda is changed, and the learning rate starts again (warm restarts, Loshchilov & Hutter 2017), with
+this share of its peak."""
 
 PER_FACTOR = 0.004
 """Accuracy above the floor, a fraction, for which lambda is multiplied by e; below it, divided."""
@@ -42,9 +43,9 @@ class Rate:
         what it will be: none where lambda stays."""
         if self.floor is None:
             return []
-        half = first + (last - first) // 2
-        cycle = max(LEAST_CYCLE, (last - half) // CYCLES)
-        return list(range(half, last - cycle + 1, cycle))
+        unchanged = first + round(UNCHANGED * (last - first))
+        cycle = max(LEAST_CYCLE, (last - unchanged) // CYCLES)
+        return list(range(unchanged, last - cycle + 1, cycle))
 
     def steer(self, accuracy: float) -> None:
         """Change lambda by what an end of a cycle shows."""

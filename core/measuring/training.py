@@ -21,7 +21,7 @@ from core.config import RecoveryConfig, TrainingConfig
 from core.datasets import Images, Split
 from core.machinery import devices
 from core.machinery.stopping import Stopped
-from core.measuring.steering import Rate
+from core.measuring.steering import RESTARTED, Rate
 from core.networks import families, models, renormalized
 from core.networks.encodings import Encoder
 from core.networks.normalized import NormalizedNetwork
@@ -272,6 +272,7 @@ def _fit(
     optimizer, cycle = _optimizer(module, config)
     settled, rate = round(meanwhile.settled * steps * config.epochs), meanwhile.rate
     later = [steps * end for end in rate.ends(math.ceil(meanwhile.settled * config.epochs), config.epochs)]
+    gentle = replace(config, learning_rate=RESTARTED * config.learning_rate)
     ends = [*([settled] if settled else []), *later, steps * config.epochs]
     schedule = cycle(ends.pop(0))
     generator = torch.Generator().manual_seed(config.seed)
@@ -308,7 +309,7 @@ def _fit(
             best_epoch, best_state = epoch, copy.deepcopy(module.state_dict())
         if epoch * steps in later:
             rate.steer(held_out["validation_accuracy"])
-            optimizer, cycle = _optimizer(module, config)
+            optimizer, cycle = _optimizer(module, gentle)
             schedule = cycle(ends.pop(0) - epoch * steps)
         progress({"epoch": epoch, "epochs": config.epochs, "done": epoch / config.epochs, "figures": history[-1]})
     module.load_state_dict(best_state)

@@ -60,7 +60,7 @@ compressed, as a file."""
 MINUTES_EACH = 12.0
 """About as long a student is trained where there is time for several."""
 
-FLOAT_SHARE, QUANTIZED_PACE = 0.4, 1.3
+FLOAT_SHARE, QUANTIZED_PACE = 0.25, 1.05
 """Of a student's time before it is quantized; an epoch afterwards over one before."""
 
 LEAST_EPOCHS, MOST_EPOCHS = 2, 60
@@ -186,9 +186,9 @@ class StudentSearch:
             teacher=self.teacher,
         )  # fmt: skip
         recovery = RecoveryConfig(
-            1, 0.05, self.seed, distillation=True, floor=self.goal.floor, normalization=family.name != "mlp"
+            1, 0.1, self.seed, distillation=True, floor=self.goal.floor, normalization=family.name != "mlp"
         )
-        return recipe, CompressionConfig(bits=bits, activation_bits=8, clip="mse", recovery=recovery)
+        return recipe, CompressionConfig(bits=bits, clip="mse", recovery=recovery)
 
     def _kept(self, trial: Trial, name: str, config: CompressionConfig) -> float:
         """What was trained, measured, and with its trial."""

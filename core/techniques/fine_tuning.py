@@ -52,8 +52,8 @@ HELP_NORMALIZATION = """Batch normalization was folded into the weights before c
 few bits it is put back (Ioffe & Szegedy 2015), so that nothing changes at first, and folded into the scales of the
 output channels again: the file is the same size."""
 
-HELP_FLOOR = """The smallest network that is right this often: λ is steered. Half of the training goes on as usual; then
-the learning rate starts again every three epochs, and λ rises while the accuracy on validation is above the floor, and
+HELP_FLOOR = """The smallest network that is right this often: λ is steered. Most of the training goes on as usual; then
+the learning rate starts again every few epochs, and λ rises where the accuracy on validation is above the floor, and
 falls below it. The smallest network that reached the floor is kept, or the most accurate one where none did."""
 
 

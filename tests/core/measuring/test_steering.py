@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.measuring.steering import BEGIN, CYCLES, LEAST_CYCLE, MOST_LOWERED, MOST_RAISED, Rate
+from core.measuring.steering import BEGIN, CYCLES, LEAST_CYCLE, MOST_LOWERED, MOST_RAISED, UNCHANGED, Rate
 
 
 @given(st.floats(0, 1), st.floats(0.01, 1), st.floats(1e-3, 10))
@@ -30,7 +30,7 @@ def test_cycles_fill_the_second_half_and_none_is_cut_short(first: int, more: int
     ends = Rate(floor=0.9).ends(first, first + more)
     whole = [first, *ends, first + more]
     assert whole == sorted(whole)
-    assert all(end >= first + more // 2 for end in ends)
+    assert all(end >= first + UNCHANGED * more - 1 for end in ends)
     assert len(ends) <= CYCLES + 1
     assert all(later - end >= LEAST_CYCLE for end, later in zip(ends, whole[2:], strict=False))
 

@@ -396,13 +396,13 @@ def test_a_rate_in_the_loss_takes_bytes_at_the_same_bits(
 def test_a_floor_steers_the_rate_and_keeps_the_smallest_network_that_reaches_it(
     training_images: Split, held_out: Split
 ) -> None:
-    _, after, trained = recovered(COMPRESSED, training_images, held_out, epochs=14, floor=0.4)
+    _, after, trained = recovered(COMPRESSED, training_images, held_out, epochs=24, floor=0.4)
     weights = [epoch["rate_weight"] for epoch in trained.history]
-    assert weights[:7] == [steering.BEGIN] * 7
+    assert weights[:17] == [steering.BEGIN] * 17
     for before, epoch, now in zip(weights, trained.history, weights[1:], strict=False):
         raised = epoch["validation_accuracy"] > 0.4
-        assert now == before or (epoch["epoch"] in (7, 10) and (now > before) == raised)
-    assert weights[7] != weights[6]
+        assert now == before or (epoch["epoch"] in (17, 20) and (now > before) == raised)
+    assert weights[17] != weights[16]
     reached = [epoch for epoch in trained.history if epoch["validation_accuracy"] > 0.4 - 1e-9]
     assert trained.history[trained.best_epoch - 1] == min(reached, key=lambda epoch: epoch["bits_per_weight"])
     assert evaluation.evaluate(after, held_out).accuracy >= 0.39
