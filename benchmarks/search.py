@@ -5,12 +5,14 @@
 
 ours      : begins at the sensitivity scans, sketches shapes with an epoch each, varies the best, trains the best of all
 random, TPE, NSGA-II : Optuna's samplers draw the trials of the same space, with the same stages and the same trainings
+families  : small students of every family, steered to a floor of accuracy a point below the baseline's; "families, TPE"
+    and so on draw which students are trained
 only ...  : ours again, allowed one technique, the first seed
 
 Each run begins with an empty cache, but for what depends on the baseline alone. The allowance is one point on
 validation; the smallest file that each had found after a quarter, a half, three quarters and all of the time, in bytes,
 median over the seeds; the test accuracy of the last one, which nothing was chosen by; and the front: the smallest file
-that loses at most so much. It takes minutes x (4 seeds + 4); with `--keep` it can be stopped and goes on.
+that loses at most so much. It takes minutes x (8 seeds + 5); with `--keep` it can be stopped and goes on.
 """
 
 import argparse
@@ -28,12 +30,15 @@ import optuna
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig
 from core.measuring.front import TECHNIQUES, Goal
-from core.studies import search
+from core.networks import families
+from core.studies import search, students
 from core.studies.trials import Sampler
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 LOST = (0.0025, 0.005, 0.01, 0.02)
 """Accuracy lost on validation, fractions: where the front is told."""
+
+ALLOWANCE = 0.01
 
 LISTS, ALONE = ("reached", "front"), ("compression_ratio", "difference", "test_accuracy", "trials")
 """What a run tells."""
@@ -71,8 +76,9 @@ def measure(name: str, cache: Path, goal: Goal, minutes: float, sampler: Sampler
         if "best" in event:
             found.append(((time.monotonic() - start) / (60 * minutes), event["best"]["bytes"]))
 
-    answer = search.run(bench, name, goal, minutes, progress=said, sampler=sampler, seed=seed)
-    front = [min((own.bytes for own in bench.points(name) if -own.difference <= lost), default=None) for lost in LOST]
+    run, of = (students.run, bench.profile(name).images.data) if goal.families else (search.run, name)
+    answer = run(bench, of, goal, minutes, progress=said, sampler=sampler, seed=seed)
+    front = _front(bench, name)
     bench.turns.close()
     bench.store.close()
     shutil.rmtree(folder)
@@ -80,6 +86,13 @@ def measure(name: str, cache: Path, goal: Goal, minutes: float, sampler: Sampler
     reached = [min((size for when, size in found if when <= share), default=None) for share in SHARES[:-1]]
     about = {key: best.get(key) for key in ("bytes", "compression_ratio", "difference", "test_accuracy")}
     return {"reached": [*reached, best.get("bytes")], "front": front, "trials": answer.trials, **about}
+
+
+def _front(bench: Workbench, name: str) -> list[int | None]:
+    """The smallest file of any network here by the accuracy that it lacks to the baseline's."""
+    whole = bench.evaluate(name, CompressionConfig()).evaluation.accuracy
+    every = [point for card in bench.cards() for point in bench.points(card.id)]
+    return [min((own.bytes for own in every if whole - own.accuracy <= lost), default=None) for lost in LOST]
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -93,12 +106,26 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {**lists, "sizes": [run["bytes"] for run in runs], **alone}
 
 
-def planned(seeds: int) -> list[tuple[str, int, Sampler | None, tuple[str, ...]]]:
-    """Title, seed, sampler and techniques of each run, those of a seed beside one another."""
-    runs = [(title, seed, each, TECHNIQUES) for seed in range(seeds) for title, each in samplers(seed).items()]
-    alone = [(f"only {technique}", 0, None, (technique,)) for technique in TECHNIQUES]
-    each = len(samplers(0))
-    return runs[:each] + alone + runs[each:]
+def planned(seeds: int, floor: float) -> list[tuple[str, int, Sampler | None, Goal]]:
+    """Title, seed, sampler and goal of each run, those of a seed beside one another."""
+    of_all, shrunk = Goal(floor=floor, families=tuple(families.families())), Goal(allowance=ALLOWANCE)
+    runs = list[tuple[str, int, Sampler | None, Goal]]()
+    for seed in range(seeds):
+        for title, each in samplers(seed).items():
+            runs.append((title, seed, each, shrunk))
+            runs.append(("families" if each is None else f"families, {title}", seed, each, of_all))
+    alone = [(f"only {each}", 0, None, Goal(allowance=ALLOWANCE, techniques=(each,))) for each in TECHNIQUES]
+    each_seed = 2 * len(samplers(0))
+    return runs[:each_seed] + alone + runs[each_seed:]
+
+
+def _floor(name: str, cache: Path) -> float:
+    """A point below what the baseline has on validation."""
+    bench = Workbench(cache)
+    accuracy = bench.evaluate(name, CompressionConfig()).evaluation.accuracy
+    bench.turns.close()
+    bench.store.close()
+    return round(accuracy - ALLOWANCE, 9)
 
 
 def kept(file: Path | None) -> list[dict[str, Any]]:
@@ -131,11 +158,11 @@ def main() -> None:
     name, minutes, rows = options.baseline, options.minutes, kept(options.keep)
     with tempfile.TemporaryDirectory() as folder:
         cache = prepared(name, Path(folder) / "cache")
-        for title, seed, sampler, used in planned(options.seeds):
+        for title, seed, sampler, goal in planned(options.seeds, _floor(name, cache)):
             run = {"baseline": name, "minutes": minutes, "title": title, "seed": seed}
             if (options.only and title not in options.only) or any(run.items() <= row.items() for row in rows):
                 continue
-            rows.append({**run, **measure(name, cache, Goal(allowance=0.01, techniques=used), minutes, sampler, seed)})
+            rows.append({**run, **measure(name, cache, goal, minutes, sampler, seed)})
             if options.keep:
                 options.keep.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     of_these = [row for row in rows if (row["baseline"], row["minutes"]) == (name, minutes)]

@@ -23,7 +23,7 @@ from core.config import CompressionConfig, TrainingConfig
 from core.datasets import fashion_mnist
 from core.networks import models
 from core.networks.models import Baseline
-from core.studies import assignment, search
+from core.studies import assignment, search, students
 from core.studies.answers import OneShotSearch
 
 Run = Callable[..., Any]
@@ -571,13 +571,25 @@ def test_search_answers_with_the_keys_that_were_agreed_and_leaves_the_file(
     assert list(answer) == ["trials", "best"]
     assert list(answer["best"]) == [
         "config", "bytes", "baseline_bytes", "compression_ratio", "accuracy", "baseline_accuracy", "difference",
-        "test_accuracy", "test_difference", "path",
+        "test_accuracy", "test_difference", "path", "baseline", "family", "course_ratio",
     ]  # fmt: skip
     path = Path(answer["best"]["path"])
     assert path == tmp_path / "found" / "network.packed"
     assert path.stat().st_size == answer["best"]["bytes"]
     assert answer["best"]["difference"] >= -0.05
     assert (tmp_path / "trials.sqlite").exists()
+
+
+def test_a_search_over_families_names_what_it_found(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(students, "MOST_EPOCHS", 6)
+    asked = ("--families", "compact, mlp", "--floor", "0.4", "--data", "digits", "--seed", "2", "--minutes", "0.3")
+    best = run("search", *asked, "--out", tmp_path / "found")["best"]
+    assert best["family"] in ("compact", "mlp")
+    assert best["accuracy"] >= 0.4
+    assert best["test_accuracy"] > 0.3
+    assert Path(best["path"]).stat().st_size == best["bytes"]
+    again = run("evaluate", "--baseline", best["baseline"], "--bits", str(best["config"]["bits"]))
+    assert again["baseline_bytes"] == best["baseline_bytes"]
 
 
 @pytest.mark.parametrize(
@@ -592,6 +604,13 @@ def test_search_answers_with_the_keys_that_were_agreed_and_leaves_the_file(
         (("--size", "9000", "--confidence", "0.9"), "confidence"),
         (("--storage", "nonsense"), "storage"),
         (("--baseline", "nobody"), "nobody"),
+        (("--floor", "1.5"), "floor"),
+        (("--baseline", "mlp", "--floor", "0.99"), "floor"),
+        (("--families", "compact"), "--floor"),
+        (("--families", "vgg", "--floor", "0.9"), "vgg"),
+        (("--families", "compact", "--floor", "0.9", "--baseline", "cnn"), "--baseline"),
+        (("--families", "compact", "--floor", "0.9", "--data", "nothing"), "nothing"),
+        (("--data", "digits"), "--data"),
     ],
 )
 def test_a_search_that_cannot_be_is_one_line(complaint: Run, options: tuple[str, ...], named: str) -> None:
