@@ -1,7 +1,10 @@
 """Where the bytes go: a ledger whose total is the size of the packed file, the entropy, and the size in theory."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,6 +13,7 @@ from core.formats.packed import Choice, Entry, pack
 from core.mathematics import coding
 from core.networks.stored import StoredNetwork
 from core.palette import KIND_NAMES
+from core.portable import loader
 
 KB = 1024
 """Bytes in a KB, everywhere in this project."""
@@ -55,6 +59,13 @@ def from_dict(ledger: Mapping[str, Any]) -> Footprint:
     """A ledger that `dataclasses.asdict` took apart."""
     entries = tuple(Entry(**entry) for entry in ledger["entries"])
     return Footprint(entries, tuple(Choice(**choice) for choice in ledger["choices"]), ledger["entropy"])
+
+
+@cache
+def decoder_bytes() -> int:
+    """Of what reads a packed file and runs it with NumPy, `core.portable.loader`, deflated: a file and its decoder are
+    all that a network needs."""
+    return len(zlib.compress(Path(loader.__file__).read_bytes(), 9))
 
 
 def footprint(network: StoredNetwork) -> Footprint:

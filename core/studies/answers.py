@@ -477,6 +477,7 @@ class SearchedBest(Record):
     at_most : what is promised to be lost at most on new images, a fraction; None where no confidence was asked for
     baseline, family : what was compressed, by its name; course_ratio : the float32 bytes of the course's CNN over those
         of the file, whatever network that holds; None for other images than the course's
+    self_contained : bytes of the file and of the program that reads it, `footprint.decoder_bytes`
     """
 
     config: dict[str, Any]
@@ -493,6 +494,7 @@ class SearchedBest(Record):
     baseline: str = ""
     family: str = ""
     course_ratio: float | None = None
+    self_contained: int | None = None
 
     @property
     def configuration(self) -> CompressionConfig:

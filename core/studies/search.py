@@ -25,7 +25,7 @@ from core.bench.results import ExportVerdict
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, ConfigError
 from core.datasets import DataError
-from core.formats import artifact
+from core.formats import artifact, footprint
 from core.formats.artifact import NETWORK_FILE
 from core.machinery.stopping import Stopped
 from core.machinery.store import key_of
@@ -228,6 +228,7 @@ def answer_of(
         baseline=name,
         family=bench.profile(name).model,
         course_ratio=_beside_the_course(bench, name, best.bytes),
+        self_contained=best.bytes + footprint.decoder_bytes(),
     )
     if verdict is None or out is None:
         return answer

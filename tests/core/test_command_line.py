@@ -571,7 +571,7 @@ def test_search_answers_with_the_keys_that_were_agreed_and_leaves_the_file(
     assert list(answer) == ["trials", "best"]
     assert list(answer["best"]) == [
         "config", "bytes", "baseline_bytes", "compression_ratio", "accuracy", "baseline_accuracy", "difference",
-        "test_accuracy", "test_difference", "path", "baseline", "family", "course_ratio",
+        "test_accuracy", "test_difference", "path", "baseline", "family", "course_ratio", "self_contained",
     ]  # fmt: skip
     path = Path(answer["best"]["path"])
     assert path == tmp_path / "found" / "network.packed"

@@ -44,7 +44,7 @@ from core.studies.trials import measured
 GOAL = Goal(allowance=0.05)
 KEYS = {
     "config", "bytes", "baseline_bytes", "compression_ratio", "accuracy", "baseline_accuracy", "difference",
-    "test_accuracy", "test_difference", "path", "baseline", "family", "course_ratio",
+    "test_accuracy", "test_difference", "path", "baseline", "family", "course_ratio", "self_contained",
 }  # fmt: skip
 
 
