@@ -255,6 +255,15 @@ def _entropy(density: float, bits: int) -> float:
     return which + density * (bits - 1)
 
 
+PRICE = 3e-6
+"""Of a bit of the file, in the loss: so lambda, which is per bit of every weight, is PRICE times the weights."""
+
+
+def rate_weight(network: Network) -> float:
+    """lambda for a network: the price of a bit per weight."""
+    return round(min(10.0, PRICE * sum(layer.weights for layer in network.layers)), 4)
+
+
 def recovery(config: CompressionConfig, epochs: int) -> RecoveryConfig:
     """How a shape is trained: zeros come step by step, the baseline teaches, and the rates are those that the course's
     experiments chose on validation."""

@@ -32,6 +32,7 @@ from core.networks.families import Family
 from core.networks.models import Overflow
 from core.studies.answers import Searched
 from core.studies.search import answer_of, default_storage
+from core.studies.space import rate_weight
 from core.studies.stages.pace import Clock, Countdown
 from core.studies.stages.worker import in_figures
 from core.studies.trials import (
@@ -179,14 +180,20 @@ class StudentSearch:
         factor, tilt = trial.suggest_categorical("factor", FACTORS), trial.suggest_categorical("tilt", TILTS)
         deeper, bits = trial.suggest_categorical("deeper", DEEPER), trial.suggest_categorical("bits", BITS)
         dataset, widths = self.bench.datasets.named(self.data), widths_for(family, factor, tilt, deeper)
-        family.build(dataset.shape, len(dataset.classes), widths)
+        network = family.build(dataset.shape, len(dataset.classes), widths)
         own = next(iter(family.recipes.values()))
         recipe = TrainingConfig(
             family.name, 1, self.seed, flips=own.flips and dataset.mirrors, data=self.data, widths=widths,
             teacher=self.teacher,
         )  # fmt: skip
         recovery = RecoveryConfig(
-            1, 0.1, self.seed, distillation=True, floor=self.goal.floor, normalization=family.name != "mlp"
+            1,
+            0.1,
+            self.seed,
+            distillation=True,
+            rate_weight=rate_weight(network),
+            floor=self.goal.floor,
+            normalization=family.name != "mlp",
         )
         return recipe, CompressionConfig(bits=bits, clip="mse", recovery=recovery)
 
