@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from core.bench.results import ExportVerdict
 from core.bench.submissions import EXPORT, RECOVER, TRAIN, Request
 from core.bench.workbench import Workbench
-from core.config import CompressionConfig, TrainingConfig
+from core.config import CompressionConfig, TrainingConfig, widths_in_text
 from core.machinery.jobs import Report, Work
 from core.machinery.records import Record
 from core.machinery.stopping import Stopped
@@ -55,7 +55,9 @@ class Recovered(Record):
 
 def title_of(recipe: TrainingConfig) -> str:
     """Of a baseline that is trained so."""
-    return f"{families.named(recipe.model).title}, {recipe.epochs} epochs, seed {recipe.seed}"
+    widths = f" {widths_in_text(recipe.widths)}" if recipe.widths else ""
+    taught = f", student of {recipe.teacher}" if recipe.teacher else ""
+    return f"{families.named(recipe.model).title}{widths}, {recipe.epochs} epochs, seed {recipe.seed}{taught}"
 
 
 def _train(bench: Workbench, request: Request, report: Report, should_stop: Stop) -> Trained:

@@ -8,9 +8,14 @@ from typing import Any
 
 import streamlit as st
 
-from core.config import ConfigError, TrainingConfig
+from core.config import ConfigError, TrainingConfig, widths_in_text, widths_of_text
+from core.networks import families
 from core.words import plain
 from pages.choice import classroom, state, teacher
+
+HELP_WIDTHS = "Channels or outputs of its layers, stage by stage; more or fewer layers in a stage are other networks."
+HELP_TEACHER = """Knowledge distillation (Hinton et al. 2015): half of the loss is the distance to what this network
+predicts. Small networks learn more from it than from the labels alone."""
 
 
 def training_form(recipes: dict[str, TrainingConfig]) -> None:
@@ -23,7 +28,7 @@ def training_form(recipes: dict[str, TrainingConfig]) -> None:
         default = min(8, recipe.epochs)
         epochs = st.number_input("Epochs", 1, 200, default, key="train_epochs", help="Passes over the training images.")
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="train_seed", help="The same seed repeats the same run.")
-        config = replace(recipe, epochs=int(epochs), seed=int(seed))
+        config = _in_its_shape(replace(recipe, epochs=int(epochs), seed=int(seed)))
         if st.button("Start training", type="primary", icon=":material/play_arrow:", width="stretch"):
             try:
                 classroom.train(config)
@@ -32,6 +37,26 @@ def training_form(recipes: dict[str, TrainingConfig]) -> None:
             teacher.heed()
         classroom.before_start(state.workbench().training_request(config))
         st.caption("It runs in a process of its own: go on exploring, close the tab, come back.")
+
+
+def _in_its_shape(recipe: TrainingConfig) -> TrainingConfig:
+    """With other widths, and a teacher, where these are asked for; as it is where the widths are none of its family."""
+    family = families.named(recipe.model)
+    own = widths_in_text(family.widths)
+    text = st.text_input("Widths", key="train_widths", placeholder=own, help=HELP_WIDTHS)
+    bench = state.workbench()
+    fitting = [card.id for card in bench.cards() if bench.profile(card.id).images.data == recipe.data]
+    teacher_of_it = None
+    if not (recipe.shifts or recipe.erasing):
+        teacher_of_it = st.selectbox("Teacher", fitting, None, bench.title, key="train_teacher", help=HELP_TEACHER)
+    try:
+        widths = widths_of_text(text.strip()) if text and text.strip() else ()
+        dataset = bench.datasets.named(recipe.data)
+        family.build(dataset.shape, len(dataset.classes), widths)
+    except ConfigError as error:
+        st.error(f"{plain(error)} It is trained in its own widths, {own}.")
+        widths = ()
+    return replace(recipe, widths=widths, teacher=teacher_of_it or "")
 
 
 def _first(names: dict[str, str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -40,7 +40,7 @@ def controls() -> None:
         of["schedule"].label, list(schedules), default=now.schedule, format_func=schedules.get, required=True,
         key="w_schedule", help=of["schedule"].help,
     )  # fmt: skip
-    recovery = RecoveryConfig(int(epochs), float(rate), int(seed), schedule, bool(distill), *_rate_controls(now))
+    recovery = RecoveryConfig(int(epochs), float(rate), int(seed), schedule, bool(distill), **_later_controls(now))
     label = f"Train {recovery.epochs} {'epoch' if recovery.epochs == 1 else 'epochs'}"
     st.button(label, on_click=_start, args=(recovery,), icon=":material/fitness_center:", width="stretch")
     _before_start(recovery)
@@ -48,8 +48,8 @@ def controls() -> None:
         st.button("Back to before training", on_click=_drop, icon=":material/undo:", width="stretch")
 
 
-def _rate_controls(now: RecoveryConfig) -> tuple[float, float | None]:
-    """lambda, and the accuracy floor that steers it, where one is asked for."""
+def _later_controls(now: RecoveryConfig) -> dict[str, Any]:
+    """Normalization; lambda, and the accuracy floor that steers it, where one is asked for."""
     of = {setting.name: setting for setting in settings.of_training()}
     weights = sorted({*RATES, now.rate_weight})
     weight = st.select_slider(
@@ -59,7 +59,11 @@ def _rate_controls(now: RecoveryConfig) -> tuple[float, float | None]:
         f"{of['floor'].label} (%)", 0.0, 100.0, None if now.floor is None else 100 * now.floor, 0.1, "%.1f",
         key="w_floor", help=of["floor"].help, placeholder="λ stays as it is",
     )  # fmt: skip
-    return float(weight), round(floor / 100, 6) if floor else None
+    normalized = st.toggle(
+        of["normalization"].label, now.normalization, key="w_normalization", help=of["normalization"].help
+    )
+    least = round(floor / 100, 6) if floor else None
+    return {"rate_weight": float(weight), "floor": least, "normalization": bool(normalized)}
 
 
 def _start(recovery: RecoveryConfig) -> None:

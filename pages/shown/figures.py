@@ -362,8 +362,9 @@ def recipe_sentence(info: Mapping[str, Any]) -> str:
     epochs = f"{recipe['epochs']} {'epoch' if recipe['epochs'] == 1 else 'epochs'}"
     optimizer = "Adam" if recipe["optimizer"] == "adam" else "SGD"
     where = f"{plain(info['device'])}, torch {plain(versions['torch'])}"
+    taught = f", taught by {plain(recipe['teacher'])}" if recipe.get("teacher") else ""
     return (
-        f"{epochs} of {optimizer} on {info['training_images']:,} images, batch "
+        f"{epochs} of {optimizer}{taught} on {info['training_images']:,} images, batch "
         f"{recipe['batch_size']}, learning rate {recipe['learning_rate']:g}, weight decay {recipe['weight_decay']:g}, "
         f"label smoothing {recipe['label_smoothing']:g}, dropout {recipe['dropout']:g}, "
         f"{augmentation and augmentation + ', '}seed {recipe['seed']}; epoch {info['best_epoch']} was best "

@@ -89,7 +89,7 @@ def desk() -> None:
     recovery.controls()
     board.about(st.session_state.get("picked", state.current()))
     jobs.panel("train")
-    search.panel(baseline, *search.controls())
+    search.panel(baseline, *search.controls(baseline))
     jobs.answer_or_button(combination_lab.order_controls(baseline), "Try every order", ":material/swap_vert:")
 
 

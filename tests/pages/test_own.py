@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from test_pages import PAGES, button, empty_cache
 
 from core.bench.workbench import Workbench
-from core.config import CompressionConfig
+from core.config import CompressionConfig, TrainingConfig
 from pages.choice import state
 
 __all__ = ["empty_cache"]
@@ -168,3 +168,19 @@ def test_every_page_speaks_of_the_networks_own_images(empty_cache: Path, page: s
         assert "clothes" not in text
         assert "5,000" not in text
         assert "10,000 test" not in text
+
+
+def test_a_baseline_is_trained_in_other_widths_and_from_a_teacher(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[TrainingConfig]()
+    monkeypatch.setattr(Workbench, "submit_training", lambda self, recipe: asked.append(recipe))
+    app = opened("baseline", baseline="mlp")
+    app.selectbox(key="train_recipe").set_value("compact").run()
+    app.text_input(key="train_widths").set_value("8-8/12").run()
+    app.selectbox(key="train_teacher").set_value("cnn").run()
+    assert not app.exception
+    button(app, "Start training").click().run()
+    assert [(recipe.widths, recipe.teacher, recipe.model) for recipe in asked] == [(((8, 8), (12,)), "cnn", "compact")]
+    app.text_input(key="train_widths").set_value("8-x").run()
+    assert any("12-12/20-20/28-28" in error.value for error in app.error)
