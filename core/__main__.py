@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from core import settings
-from core.config import FORMATS, CompressionConfig, ConfigError, Device, widths_of_text, with_text
+from core.config import FORMATS, CompressionConfig, ConfigError, Device, with_text
 from core.machinery.files import write_atomically
 from core.machinery.records import Record
 from core.settings import Setting
@@ -319,10 +319,9 @@ def _train(options: argparse.Namespace) -> int:
     recipe = RECIPES[options.baseline]
     named = ("epochs", "seed", "teacher")
     chosen = {name: getattr(options, name) for name in named if getattr(options, name) is not None}
-    chosen |= {} if options.widths is None else {"widths": widths_of_text(options.widths)}
     bench = _workbench(options.device)
     dataset = bench.datasets.named(options.data)
-    recipe = replace(families.recipe_for(recipe, dataset), **chosen)
+    recipe = bench.in_widths(replace(families.recipe_for(recipe, dataset), **chosen), options.widths or "")
     baseline = bench.train(recipe, _show_progress)
     info = {"name": options.baseline, **baseline.info}
     answer = {"sha256": baseline.sha256, "parameters": baseline.parameters}
@@ -484,18 +483,12 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 def _search(options: argparse.Namespace) -> int:
     from core.bench.workbench import Workbench
-    from core.measuring.front import SEARCHED, Goal, check_minutes
+    from core.measuring.front import check_minutes
     from core.studies import search, students
 
     check_minutes(options.minutes)
-    used = SEARCHED if options.techniques is None else tuple(map(str.strip, options.techniques.split(",")))
-    asked = (options.allowance, options.size, options.floor)
-    of = students.chosen(options.families) if options.families else ()
-    _check_of_families(options, of)
-    allowance = 0.01 if asked == (None, None, None) and not of else options.allowance
-    goal = Goal(allowance, options.size, used, options.confidence, options.floor, of)
-    bench = Workbench(origin="searched", device=options.device)
-    run, name = (students.run, options.data or "fashion-mnist") if of else (search.run, options.baseline or "cnn")
+    name, goal = students.asked_for(options)
+    bench, run = Workbench(origin="searched", device=options.device), students.run if goal.families else search.run
     answer = run(
         bench, name, goal, options.minutes, options.storage, lambda event: say(event["message"]),
         out=options.out, seed=options.seed,
@@ -512,17 +505,6 @@ def _search(options: argparse.Namespace) -> int:
     if missed := goal.missed_in_words(change):
         say(f"Lost on the test images: {-100 * change:.2f} pp. {missed}")
     return 0
-
-
-def _check_of_families(options: argparse.Namespace, of: tuple[str, ...]) -> None:
-    """Raises ConfigError for options that contradict one another."""
-    given = [f"--{name}" for name in ("baseline", "techniques") if getattr(options, name) is not None]
-    if of and given:
-        raise ConfigError(f"--families and {given[0]} exclude one another: there is no baseline to begin with.")
-    if of and options.floor is None:
-        raise ConfigError("--families needs --floor F, the accuracy that the smallest file is to have.")
-    if options.data is not None and not of:
-        raise ConfigError("--data is of --families. A baseline has its own images.")
 
 
 def _pareto(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from core.bench.baselines import Baselines
 from core.bench.knowledge import Knowledge
 from core.bench.measurements import Measurements
 from core.bench.networks import PACKED
-from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
+from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig, widths_of_text
 from core.datasets import Datasets, Images, Split
 from core.formats import packed
 from core.machinery import devices
@@ -80,6 +80,14 @@ class Trainings:
         if teacher.images.data != recipe.data:
             raise ConfigError(f"teacher must be of {recipe.data}. Got {recipe.teacher}, of {teacher.images.data}.")
         return teacher
+
+    def in_widths(self, recipe: TrainingConfig, text: str) -> TrainingConfig:
+        """The recipe with widths as somebody writes them, "" for the family's own. Raises ConfigError where its family
+        cannot have them, or its images leave no room for them; DataError."""
+        widths = widths_of_text(text.strip()) if text.strip() else ()
+        dataset = self.datasets.named(recipe.data)
+        families.named(recipe.model).build(dataset.shape, len(dataset.classes), widths)
+        return replace(recipe, widths=widths)
 
     def epoch_seconds(self, recipe: TrainingConfig, should_stop: Callable[[], bool] = lambda: False) -> float:
         """About how long an epoch of such a training takes here now, by a network that is thrown away. Raises Stopped,

@@ -177,6 +177,7 @@ class Workbench:
     train = Delegate("trainings", Trainings.train)
     recipe_for = Delegate("trainings", Trainings.recipe_for)
     epoch_seconds = Delegate("trainings", Trainings.epoch_seconds)
+    in_widths = Delegate("trainings", Trainings.in_widths)
     recover = Delegate("trainings", Trainings.recover)
     adopt = Delegate("trainings", Trainings.adopt)
     history = Delegate("trainings", Trainings.history)
@@ -206,6 +207,8 @@ class Workbench:
     export_request = staticmethod(submissions.export_request)
     another_device = staticmethod(submissions.another_device)
 
+    family_titles = staticmethod(families.titles)
+    own_widths = staticmethod(families.own_widths)
     compare = staticmethod(views.compare)
     class_changes = staticmethod(views.class_changes)
     flips = staticmethod(views.flips)

@@ -266,15 +266,11 @@ def _fit(
     meanwhile: Meanwhile,
 ) -> Trained:
     """`fit` where everything lies on the device already."""
-    device = training.images.device
-    config = replace(config, batch_size=min(config.batch_size, len(training)))
+    device, config = training.images.device, replace(config, batch_size=min(config.batch_size, len(training)))
     steps = len(training) // config.batch_size
-    optimizer, cycle = _optimizer(module, config)
     settled, rate = round(meanwhile.settled * steps * config.epochs), meanwhile.rate
-    later = [steps * end for end in rate.ends(math.ceil(meanwhile.settled * config.epochs), config.epochs)]
-    gentle = replace(config, learning_rate=RESTARTED * config.learning_rate)
-    ends = [*([settled] if settled else []), *later, steps * config.epochs]
-    schedule = cycle(ends.pop(0))
+    steered = [steps * end for end in rate.ends(math.ceil(meanwhile.settled * config.epochs), config.epochs)]
+    descent = _Descent(module, config, [*([settled] if settled else []), *steered, steps * config.epochs])
     generator = torch.Generator().manual_seed(config.seed)
     history: list[dict[str, float]] = []
     best_epoch, best_state = 0, module.state_dict()
@@ -287,40 +283,54 @@ def _fit(
                 raise Stopped(f"Training was stopped in epoch {epoch} of {config.epochs}.")
             if step % MEANWHILE_STEPS == 1:
                 _change(module, meanwhile, (epoch - 1 + step / steps) / config.epochs, epoch)
-            seen += _step(module, x, y, config, optimizer, device, taught, rate.weight)
-            schedule.step()
-            if (now_at := (epoch - 1) * steps + step) == settled:
+            seen += _step(module, x, y, config, descent.optimizer, device, taught, rate.weight)
+            descent.schedule.step()
+            if (epoch - 1) * steps + step == settled:
                 _change(module, meanwhile, meanwhile.settled, epoch)
-                optimizer, cycle = _optimizer(module, config)  # its steps may be learned from now on
-                schedule = cycle(ends.pop(0) - now_at)
+                descent.begin()  # the steps of grids may be learned from now on
             if (now := time.perf_counter()) - reported > REPORT_SECONDS:
                 reported = now
                 progress({"epoch": epoch, "epochs": config.epochs, "done": (epoch - 1 + step / steps) / config.epochs})
         loss, accuracy, entropy = (seen / (steps * config.batch_size)).tolist()
         _check_sound(module, loss, epoch)
-        held_out = _measure(module, validation, config, lessons)
-        if rate.counts:
-            held_out |= _rated(module, held_out["validation_loss"], rate.weight)
+        held_out = _rated(module, _measure(module, validation, config, lessons), rate)
         history.append({"epoch": epoch, "training_loss": loss, "training_accuracy": accuracy, **held_out})
         history[-1] |= {"training_cross_entropy": entropy, "seconds": time.perf_counter() - start}
         history[-1] |= meanwhile.describe()
-        best = rate.merit(history[best_epoch - 1]) if best_epoch else ()
-        if epoch / config.epochs > meanwhile.settled and rate.merit(history[-1]) > best:
+        better = not best_epoch or rate.merit(history[-1]) > rate.merit(history[best_epoch - 1])
+        if better and epoch / config.epochs > meanwhile.settled:
             best_epoch, best_state = epoch, copy.deepcopy(module.state_dict())
-        if epoch * steps in later:
+        if epoch * steps in steered:
             rate.steer(held_out["validation_accuracy"])
-            optimizer, cycle = _optimizer(module, gentle)
-            schedule = cycle(ends.pop(0) - epoch * steps)
+            descent.begin(RESTARTED)
         progress({"epoch": epoch, "epochs": config.epochs, "done": epoch / config.epochs, "figures": history[-1]})
     module.load_state_dict(best_state)
     return Trained(module.eval(), history, best_epoch)
 
 
+class _Descent:
+    """The optimizer, and the learning rate's cycles, each up to one of `ends`, in steps of the whole training."""
+
+    def __init__(self, module: nn.Module, config: TrainingConfig, ends: list[int]) -> None:
+        self.module, self.config, self.ends, self.begun = module, config, ends, 0
+        self.begin()
+
+    def begin(self, share: float = 1.0) -> None:
+        """The next cycle, with this share of the peak; the optimizer knows the parameters that there are now."""
+        config = replace(self.config, learning_rate=share * self.config.learning_rate)
+        self.optimizer, cycle = _optimizer(self.module, config)
+        end = self.ends.pop(0)
+        self.schedule, self.begun = cycle(end - self.begun), end
+
+
 @torch.no_grad()
-def _rated(module: nn.Module, loss: float, weight: float) -> dict[str, float]:
-    """The loss on validation with the rate that is minimised, too; and that rate, in bits per stored weight."""
+def _rated(module: nn.Module, figures: dict[str, float], rate: Rate) -> dict[str, float]:
+    """The figures on validation; where a rate is minimised, too, with it in the loss, and in bits per stored weight."""
+    if not rate.counts:
+        return figures
     bits = float(module.rate())  # type: ignore[operator]
-    return {"validation_loss": loss + weight * bits, "bits_per_weight": bits, "rate_weight": weight}
+    loss = figures["validation_loss"] + rate.weight * bits
+    return figures | {"validation_loss": loss, "bits_per_weight": bits, "rate_weight": rate.weight}
 
 
 def _change(module: nn.Module, meanwhile: Meanwhile, done: float, epoch: int) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import random
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +26,7 @@ from core.config import CompressionConfig, ConfigError, RecoveryConfig, Training
 from core.formats import artifact
 from core.machinery.stopping import Stopped
 from core.machinery.store import key_of
-from core.measuring.front import Goal, Point
+from core.measuring.front import SEARCHED, Goal, Point
 from core.measuring.training import Diverged, Progress
 from core.networks import families
 from core.networks.families import Family
@@ -106,6 +107,25 @@ def chosen(text: str) -> tuple[str, ...]:
     """Families of a list "compact, residual", or "all". Raises ConfigError."""
     names = list(families.families()) if text == "all" else [name.strip() for name in text.split(",")]
     return tuple(families.named(name).name for name in names)
+
+
+def asked_for(options: Namespace) -> tuple[str, Goal]:
+    """What a command line searches for: the name of a baseline, or of images where it names families, and the goal.
+    Raises ConfigError for options that contradict one another."""
+    used = SEARCHED if options.techniques is None else tuple(map(str.strip, options.techniques.split(",")))
+    if not options.families:
+        if options.data is not None:
+            raise ConfigError("--data is of --families. A baseline has its own images.")
+        none = (options.allowance, options.size, options.floor) == (None, None, None)
+        allowance = 0.01 if none else options.allowance
+        return options.baseline or "cnn", Goal(allowance, options.size, used, options.confidence, options.floor)
+    given = [f"--{name}" for name in ("baseline", "techniques") if getattr(options, name) is not None]
+    if given:
+        raise ConfigError(f"--families and {given[0]} exclude one another: there is no baseline to begin with.")
+    if options.floor is None:
+        raise ConfigError("--families needs --floor F, the accuracy that the smallest file is to have.")
+    goal = Goal(options.allowance, options.size, used, options.confidence, options.floor, chosen(options.families))
+    return options.data or "fashion-mnist", goal
 
 
 @dataclass(eq=False)

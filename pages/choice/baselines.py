@@ -8,8 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from core.config import ConfigError, TrainingConfig, widths_in_text, widths_of_text
-from core.networks import families
+from core.config import ConfigError, TrainingConfig
 from core.words import plain
 from pages.choice import classroom, state, teacher
 
@@ -41,22 +40,18 @@ def training_form(recipes: dict[str, TrainingConfig]) -> None:
 
 def _in_its_shape(recipe: TrainingConfig) -> TrainingConfig:
     """With other widths, and a teacher, where these are asked for; as it is where the widths are none of its family."""
-    family = families.named(recipe.model)
-    own = widths_in_text(family.widths)
-    text = st.text_input("Widths", key="train_widths", placeholder=own, help=HELP_WIDTHS)
     bench = state.workbench()
+    own = bench.own_widths(recipe.model)
+    text = st.text_input("Widths", key="train_widths", placeholder=own, help=HELP_WIDTHS)
     fitting = [card.id for card in bench.cards() if bench.profile(card.id).images.data == recipe.data]
-    teacher_of_it = None
+    taught = None
     if not (recipe.shifts or recipe.erasing):
-        teacher_of_it = st.selectbox("Teacher", fitting, None, bench.title, key="train_teacher", help=HELP_TEACHER)
+        taught = st.selectbox("Teacher", fitting, None, bench.title, key="train_teacher", help=HELP_TEACHER)
     try:
-        widths = widths_of_text(text.strip()) if text and text.strip() else ()
-        dataset = bench.datasets.named(recipe.data)
-        family.build(dataset.shape, len(dataset.classes), widths)
+        recipe = bench.in_widths(recipe, text or "")
     except ConfigError as error:
         st.error(f"{plain(error)} It is trained in its own widths, {own}.")
-        widths = ()
-    return replace(recipe, widths=widths, teacher=teacher_of_it or "")
+    return replace(recipe, teacher=taught or "")
 
 
 def _first(names: dict[str, str]) -> int:

@@ -9,7 +9,6 @@ import streamlit as st
 
 from core.config import CompressionConfig, ConfigError
 from core.measuring.front import MOST_MINUTES, SEARCH, SEARCHED, STUDENTS, TECHNIQUES, Goal, Point
-from core.networks import families
 from core.studies import kinds
 from core.studies.answers import Searched
 from core.words import code, kilobytes, percent, plain
@@ -59,7 +58,7 @@ def _of_families(baseline: str) -> tuple[Goal, float]:
     floor = st.number_input(
         "Accuracy at least, %", 1.0, 99.9, round(100 * whole - 1, 2), 0.1, "%.2f", key="w_goal_floor", help=HELP_FLOOR
     )
-    titles = {name: family.title for name, family in families.families().items()}
+    titles = state.workbench().family_titles()
     used = st.pills(
         "Families", list(titles), selection_mode="multi", default=SMALL, format_func=titles.get,
         key="w_goal_families",

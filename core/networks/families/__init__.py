@@ -58,6 +58,16 @@ def named(name: str) -> Family:
     return families()[name]
 
 
+def own_widths(model: str) -> str:
+    """Of a family, as text. Raises ConfigError."""
+    return widths_in_text(named(model).widths)
+
+
+def titles() -> dict[str, str]:
+    """The heading of each family, by its name."""
+    return {name: family.title for name, family in families().items()}
+
+
 def recipes() -> dict[str, TrainingConfig]:
     """How each baseline is trained that comes with the project, by its name."""
     return {name: recipe for family in families().values() for name, recipe in family.recipes.items()}
