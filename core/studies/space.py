@@ -255,7 +255,7 @@ def _entropy(density: float, bits: int) -> float:
     return which + density * (bits - 1)
 
 
-PRICE = 3e-6
+PRICE = 2e-6
 """Of a bit of the file, in the loss: so lambda, which is per bit of every weight, is PRICE times the weights."""
 
 

@@ -68,8 +68,8 @@ FLOAT_SHARE, QUANTIZED_PACE = 0.25, 1.05
 LEAST_EPOCHS, MOST_EPOCHS = 2, 60
 """Of either part."""
 
-HOPELESS = 0.01
-"""Given up is who is less accurate than the floor by so much, before it is quantized."""
+HOPELESS, TOLD_AFTER = 0.015, 5
+"""Given up is who is less accurate than the floor by so much, before it is quantized, after so many epochs or more."""
 
 FRUITLESS = 20
 """After so many trials in a row that came to nothing, what may be chosen is exhausted."""
@@ -184,7 +184,8 @@ class StudentSearch:
         recipe = replace(recipe, epochs=_epochs(FLOAT_SHARE * seconds / pace))
         baseline = self.bench.train(recipe, partial(self._tell, text), self.should_stop)
         accuracy = baseline.info["validation_accuracy"]
-        if self.goal.floor is not None and accuracy < self.goal.floor - HOPELESS:
+        told = recipe.epochs >= TOLD_AFTER
+        if told and self.goal.floor is not None and accuracy < self.goal.floor - HOPELESS:
             self.say(f"{text} is given up: {percent(accuracy, 2)} before it is quantized.")
             raise optuna.TrialPruned
         name = self.bench.add_baseline(baseline, f"{text}, student", "trained")
