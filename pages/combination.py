@@ -1,15 +1,17 @@
-"""The best combination of pruning, channels and bits within an allowed loss, and in which order the steps come."""
+"""The best combination of pruning, channels and bits within an allowed loss, a rate in the loss beside pruning, and in
+which order the steps come."""
 
 import streamlit as st
 
 from pages.choice import controls, state, terms
-from pages.labs import combination_lab
+from pages.labs import combination_lab, rates_lab
 from pages.shown import figures, jobs, live
 
 choice = state.current()
 with st.sidebar:
     controls.baseline_picker()
     allowance, request = combination_lab.controls(choice.baseline)
+    asked = rates_lab.controls(choice.baseline)
     order = combination_lab.order_controls(choice.baseline)
 
 st.title("Combination")
@@ -25,6 +27,8 @@ combination = jobs.answer_or_button(request, "Find the best combination", ":mate
 if combination is not None:
     combination_lab.ways(choice.baseline, combination)
 
+rates_lab.section(asked)
+
 st.subheader("Order of the techniques")
 terms.say(combination_lab.ABOUT_ORDERS)
 orders = jobs.answer_or_button(order, "Try every order", ":material/swap_vert:")
@@ -36,6 +40,10 @@ figures.show_code(
     "core.studies.assignment.ways",
     "core.studies.assignment.combination",
     "core.studies.tuning.hardest",
+    "core.mathematics.rate.smooth_bits",
+    "core.studies.rates.ablation",
+    "core.mathematics.equal_size.accuracy_at",
+    "core.mathematics.equal_size.mean_interval",
     "core.studies.assignment.order_steps",
     "core.studies.assignment.orders",
     "core.networks.compression.compress",

@@ -301,6 +301,51 @@ class Sharing(Record):
 
 
 @dataclass(frozen=True)
+class Rated(Measured):
+    """A network trained with few bits, and with a rate in its loss or pruned.
+
+    rate_weight : lambda, 0 where there was no rate; seed : of the training; interval : of the difference
+    bits_per_weight : that the file spends on a weight, what says where the zeros are included
+    """
+
+    rate_weight: float
+    seed: int
+    interval: Interval
+    bits_per_weight: float
+
+
+@dataclass(frozen=True)
+class RateCurve(Record):
+    """rows : by lambda, on validation; baseline_accuracy : there"""
+
+    baseline_accuracy: float
+    rows: tuple[Rated, ...]
+
+
+@dataclass(frozen=True)
+class AtEqualSize(Record):
+    """Accuracy with a rate less that of pruning, where both take so many bytes, the middle of all sizes that both reach
+    (low to high). differences : by seed; interval : of their mean, by Student's t"""
+
+    bytes: float
+    low: float
+    high: float
+    differences: tuple[float, ...]
+    mean: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class RateAblation(Record):
+    """On the test images. rated, pruned : seed by seed; compared : None where no size is reached by all"""
+
+    baseline_accuracy: float
+    rated: tuple[Rated, ...]
+    pruned: tuple[Rated, ...]
+    compared: AtEqualSize | None
+
+
+@dataclass(frozen=True)
 class AtBits(Record):
     """Weights and activations at so many bits.
 

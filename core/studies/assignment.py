@@ -217,14 +217,14 @@ def quantization_half(
     """The assignment's quantization half: 8, 6, 4, 3 and 2 bits, weights and activations alike, before and after
     training, with the verdict on the test images, and sizes in KB."""
     work = 1 + sum(quantized_training(bits, epochs).epochs for bits in ASSIGNED)
-    rungs = ladder(bench, name, partial(_part, progress, "the ladder", 0.0, 1 / work), should_stop)
+    rungs = ladder(bench, name, partial(say_part, progress, "the ladder", 0.0, 1 / work), should_stop)
     whole = bench.evaluate(name, CompressionConfig())
     rows: list[AtBits] = []
     done = 1
     for bits in ASSIGNED:
         before, training = best_rung(rungs, bits).configuration, quantized_training(bits, epochs)
         after = replace(before, recovery=training)
-        said = partial(_part, progress, f"{bits} bits", done / work, training.epochs / work)
+        said = partial(say_part, progress, f"{bits} bits", done / work, training.epochs / work)
         bench.recover(name, after, said, should_stop)
         done += training.epochs
         minmax, best, trained = (_judged(bench, name, config) for config in (alike(bits), before, after))
@@ -235,7 +235,7 @@ def quantization_half(
     return QuantizationHalf(name, epochs, *sizes, float32, tuple(rungs), tuple(rows))
 
 
-def _part(progress: Progress, title: str, start: float, share: float, event: dict[str, Any]) -> None:
+def say_part(progress: Progress, title: str, start: float, share: float, event: dict[str, Any]) -> None:
     """Progress of a part of a job. The target tells the epochs of one training from those of another."""
     done = {"done": start + share * event["done"]} if "done" in event else {}
     words = {key: f"{title}: {event[key]}" for key in ("target", "message") if key in event}
@@ -313,7 +313,7 @@ def combination(
     rows: list[WayReached] = []
     listed = ways(epochs)
     for way, configs in listed.items():
-        said = partial(_part, progress, way, len(rows) / len(listed), 1 / len(listed))
+        said = partial(say_part, progress, way, len(rows) / len(listed), 1 / len(listed))
         reached = tuning.hardest(bench, name, configs, allowance, said, should_stop, confidence)
         rows.append(WayReached(way, reached.chosen, reached.runs, reached.promises))
     return Combination(name, allowance, tuple(rows), _best_way(bench, name, rows, allowance, confidence), confidence)

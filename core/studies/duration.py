@@ -26,7 +26,7 @@ from core.datasets.fashion_mnist import FASHION_MNIST
 from core.measuring.front import SEARCH, STUDENTS
 from core.networks import families
 from core.networks.graph import Layer
-from core.studies import assignment, reproduce, sharing, tuning
+from core.studies import assignment, rates, reproduce, sharing, tuning
 
 Request = dict[str, Any]
 
@@ -280,6 +280,20 @@ def _combination(bench: Workbench, request: Request) -> Work:
     return _sum(_halved(bench, request["baseline"], configs) for configs in ways)
 
 
+def _rated(bench: Workbench, request: Request, trainings: int) -> Work:
+    """Trainings of the rate laboratory. The teacher is asked once, for all of them together."""
+    name = request["baseline"]
+    config = rates.configuration(bench, name, request["bits"], request["activation_bits"], request["epochs"])
+    taught = Work(training=_seconds(EPOCH, _multiplications(bench, name), _share(bench.dataset(name))))
+    return taught + _times(_trained(bench, name, rates.trained(config, distillation=False)), trainings)
+
+
+def _ablation(bench: Workbench, request: Request) -> Work:
+    """Measured on the test images, which are twice as many; sizes are asked for as three sparsities are bisected."""
+    trainings = request["seeds"] * (len(rates.STRONG) + rates.SPARSITIES)
+    return _rated(bench, request, trainings) + _measured(bench, request["baseline"], trainings + 3 * 7)
+
+
 def _orders(bench: Workbench, request: Request) -> Work:
     orders = sum(len(list(permutations(range(3), count))) for count in (2, 3))
     return _measured(bench, request["baseline"], DECOMPOSED * (orders + 1))
@@ -296,6 +310,8 @@ WORKS: dict[str, Callable[[Workbench, Request], Work]] = {
     assignment.LADDER: _ladder,
     assignment.QUANTIZATION: _quantization,
     sharing.SHARING: lambda bench, request: _measured(bench, request["baseline"], 2 * len(tuning.WIDTHS)),
+    rates.CURVE: lambda bench, request: _rated(bench, request, len(rates.LAMBDAS)),
+    rates.ABLATION: _ablation,
     assignment.WIDTHS: lambda bench, request: _by_layer(bench, request, tuning.WIDTHS),
     assignment.MIXED: _mixed,
     assignment.COMBINATION: _combination,

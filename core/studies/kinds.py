@@ -9,7 +9,7 @@ from core.bench.workbench import Workbench
 from core.machinery.jobs import Report
 from core.machinery.records import Damaged
 from core.measuring.front import SEARCH, STUDENTS
-from core.studies import assignment, reproduce, sharing, tuning
+from core.studies import assignment, rates, reproduce, sharing, tuning
 from core.studies.answers import Searched
 
 
@@ -31,6 +31,7 @@ KINDS: dict[str, Kind] = {
     **reproduce.KINDS,
     **assignment.KINDS,
     **sharing.KINDS,
+    **rates.KINDS,
     SEARCH: Kind("Search for the smallest file", Searched, _search, "searched", repeats=True),
     STUDENTS: Kind("Search over families", Searched, _students, "searched", repeats=True),
 }

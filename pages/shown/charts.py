@@ -480,6 +480,36 @@ def before_after(rows: pd.DataFrame, baseline: float) -> alt.LayerChart:
     return alt.layer(edge, spans, points, data=rows).properties(height=320)
 
 
+def at_sizes(rows: pd.DataFrame, baseline: float, images: str, place: float | None = None) -> alt.LayerChart:
+    """Accuracy against the size of the file, a line for each way and seed, with the intervals of the points. Columns
+    KB, accuracy, low, high, way, seed, setting, which stands at the points where there is one way alone.
+
+    baseline : its accuracy, dashed; place : KB at which the ways are compared, dotted
+    """
+    listed = list(dict.fromkeys(rows["way"]))
+    colours = alt.Scale(domain=listed, range=[CURRENT, GAINED][: len(listed)])
+    size = alt.Scale(type="log", nice=False, padding=24)
+    base = shares(alt.Chart(rows), accuracy=2, low=2, high=2).encode(
+        x=alt.X("KB:Q", title="KB in the file (logarithmic)", scale=size, axis=alt.Axis(format=",~g")),
+        color=alt.Color("way:N", scale=colours),
+        detail="seed:N",
+        tooltip=["way", "setting", "seed", alt.Tooltip("KB:Q", format=",.2f"), share_tooltip("accuracy"),
+                 share_tooltip("low"), share_tooltip("high")],
+    )  # fmt: skip
+    y = alt.Y("accuracy:Q", title=f"accuracy, {images}", axis=alt.Axis(labelExpr=TENTHS), scale=alt.Scale(zero=False))
+    spans = base.mark_rule(strokeWidth=2, opacity=0.5).encode(y=y, y2="high:Q")
+    points = base.mark_point(filled=True, size=110, opacity=1).encode(
+        y=y, shape=alt.Shape("way:N", scale=alt.Scale(domain=listed))
+    )
+    layers = [spans.transform_calculate(accuracy="datum.low"), base.mark_line(strokeWidth=2).encode(y=y, order="KB:Q")]
+    once = alt.Chart(rows.head(1))
+    edges = [once.mark_rule(color=BASELINE, strokeDash=[5, 4]).encode(y=alt.datum(baseline))]
+    if place is not None:
+        edges.append(once.mark_rule(color=NEUTRAL, strokeDash=[2, 3], strokeWidth=2).encode(x=alt.datum(place)))
+    words = base.mark_text(align="left", dx=10, dy=12, fontSize=FONT - 2, color=NEUTRAL).encode(y=y, text="setting:N")
+    return alt.layer(*edges, *layers, points, *([words] if len(listed) == 1 else [])).properties(height=340)
+
+
 def ways(rows: pd.DataFrame) -> alt.LayerChart:
     """The smallest file of each way. Columns way, KB, accuracy, best."""
     base = shares(alt.Chart(rows), accuracy=2).encode(

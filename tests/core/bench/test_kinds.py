@@ -7,12 +7,12 @@ import pytest
 
 from core.bench import work
 from core.measuring.front import ORIGINS, SEARCH
-from core.studies import assignment, reproduce, sharing, shipping, tuning
+from core.studies import assignment, rates, reproduce, sharing, shipping, tuning
 from core.studies.kinds import EXPERIMENTS, KINDS
 
 
 def test_a_kind_is_declared_once_and_has_a_title_of_its_own() -> None:
-    parts = (work.KINDS, tuning.KINDS, reproduce.KINDS, assignment.KINDS, sharing.KINDS, (SEARCH,))
+    parts = (work.KINDS, tuning.KINDS, reproduce.KINDS, assignment.KINDS, sharing.KINDS, rates.KINDS, (SEARCH,))
     assert len(KINDS) == sum(map(len, parts))
     titles = {kind.title for kind in KINDS.values()}
     assert len(titles) == len(KINDS)

@@ -10,7 +10,7 @@ from conftest import Laboratory, leave_result
 from core.bench.workbench import RECIPES, Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig
 from core.measuring.front import SEARCH, Goal
-from core.studies import assignment, duration, reproduce, tuning
+from core.studies import assignment, duration, rates, reproduce, tuning
 from core.studies.duration import Pace, expected, in_words, pace_of, work
 from core.studies.kinds import KINDS
 
@@ -30,6 +30,8 @@ def requests(name: str) -> dict[str, dict[str, Any]]:
         assignment.CHANNELS: {"epochs": 6},
         assignment.QUANTIZATION: {"epochs": 4},
         assignment.COMBINATION: {"epochs": 8, "allowance": 0.01},
+        rates.CURVE: {"bits": 4, "activation_bits": None, "epochs": 4},
+        rates.ABLATION: {"bits": 4, "activation_bits": 8, "epochs": 4, "schedule": "iterative", "seeds": 3},
     }
     return {kind: {"baseline": name, **found.get(kind, {}), "kind": kind} for kind in KINDS}
 
