@@ -110,9 +110,9 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
 def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Commands that run many networks, or list what they found."""
     again = command("reproduce", _reproduce, "a course document's experiments, with its figures beside ours")
-    again.add_argument("what", choices=["low-rank", "pruning", "quantization", "combination"])
-    again.add_argument("--seeds", type=int, default=3, help="how many (low-rank)")
-    again.add_argument("--epochs", type=int, help="of training: low-rank 3, quantization 4, others 8")
+    again.add_argument("what", choices=["low-rank", "pruning", "quantization", "combination", "rate"])
+    again.add_argument("--seeds", type=int, default=3, help="how many (low-rank, rate)")
+    again.add_argument("--epochs", type=int, help="of training: low-rank 3, quantization and rate 4, others 8")
     again.add_argument("--baseline", default="cnn", metavar="NAME", help="not of low-rank")
     again.add_argument("--allowance", type=float, default=0.01, help="allowed accuracy loss, a fraction")
     _confidence_option(again, "of pruning and combination: ")
@@ -461,7 +461,7 @@ def _spectrum(options: argparse.Namespace) -> int:
 
 def _reproduce(options: argparse.Namespace) -> int:
     from core.measuring.front import check_confidence
-    from core.studies import assignment, reproduce
+    from core.studies import assignment, rates, reproduce
 
     check_confidence(options.confidence)
     sure: dict[str, Any] = {"confidence": options.confidence}
@@ -475,6 +475,10 @@ def _reproduce(options: argparse.Namespace) -> int:
         answer = assignment.pruning_half(bench, name, options.allowance, epochs or 8, say_so, **sure)
     elif options.what == "quantization":
         answer = assignment.quantization_half(bench, name, epochs or 4, say_so)
+    elif options.what == "rate":
+        config = rates.configuration(bench, name, epochs=epochs or 4)
+        answer = rates.ablation(bench, name, config, seeds=options.seeds, progress=say_so)
+        say(rates.verdict(answer))
     else:
         answer = assignment.combination(bench, name, options.allowance, epochs or 8, say_so, **sure)
     _print(answer.to_dict(), options.json)

@@ -10,7 +10,7 @@ import streamlit as st
 
 from core import settings
 from core.studies import duration, rates
-from core.studies.answers import RateAblation, Rated, RateCurve
+from core.studies.answers import RateAblation, RateCurve, Rated
 from core.words import kilobytes, percent, plain
 from pages.choice import state, terms
 from pages.shown import charts, figures, handover, jobs
@@ -33,7 +33,7 @@ HELP_SCHEDULE = "How the network without a rate is pruned: all at once before tr
 
 def controls(baseline: str) -> dict[str, dict[str, Any]]:
     """The requests of the two jobs, by kind."""
-    schedules = settings.named("schedule").choices
+    labels = settings.named("schedule").kind.labels
     with st.expander("Rate in the loss", icon=":material/show_chart:", expanded=True):
         bits = st.segmented_control(
             "Bits per weight", rates.BITS, default=4, required=True, key="w_rate_bits", help=HELP_BITS
@@ -41,7 +41,7 @@ def controls(baseline: str) -> dict[str, dict[str, Any]]:
         activations = st.toggle("Activations at 8 bits", key="w_rate_activations", help=HELP_ACTIVATIONS)
         epochs = st.number_input("Epochs", 1, 40, 4, key="w_rate_epochs", help=HELP_EPOCHS)
         schedule = st.segmented_control(
-            "Pruning beside it", list(schedules), default="iterative", required=True, format_func=schedules.get,
+            "Pruning beside it", list(labels), default="iterative", required=True, format_func=labels.get,
             key="w_rate_schedule", help=HELP_SCHEDULE,
         )  # fmt: skip
         about = {"bits": bits or 4, "activation_bits": 8 if activations else None, "epochs": int(epochs)}

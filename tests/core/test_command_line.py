@@ -23,8 +23,8 @@ from core.config import CompressionConfig, TrainingConfig
 from core.datasets import fashion_mnist
 from core.networks import models
 from core.networks.models import Baseline
-from core.studies import assignment, search, students
-from core.studies.answers import OneShotSearch
+from core.studies import assignment, rates, search, students
+from core.studies.answers import AtEqualSize, OneShotSearch, RateAblation
 
 Run = Callable[..., Any]
 EVALUATE = [
@@ -207,6 +207,19 @@ def test_reproduce_runs_the_experiment_that_it_names(
     if what != "quantization":
         run("reproduce", what, "--baseline", "mlp", "--confidence", 0.9)
         assert sure[1] == {"confidence": 0.9}
+
+
+def test_reproduce_compares_a_rate_with_pruning_and_says_which_is_better(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    answer = RateAblation(0.9, (), (), AtEqualSize(4096.0, 2048.0, 8192.0, (0.01, 0.01), 0.01, (0.005, 0.015)))
+    monkeypatch.setattr(
+        rates, "ablation", lambda bench, name, config, seeds, progress: seen.append((name, config, seeds)) or answer
+    )
+    assert run("reproduce", "rate", "--baseline", "mlp", "--epochs", 2, "--seeds", 5) == answer.to_dict()
+    ((name, config, seeds),) = seen
+    assert (name, config.bits, config.recovery.epochs, seeds) == ("mlp", 4, 2, 5)
 
 
 def test_confidence_is_asked_for_where_something_is_chosen(complaint: Run) -> None:
