@@ -132,6 +132,11 @@ class CompressionConfig(_Declared):
         bits = self.layer(name).bits
         return int(bits if bits is not None else self.bits if self.bits is not None else FLOAT_BITS)
 
+    def as_trained(self) -> "CompressionConfig":
+        """Without what is done after the training, where there is one: equal ones share what was trained."""
+        later = (setting for each in settings.techniques() if each.stage == "after" for setting in each.settings)
+        return replace(self, **{setting.name: setting.default for setting in later}) if self.recovery else self
+
     def to_json(self) -> str:
         """Canonical text: every setting, defaults included, keys sorted. Equal configurations give equal text."""
         payload = self._record() | {"layers": {name: layer._record() for name, layer in self.layers}}

@@ -157,9 +157,10 @@ class Number(Kind):
 
 @dataclass(frozen=True)
 class Weight(Kind):
-    """A number in [0, high], of which 0 is nothing."""
+    """A number in [0, high], of which 0 is nothing. shown : where its control may stand"""
 
     high: float
+    shown: tuple[float, ...] = ()
 
     def checked(self, name: str, value: Any) -> float:
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= self.high:
@@ -252,7 +253,7 @@ class Technique(ABC):
     name : as a search and Compare call it; title : the field's term, as a heading
     order : techniques act in this order; stage : what they change, and so when they act in a training that prunes
         iteratively: "structure" before it, "gradual" again and again during its first part, "grids" once after that;
-        "training" is the training itself
+        "training" is the training itself; "after" comes last, after a training, too, which knows nothing of it
     settings : of the whole network; of_layer : what one layer may do differently
     chooses : of what `choices` says, the names without their layers
     searched : whether a search uses it where nobody says which ones it may use
@@ -263,7 +264,7 @@ class Technique(ABC):
     name: str
     title: str
     order: int
-    stage: Literal["structure", "gradual", "grids", "training"]
+    stage: Literal["structure", "gradual", "grids", "training", "after"]
     settings: tuple[Setting, ...] = ()
     of_layer: Setting | None = None
     chooses: tuple[str, ...] = ()

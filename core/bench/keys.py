@@ -16,7 +16,8 @@ from core.settings import techniques
 
 
 def recovery(baseline: Baseline | Profile, config: CompressionConfig) -> str:
-    """Of the tensors that the training after compression produced."""
+    """Of the tensors that the training after compression produced, whatever is done to them afterwards."""
+    config = config.as_trained()
     recipe = None if config.recovery is None else training.recipe(config.recovery, baseline.model, baseline.images.data)
     methods = _methods(config, baseline.images)
     if baseline.teacher and config.recovery is not None and config.recovery.distillation:
@@ -36,7 +37,8 @@ def measurement(baseline: Baseline | Profile, config: CompressionConfig, split: 
 
 
 def _methods(config: CompressionConfig, images: Images) -> dict[str, Any]:
-    return reliance.networks(images) | reliance.versions(each for each in techniques() if each.used(config))
+    own = reliance.networks(images) | reliance.rounded(config)
+    return own | reliance.versions(each for each in techniques() if each.used(config))
 
 
 def point(measured: str) -> str:

@@ -16,6 +16,7 @@ from core.formats import footprint, packed
 from core.machinery.store import Store
 from core.mathematics import low_rank
 from core.networks import compression, narrowing, trainable
+from core.networks.encodings.integer_grid import IntegerGrid
 from core.networks.models import Baseline
 from core.networks.stored import StoredNetwork
 from core.techniques.codebook import codebook_of, index_bits
@@ -52,7 +53,7 @@ class Networks:
         if config.recovery is not None:
             trained = self._trained(baseline, config)
             if PACKED in trained:
-                return packed.unpack(trained[PACKED].numpy().tobytes())
+                return self._finished(baseline, config, packed.unpack(trained[PACKED].numpy().tobytes()))
         return self._module(baseline, config).freeze()
 
     def _module(self, baseline: Baseline, config: CompressionConfig) -> trainable.CompressedNetwork:
@@ -62,7 +63,27 @@ class Networks:
             if PACKED in trained:
                 raise OnlyItsFile
             network.load_state_dict(trained)
+            network = compression.finish(network, config, self.knowledge.statistics(baseline))
         return network
+
+    def _finished(self, baseline: Baseline, config: CompressionConfig, trained: StoredNetwork) -> StoredNetwork:
+        """With what is done after the training, which changes weights on grids alone: they are trained as they act."""
+        if config == config.as_trained():
+            return trained
+        statistics = self.knowledge.statistics(baseline)
+        network = compression.compress(baseline, config, statistics)
+        for layer, own in zip(network.named().values(), trained.layers, strict=True):
+            for weight, tensor in zip(layer.weights, own.tensors, strict=True):
+                if isinstance(tensor, IntegerGrid):
+                    weight.weight.data.copy_(tensor.weight())
+                    weight.mask, weight.encoder = tensor.mask, tensor.encoder()
+            layer.bias.data.copy_(own.bias)
+        now = compression.finish(network, config, statistics).freeze().layers
+        layers = (
+            new if isinstance(new.tensors[0], IntegerGrid) else own
+            for new, own in zip(now, trained.layers, strict=True)
+        )
+        return replace(trained, config=config, layers=tuple(layers))
 
     def _trained(self, baseline: Baseline, config: CompressionConfig) -> dict[str, Tensor]:
         """What a recovery left: the module's tensors, or its packed file, where another machine trained it."""

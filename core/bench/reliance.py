@@ -7,11 +7,11 @@ Whoever changes a formula without changing a constant declares another version: 
 from collections.abc import Iterable
 from typing import Any
 
-from core.config import RecoveryConfig, TrainingConfig
+from core.config import CompressionConfig, RecoveryConfig, TrainingConfig
 from core.datasets import Images, shipped
 from core.formats import packed
 from core.machinery.files import sha256
-from core.mathematics import coding, low_rank, quantization, rate
+from core.mathematics import coding, low_rank, quantization, rate, rate_rounding
 from core.measuring import steering, training
 from core.networks import calibration, compression, inference, stored
 from core.portable import loader
@@ -48,6 +48,11 @@ def versions(used: Iterable[Technique]) -> dict[str, Any]:
     """Of the techniques that something relies on, where these say one."""
     said = {technique.name: technique.version for technique in used if technique.version}
     return {"techniques": said} if said else {}
+
+
+def rounded(config: CompressionConfig) -> dict[str, Any]:
+    """On which codes rely besides that were rounded by error and rate together: the coder, too."""
+    return {"rate rounding": [rate_rounding.PASSES, rate_rounding.SWEEPS, files()]} if config.rate_rounding else {}
 
 
 def rates(recovery: RecoveryConfig | None) -> dict[str, Any]:

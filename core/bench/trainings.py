@@ -191,7 +191,7 @@ class Trainings:
 
     def keep(self, name: str, config: CompressionConfig, about: dict[str, Any], weights: bytes) -> None:
         """about : `history` and `best_epoch`, as `training.Trained` has them. Raises OSError."""
-        about |= {"baseline": name, "config": json.loads(config.to_json())}
+        about |= {"baseline": name, "config": json.loads(config.as_trained().to_json())}
         self.measurements.forget(name, config)  # what an earlier training left was measured
         key = keys.recovery(self.baselines.get(name), config)
         entries.keep(self.store, key, "recovered", json.dumps(about).encode(), weights)
@@ -204,9 +204,9 @@ class Trainings:
         history: list[dict[str, Any]] | None,
         best_epoch: int | None = None,
     ) -> None:
-        """Keep the packed file of a network that another machine trained. Raises FormatError where it is another's."""
+        """Keep the packed file of a network as another machine trained it. Raises FormatError where it is another's."""
         baseline, network = self.baselines.get(name), packed.unpack(content)
-        if (network.baseline_sha256, network.config) != (baseline.sha256, config):
+        if (network.baseline_sha256, network.config) != (baseline.sha256, config.as_trained()):
             raise FormatError("The file holds another network than its trial says.")
         weights = save({PACKED: torch.frombuffer(bytearray(content), dtype=torch.uint8)})
         self.keep(name, config, {"history": history, "best_epoch": best_epoch}, weights)

@@ -101,7 +101,7 @@ def pack(network: StoredNetwork) -> Packed:
     layers: list[list[tuple[str, dict[str, Any]]]] = []
     for stored in network.layers:
         layers.append([])
-        for best, choice in _cheapest(stored, _window(network.network, stored.layer)):
+        for best, choice in _cheapest(stored, network.network.map_read(stored.layer)):
             choices.append(choice)
             encoder.extend(best.encoder)
             sizes |= {(choice.layer, choice.tensor, kind): bits for kind, bits in best.sizes.items()}
@@ -114,15 +114,6 @@ def pack(network: StoredNetwork) -> Packed:
     body = loader.MAGIC + len(head).to_bytes(4, "little") + head + raw + encoder.finish()
     content = body + hashlib.sha256(body).digest()[: loader.CHECK]
     return Packed(content, _ledger(sizes, len(content)), tuple(choices))
-
-
-def _window(graph: Network, layer: Layer) -> tuple[int, int]:
-    """Height and width of the map that a linear layer reads flattened, or (1, 1)."""
-    before = graph.named.get(layer.node.inputs[0])
-    if len(layer.shape) == 4 or before is None or before.operation != "flatten":
-        return 1, 1
-    height, width = (*graph.shapes[before.inputs[0]], 1, 1)[1:3]
-    return height, width
 
 
 def _cheapest(stored: StoredLayer, window: tuple[int, int]) -> list[tuple[_Way, Choice]]:

@@ -7,7 +7,7 @@ came before it in its context, so that no table is stored (Marpe et al. 2003; of
 """
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import constriction
 import numpy as np
@@ -135,6 +135,26 @@ def likeness(values: Array, window: Window) -> int:
     products = parts @ parts.T
     errors = [np.array([1, -a, a * a]) for a in np.arange(16) / 16]
     return int(np.argmin([error @ products @ error for error in errors]))
+
+
+class Expected(NamedTuple):
+    """What the coder expects of a matrix of whole numbers in [-most, most], (rows, columns).
+
+    lengths : bits of each number, (contexts, 2 most + 1)
+    places, signs : of each number its context, and 1 or -1, with which it is multiplied before; (rows, columns)
+    """
+
+    lengths: Array
+    places: Array
+    signs: Array
+
+
+def expected_of(values: Array, most: int, window: Window = (1, 1)) -> Expected:
+    """The coder's code lengths -log2 p once it has seen all of these numbers. window : see `contexts`"""
+    places, signs = contexts(values, window, likeness(values, window))
+    model = Model(2 * most + 1)
+    model.learn(places.ravel(), (signs * values + most).ravel().astype(np.intp))
+    return Expected(_bits(model.frequencies(np.arange(LIKELY * AROUND))), places, signs)
 
 
 def costs(values: Array, low: int, high: int) -> Array:

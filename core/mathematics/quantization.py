@@ -5,6 +5,7 @@ always a point of the grid, so that pruned weights stay zero. Activations after 
 per tensor; the signal between two factors of a low-rank layer is symmetric. Source: Jacob et al. 2018.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -30,6 +31,11 @@ class Grid(NamedTuple):
 
     scale: Tensor
     zero_point: Tensor | None
+
+
+Choose = Callable[[Tensor, int, Tensor], Tensor]
+"""Of a column, (out, 1), its place among the inputs, and U_jj: the points to which its weights are rounded. An error of
+size e in it costs (e / U_jj)^2 of E|W x - W^ x|^2, once later columns have made up for it."""
 
 
 class Compensation(NamedTuple):
@@ -184,33 +190,64 @@ def compensation(second: Tensor) -> Compensation:
     return Compensation(order, torch.linalg.cholesky(inverse, upper=True).float())
 
 
-def gptq(weight: Tensor, grid: Grid, bits: int, known: Compensation, kept: Tensor | None = None) -> Tensor:
+def gptq(
+    weight: Tensor, grid: Grid, bits: int, known: Compensation, kept: Tensor | None = None, choose: Choose | None = None
+) -> Tensor:
     """The weights on their grid that nearly minimise E|W x - W^ x|^2, and not |W - W^|^2 (GPTQ, Frantar et al. 2023).
 
     Column by column, each weight goes to its nearest point; its error, over U_jj, is taken from the columns j' > j that
     are still free, in proportion U_jj': inputs that go up and down together make up for one another. A pruned weight
     is rounded to 0 and its error passed on, too (SparseGPT, Frantar & Alistarh 2023).
 
-    weight : (out, ...), seen as (out, d); kept : bool like it, or None. Returns float32 of its shape.
+    weight : (out, ...), seen as (out, d); kept : bool like it, or None; choose : another point than the nearest
+    Returns float32 of the weight's shape.
     """
     scale = grid.scale.flatten(1)
     zero_point = None if grid.zero_point is None else grid.zero_point.flatten(1)
     free = weight.flatten(1)[:, known.order].clone()
     mask = None if kept is None else kept.flatten(1)[:, known.order]
-    rounded = torch.empty_like(free)
+    rounded, places = torch.empty_like(free), known.order.tolist()
     for start in range(0, free.shape[1], BLOCK):
         stop = min(start + BLOCK, free.shape[1])
         upper, block = known.upper[start:stop, start:stop], free[:, start:stop]
         errors = torch.empty_like(block)
         for j in range(stop - start):
             column = block[:, j : j + 1]
-            near = fake_quantize(column, scale, bits, zero_point is None, zero_point)
+            if choose is None:
+                near = fake_quantize(column, scale, bits, zero_point is None, zero_point)
+            else:
+                near = choose(column, places[start + j], upper[j, j])
             near = near if mask is None else near * mask[:, start + j : start + j + 1]
             errors[:, j : j + 1] = (column - near) / upper[j, j]
             rounded[:, start + j : start + j + 1] = near
             block[:, j + 1 :].addr_(errors[:, j], upper[j, j + 1 :], alpha=-1)
         free[:, stop:].addmm_(errors, known.upper[start:stop, stop:], alpha=-1)
     return rounded[:, known.order.argsort()].reshape(weight.shape)
+
+
+def gptq_in_groups(
+    weight: Tensor,
+    grid: Grid,
+    bits: int,
+    known: Sequence[Compensation],
+    kept: Tensor | None = None,
+    chooses: Sequence[Choose | None] = (),
+) -> Tensor:
+    """The same where each group of rows has inputs of its own: a grouped convolution. known, chooses : by group"""
+    parts = len(known)
+    grids = [
+        [None] * parts if part is None else part.expand(len(weight), *part.shape[1:]).chunk(parts) for part in grid
+    ]
+    masks = [None] * parts if kept is None else kept.chunk(parts)
+    each = zip(weight.chunk(parts), *grids, known, masks, chooses or (None,) * parts, strict=True)
+    return torch.cat([gptq(rows, Grid(step, zero), bits, *rest) for rows, step, zero, *rest in each])
+
+
+def output_energy(weight: Tensor, known: Sequence[Compensation]) -> float:
+    """E|W x|^2 = sum |W U^-1|^2, with the damping that is in U. weight : (out, ...), known : of each group of rows"""
+    parts = zip(weight.flatten(1).chunk(len(known)), known, strict=True)
+    solved = (torch.linalg.solve_triangular(own.upper, w[:, own.order], upper=True, left=False) for w, own in parts)
+    return sum(float(each.double().square().sum()) for each in solved)
 
 
 def bias_correction(before: Tensor, after: Tensor, mean: Tensor) -> Tensor:

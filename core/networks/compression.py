@@ -24,13 +24,20 @@ PRUNING_SHARE = 0.6
 def compress(
     baseline: Baseline, config: CompressionConfig, statistics: Statistics, learned: bool = False
 ) -> CompressedNetwork:
-    """Channels, low rank, pruning, quantization, in this order. With nothing set it is the baseline, bit for bit.
+    """Channels, low rank, pruning, quantization, in this order. With nothing set it is the baseline, bit for bit. What
+    comes after a training is left to `finish`, where there is one.
 
     learned : a training is about to learn the step sizes of its grids; see `techniques.quantization`
     Raises ConfigError where the configuration does not fit the baseline's layers.
     """
     network = restructure(baseline, config, statistics)
-    return act(network, config, statistics, ("gradual", "grids"), Moment(learns_steps=learned))
+    network = act(network, config, statistics, ("gradual", "grids"), Moment(learns_steps=learned))
+    return network if config.recovery else finish(network, config, statistics)
+
+
+def finish(network: CompressedNetwork, config: CompressionConfig, statistics: Statistics) -> CompressedNetwork:
+    """What comes last, after a training, too."""
+    return act(network, config, statistics, ("after",))
 
 
 def restructure(baseline: Baseline, config: CompressionConfig, statistics: Statistics) -> CompressedNetwork:

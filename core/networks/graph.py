@@ -160,6 +160,14 @@ class Network:
         """The weighted layers, in their order."""
         return tuple(self._layer(each) for each in self.nodes if each.weighted)
 
+    def map_read(self, layer: Layer) -> tuple[int, int]:
+        """Height and width of the map that a linear layer reads flattened, or (1, 1)."""
+        before = self.named.get(layer.node.inputs[0])
+        if layer.kind == "conv" or before is None or before.operation != "flatten":
+            return 1, 1
+        height, width = (*self.shapes[before.inputs[0]], 1, 1)[1:3]
+        return height, width
+
     def _layer(self, each: Node) -> Layer:
         reads, puts = self.shapes[each.inputs[0]], self.shapes[each.name]
         if each.operation == "linear":

@@ -213,7 +213,7 @@ def _entries(bench: Workbench, clean: Workbench, answers: list[Answer]) -> dict[
             clean.evaluate(name, CompressionConfig(), split)
     for name, config in _offered(bench, answers):
         history = bench.history(name, config)
-        clean.adopt(name, config, bench.file_of(name, config), history, bench.kept_epoch(name, config))
+        clean.adopt(name, config, bench.file_of(name, config.as_trained()), history, bench.kept_epoch(name, config))
         clean.evaluate(name, config)
     for name, config, split in _shown(answers):
         clean.evaluate(name, config, split)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.document.blocks import Block, Formula, Paragraph
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from core.config import CompressionConfig
-    from core.mathematics.quantization import Clip, Compensation, Granularity, Symmetry
+    from core.mathematics.quantization import Clip, Compensation, Granularity, Grid, Symmetry
     from core.networks.calibration import Statistics
     from core.networks.graph import Layer, Network
     from core.networks.trainable import CompressedLayer, CompressedNetwork, TrainableTensor
@@ -138,7 +138,7 @@ class Quantization(Technique):
         if moment.learns_steps and config.symmetry == "symmetric":
             for layer in quantized:
                 begin_steps(layer)
-        for layer in quantized:
+        for layer in quantized if not rounds_afterwards(config) else ():
             before = layer.matrix(layer.masked_weights()).clone()
             if config.rounding == "gptq":
                 round_together(layer, statistics)
@@ -168,6 +168,11 @@ class Quantization(Technique):
         if (bits := subject.config.activation_bits) is not None:
             phrase = f"activations quantized ({bits} bits)"
             yield Step(phrase, "Quantization of activations", tuple(_of_activations(subject)))
+
+
+def rounds_afterwards(config: CompressionConfig) -> bool:
+    """Whether all that rounding does is left to rate-distortion rounding, because no training lies in between."""
+    return bool(config.rate_rounding) and config.recovery is None
 
 
 def quantize_model(
@@ -237,9 +242,16 @@ def correct_bias(layer: CompressedLayer, before: Tensor, statistics: Statistics)
     layer.bias.add_(correction.to(layer.bias.device))
 
 
-def round_together(layer: CompressedLayer, statistics: Statistics) -> None:
+def round_together(
+    layer: CompressedLayer,
+    statistics: Statistics,
+    rounding: Callable[[TrainableTensor, Sequence[Compensation]], Tensor] | None = None,
+) -> None:
     """Put the weights of a quantized layer on their grids by `quantization.gptq`, in place; the second factor with what
-    the first one, not rounded, gives for the baseline's inputs. Computed on the CPU, where these are known."""
+    the first one, not rounded, gives for the baseline's inputs. Computed on the CPU, where these are known.
+
+    rounding : another way, of a weight and of what is known of its inputs, for each group of its rows
+    """
     from core.mathematics import low_rank, quantization
 
     before = copy.deepcopy(layer).cpu()
@@ -249,29 +261,24 @@ def round_together(layer: CompressedLayer, statistics: Statistics) -> None:
         factor = low_rank.as_matrix(before.weights[0].masked().detach()).double()
         known.append([quantization.compensation(factor @ second @ factor.T)])
     for weight, now, each in zip(before.weights, layer.weights, known, strict=True):
-        now.weight.data.copy_(_rounded(weight, each))
+        now.weight.data.copy_((rounding or _rounded)(weight, each))
 
 
 def _rounded(weight: TrainableTensor, known: Sequence[Compensation]) -> Tensor:
     """known : of its inputs, for each group of its rows"""
-    import torch
-
     from core.mathematics import quantization
+
+    return quantization.gptq_in_groups(weight.masked().detach(), grid_of(weight), weight.bits, known, weight.mask)
+
+
+def grid_of(weight: TrainableTensor) -> Grid:
+    """The grid of a quantized weight, its steps as a file holds them."""
+    from core.mathematics.quantization import Grid
     from core.networks.encodings.integer_grid import LearnedGrid
 
     grid = weight.encoder
     assert isinstance(grid, LearnedGrid)
-    values, parts = weight.masked().detach(), len(known)
-    grids = [
-        [None] * parts if part is None else part.detach().expand(len(values), *part.shape[1:]).chunk(parts)
-        for part in (grid.stored_scale(), grid.zero_point)
-    ]
-    masks = [None] * parts if weight.mask is None else weight.mask.chunk(parts)
-    rounded = [
-        quantization.gptq(rows, quantization.Grid(step, zero), weight.bits, each, mask)
-        for rows, step, zero, mask, each in zip(values.chunk(parts), *grids, masks, known, strict=True)
-    ]
-    return torch.cat(rounded)
+    return Grid(grid.stored_scale().detach(), grid.zero_point)
 
 
 def _of_weights(subject: Subject) -> Iterator[Block]:

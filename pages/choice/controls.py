@@ -13,7 +13,7 @@ from core import settings
 from core.bench import places
 from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, LayerConfig
 from core.measuring.front import Goal
-from core.settings import Setting, Share, Switch, Whole
+from core.settings import Setting, Share, Switch, Weight, Whole
 from core.words import plain
 from pages.choice import lesson, presentation, state
 from pages.choice.offered import FOLLOWING
@@ -131,6 +131,12 @@ def control(setting: Setting) -> None:
         st.select_slider(
             setting.label, _number_labels(setting, value), key=key, help=setting.help, on_change=_write_width,
             args=(key, setting),
+        )  # fmt: skip
+    elif isinstance(kind, Weight):
+        key = state.keep_widget(f"w_{setting.key}", value)
+        st.select_slider(
+            setting.label, sorted({*kind.shown, setting.default, value}), format_func="{:g}".format, key=key,
+            help=setting.help, on_change=_write_value, args=(key, setting.name),
         )  # fmt: skip
     elif isinstance(kind, Switch):
         key = state.keep_widget(f"w_{setting.key}", value)

@@ -1,5 +1,7 @@
 """Weights on an integer grid: w = scale * (q - zero_point), see `core.mathematics.quantization`."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
@@ -87,6 +89,16 @@ class IntegerGrid(StoredTensor):
             parts["zero_point"] = self.zero_point.reshape(each).numpy().astype(kind)
         names = [graph.named(f"{self.name}.{part}", values) for part, values in parts.items()]
         return graph.add("DequantizeLinear", *names, **({"axis": 0} if each else {}))
+
+    def encoder(self) -> LearnedGrid:
+        """The grid on which its values lie. Where its file did not keep the zero points, they are the lowest that count
+        them all."""
+        low = self.values.amin(tuple(place for place in range(self.values.dim()) if self.scale.shape[place] == 1), True)
+        signed = self.zero_point is None and int(self.values.abs().max()) <= integer_range(self.bits, signed=True)[1]
+        zero_point = (
+            None if signed else (-low).clamp_min(0).float() if self.zero_point is None else self.zero_point.float()
+        )
+        return LearnedGrid(self.bits, quantization.Grid(self.scale.clone(), zero_point))
 
     def check(self) -> None:
         if type(self.bits) is not int or not 2 <= self.bits <= 8:

@@ -57,7 +57,7 @@ class Trainer:
         bench, name = self.worker.bench, self.worker.name
         point = bench.point_of(bench.evaluate(name, config))
         bench.keep(name, config)
-        keep_bytes(trial, PACKED, bench.file_of(name, config))
+        keep_bytes(trial, PACKED, bench.file_of(name, config.as_trained()))
         trial.set_user_attr(SECONDS, pace)
         trial.set_user_attr(HISTORY, json.dumps(history))
         trial.set_user_attr(POINT, point.to_json())
