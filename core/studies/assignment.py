@@ -3,7 +3,7 @@
 Settings are chosen on the validation images; the test images are opened for verdicts. Every difference is paired.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import permutations, product
@@ -72,6 +72,9 @@ RUNGS: dict[str, dict[str, Any]] = {
     "+ zero point": {"clip": "mse", "bias_correction": True, "rounding": "gptq", "symmetry": "asymmetric"},
 }
 """The steps that make few bits work without training, each beside those before it."""
+
+BY_RATE: dict[str, dict[str, Any]] = {"+ rate": {**RUNGS["+ GPTQ"], "rate_rounding": 0.03}}
+"""One more step, for fewer bytes and not for accuracy: it is tried where it is asked for."""
 
 ASSIGNED = (8, 6, 4, 3, 2)
 """Bits of the assignment, and 3."""
@@ -166,17 +169,21 @@ def iterative(epochs: int) -> RecoveryConfig:
 
 def alike(bits: int, rung: str = "per channel") -> CompressionConfig:
     """Weights and activations at the same number of bits."""
-    return CompressionConfig(bits=bits, activation_bits=bits, **RUNGS[rung])
+    return CompressionConfig(bits=bits, activation_bits=bits, **(RUNGS | BY_RATE)[rung])
 
 
 def ladder(
-    bench: Workbench, name: str, progress: Progress = lambda event: None, should_stop: Stop = lambda: False
+    bench: Workbench,
+    name: str,
+    progress: Progress = lambda event: None,
+    should_stop: Stop = lambda: False,
+    rungs: Iterable[str] = tuple(RUNGS),
 ) -> list[Rung]:
-    """Accuracy on validation by rung of `RUNGS` and bits, nothing trained, weights only and weights and activations
+    """Accuracy on validation by rung of `RUNGS` (or `BY_RATE`) and bits, nothing trained, weights only and weights and activations
     alike."""
     rows: list[Rung] = []
     places = []
-    for rung, bits, activations in product(RUNGS, tuning.WIDTHS, (False, True)):
+    for rung, bits, activations in product(rungs, tuning.WIDTHS, (False, True)):
         config = alike(bits, rung) if activations else replace(alike(bits, rung), activation_bits=None)
         if not bench.refusal(name, config):  # a rung may need to know more of a large layer than fits
             places.append((rung, bits, activations, config))

@@ -56,7 +56,8 @@ class RateRounding(Technique):
     def act(
         self, network: CompressedNetwork, config: CompressionConfig, statistics: Statistics, moment: Moment
     ) -> CompressedNetwork:
-        """Of a trained network the weights as they act are rounded again: it was trained with these."""
+        """Of a trained network the weights as they act are rounded again: it was trained with these. So it makes no
+        difference whether what was trained is here or only its file."""
         from core.techniques.quantization import correct_bias, round_together
 
         layers = network.named()
@@ -67,6 +68,7 @@ class RateRounding(Technique):
             if config.recovery is not None:
                 for weight in layer.weights:
                     weight.weight.data.copy_(weight.effective())
+                layer.bias.data.copy_(layer.stored_bias())
             before = layer.matrix(layer.masked_weights()).clone()
             how = partial(_rounded, layer=layer.layer, graph=network.network, rate_weight=config.rate_rounding / stored)
             round_together(layer, statistics, how)

@@ -77,12 +77,6 @@ def test_the_more_a_bit_is_worth_the_fewer_there_are_and_the_larger_the_error(bi
     assert spent[-1] < 0.8 * spent[0]
 
 
-def test_a_bit_that_is_worth_all_leaves_nothing() -> None:
-    weight, _ = given_weight(1)
-    grid = quantization.weight_grid(weight, 4)
-    assert not rate_rounding(weight, grid, 4, [inputs(36, 1)], 10.0).any()
-
-
 def test_weights_on_their_grid_stay_where_a_bit_is_worth_little() -> None:
     weight, _ = given_weight(1)
     grid = quantization.weight_grid(weight, 4)

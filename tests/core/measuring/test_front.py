@@ -146,7 +146,8 @@ def test_more_confidence_finds_no_smaller_file(places: list[tuple[int, int]]) ->
         (CompressionConfig(layers={"fc1": LayerConfig(codebook=4)}), ("codebook",)),
         (CompressionConfig(sparsity=0.1, bits=4), ("pruning", "bits")),
         (CompressionConfig(channel_share=0.5, rank_share=0.5), ("channels", "low rank")),
-        (CompressionConfig(layers={"fc1": LayerConfig(3, 2, 0.1, bits=4)}, codebook=16), TECHNIQUES),
+        (CompressionConfig(layers={"fc1": LayerConfig(3, 2, 0.1, bits=4)}, codebook=16, rate_rounding=0.1), TECHNIQUES),
+        (CompressionConfig(rate_rounding=0.1), ()),
     ],
 )
 def test_techniques_are_what_makes_it_smaller(config: CompressionConfig, used: tuple[str, ...]) -> None:

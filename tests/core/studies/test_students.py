@@ -110,6 +110,20 @@ def test_a_student_learns_from_the_most_accurate_baseline_and_not_from_a_student
     assert students.best_teacher(bench, "fashion-mnist") == "residual"
 
 
+def test_a_trained_student_is_rounded_by_rate_as_far_as_the_floor_allows(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path)
+    name = bench.add_baseline(bench.train(TrainingConfig("mlp", 8, data="digits", widths=((24,),))), "s", "trained")
+    config = CompressionConfig(bits=4, recovery=RecoveryConfig(1))
+    bench.recover(name, config)
+    trained = bench.point_of(bench.evaluate(name, config))
+    assert students.rounded_further(bench, name, config, Goal(floor=1.0, families=("mlp",))).config == config
+    goal = Goal(floor=trained.accuracy - 0.02, families=("mlp",))
+    found = students.rounded_further(bench, name, config, goal)
+    tried = [bench.point_of(bench.evaluate(name, replace(config, rate_rounding=own))) for own in students.LAMBDAS]
+    assert found.bytes == min(point.bytes for point in tried if goal.met_by(point)) < trained.bytes
+    assert found.config.as_trained() == config
+
+
 def test_a_network_whose_teacher_was_deleted_says_so(tmp_path: Path) -> None:
     bench = Workbench(tmp_path)
     teacher = bench.add_baseline(bench.train(TrainingConfig("mlp", 2, data="digits", widths=((32,),))), "t", "trained")

@@ -10,7 +10,15 @@ from conftest import logits
 from core.__main__ import _parser, configuration
 from core.bench import keys
 from core.bench.workbench import Workbench
-from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig, from_query, to_arguments, to_query
+from core.config import (
+    CompressionConfig,
+    ConfigError,
+    RecoveryConfig,
+    TrainingConfig,
+    from_query,
+    to_arguments,
+    to_query,
+)
 from core.datasets import Split
 from core.formats import footprint, interchange, packed
 from core.measuring.evaluation import evaluate
@@ -45,9 +53,7 @@ def test_a_lambda_of_nothing_leaves_every_byte(baseline: Baseline, statistics: S
 
 
 def test_pruned_weights_stay_zero(baseline: Baseline, statistics: Statistics) -> None:
-    before, after = (
-        compress(baseline, replace(each, sparsity=0.6), statistics).freeze() for each in (PLAIN, ROUNDED)
-    )
+    before, after = (compress(baseline, replace(each, sparsity=0.6), statistics).freeze() for each in (PLAIN, ROUNDED))
     for one, other in zip(before.layers, after.layers, strict=True):
         assert torch.equal(one.tensors[0].mask, other.tensors[0].mask)
         assert not other.tensors[0].values[~other.tensors[0].mask].any()
@@ -62,8 +68,8 @@ def test_what_is_evaluated_is_what_files_hold(baseline: Baseline, statistics: St
     assert (evaluate(read, split).predictions == expected.predictions).all()
     again = interchange.from_safetensors(*interchange.to_safetensors(stored))
     assert (evaluate(again, split).predictions == expected.predictions).all()
-    read_alone = loader.Network(content).logits(split.images[:50].numpy()).argmax(1)
-    assert (read_alone == expected.predictions[:50]).mean() > 0.95  # other sums in another order
+    read_alone = loader.load(content).logits(split.images[:50].numpy()).argmax(1)
+    assert sum(read_alone == expected.predictions[:50].numpy()) > 47  # other sums in another order
 
 
 def test_it_is_said_in_json_in_links_and_on_the_command_line() -> None:
@@ -89,7 +95,9 @@ def trained(tmp_path: object) -> tuple[Workbench, str, CompressionConfig]:
     return bench, name, config
 
 
-def test_what_was_trained_is_rounded_at_once(trained: tuple[Workbench, str, CompressionConfig], tmp_path: object) -> None:
+def test_what_was_trained_is_rounded_at_once(
+    trained: tuple[Workbench, str, CompressionConfig], tmp_path: object
+) -> None:
     bench, name, config = trained
     rounded, baseline = replace(config, rate_rounding=0.2), bench.baseline(name)
     assert keys.recovery(baseline, rounded) == keys.recovery(baseline, config)
