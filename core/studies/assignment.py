@@ -179,8 +179,10 @@ def ladder(
     should_stop: Stop = lambda: False,
     rungs: Iterable[str] = tuple(RUNGS),
 ) -> list[Rung]:
-    """Accuracy on validation by rung of `RUNGS` (or `BY_RATE`) and bits, nothing trained, weights only and weights and activations
-    alike."""
+    """Accuracy on validation by rung and bits, nothing trained, weights only and weights and activations alike.
+
+    rungs : of `RUNGS` and `BY_RATE`
+    """
     rows: list[Rung] = []
     places = []
     for rung, bits, activations in product(rungs, tuning.WIDTHS, (False, True)):
