@@ -145,9 +145,7 @@ def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _confidence_option(parser: argparse.ArgumentParser, of: str = "") -> None:
-    text = (
-        "the allowance is to hold on new images, too, with this probability, 0.9 for one; if not given, on validation"
-    )
+    text = "the allowance is to hold on new images, too, with this probability, 0.9 for one"
     parser.add_argument("--confidence", type=float, metavar="C", help=f"{of}{text}")
 
 
@@ -317,8 +315,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.baseline not in RECIPES:
         raise ConfigError(f"baseline must be one of {', '.join(RECIPES)}. Got {options.baseline!r} instead.")
     recipe = RECIPES[options.baseline]
-    named = ("epochs", "seed", "teacher")
-    chosen = {name: getattr(options, name) for name in named if getattr(options, name) is not None}
+    chosen = {name: vars(options)[name] for name in ("epochs", "seed", "teacher") if vars(options)[name] is not None}
     bench = _workbench(options.device)
     dataset = bench.datasets.named(options.data)
     recipe = bench.in_widths(replace(families.recipe_for(recipe, dataset), **chosen), options.widths or "")
@@ -504,10 +501,8 @@ def _search(options: argparse.Namespace) -> int:
         return 1
     if best.at_most is not None:
         say(f"{100 * best.difference:+.2f} pp on validation; {goal.promised_in_words(best.at_most)}.")
-    change = best.test_difference
-    assert change is not None  # nobody could stop it
-    if missed := goal.missed_in_words(change):
-        say(f"Lost on the test images: {-100 * change:.2f} pp. {missed}")
+    if best.test_difference is not None and (missed := goal.missed_in_words(best.test_difference)):
+        say(f"Lost on the test images: {-100 * best.test_difference:.2f} pp. {missed}")
     return 0
 
 

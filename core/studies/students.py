@@ -223,7 +223,7 @@ class StudentSearch:
         """What was trained, measured, and with its trial."""
         bench = self.bench
         self.say("Trained; rounded by error and rate.")
-        point = rounded_further(bench, name, config, self.goal, self.should_stop)
+        point = rounded_further(bench, name, config, self.goal, lambda: self.should_stop() or self.time.left <= 0)
         config = point.config
         bench.keep(name, config)
         trial.set_user_attr(CONFIG, config.to_json())

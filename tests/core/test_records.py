@@ -9,6 +9,9 @@ import core
 
 WORKING = {
     "core.studies.search.Search",
+    "core.studies.students.StudentSearch",
+    "core.studies.optimism.Optimist",
+    "core.measuring.steering.Rate",
     "core.studies.stages.trained.LongTrainings",
     "core.studies.stages.trainer.Trainer",
     "core.machinery.turns.Ticket",

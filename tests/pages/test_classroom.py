@@ -562,7 +562,9 @@ READS = [
     "kept", "kept_epoch", "known", "latency", "left_out", "module", "most_confused", "network", "outline",
     "own_picture", "own_taken",
     "point", "point_key", "point_of", "points", "profile", "read_images", "rebuilt", "recipe_for", "recovered",
-    "recovery_request", "refusal", "search_request", "sizes", "spectrum", "statistics", "telling_image",
+    "recovery_request", "refusal", "search_request",
+    "baseline_file", "epoch_seconds", "in_widths", "family_titles", "own_widths", "students_request",
+    "sizes", "spectrum", "statistics", "telling_image",
     "title", "training_device", "training_request", "weights", "wish",
 ]  # fmt: skip
 """Methods of the workbench that change nothing that others see or wait for, or what a visitor may: to pin keeps."""
@@ -570,7 +572,7 @@ READS = [
 ACTS = [
     "add_baseline", "add_images", "bring", "delete_images", "load_file", "delete_baseline", "remove", "forget",
     "recover", "adopt", "train", "export", "submit_training", "submit_recovery", "submit_search",
-    "submit_export", "start_again",
+    "submit_export", "submit_students", "adopt_baseline", "start_again",
 ]  # fmt: skip
 """Those that do."""
 
@@ -639,7 +641,9 @@ def test_every_function_of_the_door_asks_whether_it_is_allowed(a_class: Path, mo
     calls: list[Callable[[], Any]] = [
         lambda: classroom.run({"kind": "order of the steps"}), lambda: classroom.train(RECIPES["cnn"]),
         lambda: classroom.recover("cnn", config), lambda: classroom.export("cnn", config), lambda: classroom.again(job),
-        lambda: classroom.search("cnn", test_pages.Goal(0.01), 1.0), lambda: classroom.cancel(job),
+        lambda: classroom.search("cnn", test_pages.Goal(0.01), 1.0),
+        lambda: classroom.students("digits", test_pages.Goal(floor=0.9, families=("mlp",)), 1.0),
+        lambda: classroom.cancel(job),
         lambda: classroom.dismiss(job), lambda: classroom.delete_baseline("cnn"), lambda: classroom.load(b"", "x"),
         lambda: classroom.bring(b"", "x", {}, "digits", None), lambda: classroom.delete_images("x"),
         lambda: classroom.add_images(None, "x", "x"),
@@ -658,6 +662,7 @@ def test_every_function_of_the_door_asks_whether_it_is_allowed(a_class: Path, mo
             patch.setattr(classroom, "_begins", lambda request: False)
             call()
     assert set(done) == {
-        "submit", "start_again", "submit_training", "submit_recovery", "submit_export", "submit_search", "cancel",
-        "dismiss", "delete_baseline", "load_file", "remove", "bring", "add_images", "delete_images",
+        "submit", "start_again", "submit_training", "submit_recovery", "submit_export", "submit_search",
+        "submit_students", "cancel", "dismiss",
+        "delete_baseline", "load_file", "remove", "bring", "add_images", "delete_images",
     }  # fmt: skip

@@ -6,13 +6,21 @@ from collections.abc import Callable
 import pytest
 
 from core.bench import work
-from core.measuring.front import ORIGINS, SEARCH
+from core.measuring.front import ORIGINS, SEARCH, STUDENTS
 from core.studies import assignment, rates, reproduce, sharing, shipping, tuning
 from core.studies.kinds import EXPERIMENTS, KINDS
 
 
 def test_a_kind_is_declared_once_and_has_a_title_of_its_own() -> None:
-    parts = (work.KINDS, tuning.KINDS, reproduce.KINDS, assignment.KINDS, sharing.KINDS, rates.KINDS, (SEARCH,))
+    parts = (
+        work.KINDS,
+        tuning.KINDS,
+        reproduce.KINDS,
+        assignment.KINDS,
+        sharing.KINDS,
+        rates.KINDS,
+        (SEARCH, STUDENTS),
+    )
     assert len(KINDS) == sum(map(len, parts))
     titles = {kind.title for kind in KINDS.values()}
     assert len(titles) == len(KINDS)
@@ -27,7 +35,7 @@ def test_what_a_kind_measures_says_what_it_was_measured_for(name: str) -> None:
 
 def test_of_an_experiment_the_answer_stands_and_is_not_looked_up() -> None:
     """A search can always go on."""
-    assert {name for name, kind in EXPERIMENTS.items() if kind.repeats} == {SEARCH}
+    assert {name for name, kind in EXPERIMENTS.items() if kind.repeats} == {SEARCH, STUDENTS}
     assert not any(kind.looks_up for kind in EXPERIMENTS.values())
 
 

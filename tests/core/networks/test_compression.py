@@ -27,6 +27,7 @@ from core.networks.models import Baseline, Overflow, product
 from core.networks.operations import node
 from core.networks.stored import StoredNetwork
 from core.networks.trainable import CompressedNetwork
+from core.techniques.codebook import codebook_of, index_bits
 from core.techniques.low_rank import rank_of
 from core.techniques.pruning import apply_pruning, check_sparsity
 from core.techniques.quantization import quantize_model
@@ -188,11 +189,12 @@ def test_every_configuration_gives_the_ranks_zeros_and_bits_that_it_asks_for(
             assert stored.rank == (min(own.rank, stored.layer.full_rank) if own.rank != DENSE else None)
         if share is not None:
             assert sparsity[stored.layer.name] == round(share * stored.weights) / stored.weights
-        bits = config.bits_of(stored.layer.name)
+        shared = codebook_of(config, stored.layer.name)
+        bits = index_bits(shared) if shared else config.bits_of(stored.layer.name)
         for tensor in stored.tensors:
             assert tensor.bits == bits
             assert tensor.mask is None or not tensor.values[~tensor.mask].any()
-            if bits != 32:
+            if bits != 32 and not shared:
                 symmetric = tensor.zero_point is None
                 codes = tensor.values + (2 ** (bits - 1) - 1 if symmetric else tensor.zero_point)
                 assert 0 <= int(codes.min()) <= int(codes.max()) <= 2**bits - 1 - symmetric

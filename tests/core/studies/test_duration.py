@@ -9,7 +9,7 @@ from conftest import Laboratory, leave_result
 
 from core.bench.workbench import RECIPES, Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig
-from core.measuring.front import SEARCH, Goal
+from core.measuring.front import SEARCH, STUDENTS, Goal
 from core.studies import assignment, duration, rates, reproduce, tuning
 from core.studies.duration import Pace, expected, in_words, pace_of, work
 from core.studies.kinds import KINDS
@@ -25,6 +25,7 @@ def requests(name: str) -> dict[str, dict[str, Any]]:
         "recover": Workbench.recovery_request(name, trained),
         "export": Workbench.export_request(name, trained),
         SEARCH: Workbench.search_request(name, Goal(0.01), 2.0),
+        STUDENTS: Workbench.students_request("digits", Goal(floor=0.9, families=("mlp",)), 2.0),
         reproduce.LOW_RANK: {"seeds": 3, "epochs": 3},
         tuning.ITERATIVE: {"recovery": json.loads(json.dumps(vars(assignment.iterative(8)))), "allowance": 0.01},
         assignment.CHANNELS: {"epochs": 6},
@@ -41,12 +42,12 @@ def test_every_kind_of_job_has_its_time_and_more_of_it_takes_longer(bench: Workb
     small, large = requests("mlp")[kind], requests("cnn")[kind]
     seconds = expected(bench, large, ONCE)
     assert 1 < seconds < 4 * 3600
-    if kind not in ("train", SEARCH, reproduce.LOW_RANK):  # which say themselves which network, or how long
+    if kind not in ("train", SEARCH, STUDENTS, reproduce.LOW_RANK):  # which say themselves which network, or how long
         assert expected(bench, small, ONCE) < seconds
     for setting in ("epochs", "seeds", "minutes"):
         if setting in large:
             assert expected(bench, {**large, setting: 2 * large[setting]}, ONCE) > 1.5 * seconds - duration.START
-    if kind != SEARCH:
+    if kind not in (SEARCH, STUDENTS):
         assert expected(bench, large, Pace(3, 3, 3)) == pytest.approx(3 * seconds - 2 * duration.START)
 
 
