@@ -72,7 +72,7 @@ def _columns(layers: list[LayerRow]) -> dict[str, Any]:
         elif isinstance(setting.kind, Whole):
             most = max(map(MOST[name], layers)) if name in MOST else setting.kind.high
             columns[name] = st.column_config.NumberColumn(
-                name, min_value=min(setting.kind.low, *setting.kind.also), max_value=most, step=1, help=setting.help
+                name, min_value=min((setting.kind.low, *setting.kind.also)), max_value=most, step=1, help=setting.help
             )
     return columns
 

@@ -101,7 +101,16 @@ def test_a_technique_of_one_file_is_in_the_link_on_explore_and_in_the_searchs_sp
     done = run(surroundings, "-c", WITH_IT)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
-    assert said["names"] == ["channels", "low rank", "pruning", "codebook", "clipping", "bits", "training"]
+    assert said["names"] == [
+        "channels",
+        "low rank",
+        "pruning",
+        "codebook",
+        "clipping",
+        "bits",
+        "training",
+        "rate rounding",
+    ]
     assert said["link"] == {"bits": "4", "largest": "0.5"}
     assert said["back"]
     assert said["arguments"] == ["--largest", "0.5", "--bits", "4"]

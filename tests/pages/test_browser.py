@@ -333,7 +333,7 @@ def test_a_cell_of_the_table_of_all_layers_is_measured_at_once_and_emptied_again
         settled(page)
         table.scroll_into_view_if_needed()
         box = table.bounding_box()
-        return box["x"] + 0.5 * box["width"], box["y"] + 2.5 * 35
+        return box["x"] + 0.42 * box["width"], box["y"] + 2.5 * 35
 
     def until(condition: str, action: Callable[[], None]) -> None:
         """A cell that a busy browser has not drawn yet takes no keys: look, and try again."""

@@ -1640,3 +1640,12 @@ def test_compare_searches_over_families_for_the_images_of_the_baseline(
     app.get_by_key("look_at_best").click().run()
     assert not app.exception
     assert app.session_state["choice"].baseline == "compact"
+
+
+def test_the_table_of_all_layers_opens_for_every_setting_of_a_layer() -> None:
+    app = AppTest.from_file(str(PROJECT / "streamlit_app.py"), default_timeout=120)
+    app.query_params["baseline"] = "mlp"
+    app.session_state["w_table"] = True
+    app.run()
+    assert not app.exception
+    assert any({"rank", "codebook", "bits"} <= set(table.value.columns) for table in app.dataframe)
