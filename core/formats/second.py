@@ -7,15 +7,14 @@ values are not zero (`_Decoder.flags`), then these. Everything else is as `core.
 import hashlib
 import json
 import zlib
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import frexp, prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.portable.loader import CHECK, EACH, ENCODINGS, FREE, TOTAL, DamagedFile, Network
+from core.portable.loader import CHECK, EACH, ENCODINGS, FREE, TOTAL, DamagedFile, Decoder, Network, float_arrays
 
 Array = NDArray[Any]
 
@@ -80,29 +79,15 @@ def _flag_frequencies(ones: Array, seen: Array, believed: Array) -> Array:
     return np.clip((ones * TOTAL + 8 * believed) // (seen + 8), 1, TOTAL - 1)
 
 
-class _Decoder:
-    """An asymmetric numeral system (Duda 2009), as the library constriction has it: a state of 64 bits, words of 32."""
+class _Decoder(Decoder):
+    """As it was: a row of symbols is coded with the counts of the rows before it."""
 
-    def __init__(self, words: Array) -> None:
-        self.words, self.state = words.tolist(), 0
-        while self.words and self.state < 1 << 32:
-            self.state = self.state << 32 | self.words.pop()
-
-    def _take(self, low: int, frequency: int) -> None:
-        self.state = (self.state >> 24) * frequency + (self.state & TOTAL - 1) - low
-        if self.state < 1 << 32 and self.words:
-            self.state = self.state << 32 | self.words.pop()
-
-    def symbols(self, rows: Sequence[int], size: int, prior: int) -> Array:
+    def counted(self, rows: Sequence[int], size: int, prior: int) -> Array:
         """Integers in [0, size), for each of `rows` so many; a row was coded with the counts of those before it."""
         counts, found = np.zeros(size, np.int64), []
         for length in filter(None, rows):
             low = [0, *np.cumsum(_frequencies(counts, prior)).tolist()]
-            row = []
-            for _ in range(length):
-                symbol = bisect_right(low, self.state & TOTAL - 1) - 1
-                self._take(low[symbol], low[symbol + 1] - low[symbol])
-                row.append(symbol)
+            row = [self._take(low) for _ in range(length)]
             counts += np.bincount(row, minlength=size)
             found += row
         return np.array(found, np.int64)
@@ -117,9 +102,7 @@ class _Decoder:
             for j, column in enumerate((_odds(counts, i, share, COLUMN) / base).tolist()):
                 mantissa, exponent = frexp(_odds(count, j, share, ROW) / base * column)
                 bucket = min(max(2 * exponent + (mantissa >= 0.75) + BUCKETS // 2, 0), BUCKETS - 1)
-                zeros = TOTAL - table[bucket]
-                flag = (self.state & TOTAL - 1) >= zeros
-                self._take(zeros if flag else 0, table[bucket] if flag else zeros)
+                flag = bool(self._take([0, TOTAL - table[bucket], TOTAL]))
                 count += flag
                 buckets.append(bucket)
                 row.append(flag)
@@ -141,30 +124,6 @@ def load(content: bytes) -> Network:
         return _read(json.loads(text), content[end:-CHECK])
     except Exception as error:  # whatever a header that makes no sense may cause, too little memory for it included
         raise DamagedFile(f"The file is damaged: {str(error).rstrip('.')}.") from None
-
-
-def _float_arrays(header: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, int, Any]]:
-    """(owner, key, length, content) of every array of floats, in the order of the file. The content is an array or its
-    type: "float32", "float16", or a whole number e, for whole numbers from -2047 to 2047 times 2^e."""
-    for layer, node in zip(header["layers"], _weighted(header)):  # noqa: B905
-        for weight in layer["weights"]:
-            if "values" in weight:
-                yield weight, "values", weight.get("nonzero", prod(weight["shape"])), weight["values"]
-            yield from _of_tables(weight.get("tables", {}))
-        yield layer, "bias", node["channels"], layer["bias"]
-        yield from _of_signals(layer)
-        if "between" in layer:
-            yield layer, "between", 1, layer["between"]
-    yield from _of_signals(header)
-    yield from _of_tables(header.get("affine", {}))
-
-
-def _of_tables(owner: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, int, Any]]:
-    yield from ((owner, name, length, kind) for name, (kind, length) in sorted(owner.items()))
-
-
-def _of_signals(owner: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, int, Any]]:
-    yield from ((owner["signals"], name, 1, kind) for name, kind in sorted(owner.get("signals", {}).items()))
 
 
 def _weighted(header: dict[str, Any]) -> list[dict[str, Any]]:
@@ -193,7 +152,7 @@ def _read(header: dict[str, Any], body: bytes) -> Network:
 def _decode(header: dict[str, Any], body: bytes) -> None:
     """Put the arrays in the place of their types."""
     weights, place = [weight for layer in header["layers"] for weight in layer["weights"]], 0
-    arrays = list(_float_arrays(header))
+    arrays = list(float_arrays(header))
     coded: dict[int, list[Any]] = {256: [], 16: []}
     lengths = [prod(weight["shape"]) for weight in weights] + [length for _, _, length, _ in arrays]
     wrong = any(min(weight["shape"]) <= 0 or weight["encoding"] not in ENCODINGS for weight in weights)
@@ -209,8 +168,8 @@ def _decode(header: dict[str, Any], body: bytes) -> None:
         weight["values"] = _values(weight, decoder)
     for size, arrays in coded.items():
         whole = sum(length for *_, length, _ in arrays)
-        upper = decoder.symbols([min(FLOATS, whole - done) for done in range(0, whole, FLOATS)], 256, 1)
-        numbers = upper * size + decoder.symbols([whole], size, 1)
+        upper = decoder.counted([min(FLOATS, whole - done) for done in range(0, whole, FLOATS)], 256, 1)
+        numbers = upper * size + decoder.counted([whole], size, 1)
         for owner, key, length, kind in arrays:
             now, numbers = numbers[:length], numbers[length:]
             half = now.astype("<u2").view("<f2") if kind == "float16" else (now - 2048) * 2.0**kind
@@ -234,7 +193,7 @@ def _values(weight: dict[str, Any], decoder: _Decoder) -> Array:
     if chosen is None:
         levels = np.arange(low, high + 1)
         levels = levels if kept is None else levels[levels != 0]
-        chosen = levels[decoder.symbols(flags.sum(1).tolist(), len(levels), 8)].astype(np.int16)
+        chosen = levels[decoder.counted(flags.sum(1).tolist(), len(levels), 8)].astype(np.int16)
     values = np.zeros((rows, columns), chosen.dtype)
     values[flags] = chosen
     return values.reshape(shape)
