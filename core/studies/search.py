@@ -192,24 +192,37 @@ def run(
         with contextlib.suppress(Stopped, Finished, Exhausted):
             search.run()
         adopt(bench, name, studies)
-        points, verdict = studies.points(), None
-        optimism = worker.optimism
+        points, optimism = studies.points(), worker.optimism
         best = goal.best(points, optimism)
-        if best is not None and not should_stop():
-            worker.say("Confirming the best on the test images.")
-            out = out or bench.export_folder(name, best.config)
-            verdict = bench.export(name, best.config, out)
-    if best is None:
-        return Searched(len(points), None)
+        if best is None:
+            return Searched(len(points), None)
+        answer = confirmed(bench, name, best.config, out, worker.say, should_stop)
     most = None if goal.confidence is None else goal.lost(best, optimism)
-    return Searched(len(points), replace(answer_of(bench, name, best.config, out, verdict), at_most=most))
+    return Searched(len(points), replace(answer, at_most=most))
+
+
+def confirmed(
+    bench: Workbench,
+    name: str,
+    config: CompressionConfig,
+    out: Path | None,
+    say: Callable[[str], None],
+    should_stop: Callable[[], bool],
+) -> SearchedBest:
+    """The best of a search, its files written and opened on the test images unless it is to stop. Raises FormatError
+    where the file does not hold what was promised."""
+    if should_stop():
+        return _answer(bench, name, config, None, None)
+    say("Confirming the best on the test images.")
+    out = out or bench.export_folder(name, config)
+    return _answer(bench, name, config, out, bench.export(name, config, out))
 
 
 COURSE = "cnn"
 """The course's network, beside whose float32 bytes a file of any network is small."""
 
 
-def answer_of(
+def _answer(
     bench: Workbench, name: str, config: CompressionConfig, out: Path | None, verdict: ExportVerdict | None
 ) -> SearchedBest:
     """Of the network as it is here, whoever else trained it."""

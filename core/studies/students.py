@@ -11,14 +11,14 @@ import json
 import random
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import Trial
 
 from core.bench import reliance
 from core.bench.workbench import Workbench
@@ -32,7 +32,7 @@ from core.networks import families
 from core.networks.families import Family
 from core.networks.models import Overflow
 from core.studies.answers import Searched
-from core.studies.search import answer_of, default_storage
+from core.studies.search import confirmed, default_storage
 from core.studies.space import rate_weight
 from core.studies.stages.pace import Clock, Countdown
 from core.studies.stages.worker import in_figures
@@ -44,13 +44,13 @@ from core.studies.trials import (
     Claimed,
     Sampler,
     connect,
-    finished,
     first,
     in_words,
     keep_bytes,
     kept_bytes,
     measured,
     open_study,
+    points_of,
     step,
 )  # fmt: skip
 from core.techniques.rate_rounding import LAMBDAS
@@ -222,7 +222,7 @@ class StudentSearch:
     def _kept(self, trial: Trial, name: str, config: CompressionConfig) -> float:
         """What was trained, measured, and with its trial."""
         bench = self.bench
-        self.say("Trained; rounded by error and rate.")
+        self.say("Trained; rounding by error and rate is tried where time is left.")
         point = rounded_further(bench, name, config, self.goal, lambda: self.should_stop() or self.time.left <= 0)
         config = point.config
         bench.keep(name, config)
@@ -294,10 +294,6 @@ def _epochs(wanted: float) -> int:
     return max(LEAST_EPOCHS, min(MOST_EPOCHS, int(wanted)))
 
 
-def points_of(study: optuna.Study) -> list[Point]:
-    return [point for _, point in measured(study)]
-
-
 def title_of(bench: Workbench, data: str, goal: Goal) -> str:
     """Of the study: the goal, and a hash of everything that its trials rely on."""
     images = bench.datasets.named(data).images(bench.datasets.folder)
@@ -339,28 +335,23 @@ def run(
         with contextlib.suppress(Stopped):
             found.run()
         adopt(bench, study)
-        points, verdict = points_of(study), None
+        points = points_of(study)
         best = goal.best(points)
-        if best is not None and not should_stop():
-            found.say("Confirming the best on the test images.")
-            out = out or bench.export_folder(best.baseline, best.config)
-            verdict = bench.export(best.baseline, best.config, out)
-    return Searched(len(points), None if best is None else answer_of(bench, best.baseline, best.config, out, verdict))
+        if best is None:
+            return Searched(len(points), None)
+        answer = confirmed(bench, best.baseline, best.config, out, found.say, should_stop)
+    return Searched(len(points), answer)
 
 
 def adopt(bench: Workbench, study: optuna.Study) -> None:
     """Take what other workers trained into this machine's store: it can be opened and exported here."""
-    for trial in _with_files(study):
+    for trial, _ in measured(study):
         config = CompressionConfig.from_json(trial.user_attrs[CONFIG])
         about, title = json.loads(trial.user_attrs[ABOUT]), trial.user_attrs[TITLE]
         name = bench.adopt_baseline(kept_bytes(trial, STUDENT), about, title)
         if bench.history(name, config) is None:
             bench.adopt(name, config, kept_bytes(trial, PACKED), json.loads(trial.user_attrs[HISTORY]))
             bench.evaluate(name, config)
-
-
-def _with_files(study: optuna.Study) -> Iterator[FrozenTrial]:
-    yield from (trial for trial in finished(study) if POINT in trial.user_attrs)
 
 
 def work(bench: Workbench, asked: dict[str, Any], report: Progress, should_stop: Callable[[], bool]) -> Searched:
