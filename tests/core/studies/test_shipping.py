@@ -214,3 +214,9 @@ def test_points_that_came_along_say_so(bench: Workbench) -> None:
     searched = next(own for own in answers(bench) if own.request["kind"] == SEARCH)
     best = searched.result.best.configuration
     assert best in [own.config for own in points]
+
+
+def test_trainings_that_are_done_already_do_not_make_the_time_that_is_said_shorter(tmp_path: Path) -> None:
+    bench, asked = Workbench(tmp_path), {"kind": "one-shot search", "baseline": "cnn"}
+    assert [shipping._longest(bench, asked, seconds) for seconds in (30, 2, 31)] == [30, 30, 31]
+    assert shipping._longest(bench, {**asked, "baseline": "mlp"}, 2) == 2
