@@ -10,8 +10,17 @@ from core.networks import graph
 from core.networks.folding import fold_batch_norm
 from core.networks.graph import Network
 from core.networks.models import Tensors
+from core.networks.normalization import normalize
 from core.networks.operations import NetworkError, Node
 from core.networks.trainable import key
+
+
+class Normalized(nn.BatchNorm2d):
+    running_mean: Tensor
+    running_var: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return normalize(x, self.running_mean, self.running_var, self.weight, self.bias, self.training)
 
 
 class NormalizedNetwork(nn.Module):
@@ -34,7 +43,7 @@ class NormalizedNetwork(nn.Module):
             inputs = inputs * layer.groups
             convolution = nn.Conv2d(inputs, outputs, layer.shape[2:], groups=layer.groups, bias=False)  # type: ignore[arg-type]
             self.layers[key(layer.name)] = convolution
-            self.norms[key(layer.name)] = nn.BatchNorm2d(outputs)
+            self.norms[key(layer.name)] = Normalized(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return graph.run(self.network.nodes, x, self._product, self._dropped)
@@ -42,9 +51,7 @@ class NormalizedNetwork(nn.Module):
     def _product(self, node: Node, x: Tensor) -> Tensor:
         layer, norm = self.layers[key(node.name)], key(node.name)
         x = node.row.torch(node, x, layer.weight, layer.bias)
-        if norm in self.norms:
-            x = self.norms[norm](x)
-        return x
+        return self.norms[norm](x) if norm in self.norms else x
 
     def _dropped(self, name: str, x: Tensor) -> Tensor:
         node = self.network.named[name]

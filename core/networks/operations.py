@@ -237,7 +237,11 @@ def _around(node: Node, x: Tensor, value: float = 0.0) -> tuple[Tensor, tuple[in
 
 def _convolve(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     x, padding = _around(node, x)
-    return F.conv2d(x, weight, bias, node["stride"], padding, node["dilation"], node["groups"])
+    settings = node["stride"], padding, node["dilation"], node["groups"]
+    if node["groups"] > 1 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # the gradient: six times
+        with torch.autocast("cpu", enabled=False):
+            return F.conv2d(x.float(), weight, bias, *settings)
+    return F.conv2d(x, weight, bias, *settings)
 
 
 def _max_pool(node: Node, x: Tensor) -> Tensor:

@@ -7,11 +7,10 @@ afterwards into the scales of the output channels, which moves no weight from it
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from core.networks.normalization import EPSILON, normalize
 from core.networks.trainable import CompressedLayer, CompressedNetwork
 
-EPSILON, MOMENTUM = 1e-5, 0.1
 IMAGES = 512
 """By which it begins."""
 
@@ -39,7 +38,7 @@ class Normalization(nn.Module):
         self.shift.copy_(mean)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(x, self.mean, self.variance, self.scale, self.shift, self.training, MOMENTUM, EPSILON)
+        return normalize(x, self.mean, self.variance, self.scale, self.shift, self.training)
 
 
 @torch.no_grad()
