@@ -46,7 +46,7 @@ class _ByRows(torch.autograd.Function):
         each = each.view(width, -1)
         mean = each.mean(0)
         variance = spread.view(width, -1).mean(0) * ((n - 1) / n) + (each - mean).square().mean(0)
-        m, v, a, b = (tensor.repeat(width) for tensor in (mean, variance, scale, shift))
+        m, v, a, b = (_wide(tensor, width) for tensor in (mean, variance, scale, shift))
         y = F.batch_norm(rows, m, v, a, b, training=False, eps=EPSILON)
         ctx.save_for_backward(x, mean, variance, scale)
         ctx.mark_non_differentiable(mean, variance)
@@ -59,19 +59,24 @@ class _ByRows(torch.autograd.Function):
         x, mean, variance, scale = ctx.saved_tensors
         rows, width, n = _rows(x), x.shape[3], x.numel() // x.shape[1]
         g = _rows(gradients[0].contiguous(memory_format=torch.channels_last))
-        wide = [tensor.repeat(width) for tensor in (scale, mean, variance)]
+        wide = [_wide(tensor, width) for tensor in (scale, mean, variance)]
         dx, *sums = torch.ops.aten.native_batch_norm_backward(g, rows, *wide, None, None, False, EPSILON, [True] * 3)
         of_scale, of_shift = (each.view(width, -1).sum(0) for each in sums)
         inverse = (variance + EPSILON).rsqrt()
         slope = -scale * inverse.square() * of_scale / n
         ahead = -scale * inverse * of_shift / n - slope * mean
-        slope, ahead = (each.to(dx.dtype).repeat(width) for each in (slope, ahead))
+        slope, ahead = (_wide(each.to(dx.dtype), width) for each in (slope, ahead))
         return _image(dx.add_(ahead).addcmul_(rows, slope), x), of_scale, of_shift
 
 
 def _rows(x: Tensor) -> Tensor:
     """An image that lies channels last as (n * h, w * channels)."""
     return x.permute(0, 2, 3, 1).reshape(x.shape[0] * x.shape[2], -1)
+
+
+def _wide(each: Tensor, width: int) -> Tensor:
+    """One number for each channel, once for every pixel of a row."""
+    return each.expand(width, -1).reshape(-1)
 
 
 def _image(rows: Tensor, like: Tensor) -> Tensor:

@@ -74,6 +74,8 @@ def fold(network: CompressedNetwork) -> CompressedNetwork:
 
 def _fold(layer: CompressedLayer, norm: Normalization) -> None:
     factor = norm.scale / (norm.variance + EPSILON).sqrt()
-    layer.weights[-1].rescale(factor)
+    last = layer.weights[-1]
+    last.weight.copy_(last.effective())  # onto its code, from where the rounding of another scale cannot move it
+    last.rescale(factor)
     layer.bias.copy_(factor * (layer.bias - norm.mean) + norm.shift)
     layer.norm = None

@@ -190,6 +190,7 @@ class StudentSearch:
             self.say(f"{text} is given up: {percent(accuracy, 2)} before it is quantized.")
             raise optuna.TrialPruned
         name = self.bench.add_baseline(baseline, f"{text}, student", "trained")
+        pace = baseline.info["seconds"] / recipe.epochs  # as it turned out
         epochs = _epochs((until - self.time.clock()) / (QUANTIZED_PACE * pace))
         assert config.recovery is not None
         config = replace(config, recovery=replace(config.recovery, epochs=epochs))
