@@ -22,7 +22,7 @@ def recovery(baseline: Baseline | Profile, config: CompressionConfig) -> str:
     methods = _methods(config, baseline.images)
     if baseline.teacher and config.recovery is not None and config.recovery.distillation:
         methods |= {"teacher": baseline.teacher}
-    methods |= reliance.rates(config.recovery)
+    methods |= reliance.recoveries(config.recovery)
     about = {"baseline": baseline.sha256, "config": json.loads(config.to_json()), "methods": methods}
     return key_of(
         "recovered", training=None if recipe is None else reliance.trainings(recipe, baseline.images), **about
@@ -37,7 +37,7 @@ def measurement(baseline: Baseline | Profile, config: CompressionConfig, split: 
 
 
 def _methods(config: CompressionConfig, images: Images) -> dict[str, Any]:
-    own = reliance.networks(images) | reliance.rounded(config)
+    own = reliance.networks(images) | reliance.codes(config)
     return own | reliance.versions(each for each in techniques() if each.used(config))
 
 

@@ -11,9 +11,9 @@ from core.config import CompressionConfig, RecoveryConfig, TrainingConfig
 from core.datasets import Images, shipped
 from core.formats import packed
 from core.machinery.files import sha256
-from core.mathematics import coding, low_rank, quantization, rate, rate_rounding
+from core.mathematics import clustering, coding, low_rank, quantization, rate, rate_rounding
 from core.measuring import steering, training
-from core.networks import calibration, compression, inference, stored
+from core.networks import calibration, compression, inference, normalization, renormalized, stored
 from core.portable import loader
 from core.settings import Technique
 from core.techniques.quantization import LEARNED_CLIP
@@ -50,18 +50,26 @@ def versions(used: Iterable[Technique]) -> dict[str, Any]:
     return {"techniques": said} if said else {}
 
 
-def rounded(config: CompressionConfig) -> dict[str, Any]:
-    """On which codes rely besides that were rounded by error and rate together: the coder, too."""
-    return {"rate rounding": [rate_rounding.PASSES, rate_rounding.SWEEPS, files()]} if config.rate_rounding else {}
+def codes(config: CompressionConfig) -> dict[str, Any]:
+    """On which codes rely besides: those of codebooks on how these are found, those that were rounded by error and rate
+    together on the coder, too."""
+    found = [clustering.GROUPS, clustering.FINE, clustering.STEPS]
+    shared = config.codebook is not None or any(layer.codebook for _, layer in config.layers)
+    rounded = {"rate rounding": [rate_rounding.PASSES, rate_rounding.SWEEPS, files()]} if config.rate_rounding else {}
+    return rounded | ({"k-means": found} if shared else {})
 
 
-def rates(recovery: RecoveryConfig | None) -> dict[str, Any]:
-    """On which a training with a rate in its loss relies besides."""
-    if recovery is None or not (recovery.rate_weight or recovery.floor):
+def recoveries(recovery: RecoveryConfig | None) -> dict[str, Any]:
+    """On which a recovery relies besides: what a rate in its loss does, and normalization that was put back."""
+    if recovery is None:
         return {}
     cycles = [steering.BEGIN, steering.UNCHANGED, steering.LEAST_CYCLE, steering.CYCLES, steering.RESTARTED]
     changes = [steering.PER_FACTOR, steering.MOST_RAISED, steering.MOST_LOWERED]
-    return {"rate": [rate.PRIOR, *([*cycles, *changes] if recovery.floor else [])]}
+    folded = [renormalized.VERSION, renormalized.IMAGES, normalization.EPSILON, normalization.MOMENTUM]
+    rated = {"rate": [rate.PRIOR, *([*cycles, *changes] if recovery.floor else [])]}
+    return (rated if recovery.rate_weight or recovery.floor else {}) | (
+        {"normalization": folded} if recovery.normalization else {}
+    )
 
 
 def trainings(recipe: TrainingConfig, images: Images) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from core.networks.trainable import CompressedLayer, CompressedNetwork
 IMAGES = 512
 """By which it begins."""
 
+VERSION = 2
+"""Raise it when something else comes out."""
+
 
 class Normalization(nn.Module):
     """y = scale (x - mean) / sqrt(variance + epsilon) + shift, by channel: of the batch in training, else the running

@@ -298,7 +298,11 @@ def _epochs(wanted: float) -> int:
 def title_of(bench: Workbench, data: str, goal: Goal) -> str:
     """Of the study: the goal, and a hash of everything that its trials rely on."""
     images = bench.datasets.named(data).images(bench.datasets.folder)
-    methods = reliance.networks(images) | reliance.files() | reliance.rates(RecoveryConfig(floor=goal.floor))
+    methods = (
+        reliance.networks(images)
+        | reliance.files()
+        | reliance.recoveries(RecoveryConfig(floor=goal.floor, normalization=True))
+    )
     wanted = goal.to_request()
     return f"{data}, {json.dumps(wanted)}, {key_of('students', data=data, goal=wanted, methods=methods)[:12]}"
 

@@ -11,24 +11,24 @@ from typing import Any, get_args
 import pytest
 from conftest import train_on_few
 
-from core import config, settings  # fmt: skip
-from core.bench import keys, reliance  # fmt: skip
+from core import config, settings
+from core.bench import keys, reliance
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, LayerConfig, RecoveryConfig, TrainingConfig
 from core.datasets import fashion_mnist
-from core.formats import packed  # fmt: skip
-from core.mathematics import coding, costs, low_rank, pruning, quantization  # fmt: skip
-from core.measuring import training  # fmt: skip
+from core.formats import packed
+from core.mathematics import clustering, coding, costs, low_rank, pruning, quantization, rate, rate_rounding
+from core.measuring import steering, training
 from core.measuring.front import Goal
-from core.networks import calibration, compression, families, inference, stored  # fmt: skip
-from core.networks import narrowing as channels  # fmt: skip
+from core.networks import calibration, compression, families, inference, normalization, renormalized, stored
+from core.networks import narrowing as channels
 from core.networks.models import Baseline
 from core.portable import loader
 from core.studies import assignment, search, shipping
 
 METHODS = [
     costs, low_rank, pruning, quantization, channels, calibration, compression, inference, stored, coding, packed,
-    loader, training,
+    loader, training, clustering, rate, rate_rounding, steering, normalization, renormalized,
 ]  # fmt: skip
 HARMLESS = {
     "core.mathematics.quantization.BLOCK": "the same sums, some columns at a time",
@@ -75,6 +75,7 @@ HARMLESS = {
     "core.portable.loader.ENCODINGS": "the encodings of stored tensors, once more",
     "core.portable.loader.OPERATIONS": "the operations of the network's own table, once more",
     "core.portable.loader.EACH": "what is refused",
+    "core.networks.normalization.LANES": "the same sums, another way",
     "core.measuring.training.REPORT_SECONDS": "how often something is said",
 }
 IMAGES = fashion_mnist.images()
@@ -118,7 +119,12 @@ def test_a_constant_that_is_changed_changes_the_keys(
 
 
 def relied_on() -> list[dict[str, Any]]:
-    return [reliance.networks(IMAGES), reliance.files(), reliance.trainings(RECIPE, IMAGES)]
+    rated = RecoveryConfig(rate_weight=0.1, floor=0.9, normalization=True)
+    after = CompressionConfig(bits=4, rate_rounding=0.1)
+    return [
+        reliance.networks(IMAGES), reliance.files(), reliance.trainings(RECIPE, IMAGES), reliance.recoveries(rated),
+        reliance.codes(after), reliance.codes(CompressionConfig(codebook=16)),
+    ]  # fmt: skip
 
 
 def test_what_was_trained_outlives_another_coder(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
