@@ -255,13 +255,10 @@ def _entropy(density: float, bits: int) -> float:
     return which + density * (bits - 1)
 
 
-PRICE = 2e-6
-"""Of a bit of the file, in the loss: so lambda, which is per bit of every weight, is PRICE times the weights."""
-
-
-def rate_weight(network: Network) -> float:
-    """lambda for a network: the price of a bit per weight."""
-    return round(min(10.0, PRICE * sum(layer.weights for layer in network.layers)), 4)
+def rate_weight(network: Network, price: float) -> float:
+    """lambda for a network, by the price of a bit of its file in the loss: price times the weights, since lambda is per
+    bit of every weight."""
+    return round(min(10.0, price * sum(layer.weights for layer in network.layers)), 4)
 
 
 def recovery(config: CompressionConfig, epochs: int) -> RecoveryConfig:

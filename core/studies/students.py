@@ -2,12 +2,13 @@
 
 Each trial is a student: a family, its widths and its bits. It is trained from scratch, with the most accurate baseline
 for these images as its teacher (distillation, Hinton et al. 2015), and then on its grids with a rate in the loss, whose
-weight is steered to the floor (`core.measuring.steering`): so each trial ends with the smallest file that it can make.
-A student that is not accurate enough before it is quantized is given up. Several processes may work on the same study.
+weight is chosen, too, and in long trainings steered to the floor (`core.measuring.steering`). A student that is not
+accurate enough before it is quantized is given up. Several processes may work on the same study.
 """
 
 import contextlib
 import json
+import math
 import random
 import time
 from argparse import Namespace
@@ -63,7 +64,7 @@ compressed, as a file."""
 MINUTES_EACH = 12.0
 """About as long a student is trained where there is time for several."""
 
-FLOAT_SHARE, QUANTIZED_PACE = 0.25, 1.05
+FLOAT_SHARE, QUANTIZED_PACE = 0.2, 1.4
 """Of a student's time before it is quantized; an epoch afterwards over one before."""
 
 LEAST_EPOCHS, MOST_EPOCHS = 2, 60
@@ -76,11 +77,22 @@ FRUITLESS = 20
 """After so many trials in a row that came to nothing, what may be chosen is exhausted."""
 
 FACTORS, TILTS, DEEPER, BITS = (0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.4), (0.7, 0.85, 1.0, 1.2), (-1, 0, 1), (2, 3, 4)
-"""What a search may choose: all widths times a factor; later stages narrower or wider; layers in each stage more or
-less; bits of the weights."""
+PRICES = (0.7e-6, 1e-6, 1.4e-6, 2e-6, 2.8e-6, 4e-6, 5.6e-6)
+"""What a search may choose, each in ascending order: all widths times a factor; later stages narrower or wider; layers
+in each stage more or less; bits of the weights; the price of a bit of the file in the loss."""
+
+DEARER = {"factor": 1, "bits": 1, "deeper": 1, "price": -1}
+"""Which way a choice goes that makes a student larger, and more accurate."""
+
+STEERED_FROM = 40
+"""The price is steered to the floor in trainings of so many epochs. In shorter ones it stays: what the learning rate's
+new beginnings take, a few epochs only win back."""
+
+PER_FACTOR = 0.01
+"""Accuracy, a fraction, that a student wins with e times its bytes, roughly."""
 
 STARTS: tuple[dict[str, Any], ...] = (
-    {"model": "compact"},
+    {"model": "compact", "factor": 1.2},
     {"model": "residual", "factor": 0.6},
     {"model": "separable", "factor": 0.85, "bits": 4},
     {"model": "cnn", "factor": 0.5},
@@ -88,7 +100,7 @@ STARTS: tuple[dict[str, Any], ...] = (
 )
 """Where a search begins; what is not said is as `PLAIN` has it."""
 
-PLAIN = {"factor": 1.0, "tilt": 1.0, "deeper": 0, "bits": 3}
+PLAIN = {"factor": 1.0, "tilt": 1.0, "deeper": 0, "bits": 3, "price": 2e-6}
 
 Chosen = dict[str, Any]
 
@@ -173,7 +185,7 @@ class StudentSearch:
         self.progress({"message": message, "done": self.time.done, "trials": len(points), **about})
 
     def _train(self, seconds: float, trial: Trial) -> float:
-        """A student within so many seconds; the bytes of its file, more where it does not reach the floor. Raises
+        """A student within so many seconds; the bytes that it takes to reach the floor, as `_kept` has it. Raises
         Claimed, Stopped, Diverged, ConfigError; TrialPruned where it is given up."""
         until = self.time.clock() + seconds
         recipe, config = self._drawn(trial)
@@ -193,7 +205,8 @@ class StudentSearch:
         pace = baseline.info["seconds"] / recipe.epochs  # as it turned out
         epochs = _epochs((until - self.time.clock()) / (QUANTIZED_PACE * pace))
         assert config.recovery is not None
-        config = replace(config, recovery=replace(config.recovery, epochs=epochs))
+        floor = self.goal.floor if epochs >= STEERED_FROM else None
+        config = replace(config, recovery=replace(config.recovery, epochs=epochs, floor=floor))
         self.bench.recover(name, config, partial(self._tell, f"{text}, {config.bits} bits"), self.should_stop)
         return self._kept(trial, name, config)
 
@@ -202,6 +215,7 @@ class StudentSearch:
         family = families.named(trial.suggest_categorical("model", self.goal.families))
         factor, tilt = trial.suggest_categorical("factor", FACTORS), trial.suggest_categorical("tilt", TILTS)
         deeper, bits = trial.suggest_categorical("deeper", DEEPER), trial.suggest_categorical("bits", BITS)
+        price = trial.suggest_categorical("price", PRICES)
         dataset, widths = self.bench.datasets.named(self.data), widths_for(family, factor, tilt, deeper)
         network = family.build(dataset.shape, len(dataset.classes), widths)
         own = next(iter(family.recipes.values()))
@@ -214,14 +228,14 @@ class StudentSearch:
             0.1,
             self.seed,
             distillation=True,
-            rate_weight=rate_weight(network),
-            floor=self.goal.floor,
+            rate_weight=rate_weight(network, price),
             normalization=family.name != "mlp",
         )
         return recipe, CompressionConfig(bits=bits, clip="mse", recovery=recovery)
 
     def _kept(self, trial: Trial, name: str, config: CompressionConfig) -> float:
-        """What was trained, measured, and with its trial."""
+        """What was trained, measured, and with its trial. The bytes of its file; where it does not reach the floor,
+        about those that one like it would need for that, and a tenth more."""
         bench = self.bench
         self.say("Trained; rounding by error and rate is tried where time is left.")
         point = rounded_further(bench, name, config, self.goal, lambda: self.should_stop() or self.time.left <= 0)
@@ -235,7 +249,9 @@ class StudentSearch:
         keep_bytes(trial, PACKED, bench.file_of(name, config.as_trained()))  # what follows is done again
         trial.set_user_attr(POINT, point.to_json())
         self.say(f"Trained: {in_figures(point)}")
-        return point.bytes if self.goal.met_by(point) else point.bytes * 10
+        if self.goal.met_by(point) or self.goal.floor is None:
+            return point.bytes
+        return 1.1 * point.bytes * math.exp(max(0.0, self.goal.floor - point.accuracy) / PER_FACTOR)
 
     def _tell(self, text: str, event: dict[str, Any]) -> None:
         if "figures" in event:
@@ -250,7 +266,9 @@ class StudentSearch:
             return
         ranked = sorted(measured(self.study), key=lambda pair: pair[0].value or 0.0)
         if ranked:
-            self.study.enqueue_trial(neighbour(ranked[0][0].params, self.goal.families, self.dice))
+            trial, point = ranked[0]
+            near = neighbour if self.goal.met_by(point) else dearer
+            self.study.enqueue_trial(near(trial.params, self.goal.families, self.dice))
 
 
 def rounded_further(
@@ -280,15 +298,28 @@ def best_teacher(bench: Workbench, data: str) -> str:
 
 def neighbour(chosen: Chosen, models: Sequence[str], dice: random.Random) -> Chosen:
     """The same choices but for one, which is the next larger or smaller, or another family."""
-    values: dict[str, Sequence[Any]] = {
-        "model": models, "factor": FACTORS, "tilt": TILTS, "deeper": DEEPER, "bits": BITS,
-    }  # fmt: skip
+    values = _values(models)
     name = dice.choice([name for name, every in values.items() if len(every) > 1])
     every = list(values[name])
     at = every.index(chosen[name])
     near = [other for other in (at - 1, at + 1) if 0 <= other < len(every)]
     others = [place for place in range(len(every)) if place != at] if name == "model" else near
     return {**chosen, name: every[dice.choice(others)]}
+
+
+def dearer(chosen: Chosen, models: Sequence[str], dice: random.Random) -> Chosen:
+    """The same choices but for one, by which the student is larger; any neighbour where there is none."""
+    values = _values(models)
+    larger = {name: values[name].index(chosen[name]) + way for name, way in DEARER.items()}
+    there = [name for name, at in larger.items() if 0 <= at < len(values[name])]
+    if not there:
+        return neighbour(chosen, models, dice)
+    name = dice.choice(there)
+    return {**chosen, name: values[name][larger[name]]}
+
+
+def _values(models: Sequence[str]) -> dict[str, Sequence[Any]]:
+    return {"model": models, "factor": FACTORS, "tilt": TILTS, "deeper": DEEPER, "bits": BITS, "price": PRICES}
 
 
 def _epochs(wanted: float) -> int:

@@ -17,7 +17,7 @@ from core.formats import artifact
 from core.measuring.front import Goal
 from core.networks import families
 from core.studies import students
-from core.studies.students import BITS, DEEPER, FACTORS, PLAIN, STARTS, TILTS, neighbour, widths_for
+from core.studies.students import BITS, DEEPER, FACTORS, PLAIN, PRICES, STARTS, TILTS, dearer, neighbour, widths_for
 
 GOAL = Goal(floor=0.5, families=("compact", "mlp"))
 
@@ -41,11 +41,28 @@ def test_deeper_is_a_layer_more_in_each_stage() -> None:
 @given(st.randoms(use_true_random=False))
 def test_a_neighbour_differs_in_one_choice_and_can_be_drawn(dice: random.Random) -> None:
     chosen: dict[str, Any] = {**PLAIN, **dice.choice(STARTS)}
-    other = neighbour(chosen, [start["model"] for start in STARTS], dice)
-    assert sum(other[name] != chosen[name] for name in chosen) == 1
-    assert (other["factor"], other["tilt"], other["deeper"], other["bits"]) in {
-        (factor, tilt, deeper, bits) for factor in FACTORS for tilt in TILTS for deeper in DEEPER for bits in BITS
-    }
+    offered = {"factor": FACTORS, "tilt": TILTS, "deeper": DEEPER, "bits": BITS, "price": PRICES}
+    for _ in range(30):
+        other = neighbour(chosen, [start["model"] for start in STARTS], dice)
+        assert sum(other[name] != chosen[name] for name in chosen) == 1
+        assert all(other[name] in values for name, values in offered.items())
+        chosen = other
+
+
+@given(st.randoms(use_true_random=False))
+def test_what_is_not_accurate_enough_grows_until_it_cannot(dice: random.Random) -> None:
+    chosen: dict[str, Any] = {**PLAIN, **dice.choice(STARTS)}
+    steps = 0
+    while (chosen["factor"], chosen["bits"], chosen["deeper"], chosen["price"]) != (
+        FACTORS[-1], BITS[-1], DEEPER[-1], PRICES[0],
+    ):  # fmt: skip
+        other, steps = dearer(chosen, ["compact"], dice), steps + 1
+        name = next(name for name in other if other[name] != chosen[name])
+        assert (other[name] > chosen[name]) == (name != "price")
+        assert {**other, name: chosen[name]} == chosen
+        chosen = other
+    assert steps < 20
+    assert sum(dearer(chosen, ["compact"], dice)[name] != chosen[name] for name in chosen) == 1
 
 
 def test_families_are_all_or_a_list() -> None:
