@@ -28,7 +28,9 @@ DRAWN = 1500
 
 HELP_TECHNIQUES = """Points that use no other technique than those picked here. Pick one alone, and the front is what
 that technique reaches alone."""
-HELP_MODEL = "Show other models, too: which one is best at a file size?"
+HELP_MODEL = (
+    "Show other models, too: which one is best at a file size? Of several families each has a shape of its own."
+)
 HELP_TRAINED = "Trained after compression, or not."
 HELP_ORIGIN = """*Explored*: on a page or by a command. *Reproduced*: in one of the course's experiments. *Searched*: in
 a search for the smallest file. *Shipped*: before it came with the project."""
@@ -205,7 +207,8 @@ def _pins_in_words(pinned: dict[int, Point], best: list[Point]) -> str:
 def _frame(let: list[Point], pinned: dict[int, Point], best: list[Point], own: Choice) -> pd.DataFrame:
     let = [*let, *(point for point in pinned.values() if point not in let)]
     on_front, bench = set(map(id, best)), state.workbench()
-    names = _names()
+    names, titles = _names(), bench.family_titles()
+    families = {sha256: titles.get(bench.profile(name).model, "own") for sha256, name in names.items()}
     here = bench.profile(own.baseline).sha256, own.config
     pins = {(point.sha256, point.config): number for number, point in pinned.items()}
     marked = {here, *pins}
@@ -225,6 +228,7 @@ def _frame(let: list[Point], pinned: dict[int, Point], best: list[Point], own: C
             "picked": (point.sha256, point.config) == here,
             "pin": f"pin {pins[point.sha256, point.config]}" if (point.sha256, point.config) in pins else "",
             "model": names[point.sha256],
+            "family": families[point.sha256],
             "id": _id(point),
             "first": place == 0,
         }

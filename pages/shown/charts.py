@@ -588,36 +588,41 @@ def weight_histogram(rows: pd.DataFrame) -> alt.Chart:
 
 
 TRAINED_COLOURS = {"not trained": NEUTRAL, "trained": CURRENT}
+SHAPES = ["circle", "triangle-up", "square", "cross", "triangle-down", "triangle-right", "triangle-left", "wedge"]
+"""Of points, by what they are; pins are diamonds."""
 
 
 def front(rows: pd.DataFrame, goal: Goal, baseline: float, about: str, key: str, on_select: Callable[[], None]) -> None:
     """Accuracy against file size, with the front as steps, intervals of what is on it, the baseline and the goal.
-    Columns KB, accuracy, low, high, change, ratio, kind, by, settings, front, picked, pin, model, id, first (of one row
-    alone). Points can be clicked: the selection "place" has their `id`."""
+    Columns KB, accuracy, low, high, change, ratio, kind, by, settings, front, picked, pin, model, family, id, first (of
+    one row alone). Shapes are families where there are several, else trained or not. Points can be clicked: the
+    selection "place" has their `id`."""
     floor = math.floor(200 * min(float(rows["accuracy"].min()), baseline - 0.012)) / 200
     top = math.ceil(200 * max(float(rows["accuracy"].max()), baseline) + 0.4) / 200
-    spec = _front(floor, top, goal, baseline)
+    spec = _front(floor, top, goal, baseline, tuple(sorted(set(rows["family"]))))
     st.vega_lite_chart(rows, spec, key=key, on_select=on_select, selection_mode="place", width="stretch", alt=about)
 
 
 @st.cache_data(show_spinner=False)
-def _front(floor: float, top: float, goal: Goal, baseline: float) -> dict[str, Any]:
+def _front(floor: float, top: float, goal: Goal, baseline: float, families: tuple[str, ...]) -> dict[str, Any]:
     scale = alt.Scale(type="log", nice=False, padding=20)
     x = alt.X("KB:Q", title="KB in the file (logarithmic)", scale=scale, axis=alt.Axis(format=",~g"))
     scale = alt.Scale(domain=[floor, top], nice=False, zero=False)
     y = alt.Y("accuracy:Q", title="accuracy, validation", axis=alt.Axis(labelExpr=TENTHS), scale=scale)
     kinds = list(TRAINED_COLOURS)
+    told, shaped = ("family", list(families)) if len(families) > 1 else ("kind", kinds)
     tooltip = [
         alt.Tooltip("KB:Q", format=",.1f"), share_tooltip("accuracy"),
         alt.Tooltip("change:Q", format="+.2f", title="change, pp"),
-        alt.Tooltip("ratio:Q", format=".1f", title="compression ratio"), "by:N", "kind:N", "model:N", "settings:N",
+        alt.Tooltip("ratio:Q", format=".1f", title="compression ratio"), "by:N", "kind:N", "model:N", "family:N",
+        "settings:N",
     ]  # fmt: skip
     place = alt.selection_point(name="place", fields=["id"], on="click", nearest=False, toggle=False, empty=False)
     base = shares(alt.Chart(), accuracy=2).encode(x=x, tooltip=tooltip)
     points = base.mark_point(filled=True, cursor="pointer").encode(
         y=y,
         color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=list(TRAINED_COLOURS.values()))),
-        shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "triangle-up"])),
+        shape=alt.Shape(f"{told}:N", scale=alt.Scale(domain=shaped, range=SHAPES[: len(shaped)])),
         size=alt.condition("datum.front", alt.value(110), alt.value(36)),
         opacity=alt.condition("datum.front", alt.value(1), alt.value(0.6)),
     )

@@ -1189,13 +1189,27 @@ def test_a_new_cache_is_filled_with_each_technique_alone(empty_cache: Path, wish
     assert len(shown_points(app)) >= len(board.beginning())
 
 
+def shapes_of_front(app: AppTest) -> tuple[str, set[str]]:
+    """What the shape of a point says on the chart of all points, and what it tells apart."""
+    (shape,) = (
+        layer["encoding"]["shape"]
+        for chart in app.get("vega_lite_chart")
+        for layer in json.loads(chart.proto.spec).get("layer", [])
+        if layer.get("encoding", {}).get("shape")
+    )
+    return shape["field"], set(shape["scale"]["domain"])
+
+
 def test_other_models_stand_beside_this_one(own_cache: Path, nothing_by_itself: None) -> None:
     bench = Workbench(own_cache)
     for name in ("mlp", "cnn"):
         bench.evaluate(name, CompressionConfig(bits=4))
     app = opened("compare", baseline="mlp", bits="8")
     assert set(shown_points(app)["model"]) == {"mlp"}
+    assert shapes_of_front(app) == ("kind", {"not trained", "trained"})
     app.get_by_key("w_models_mlp").set_value(["mlp", "cnn"]).run()
+    titles = bench.family_titles()
+    assert shapes_of_front(app) == ("family", {titles["mlp"], titles["cnn"]})
     table = shown_points(app)
     assert set(table["model"]) == {"mlp", "cnn"}
     both = [*bench.points("mlp"), *bench.points("cnn")]
