@@ -120,7 +120,7 @@ class Goal:
     confidence : in (0.5, 1), with an allowance: it is to hold on as many new images, too, with this probability, as
         `promise.most_lost` says; None: on the validation images that are looked at, and others may lose more
     floor : accuracy on the validation images, in (0, 1)
-    families : with a floor: networks of these families are trained small; (): a baseline is made smaller
+    families : with a floor or a size: networks of these families are trained small; (): a baseline is made smaller
     """
 
     allowance: float | None = None
@@ -135,8 +135,8 @@ class Goal:
             raise ConfigError("A search needs an allowance, a floor or a size, one of them.")
         if self.floor is not None and not 0 < self.floor < 1:
             raise ConfigError(f"floor must be a number in (0, 1). Got {self.floor!r} instead.")
-        if self.families and self.floor is None:
-            raise ConfigError("families need a floor: an accuracy that does not depend on a baseline.")
+        if self.families and self.allowance is not None:
+            raise ConfigError("families need a floor or a size, which do not depend on a baseline.")
         if self.allowance is not None and not 0 <= self.allowance < 1:
             raise ConfigError(f"allowance must be a number in [0, 1). Got {self.allowance!r} instead.")
         if self.size is not None and self.size < 1:
@@ -196,10 +196,10 @@ class Goal:
     def in_words(self) -> str:
         if self.allowance is not None:
             return f"the smallest file that loses at most {self._allowed}"
+        of = f" of {', '.join(self.families)}" if self.families else ""
         if self.floor is not None:
-            of = f" of {', '.join(self.families)}" if self.families else ""
             return f"the smallest file{of} that is right for {percent(self.floor, 2)}"
-        return f"the most accurate file of at most {self._most}"
+        return f"the most accurate file{of} of at most {self._most}"
 
     def none_in_words(self) -> str:
         """That nothing meets it."""

@@ -31,6 +31,7 @@ from core.measuring.front import SEARCHED, Goal, Point
 from core.measuring.training import Diverged, Progress
 from core.networks import families
 from core.networks.families import Family
+from core.networks.graph import Network
 from core.networks.models import Overflow
 from core.studies.answers import Searched
 from core.studies.search import confirmed, default_storage
@@ -64,7 +65,7 @@ compressed, as a file."""
 MINUTES_EACH = 12.0
 """About as long a student is trained where there is time for several."""
 
-FLOAT_SHARE, QUANTIZED_PACE = 0.2, 1.4
+FLOAT_SHARE, QUANTIZED_PACE = 0.15, 1.4
 """Of a student's time before it is quantized; an epoch afterwards over one before."""
 
 LEAST_EPOCHS, MOST_EPOCHS = 2, 60
@@ -76,17 +77,21 @@ HOPELESS, TOLD_AFTER = 0.015, 5
 FRUITLESS = 20
 """After so many trials in a row that came to nothing, what may be chosen is exhausted."""
 
-FACTORS, TILTS, DEEPER, BITS = (0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.4), (0.7, 0.85, 1.0, 1.2), (-1, 0, 1), (2, 3, 4)
-PRICES = (0.7e-6, 1e-6, 1.4e-6, 2e-6, 2.8e-6, 4e-6, 5.6e-6)
+FACTORS = (0.35, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4)
+TILTS, DEEPER, BITS = (0.7, 0.85, 1.0, 1.2), (-1, 0, 1), (2, 3, 4)
+PRICES = (0.6e-6, 0.85e-6, 1.2e-6, 1.7e-6, 2.4e-6, 3.4e-6, 4.8e-6)
 """What a search may choose, each in ascending order: all widths times a factor; later stages narrower or wider; layers
 in each stage more or less; bits of the weights; the price of a bit of the file in the loss."""
 
-DEARER = {"factor": 1, "bits": 1, "deeper": 1, "price": -1}
+LARGER = {"factor": 1, "bits": 1, "deeper": 1, "price": -1}
 """Which way a choice goes that makes a student larger, and more accurate."""
 
 STEERED_FROM = 40
 """The price is steered to the floor in trainings of so many epochs. In shorter ones it stays: what the learning rate's
 new beginnings take, a few epochs only win back."""
+
+BYTES_EACH = 0.2
+"""Of a weight of `PLAIN` in the file, roughly: where a search for a size begins."""
 
 PER_FACTOR = 0.01
 """Accuracy, a fraction, that a student wins with e times its bytes, roughly."""
@@ -100,7 +105,7 @@ STARTS: tuple[dict[str, Any], ...] = (
 )
 """Where a search begins; what is not said is as `PLAIN` has it."""
 
-PLAIN = {"factor": 1.0, "tilt": 1.0, "deeper": 0, "bits": 3, "price": 2e-6}
+PLAIN = {"factor": 1.0, "tilt": 1.0, "deeper": 0, "bits": 3, "price": 1.7e-6}
 
 Chosen = dict[str, Any]
 
@@ -135,8 +140,11 @@ def asked_for(options: Namespace) -> tuple[str, Goal]:
     given = [f"--{name}" for name in ("baseline", "techniques") if getattr(options, name) is not None]
     if given:
         raise ConfigError(f"--families and {given[0]} exclude one another: there is no baseline to begin with.")
-    if options.floor is None:
-        raise ConfigError("--families needs --floor F, the accuracy that the smallest file is to have.")
+    if (options.floor, options.size) == (None, None):
+        raise ConfigError(
+            "--families needs --floor F, the accuracy that the smallest file is to have, or --size BYTES, what the "
+            "most accurate one may take."
+        )
     goal = Goal(options.allowance, options.size, used, options.confidence, options.floor, chosen(options.families))
     return options.data or "fashion-mnist", goal
 
@@ -164,7 +172,7 @@ class StudentSearch:
         if self.guided and first(self.study, "starts"):
             for start in STARTS:
                 if start["model"] in self.goal.families:
-                    self.study.enqueue_trial({**PLAIN, **start})
+                    self.study.enqueue_trial(self._begun({**PLAIN, **start}))
         planned, fruitless = max(1, round(self.time.whole / 60 / MINUTES_EACH)), 0
         while not self.should_stop() and fruitless < FRUITLESS:
             if self.guided:
@@ -212,12 +220,12 @@ class StudentSearch:
 
     def _drawn(self, trial: Trial) -> tuple[TrainingConfig, CompressionConfig]:
         """What the trial chooses; epochs are for later. Raises ConfigError for widths that the family cannot have."""
-        family = families.named(trial.suggest_categorical("model", self.goal.families))
+        model = trial.suggest_categorical("model", self.goal.families)
         factor, tilt = trial.suggest_categorical("factor", FACTORS), trial.suggest_categorical("tilt", TILTS)
         deeper, bits = trial.suggest_categorical("deeper", DEEPER), trial.suggest_categorical("bits", BITS)
         price = trial.suggest_categorical("price", PRICES)
-        dataset, widths = self.bench.datasets.named(self.data), widths_for(family, factor, tilt, deeper)
-        network = family.build(dataset.shape, len(dataset.classes), widths)
+        family, dataset = families.named(model), self.bench.datasets.named(self.data)
+        widths, network = self._built(model, factor, tilt, deeper)
         own = next(iter(family.recipes.values()))
         recipe = TrainingConfig(
             family.name, 1, self.seed, flips=own.flips and dataset.mirrors, data=self.data, widths=widths,
@@ -233,9 +241,25 @@ class StudentSearch:
         )
         return recipe, CompressionConfig(bits=bits, clip="mse", recovery=recovery)
 
+    def _built(self, model: str, factor: float, tilt: float, deeper: int) -> tuple[Widths, Network]:
+        """Raises ConfigError for widths that the family cannot have."""
+        family, dataset = families.named(model), self.bench.datasets.named(self.data)
+        widths = widths_for(family, factor, tilt, deeper)
+        return widths, family.build(dataset.shape, len(dataset.classes), widths)
+
+    def _begun(self, start: Chosen) -> Chosen:
+        """As it is; where a size is asked for, as wide as fits into it."""
+        size, fits = self.goal.size, FACTORS[0]
+        if size is None:
+            return start
+        with contextlib.suppress(ConfigError):  # the family cannot have these images: its trial says so
+            for factor in FACTORS:
+                network = self._built(start["model"], factor, start["tilt"], start["deeper"])[1]
+                fits = factor if BYTES_EACH * sum(layer.weights for layer in network.layers) <= size else fits
+        return {**start, "factor": fits}
+
     def _kept(self, trial: Trial, name: str, config: CompressionConfig) -> float:
-        """What was trained, measured, and with its trial. The bytes of its file; where it does not reach the floor,
-        about those that one like it would need for that, and a tenth more."""
+        """What was trained, measured, and with its trial; see `_cost`."""
         bench = self.bench
         self.say("Trained; rounding by error and rate is tried where time is left.")
         point = rounded_further(bench, name, config, self.goal, lambda: self.should_stop() or self.time.left <= 0)
@@ -249,9 +273,17 @@ class StudentSearch:
         keep_bytes(trial, PACKED, bench.file_of(name, config.as_trained()))  # what follows is done again
         trial.set_user_attr(POINT, point.to_json())
         self.say(f"Trained: {in_figures(point)}")
-        if self.goal.met_by(point) or self.goal.floor is None:
-            return point.bytes
-        return 1.1 * point.bytes * math.exp(max(0.0, self.goal.floor - point.accuracy) / PER_FACTOR)
+        return self._cost(point)
+
+    def _cost(self, point: Point) -> float:
+        """What a search makes least. For a floor the bytes of the file; where it does not reach it, about those that
+        one like it would need for that, and a tenth more. For a size the errors, a fraction; where it is larger, 1 and
+        how many times."""
+        goal, met = self.goal, self.goal.met_by(point)
+        if goal.size is not None:
+            return 1 - point.accuracy if met else 1 + point.bytes / goal.size
+        short = 0.0 if met or goal.floor is None else goal.floor - point.accuracy
+        return point.bytes if met else 1.1 * point.bytes * math.exp(short / PER_FACTOR)
 
     def _tell(self, text: str, event: dict[str, Any]) -> None:
         if "figures" in event:
@@ -267,26 +299,24 @@ class StudentSearch:
         ranked = sorted(measured(self.study), key=lambda pair: pair[0].value or 0.0)
         if ranked:
             trial, point = ranked[0]
-            near = neighbour if self.goal.met_by(point) else dearer
-            self.study.enqueue_trial(near(trial.params, self.goal.families, self.dice))
+            way = 0 if self.goal.met_by(point) else 1 if self.goal.size is None else -1
+            self.study.enqueue_trial(neighbour(trial.params, self.goal.families, self.dice, way))
 
 
 def rounded_further(
     bench: Workbench, name: str, config: CompressionConfig, goal: Goal, should_stop: Callable[[], bool] = lambda: False
 ) -> Point:
     """What was trained, its codes rounded by error and rate (`mathematics.rate_rounding`) with the lambda of `LAMBDAS`
-    that makes the smallest file which meets the goal; as it was trained where it does not meet it itself. Nothing is
-    trained again."""
-    best = bench.point_of(bench.evaluate(name, config))
-    if not goal.met_by(best):
-        return best
+    that serves the goal best; as it was trained where a smaller file cannot serve it better. Nothing is trained
+    again."""
+    tried = [bench.point_of(bench.evaluate(name, config))]
+    if goal.met_by(tried[0]) == (goal.size is not None):
+        return tried[0]
     for weight in LAMBDAS:
         if should_stop():
             break
-        point = bench.point_of(bench.evaluate(name, replace(config, rate_rounding=weight)))
-        if goal.met_by(point) and point.bytes < best.bytes:
-            best = point
-    return best
+        tried.append(bench.point_of(bench.evaluate(name, replace(config, rate_rounding=weight))))
+    return goal.ranked(tried)[0]
 
 
 def best_teacher(bench: Workbench, data: str) -> str:
@@ -296,30 +326,21 @@ def best_teacher(bench: Workbench, data: str) -> str:
     return max(names, key=lambda name: bench.evaluate(name, CompressionConfig()).evaluation.accuracy, default="")
 
 
-def neighbour(chosen: Chosen, models: Sequence[str], dice: random.Random) -> Chosen:
-    """The same choices but for one, which is the next larger or smaller, or another family."""
-    values = _values(models)
+def neighbour(chosen: Chosen, models: Sequence[str], dice: random.Random, way: int = 0) -> Chosen:
+    """The same choices but for one, which is the next larger or smaller, or another family. way : 1 where the student
+    is to be larger, and more accurate, -1 where smaller; where nothing of it can be, any neighbour."""
+    values: dict[str, Sequence[Any]] = {
+        "model": models, "factor": FACTORS, "tilt": TILTS, "deeper": DEEPER, "bits": BITS, "price": PRICES,
+    }  # fmt: skip
+    places = {name: every.index(chosen[name]) for name, every in values.items()}
+    larger = {name: places[name] + way * towards for name, towards in LARGER.items()}
+    aimed = [(name, at) for name, at in larger.items() if way and 0 <= at < len(values[name])]
+    if aimed:
+        name, at = dice.choice(aimed)
+        return {**chosen, name: values[name][at]}
     name = dice.choice([name for name, every in values.items() if len(every) > 1])
-    every = list(values[name])
-    at = every.index(chosen[name])
-    near = [other for other in (at - 1, at + 1) if 0 <= other < len(every)]
-    others = [place for place in range(len(every)) if place != at] if name == "model" else near
-    return {**chosen, name: every[dice.choice(others)]}
-
-
-def dearer(chosen: Chosen, models: Sequence[str], dice: random.Random) -> Chosen:
-    """The same choices but for one, by which the student is larger; any neighbour where there is none."""
-    values = _values(models)
-    larger = {name: values[name].index(chosen[name]) + way for name, way in DEARER.items()}
-    there = [name for name, at in larger.items() if 0 <= at < len(values[name])]
-    if not there:
-        return neighbour(chosen, models, dice)
-    name = dice.choice(there)
-    return {**chosen, name: values[name][larger[name]]}
-
-
-def _values(models: Sequence[str]) -> dict[str, Sequence[Any]]:
-    return {"model": models, "factor": FACTORS, "tilt": TILTS, "deeper": DEEPER, "bits": BITS, "price": PRICES}
+    near = {places[name] - 1, places[name] + 1} if name != "model" else set(range(len(models))) - {places[name]}
+    return {**chosen, name: values[name][dice.choice(sorted(near & set(range(len(values[name])))))]}
 
 
 def _epochs(wanted: float) -> int:

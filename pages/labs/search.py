@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 DATA = "fashion-mnist"
-HELP_GOAL = """*Smallest*: the smallest file that loses no more than allowed on the validation images. *Best*: the
-most accurate file of at most a given size."""
+HELP_GOAL = """*Smallest*: the smallest file that loses no more than allowed on the validation images, or that is
+right as often as asked. *Best*: the most accurate file of at most a given size."""
 HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the validation images."
 HELP_MINUTES = "How long the search takes, the check on the test images included. It can be continued afterwards."
 HELP_TECHNIQUES = "What the search may use."
 HELP_STOP = "What was found is kept; a later search continues from there."
 GOALS = {"smallest": "Smallest", "best": "Best"}
 HELP_FROM = """*This network* is made smaller. *Any family*: small networks are trained from scratch, with the most
-accurate baseline as their teacher, and the smallest file that is right often enough is kept, whatever it is of."""
+accurate baseline as their teacher, and the best file is kept, whatever it is of."""
 HELP_FLOOR = "How often the smallest file has to be right on the validation images."
 FROM = {"baseline": "This network", "families": "Any family"}
 SMALL = ("compact", "residual", "separable")
@@ -52,29 +52,43 @@ def _minutes_control() -> float:
     return float(st.number_input("Minutes", 0.5, most, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES))
 
 
+def _kind_control() -> str:
+    kind = st.segmented_control(
+        "Goal", list(GOALS), format_func=lambda name: GOALS.get(name, name), default="smallest", required=True,
+        key="w_goal", help=HELP_GOAL,
+    )  # fmt: skip
+    return kind or "smallest"
+
+
+def _size_control() -> int:
+    """Bytes."""
+    return int(float(st.number_input("At most, KB", 1.0, 10_000.0, 16.0, 1.0, key="w_goal_size")) * 1024)
+
+
 def _of_families(baseline: str) -> tuple[Goal, float]:
     """The floor is at first a point below what the baseline reaches."""
-    whole = live.measured(Choice(baseline, CompressionConfig())).evaluation.accuracy
-    floor = st.number_input(
-        "Accuracy at least, %", 1.0, 99.9, round(100 * whole - 1, 2), 0.1, "%.2f", key="w_goal_floor", help=HELP_FLOOR
-    )
+    floor, size = None, None
+    if _kind_control() == "best":
+        size = _size_control()
+    else:
+        whole = live.measured(Choice(baseline, CompressionConfig())).evaluation.accuracy
+        least = st.number_input(
+            "Accuracy at least, %", 1.0, 99.9, round(100 * whole - 1, 2), 0.1, "%.2f", key="w_goal_floor",
+            help=HELP_FLOOR,
+        )  # fmt: skip
+        floor = round(float(least) / 100, 6)
     titles = state.workbench().family_titles()
     used = st.pills(
         "Families", list(titles), selection_mode="multi", default=SMALL, format_func=titles.get,
         key="w_goal_families",
     )  # fmt: skip
-    return Goal(floor=round(float(floor) / 100, 6), families=tuple(used) or SMALL), _minutes_control()
+    return Goal(floor=floor, size=size, families=tuple(used) or SMALL), _minutes_control()
 
 
 def _of_baseline() -> tuple[Goal, float]:
-    kind = st.segmented_control(
-        "Goal", list(GOALS), format_func=lambda name: GOALS.get(name, name), default="smallest", required=True,
-        key="w_goal", help=HELP_GOAL,
-    )  # fmt: skip
     allowance, size, sure = None, None, None
-    if kind == "best":
-        kilobytes = st.number_input("At most, KB", 1.0, 10_000.0, 16.0, 1.0, key="w_goal_size")
-        size = int(float(kilobytes) * 1024)
+    if _kind_control() == "best":
+        size = _size_control()
     else:
         lost = st.number_input(
             "Allowed accuracy loss, pp", 0.0, 20.0, 1.0, 0.1, key="w_goal_allowance", help=HELP_ALLOWANCE
@@ -125,8 +139,8 @@ def _command(baseline: str, goal: Goal, minutes: float) -> str:
     if goal.families:
         data = state.workbench().profile(baseline).images.data
         of = "" if data == DATA else f" --data {shlex.quote(data)}"
-        of_families = f"--families {','.join(goal.families)} --floor {goal.floor:g}{of}"
-        return f"python -m core search {of_families} --minutes {minutes:g}"
+        aim = f"--floor {goal.floor:g}" if goal.size is None else f"--size {goal.size}"
+        return f"python -m core search --families {','.join(goal.families)} {aim}{of} --minutes {minutes:g}"
     aim = f"--allowance {goal.allowance:g}" if goal.allowance is not None else f"--size {goal.size}"
     aim += "" if goal.confidence is None else f" --confidence {goal.confidence:g}"
     used = "" if goal.techniques == SEARCHED else f' --techniques "{",".join(goal.techniques)}"'

@@ -620,6 +620,7 @@ def test_a_search_over_families_names_what_it_found(run: Run, tmp_path: Path, mo
         (("--floor", "1.5"), "floor"),
         (("--baseline", "mlp", "--floor", "0.99"), "floor"),
         (("--families", "compact"), "--floor"),
+        (("--families", "compact", "--allowance", "0.01"), "--floor"),
         (("--families", "vgg", "--floor", "0.9"), "vgg"),
         (("--families", "compact", "--floor", "0.9", "--baseline", "cnn"), "--baseline"),
         (("--families", "compact", "--floor", "0.9", "--data", "nothing"), "nothing"),

@@ -17,7 +17,7 @@ from core.formats import artifact
 from core.measuring.front import Goal
 from core.networks import families
 from core.studies import students
-from core.studies.students import BITS, DEEPER, FACTORS, PLAIN, PRICES, STARTS, TILTS, dearer, neighbour, widths_for
+from core.studies.students import BITS, DEEPER, FACTORS, PLAIN, PRICES, STARTS, TILTS, neighbour, widths_for
 
 GOAL = Goal(floor=0.5, families=("compact", "mlp"))
 
@@ -49,20 +49,20 @@ def test_a_neighbour_differs_in_one_choice_and_can_be_drawn(dice: random.Random)
         chosen = other
 
 
-@given(st.randoms(use_true_random=False))
-def test_what_is_not_accurate_enough_grows_until_it_cannot(dice: random.Random) -> None:
+@given(st.randoms(use_true_random=False), st.sampled_from([1, -1]))
+def test_what_misses_the_goal_grows_or_shrinks_until_it_cannot(dice: random.Random, way: int) -> None:
     chosen: dict[str, Any] = {**PLAIN, **dice.choice(STARTS)}
+    last, models = -1 if way > 0 else 0, [start["model"] for start in STARTS]
+    ends = {"factor": FACTORS[last], "bits": BITS[last], "deeper": DEEPER[last], "price": PRICES[-1 - last]}
     steps = 0
-    while (chosen["factor"], chosen["bits"], chosen["deeper"], chosen["price"]) != (
-        FACTORS[-1], BITS[-1], DEEPER[-1], PRICES[0],
-    ):  # fmt: skip
-        other, steps = dearer(chosen, ["compact"], dice), steps + 1
+    while not ends.items() <= chosen.items():
+        other, steps = neighbour(chosen, models, dice, way), steps + 1
         name = next(name for name in other if other[name] != chosen[name])
-        assert (other[name] > chosen[name]) == (name != "price")
+        assert (other[name] > chosen[name]) == ((name != "price") == (way > 0))
         assert {**other, name: chosen[name]} == chosen
         chosen = other
-    assert steps < 20
-    assert sum(dearer(chosen, ["compact"], dice)[name] != chosen[name] for name in chosen) == 1
+    assert steps < 25
+    assert sum(neighbour(chosen, models, dice, way)[name] != chosen[name] for name in chosen) == 1
 
 
 def test_families_are_all_or_a_list() -> None:
@@ -72,6 +72,17 @@ def test_families_are_all_or_a_list() -> None:
         students.chosen("mlp,vgg")
     with pytest.raises(ConfigError, match="floor"):
         Goal(allowance=0.01, families=("mlp",))
+
+
+def test_the_most_accurate_of_a_size_fits_into_it(tmp_path: Path, short: None) -> None:
+    bench, goal = Workbench(tmp_path), Goal(size=2500, families=("mlp", "compact"))
+    answer = students.run(bench, "digits", goal, 0.4, seed=1)
+    assert answer.best is not None
+    assert answer.best.bytes == Path(answer.best.path).stat().st_size <= 2500
+    fitting = [point for card in bench.cards() for point in bench.points(card.id) if point.bytes <= 2500]
+    trained = [point for point in fitting if point.recovered]
+    assert answer.best.accuracy == max(point.accuracy for point in trained)
+    assert goal.in_words().startswith("the most accurate file of mlp, compact of at most")
 
 
 @pytest.fixture
