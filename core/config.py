@@ -95,6 +95,12 @@ class RecoveryConfig(_Declared):
     def __post_init__(self) -> None:
         self._check()
 
+    def to_request(self) -> dict[str, Any]:
+        """As JSON can hold it; `RecoveryConfig(**request)` is the same again. Settings that came after the first three
+        later ones are there where something was chosen: a request of before stays what it was."""
+        always = {name: getattr(self, name) for name in ("rate_weight", "normalization", "floor")}
+        return self._record() | always
+
 
 @declared(settings.of_network())
 class CompressionConfig(_Declared):

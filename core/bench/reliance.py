@@ -65,7 +65,8 @@ def recoveries(recovery: RecoveryConfig | None) -> dict[str, Any]:
         return {}
     cycles = [steering.BEGIN, steering.UNCHANGED, steering.LEAST_CYCLE, steering.CYCLES, steering.RESTARTED]
     changes = [steering.PER_FACTOR, steering.MOST_RAISED, steering.MOST_LOWERED]
-    folded = [renormalized.VERSION, renormalized.IMAGES, normalization.EPSILON, normalization.MOMENTUM]
+    settled = [renormalized.IMAGES, renormalized.SETTLED, renormalized.BATCH]
+    folded = [renormalized.VERSION, *settled, normalization.EPSILON, normalization.MOMENTUM]
     rated = {"rate": [rate.PRIOR, *([*cycles, *changes] if recovery.floor else [])]}
     return (rated if recovery.rate_weight or recovery.floor else {}) | (
         {"normalization": folded} if recovery.normalization else {}

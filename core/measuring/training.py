@@ -90,12 +90,14 @@ class Meanwhile:
         2020)
     describe : figures for the history, after every epoch
     rate : how much a bit per weight of the file counts in the loss, of a module that has a `rate`
+    settle : before each measuring on validation
     """
 
     change: Callable[[float], object] = lambda done: None
     settled: float = 0.0
     describe: Callable[[], dict[str, Any]] = dict
     rate: Rate = field(default_factory=Rate)
+    settle: Callable[[], object] = lambda: None
 
 
 def _fast_bfloat16(device: torch.device) -> bool:
@@ -173,6 +175,8 @@ def recover(
     taught = lessons if config.distillation else None
     wanted, device = recipe(config, model, data), device or devices.chosen()
     meanwhile = replace(meanwhile or Meanwhile(), rate=Rate(config.rate_weight, config.floor))
+    if isinstance(network, CompressedNetwork) and config.normalization:
+        meanwhile = replace(meanwhile, settle=partial(renormalized.settle, network, training))
     trained = fit(network, wanted, training, validation, progress, should_stop, device, taught, meanwhile)
     if isinstance(trained.module, CompressedNetwork):
         renormalized.fold(trained.module)
@@ -190,8 +194,8 @@ def recipe(config: RecoveryConfig, model: str, data: str) -> TrainingConfig:
     model, data : the family of what is trained, and the name of its images
     """
     return TrainingConfig(
-        model, config.epochs, config.seed, learning_rate=config.learning_rate, flips=families.mirrors(model, data),
-        data=data,
+        model, config.epochs, config.seed, batch_size=config.batch_size, learning_rate=config.learning_rate,
+        flips=families.mirrors(model, data), data=data,
     )  # fmt: skip
 
 
@@ -293,10 +297,10 @@ def _fit(
                 progress({"epoch": epoch, "epochs": config.epochs, "done": (epoch - 1 + step / steps) / config.epochs})
         loss, accuracy, entropy = (seen / (steps * config.batch_size)).tolist()
         _check_sound(module, loss, epoch)
-        held_out = _rated(module, _measure(module, validation, config, lessons), rate)
+        held_out = _held_out(module, validation, config, lessons, meanwhile)
         history.append({"epoch": epoch, "training_loss": loss, "training_accuracy": accuracy, **held_out})
-        history[-1] |= {"training_cross_entropy": entropy, "seconds": time.perf_counter() - start}
-        history[-1] |= meanwhile.describe()
+        ended = {"training_cross_entropy": entropy, "seconds": time.perf_counter() - start}
+        history[-1] |= ended | meanwhile.describe()
         better = not best_epoch or rate.merit(history[-1]) > rate.merit(history[best_epoch - 1])
         if better and epoch / config.epochs > meanwhile.settled:
             best_epoch, best_state = epoch, copy.deepcopy(module.state_dict())
@@ -324,8 +328,12 @@ class _Descent:
 
 
 @torch.no_grad()
-def _rated(module: nn.Module, figures: dict[str, float], rate: Rate) -> dict[str, float]:
+def _held_out(
+    module: nn.Module, validation: Split, config: TrainingConfig, lessons: Lessons | None, meanwhile: Meanwhile
+) -> dict[str, float]:
     """The figures on validation; where a rate is minimised, too, with it in the loss, and in bits per stored weight."""
+    meanwhile.settle()
+    figures, rate = _measure(module, validation, config, lessons), meanwhile.rate
     if not rate.counts:
         return figures
     bits = float(module.rate())  # type: ignore[operator]

@@ -17,20 +17,22 @@ LANES = 16
 """Of a wide vector: multiples of so many channels torch does fast."""
 
 
-def normalize(x: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, training: bool) -> Tensor:
+def normalize(
+    x: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, training: bool, momentum: float = MOMENTUM
+) -> Tensor:
     """y = scale (x - m) / sqrt(v + epsilon) + shift by channel, with the mean m and the variance v of the batch in
-    training, which then move the running ones, in place, by `MOMENTUM`; else with these (Ioffe & Szegedy 2015).
+    training, which then move the running ones, in place, by `momentum`; else with these (Ioffe & Szegedy 2015).
 
     x : (n, channels, h, w); the others (channels,), float32
     """
     rows = x.shape[0] * x.shape[2]
     fast = x.shape[1] % LANES == 0 or not x.is_contiguous(memory_format=torch.channels_last)
     if not training or fast or rows < 2 or x.device.type != "cpu":
-        return F.batch_norm(x, mean, variance, scale, shift, training, MOMENTUM, EPSILON)
+        return F.batch_norm(x, mean, variance, scale, shift, training, momentum, EPSILON)
     y, of_batch, spread = _ByRows.apply(x, scale, shift)
     n = rows * x.shape[3]
-    mean.lerp_(of_batch, MOMENTUM)
-    variance.lerp_(spread * (n / (n - 1)), MOMENTUM)
+    mean.lerp_(of_batch, momentum)
+    variance.lerp_(spread * (n / (n - 1)), momentum)
     return y
 
 
@@ -76,7 +78,7 @@ def _rows(x: Tensor) -> Tensor:
 
 def _wide(each: Tensor, width: int) -> Tensor:
     """One number for each channel, once for every pixel of a row."""
-    return each.expand(width, -1).reshape(-1)
+    return each.expand(width, -1).reshape(-1).contiguous()  # of one channel it would be a view
 
 
 def _image(rows: Tensor, like: Tensor) -> Tensor:

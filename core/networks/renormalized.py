@@ -8,11 +8,16 @@ afterwards into the scales of the output channels, which moves no weight from it
 import torch
 from torch import Tensor, nn
 
-from core.networks.normalization import EPSILON, normalize
+from core.datasets import Split
+from core.networks.models import channels_last
+from core.networks.normalization import EPSILON, MOMENTUM, normalize
 from core.networks.trainable import CompressedLayer, CompressedNetwork
 
 IMAGES = 512
 """By which it begins."""
+
+SETTLED, BATCH = 2560, 256
+"""Images that the statistics are of before anything is measured, and how many at a time."""
 
 VERSION = 2
 """Raise it when something else comes out."""
@@ -30,6 +35,7 @@ class Normalization(nn.Module):
         self.scale, self.shift = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("variance", torch.ones(channels))
+        self.momentum = MOMENTUM
 
     @torch.no_grad()
     def begin(self, x: Tensor) -> None:
@@ -41,7 +47,7 @@ class Normalization(nn.Module):
         self.shift.copy_(mean)
 
     def forward(self, x: Tensor) -> Tensor:
-        return normalize(x, self.mean, self.variance, self.scale, self.shift, self.training)
+        return normalize(x, self.mean, self.variance, self.scale, self.shift, self.training, self.momentum)
 
 
 @torch.no_grad()
@@ -64,6 +70,29 @@ def unfold(network: CompressedNetwork, x: Tensor) -> CompressedNetwork:
     for hook in hooks:
         hook.remove()
     return network
+
+
+@torch.no_grad()
+def settle(network: CompressedNetwork, images: Split) -> None:
+    """Take the mean and variance of each normalization from `SETTLED` of these images, in place of the running ones.
+
+    A weight near the middle between two codes jumps from one to the other and back from step to step, and the running
+    statistics are a mixture of both (Nagel et al. 2022): in the middle of a training at 3 bits they cost ten points.
+    """
+    norms = [layer.norm for layer in network.named().values() if isinstance(layer.norm, Normalization)]
+    device, was_training = next(network.parameters()).device, network.training
+    seen = []
+    network.train()
+    for x in images.images[:SETTLED].split(BATCH):
+        for norm in norms:
+            norm.momentum = 1.0
+        network(channels_last(images.scaling.normalized(x.to(device))))
+        seen.append([(norm.mean.clone(), norm.variance.clone()) for norm in norms])
+    for norm, of_norm in zip(norms, zip(*seen, strict=True), strict=True):
+        norm.mean.copy_(torch.stack([mean for mean, _ in of_norm]).mean(0))
+        norm.variance.copy_(torch.stack([variance for _, variance in of_norm]).mean(0))
+        norm.momentum = MOMENTUM
+    network.train(was_training)
 
 
 @torch.no_grad()

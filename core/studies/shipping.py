@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from importlib.metadata import version
@@ -73,7 +73,7 @@ class Answer:
 
 def requests() -> list[Request]:
     """What comes with the project, as pages ask for it at first: everything for the CNN, short ones for the others."""
-    iterative, goal = asdict(assignment.iterative(8)), Goal(allowance=ALLOWANCE).to_request()
+    iterative, goal = assignment.iterative(8).to_request(), Goal(allowance=ALLOWANCE).to_request()
     whole: list[Request] = [
         {"kind": tuning.ONE_SHOT, "allowance": ALLOWANCE},
         {"kind": tuning.SCAN, "score": "magnitude"},
@@ -118,7 +118,7 @@ def key(bench: Workbench, request: Request) -> str:
 def experiments() -> dict[str, Any]:
     """What the code of the experiments decides besides methods and trainings."""
     combined = {way: [json.loads(each.to_json()) for each in configs] for way, configs in assignment.ways().items()}
-    trained = {bits: asdict(assignment.quantized_training(bits)) for bits in assignment.ASSIGNED}
+    trained = {bits: assignment.quantized_training(bits).to_request() for bits in assignment.ASSIGNED}
     scenarios = {scenario.title: json.loads(scenario.config.to_json()) for scenario in reproduce.scenarios()}
     return {
         "versions": [assignment.VERSION, tuning.VERSION, reproduce.VERSION],

@@ -255,10 +255,10 @@ def _entropy(density: float, bits: int) -> float:
     return which + density * (bits - 1)
 
 
-def rate_weight(network: Network, price: float) -> float:
-    """lambda for a network, by the price of a bit of its file in the loss: price times the weights, since lambda is per
-    bit of every weight."""
-    return round(min(10.0, price * sum(layer.weights for layer in network.layers)), 4)
+def rate_weight(weights: int, price: float) -> float:
+    """lambda, by the price of a bit of the file in the loss: price times the stored weights, since lambda is per bit of
+    every weight."""
+    return round(min(10.0, price * weights), 4)
 
 
 def recovery(config: CompressionConfig, epochs: int) -> RecoveryConfig:

@@ -65,8 +65,11 @@ compressed, as a file."""
 MINUTES_EACH = 12.0
 """About as long a student is trained where there is time for several."""
 
-FLOAT_SHARE, QUANTIZED_PACE = 0.15, 1.4
+FLOAT_SHARE, QUANTIZED_PACE = 0.15, 1.15
 """Of a student's time before it is quantized; an epoch afterwards over one before."""
+
+BATCH, PEAK = 256, 0.15
+"""Images in a step, and the peak learning rate, of both parts."""
 
 LEAST_EPOCHS, MOST_EPOCHS = 2, 60
 """Of either part."""
@@ -90,7 +93,7 @@ STEERED_FROM = 40
 """The price is steered to the floor in trainings of so many epochs. In shorter ones it stays: what the learning rate's
 new beginnings take, a few epochs only win back."""
 
-BYTES_EACH = 0.2
+BYTES_EACH = 0.22
 """Of a weight of `PLAIN` in the file, roughly: where a search for a size begins."""
 
 PER_FACTOR = 0.01
@@ -105,7 +108,7 @@ STARTS: tuple[dict[str, Any], ...] = (
 )
 """Where a search begins; what is not said is as `PLAIN` has it."""
 
-PLAIN = {"factor": 1.0, "tilt": 1.0, "deeper": 0, "bits": 3, "price": 1.7e-6}
+PLAIN = {"factor": 1.0, "tilt": 1.0, "deeper": 0, "bits": 3, "price": 2.4e-6}
 
 Chosen = dict[str, Any]
 
@@ -228,15 +231,16 @@ class StudentSearch:
         widths, network = self._built(model, factor, tilt, deeper)
         own = next(iter(family.recipes.values()))
         recipe = TrainingConfig(
-            family.name, 1, self.seed, flips=own.flips and dataset.mirrors, data=self.data, widths=widths,
-            teacher=self.teacher,
+            family.name, 1, self.seed, batch_size=BATCH, learning_rate=PEAK, flips=own.flips and dataset.mirrors,
+            data=self.data, widths=widths, teacher=self.teacher,
         )  # fmt: skip
         recovery = RecoveryConfig(
             1,
-            0.1,
+            PEAK,
             self.seed,
             distillation=True,
-            rate_weight=rate_weight(network, price),
+            batch_size=BATCH,
+            rate_weight=rate_weight(sum(layer.weights for layer in network.layers), price),
             normalization=family.name != "mlp",
         )
         return recipe, CompressionConfig(bits=bits, clip="mse", recovery=recovery)

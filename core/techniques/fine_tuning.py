@@ -52,6 +52,9 @@ HELP_NORMALIZATION = """Batch normalization was folded into the weights before c
 few bits it is put back (Ioffe & Szegedy 2015), so that nothing changes at first, and folded into the scales of the
 output channels again: the file is the same size."""
 
+HELP_BATCH = """Images in each step. Small networks with few bits learn faster in larger batches: what is done once in
+a step, the rounding of all weights and the rate, is done less often."""
+
 HELP_FLOOR = """The smallest network that is right this often: λ is steered. Most of the training goes on as usual; then
 the learning rate starts again every few epochs, and λ rises where the accuracy on validation is above the floor, and
 falls below it. The smallest network that reached the floor is kept, or the most accurate one where none did."""
@@ -100,6 +103,11 @@ class FineTuning(Technique):
             "floor", Share(low_open=True), "Accuracy floor", shares("accuracy floor"),
             "accuracy on validation that the fine-tuning keeps, while lambda is raised as far as that allows",
             HELP_FLOOR, None, "floor", "--rate-floor", "F", "training", about="recovery floor", later=True,
+        ),
+        Setting(
+            "batch_size", Whole(2, 4096), "Batch size", lambda images: f"batches of {images}",
+            "images in each step of the fine-tuning", HELP_BATCH, 128, "batch", "--recover-batch", "N", "training",
+            about="recovery batch_size", later=True,
         ),
     )  # fmt: skip
 

@@ -54,7 +54,7 @@ def controls(baseline: str) -> dict[str, dict[str, Any]]:
     about: dict[str, dict[str, Any]] = {
         tuning.ONE_SHOT: {"allowance": allowance, **sure},
         tuning.SCAN: {"score": "magnitude"},
-        tuning.ITERATIVE: {"allowance": allowance, "recovery": asdict(steps), "score": score, **sure},
+        tuning.ITERATIVE: {"allowance": allowance, "recovery": steps.to_request(), "score": score, **sure},
         assignment.CHANNELS: {"epochs": 6},
     }
     return jobs.all_at_once(baseline, about, DURATION)

@@ -64,9 +64,17 @@ def near(worker: Worker, size: float, wanted: float) -> bool:
 
 def size_of(worker: Worker, chosen: Chosen) -> int:
     """Bytes before training, rounded in the plain way, which is soon done: other roundings have about as many."""
-    config = configuration(chosen, worker.network)
-    plain = replace(config, rounding="nearest", bias_correction=False, clip="minmax")
-    return worker.bench.bytes_of(worker.name, plain)
+    return worker.bench.bytes_of(worker.name, _plain(configuration(chosen, worker.network)))
+
+
+def stored_weights(worker: Worker, config: CompressionConfig) -> int:
+    """How many numbers a file has codes of, zeros too."""
+    layers = worker.bench.network(worker.name, _plain(config)).layers
+    return sum(tensor.values.numel() for layer in layers for tensor in layer.tensors)
+
+
+def _plain(config: CompressionConfig) -> CompressionConfig:
+    return replace(config, rounding="nearest", bias_correction=False, clip="minmax", recovery=None)
 
 
 def resize(worker: Worker, chosen: Chosen, size: float) -> tuple[Chosen, float]:

@@ -7,16 +7,20 @@ from dataclasses import dataclass, replace
 
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from core.config import CompressionConfig
-from core.measuring.front import Point
+from core.config import CompressionConfig, RecoveryConfig
+from core.measuring.front import Point, techniques
 from core.measuring.training import Diverged
 from core.studies.sizes import LAW, next_size
-from core.studies.space import Chosen, configuration, recovery
+from core.studies.space import Chosen, configuration, rate_weight, recovery
 from core.studies.stages.pace import PACE
-from core.studies.stages.shapes import merit_of, near, resize, shape, size_of, wanted_size
+from core.studies.stages.shapes import merit_of, near, resize, shape, size_of, stored_weights, wanted_size
 from core.studies.stages.trainer import Trainer
 from core.studies.stages.worker import Worker, in_figures
 from core.studies.trials import CHOSEN, DIVERGED, SECONDS, claim, held, measured, points_of
+
+PRICE = 2e-6
+"""Of a bit of the file in the loss of a long training: a CNN of 86,000 weights, 88 % zeros, ended after 8 epochs with
+6,290 bytes where it had 8,508 without a price, both with 92.80 % on validation."""
 
 Candidate = tuple[FrozenTrial, Point]
 """A trial whose shape may be trained, and what it was measured to be."""
@@ -70,8 +74,15 @@ class LongTrainings:
             chosen, expected = self.at_size(trial, point, size)
             config = configuration(chosen, worker.network)
             if config not in started and near(worker, expected, size):
-                return chosen, replace(config, recovery=recovery(config, self.epochs(trial, point)))
+                return chosen, replace(config, recovery=self.rated(config, self.epochs(trial, point)))
         raise Finished
+
+    def rated(self, config: CompressionConfig, epochs: int) -> RecoveryConfig:
+        """How a shape is trained for long: where it has bits with a rate in the loss, too."""
+        asked = recovery(config, epochs)
+        if "bits" not in techniques(config):
+            return asked
+        return replace(asked, rate_weight=rate_weight(stored_weights(self.worker, config), PRICE))
 
     def next_bytes(self, done: Sequence[Point]) -> float | None:
         """How large the next file should be, after those that were trained: smaller than what meets the goal without

@@ -72,6 +72,22 @@ def test_folding_leaves_codes_and_outputs_as_training_left_them(name: str, held_
     assert torch.allclose(network(x), before, rtol=0.02, atol=0.02 * float(before.abs().max()))
 
 
+def test_settled_statistics_are_those_of_the_images(held_out: Split) -> None:
+    """Of one batch: the network then computes for it what it did while learning."""
+    network = renormalized.unfold(compressed("compact", CompressionConfig(bits=3), held_out), held_out.inputs[:64])
+    with torch.no_grad():
+        for layer in network.named().values():
+            layer.weights[0].weight += 0.05 * torch.randn_like(layer.weights[0].weight)
+    some = held_out.part(slice(100))
+    with torch.no_grad():
+        learning, stale = network.train()(some.inputs), network.eval()(some.inputs)
+        renormalized.settle(network, some)
+        assert not network.training
+        settled = network(some.inputs)
+    assert (settled - learning).abs().max() < 0.1 * (stale - learning).abs().max()
+    assert all(layer.norm is None or layer.norm.momentum == renormalized.MOMENTUM for layer in network.named().values())
+
+
 @pytest.mark.parametrize(
     ("settings", "said"), [({"bits": 4, "granularity": "tensor"}, "granularity channel"), ({"codebook": 8}, "codebook")]
 )

@@ -26,7 +26,7 @@ from core.config import CompressionConfig, RecoveryConfig
 from core.datasets import fashion_mnist
 from core.formats import artifact
 from core.measuring.evaluation import Estimate
-from core.measuring.front import TECHNIQUES, Goal, Point, pareto
+from core.measuring.front import TECHNIQUES, Goal, Point, pareto, techniques
 from core.networks import compression
 from core.networks.encodings import FormatError
 from core.networks.models import Overflow
@@ -358,6 +358,11 @@ def test_where_sizes_are_no_longer_told_apart_only_another_shape_is_trained(
     assert any(shape(point.config) not in known for point in trials.points_of(studies.brief))
     _, config = trainings.plan()
     assert shape(config) not in known
+    assert config.recovery is not None
+    stored = shapes.stored_weights(trainings.worker, config)
+    assert config.recovery.rate_weight == pytest.approx(
+        trained.PRICE * stored if "bits" in techniques(config) else 0, abs=1e-4
+    )
     monkeypatch.setattr(trained, "measured", lambda study: [] if study is studies.brief else measured(study))
     with pytest.raises(Finished):
         trainings.plan()

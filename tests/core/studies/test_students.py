@@ -62,7 +62,8 @@ def test_what_misses_the_goal_grows_or_shrinks_until_it_cannot(dice: random.Rand
         assert {**other, name: chosen[name]} == chosen
         chosen = other
     assert steps < 25
-    assert sum(neighbour(chosen, models, dice, way)[name] != chosen[name] for name in chosen) == 1
+    other = neighbour(chosen, models, dice, way)
+    assert sum(other[name] != chosen[name] for name in chosen) == 1
 
 
 def test_families_are_all_or_a_list() -> None:
@@ -74,12 +75,13 @@ def test_families_are_all_or_a_list() -> None:
         Goal(allowance=0.01, families=("mlp",))
 
 
-def test_the_most_accurate_of_a_size_fits_into_it(tmp_path: Path, short: None) -> None:
-    bench, goal = Workbench(tmp_path), Goal(size=2500, families=("mlp", "compact"))
+def test_the_most_accurate_of_a_size_fits_into_it(tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(students, "BYTES_EACH", 0.6)  # as long as there is no time for a rate to act
+    bench, goal = Workbench(tmp_path), Goal(size=4000, families=("mlp", "compact"))
     answer = students.run(bench, "digits", goal, 0.4, seed=1)
     assert answer.best is not None
-    assert answer.best.bytes == Path(answer.best.path).stat().st_size <= 2500
-    fitting = [point for card in bench.cards() for point in bench.points(card.id) if point.bytes <= 2500]
+    assert answer.best.bytes == Path(answer.best.path).stat().st_size <= 4000
+    fitting = [point for card in bench.cards() for point in bench.points(card.id) if point.bytes <= 4000]
     trained = [point for point in fitting if point.recovered]
     assert answer.best.accuracy == max(point.accuracy for point in trained)
     assert goal.in_words().startswith("the most accurate file of mlp, compact of at most")
