@@ -52,8 +52,8 @@ HELP_NORMALIZATION = """Batch normalization was folded into the weights before c
 few bits it is put back (Ioffe & Szegedy 2015), so that nothing changes at first, and folded into the scales of the
 output channels again: the file is the same size."""
 
-HELP_BATCH = """Images in each step. Small networks with few bits learn faster in larger batches: what is done once in
-a step, the rounding of all weights and the rate, is done less often."""
+HELP_BATCH = """Images in each step. An epoch of a small network with few bits is sooner over in larger batches: what
+is done once in a step, the rounding of all weights and the rate, is done less often. It also learns less from it."""
 
 HELP_FLOOR = """The smallest network that is right this often: λ is steered. Most of the training goes on as usual; then
 the learning rate starts again every few epochs, and λ rises where the accuracy on validation is above the floor, and
