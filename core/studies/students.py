@@ -108,7 +108,7 @@ STARTS: tuple[dict[str, Any], ...] = (
 )
 """Where a search begins; what is not said is as `PLAIN` has it."""
 
-PLAIN = {"factor": 1.0, "tilt": 1.0, "deeper": 0, "bits": 3, "price": 1.7e-6}
+PLAIN = {"factor": 1.0, "tilt": 1.0, "deeper": 0, "bits": 3, "price": 1.2e-6}
 
 Chosen = dict[str, Any]
 
