@@ -5,7 +5,7 @@
 
 ours      : begins at the sensitivity scans, sketches shapes with an epoch each, varies the best, trains the best of all
 random, TPE, NSGA-II : Optuna's samplers draw the trials of the same space, with the same stages and the same trainings
-families  : small students of every family, steered to a floor of accuracy a point below the baseline's; "families, TPE"
+families  : small students of every family, the floor of accuracy a point below the baseline's; "families, TPE"
     and so on draw which students are trained
 only ...  : ours again, allowed one technique, the first seed
 

@@ -96,8 +96,8 @@ class RecoveryConfig(_Declared):
         self._check()
 
     def to_request(self) -> dict[str, Any]:
-        """As JSON can hold it; `RecoveryConfig(**request)` is the same again. Settings that came after the first three
-        later ones are there where something was chosen: a request of before stays what it was."""
+        """As JSON can hold it; `RecoveryConfig(**request)` is the same again. Settings that came after the three named
+        here are left out where nothing was chosen: so requests of before stay what they were."""
         always = {name: getattr(self, name) for name in ("rate_weight", "normalization", "floor")}
         return self._record() | always
 

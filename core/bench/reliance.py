@@ -16,6 +16,7 @@ from core.measuring import steering, training
 from core.networks import calibration, compression, inference, normalization, renormalized, stored
 from core.portable import loader
 from core.settings import Technique
+from core.techniques import codebook
 from core.techniques.quantization import LEARNED_CLIP
 
 
@@ -54,9 +55,8 @@ def codes(config: CompressionConfig) -> dict[str, Any]:
     """On which codes rely besides: those of codebooks on how these are found, those that were rounded by error and rate
     together on the coder, too."""
     found = [clustering.GROUPS, clustering.FINE, clustering.STEPS]
-    shared = config.codebook is not None or any(layer.codebook for _, layer in config.layers)
     rounded = {"rate rounding": [rate_rounding.PASSES, rate_rounding.SWEEPS, files()]} if config.rate_rounding else {}
-    return rounded | ({"k-means": found} if shared else {})
+    return rounded | ({"k-means": found} if codebook.TECHNIQUE.used(config) else {})
 
 
 def recoveries(recovery: RecoveryConfig | None) -> dict[str, Any]:

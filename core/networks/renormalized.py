@@ -81,16 +81,12 @@ def settle(network: CompressedNetwork, images: Split) -> None:
     """
     norms = [layer.norm for layer in network.named().values() if isinstance(layer.norm, Normalization)]
     device, was_training = next(network.parameters()).device, network.training
-    seen = []
     network.train()
-    for x in images.images[:SETTLED].split(BATCH):
+    for count, x in enumerate(images.images[:SETTLED].split(BATCH), 1):
         for norm in norms:
-            norm.momentum = 1.0
+            norm.momentum = 1 / count  # so that the running statistics are the means over all batches
         network(channels_last(images.scaling.normalized(x.to(device))))
-        seen.append([(norm.mean.clone(), norm.variance.clone()) for norm in norms])
-    for norm, of_norm in zip(norms, zip(*seen, strict=True), strict=True):
-        norm.mean.copy_(torch.stack([mean for mean, _ in of_norm]).mean(0))
-        norm.variance.copy_(torch.stack([variance for _, variance in of_norm]).mean(0))
+    for norm in norms:
         norm.momentum = MOMENTUM
     network.train(was_training)
 

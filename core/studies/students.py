@@ -68,9 +68,6 @@ MINUTES_EACH = 12.0
 FLOAT_SHARE, QUANTIZED_PACE = 0.15, 1.1
 """Of a student's time before it is quantized; an epoch afterwards over one before."""
 
-BATCH, PEAK = 128, 0.1
-"""Images in a step, and the peak learning rate, of both parts."""
-
 LEAST_EPOCHS, MOST_EPOCHS = 2, 60
 """Of either part."""
 
@@ -196,7 +193,7 @@ class StudentSearch:
         self.progress({"message": message, "done": self.time.done, "trials": len(points), **about})
 
     def _train(self, seconds: float, trial: Trial) -> float:
-        """A student within so many seconds; the bytes that it takes to reach the floor, as `_kept` has it. Raises
+        """A student within so many seconds; what `_cost` says of it. Raises
         Claimed, Stopped, Diverged, ConfigError; TrialPruned where it is given up."""
         until = self.time.clock() + seconds
         recipe, config = self._drawn(trial)
@@ -231,15 +228,14 @@ class StudentSearch:
         widths, network = self._built(model, factor, tilt, deeper)
         own = next(iter(family.recipes.values()))
         recipe = TrainingConfig(
-            family.name, 1, self.seed, batch_size=BATCH, learning_rate=PEAK, flips=own.flips and dataset.mirrors,
-            data=self.data, widths=widths, teacher=self.teacher,
+            family.name, 1, self.seed, flips=own.flips and dataset.mirrors, data=self.data, widths=widths,
+            teacher=self.teacher,
         )  # fmt: skip
         recovery = RecoveryConfig(
             1,
-            PEAK,
+            0.1,
             self.seed,
             distillation=True,
-            batch_size=BATCH,
             rate_weight=rate_weight(sum(layer.weights for layer in network.layers), price),
             normalization=family.name != "mlp",
         )

@@ -49,7 +49,7 @@ def controls() -> None:
 
 
 def _later_controls(now: RecoveryConfig) -> dict[str, Any]:
-    """Normalization; lambda, and the accuracy floor that steers it, where one is asked for."""
+    """Normalization; lambda, and the accuracy floor that steers it, where one is asked for. Batches stay."""
     of = {setting.name: setting for setting in settings.of_training()}
     weights = sorted({*RATES, now.rate_weight})
     weight = st.select_slider(
@@ -63,7 +63,9 @@ def _later_controls(now: RecoveryConfig) -> dict[str, Any]:
         of["normalization"].label, now.normalization, key="w_normalization", help=of["normalization"].help
     )
     least = round(floor / 100, 6) if floor else None
-    return {"rate_weight": float(weight), "floor": least, "normalization": bool(normalized)}
+    return {
+        "rate_weight": float(weight), "floor": least, "normalization": bool(normalized), "batch_size": now.batch_size,
+    }  # fmt: skip
 
 
 def _start(recovery: RecoveryConfig) -> None:

@@ -590,6 +590,8 @@ def weight_histogram(rows: pd.DataFrame) -> alt.Chart:
 TRAINED_COLOURS = {"not trained": NEUTRAL, "trained": CURRENT}
 SHAPES = ["circle", "triangle-up", "square", "cross", "triangle-down", "triangle-right", "triangle-left", "wedge"]
 """Of points, by what they are; pins are diamonds."""
+GREY = alt.Legend(symbolFillColor=NEUTRAL, symbolStrokeColor=NEUTRAL)
+"""Of shapes alone: black ones cannot be seen in the dark."""
 
 
 def front(rows: pd.DataFrame, goal: Goal, baseline: float, about: str, key: str, on_select: Callable[[], None]) -> None:
@@ -611,6 +613,7 @@ def _front(floor: float, top: float, goal: Goal, baseline: float, families: tupl
     y = alt.Y("accuracy:Q", title="accuracy, validation", axis=alt.Axis(labelExpr=TENTHS), scale=scale)
     kinds = list(TRAINED_COLOURS)
     told, shaped = ("family", list(families)) if len(families) > 1 else ("kind", kinds)
+    legend = GREY if told == "family" else alt.Undefined
     tooltip = [
         alt.Tooltip("KB:Q", format=",.1f"), share_tooltip("accuracy"),
         alt.Tooltip("change:Q", format="+.2f", title="change, pp"),
@@ -622,7 +625,7 @@ def _front(floor: float, top: float, goal: Goal, baseline: float, families: tupl
     points = base.mark_point(filled=True, cursor="pointer").encode(
         y=y,
         color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=list(TRAINED_COLOURS.values()))),
-        shape=alt.Shape(f"{told}:N", scale=alt.Scale(domain=shaped, range=SHAPES[: len(shaped)])),
+        shape=alt.Shape(f"{told}:N", scale=alt.Scale(domain=shaped, range=SHAPES[: len(shaped)]), legend=legend),
         size=alt.condition("datum.front", alt.value(110), alt.value(36)),
         opacity=alt.condition("datum.front", alt.value(1), alt.value(0.6)),
     )
