@@ -350,7 +350,10 @@ def _show_progress(event: dict[str, Any]) -> None:
 
 def _recovered(options: argparse.Namespace) -> tuple[Any, CompressionConfig]:
     """The workbench and the configuration, trained where it asks for that."""
-    bench, config = _workbench(options.device), configuration(options)
+    bench = _workbench(options.device)
+    if options.network_teacher in {card.id for card in bench.cards()}:
+        options.network_teacher = bench.teacher_sum(options.network_teacher)
+    config = configuration(options)
     if config.recovery is not None:
         bench.recover(options.baseline, config, _show_progress)
     return bench, config

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import pkgutil
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -169,6 +170,19 @@ class Weight(Kind):
 
     def read(self, text: str) -> float:
         return float(text)
+
+
+@dataclass(frozen=True)
+class Sum(Kind):
+    """The SHA-256 sum of a network, or how it begins, in hexadecimal digits; "" for none."""
+
+    def checked(self, name: str, value: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(r"([0-9a-f]{8,64})?", value):
+            return value
+        raise ConfigError(f"{name} must be the SHA-256 sum of a network, its first 8 digits or more. Got {value!r}.")
+
+    def read(self, text: str) -> str:
+        return text
 
 
 @dataclass(frozen=True)

@@ -76,10 +76,16 @@ class Baselines:
         return profile
 
     def by_sum(self, sha256: str) -> Baseline | None:
-        """The baseline with these weights, None where there is none."""
+        """The baseline with these weights, None where there is none. sha256 : the sum, or its beginning"""
         names = (card.id for card in self.cards())
-        name = next((name for name in names if self.profile(name).sha256 == sha256), None)
+        name = next((name for name in names if self.profile(name).sha256.startswith(sha256)), None)
         return None if name is None else self.get(name)
+
+    def teacher_sum(self, name: str) -> str:
+        """How a baseline is named as a teacher: the beginning of its sum, longer where others begin alike."""
+        own = self.profile(name).sha256
+        others = {self.profile(card.id).sha256 for card in self.cards()} - {own}
+        return next(own[:n] for n in (8, 16, 64) if not any(other.startswith(own[:n]) for other in others))
 
     def about_family(self, name: str) -> str:
         """What the family of a baseline teaches; "" where it is of none, or of other widths than the family's own."""

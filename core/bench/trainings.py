@@ -133,8 +133,8 @@ class Trainings:
         images, validation = self._images(baseline.images, progress), self.datasets.split(baseline.images, "validation")
         trained = training.recover(
             network, config.recovery, baseline.model, baseline.images.data, images, validation,
-            self._lessons_for(baseline, should_stop, progress) if config.recovery.distillation else None, progress,
-            should_stop, self.training_device(), meanwhile, before,
+            self.lessons_for(name, config.recovery, should_stop, progress), progress, should_stop,
+            self.training_device(), meanwhile, before,
         )  # fmt: skip
         state = {key: tensor.contiguous() for key, tensor in trained.module.state_dict().items()}
         about = {"history": trained.history, "best_epoch": trained.best_epoch, "before": trained.before}
@@ -160,16 +160,25 @@ class Trainings:
         some = self.datasets.split(network.baseline.images, "calibration").part(slice(renormalized.IMAGES))
         return renormalized.unfold(network, some.inputs)
 
-    def _lessons_for(
-        self, baseline: Baseline, should_stop: Callable[[], bool], progress: training.Progress
-    ) -> training.Lessons:
-        """What a compressed network learns from: the baseline's own teacher, or the baseline. Raises ConfigError where
-        the teacher is gone."""
-        teacher = self.baselines.by_sum(baseline.teacher) if baseline.teacher else baseline
+    def lessons_for(
+        self, name: str, recovery: RecoveryConfig, should_stop: Callable[[], bool], progress: training.Progress
+    ) -> training.Lessons | None:
+        """What a compressed network learns from where distillation is asked for: the teacher that was chosen, the
+        baseline's own, or the baseline. The last ones are kept in memory. Raises ConfigError where the teacher is not
+        here, or knows other images; Stopped."""
+        if not recovery.distillation:
+            return None
+        baseline = self.baselines.get(name)
+        wanted = recovery.teacher or baseline.teacher
+        teacher = self.baselines.by_sum(wanted) if wanted else baseline
         if teacher is None:
+            which = f"the network {wanted[:8]}" if recovery.teacher else "the network that taught this one"
             raise ConfigError(
-                "distillation needs the network from which this one learnt: it was deleted here. Train without it."
+                f"distillation asks for {which}, which is not here, or was deleted. Choose another teacher, or train "
+                "without one."
             )
+        if teacher.images.data != baseline.images.data:
+            raise ConfigError(f"recovery teacher must be of {baseline.images.data}. Got one of {teacher.images.data}.")
         mirrored = families.mirrors(baseline.model, baseline.images.data)
         return self._lessons(teacher, mirrored, should_stop, progress)
 

@@ -1,9 +1,10 @@
 """The smallest file of any family: networks made small from the start, instead of large ones made smaller.
 
-Each trial is a student: a family, its widths and its bits. It is trained from scratch, with the most accurate baseline
-for these images as its teacher (distillation, Hinton et al. 2015), and then on its grids with a rate in the loss, whose
-weight is chosen, too, and in long trainings steered to the floor (`core.measuring.steering`). A student that is not
-accurate enough before it is quantized is given up. Several processes may work on the same study.
+Each trial is a student: a family, its widths and its bits. Where no baseline of these widths is there already, one is
+trained from scratch, with the most accurate baseline for these images as its teacher (distillation, Hinton et al.
+2015). Then it is trained on its grids, by the same teacher, with a rate in the loss, whose weight is chosen, too, and
+in long trainings steered to the floor (`core.measuring.steering`). A student that is not accurate enough before it is
+quantized is given up. Several processes may work on the same study.
 """
 
 import contextlib
@@ -105,6 +106,12 @@ STARTS: tuple[dict[str, Any], ...] = (
 )
 """Where a search begins; what is not said is as `PLAIN` has it."""
 
+READY = {"factor": 1.0, "price": 2.4e-6}
+"""Where one of the first of them begins that is there already, in its family's own widths."""
+
+RATE, READY_RATE = 0.1, 0.05
+"""Peak learning rates on the grids: of who was trained for a few epochs, and of who was trained for long."""
+
 PLAIN = {"factor": 1.0, "tilt": 1.0, "deeper": 0, "bits": 3, "price": 1.2e-6}
 
 Chosen = dict[str, Any]
@@ -200,23 +207,47 @@ class StudentSearch:
         if not first(self.study, json.dumps([recipe.to_dict(), config.to_json()]), trial.number):
             raise Claimed("Another trial has the same student.")
         text = f"{families.named(recipe.model).title} {widths_in_text(recipe.widths)}"
-        self.say(f"{text}, {config.bits} bits: how long an epoch takes.")
+        name, pace, rate = self._whole(recipe, FLOAT_SHARE * seconds, text)
+        assert config.recovery is not None
+        recovery = replace(config.recovery, learning_rate=rate, teacher=self._teacher_of(name))
+        self.bench.lessons_for(name, recovery, self.should_stop, partial(self._tell, text))  # which takes its time
+        epochs = _epochs((until - self.time.clock()) / (QUANTIZED_PACE * pace))
+        floor = self.goal.floor if epochs >= STEERED_FROM else None
+        config = replace(config, recovery=replace(recovery, epochs=epochs, floor=floor))
+        self.bench.recover(name, config, partial(self._tell, f"{text}, {config.bits} bits"), self.should_stop)
+        return self._kept(trial, name, config)
+
+    def _whole(self, recipe: TrainingConfig, seconds: float, text: str) -> tuple[str, float, float]:
+        """The student before it is quantized: a baseline that is there already, or one trained for so many seconds;
+        about how many an epoch takes; and the learning rate for what follows. Raises Stopped, Diverged; TrialPruned
+        where it is not accurate enough."""
+        self.say(f"{text}: how long an epoch takes.")
         pace = self.bench.epoch_seconds(recipe, self.should_stop)
-        recipe = replace(recipe, epochs=_epochs(FLOAT_SHARE * seconds / pace))
-        baseline = self.bench.train(recipe, partial(self._tell, text), self.should_stop)
-        accuracy = baseline.info["validation_accuracy"]
-        told = recipe.epochs >= TOLD_AFTER
+        name, told, rate = self._ready(recipe.model, recipe.widths), True, READY_RATE
+        if name is None:
+            recipe = replace(recipe, epochs=_epochs(seconds / pace))
+            baseline = self.bench.train(recipe, partial(self._tell, text), self.should_stop)
+            name = self.bench.add_baseline(baseline, f"{text}, student", "trained")
+            pace, rate = baseline.info["seconds"] / recipe.epochs, RATE  # as it turned out
+            told = recipe.epochs >= TOLD_AFTER
+        accuracy = self.bench.evaluate(name, CompressionConfig()).evaluation.accuracy
         if told and self.goal.floor is not None and accuracy < self.goal.floor - HOPELESS:
             self.say(f"{text} is given up: {percent(accuracy, 2)} before it is quantized.")
             raise optuna.TrialPruned
-        name = self.bench.add_baseline(baseline, f"{text}, student", "trained")
-        pace = baseline.info["seconds"] / recipe.epochs  # as it turned out
-        epochs = _epochs((until - self.time.clock()) / (QUANTIZED_PACE * pace))
-        assert config.recovery is not None
-        floor = self.goal.floor if epochs >= STEERED_FROM else None
-        config = replace(config, recovery=replace(config.recovery, epochs=epochs, floor=floor))
-        self.bench.recover(name, config, partial(self._tell, f"{text}, {config.bits} bits"), self.should_stop)
-        return self._kept(trial, name, config)
+        return name, pace, rate
+
+    def _ready(self, model: str, widths: Widths) -> str | None:
+        """The most accurate baseline with this network, and for these images, that is there already."""
+        bench, dataset = self.bench, self.bench.datasets.named(self.data)
+        network = families.named(model).build(dataset.shape, len(dataset.classes), widths)
+        profiles = {card.id: bench.profile(card.id) for card in bench.cards()}
+        same = [name for name, own in profiles.items() if own.network == network and own.images.data == self.data]
+        return max(same, key=lambda name: bench.evaluate(name, CompressionConfig()).evaluation.accuracy, default=None)
+
+    def _teacher_of(self, name: str) -> str:
+        """Who teaches a network on its grids: "" where that is itself, or the teacher that it had."""
+        taught = bool(self.bench.profile(name).teacher)
+        return "" if taught or self.teacher in ("", name) else self.bench.teacher_sum(self.teacher)
 
     def _drawn(self, trial: Trial) -> tuple[TrainingConfig, CompressionConfig]:
         """What the trial chooses; epochs are for later. Raises ConfigError for widths that the family cannot have."""
@@ -233,7 +264,7 @@ class StudentSearch:
         )  # fmt: skip
         recovery = RecoveryConfig(
             1,
-            0.1,
+            RATE,
             self.seed,
             distillation=True,
             rate_weight=rate_weight(sum(layer.weights for layer in network.layers), price),
@@ -248,15 +279,23 @@ class StudentSearch:
         return widths, family.build(dataset.shape, len(dataset.classes), widths)
 
     def _begun(self, start: Chosen) -> Chosen:
-        """As it is; where a size is asked for, as wide as fits into it."""
-        size, fits = self.goal.size, FACTORS[0]
-        if size is None:
-            return start
+        """As it is, or in its family's own widths where these are smaller, and there already; where a size is asked
+        for, as wide as fits into it."""
         with contextlib.suppress(ConfigError):  # the family cannot have these images: its trial says so
-            for factor in FACTORS:
-                network = self._built(start["model"], factor, start["tilt"], start["deeper"])[1]
-                fits = factor if BYTES_EACH * sum(layer.weights for layer in network.layers) <= size else fits
-        return {**start, "factor": fits}
+            if self.goal.size is not None:
+                return {**start, "factor": self._fitting(start, self.goal.size)}
+            own = self._built(start["model"], 1.0, start["tilt"], start["deeper"])[0]
+            if start["factor"] > 1 and self._ready(start["model"], own) is not None:
+                return {**start, **READY}
+        return start
+
+    def _fitting(self, start: Chosen, size: int) -> float:
+        """The factor with which it has about so many bytes. Raises ConfigError."""
+        fits = FACTORS[0]
+        for factor in FACTORS:
+            network = self._built(start["model"], factor, start["tilt"], start["deeper"])[1]
+            fits = factor if BYTES_EACH * sum(layer.weights for layer in network.layers) <= size else fits
+        return fits
 
     def _kept(self, trial: Trial, name: str, config: CompressionConfig) -> float:
         """What was trained, measured, and with its trial; see `_cost`."""
@@ -286,6 +325,9 @@ class StudentSearch:
         return point.bytes if met else 1.1 * point.bytes * math.exp(short / PER_FACTOR)
 
     def _tell(self, text: str, event: dict[str, Any]) -> None:
+        """An epoch, or what is done before the first."""
+        if "message" in event:
+            self.say(f"{text}. {event['message']}")
         if "figures" in event:
             figures = event["figures"]
             bits = f", {figures['bits_per_weight']:.2f} bits per weight" if "bits_per_weight" in figures else ""

@@ -17,6 +17,7 @@ from core.settings import (
     Number,
     Setting,
     Share,
+    Sum,
     Switch,
     Technique,
     Weight,
@@ -42,6 +43,9 @@ and so on by a cubic schedule over the first 60 % of the training; then bits are
 Far better at high sparsity."""
 HELP_DISTILLATION = """Half of the loss is then the distance to a teacher's predictions (Hinton et al. 2015), those of
 the baseline or of the network that taught it: which classes it holds for less likely is worth learning, too."""
+
+HELP_TEACHER = """The network whose predictions are learnt, where knowledge distillation is on: of the same images, and
+more accurate than the baseline, best of all. A link names it by the beginning of its SHA-256 sum."""
 
 HELP_RATE_WEIGHT = """The loss gets λ times the bits per weight that the entropy coder will spend (Oktay et al.
 2020): weights move to values that come often, steps of grids grow, and the file shrinks at the same bits. Only
@@ -109,6 +113,11 @@ class FineTuning(Technique):
             "images in each step of the fine-tuning", HELP_BATCH, 128, "batch", "--recover-batch", "N", "training",
             about="recovery batch_size", later=True,
         ),
+        Setting(
+            "teacher", Sum(), "Teacher", lambda sum_of_it: f"taught by {sum_of_it[:8]}",
+            "with --distill: a network to learn from in place of the baseline, by its name or its SHA-256 sum",
+            HELP_TEACHER, "", "teacher", "--recover-teacher", "NAME", "training", about="recovery teacher", later=True,
+        ),
     )  # fmt: skip
 
     def used(self, config: CompressionConfig) -> bool:
@@ -119,6 +128,8 @@ class FineTuning(Technique):
 
     def check(self, config: CompressionConfig, network: Network) -> None:
         recovery, convolutions = config.recovery, [layer.name for layer in network.layers if layer.kind == "conv"]
+        if recovery is not None and recovery.teacher and not recovery.distillation:
+            raise ConfigError("recovery teacher needs distillation: without it, nothing is learnt from a teacher.")
         if recovery is None or not recovery.normalization:
             return
         quantized = any(config.bits_of(name) != FLOAT_BITS for name in convolutions)
@@ -171,9 +182,11 @@ def _procedure(subject: Subject) -> Iterator[Block]:
     elif config.sparsity or any(layer.sparsity for _, layer in config.layers):
         yield Paragraph("Pruning is one-shot: all zeros are there before the training.")
     if chosen.distillation:
+        taught = (
+            f"the network {chosen.teacher[:8]}" if chosen.teacher else "the baseline, or the network that taught it"
+        )
         yield Paragraph(
-            "The network also learns from what its teacher predicts (distillation, Hinton et al. 2015): "
-            "the baseline, or the network that taught the baseline."
+            f"The network also learns from what its teacher predicts (distillation, Hinton et al. 2015): {taught}."
         )
         yield Formula(
             r"\text{loss} = \frac{1}{2} (\text{cross entropy} + T^2 \operatorname{KL}(\text{baseline} \parallel "

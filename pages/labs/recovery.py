@@ -40,12 +40,33 @@ def controls() -> None:
         of["schedule"].label, list(schedules), default=now.schedule, format_func=schedules.get, required=True,
         key="w_schedule", help=of["schedule"].help,
     )  # fmt: skip
-    recovery = RecoveryConfig(int(epochs), float(rate), int(seed), schedule, bool(distill), **_later_controls(now))
+    taught = _teacher(now) if distill else ""
+    recovery = RecoveryConfig(
+        int(epochs), float(rate), int(seed), schedule, bool(distill), teacher=taught, **_later_controls(now)
+    )
     label = f"Train {recovery.epochs} {'epoch' if recovery.epochs == 1 else 'epochs'}"
     st.button(label, on_click=_start, args=(recovery,), icon=":material/fitness_center:", width="stretch")
     _before_start(recovery)
     if state.current().config.recovery is not None:
         st.button("Back to before training", on_click=_drop, icon=":material/undo:", width="stretch")
+
+
+def _teacher(now: RecoveryConfig) -> str:
+    """The beginning of the teacher's sum; "" for the baseline itself, or its own teacher."""
+    bench, name = state.workbench(), state.current().baseline
+    data = bench.profile(name).images.data
+    fitting = [card.id for card in bench.cards() if card.id != name and bench.profile(card.id).images.data == data]
+    sums = {bench.teacher_sum(other): bench.title(other) for other in fitting}
+    if now.teacher:
+        sums.setdefault(now.teacher, f"{now.teacher[:8]}, not here")
+    of = {setting.name: setting for setting in settings.of_training()}
+    titles = {"": "The baseline, or its teacher", **sums}
+    label, place = of["teacher"].label, list(titles).index(now.teacher)
+    return str(
+        st.selectbox(
+            label, list(titles), place, lambda each: titles.get(each, each), key="w_teacher", help=of["teacher"].help
+        )
+    )
 
 
 def _later_controls(now: RecoveryConfig) -> dict[str, Any]:

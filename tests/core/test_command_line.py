@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import nn
 
 from core.__main__ import _print, main
+from core.bench.workbench import Workbench
 from core.config import CompressionConfig, TrainingConfig
 from core.datasets import fashion_mnist
 from core.networks import models
@@ -309,6 +310,19 @@ def test_train_keeps_what_it_trained(run: Run, tmp_path: Path, monkeypatch: pyte
         assert {"history", "versions", "test_accuracy", "sha256"} <= set(record)
         content = (tmp_path / "made" / "mlp-course.safetensors").read_bytes()
         assert models.from_bytes(content, "made").sha256 == record["sha256"] == answer["sha256"]
+
+
+def test_a_teacher_is_named_as_a_baseline_or_by_its_sum(
+    run: Run, complaint: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_on_few(monkeypatch)
+    asked = ["evaluate", "--baseline", "mlp-course", "--bits", 4, "--recover", 1, "--distill", "--recover-teacher"]
+    teacher = Workbench().baseline("mlp").sha256
+    named, summed = (run(*asked, text) for text in ("mlp", teacher[:8]))
+    assert (named["cached"], summed["cached"]) == (False, True)
+    assert named["accuracy"] == summed["accuracy"]
+    assert [config.recovery.teacher for _, config in Workbench().recovered()] == [teacher[:8]]
+    assert "vgg" in complaint(*asked, "vgg")
 
 
 def test_without_json_a_person_can_read_it(tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> None:

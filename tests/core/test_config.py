@@ -30,7 +30,12 @@ from core.networks.models import Baseline
 CNN = Baseline("cnn", random_tensors(CNN_SHAPES))
 LAYERS = tuple(CNN_SHAPES)
 RECOVERIES = st.builds(
-    RecoveryConfig, st.integers(1, 100), st.floats(1e-6, 1), st.integers(0, 2**31 - 1), distillation=st.booleans()
+    RecoveryConfig,
+    st.integers(1, 100),
+    st.floats(1e-6, 1),
+    st.integers(0, 2**31 - 1),
+    distillation=st.booleans(),
+    teacher=st.just("") | st.text("0123456789abcdef", min_size=8, max_size=64),
 )
 CONFIGS = st.builds(
     lambda config, recovery: replace(config, recovery=recovery), configurations(CNN), st.none() | RECOVERIES
@@ -307,6 +312,9 @@ def test_a_name_that_no_link_could_hold_is_refused(name: object) -> None:
         ({"learning_rate": float("nan")}, ("learning_rate", "nan")),
         ({"seed": -1}, ("seed", "-1")),
         ({"distillation": 1}, ("distillation", "true or false", "1")),
+        ({"teacher": "residual"}, ("teacher", "SHA-256", "'residual'")),
+        ({"teacher": "0123ABCD"}, ("teacher", "8 digits", "'0123ABCD'")),
+        ({"teacher": 12345678}, ("teacher", "12345678")),
     ],
 )
 def test_a_recovery_outside_its_ranges_is_refused(settings: dict[str, object], named: tuple[str, ...]) -> None:

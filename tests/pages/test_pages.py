@@ -810,6 +810,24 @@ def test_where_no_epoch_was_better_the_page_says_that_the_start_is_kept(monkeypa
         assert any("no epoch was better" in own.value for own in app.markdown) == (epoch == 0)
 
 
+def test_a_training_learns_from_the_teacher_that_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[CompressionConfig] = []
+    monkeypatch.setattr("pages.choice.classroom.recover", lambda name, config: started.append(config))
+    bench, gone = Workbench(), "0123abcd"
+    app = opened(baseline="mlp", recover="1", distill="1", teacher=gone)
+    app.session_state["w_training"] = True
+    app.run()
+    box = app.selectbox(key="w_teacher")
+    assert box.options == ["The baseline, or its teacher", "CNN", "MLP as in the course", "Compact", "Residual",
+                           f"{gone}, not here"]  # fmt: skip
+    assert box.value == gone
+    box.select_index(4).run()
+    button(app, "Train 1 epoch").click().run()
+    (config,) = started
+    assert config.recovery == RecoveryConfig(1, distillation=True, teacher=bench.teacher_sum("residual"))
+    assert choice(app).config == config
+
+
 def test_a_link_shows_what_exists_and_a_button_and_never_starts_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     train_on_few(monkeypatch)
     link = {"baseline": "mlp", "fc2.rank": "5", "recover": "1", "rate": "0.01"}

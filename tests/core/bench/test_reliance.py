@@ -168,7 +168,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "model": tuple(families.families()),
     "optimizer": get_args(config.Optimizer),
     "widths": (((8, 8),),),
-    "teacher": ("cnn",),
+    "teacher": ("0123abcd",),
     "codebook": (16,),
 }  # fmt: skip
 

@@ -154,6 +154,44 @@ def test_a_trained_student_is_rounded_by_rate_as_far_as_the_floor_allows(tmp_pat
     assert found.config.as_trained() == config
 
 
+def test_a_baseline_that_is_there_already_is_not_trained_again(
+    tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And learns on its grids from the most accurate one."""
+    bench, own = Workbench(tmp_path), families.named("compact").widths
+    teacher, ready = (
+        bench.add_baseline(bench.train(TrainingConfig(model, epochs, data="digits", widths=widths)), "own", "trained")
+        for model, epochs, widths in (("mlp", 20, ((64,),)), ("compact", 3, own))
+    )
+    made: list[TrainingConfig] = []
+    train = bench.trainings.train
+    monkeypatch.setattr(bench.trainings, "train", lambda recipe, *rest: made.append(recipe) or train(recipe, *rest))
+    answer = students.run(bench, "digits", Goal(floor=0.5, families=("compact",)), 0.4)
+    assert answer.best is not None
+    assert own not in [recipe.widths for recipe in made]
+    learnt = {point.config.recovery.teacher for point in bench.points(ready) if point.config.recovery}
+    assert learnt == {bench.teacher_sum(teacher)}
+
+
+def test_a_network_learns_from_a_teacher_that_is_chosen_and_knows_its_images(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path)
+    recipes = [TrainingConfig("mlp", 3, data="digits", widths=((width,),)) for width in (8, 48)]
+    name, teacher = (bench.add_baseline(bench.train(recipe), "own", "trained") for recipe in recipes)
+    itself = CompressionConfig(bits=2, recovery=RecoveryConfig(2, distillation=True))
+    taught = replace(itself, recovery=replace(itself.recovery, teacher=bench.teacher_sum(teacher)))
+    for config in (itself, taught):
+        bench.recover(name, config)
+    said = [bench.history(name, config) for config in (itself, taught)]
+    assert said[0][-1]["training_loss"] != said[1][-1]["training_loss"]
+    for sum_of_it, cause in (("0" * 8, "0" * 8), (bench.teacher_sum("mlp"), "must be of digits")):
+        other = replace(itself, recovery=replace(itself.recovery, teacher=sum_of_it))
+        with pytest.raises(ConfigError, match=cause):
+            bench.recover(name, other)
+    alone = replace(taught, recovery=replace(taught.recovery, distillation=False))
+    with pytest.raises(ConfigError, match="needs distillation"):
+        bench.recover(name, alone)
+
+
 def test_a_network_whose_teacher_was_deleted_says_so(tmp_path: Path) -> None:
     bench = Workbench(tmp_path)
     teacher = bench.add_baseline(bench.train(TrainingConfig("mlp", 2, data="digits", widths=((32,),))), "t", "trained")
