@@ -351,8 +351,7 @@ def _show_progress(event: dict[str, Any]) -> None:
 def _recovered(options: argparse.Namespace) -> tuple[Any, CompressionConfig]:
     """The workbench and the configuration, trained where it asks for that."""
     bench = _workbench(options.device)
-    if options.network_teacher in {card.id for card in bench.cards()}:
-        options.network_teacher = bench.teacher_sum(options.network_teacher)
+    options.network_teacher = bench.teacher_named(options.network_teacher)
     config = configuration(options)
     if config.recovery is not None:
         bench.recover(options.baseline, config, _show_progress)
@@ -380,8 +379,7 @@ def _evaluate_many(options: argparse.Namespace) -> int:
         raise ConfigError("--configs and --csv go together: the first names what is evaluated, the second where to.")
     if configuration(options) != CompressionConfig():
         raise ConfigError("--configs must stand alone. Say everything in its lines, and no configuration beside it.")
-    configs = read_configs(options.configs)
-    bench = _workbench(options.device)
+    configs, bench = read_configs(options.configs), _workbench(options.device)
     with options.csv.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, MANY)
         writer.writeheader()

@@ -87,6 +87,10 @@ class Baselines:
         others = {self.profile(card.id).sha256 for card in self.cards()} - {own}
         return next(own[:n] for n in (8, 16, 64) if not any(other.startswith(own[:n]) for other in others))
 
+    def teacher_named(self, text: str | None) -> str | None:
+        """The sum of the baseline with this name; what is no name stays as it is."""
+        return self.teacher_sum(text) if text in {card.id for card in self.cards()} else text
+
     def about_family(self, name: str) -> str:
         """What the family of a baseline teaches; "" where it is of none, or of other widths than the family's own."""
         profile = self.profile(name)

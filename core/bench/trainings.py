@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 
-from core.bench import entries, keys
+from core.bench import entries, keys, reliance
 from core.bench.baselines import Baselines
 from core.bench.knowledge import Knowledge
 from core.bench.measurements import Measurements
@@ -20,14 +20,18 @@ from core.config import CompressionConfig, ConfigError, RecoveryConfig, Training
 from core.datasets import Datasets, Images, Split
 from core.formats import packed
 from core.machinery import devices
-from core.machinery.store import Store
+from core.machinery.store import Store, key_of
 from core.measuring import training
 from core.networks import compression, families, renormalized, trainable
 from core.networks.encodings import FormatError
 from core.networks.models import Baseline
 
-PROBE = 5_120
+PROBE = 10_240
 """Images by which the time of an epoch is told."""
+
+
+LESSONS = "lessons"
+"""The kind of entry in the store: what a teacher says of all images."""
 
 
 class Trainings:
@@ -185,14 +189,21 @@ class Trainings:
     def _lessons(
         self, teacher: Baseline, mirrored: bool, should_stop: Callable[[], bool], progress: training.Progress
     ) -> training.Lessons:
-        """Of the last teacher in memory: seconds once, and a third off every epoch."""
-        wanted = f"{teacher.sha256} {mirrored}"
-        if self._taught[0] != wanted:
-            progress({"message": "The teacher looks at all images."})
-            network = compression.compress(teacher, CompressionConfig(), self.knowledge.statistics(teacher))
-            images, validation = self._images(teacher.images), self.datasets.split(teacher.images, "validation")
-            lessons = training.teach(network, mirrored, images, validation, self.training_device(), should_stop)
-            self._taught = wanted, lessons
+        """Of the last teacher in memory, of others from the cache: seconds once, and a third off every epoch."""
+        images, device = self._images(teacher.images, progress), self.training_device()
+        about = {"mirrored": mirrored, "images": len(images), "device": device.type}
+        key = key_of(LESSONS, teacher=teacher.sha256, methods=reliance.networks(teacher.images), **about)
+        if self._taught[0] != key:
+            entry = self.store.get(key)
+            if entry is not None and entry.weights is not None:
+                lessons = training.Lessons(**load(entry.weights))
+            else:
+                progress({"message": "The teacher looks at all images."})
+                network = compression.compress(teacher, CompressionConfig(), self.knowledge.statistics(teacher))
+                validation = self.datasets.split(teacher.images, "validation")
+                lessons = training.teach(network, mirrored, images, validation, device, should_stop)
+                self.store.put(key, LESSONS, b"{}", save(lessons._asdict()))
+            self._taught = key, lessons
         assert self._taught[1] is not None
         return self._taught[1]
 

@@ -125,6 +125,8 @@ class Workbench:
     baseline = Delegate("baselines", Baselines.get)
     profile = Delegate("baselines", Baselines.profile)
     teacher_sum = Delegate("baselines", Baselines.teacher_sum)
+    teacher_named = Delegate("baselines", Baselines.teacher_named)
+    by_sum = Delegate("baselines", Baselines.by_sum)
     about_family = Delegate("baselines", Baselines.about_family)
     add_baseline = Delegate("baselines", Baselines.add)
     load_file = Delegate("baselines", Baselines.load_file)

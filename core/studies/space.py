@@ -261,10 +261,10 @@ def rate_weight(weights: int, price: float) -> float:
     return round(min(10.0, price * weights), 4)
 
 
-def recovery(config: CompressionConfig, epochs: int) -> RecoveryConfig:
-    """How a shape is trained: zeros come step by step, the baseline teaches, and the rates are those that the course's
-    experiments chose on validation."""
-    has = techniques(config)
+def recovery(config: CompressionConfig, epochs: int, teacher: str = "") -> RecoveryConfig:
+    """How a shape is trained: zeros come step by step, the baseline teaches, or whoever is named, and the rates are
+    those that the course's experiments chose on validation."""
+    has, taught = techniques(config), {"distillation": True, "teacher": teacher}
     if "pruning" in has:
-        return RecoveryConfig(epochs, 0.1, distillation=True, schedule="iterative")
-    return RecoveryConfig(epochs, 0.1 if "channels" in has else 0.03 if "low rank" in has else 0.003, distillation=True)
+        return RecoveryConfig(epochs, 0.1, schedule="iterative", **taught)
+    return RecoveryConfig(epochs, 0.1 if "channels" in has else 0.03 if "low rank" in has else 0.003, **taught)

@@ -39,6 +39,7 @@ from core.studies.search import confirmed, default_storage
 from core.studies.space import rate_weight
 from core.studies.stages.pace import Clock, Countdown
 from core.studies.stages.worker import in_figures
+from core.studies.teachers import best_teacher, most_accurate, teacher_of
 from core.studies.trials import (
     CONFIG,
     HISTORY,
@@ -66,8 +67,9 @@ compressed, as a file."""
 MINUTES_EACH = 12.0
 """About as long a student is trained where there is time for several."""
 
-FLOAT_SHARE, QUANTIZED_PACE = 0.15, 1.1
-"""Of a student's time before it is quantized; an epoch afterwards over one before."""
+FLOAT_SHARE, QUANTIZED_PACE, PROBED_PACE = 0.15, 1.1, 1.15
+"""Of a student's time before it is quantized; an epoch afterwards over one before; and that over one of a probe, which
+has no teacher, and few images to be measured on."""
 
 LEAST_EPOCHS, MOST_EPOCHS = 2, 60
 """Of either part."""
@@ -106,7 +108,7 @@ STARTS: tuple[dict[str, Any], ...] = (
 )
 """Where a search begins; what is not said is as `PLAIN` has it."""
 
-READY = {"factor": 1.0, "price": 2.4e-6}
+READY = {"factor": 1.0, "price": 1.7e-6}
 """Where one of the first of them begins that is there already, in its family's own widths."""
 
 RATE, READY_RATE = 0.1, 0.05
@@ -209,7 +211,7 @@ class StudentSearch:
         text = f"{families.named(recipe.model).title} {widths_in_text(recipe.widths)}"
         name, pace, rate = self._whole(recipe, FLOAT_SHARE * seconds, text)
         assert config.recovery is not None
-        recovery = replace(config.recovery, learning_rate=rate, teacher=self._teacher_of(name))
+        recovery = replace(config.recovery, learning_rate=rate, teacher=teacher_of(self.bench, name, self.teacher))
         self.bench.lessons_for(name, recovery, self.should_stop, partial(self._tell, text))  # which takes its time
         epochs = _epochs((until - self.time.clock()) / (QUANTIZED_PACE * pace))
         floor = self.goal.floor if epochs >= STEERED_FROM else None
@@ -222,7 +224,7 @@ class StudentSearch:
         about how many an epoch takes; and the learning rate for what follows. Raises Stopped, Diverged; TrialPruned
         where it is not accurate enough."""
         self.say(f"{text}: how long an epoch takes.")
-        pace = self.bench.epoch_seconds(recipe, self.should_stop)
+        pace = PROBED_PACE * self.bench.epoch_seconds(recipe, self.should_stop)
         name, told, rate = self._ready(recipe.model, recipe.widths), True, READY_RATE
         if name is None:
             recipe = replace(recipe, epochs=_epochs(seconds / pace))
@@ -242,12 +244,7 @@ class StudentSearch:
         network = families.named(model).build(dataset.shape, len(dataset.classes), widths)
         profiles = {card.id: bench.profile(card.id) for card in bench.cards()}
         same = [name for name, own in profiles.items() if own.network == network and own.images.data == self.data]
-        return max(same, key=lambda name: bench.evaluate(name, CompressionConfig()).evaluation.accuracy, default=None)
-
-    def _teacher_of(self, name: str) -> str:
-        """Who teaches a network on its grids: "" where that is itself, or the teacher that it had."""
-        taught = bool(self.bench.profile(name).teacher)
-        return "" if taught or self.teacher in ("", name) else self.bench.teacher_sum(self.teacher)
+        return most_accurate(bench, same)
 
     def _drawn(self, trial: Trial) -> tuple[TrainingConfig, CompressionConfig]:
         """What the trial chooses; epochs are for later. Raises ConfigError for widths that the family cannot have."""
@@ -359,13 +356,6 @@ def rounded_further(
             break
         tried.append(bench.point_of(bench.evaluate(name, replace(config, rate_rounding=weight))))
     return goal.ranked(tried)[0]
-
-
-def best_teacher(bench: Workbench, data: str) -> str:
-    """The most accurate baseline for these images on validation that had no teacher itself; "" where there is none."""
-    profiles = {card.id: bench.profile(card.id) for card in bench.cards()}
-    names = [name for name, profile in profiles.items() if profile.images.data == data and not profile.teacher]
-    return max(names, key=lambda name: bench.evaluate(name, CompressionConfig()).evaluation.accuracy, default="")
 
 
 def neighbour(chosen: Chosen, models: Sequence[str], dice: random.Random, way: int = 0) -> Chosen:

@@ -158,12 +158,13 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) 
 
 def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
     optimism = Optimist(state.workbench(), goal).of(let)
-    fits = goal.best(let, optimism)
+    fits = goal.best(_of_families(let, goal), optimism)
     networks = "network" if len(let) == 1 else "networks"
     said = f"**{len(let):,}** measured {networks}, **{len(best)}** on the Pareto front: no other one is smaller and "
     said += "at least as accurate. "
     if fits is None:
-        return said + goal.none_in_words()
+        others = " Only the models that are chosen above are shown." if goal.families else ""
+        return said + goal.none_in_words() + others
     trained = "trained" if fits.recovered else "not trained"
     used = " + ".join(fits.techniques) or "nothing: it is the baseline"
     promised = goal.promised_in_words(goal.lost(fits, optimism))
@@ -173,6 +174,14 @@ def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
         f"{percent(fits.accuracy, 2)} ({figures.points(fits.difference)}), by {used}, {trained}{promised}. Click a "
         "point to see it."
     )
+
+
+def _of_families(let: list[Point], goal: Goal) -> list[Point]:
+    """Of these points those of the families that the goal names, all where it names none."""
+    if not goal.families:
+        return let
+    profiles = {sha256: state.workbench().profile(name) for sha256, name in _names().items()}
+    return [point for point in let if profiles[point.sha256].model in goal.families]
 
 
 def _pinned() -> dict[int, Point]:

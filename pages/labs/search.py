@@ -29,8 +29,8 @@ HELP_MINUTES = "How long the search takes, the check on the test images included
 HELP_TECHNIQUES = "What the search may use."
 HELP_STOP = "What was found is kept; a later search continues from there."
 GOALS = {"smallest": "Smallest", "best": "Best"}
-HELP_FROM = """*This network* is made smaller. *Any family*: small networks are trained from scratch, with the most
-accurate baseline as their teacher, and the best file is kept, whatever it is of."""
+HELP_FROM = """*This network* is made smaller. *Any family*: small networks, those that are there already first, are
+trained with the most accurate baseline as their teacher, and the best file is kept, whatever it is of."""
 HELP_FLOOR = "How often the smallest file has to be right on the validation images."
 FROM = {"baseline": "This network", "families": "Any family"}
 SMALL = ("compact", "residual", "separable")

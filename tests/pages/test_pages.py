@@ -1666,6 +1666,8 @@ def test_compare_searches_over_families_for_the_images_of_the_baseline(
     assert any("--families compact,separable --size 4096 --minutes 10" in text.value for text in app.caption)
     app.get_by_key("start_search").click().run()
     assert asked.pop() == ("fashion-mnist", Goal(size=4096, families=("compact", "separable")), 10.0)
+    app.get_by_key("w_goal_size").set_value(9000.0).run()
+    assert any("Only the models that are chosen above are shown" in text.value for text in app.markdown), "no MLP is it"
     answer = {"trials": 2, "best": best_of(Workbench(own_cache).evaluate("compact", CompressionConfig(bits=4)), -0.01)}
     answer["best"] |= {"baseline": "compact", "family": "compact", "course_ratio": 201.2}
     request = {"kind": STUDENTS, "data": "fashion-mnist", "goal": asked[0][1].to_request(), "minutes": 1.0, "seed": 0}

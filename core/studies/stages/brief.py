@@ -39,7 +39,7 @@ def _drawn(worker: Worker, trial: Trial, wanted: float) -> CompressionConfig:
     if not near(worker, size, wanted):
         raise optuna.TrialPruned
     config = configuration(chosen, worker.network)
-    return replace(config, recovery=recovery(config, 1))
+    return replace(config, recovery=recovery(config, 1, worker.teacher))
 
 
 def begin(worker: Worker) -> None:

@@ -48,7 +48,7 @@ class LongTrainings:
         if config is None:
             chosen, config = self.plan()
             trial.set_user_attr(CHOSEN, json.dumps(chosen))
-        config = self.trainer.in_time(config)
+        config = self.trainer.in_time(self.worker.teachable(config))
         claim(self.worker.studies.trained, trial, config)
         try:
             point = self.trainer.train(trial, config)
@@ -79,7 +79,7 @@ class LongTrainings:
 
     def rated(self, config: CompressionConfig, epochs: int) -> RecoveryConfig:
         """How a shape is trained for long: where it has bits with a rate in the loss, too."""
-        asked = recovery(config, epochs)
+        asked = recovery(config, epochs, self.worker.teacher)
         if "bits" not in techniques(config):
             return asked
         return replace(asked, rate_weight=rate_weight(stored_weights(self.worker, config), PRICE))

@@ -3,16 +3,18 @@
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from core.bench.workbench import Workbench
+from core.config import CompressionConfig
 from core.measuring.front import Goal, Optimism, Point
 from core.measuring.training import Progress
 from core.networks.graph import Network
 from core.studies.optimism import Optimist, allowed
 from core.studies.stages.pace import Countdown
+from core.studies.teachers import best_teacher, teacher_of
 from core.studies.trials import Studies
 from core.words import percent
 
@@ -33,6 +35,18 @@ class Worker:
     @property
     def network(self) -> Network:
         return self.bench.baseline(self.name).network
+
+    @cached_property
+    def teacher(self) -> str:
+        """Who teaches what is trained, by its sum; "" for the baseline itself."""
+        return teacher_of(self.bench, self.name, best_teacher(self.bench, self.bench.profile(self.name).images.data))
+
+    def teachable(self, config: CompressionConfig) -> CompressionConfig:
+        """With a teacher that is here: another machine may have chosen one that only it knows."""
+        recovery = config.recovery
+        if recovery is None or not recovery.teacher or self.bench.by_sum(recovery.teacher) is not None:
+            return config
+        return replace(config, recovery=replace(recovery, teacher=self.teacher))
 
     @property
     def scalable(self) -> bool:

@@ -213,7 +213,7 @@ def test_another_machine_has_the_very_files(small: str, searched: dict[str, Any]
 
 def test_every_point_of_the_front_is_a_file_of_these_bytes(small: str, searched: dict[str, Any]) -> None:
     bench = searched["bench"]
-    front = pareto(bench.points())
+    front = pareto(bench.points(small))
     assert len(front) > 5
     for point in front[:: max(1, len(front) // 8)]:
         content = bench.file_of(small, point.config)
@@ -359,6 +359,9 @@ def test_where_sizes_are_no_longer_told_apart_only_another_shape_is_trained(
     _, config = trainings.plan()
     assert shape(config) not in known
     assert config.recovery is not None
+    assert config.recovery.teacher == trainings.worker.teacher == searched["bench"].teacher_sum("residual")
+    elsewhere = replace(config, recovery=replace(config.recovery, teacher="0123abcd"))
+    assert trainings.worker.teachable(elsewhere) == config == trainings.worker.teachable(config)
     stored = shapes.stored_weights(trainings.worker, config)
     assert config.recovery.rate_weight == pytest.approx(
         trained.PRICE * stored if "bits" in techniques(config) else 0, abs=1e-4

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
 from core.formats import artifact
+from core.measuring import training
 from core.measuring.front import Goal
 from core.networks import families
 from core.studies import students
 from core.studies.students import BITS, DEEPER, FACTORS, PLAIN, PRICES, STARTS, TILTS, neighbour, widths_for
+from core.studies.teachers import best_teacher
 
 GOAL = Goal(floor=0.5, families=("compact", "mlp"))
 
@@ -127,17 +129,17 @@ def test_what_is_found_is_a_file_of_the_bytes_that_are_said(
 
 def test_a_student_learns_from_the_most_accurate_baseline_and_not_from_a_student(tmp_path: Path, short: None) -> None:
     bench = Workbench(tmp_path)
-    assert students.best_teacher(bench, "digits") == ""
+    assert best_teacher(bench, "digits") == ""
     recipes = [TrainingConfig("mlp", epochs, data="digits", widths=((32,),)) for epochs in (1, 12)]
     names = [bench.add_baseline(bench.train(recipe), "own", "trained") for recipe in recipes]
-    assert students.best_teacher(bench, "digits") == names[1]
+    assert best_teacher(bench, "digits") == names[1]
     student = bench.train(TrainingConfig("mlp", 30, data="digits", widths=((64,),), teacher=names[1]))
     bench.add_baseline(student, "student", "trained")
     assert student.teacher == bench.baseline(names[1]).sha256
-    assert students.best_teacher(bench, "digits") == names[1]
+    assert best_teacher(bench, "digits") == names[1]
     answer = students.run(bench, "digits", GOAL, 0.3)
     assert bench.profile(answer.best.baseline).teacher == student.teacher
-    assert students.best_teacher(bench, "fashion-mnist") == "residual"
+    assert best_teacher(bench, "fashion-mnist") == "residual"
 
 
 def test_a_trained_student_is_rounded_by_rate_as_far_as_the_floor_allows(tmp_path: Path) -> None:
@@ -190,6 +192,23 @@ def test_a_network_learns_from_a_teacher_that_is_chosen_and_knows_its_images(tmp
     alone = replace(taught, recovery=replace(taught.recovery, distillation=False))
     with pytest.raises(ConfigError, match="needs distillation"):
         bench.recover(name, alone)
+
+
+def test_a_teacher_looks_at_all_images_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And another process trains exactly the same by what was kept of it."""
+    folders = tmp_path / "here", tmp_path / "elsewhere"
+    asked, histories = list[object](), list[Any]()
+    teach = training.teach
+    monkeypatch.setattr(training, "teach", lambda *about: asked.append(about) or teach(*about))
+    recipe, config = TrainingConfig("mlp", 3, data="digits", widths=((16,),)), CompressionConfig(bits=3)
+    for folder, epochs in ((folders[0], 1), (folders[0], 2), (folders[1], 2)):
+        bench = Workbench(folder)
+        name = bench.add_baseline(bench.train(recipe), "own", "trained")
+        own = replace(config, recovery=RecoveryConfig(epochs, distillation=True))
+        bench.recover(name, own)
+        histories.append([epoch["training_loss"] for epoch in bench.history(name, own) or []])
+    assert len(asked) == 2, "once in each folder"
+    assert histories[1] == histories[2] != histories[0]
 
 
 def test_a_network_whose_teacher_was_deleted_says_so(tmp_path: Path) -> None:
