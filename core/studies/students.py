@@ -34,6 +34,7 @@ from core.networks import families
 from core.networks.families import Family
 from core.networks.graph import Network
 from core.networks.models import Overflow
+from core.studies import beside
 from core.studies.answers import Searched
 from core.studies.search import confirmed, default_storage
 from core.studies.space import rate_weight
@@ -67,9 +68,12 @@ compressed, as a file."""
 MINUTES_EACH = 12.0
 """About as long a student is trained where there is time for several."""
 
-FLOAT_SHARE, QUANTIZED_PACE, PROBED_PACE = 0.15, 1.1, 1.15
+FLOAT_SHARE, QUANTIZED_PACE, PROBED_PACE = 0.15, 1.1, 1.25
 """Of a student's time before it is quantized; an epoch afterwards over one before; and that over one of a probe, which
 has no teacher, and few images to be measured on."""
+
+LATE = 0.05
+"""A worker beside this one may end its last student later by this share of the time."""
 
 LEAST_EPOCHS, MOST_EPOCHS = 2, 60
 """Of either part."""
@@ -107,9 +111,6 @@ STARTS: tuple[dict[str, Any], ...] = (
     {"model": "mlp", "factor": 0.5},
 )
 """Where a search begins; what is not said is as `PLAIN` has it."""
-
-READY = {"factor": 1.0, "price": 1.7e-6}
-"""Where one of the first of them begins that is there already, in its family's own widths."""
 
 RATE, READY_RATE = 0.1, 0.05
 """Peak learning rates on the grids: of who was trained for a few epochs, and of who was trained for long."""
@@ -162,6 +163,7 @@ def asked_for(options: Namespace) -> tuple[str, Goal]:
 class StudentSearch:
     """goal : with a floor, and the families that may be used; data : name of the images
     guided : whether it begins at `STARTS` and varies what is best; teacher : a baseline by its name, or ""
+    workers : processes that work on it, this one included
     """
 
     bench: Workbench
@@ -175,13 +177,26 @@ class StudentSearch:
     seed: int
     guided: bool = True
     teacher: str = ""
+    workers: int = 1
+
+    def begin(self) -> None:
+        """What all workers rely on: where they begin, and what the teacher says of all images. Raises Stopped."""
+        if self.guided and first(self.study, "starts"):
+            for start in self._starts():
+                self.study.enqueue_trial(start)
+        if self.teacher and self.workers > 1:
+            self.bench.lessons_for(self.teacher, RecoveryConfig(distillation=True), self.should_stop, self._say_message)
+
+    def _starts(self) -> list[Chosen]:
+        """Where several begin at once, the first of them twice, the second time surer to meet what is asked for."""
+        starts = [self._begun({**PLAIN, **start}) for start in STARTS if start["model"] in self.goal.families]
+        if self.workers > 1 and starts:
+            place = PRICES.index(starts[0]["price"]) + (-1 if self.goal.size is None else 1)
+            starts.insert(1, {**starts[0], "price": PRICES[max(0, min(place, len(PRICES) - 1))]})
+        return starts
 
     def run(self) -> None:
         """Raises Stopped."""
-        if self.guided and first(self.study, "starts"):
-            for start in STARTS:
-                if start["model"] in self.goal.families:
-                    self.study.enqueue_trial(self._begun({**PLAIN, **start}))
         planned, fruitless = max(1, round(self.time.whole / 60 / MINUTES_EACH)), 0
         while not self.should_stop() and fruitless < FRUITLESS:
             if self.guided:
@@ -191,6 +206,16 @@ class StudentSearch:
             planned, fruitless = planned - done, 0 if done else fruitless + 1
             if self.time.left < self.time.whole / 10:
                 return
+
+    def helped(self, storage: str) -> contextlib.AbstractContextManager[None]:
+        """While the other workers are at work, too, in processes of their own."""
+        asked = {
+            "cache": str(self.bench.cache), "data": self.data, "goal": self.goal.to_request(), "storage": storage,
+            "seed": self.seed, "seconds": self.time.left, "whole": self.time.whole,
+        }  # fmt: skip
+        return beside.helpers(
+            asked, self.workers - 1, lambda: self.should_stop() or self.time.left < -LATE * self.time.whole, self.say
+        )
 
     def say(self, message: str) -> None:
         """Where the search stands."""
@@ -283,7 +308,7 @@ class StudentSearch:
                 return {**start, "factor": self._fitting(start, self.goal.size)}
             own = self._built(start["model"], 1.0, start["tilt"], start["deeper"])[0]
             if start["factor"] > 1 and self._ready(start["model"], own) is not None:
-                return {**start, **READY}
+                return {**start, "factor": 1.0}
         return start
 
     def _fitting(self, start: Chosen, size: int) -> float:
@@ -320,6 +345,10 @@ class StudentSearch:
             return 1 - point.accuracy if met else 1 + point.bytes / goal.size
         short = 0.0 if met or goal.floor is None else goal.floor - point.accuracy
         return point.bytes if met else 1.1 * point.bytes * math.exp(short / PER_FACTOR)
+
+    def _say_message(self, event: dict[str, Any]) -> None:
+        if "message" in event:
+            self.say(event["message"])
 
     def _tell(self, text: str, event: dict[str, Any]) -> None:
         """An epoch, or what is done before the first."""
@@ -391,6 +420,32 @@ def title_of(bench: Workbench, data: str, goal: Goal) -> str:
     return f"{data}, {json.dumps(wanted)}, {key_of('students', data=data, goal=wanted, methods=methods)[:12]}"
 
 
+def help_out(
+    cache: str,
+    data: str,
+    goal: dict[str, Any],
+    storage: str,
+    seed: int,
+    seconds: float,
+    whole: float,
+    number: int,
+    should_stop: Callable[[], bool],
+) -> None:
+    """What a process beside another does, the `number`-th, whose search has so many seconds left of the `whole`: work
+    on its study."""
+    bench, wanted = Workbench(Path(cache), "searched", "cpu", "last"), Goal(**goal)
+    draws = partial(optuna.samplers.TPESampler, seed=seed + number, multivariate=True)
+    study = open_study(connect(storage), title_of(bench, data, wanted), 1, draws)
+    time_left = Countdown(whole, time.monotonic() + seconds, time.monotonic)
+    dice = random.Random(f"{seed} {number}")
+    found = StudentSearch(
+        bench, data, wanted, study, time_left, should_stop, lambda event: None, dice, seed, True,
+        best_teacher(bench, data),
+    )  # fmt: skip
+    with contextlib.suppress(Stopped):
+        found.run()
+
+
 def run(
     bench: Workbench,
     data: str,
@@ -403,26 +458,31 @@ def run(
     out: Path | None = None,
     seed: int | None = None,
     clock: Clock = time.monotonic,
+    workers: int | None = None,
 ) -> Searched:
     """Search for so many minutes, the confirmation included; the same arguments as `search.run`.
 
     data : name of the images; goal : with a floor, and families
+    workers : processes on this machine, this one included; as many as it is for, if not given
     Raises StorageError, DataError, ConfigError, FormatError (the file does not hold what was promised).
     """
     if out is not None:
         artifact.check_directory(out)
     seed = 0 if seed is None else seed
     draws = sampler or partial(optuna.samplers.TPESampler, seed=seed, multivariate=True)
-    countdown = Countdown.of(minutes, clock)
-    study = open_study(connect(storage or default_storage(bench)), title_of(bench, data, goal), 1, draws)
+    countdown, storage = Countdown.of(minutes, clock), storage or default_storage(bench)
+    study = open_study(connect(storage), title_of(bench, data, goal), 1, draws)
+    workers = beside.workers_on(bench.trainings.training_device()) if workers is None else workers
     found = StudentSearch(
         bench, data, goal, study, countdown, should_stop, progress, random.Random(seed), seed, sampler is None,
-        best_teacher(bench, data),
+        best_teacher(bench, data), workers if sampler is None else 1,
     )  # fmt: skip
     with in_words():
         adopt(bench, study)
         with contextlib.suppress(Stopped):
-            found.run()
+            found.begin()
+            with found.helped(storage):
+                found.run()
         adopt(bench, study)
         points = points_of(study)
         best = goal.best(points)
