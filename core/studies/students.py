@@ -68,9 +68,12 @@ compressed, as a file."""
 MINUTES_EACH = 12.0
 """About as long a student is trained where there is time for several."""
 
-FLOAT_SHARE, QUANTIZED_PACE, PROBED_PACE = 0.15, 1.1, 1.25
+FLOAT_SHARE, QUANTIZED_PACE, PROBED_PACE = 0.15, 1.1, 1.0
 """Of a student's time before it is quantized; an epoch afterwards over one before; and that over one of a probe, which
 has no teacher, and few images to be measured on."""
+
+LEAST_SHARE = 0.4
+"""Nobody is trained any more in less than this share of the time that is meant for each."""
 
 LATE = 0.05
 """A worker beside this one may end its last student later by this share of the time."""
@@ -111,6 +114,9 @@ STARTS: tuple[dict[str, Any], ...] = (
     {"model": "mlp", "factor": 0.5},
 )
 """Where a search begins; what is not said is as `PLAIN` has it."""
+
+READY = {"factor": 1.0, "price": 1.7e-6}
+"""Where one of the first of them begins that is there already, in its family's own widths."""
 
 RATE, READY_RATE = 0.1, 0.05
 """Peak learning rates on the grids: of who was trained for a few epochs, and of who was trained for long."""
@@ -198,13 +204,14 @@ class StudentSearch:
     def run(self) -> None:
         """Raises Stopped."""
         planned, fruitless = max(1, round(self.time.whole / 60 / MINUTES_EACH)), 0
+        least = LEAST_SHARE * self.time.whole / planned
         while not self.should_stop() and fruitless < FRUITLESS:
             if self.guided:
                 self._vary()
             seconds = self.time.left / max(1, planned)
             done = step(self.study, partial(self._train, seconds), Diverged, Overflow, ConfigError)
             planned, fruitless = planned - done, 0 if done else fruitless + 1
-            if self.time.left < self.time.whole / 10:
+            if self.time.left < least:
                 return
 
     def helped(self, storage: str) -> contextlib.AbstractContextManager[None]:
@@ -308,7 +315,7 @@ class StudentSearch:
                 return {**start, "factor": self._fitting(start, self.goal.size)}
             own = self._built(start["model"], 1.0, start["tilt"], start["deeper"])[0]
             if start["factor"] > 1 and self._ready(start["model"], own) is not None:
-                return {**start, "factor": 1.0}
+                return {**start, **READY}
         return start
 
     def _fitting(self, start: Chosen, size: int) -> float:
