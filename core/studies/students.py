@@ -261,7 +261,7 @@ class StudentSearch:
             recipe = replace(recipe, epochs=_epochs(seconds / pace))
             baseline = self.bench.train(recipe, partial(self._tell, text), self.should_stop)
             name = self.bench.add_baseline(baseline, f"{text}, student", "trained")
-            pace, rate = baseline.info["seconds"] / recipe.epochs, RATE  # as it turned out
+            pace, rate = sum(epoch["seconds"] for epoch in baseline.info["history"]) / recipe.epochs, RATE
             told = recipe.epochs >= TOLD_AFTER
         accuracy = self.bench.evaluate(name, CompressionConfig()).evaluation.accuracy
         if told and self.goal.floor is not None and accuracy < self.goal.floor - HOPELESS:
