@@ -68,13 +68,14 @@ compressed, as a file."""
 MINUTES_EACH = 12.0
 """About as long a student is trained where there is time for several."""
 
-FLOAT_SHARE, QUANTIZED_PACE = 0.15, 1.1
-"""Of a student's time before it is quantized; an epoch afterwards over one before."""
+FLOAT_SHARE, QUANTIZED_PACE, PROBED_PACE = 0.15, 1.1, 1.15
+"""Of a student's time before it is quantized; an epoch afterwards over one before; and that over one of a probe, which
+has no teacher, and few images to be measured on."""
 
 LEAST_SHARE = 0.4
 """Nobody is trained any more in less than this share of the time that is meant for each."""
 
-LATE = 0.05
+LATE = 0.15
 """A worker beside this one may end its last student later by this share of the time."""
 
 LEAST_EPOCHS, MOST_EPOCHS = 2, 60
@@ -255,7 +256,7 @@ class StudentSearch:
         about how many an epoch takes; and the learning rate for what follows. Raises Stopped, Diverged; TrialPruned
         where it is not accurate enough."""
         self.say(f"{text}: how long an epoch takes.")
-        pace = self.bench.epoch_seconds(recipe, self.should_stop)
+        pace = PROBED_PACE * self.bench.epoch_seconds(recipe, self.should_stop)
         name, told, rate = self._ready(recipe.model, recipe.widths), True, READY_RATE
         if name is None:
             recipe = replace(recipe, epochs=_epochs(seconds / pace))
