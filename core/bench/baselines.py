@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,18 @@ class Baselines:
         return None if name is None else self.get(name)
 
     def teacher_sum(self, name: str) -> str:
-        """How a baseline is named as a teacher: the beginning of its sum, longer where others begin alike."""
-        own = self.profile(name).sha256
-        others = {self.profile(card.id).sha256 for card in self.cards()} - {own}
-        return next(own[:n] for n in (8, 16, 64) if not any(other.startswith(own[:n]) for other in others))
+        """How a baseline is named as a teacher."""
+        return self.teacher_sums([name])[name]
+
+    def teacher_sums(self, names: Iterable[str]) -> dict[str, str]:
+        """The same of several, by their names: the beginning of a sum, longer where others begin alike."""
+        known = {self.profile(card.id).sha256 for card in self.cards()}
+
+        def brief(own: str) -> str:
+            others = known - {own}
+            return next(own[:n] for n in (8, 16, 64) if not any(other.startswith(own[:n]) for other in others))
+
+        return {name: brief(self.profile(name).sha256) for name in names}
 
     def teacher_named(self, text: str | None) -> str | None:
         """The sum of the baseline with this name; what is no name stays as it is."""

@@ -125,6 +125,7 @@ class Workbench:
     baseline = Delegate("baselines", Baselines.get)
     profile = Delegate("baselines", Baselines.profile)
     teacher_sum = Delegate("baselines", Baselines.teacher_sum)
+    teacher_sums = Delegate("baselines", Baselines.teacher_sums)
     teacher_named = Delegate("baselines", Baselines.teacher_named)
     by_sum = Delegate("baselines", Baselines.by_sum)
     about_family = Delegate("baselines", Baselines.about_family)

@@ -49,8 +49,7 @@ def helpers(asked: dict[str, Any], count: int, over: Callable[[], bool], say: Ca
                 time.sleep(0.2)
         finally:
             torch.set_num_threads(threads)
-            for other in others:
-                _end(other)
+            _end(others)
         if any(other.returncode for other in others):
             log.seek(0)
             said = log.read().decode(errors="replace").strip().splitlines()
@@ -68,15 +67,17 @@ def _start(asked: dict[str, Any], log: IO[bytes]) -> "subprocess.Popen[str]":
     return process
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
-    """Its input ends, and so does it."""
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def _end(processes: "list[subprocess.Popen[str]]") -> None:
+    """Their inputs end, and so do they."""
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+    for process in processes:
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def main() -> None:

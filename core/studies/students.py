@@ -479,7 +479,7 @@ def run(
     draws = sampler or partial(optuna.samplers.TPESampler, seed=seed, multivariate=True)
     countdown, storage = Countdown.of(minutes, clock), storage or default_storage(bench)
     study = open_study(connect(storage), title_of(bench, data, goal), 1, draws)
-    workers = beside.workers_on(bench.trainings.training_device()) if workers is None else workers
+    workers = beside.workers_on(bench.training_device()) if workers is None else workers
     found = StudentSearch(
         bench, data, goal, study, countdown, should_stop, progress, random.Random(seed), seed, sampler is None,
         best_teacher(bench, data), workers if sampler is None else 1,

@@ -189,7 +189,7 @@ def _procedure(subject: Subject) -> Iterator[Block]:
             f"The network also learns from what its teacher predicts (distillation, Hinton et al. 2015): {taught}."
         )
         yield Formula(
-            r"\text{loss} = \frac{1}{2} (\text{cross entropy} + T^2 \operatorname{KL}(\text{baseline} \parallel "
+            r"\text{loss} = \frac{1}{2} (\text{cross entropy} + T^2 \operatorname{KL}(\text{teacher} \parallel "
             rf"\text{{network}})), \quad T = {subject.temperature:g}"
         )
 

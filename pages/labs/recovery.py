@@ -35,12 +35,12 @@ def controls() -> None:
     )  # fmt: skip
     seed = right.number_input(of["seed"].label, 0, 2**31 - 1, now.seed, key="w_recover_seed")
     distill = st.toggle(of["distillation"].label, now.distillation, key="w_distill", help=of["distillation"].help)
+    taught = _teacher(now) if distill else ""
     schedules = of["schedule"].labels
     schedule = st.segmented_control(
         of["schedule"].label, list(schedules), default=now.schedule, format_func=schedules.get, required=True,
         key="w_schedule", help=of["schedule"].help,
     )  # fmt: skip
-    taught = _teacher(now) if distill else ""
     recovery = RecoveryConfig(
         int(epochs), float(rate), int(seed), schedule, bool(distill), teacher=taught, **_later_controls(now)
     )
@@ -55,12 +55,13 @@ def _teacher(now: RecoveryConfig) -> str:
     """The beginning of the teacher's sum; "" for the baseline itself, or its own teacher."""
     bench, name = state.workbench(), state.current().baseline
     data = bench.profile(name).images.data
-    fitting = [card.id for card in bench.cards() if card.id != name and bench.profile(card.id).images.data == data]
-    sums = {bench.teacher_sum(other): bench.title(other) for other in fitting}
-    if now.teacher:
-        sums.setdefault(now.teacher, f"{now.teacher[:8]}, not here")
+    here = {card.id: card.title for card in bench.cards() if bench.profile(card.id).images.data == data}
+    sums = bench.teacher_sums(here)
+    titles = {"": "The baseline, or its teacher", **{sums[other]: here[other] for other in here if other != name}}
+    if now.teacher not in titles:  # the baseline itself, or more of a sum than the page writes
+        known = (here[other] for other in here if bench.profile(other).sha256.startswith(now.teacher))
+        titles[now.teacher] = next(known, f"{now.teacher[:8]}, not here")
     of = {setting.name: setting for setting in settings.of_training()}
-    titles = {"": "The baseline, or its teacher", **sums}
     label, place = of["teacher"].label, list(titles).index(now.teacher)
     return str(
         st.selectbox(

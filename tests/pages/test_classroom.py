@@ -564,7 +564,7 @@ READS = [
     "point", "point_key", "point_of", "points", "profile", "read_images", "rebuilt", "recipe_for", "recovered",
     "recovery_request", "refusal", "search_request",
     "baseline_file", "epoch_seconds", "in_widths", "family_titles", "own_widths", "students_request",
-    "by_sum", "lessons_for", "teacher_named", "teacher_sum",
+    "by_sum", "lessons_for", "teacher_named", "teacher_sum", "teacher_sums",
     "sizes", "spectrum", "statistics", "telling_image",
     "title", "training_device", "training_request", "weights", "wish",
 ]  # fmt: skip

@@ -821,6 +821,10 @@ def test_a_training_learns_from_the_teacher_that_is_chosen(monkeypatch: pytest.M
     assert box.options == ["The baseline, or its teacher", "CNN", "MLP as in the course", "Compact", "Residual",
                            f"{gone}, not here"]  # fmt: skip
     assert box.value == gone
+    for longer in (bench.profile("residual").sha256[:20], bench.profile("mlp").sha256):
+        other = opened(baseline="mlp", recover="1", distill="1", teacher=longer)
+        other.session_state["w_training"] = True
+        assert not any("not here" in title for title in other.run().selectbox(key="w_teacher").options)
     box.select_index(4).run()
     button(app, "Train 1 epoch").click().run()
     (config,) = started
