@@ -125,6 +125,20 @@ class Graph:
                 yield self.affine(name, network.affine[name].reshape(each).numpy())
 
 
+class Simulated(Graph):
+    """The graph that is evaluated: what a signal is rounded to is the same bit for bit, in two passes over it and not
+    four."""
+
+    def fake_quantize(self, x: str, scale: float, bits: int, signed: bool) -> str:
+        """The codes are integers of eight bits, which QuantizeLinear rounds and saturates to."""
+        step, zero = np.float32(scale), np.zeros((), np.int8 if signed else np.uint8)
+        ends = integer_range(bits, signed)
+        codes = self.add("QuantizeLinear", x, step, zero)
+        if ends != (0, np.iinfo(np.uint8).max):
+            codes = self.add("Clip", codes, *(np.array(end, zero.dtype) for end in ends))
+        return self.add("DequantizeLinear", codes, step, zero)
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """Some of a network's nodes, which read one feature map alone: the image, or a node's output.
@@ -172,13 +186,12 @@ def to_onnx(part: Part, bits: int | None = None, observe: Literal["largest", "si
 
     bits : of the activations, where the network has scales for them; None: they stay float32
     observe : beside "y" its signals before they are rounded, "seen NODE" and "seen LAYER.between", or the largest |x|
-        of each
+        of each, of every channel of an image or of all
     """
-    graph, noted = Graph(), dict[str, str]()
+    graph, noted = Simulated(), dict[str, str]()
     outputs = {"y": graph.run(part, bits, join=observe is None, also=noted.__setitem__)}
     for name, signal in noted.items() if observe is not None else ():
-        seen = graph.add("ReduceMax", graph.add("Abs", signal), keepdims=0) if observe == "largest" else signal
-        outputs[f"{SEEN}{name}"] = seen
+        outputs[f"{SEEN}{name}"] = _largest(graph, part, name, signal) if observe == "largest" else signal
     graph.nodes += [helper.make_node("Identity", [signal], [name]) for name, signal in outputs.items()]
     entry = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *part.shape])
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
@@ -186,6 +199,14 @@ def to_onnx(part: Part, bits: int | None = None, observe: Literal["largest", "si
     opset = helper.make_opsetid("", OPSET)
     content: bytes = helper.make_model(made, opset_imports=[opset], ir_version=IR_VERSION).SerializeToString()
     return content
+
+
+def _largest(graph: Graph, part: Part, name: str, signal: str) -> str:
+    """Of a feature map for each channel of an image: a pooling reads them as a convolution lays them out."""
+    network = part.network.network
+    size = signal if network.nonnegative.get(name) else graph.add("Abs", signal)
+    spatial = len(network.shapes[name.removesuffix(BETWEEN)]) == 3
+    return graph.add("GlobalMaxPool", size) if spatial else graph.add("ReduceMax", size, keepdims=0)
 
 
 class Runner:
@@ -222,10 +243,9 @@ def ranges(network: StoredNetwork, images: Array) -> dict[str, float]:
     session = _session(to_onnx(part, observe="largest"))
     if not (ends := _observed(session)):
         return {}
-    values = np.array(_run(session, ends, images, at_once(part))).max(0).tolist()
-    largest: dict[str, float] = {}
-    for end, value in zip(ends, values, strict=True):
-        name = _signal(network, end)
+    chunks, largest = _run(session, ends, images, at_once(part)), dict[str, float]()
+    for end, parts in zip(ends, zip(*chunks, strict=True), strict=True):
+        name, value = _signal(network, end), max(float(values.max()) for values in parts)
         largest[name] = max(value, largest.get(name, value))
     return largest
 
@@ -279,6 +299,7 @@ def _session(model: bytes) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False  # filling a new arena takes as long as the first 1,000 images
     options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # else it may round weights and biases, too
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

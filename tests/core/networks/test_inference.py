@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from conftest import (
@@ -24,13 +25,13 @@ from torch import Tensor
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig
 from core.datasets import fashion_mnist
-from core.mathematics import costs
+from core.mathematics import costs, quantization
 from core.measuring import evaluation
 from core.networks import inference
 from core.networks.calibration import Statistics
 from core.networks.compression import compress
 from core.networks.graph import IMAGE
-from core.networks.inference import Part, Runner, to_onnx
+from core.networks.inference import Part, Runner, Simulated, to_onnx
 from core.networks.models import Baseline
 from core.networks.stored import StoredNetwork
 
@@ -74,6 +75,27 @@ def test_rounded_activations_are_on_their_grid(baseline: Baseline, statistics: S
     torch.testing.assert_close(logits(network, images)[clear], plain_forward(network, images)[clear])
     free = replace(network, config=CompressionConfig())
     assert not torch.allclose(logits(network, images), logits(free, images), atol=1e-2)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@given(
+    values=st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=40),
+    halves=st.lists(st.integers(-600, 600), min_size=1, max_size=40),
+    scale=st.floats(2.0**-100, 2.0**100, width=32),
+    bits=st.integers(2, 8),
+)
+def test_a_signal_is_rounded_as_by_torch_bit_for_bit(
+    values: list[float], halves: list[int], scale: float, bits: int, signed: bool
+) -> None:
+    x = torch.cat([torch.tensor(values), torch.tensor(halves) / 2 * scale])
+    graph = Simulated()
+    output = graph.fake_quantize("x", scale, bits, signed)
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n"]) for name in ("x", output)]
+    made = onnx.helper.make_graph(graph.nodes, "signal", ends[:1], ends[1:], graph.constants)
+    opset = [onnx.helper.make_opsetid("", inference.OPSET)]
+    model = onnx.helper.make_model(made, opset_imports=opset, ir_version=inference.IR_VERSION)
+    (found,) = onnxruntime.InferenceSession(model.SerializeToString()).run([output], {"x": x.numpy()})
+    assert torch.equal(torch.from_numpy(found), quantization.fake_quantize(x, scale, bits, signed))
 
 
 @pytest.mark.parametrize("family", ["mlp", "cnn"])
