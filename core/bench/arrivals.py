@@ -71,8 +71,7 @@ class Arrivals:
         read = onnx_file.read(source, beside, split.shape)
         self._check_images(read.network, split, known)
         content = source if isinstance(source, bytes) else source.read_bytes()
-        data = beside or {} if isinstance(source, bytes) else originals.read_beside(source)
-        original = originals.of_onnx(content, data, split.shape)
+        original = originals.of_onnx(content, originals.beside(source, beside or {}), split.shape)
         return self._measured(name, "an ONNX file", read.network, read.tensors, known, original, ())
 
     def from_module(self, made: nn.Module, name: str, known: Known, notes: Sequence[str] = ()) -> Baseline:

@@ -5,6 +5,7 @@ A file says DATASETS = (Dataset(...), ...), and is found here; what a person bro
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -27,6 +28,11 @@ SAMPLE = 500
 
 HELD = 64 * 2**20
 """Bytes of normalized images that a split keeps; of more it makes them again each time."""
+
+
+def aloud(message: str) -> None:
+    """On the terminal, beside what a command prints there for programs."""
+    print(message, file=sys.stderr, flush=True)
 
 
 class DataError(RuntimeError):
@@ -56,6 +62,10 @@ class Images(NamedTuple):
     classes: tuple[str, ...]
     scaling: Scaling
     fingerprint: str
+
+    def same_as(self, other: "Images") -> bool:
+        """Whether two networks see the same images, whatever these are scaled to: their predictions can be paired."""
+        return (self.data, self.fingerprint) == (other.data, other.fingerprint)
 
     def to_record(self) -> dict[str, Any]:
         """For JSON."""
@@ -214,7 +224,7 @@ class Datasets:
             f"`python -m core add-data FILE --name NAME`."
         )
 
-    def split(self, images: Images, name: SplitName, say: Say = print) -> Split:
+    def split(self, images: Images, name: SplitName, say: Say = aloud) -> Split:
         """A split as a network made for these images sees it. Raises DataError, also where they are others here."""
         dataset = self.named(images.data)
         if dataset.fingerprint(self.folder) != images.fingerprint:

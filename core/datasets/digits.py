@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.datasets import Dataset, Say, Scaling, Split, SplitName
+from core.datasets import Dataset, Say, Scaling, Split, SplitName, aloud
 from core.datasets.splitting import Labelled, as_split, divided
 from core.machinery.files import sha256
 
@@ -25,7 +25,7 @@ def _splits() -> dict[SplitName, Split]:
     return {name: as_split(name, part, CLASSES, SCALING) for name, part in parts.items()}
 
 
-def load(name: SplitName, folder: Path, say: Say = print) -> Split:
+def load(name: SplitName, folder: Path, say: Say = aloud) -> Split:
     return _splits()[name]
 
 

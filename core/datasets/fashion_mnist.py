@@ -24,7 +24,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.datasets import DataError, Dataset, Images, Say, Scaling, Split, SplitName
+from core.datasets import DataError, Dataset, Images, Say, Scaling, Split, SplitName, aloud
 from core.machinery.files import sha256, write_atomically
 
 CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -46,7 +46,7 @@ SHA256 = {
 """Of the decompressed files."""
 
 
-def load(name: SplitName, folder: Path = Path("cache/data"), say: Say = print) -> Split:
+def load(name: SplitName, folder: Path = Path("cache/data"), say: Say = aloud) -> Split:
     """A split, read once per process. Only "train" may have to be fetched (into `folder`), and says so to `say`.
 
     Raises DataError where no source has the training images.
@@ -97,14 +97,14 @@ def _train(folder: Path, say: Say) -> Split:
     return _trained[folder]
 
 
-def full_training_set(folder: Path, say: Say = print) -> tuple[Tensor, Tensor]:
+def full_training_set(folder: Path, say: Say = aloud) -> tuple[Tensor, Tensor]:
     """All 60,000 training images, uint8 (60000, 28, 28), and labels, through torchvision's dataset."""
     obtain(folder, say)
     dataset = _torchvision_datasets().FashionMNIST(root=str(folder), train=True, download=False)
     return dataset.data, dataset.targets
 
 
-def obtain(folder: Path, say: Say = print) -> None:
+def obtain(folder: Path, say: Say = aloud) -> None:
     """Put the four checked IDX files where torchvision expects them below `folder`, from the first source that works.
 
     Two processes that start at once take turns; each file appears whole or not at all.
@@ -230,7 +230,7 @@ def _torchvision_datasets() -> Any:
     return vision.datasets
 
 
-def write_evaluation_images(path: Path, folder: Path, say: Say = print) -> None:
+def write_evaluation_images(path: Path, folder: Path, say: Say = aloud) -> None:
     """Make the file that ships: validation, calibration and test images, from the full data set, stratified, seed 0."""
     from sklearn.model_selection import train_test_split
 

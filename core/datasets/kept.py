@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.datasets import DataError, Dataset, Say, Scaling, Split, SplitName
+from core.datasets import DataError, Dataset, Say, Scaling, Split, SplitName, aloud
 from core.datasets.splitting import Labelled
 from core.machinery.files import sha256
 
@@ -77,7 +77,7 @@ def dataset(name: str, folder: Path) -> Dataset:
     )  # fmt: skip
 
 
-def load(name: str, split: SplitName, folder: Path, say: Say = print) -> Split:
+def load(name: str, split: SplitName, folder: Path, say: Say = aloud) -> Split:
     """Raises DataError."""
     return _opened(folder / name, split, _about(folder / name)["fingerprint"])
 

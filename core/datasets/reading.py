@@ -6,6 +6,7 @@ wrong with a file is said in words; nothing of it is executed.
 
 import gzip
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -40,6 +41,9 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".webp")
 TESTED = ("test", "val", "valid", "validation")
 """Folders whose pictures are not trained with."""
 
+PARTS = {"train", "training", *TESTED}
+"""Folders that say what pictures are for, and not what they show."""
+
 
 class Brought(NamedTuple):
     """test : None where there is none yet; classes : names"""
@@ -69,14 +73,17 @@ def from_bytes(name: str, content: bytes, size: int | None = None) -> Brought:
     """The same of a file that was dropped on a page. Raises DataError."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = [each for each in archive.infolist() if not each.is_dir()]
+            members = [each for each in archive.infolist() if not each.is_dir() and _is_meant(each.filename)]
             if (whole := sum(each.file_size for each in members)) > BYTES:
                 raise DataError(f"{name} must hold at most {BYTES:,} bytes. It holds {whole:,}.")
             if members and all(each.filename.endswith(".npy") for each in members):
                 with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                     return _arrays({key: arrays[key] for key in arrays.files})
             return _folder({each.filename: lambda each=each: archive.read(each) for each in members}, size)  # type: ignore[misc]
-    except (zipfile.BadZipFile, ValueError, EOFError, zlib.error, KeyError, NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile, ValueError, EOFError, zlib.error, lzma.LZMAError, KeyError, NotImplementedError,
+        RuntimeError, OSError, MemoryError,
+    ) as error:  # fmt: skip
         if isinstance(error, DataError):
             raise
         raise DataError(
@@ -86,7 +93,13 @@ def from_bytes(name: str, content: bytes, size: int | None = None) -> Brought:
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    every = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return (path for path in every if _is_meant(path.relative_to(folder).as_posix()))
+
+
+def _is_meant(name: str) -> bool:
+    """Whether a file is one that a person put there: no hidden one, none that a Mac adds to an archive."""
+    return not any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
 # Arrays
@@ -131,8 +144,9 @@ def _labelled(name: str, images: NDArray[Any], label_name: str, labels: NDArray[
         raise DataError(f"{label_name} must be whole numbers. Got {labels.dtype} instead.")
     if len(labels) != len(pixels) or not len(labels):
         raise DataError(f"{name} and {label_name} must hold as many. Got {len(pixels):,} and {len(labels):,}.")
-    if labels.min() < 0:
-        raise DataError(f"{label_name} must be in 0..255. Got {labels.min()} instead.")
+    if not 0 <= labels.min() <= labels.max() < CLASSES[1]:
+        worst = labels.min() if labels.min() < 0 else labels.max()
+        raise DataError(f"{label_name} must be in 0..{CLASSES[1] - 1}. Got {worst} instead.")
     return Labelled(pixels, labels.astype(np.int64))
 
 
@@ -198,9 +212,7 @@ def _checked(brought: Brought) -> Brought:
 
 def _folder(files: Mapping[str, Callable[[], bytes]], size: int | None) -> Brought:
     """files : path in it -> what reads it"""
-    idx = {
-        PurePosixPath(name).name.removesuffix(".gz"): (name, read) for name, read in files.items() if "-ubyte" in name
-    }
+    idx = {name.removesuffix(".gz"): (name, read) for name, read in files.items() if "-ubyte" in name}
     if idx:
         return _idx_folder({place: _idx(name, read()) for place, (name, read) in idx.items()})
     pictures = {name: read for name, read in files.items() if name.lower().endswith(PICTURES)}
@@ -213,10 +225,13 @@ def _folder(files: Mapping[str, Callable[[], bytes]], size: int | None) -> Broug
 
 
 def _idx_folder(arrays: Mapping[str, NDArray[np.uint8]]) -> Brought:
-    found = dict[str, NDArray[np.uint8]]()
+    found, names = dict[str, NDArray[np.uint8]](), dict[str, str]()
     for name, array in arrays.items():
-        part = "test" if name.startswith(("t10k", "test")) else "train"
-        found[f"{part}_{'images' if array.ndim > 1 else 'labels'}"] = array
+        own = PurePosixPath(name).name
+        slot = f"{'test' if 't10k' in own or 'test' in own else 'train'}_{'images' if array.ndim > 1 else 'labels'}"
+        if slot in found:
+            raise DataError(f"Give one data set at a time: {names[slot]} and {name} both hold its {slot}.")
+        found[slot], names[slot] = array, name
     if missing := sorted({"train_images", "train_labels"} - set(found)):
         raise DataError(f"The folder must hold {' and '.join(missing)} as IDX files. It holds {', '.join(arrays)}.")
     return _arrays(found)
@@ -225,7 +240,11 @@ def _idx_folder(arrays: Mapping[str, NDArray[np.uint8]]) -> Brought:
 def _idx(name: str, content: bytes) -> NDArray[np.uint8]:
     """Two zero bytes, 8 for uint8, the number of dimensions; these, 4 bytes each, big-endian; the values."""
     try:
-        content = gzip.decompress(content) if name.endswith(".gz") else content
+        if name.endswith(".gz"):
+            with gzip.open(io.BytesIO(content)) as file:
+                content = file.read(BYTES + 1)
+        if len(content) > BYTES:
+            raise ValueError(f"it holds more than {BYTES:,} bytes")
         if content[:3] != b"\0\0\x08":
             raise ValueError("it does not begin as one of uint8 does")
         dimensions = [int.from_bytes(content[4 + 4 * place :][:4], "big") for place in range(content[3])]
@@ -238,6 +257,7 @@ def _idx(name: str, content: bytes) -> NDArray[np.uint8]:
 def _pictures(files: Mapping[str, Callable[[], bytes]], size: int | None) -> Brought:
     """train/CLASS/NAME and test/CLASS/NAME, or CLASS/NAME."""
     found: dict[str, list[tuple[str, NDArray[np.uint8]]]] = {"train": [], "test": []}
+    _check_classes({PurePosixPath(name).parts[:-1]: name for name in files})
     for name, read in files.items():
         parents = PurePosixPath(name).parts[:-1]
         if not parents:
@@ -262,6 +282,20 @@ def _pictures(files: Mapping[str, Callable[[], bytes]], size: int | None) -> Bro
     return _checked(Brought(parts["train"], parts.get("test"), classes))
 
 
+def _check_classes(folders: Mapping[tuple[str, ...], str]) -> None:
+    """A class may be called "train", where it stands beside others, or in a folder of pictures to train with. Raises
+    DataError where it is surely none. folders : a picture in each"""
+    beside = {parents[:-1] for parents in folders}
+    classes = {parents[-1].lower() for parents in folders if parents}
+    for parents, name in folders.items():
+        said = {part.lower() for part in parents[:-1]} & PARTS
+        if parents and parents[-1].lower() in PARTS and not said and (len(beside) > 1 or classes <= PARTS):
+            raise DataError(
+                f"{name} must lie in a folder of its class, {parents[-1]}/CLASS/..: {parents[-1]} says what "
+                "pictures are for. Those without a class cannot be used: take them out."
+            )
+
+
 def picture_of(name: str, content: bytes, size: int | None, grey: bool | None = None) -> NDArray[np.uint8]:
     """A picture, uint8 (c, h, w), turned as its camera says. grey : whether it is to be; None as it is. Raises
     DataError."""
@@ -271,13 +305,28 @@ def picture_of(name: str, content: bytes, size: int | None, grey: bool | None = 
         with Image.open(io.BytesIO(content)) as opened:
             picture = ImageOps.exif_transpose(opened)
             grey = picture.mode in ("1", "L", "LA", "I", "I;16", "F") if grey is None else grey
-            picture = _without_transparency(picture)
+            picture = _without_transparency(_of_bytes(name, picture))
             picture = picture.convert("L" if grey else "RGB")
             picture = picture if size is None else ImageOps.fit(picture, (size, size))
             pixels = np.asarray(picture, dtype=np.uint8)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{name} is no picture that can be read ({error}).") from None
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _of_bytes(name: str, picture: Any) -> Any:
+    """The same with 8 bits a pixel. Raises DataError where it has more, which Pillow would clip."""
+    from PIL import Image
+
+    if picture.mode[:1] not in "IF":
+        return picture
+    values = np.asarray(picture)
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 255:
+        raise DataError(
+            f"{name} must have 8 bits a pixel. It has numbers from {values.min():g} to {values.max():g}: save it as 8 "
+            "bits, Image.fromarray((255.0 * x / x.max()).astype('uint8')), all pictures by the same largest number."
+        )
+    return Image.fromarray(values.astype(np.uint8))
 
 
 def _without_transparency(picture: Any) -> Any:
@@ -299,6 +348,10 @@ def add(brought: Brought, name: str, folder: Path, title: str | None = None) -> 
 
     if name in shipped():
         raise DataError(f"name must be another one: {name!r} is {shipped()[name].title}, which is known already.")
-    parts = divided(brought.training, brought.test, brought.classes)
+    mixed = np.random.default_rng(0).permutation(
+        len(brought.training.labels)
+    )  # who brings folders brings class by class
+    training = Labelled(brought.training.images[mixed], brought.training.labels[mixed])
+    parts = divided(training, brought.test, brought.classes)
     scaling = own_scaling(parts["train"].images)
     return kept.write(folder, name, title or name, brought.classes, scaling, parts)

@@ -35,16 +35,18 @@ def divided(training: Labelled, test: Labelled | None, classes: tuple[str, ...])
         )
     places = np.arange(len(training.labels))
 
-    def apart(places: NDArray[np.int64], most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        size = max(len(classes), min(most, len(places) // 5))
-        left, taken = train_test_split(places, test_size=size, stratify=training.labels[places], random_state=0)
+    def taken_from(places: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        left, taken = train_test_split(places, test_size=count, stratify=training.labels[places], random_state=0)
         return np.sort(left), np.sort(taken)
+
+    def apart(places: NDArray[np.int64], most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return taken_from(places, max(len(classes), min(most, len(places) // 5)))
 
     if test is None:
         places, judged = apart(places, TEST)
         test = _taken(training, judged)
     places, validated = apart(places, VALIDATION)
-    calibrated = apart(places, CALIBRATION)[1] if len(places) > 5 * CALIBRATION else places[:CALIBRATION]
+    calibrated = places if len(places) < CALIBRATION + len(classes) else taken_from(places, CALIBRATION)[1]
     found: dict[SplitName, Labelled] = {"train": _taken(training, places), "validation": _taken(training, validated)}
     return found | {"calibration": _taken(training, calibrated), "test": test}
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from core.datasets import DataError, Dataset, Say, Scaling, Shape, Split, SplitName, kept
+from core.datasets import DataError, Dataset, Say, Scaling, Shape, Split, SplitName, aloud, kept
 from core.datasets.splitting import Labelled, divided
 
 DIGITS = tuple("0123456789")
@@ -15,7 +15,7 @@ KANA = ("お", "き", "す", "つ", "な", "は", "ま", "や", "れ", "を")
 OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def _load(kind: str, name: str, split: SplitName, folder: Path, say: Say = print) -> Split:
+def _load(kind: str, name: str, split: SplitName, folder: Path, say: Say = aloud) -> Split:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{name}.lock"):
         if name not in kept.names(folder):

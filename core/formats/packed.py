@@ -300,7 +300,7 @@ def unpack(content: bytes) -> StoredNetwork:
         return network
     except (loader.DamagedFile, ConfigError, NetworkError) as error:
         raise FormatError(str(error)) from None
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise FormatError(f"The file is damaged: {str(error).rstrip('.')}.") from None
 
 

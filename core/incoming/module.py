@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from core.incoming import aten
 from core.incoming.aten import Call, Reading, Value
 from core.incoming.draft import Draft
+from core.incoming.originals import unboxed
 from core.incoming.quoted import place, quoted
 from core.networks import models
 from core.networks.graph import IMAGE, BaselineError, Network
@@ -338,10 +339,7 @@ def _check_same(module: nn.Module, traced: _Traced, found: _Found) -> None:
             expected = torch.func.functional_call(module, state, (x.clone(),))
     except Exception as error:
         raise BaselineError(f"The module could not be run: {quoted(error)}.") from None
-    while isinstance(expected, Mapping | list | tuple):  # one output, in a box
-        values = list(expected.values() if isinstance(expected, Mapping) else expected)
-        expected = next(each for each in values if each is not None)
-    expected = expected.flatten(1).cpu().float()
+    expected = unboxed(expected).flatten(1).cpu().float()
     scores = models.scores(found.network, found.tensors, x.cpu().float().reshape(-1, *found.network.shape))
     scores = getattr(F, found.softmax)(scores, 1) if found.softmax else scores
     allowed = TOLERANCE.get(x.dtype, COARSE) * float(expected.abs().max()) + 1e-5

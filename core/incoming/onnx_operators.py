@@ -410,6 +410,8 @@ def _pad(reader: Reader, x: Value, pads: Value = None, value: Value = None, axes
     sizes = np.array(reader.integers(pads, "pads")).reshape(2, len(places)).T
     if reader.attributes.get("mode", b"constant") != b"constant" or reader.number(value, "value", 0.0):
         raise reader.refusal("It must pad with zeros: nothing else is known here.")
+    if sizes.min(initial=0) < 0:
+        raise reader.refusal("It must pad with a number of zeros of at least 0: cutting off an edge is not known here.")
     around = {"h": np.array(x.margins[::2]), "w": np.array(x.margins[1::2])}
     for axis, added in zip((x.axes[place] for place in places), sizes, strict=True):
         if any(added) and axis not in around:

@@ -16,8 +16,9 @@ Array = NDArray[Any]
 Original = Callable[[Array], Array]
 """Normalized images, float32 (n, c, h, w) -> what it puts out, (n, classes), or the classes themselves, (n,)."""
 
-TIE = 1e-4
-"""Two scores are a tie where they differ by less than this share of the largest: float rounding may decide."""
+TIE, TIE_HALF, TIE_BRAIN = 1e-4, 4e-3, 2e-2
+"""Two scores are a tie where they differ by less than this share of the largest: float rounding may decide; and where
+the original computes in float16, or in bfloat16, whose steps are 2^-10 and 2^-7."""
 
 CHUNK = 250
 
@@ -62,12 +63,20 @@ def of_module(module: nn.Module, shape: Shape, batch: int | None) -> Original:
         module.eval()
         try:
             parts = [torch.from_numpy(part).reshape(-1, *shape) for part in _chunks(images, batch)]
-            outputs = [module(part.to(parameter.device, parameter.dtype)) for part in parts]
+            outputs = [unboxed(module(part.to(parameter.device, parameter.dtype))) for part in parts]
         finally:
             module.train(was)
         return torch.cat(outputs).float().cpu().numpy()[: len(images)]
 
     return run
+
+
+def unboxed(output: Any) -> Any:
+    """A module's scores, which may lie in a dictionary, a list or a tuple."""
+    while isinstance(output, Mapping | list | tuple):
+        values = output.values() if isinstance(output, Mapping) else output
+        output = next(each for each in values if each is not None)
+    return output
 
 
 def arranged(images: Array, sizes: Sequence[int | None], shape: Shape) -> Array:
@@ -97,12 +106,24 @@ def _chunks(images: Array, batch: int | None) -> list[Array]:
 def disagreements(scores: Array, theirs: Array) -> NDArray[np.int64]:
     """Images for which the original says another class, beyond a tie of the two best scores.
 
-    scores : ours, (n, classes)
+    scores : ours, (n, classes); theirs : (n, classes), with axes of size 1 behind them or none, or classes, (n,)
     """
-    said = theirs.argmax(1) if theirs.ndim == 2 and theirs.shape[1] > 1 else theirs.reshape(-1)
+    theirs = theirs.reshape(len(theirs), -1)
+    said = theirs.argmax(1) if theirs.shape[1] > 1 else theirs[:, 0]
     second, first = np.sort(scores, 1)[:, -2:].T
-    tie = first - second <= TIE * np.abs(scores).max(1)
+    tie = first - second <= _tie(theirs) * np.abs(scores).max(1)
     return np.flatnonzero((scores.argmax(1) != said) & ~tie)
+
+
+def _tie(theirs: Array) -> float:
+    """By what the scores of the original are rounded to; of classes nothing can be told."""
+    if theirs.shape[1] == 1 or theirs.dtype == np.float64:
+        return TIE
+    wide = theirs.astype(np.float32)
+    if not (wide.view(np.uint32) & 0xFFFF).any():
+        return TIE_BRAIN
+    with np.errstate(over="ignore"):
+        return TIE_HALF if np.array_equal(wide.astype(np.float16), wide) else TIE
 
 
 def is_onnx(path: Path) -> bool:
@@ -112,11 +133,20 @@ def is_onnx(path: Path) -> bool:
     return path.suffix.lower() == ".onnx" or (begins[:1] == b"\x08" and begins[8:] != b"{")
 
 
-def read_beside(path: Path) -> dict[str, bytes]:
-    """The files that the data of an ONNX file may lie in, by name: those of its folder that its bytes name."""
-    content = path.read_bytes()
-    beside = [each for each in path.parent.iterdir() if each.is_file() and each != path]
-    return {each.name: each.read_bytes() for each in beside if each.name.encode() in content}
+def beside(source: Path | bytes, given: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files that hold data of an ONNX file, by the place that it names: of those that were given, by their names,
+    and of its folder."""
+    import onnx
+
+    graph = onnx.load_model_from_string(source if isinstance(source, bytes) else source.read_bytes()).graph
+    attributes = (attribute for node in graph.node for attribute in node.attribute)
+    tensors = [*graph.initializer, *(each.t for each in attributes if each.HasField("t"))]
+    places = {each.value for tensor in tensors for each in tensor.external_data if each.key == "location"}
+    found = {place: given[name] for place in places for name in (place, Path(place).name) if name in given}
+    if isinstance(source, Path):
+        paths = {place: source.parent / place for place in places - found.keys()}
+        found |= {place: path.read_bytes() for place, path in paths.items() if path.is_file()}
+    return found
 
 
 def _line(error: Exception) -> str:

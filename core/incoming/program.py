@@ -16,6 +16,8 @@ from core.incoming import checkpoints
 from core.incoming.quoted import quoted
 from core.networks.graph import BaselineError, listed
 
+CORE = Path(__file__).resolve().parents[1]
+
 SHOWN = 6
 """Names in a message, at most."""
 
@@ -60,9 +62,15 @@ def _at_home(path: Path) -> Iterator[None]:
         sys.path[:], sys.argv[:] = search, arguments
         for name, own in list(sys.modules.items()):
             file = getattr(own, "__file__", None)
-            if known.get(name) is not own and file and Path(file).is_relative_to(path.parent):
+            if known.get(name) is not own and file and _belongs(Path(file), path.parent):
                 del sys.modules[name]
                 sys.modules.update({name: known[name]} if name in known else {})
+
+
+def _belongs(file: Path, folder: Path) -> bool:
+    """Whether it is a program's own, and no library's, nor this project's, which may lie in the same folder."""
+    libraries = {"site-packages", "dist-packages"} & set(file.parts)
+    return file.is_relative_to(folder) and not libraries and not file.is_relative_to(CORE)
 
 
 def _run(path: Path) -> ModuleType:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.datasets import DataError, Datasets, Images, Scaling, digits, fashion_mnist, kept, shipped
+from core.datasets import DataError, Datasets, Images, Scaling, digits, fashion_mnist, kept, shipped, splitting
 from core.datasets.splitting import Labelled, divided, own_scaling
 from core.machinery import vision
 
@@ -69,6 +69,19 @@ def test_splits_share_no_image_and_have_every_class(classes: int, count: int, ju
     assert all(set(part.labels) == set(range(classes)) for part in parts.values())
     again = divided(whole, labelled(30, classes, seed=1) if judged else None, names)
     assert all(np.array_equal(parts[name].images, again[name].images) for name in parts)
+
+
+@pytest.mark.parametrize("calibration", [20, 60, 500])
+def test_images_to_calibrate_with_are_of_all_classes_alike_whatever_their_order(
+    monkeypatch: pytest.MonkeyPatch, calibration: int
+) -> None:
+    monkeypatch.setattr(splitting, "CALIBRATION", calibration)
+    mixed = labelled(300, 3)
+    order = np.argsort(mixed.labels, kind="stable")
+    parts = divided(Labelled(mixed.images[order], mixed.labels[order]), None, ("a", "b", "c"))
+    counts = np.bincount(parts["calibration"].labels, minlength=3)
+    assert counts.sum() == min(calibration, len(parts["train"].labels))
+    assert counts.max() - counts.min() <= 2
 
 
 def test_a_class_of_few_images_is_refused_by_name() -> None:

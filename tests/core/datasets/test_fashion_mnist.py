@@ -254,11 +254,11 @@ fashion_mnist.obtain(Path(sys.argv[1]))
     both = [subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     said = []
     for process in both:
-        out, complaints = process.communicate(timeout=120)
+        _, complaints = process.communicate(timeout=120)
         assert process.returncode == 0, complaints.decode()
-        said.append(out)
+        said.append(complaints)
     assert good(files, tmp_path / "cache")
-    assert sorted(out.count(b"trying") for out in said) == [0, 1]
+    assert sorted(said_by_one.count(b"trying") for said_by_one in said) == [0, 1]
 
 
 # torchvision beside a torch that does not fit it.

@@ -89,6 +89,8 @@ REFUSED = {
     "one class": (keras(y_train=np.zeros(60, int), y_test=np.zeros(12, int)), "2 to 256 classes. Got 1"),
     "labels that are fractions": (keras(y_train=np.linspace(0, 1, 60)), "y_train must be whole numbers"),
     "labels below 0": (keras(y_train=np.arange(60) % 3 - 1), "must be in 0..255. Got -1"),
+    "labels that are no classes": (keras(y_train=np.arange(60) % 3 * 10**9), "in 0..255. Got 2000000000"),
+    "labels without end": (keras(y_train=np.where(np.arange(60), 1, np.inf)), "in 0..255. Got inf"),
     "several labels": (keras(y_train=np.ones((60, 3))), "y_train must say one class"),
     "more labels": (keras(y_train=np.arange(61) % 3), "must hold as many. Got 60 and 61"),
     "shapes that differ": (keras(x_test=pixels(12, 9, 9)), "one shape"),
@@ -142,6 +144,30 @@ def test_a_folder_of_idx_files_plain_or_gzipped(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_idx_parts_of_any_name_are_told_apart_and_never_mixed(tmp_path: Path) -> None:
+    parts = {"train": pixels(40, 10, 12), "test": pixels(20, 10, 12)}
+    for part, images in parts.items():
+        (tmp_path / f"emnist-letters-{part}-images-idx3-ubyte").write_bytes(idx(images))
+        (tmp_path / f"emnist-letters-{part}-labels-idx1-ubyte").write_bytes(idx(np.arange(len(images)) % 4))
+    brought = read(tmp_path)
+    assert brought.test is not None
+    assert np.array_equal(brought.test.images[:, 0], parts["test"])
+    assert np.array_equal(brought.training.images[:, 0], parts["train"])
+    (tmp_path / "emnist-letters-train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(parts["train"])))
+    assert len(read(tmp_path).training.labels) == 40, "the same file, packed"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "emnist-digits-train-images-idx3-ubyte").write_bytes(idx(parts["train"]))
+    with pytest.raises(DataError, match=r"one data set at a time.*both hold its train_images"):
+        read(tmp_path)
+
+
+def test_an_idx_file_that_swells_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "BYTES", 2_000)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros((40, 10, 12)))))
+    with pytest.raises(DataError, match="holds more than 2,000 bytes"):
+        read(tmp_path)
+
+
 def picture(size: tuple[int, int], colour: Any, mode: str = "RGB") -> bytes:
     buffer = io.BytesIO()
     Image.new(mode, size, colour).save(buffer, "PNG")
@@ -192,6 +218,54 @@ def test_a_zip_file_of_a_folder_is_read_as_it(tmp_path: Path) -> None:
     assert zipped_one.classes == folder.classes
 
 
+def test_what_a_mac_or_a_notebook_adds_is_no_picture(tmp_path: Path) -> None:
+    buffer, names = io.BytesIO(), ("__MACOSX/a/._1.png", "b/.ipynb_checkpoints/1.png", ".hidden/1.png")
+    with zipfile.ZipFile(buffer, "w") as zipped:
+        for label in ("a", "b"):
+            zipped.writestr(f"{label}/1.png", picture((9, 9), 77, "L"))
+        for name in names:
+            zipped.writestr(name, b"no picture")
+    assert from_bytes("album.zip", buffer.getvalue()).classes == ("a", "b")
+    with zipfile.ZipFile(buffer) as zipped:
+        zipped.extractall(tmp_path)
+    assert read(tmp_path).classes == ("a", "b")
+
+
+LAYERED = {
+    "unlabelled pictures to judge by": ("train/cat/1", "train/dog/1", "test/1"),
+    "classes in the names": ("train/cat.1", "test/1"),
+    "parts below classes": ("cat/train/1", "cat/test/1", "dog/train/1"),
+}
+
+
+@pytest.mark.parametrize("names", LAYERED.values(), ids=LAYERED)
+def test_a_folder_that_says_what_pictures_are_for_is_no_class(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.png").write_bytes(picture((9, 9), 77, "L"))
+    with pytest.raises(DataError, match=r"(train|test)/CLASS/..: (train|test) says what"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("car/1", "train/1"), ("train/car/1", "train/train/1", "test/train/1")])
+def test_a_class_may_be_called_train(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.png").write_bytes(picture((9, 9), 77, "L"))
+    assert read(tmp_path).classes == ("car", "train")
+
+
+@pytest.mark.parametrize("number", [200, 4_000])
+def test_a_picture_of_16_bits_is_never_clipped(tmp_path: Path, number: int) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((9, 9), number, np.uint16)).save(buffer, "PNG")
+    if number > 255:
+        with pytest.raises(DataError, match=r"1.png must have 8 bits a pixel. It has numbers from 4000 to 4000"):
+            reading.picture_of("1.png", buffer.getvalue(), None)
+    else:
+        assert (reading.picture_of("1.png", buffer.getvalue(), None) == number).all()
+
+
 def test_a_bad_picture_is_named(tmp_path: Path) -> None:
     album(tmp_path)
     (tmp_path / "train" / "dog" / "bad.png").write_bytes(b"\x89PNG no")
@@ -204,6 +278,14 @@ def test_what_is_not_there_or_holds_nothing_is_said(tmp_path: Path) -> None:
         read(tmp_path / "nothing")
     with pytest.raises(DataError, match="It holds neither"):
         read(tmp_path)
+
+
+def test_images_that_lie_class_by_class_are_mixed(tmp_path: Path) -> None:
+    """A training begins anywhere, and calibration and statistics take the first of them."""
+    dataset = reading.add(from_bytes("x.npz", keras(count=300, y_train=np.repeat([0, 1, 2], 100))), "mine", tmp_path)
+    for name in ("train", "calibration"):
+        split = Datasets(tmp_path).split(dataset.images(tmp_path), name)  # type: ignore[arg-type]
+        assert set(split.labels[:30].tolist()) == {0, 1, 2}
 
 
 def test_what_was_brought_is_a_data_set_of_its_own(tmp_path: Path) -> None:

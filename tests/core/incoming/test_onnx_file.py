@@ -557,6 +557,7 @@ REFUSED: dict[str, tuple[Write, str]] = {
         lambda f, x: f.add("Pad", x, AROUND, np.float32(1), name="p"),
         r"Pad \(node p\).*zeros",
     ),
+    "an edge that is cut off": (lambda f, x: f.add("Pad", x, -AROUND, name="p"), "cutting off an edge"),
     "padded channels": (lambda f, x: f.add("Pad", x, np.array([0, 1, 0, 0, 0, 1, 0, 0]), name="p"), "height and width"),
     "padding before others": (
         lambda f, x: f.add("Relu", f.add("Pad", x, AROUND), name="r"),

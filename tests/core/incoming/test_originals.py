@@ -1,6 +1,8 @@
 """The network as it came: images in the order of axes that it wants, and as many at once as it takes."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -8,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from onnx import helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 from core.incoming import originals
 from core.networks.graph import BaselineError
@@ -69,6 +71,43 @@ def test_a_module_sees_its_own_shape_and_stays_in_its_mode() -> None:
     assert module.training
 
 
+class Boxed(nn.Module):
+    """One output, in a box."""
+
+    def __init__(self, box: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.fc, self.box = nn.Linear(60, 2), box
+
+    def forward(self, x: Tensor) -> Any:
+        return self.box(self.fc(x))
+
+
+@pytest.mark.parametrize("box", [lambda x: {"logits": x}, lambda x: (x,), lambda x: [None, x], lambda x: ({"y": x},)])
+def test_a_module_may_put_its_scores_into_a_box(box: Callable[[Tensor], Any]) -> None:
+    module = Boxed(box)
+    found = originals.of_module(module, (60,), None)(COLOURS)
+    np.testing.assert_allclose(found, module.fc(torch.from_numpy(COLOURS).flatten(1)).detach().numpy(), rtol=1e-5)
+
+
+def test_scores_may_have_axes_of_size_1() -> None:
+    scores = np.array([[1.0, 3, 2], [5, 1, 1]], dtype=np.float32)
+    assert not len(originals.disagreements(scores, scores[:, :, None, None]))
+    assert not len(originals.disagreements(scores, np.array([[1], [0]])))
+    assert originals.disagreements(scores, scores[::-1, :, None, None]).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("kind", "step"), [(torch.bfloat16, 2.0**-7), (torch.float16, 2.0**-10)])
+def test_what_an_original_of_16_bits_rounds_is_a_tie(kind: torch.dtype, step: float) -> None:
+    exact = 8 * torch.rand(4_000, 10, generator=torch.Generator().manual_seed(0))
+    rounded = exact.to(kind).float()
+    assert (exact.argmax(1) != rounded.argmax(1)).any(), "rounding alone decides some"
+    assert not len(originals.disagreements(exact.numpy(), rounded.numpy()))
+    other = rounded.clone()
+    other[0, other[0].argmin()] = 99.0
+    assert originals.disagreements(exact.numpy(), other.numpy()).tolist() == [0]
+    assert len(originals.disagreements(exact.numpy(), rounded.numpy() + 1e-4)), "one of float32 says what it says"
+
+
 def test_what_onnx_runtime_cannot_run_is_said(tmp_path: Path) -> None:
     with pytest.raises(BaselineError, match="ONNX Runtime cannot run the file"):
         originals.of_onnx(b"\x08no", {}, (3, 4, 5))
@@ -86,8 +125,16 @@ def test_an_onnx_file_is_known_by_its_ending_or_its_first_byte(tmp_path: Path) -
     assert originals.is_onnx(tmp_path / "b.onnx")
 
 
-def test_only_what_a_file_names_is_read_beside_it(tmp_path: Path) -> None:
-    model = onnx.load_from_string(onnx_flat("n"))
-    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
+@pytest.mark.parametrize("place", ["net.data", "weights/net.data"])
+def test_only_what_a_file_names_is_read_beside_it(tmp_path: Path, place: str) -> None:
+    model, path = onnx.load_from_string(onnx_flat("n")), tmp_path / "net.onnx"
+    expected = originals.of_onnx(onnx_flat("n"), {}, (3, 4, 5))(COLOURS)
+    (tmp_path / "weights").mkdir()
+    onnx.save(model, path, save_as_external_data=True, location=place, size_threshold=0)
     (tmp_path / "other.data").write_bytes(b"secret")
-    assert set(originals.read_beside(tmp_path / "net.onnx")) == {"net.data"}
+    for found in (
+        originals.beside(path, {}),
+        originals.beside(path.read_bytes(), {"net.data": (tmp_path / place).read_bytes(), "other.data": b"secret"}),
+    ):
+        assert set(found) == {place}
+        np.testing.assert_array_equal(originals.of_onnx(path.read_bytes(), found, (3, 4, 5))(COLOURS), expected)

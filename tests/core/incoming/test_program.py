@@ -81,6 +81,25 @@ def test_a_class_a_function_or_a_module_gives_the_module(file: Path, name: str) 
     assert not {"my_net", "parts"} & (set(sys.modules) - known)
 
 
+def test_a_library_below_the_programs_folder_stays_loaded(tmp_path: Path) -> None:
+    """As where the environment lies in the project: of some libraries a second copy cannot be made."""
+    library = tmp_path / ".venv" / "lib" / "site-packages"
+    library.mkdir(parents=True)
+    (library / "a_library_of_theirs.py").write_text("made = []\n")
+    (tmp_path / "net.py").write_text(
+        "import sys\n"
+        f"sys.path.append({str(library)!r})\n"
+        "import a_library_of_theirs\n"
+        "from torch import nn\n"
+        "def net():\n    return nn.Linear(1, 1)\n"
+    )
+    program.load(f"{tmp_path / 'net.py'}:net")
+    try:
+        assert "a_library_of_theirs" in sys.modules
+    finally:
+        sys.modules.pop("a_library_of_theirs", None)
+
+
 def test_files_of_one_name_in_two_folders_are_two_programs(file: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "parts.py").write_text("from torch import nn\nmade = nn.Linear(8, 3)\n")
