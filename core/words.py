@@ -34,6 +34,11 @@ def percent(fraction: float, digits: int | None = None, sign: bool = False) -> s
     return f"{100 * fraction:{'+' if sign else ''}{form}}{NO_BREAK}%"
 
 
+def counted(count: int, what: str) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def kilobytes(size: float) -> str:
     """1 KB is 1,024 bytes."""
     kb = size / 1024

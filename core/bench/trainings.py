@@ -130,7 +130,7 @@ class Trainings:
         compression.check(config, baseline.network)
         if config.recovery is None:
             raise ConfigError("recovery must be given. Got None instead.")
-        compression.check_training(baseline.layers)
+        compression.check_training(baseline.layers, config.recovery.batch_size)
         if self.history(name, config) is not None:
             return
         network, meanwhile, before = self._prepared(baseline, config, config.recovery)
@@ -259,7 +259,7 @@ class Trainings:
         for key in self.store.keys("recovered"):
             entry = self.store.get(key, with_weights=False)
             about = json.loads(entry.payload) if entry is not None else {}
-            with suppress(KeyError):  # of an entry of another version, or UnknownBaseline
+            with suppress(KeyError, ConfigError):  # of an entry of another version, or UnknownBaseline
                 name, config = about["baseline"], CompressionConfig.from_record(about["config"])
                 if key == keys.recovery(self.baselines.profile(name), config):
                     trained.append((name, config))

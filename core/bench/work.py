@@ -11,6 +11,7 @@ from core.machinery.jobs import Report, Work
 from core.machinery.records import Record
 from core.machinery.stopping import Stopped
 from core.networks import families
+from core.words import counted
 
 Stop = Callable[[], bool]
 Run = Callable[[Workbench, Request, Report, Stop], Record]
@@ -57,7 +58,9 @@ def title_of(recipe: TrainingConfig) -> str:
     """Of a baseline that is trained so."""
     widths = f" {widths_in_text(recipe.widths)}" if recipe.widths else ""
     taught = f", student of {recipe.teacher}" if recipe.teacher else ""
-    return f"{families.named(recipe.model).title}{widths}, {recipe.epochs} epochs, seed {recipe.seed}{taught}"
+    return (
+        f"{families.named(recipe.model).title}{widths}, {counted(recipe.epochs, 'epoch')}, seed {recipe.seed}{taught}"
+    )
 
 
 def _train(bench: Workbench, request: Request, report: Report, should_stop: Stop) -> Trained:

@@ -51,11 +51,6 @@ def share_of(share: float) -> str:
     return words.percent(round(share, 4))
 
 
-def counted(count: int, what: str) -> str:
-    """1 epoch, 2 epochs."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def width(row: LayerRow) -> str:
     """How a layer's weights are kept, in words."""
     if row.centroids:

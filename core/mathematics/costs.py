@@ -165,10 +165,10 @@ def reworking(layers: Iterable[LayerCost]) -> int:
     return REWORKED * sum(layer.weights for layer in layers)
 
 
-def training(layers: Iterable[LayerCost]) -> int:
+def training(layers: Iterable[LayerCost], batch: int = BATCH) -> int:
     """While a compressed network is trained: copies of the weights, and the signals of a batch at every layer."""
     every = list(layers)
-    signals = TRAINED_SIGNALS * BATCH * sum(layer.signal for layer in every)
+    signals = TRAINED_SIGNALS * batch * sum(layer.signal for layer in every)
     return TRAINED * sum(layer.weights for layer in every) + signals
 
 

@@ -213,6 +213,8 @@ class Goal:
         """What to do where nothing meets it."""
         if self.floor is not None:
             return "Ask for a lower floor, or give it more time."
+        if self.size is not None:
+            return "Allow more bytes, or give it more time."
         confidence = "" if self.confidence is None else ", a lower confidence"
         return f"Allow a larger loss{confidence}, or give it more time."
 

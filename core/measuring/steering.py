@@ -55,9 +55,9 @@ class Rate:
 
     def merit(self, epoch: dict[str, float]) -> tuple[float, ...]:
         """What the best epoch has most of: accuracy on validation; where bytes count, too, the least loss there; where
-        there is a floor, the fewest bits of those that reach it."""
+        there is a floor, the fewest bits of those that reach it, and of equals the accuracy."""
         accuracy = epoch["validation_accuracy"]
         if self.floor is not None:
             reached = accuracy >= self.floor
-            return reached, -epoch["bits_per_weight"] if reached else accuracy
+            return reached, -epoch["bits_per_weight"] if reached else accuracy, accuracy
         return (-epoch["validation_loss"] if self.counts else accuracy,)

@@ -107,11 +107,12 @@ def check(config: CompressionConfig, network: Network) -> None:
                     raise ConfigError(f"{what} cannot be had here. {costs.unknown_in_words(each[name])} {way_out}")
 
 
-def check_training(layers: Sequence[Layer]) -> None:
+def check_training(layers: Sequence[Layer], batch: int = costs.BATCH) -> None:
     """Raise ConfigError where training the network after compression takes more memory than there is."""
-    taken = costs.training(costs_of(layers))
+    taken = costs.training(costs_of(layers), batch)
     if taken > costs.MEMORY:
+        way_out = "Take smaller batches, or compress" if batch > costs.BATCH else "Compress"
         raise ConfigError(
-            f"Training this network would take {costs.in_bytes(taken)} of memory, in batches of {costs.BATCH} images, "
-            f"and {costs.in_bytes(costs.MEMORY)} are there. Compress it without training."
+            f"Training this network would take {costs.in_bytes(taken)} of memory, in batches of {batch:,} images, "
+            f"and {costs.in_bytes(costs.MEMORY)} are there. {way_out} it without training."
         )

@@ -76,6 +76,9 @@ RUNGS: dict[str, dict[str, Any]] = {
 BY_RATE: dict[str, dict[str, Any]] = {"+ rate": {**RUNGS["+ GPTQ"], "rate_rounding": 0.03}}
 """One more step, for fewer bytes and not for accuracy: it is tried where it is asked for."""
 
+PLAINER: dict[str, Any] = {"rounding": "nearest", "bias_correction": False, "channel_score": "l1"}
+"""What takes no second moments, and no means, of a layer's input."""
+
 ASSIGNED = (8, 6, 4, 3, 2)
 """Bits of the assignment, and 3."""
 
@@ -83,6 +86,12 @@ GENTLE, STRONG, LONG = 0.003, 0.03, 3
 """Learning rate of quantization-aware training, and at 2 bits, where it takes `LONG` times the epochs. On validation, 4
 epochs with the baseline as teacher: 3 bits 93.4 with 0.003, 93.3 with 0.01 and 0.03; 2 bits, 12 epochs: 92.6 with 0.03,
 92.0 with 0.01."""
+
+
+def feasible(bench: Workbench, name: str, config: CompressionConfig) -> CompressionConfig:
+    """The same; `PLAINER` where it would have to know more of a large layer's input than fits into memory."""
+    plainer = replace(config, **PLAINER)
+    return plainer if bench.refusal(name, config) and not bench.refusal(name, plainer) else config
 
 
 def channels(
@@ -101,6 +110,7 @@ def channels(
         )
         for score, scope in product(settings.named("channel_score").choices, settings.named("scope").choices)
     }
+    half = {title: config for title, config in half.items() if not bench.refusal(name, config)}
     rows: list[partial[ChannelRow]] = []
     for title, config in (whole | half).items():
         trained = replace(config, recovery=RecoveryConfig(epochs, RATE)) if title in half else None
@@ -321,7 +331,8 @@ def combination(
     """
     rows: list[WayReached] = []
     listed = ways(epochs)
-    for way, configs in listed.items():
+    for way, wished in listed.items():
+        configs = [feasible(bench, name, config) for config in wished]
         said = partial(say_part, progress, way, len(rows) / len(listed), 1 / len(listed))
         reached = tuning.hardest(bench, name, configs, allowance, said, should_stop, confidence)
         rows.append(WayReached(way, reached.chosen, reached.runs, reached.promises))
@@ -434,12 +445,13 @@ def _order(title: str, left: Remains, before: evaluation.Evaluation, after: eval
 
 
 def _widths(bench: Workbench, asked: Request, report: Progress, should_stop: Stop) -> Sensitivity:
-    config = CompressionConfig(**RUNGS[asked["rung"]])
+    whole = CompressionConfig(bits=8, **RUNGS[asked["rung"]])
+    config = replace(feasible(bench, asked["baseline"], whole), bits=None)
     return Sensitivity(tuple(tuning.sensitivity(bench, asked["baseline"], config, "bits", report, should_stop)))
 
 
 def _mixed(bench: Workbench, asked: Request, report: Progress, should_stop: Stop) -> Allocation:
-    config = replace(alike(asked["activations"], asked["rung"]), bits=None)
+    config = replace(feasible(bench, asked["baseline"], alike(asked["activations"], asked["rung"])), bits=None)
     return Allocation(tuple(tuning.allocate_bits(bench, asked["baseline"], config, report, should_stop)))
 
 

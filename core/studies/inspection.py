@@ -11,10 +11,11 @@ from torch import Tensor
 
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig
-from core.mathematics import pruning, quantization
+from core.mathematics import costs, pruning, quantization
 from core.mathematics.quantization import Clip, Granularity, Symmetry
 from core.networks.calibration import Statistics
 from core.networks.encodings.integer_grid import LearnedGrid
+from core.networks.models import costs_of
 from core.networks.stored import BETWEEN
 from core.networks.trainable import CompressedNetwork, Step
 
@@ -170,6 +171,11 @@ def output_error(
     error = _output_error(seen or look(bench, name, config), layer)
     bench.store.put(key, OUTPUT_ERROR, json.dumps(error).encode())
     return error
+
+
+def has_output_error(bench: Workbench, name: str, layer: str) -> bool:
+    """Whether the second moments of the layer's inputs fit into memory, which it is computed from."""
+    return layer in costs.known(costs_of(bench.profile(name).layers))
 
 
 def _output_error(seen: Rounded, layer: str) -> float:

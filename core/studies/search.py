@@ -23,12 +23,13 @@ from optuna.trial import Trial
 from core.bench import reliance
 from core.bench.results import ExportVerdict
 from core.bench.workbench import Workbench
-from core.config import CompressionConfig, ConfigError
+from core.config import CompressionConfig, ConfigError, RecoveryConfig
 from core.datasets import DataError
 from core.formats import artifact, footprint
 from core.formats.artifact import NETWORK_FILE
 from core.machinery.stopping import Stopped
 from core.machinery.store import key_of
+from core.measuring import training
 from core.measuring.front import Goal
 from core.measuring.training import Diverged, Progress
 from core.networks import compression
@@ -55,6 +56,8 @@ from core.studies.trials import (
     open_study,
     step,
 )  # fmt: skip
+from core.techniques.codebook import FEWEST
+from core.techniques.rate_rounding import LAMBDAS
 
 
 class Exhausted(Exception):
@@ -135,11 +138,14 @@ def default_storage(bench: Workbench) -> str:
 
 def title_of(bench: Workbench, name: str, goal: Goal) -> str:
     """Of the studies: the goal, and a hash of everything that their trials rely on."""
-    wanted = goal.to_request()
+    wanted, profile, trained = goal.to_request(), bench.profile(name), RecoveryConfig(rate_weight=1.0)
     methods = (
-        reliance.networks(bench.profile(name).images)
+        reliance.networks(profile.images)
         | reliance.files()
         | reliance.versions(each for each in techniques() if each.name in goal.techniques)
+        | reliance.codes(CompressionConfig(codebook=FEWEST, rate_rounding=LAMBDAS[-1]))
+        | reliance.recoveries(trained)
+        | reliance.trainings(training.recipe(trained, profile.model, profile.images.data), profile.images)
     )
     key = key_of("search", baseline=bench.baseline(name).sha256, goal=wanted, methods=methods)
     return f"{json.dumps(wanted)}, {key[:12]}"

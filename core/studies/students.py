@@ -13,7 +13,7 @@ import math
 import random
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from core.networks import families
 from core.networks.families import Family
 from core.networks.graph import Network
 from core.networks.models import Overflow
+from core.settings import techniques
 from core.studies import beside
 from core.studies.answers import Searched
 from core.studies.search import confirmed, default_storage
@@ -46,7 +47,6 @@ from core.studies.trials import (
     HISTORY,
     PACKED,
     POINT,
-    Claimed,
     Sampler,
     connect,
     first,
@@ -57,7 +57,9 @@ from core.studies.trials import (
     open_study,
     points_of,
     step,
+    take,
 )  # fmt: skip
+from core.studies.variation import BITS, DEEPER, FACTORS, PRICES, STOPPED, TILTS, Chosen, next_choice
 from core.techniques.rate_rounding import LAMBDAS
 from core.words import percent
 
@@ -87,15 +89,6 @@ HOPELESS, TOLD_AFTER = 0.015, 5
 FRUITLESS = 20
 """After so many trials in a row that came to nothing, what may be chosen is exhausted."""
 
-FACTORS = (0.35, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4)
-TILTS, DEEPER, BITS = (0.7, 0.85, 1.0, 1.2), (-1, 0, 1), (2, 3, 4)
-PRICES = (0.6e-6, 0.85e-6, 1.2e-6, 1.7e-6, 2.4e-6, 3.4e-6, 4.8e-6)
-"""What a search may choose, each in ascending order: all widths times a factor; later stages narrower or wider; layers
-in each stage more or less; bits of the weights; the price of a bit of the file in the loss."""
-
-LARGER = {"factor": 1, "bits": 1, "deeper": 1, "price": -1}
-"""Which way a choice goes that makes a student larger, and more accurate."""
-
 STEERED_FROM = 40
 """The price is steered to the floor in trainings of so many epochs. In shorter ones it stays: what the learning rate's
 new beginnings take, a few epochs only win back."""
@@ -123,8 +116,6 @@ RATE, READY_RATE = 0.1, 0.05
 
 PLAIN = {"factor": 1.0, "tilt": 1.0, "deeper": 0, "bits": 3, "price": 1.2e-6}
 
-Chosen = dict[str, Any]
-
 
 def widths_for(family: Family, factor: float, tilt: float, deeper: int) -> Widths:
     """The family's own widths times factor * tilt^(stage - middle stage), to even numbers; each stage has `deeper` more
@@ -145,7 +136,9 @@ def chosen(text: str) -> tuple[str, ...]:
 
 def asked_for(options: Namespace) -> tuple[str, Goal]:
     """What a command line searches for: the name of a baseline, or of images where it names families, and the goal.
-    Raises ConfigError for options that contradict one another."""
+    Raises ConfigError for options that contradict one another, and for a seed that is none."""
+    if options.seed is not None and not 0 <= options.seed < 2**31:
+        raise ConfigError(f"seed must be in [0, {2**31 - 1}]. Got {options.seed} instead.")
     used = SEARCHED if options.techniques is None else tuple(map(str.strip, options.techniques.split(",")))
     if not options.families:
         if options.data is not None:
@@ -236,10 +229,19 @@ class StudentSearch:
     def _train(self, seconds: float, trial: Trial) -> float:
         """A student within so many seconds; what `_cost` says of it. Raises
         Claimed, Stopped, Diverged, ConfigError; TrialPruned where it is given up."""
+        try:
+            return self._trained(seconds, trial)
+        except Stopped:
+            trial.set_user_attr(STOPPED, True)
+            raise
+        except ConfigError as error:
+            self.say(f"Left out: {error}")
+            raise
+
+    def _trained(self, seconds: float, trial: Trial) -> float:
         until = self.time.clock() + seconds
         recipe, config = self._drawn(trial)
-        if not first(self.study, json.dumps([recipe.to_dict(), config.to_json()]), trial.number):
-            raise Claimed("Another trial has the same student.")
+        take(self.study, trial, json.dumps([recipe.to_dict(), config.to_json()]))
         text = f"{families.named(recipe.model).title} {widths_in_text(recipe.widths)}"
         name, pace, rate = self._whole(recipe, FLOAT_SHARE * seconds, text)
         assert config.recovery is not None
@@ -368,14 +370,12 @@ class StudentSearch:
             self.say(f"{text}, epoch {event['epoch']} of {event['epochs']}: {accuracy}{bits}")
 
     def _vary(self) -> None:
-        """Enqueue a neighbour of the best student, unless something waits."""
+        """Enqueue what is to be tried next, unless something waits."""
         if self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
             return
-        ranked = sorted(measured(self.study), key=lambda pair: pair[0].value or 0.0)
-        if ranked:
-            trial, point = ranked[0]
-            way = 0 if self.goal.met_by(point) else 1 if self.goal.size is None else -1
-            self.study.enqueue_trial(neighbour(trial.params, self.goal.families, self.dice, way))
+        chosen = next_choice(self.study, self.goal, self.goal.families, self.dice)
+        if chosen is not None:
+            self.study.enqueue_trial(chosen)
 
 
 def rounded_further(
@@ -394,23 +394,6 @@ def rounded_further(
     return goal.ranked(tried)[0]
 
 
-def neighbour(chosen: Chosen, models: Sequence[str], dice: random.Random, way: int = 0) -> Chosen:
-    """The same choices but for one, which is the next larger or smaller, or another family. way : 1 where the student
-    is to be larger, and more accurate, -1 where smaller; where nothing of it can be, any neighbour."""
-    values: dict[str, Sequence[Any]] = {
-        "model": models, "factor": FACTORS, "tilt": TILTS, "deeper": DEEPER, "bits": BITS, "price": PRICES,
-    }  # fmt: skip
-    places = {name: every.index(chosen[name]) for name, every in values.items()}
-    larger = {name: places[name] + way * towards for name, towards in LARGER.items()}
-    aimed = [(name, at) for name, at in larger.items() if way and 0 <= at < len(values[name])]
-    if aimed:
-        name, at = dice.choice(aimed)
-        return {**chosen, name: values[name][at]}
-    name = dice.choice([name for name, every in values.items() if len(every) > 1])
-    near = {places[name] - 1, places[name] + 1} if name != "model" else set(range(len(models))) - {places[name]}
-    return {**chosen, name: values[name][dice.choice(sorted(near & set(range(len(values[name])))))]}
-
-
 def _epochs(wanted: float) -> int:
     return max(LEAST_EPOCHS, min(MOST_EPOCHS, int(wanted)))
 
@@ -421,7 +404,10 @@ def title_of(bench: Workbench, data: str, goal: Goal) -> str:
     methods = (
         reliance.networks(images)
         | reliance.files()
-        | reliance.recoveries(RecoveryConfig(floor=goal.floor, normalization=True))
+        | reliance.versions(techniques())
+        | reliance.codes(CompressionConfig(rate_rounding=LAMBDAS[-1]))
+        | reliance.recoveries(RecoveryConfig(rate_weight=1.0, floor=goal.floor, normalization=True))
+        | reliance.trainings(TrainingConfig(goal.families[0], 1, data=data), images)
     )
     wanted = goal.to_request()
     return f"{data}, {json.dumps(wanted)}, {key_of('students', data=data, goal=wanted, methods=methods)[:12]}"
@@ -441,12 +427,17 @@ def help_out(
     """What a process beside another does, the `number`-th, whose search has so many seconds left of the `whole`: work
     on its study."""
     bench, wanted = Workbench(Path(cache), "searched", "cpu", "last"), Goal(**goal)
+
+    def stopped() -> bool:
+        bench.jobs.precedence.give_way()
+        return should_stop()
+
     draws = partial(optuna.samplers.TPESampler, seed=seed + number, multivariate=True)
     study = open_study(connect(storage), title_of(bench, data, wanted), 1, draws)
     time_left = Countdown(whole, time.monotonic() + seconds, time.monotonic)
     dice = random.Random(f"{seed} {number}")
     found = StudentSearch(
-        bench, data, wanted, study, time_left, should_stop, lambda event: None, dice, seed, True,
+        bench, data, wanted, study, time_left, stopped, lambda event: None, dice, seed, True,
         best_teacher(bench, data),
     )  # fmt: skip
     with contextlib.suppress(Stopped):

@@ -198,23 +198,27 @@ CLAIMS = Table(
 
 
 def claim(study: optuna.Study, trial: Trial, config: CompressionConfig) -> None:
-    """Take a configuration for this trial, however long it is trained. Raises Claimed where another trial has it, done
-    or in hand; one that failed, or whose worker died, gives it to the first that asks."""
-    engine, untrained = _engine(study), replace(config, recovery=None).to_json()
+    """Take a configuration for this trial, however long it is trained: see `take`."""
     trial.set_user_attr(CONFIG, config.to_json())
-    if first(study, untrained, trial.number):
+    take(study, trial, replace(config, recovery=None).to_json())
+
+
+def take(study: optuna.Study, trial: Trial, what: str) -> None:
+    """Raises Claimed where another trial has it, done or in hand; one that failed, or whose worker died, gives it to
+    the first that asks."""
+    if first(study, what, trial.number):
         return
-    here = (CLAIMS.c.study == study._study_id) & (CLAIMS.c.config == sha256(untrained.encode()))
+    engine, here = _engine(study), (CLAIMS.c.study == study._study_id) & (CLAIMS.c.config == sha256(what.encode()))
     with engine.begin() as connection:
         holder = connection.execute(select(CLAIMS.c.trial).where(here)).scalar_one()
     if study.get_trials(deepcopy=False)[holder].state != TrialState.FAIL:
-        raise Claimed(f"Trial {holder} has the same configuration.")
+        raise Claimed(f"Trial {holder} has the same.")
     with engine.begin() as connection:
         taken = connection.execute(
             CLAIMS.update().where(here, CLAIMS.c.trial == holder).values(trial=trial.number)
         ).rowcount
     if not taken:
-        raise Claimed("Another trial took the same configuration over just now.")
+        raise Claimed("Another trial took the same over just now.")
 
 
 def first(study: optuna.Study, what: str, trial: int = -1) -> bool:

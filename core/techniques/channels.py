@@ -21,6 +21,7 @@ from core.settings import (
     among,
     shares,
 )  # fmt: skip
+from core.words import counted
 
 if TYPE_CHECKING:
     from core.config import CompressionConfig
@@ -58,8 +59,8 @@ class Channels(Technique):
         ),
     )  # fmt: skip
     of_layer = Setting(
-        "channels", Whole(1), "Channels", lambda count: f"{count} channels", "output channels that stay", HELP_OWN,
-        metavar="LAYER=K",
+        "channels", Whole(1), "Channels", lambda count: counted(count, "channel"), "output channels that stay",
+        HELP_OWN, metavar="LAYER=K",
     )  # fmt: skip
 
     chooses = ("narrow", "channels")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from core.document.blocks import Block, Formula, Paragraph
-from core.document.steps import Step, Subject, counted, quantizes
+from core.document.steps import Step, Subject, quantizes
 from core.settings import (
     FLOAT_BITS,
     Choice,
@@ -26,7 +26,7 @@ from core.settings import (
     shares,
 )
 from core.techniques.codebook import codebook_of
-from core.words import percent
+from core.words import counted, percent
 
 if TYPE_CHECKING:
     from core.config import CompressionConfig, RecoveryConfig
@@ -156,12 +156,11 @@ def _procedure(subject: Subject) -> Iterator[Block]:
     config, chosen = subject.config, subject.config.recovery
     assert chosen is not None
     from core.config import TrainingConfig
-    from core.networks.compression import PRUNING_SHARE
 
     recipe = TrainingConfig(subject.model, chosen.epochs)
     flips = ", horizontal flips" if subject.mirrored else ""
     text = (
-        f"{counted(chosen.epochs, 'epoch')} of SGD with Nesterov momentum 0.9, batch {recipe.batch_size}, a one-cycle "
+        f"{counted(chosen.epochs, 'epoch')} of SGD with Nesterov momentum 0.9, batch {chosen.batch_size}, a one-cycle "
         f"learning rate with its peak at {chosen.learning_rate:g}, weight decay {recipe.weight_decay:g}, label "
         f"smoothing {recipe.label_smoothing:g}{flips}, seed {chosen.seed}. Ranks, zeros and bits stay, weights move. "
     )
@@ -171,16 +170,12 @@ def _procedure(subject: Subject) -> Iterator[Block]:
         text += " Gradients pass straight through the rounding, and scales are learned (LSQ, Esser et al. 2020)."
     yield Paragraph(text)
     yield from _rated(chosen)
-    if chosen.schedule == "iterative":
-        share = f"the first {100 * PRUNING_SHARE:.0f} %"
+    if chosen.normalization:
         yield Paragraph(
-            f"Pruning is iterative (Zhu & Gupta 2017): the share of zeros rises over {share} of the training, "
-            "where t goes from 0 to 1; then the "
-            "bits are set and the learning rate starts again (Renda et al. 2020)."
+            "For the training batch normalization was put back behind the convolutions; at its end it was folded into "
+            "their weights, or into the scales of their grids."
         )
-        yield Formula(r"s_t = s\,(1 - (1 - t)^3)")
-    elif config.sparsity or any(layer.sparsity for _, layer in config.layers):
-        yield Paragraph("Pruning is one-shot: all zeros are there before the training.")
+    yield from _pruned(config, chosen)
     if chosen.distillation:
         taught = (
             f"the network {chosen.teacher[:8]}" if chosen.teacher else "the baseline, or the network that taught it"
@@ -192,6 +187,22 @@ def _procedure(subject: Subject) -> Iterator[Block]:
             r"\text{loss} = \frac{1}{2} (\text{cross entropy} + T^2 \operatorname{KL}(\text{teacher} \parallel "
             rf"\text{{network}})), \quad T = {subject.temperature:g}"
         )
+
+
+def _pruned(config: CompressionConfig, chosen: RecoveryConfig) -> Iterator[Block]:
+    """When the zeros come."""
+    from core.networks.compression import PRUNING_SHARE
+
+    if chosen.schedule == "iterative":
+        share = f"the first {100 * PRUNING_SHARE:.0f} %"
+        yield Paragraph(
+            f"Pruning is iterative (Zhu & Gupta 2017): the share of zeros rises over {share} of the training, "
+            "where t goes from 0 to 1; then the "
+            "bits are set and the learning rate starts again (Renda et al. 2020)."
+        )
+        yield Formula(r"s_t = s\,(1 - (1 - t)^3)")
+    elif config.sparsity or any(layer.sparsity for _, layer in config.layers):
+        yield Paragraph("Pruning is one-shot: all zeros are there before the training.")
 
 
 def _rated(chosen: RecoveryConfig) -> Iterator[Block]:

@@ -25,7 +25,7 @@ def sketch(trainer: Trainer, trial: Trial) -> float:
     """A trial of one epoch, of a shape at the wanted size; its merit."""
     worker = trainer.worker
     wanted = wanted_size(worker)
-    config = held(trial) or _drawn(worker, trial, wanted)
+    config = worker.teachable(held(trial) or _drawn(worker, trial, wanted))
     claim(worker.studies.brief, trial, config)
     point = trainer.train(trial, config)
     worker.say(f"After an epoch: {in_figures(point)}")

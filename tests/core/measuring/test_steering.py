@@ -43,4 +43,5 @@ def test_what_is_best() -> None:
     low, high, small, large = epoch(0.80, 1), epoch(0.89, 2), epoch(0.91, 2.5), epoch(0.95, 3)
     assert sorted([large, high, small, low], key=Rate(0.1, 0.9).merit) == [low, high, large, small]
     assert sorted([large, high, small, low], key=Rate().merit) == [low, high, small, large]
+    assert max(epoch(0.91, 32), epoch(0.95, 32), key=Rate(0.1, 0.9).merit)["validation_accuracy"] == 0.95, "no bits"
     assert max(epoch(0.9, 3, 0.5), epoch(0.8, 1, 0.4), key=Rate(0.1).merit)["validation_accuracy"] == 0.8

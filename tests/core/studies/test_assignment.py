@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from conftest import TRAINED_SHAPES, Laboratory, short_ways
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig
 from core.machinery.stopping import Stopped
+from core.mathematics import costs
 from core.studies import assignment, reproduce, tuning
 from core.studies.answers import AtBits, Configured, Judged, OnTestByClass
 
@@ -122,6 +124,20 @@ def test_the_ways_go_from_the_gentlest_to_the_hardest_and_fit_both_families(warm
             sizes = [warm_bench.bytes_of(name, config) for config in plain]
             assert sizes == sorted(sizes, reverse=True), (name, way)
             assert all(config.recovery is not None for config in configs)
+
+
+def test_where_a_layer_has_too_many_inputs_the_experiments_do_without(
+    warm_bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wished = [*chain(*assignment.ways(8).values()), assignment.alike(8, "+ GPTQ")]
+    assert all(assignment.feasible(warm_bench, "cnn", config) == config for config in wished)
+    monkeypatch.setattr(costs, "MOMENTS", 2**20)
+    refused = [config for config in wished if warm_bench.refusal("cnn", config)]
+    assert refused
+    for config in refused:
+        instead = assignment.feasible(warm_bench, "cnn", config)
+        assert not warm_bench.refusal("cnn", instead)
+        assert instead == replace(config, **assignment.PLAINER)
 
 
 def test_a_later_step_destroys_what_an_earlier_one_made(laboratory: Laboratory) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import random
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+import torch
 from conftest import read_here
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,9 +20,10 @@ from core.formats import artifact
 from core.measuring import training
 from core.measuring.front import Goal
 from core.networks import families
-from core.studies import students
-from core.studies.students import BITS, DEEPER, FACTORS, PLAIN, PRICES, STARTS, TILTS, neighbour, widths_for
+from core.studies import students, variation
+from core.studies.students import PLAIN, STARTS, widths_for
 from core.studies.teachers import best_teacher
+from core.studies.variation import BITS, DEEPER, FACTORS, PRICES, TILTS, neighbours
 
 GOAL = Goal(floor=0.5, families=("compact", "mlp"))
 
@@ -45,7 +49,7 @@ def test_a_neighbour_differs_in_one_choice_and_can_be_drawn(dice: random.Random)
     chosen: dict[str, Any] = {**PLAIN, **dice.choice(STARTS)}
     offered = {"factor": FACTORS, "tilt": TILTS, "deeper": DEEPER, "bits": BITS, "price": PRICES}
     for _ in range(30):
-        other = neighbour(chosen, [start["model"] for start in STARTS], dice)
+        other = dice.choice(list(neighbours(chosen, [start["model"] for start in STARTS])))
         assert sum(other[name] != chosen[name] for name in chosen) == 1
         assert all(other[name] in values for name, values in offered.items())
         chosen = other
@@ -58,14 +62,98 @@ def test_what_misses_the_goal_grows_or_shrinks_until_it_cannot(dice: random.Rand
     ends = {"factor": FACTORS[last], "bits": BITS[last], "deeper": DEEPER[last], "price": PRICES[-1 - last]}
     steps = 0
     while not ends.items() <= chosen.items():
-        other, steps = neighbour(chosen, models, dice, way), steps + 1
+        other, steps = dice.choice(list(neighbours(chosen, models, way))), steps + 1
         name = next(name for name in other if other[name] != chosen[name])
         assert (other[name] > chosen[name]) == ((name != "price") == (way > 0))
         assert {**other, name: chosen[name]} == chosen
         chosen = other
     assert steps < 25
-    other = neighbour(chosen, models, dice, way)
-    assert sum(other[name] != chosen[name] for name in chosen) == 1
+    assert not list(neighbours(chosen, models, way))
+
+
+SPACE: dict[str, Any] = {
+    name: optuna.distributions.CategoricalDistribution(values)
+    for name, values in {
+        "model": ("compact", "mlp"), "factor": FACTORS, "tilt": TILTS, "deeper": DEEPER, "bits": BITS, "price": PRICES,
+    }.items()
+}  # fmt: skip
+
+
+def studied(*trials: tuple[dict[str, Any], float | None, bool]) -> optuna.Study:
+    """params, value (None: it failed), whether it was stopped"""
+    study = optuna.create_study()
+    for params, value, stopped in trials:
+        state = optuna.trial.TrialState.FAIL if value is None else optuna.trial.TrialState.COMPLETE
+        attributes = {variation.STOPPED: True} if stopped else {}
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state, value=value, params=params, distributions=SPACE, user_attrs=attributes
+            )
+        )
+    return study
+
+
+@pytest.fixture
+def all_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever came to a value meets no floor."""
+    complete = (optuna.trial.TrialState.COMPLETE,)
+    monkeypatch.setattr(
+        variation, "measured", lambda study: [(trial, None) for trial in study.get_trials(states=complete)]
+    )
+    monkeypatch.setattr(Goal, "met_by", lambda self, point: False)
+
+
+def test_what_was_stopped_is_begun_again(all_measured: None) -> None:
+    first, second = ({**PLAIN, "model": model} for model in ("compact", "mlp"))
+    goal, dice = Goal(floor=0.5, families=("compact", "mlp")), random.Random(0)
+    stopped = studied((first, None, True), (second, 5000.0, False))
+    assert variation.next_choice(stopped, goal, goal.families, dice) == first
+    stopped.enqueue_trial(first)
+    again = variation.next_choice(stopped, goal, goal.families, dice)
+    assert again in list(neighbours(second, goal.families, 1)), "it waits already"
+    failed = studied((first, None, False), (second, 5000.0, False))
+    assert variation.next_choice(failed, goal, goal.families, dice) != first
+
+
+def test_nothing_is_tried_twice_and_all_around_every_student_is_tried(all_measured: None) -> None:
+    best, other = {**PLAIN, "model": "compact"}, {**PLAIN, "model": "mlp", "factor": 2.4, "price": 4.8e-6}
+    goal, dice = Goal(floor=0.5, families=("compact", "mlp")), random.Random(0)
+    tried, order = [(best, 4000.0, False), (other, 5000.0, False)], list[dict[str, Any]]()
+    while (chosen := variation.next_choice(studied(*tried), goal, goal.families, dice)) is not None:
+        order.append(chosen)
+        tried.append((chosen, None, False))
+    larger = list(neighbours(best, goal.families, 1)), list(neighbours(other, goal.families, 1))
+    count, more = len(larger[0]), len(larger[0]) + len(larger[1])
+    assert sorted(map(str, order[:count])) == sorted(map(str, larger[0])), "the best one's first"
+    assert sorted(map(str, order[count:more])) == sorted(map(str, larger[1]))
+    everything = [*neighbours(best, goal.families), *neighbours(other, goal.families)]
+    assert sorted(map(str, order)) == sorted({str(each) for each in everything} - {str(best), str(other)})
+
+
+def test_a_baseline_that_cannot_be_evaluated_teaches_nobody(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path)
+    good = bench.train(TrainingConfig("mlp", 1, data="digits", widths=((8,),)))
+    name = bench.add_baseline(good, "good", "trained")
+    huge = replace(good, tensors={key: torch.full_like(own, 1e30) for key, own in good.tensors.items()})
+    bench.add_baseline(huge, "huge", "loaded")
+    stale = replace(good, images=good.images._replace(fingerprint="of others"))
+    bench.add_baseline(stale, "stale", "trained")
+    assert best_teacher(bench, "digits") == name
+
+
+def test_a_network_that_is_there_is_not_kept_a_second_time(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path)
+    assert bench.adopt_baseline(bench.baseline_file("compact"), dict(bench.baseline("compact").info), "x") == "compact"
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_that_is_none_is_refused(seed: int) -> None:
+    options = Namespace(
+        seed=seed, families="all", floor=0.9, size=None, allowance=None, confidence=None, baseline=None, data=None,
+        techniques=None,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"seed must be in \[0, 2147483647\]"):
+        students.asked_for(options)
 
 
 def test_families_are_all_or_a_list() -> None:
