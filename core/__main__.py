@@ -18,7 +18,7 @@ from core.config import FORMATS, CompressionConfig, ConfigError, Device, with_te
 from core.machinery.files import write_atomically
 from core.machinery.records import Record
 from core.settings import Setting
-from core.words import percent, visible
+from core.words import counted, percent, visible
 
 
 def say(text: str) -> None:
@@ -330,7 +330,7 @@ def _train(options: argparse.Namespace) -> int:
         answer["path"] = str(options.out / f"{options.baseline}.safetensors")
     else:
         of = "" if recipe.data == "fashion-mnist" else f", {dataset.title}"
-        title = f"{options.baseline}, {recipe.epochs} epochs{of}"
+        title = f"{options.baseline}, {counted(recipe.epochs, 'epoch')}{of}"
         answer["baseline"] = bench.add_baseline(baseline, title, "trained")
     _print(answer, options.json)
     return 0

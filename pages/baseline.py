@@ -5,7 +5,7 @@ import streamlit as st
 
 from core.bench.workbench import RECIPES
 from core.config import CompressionConfig
-from core.words import plain
+from core.words import counted, plain
 from pages.choice import baselines, controls, state, terms
 from pages.labs import data_sets
 from pages.shown import baseline_figures, charts, figures, jobs, live
@@ -26,11 +26,12 @@ validation, test = live.measured(nothing), live.measured(nothing, "test")
 live.headline(validation)
 baseline_figures.accuracies(validation, test)
 jobs.panel("train")
-confused = bench.most_confused(test)
+true, predicted, count = bench.most_confused(test)
+error = f"The most frequent error of **{plain(bench.title(name))}** on the test images, made {counted(count, 'time')}: "
+error += f"it takes **{plain(true)}** for **{plain(predicted)}**."
 terms.say(
-    f"The most frequent error of **{plain(bench.title(name))}** on the test images: {confused[2]} times it "
-    f"takes a **{plain(confused[0])}** for a **{plain(confused[1])}**. Sliders and searches look at the "
-    "[[validation]] images only, and so does the choice of the best epoch."
+    f"{error if count else f'**{plain(bench.title(name))}** makes no error on the test images.'} Sliders and searches "
+    "look at the [[validation]] images only, and so does the choice of the best epoch."
 )
 
 baseline_figures.network(validation)
@@ -42,7 +43,7 @@ if len(history):
     terms.heading("Training curves", "How it was trained: loss and accuracy after each epoch.", "cross entropy")
     for cell, chart in zip(st.columns(2, gap="large"), charts.training_curves(history), strict=True):
         with cell:
-            charts.draw(chart, f"Training and validation curves over {len(history)} epochs")
+            charts.draw(chart, f"Training and validation curves over {counted(len(history), 'epoch')}")
     st.caption(figures.recipe_sentence(baseline.info))
     st.caption(baseline_figures.about_loss(baseline.info, validation, test))
 

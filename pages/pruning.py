@@ -44,9 +44,12 @@ if steps is not None:
 
 terms.heading("Structured (channel) pruning", "Whole channels go: the network becomes smaller, and faster.")
 terms.say(pruning_lab.ABOUT_CHANNELS)
-removed = jobs.answer_or_button(asked[assignment.CHANNELS], "Remove half of the channels", ":material/view_column:")
-if removed is not None:
-    channel_lab.table(choice.baseline, removed.rows)
+if state.workbench().profile(choice.baseline).channels:
+    removed = jobs.answer_or_button(asked[assignment.CHANNELS], "Remove half of the channels", ":material/view_column:")
+    if removed is not None:
+        channel_lab.table(choice.baseline, removed.rows)
+else:
+    st.info("No channel of this network can be removed: no layer reads what another one puts out.")
 
 weights.section(live.available(choice))
 

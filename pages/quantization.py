@@ -53,12 +53,14 @@ if shared is not None:
 
 terms.heading("Layer sensitivity", "What does the whole network lose where one layer alone is quantized?")
 st.markdown(quantization_lab.ABOUT_WIDTHS)
+quantization_lab.plainer(choice.baseline)
 widths = jobs.answer_or_button(asked[assignment.WIDTHS], "Quantize each layer alone", ":material/troubleshoot:")
 if widths is not None:
     quantization_lab.sensitivity(widths.rows)
 
 terms.heading("Mixed precision", "Every layer has bits of its own.")
 terms.say(quantization_lab.ABOUT_MIXED)
+quantization_lab.plainer(choice.baseline)
 mixed = jobs.answer_or_button(asked[assignment.MIXED], "Find the steps", ":material/stairs:")
 if mixed is not None:
     allocation.walk(mixed.steps, "bits")

@@ -11,7 +11,8 @@ from core.report.laboratory import ALLOWANCE
 from core.report.results import without_folders
 from core.report.sentences import checked, mistake, on, right, smaller, weighs
 from core.report.tables import float32_bytes
-from core.report.wording import Row, counted, listed, microseconds, paired, percent, points, size, with_p
+from core.report.wording import Row, listed, microseconds, paired, percent, points, size, with_p
+from core.words import counted
 
 CHANCE = 0.05
 """Below this p-value a difference counts as beyond chance."""

@@ -16,6 +16,7 @@ from core.report.appendix import appendix, reproduce
 from core.report.findings import Choice, Findings, ask
 from core.report.references import references
 from core.report.wording import Row, listed, shape, size
+from core.words import counted
 
 
 def build(
@@ -98,8 +99,8 @@ def _baseline(findings: Findings) -> list[Block]:
 def _recipe(info: Row, recipe: TrainingConfig) -> str:
     optimizer = "Adam" if recipe.optimizer == "adam" else "SGD (Nesterov momentum 0.9, one-cycle learning rate)"
     return (
-        f"It was trained on {info['training_images']:,} images for {recipe.epochs} epochs by {optimizer}: batch "
-        f"{recipe.batch_size}, learning rate {recipe.learning_rate:g}, weight decay {recipe.weight_decay:g}, label "
-        f"smoothing {recipe.label_smoothing:g}, dropout {recipe.dropout:g}, {recipe.augmentation or 'no flips'}, "
+        f"It was trained on {info['training_images']:,} images for {counted(recipe.epochs, 'epoch')} by {optimizer}: "
+        f"batch {recipe.batch_size}, learning rate {recipe.learning_rate:g}, weight decay {recipe.weight_decay:g}, "
+        f"label smoothing {recipe.label_smoothing:g}, dropout {recipe.dropout:g}, {recipe.augmentation or 'no flips'}, "
         f"seed {recipe.seed}. Epoch {info['best_epoch']}, the best on validation, is kept."
     )

@@ -20,7 +20,7 @@ from core.machinery.jobs import Status
 from core.measuring.front import sure
 from core.report import plots, tables
 from core.report.findings import Findings, Pin, figure
-from core.report.wording import counted, kilobytes, listed, percent, points, ratio, share_of, span
+from core.report.wording import kilobytes, listed, percent, points, ratio, share_of, span
 from core.studies import assignment, kinds, shipping, tuning
 from core.studies.answers import (
     BestWay,
@@ -32,6 +32,7 @@ from core.studies.answers import (
     QuantizationHalf,
     Run,
 )
+from core.words import counted
 
 ALLOWANCE = 0.01
 """Accuracy that the course allows a compressed network to lose."""

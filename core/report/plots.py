@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 INK, ON_PICTURE = "#1b2733", "#1b2734"
 """Of letters on the page, which an SVG takes from the page around it, and of those on a picture, which stay dark."""
 
+CLASS, NUMBERED = 0.2, 30
+"""Height of a class in a chart of classes, in inches at least; so many of them leave room for numbers."""
+
 FAR_BELOW = 12
 """Points of accuracy that a chart by bits shows below the baseline."""
 
@@ -154,7 +157,7 @@ def recall(name: str, changes: pd.DataFrame) -> Picture:
         ax.set_xlabel("recall (%)")
         figure.legend(loc="outside upper left", ncols=2)
 
-    return picture(name, 3.4, draw)
+    return picture(name, max(3.4, CLASS * len(changes)), draw)
 
 
 def confusion(name: str, counts: pd.DataFrame) -> Picture:
@@ -165,7 +168,7 @@ def confusion(name: str, counts: pd.DataFrame) -> Picture:
         shades = np.sqrt(values / max(1, values.max()))
         ax.imshow(shades, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for (row, column), count in np.ndenumerate(values):
-            if count:
+            if count and len(counts) <= NUMBERED:
                 colour = "#ffffff" if shades[row, column] > 0.6 else ON_PICTURE
                 ax.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=8)
         ax.set_xticks(range(len(counts)), list(counts.columns), rotation=40, ha="right", rotation_mode="anchor")
@@ -173,7 +176,7 @@ def confusion(name: str, counts: pd.DataFrame) -> Picture:
         ax.set_xlabel("predicted")
         ax.set_ylabel("true")
 
-    return picture(name, 4.6, draw)
+    return picture(name, max(4.6, CLASS * len(counts)), draw)
 
 
 def flips(name: str, table: pd.DataFrame, images: NDArray[np.uint8], across: int = 6) -> Picture:
@@ -183,7 +186,7 @@ def flips(name: str, table: pd.DataFrame, images: NDArray[np.uint8], across: int
     def draw(figure: "Figure") -> None:
         axes = figure.subplots(down, across, squeeze=False).ravel()
         for ax, image, row in zip(axes, images, table.to_dict("records"), strict=False):
-            ax.imshow(255 - image, cmap="gray", vmin=0, vmax=255)
+            ax.imshow(image, cmap="gray_r", vmin=0, vmax=255, aspect="auto" if len(image) == 1 else "equal")
             ax.set_title(row["true"], fontsize=9)
             words = [f"{row[when]} {percent(row[f'{when}_confidence'], 0)}" for when in ("before", "after")]
             colour = {"lost": LOST, "gained": GAINED}.get(row["outcome"], BASELINE)

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core import words
-from core.document.steps import counted as counted
 from core.document.steps import share_of as share_of
 from core.formats.footprint import KB
 from core.measuring.evaluation import Comparison

@@ -331,7 +331,7 @@ def _channels_of(layer: LayerRow, chosen: LayerConfig) -> None:
 
 
 def _rank_of(layer: LayerRow, chosen: LayerConfig) -> None:
-    words = f"{DENSE} leaves the layer dense. Break-even is {layer.break_even_rank}: at most that saves anything."
+    words = f"{DENSE} leaves the layer dense. Only ranks up to {layer.break_even_rank} (break-even) make it smaller."
     rank = None if chosen.rank is None else min(chosen.rank, layer.full_rank)
     _layer_slider(layer.name, "rank", rank, layer.rank or DENSE, DENSE, layer.full_rank, 1, "%d", words, int)
 

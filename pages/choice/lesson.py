@@ -49,24 +49,28 @@ def controls() -> None:
     """What a class will see; the link has it at once."""
     if hides("lesson"):
         return
-    now = state.lesson()
     box = st.expander("Teacher mode", icon=":material/co_present:", key="w_lesson", on_change="rerun")
     if not box.open:
         return
     with box:
-        ask = st.toggle("Ask for a guess first", asks(), key="w_reveal", help=HELP_GUESS)
-        hidden = [name for name in now.get("hide", "").split(",") if name in CONTROLS]
-        left_out = st.multiselect(
-            "Leave out", list(CONTROLS), hidden, format_func=lambda name: CONTROLS.get(name, name), key="w_hide",
-            help=HELP_HIDE,
+        now = state.lesson()
+        key = state.keep_widget("w_reveal", asks())
+        st.toggle("Ask for a guess first", key=key, help=HELP_GUESS, on_change=_teach)
+        key = state.keep_widget("w_hide", [name for name in now.get("hide", "").split(",") if name in CONTROLS])
+        st.multiselect(
+            "Leave out", list(CONTROLS), format_func=lambda name: CONTROLS.get(name, name), key=key, help=HELP_HIDE,
+            on_change=_teach,
         )  # fmt: skip
-        shown = st.toggle("Presentation", now.get("present") == "1", key="w_present", help=HELP_PRESENT)
-        wanted = ({"reveal": "0"} if ask else {}) | ({"hide": ",".join(left_out)} if left_out else {})
-        wanted |= {"present": "1"} if shown else {}
-        if wanted != now:
-            state.teach(wanted)
-            st.rerun()
+        key = state.keep_widget("w_present", now.get("present") == "1")
+        st.toggle("Presentation", key=key, help=HELP_PRESENT, on_change=_teach)
         teacher.controls()
+
+
+def _teach() -> None:
+    """What the controls say now is what the link says."""
+    ask, left_out, shown = (st.session_state[key] for key in ("w_reveal", "w_hide", "w_present"))
+    wanted = ({"reveal": "0"} if ask else {}) | ({"hide": ",".join(left_out)} if left_out else {})
+    state.teach(wanted | ({"present": "1"} if shown else {}))
 
 
 def wait_for_guess(choice: state.Choice) -> None:
@@ -83,7 +87,7 @@ def guess_form(choice: state.Choice) -> bool:
     with st.form("guess", width=640):
         st.markdown(
             f"**What do you expect** of {plain(in_words(choice.config))}? Uncompressed, the network is right "
-            f"for {percent(before.evaluation.accuracy, 1)} on validation and "
+            f"for {percent(before.evaluation.accuracy, 1)} of the validation images and takes "
             f"{kilobytes(before.baseline_bytes)}. Write a guess; then you see both."
         )
         left, right = st.columns(2)

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import streamlit as st
 
 from core.config import EXAMPLE, QUERY_NAMES, CompressionConfig, from_query, to_query
-from core.words import percent, plain
+from core.words import counted, percent, plain
 from pages.choice import frame
 from pages.choice.offered import CONTROLS
 
@@ -118,12 +118,12 @@ def open_page(page: str) -> None:
 
 
 KEPT_KINDS = {
-    "baseline": ("baselines", "delete those that nobody needs on Baseline"),
-    "recovered": ("networks trained after compression", "delete those on Compare"),
-    "evaluation": ("measurements that were pinned or searched for", "delete points on Compare"),
-    "point": ("points of searches", "delete points on Compare"),
+    "baseline": ("baseline", "", "delete those that nobody needs on Baseline"),
+    "recovered": ("network", " trained after compression", "delete those on Compare"),
+    "evaluation": ("measurement", " pinned or searched for", "delete points on Compare"),
+    "point": ("point", " of a search", "delete points on Compare"),
 }
-"""What is never evicted -> its name, and what to do where there is too much of it."""
+"""What is never evicted -> one of it, what follows its name, and what to do where there is too much of it."""
 
 
 def _say_how_full() -> None:
@@ -133,9 +133,9 @@ def _say_how_full() -> None:
     kept = workbench().kept()
     if kept.share < NEARLY_FULL:
         return
-    named = [(*KEPT_KINDS.get(kind, (kind, "")), *taken) for kind, taken in kept.kinds.items()]
-    parts = [f"{count:,} {name} ({size / 2**20:,.0f} MB)" for name, _, count, size in named[:3]]
-    ways = list(dict.fromkeys(way for _, way, _, _ in named[:3] if way))
+    named = [(*KEPT_KINDS.get(kind, (kind, "", "")), *taken) for kind, taken in kept.kinds.items()]
+    parts = [f"{counted(count, name)}{more} ({size / 2**20:,.0f} MB)" for name, more, _, count, size in named[:3]]
+    ways = list(dict.fromkeys(way for _, _, way, _, _ in named[:3] if way))
     what = "What is trained from now on may be forgotten" if kept.share >= 0.99 else "Soon there is no room for more"
     st.warning(
         "The cache keeps what was trained, loaded, pinned or searched for, and this fills "
@@ -229,6 +229,12 @@ def pins() -> tuple[Choice, ...]:
     return pinned
 
 
+def comparable(name: str, other: str) -> bool:
+    """Whether two baselines see the same images, so that their predictions can be paired."""
+    bench = workbench()
+    return bench.profile(name).images.same_as(bench.profile(other).images)
+
+
 def pin(choice: Choice) -> None:
     """Keep a choice for comparison, in the session and in the link."""
     if choice not in pins() and len(pins()) < PINS:
@@ -287,6 +293,16 @@ def keep_widget(key: str, value: Any) -> str:
     if drawn.get(key) != page or st.session_state.get(key) != value:
         st.session_state[key] = value
     drawn[key] = page
+    return key
+
+
+def begin_widget(key: str, value: Any, of: Any) -> str:
+    """Give a widget the value that it begins with, whenever what that is `of` changes; after that it keeps what a
+    person sets. Returns the key."""
+    began, here = st.session_state.setdefault("began", {}), (st.session_state.get("page"), of)
+    if began.get(key) != here or key not in st.session_state:
+        st.session_state[key] = value
+    began[key] = here
     return key
 
 

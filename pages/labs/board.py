@@ -63,24 +63,32 @@ class Shown(NamedTuple):
 def filters(baseline: str) -> Shown:
     """Which points are shown; those of other models beside this baseline's, where they are wanted."""
     bench = state.workbench()
-    titles = {card.id: card.title for card in bench.cards()}
+    titles = {card.id: card.title for card in bench.cards() if state.comparable(card.id, baseline)}
     models = st.pills(
         "Model", list(titles), selection_mode="multi", default=[baseline], help=HELP_MODEL,
         format_func=lambda name: plain(titles.get(name, name)), key=f"w_models_{baseline}",
     )  # fmt: skip
     used = st.pills(
         "Techniques used", TECHNIQUES, selection_mode="multi", default=TECHNIQUES, key="w_techniques",
-        help=HELP_TECHNIQUES,
+        persist_state="session", help=HELP_TECHNIQUES,
     )  # fmt: skip
     trained = st.segmented_control(
         "Training", list(TRAINED), format_func=lambda name: TRAINED.get(name, name), default="all", required=True,
-        key="w_trained", help=HELP_TRAINED,
+        key="w_trained", persist_state="session", help=HELP_TRAINED,
     )  # fmt: skip
     near = st.segmented_control(
         "Accuracy axis", list(AXES), format_func=lambda name: AXES.get(name, name), default="near", required=True,
-        key="w_axis",
+        key="w_axis", persist_state="session",
     )  # fmt: skip
-    origins = st.pills("From", ORIGINS, selection_mode="multi", default=ORIGINS, key="w_origins", help=HELP_ORIGIN)
+    origins = st.pills(
+        "From",
+        ORIGINS,
+        selection_mode="multi",
+        default=ORIGINS,
+        key="w_origins",
+        persist_state="session",
+        help=HELP_ORIGIN,
+    )
     weights = frozenset(bench.profile(name).sha256 for name in models if name in titles)
     return Shown(tuple(used), trained if trained in TRAINED else "all", tuple(origins), near == "near", weights)
 
@@ -140,7 +148,7 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) 
     if not let:
         st.info("The filters leave no point.", icon=":material/filter_alt_off:")
         return
-    best, pinned = pareto(let), _pinned()
+    best, pinned = pareto(let), _pinned(baseline)
     st.markdown(_in_words(let, best, goal))
     st.markdown(_pins_in_words(pinned, best))
     clicks = st.session_state.get("point_clicks", 0)  # a chart that was clicked comes back without its selection
@@ -184,13 +192,13 @@ def _of_families(let: list[Point], goal: Goal) -> list[Point]:
     return [point for point in let if profiles[point.sha256].model in goal.families]
 
 
-def _pinned() -> dict[int, Point]:
-    """What was pinned and measured, by number, whatever the filters let through."""
+def _pinned(baseline: str) -> dict[int, Point]:
+    """What was pinned and measured on a baseline's images, by number, whatever the filters let through."""
     bench, pinned = state.workbench(), dict[int, Point]()
     known = {(point.sha256, point.config): point for point in bench.points()} if state.pins() else {}
     for number, pin in enumerate(map(live.available, state.pins()), 1):
         point = known.get((bench.profile(pin.baseline).sha256, pin.config))
-        if point is not None and not lesson.waits(pin):
+        if point is not None and not lesson.waits(pin) and state.comparable(pin.baseline, baseline):
             pinned[number] = point
     return pinned
 
@@ -328,7 +336,7 @@ def against(result: Result, shown: Shown, goal: Goal) -> None:
     )
     others = [own for own in others if Choice(names[own.sha256], own.config) != (result.baseline_id, result.config)]
     options: dict[str, Choice | None] = {"the baseline": None}
-    for number, point in _pinned().items():
+    for number, point in _pinned(result.baseline_id).items():
         options[f"pin {number}: {in_words(point.config)}"] = Choice(names[point.sha256], point.config)
     for point in others[:COMPARED]:
         model = f", {names[point.sha256]}" if len(shown.models) > 1 else ""

@@ -13,7 +13,7 @@ from core.config import in_words
 from core.measuring.front import promised
 from core.studies import assignment, tuning
 from core.studies.answers import BestWay, Combination, Order
-from core.words import kilobytes, percent, plain
+from core.words import counted, kilobytes, percent, plain
 from pages.choice import confidence, state
 from pages.shown import charts, figures, handover
 
@@ -33,10 +33,17 @@ HELP_EPOCHS = "Length of every training; where weights are pruned, 60 % of it pr
 def controls(baseline: str) -> tuple[float, dict[str, Any]]:
     """The allowance, and the request of the search."""
     points = st.number_input(
-        "Allowed accuracy loss, pp", 0.1, 10.0, 1.0, 0.1, key="w_way_allowance", help=HELP_ALLOWANCE
+        "Allowed accuracy loss, pp",
+        0.1,
+        10.0,
+        1.0,
+        0.1,
+        key="w_way_allowance",
+        persist_state="session",
+        help=HELP_ALLOWANCE,
     )
     sure = confidence.asked(confidence.control("w_way_confidence"))
-    epochs = st.number_input("Epochs", 2, 40, 8, key="w_way_epochs", help=HELP_EPOCHS)
+    epochs = st.number_input("Epochs", 2, 40, 8, key="w_way_epochs", persist_state="session", help=HELP_EPOCHS)
     st.caption("About 17 trainings: 25 minutes for the CNN on two cores, ten for the MLP. You can go on meanwhile.")
     allowance = round(float(points) / 100, 6)
     about = {"baseline": baseline, "allowance": allowance, "epochs": int(epochs)}
@@ -49,10 +56,10 @@ def order_controls(baseline: str) -> dict[str, Any]:
     names = [layer.name for layer in layers]
     largest = max(range(len(layers)), key=lambda place: layers[place].weights)
     with st.expander("Order of the techniques", icon=":material/swap_vert:", expanded=True):
-        layer = st.selectbox("Layer", names, largest, key=f"w_order_layer_{baseline}")
-        sparsity = st.slider("Sparsity", 0, 99, 90, 1, format="%d %%", key="w_order_sparsity")
-        bits = st.slider("Bits per weight", 2, 8, 3, 1, key="w_order_bits")
-        share = st.slider("Rank kept", 1, 100, 25, 1, format="%d %%", key="w_order_share")
+        layer = st.selectbox("Layer", names, largest, key=f"w_order_layer_{baseline}", persist_state="session")
+        sparsity = st.slider("Sparsity", 0, 99, 90, 1, format="%d %%", key="w_order_sparsity", persist_state="session")
+        bits = st.slider("Bits per weight", 2, 8, 3, 1, key="w_order_bits", persist_state="session")
+        share = st.slider("Rank kept", 1, 100, 25, 1, format="%d %%", key="w_order_share", persist_state="session")
     about = {"layer": layer or names[largest], "sparsity": sparsity / 100, "bits": bits, "share": share / 100}
     return {"kind": assignment.ORDERS, "baseline": baseline, **about}
 
@@ -114,8 +121,9 @@ def _details(combination: Combination, best: BestWay) -> None:
     """Precision, recall and F1-score of the best, and every training."""
     left, right = st.columns(2, gap="large")
     with left:
-        report = pd.DataFrame({name: asdict(scores) for name, scores in best.test.report.items()}).T.iloc[:10]
+        report = pd.DataFrame({name: asdict(scores) for name, scores in best.test.report.items()}).T
         st.caption("Precision, recall and F1-score of the best combination, test images")
+        report = report.drop(index=["macro avg", "weighted avg"])
         charts.draw(charts.class_report(report), "Precision, recall and F1-score by class")
     with right:
         st.caption("Every training, by combination")
@@ -199,10 +207,11 @@ def _lesson(rows: Sequence[Order], asked: dict[str, Any]) -> str:
     by_order = {row.order: row for row in rows}
     first, second = by_order["prune → quantize"], by_order["quantize → prune"]
     late, factored = by_order["prune → quantize → low rank"], rows[-1]
+    chance = ": on a coarse grid many weights are equally small, and which of them go is chance" if second.flips else ""
     return (
-        f"{asked['layer']}, sparsity {percent(asked['sparsity'], 0)}, {asked['bits']} bits. Prune, then quantize: "
-        f"**{percent(first.accuracy, 2)}**; the other way round **{percent(second.accuracy, 2)}**, with "
-        f"{second.flips} flips: on a coarse grid many weights are equally small, and which of them go is chance. "
+        f"{plain(asked['layer'])}, sparsity {percent(asked['sparsity'], 0)}, {asked['bits']} bits. Prune, then "
+        f"quantize: **{percent(first.accuracy, 2)}**; the other way round **{percent(second.accuracy, 2)}**, with "
+        f"{counted(second.flips or 0, 'flip')}{chance}. "
         f"Low rank last leaves a sparsity of {percent(late.zeros, 0)} and {late.levels:,} different values: "
         f"**both earlier steps were for nothing**. On the factors all three hold, rank {factored.rank}, sparsity "
         f"{percent(factored.zeros, 0)}, {factored.levels} values: {factored.kb:.1f} KB and "

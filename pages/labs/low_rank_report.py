@@ -10,7 +10,7 @@ import streamlit as st
 
 from core.studies.answers import LowRankReport, ScenarioRow
 from core.studies.reproduce import BATCHES, LOW_RANK
-from core.words import percent, plain
+from core.words import counted, percent, plain
 from pages.choice import classroom, terms
 from pages.shown import charts, figures, low_rank_charts
 
@@ -24,7 +24,7 @@ HELP_SEEDS = "How many trainings of each scenario: with one alone, effect and ch
 
 def controls() -> dict[str, Any]:
     """Seeds and the one button; what it asks for."""
-    seeds = st.slider("Seeds", 1, 5, 3, key="report_seeds", help=HELP_SEEDS)
+    seeds = st.slider("Seeds", 1, 5, 3, key="report_seeds", persist_state="session", help=HELP_SEEDS)
     request = {"kind": LOW_RANK, "seeds": int(min(max(seeds, 1), 5)), "epochs": 3}
     if st.button("Run the experiments", type="primary", icon=":material/play_arrow:", width="stretch"):
         classroom.run(request)
@@ -82,7 +82,7 @@ def accuracy(report: LowRankReport) -> None:
     charts.draw(low_rank_charts.accuracy_against_ratio(pd.DataFrame(rows)), about)
     st.caption(
         f"After {report.epochs} {'epoch' if report.epochs == 1 else 'epochs'} of fine-tuning: the mean of "
-        f"{report.seeds} seeds, and their range as a line."
+        f"{counted(report.seeds, 'seed')}, and their range as a line."
     )
 
 

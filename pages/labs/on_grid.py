@@ -102,6 +102,8 @@ def _channel(seen: inspection.Rounded, tensor: str) -> int | None:
 def _output(choice: state.Choice, seen: inspection.Rounded, layer: str) -> str:
     """What all grids of the layer do to its output, and what nearest rounding, or GPTQ, would do instead."""
     config, bench = choice.config, state.workbench()
+    if not inspection.has_output_error(bench, choice.baseline, layer):
+        return ""
     error = inspection.output_error(bench, choice.baseline, config, layer, seen)
     text = f"; the **output** of the whole layer {plain(layer)}, on real images, by **{percent(error, 1)}**"
     if config.recovery is not None or config.bits_of(layer) == FLOAT_BITS:

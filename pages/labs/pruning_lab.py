@@ -15,7 +15,7 @@ from core.measuring.front import promised
 from core.report import tables
 from core.studies import assignment, inspection, tuning
 from core.studies.answers import IterativeSearch, LayerAlone, OneShot, Run
-from core.words import percent, plain
+from core.words import counted, percent, plain
 from pages.choice import confidence, state
 from pages.shown import charts, figures, handover, jobs, live
 
@@ -45,10 +45,26 @@ DURATION = "About seven minutes for the CNN, one after the other. What was run b
 
 def controls(baseline: str) -> dict[str, dict[str, Any]]:
     """Allowance, confidence and epochs; the requests of this page's jobs, by kind; one button for all of them."""
-    points = st.number_input("Allowed accuracy loss, pp", 0.1, 10.0, 1.0, 0.1, key="w_allowance", help=HELP_ALLOWANCE)
-    epochs = st.number_input("Epochs, iterative pruning", 2, 40, 8, key="w_iterative_epochs", help=HELP_EPOCHS)
+    points = st.number_input(
+        "Allowed accuracy loss, pp",
+        0.1,
+        10.0,
+        1.0,
+        0.1,
+        key="w_allowance",
+        persist_state="session",
+        help=HELP_ALLOWANCE,
+    )
+    epochs = st.number_input(
+        "Epochs, iterative pruning", 2, 40, 8, key="w_iterative_epochs", persist_state="session", help=HELP_EPOCHS
+    )
     sure = confidence.asked(confidence.control("w_confidence"))
-    taught = st.toggle("Knowledge distillation", key="w_iterative_distill", help=settings.named("distillation").help)
+    taught = st.toggle(
+        "Knowledge distillation",
+        key="w_iterative_distill",
+        persist_state="session",
+        help=settings.named("distillation").help,
+    )
     allowance, steps = round(float(points) / 100, 6), replace(assignment.iterative(int(epochs)), distillation=taught)
     score = assignment.ITERATIVE.score
     about: dict[str, dict[str, Any]] = {
@@ -57,13 +73,17 @@ def controls(baseline: str) -> dict[str, dict[str, Any]]:
         tuning.ITERATIVE: {"allowance": allowance, "recovery": steps.to_request(), "score": score, **sure},
         assignment.CHANNELS: {"epochs": 6},
     }
+    if not state.workbench().profile(baseline).channels:
+        del about[assignment.CHANNELS]
     return jobs.all_at_once(baseline, about, DURATION)
 
 
 def by_hand() -> None:
     """A small matrix that a person prunes, weight by weight."""
     st.subheader("By hand")
-    share = st.slider("Sparsity of this matrix", 0, 100, 50, 5, format="%d %%", key="hand_sparsity")
+    share = st.slider(
+        "Sparsity of this matrix", 0, 100, 50, 5, format="%d %%", key="hand_sparsity", persist_state="session"
+    )
     left, middle, right = st.columns(3, gap="large")
     with left:
         st.caption("W, yours to change")
@@ -98,14 +118,17 @@ def one_shot(
 ) -> None:
     """The answer for every score and scope, and the curve of the ones in the sidebar."""
     best, config = tuning.best_one_shot(answers), choice.config
-    drawn = next(each for each in answers if (each.score, each.scope) == (config.score, config.scope))
+    chosen = (each for each in answers if (each.score, each.scope) == (config.score, config.scope))
+    drawn = next(chosen, tuning.best_one_shot(answers))  # a criterion may be refused for this network
     left, right = st.columns([1, 1.15], gap="medium")
     with left:
         most = f"{percent(drawn.sparsity, 1)} is the largest that loses at most {100 * allowance:g} pp"
         about = f"Accuracy by sparsity; {most}"
         charts.draw(charts.sparsity_curve(_rows(drawn), allowance), about)
+        as_asked = (drawn.score, drawn.scope) == (config.score, config.scope)
+        chosen_there = ", as chosen in the sidebar" if as_asked else ": what is chosen in the sidebar is refused here"
         st.caption(
-            f"Drawn: {_criterion(drawn.score)}, {_scope(drawn.scope)}, as chosen in the sidebar. The curve "
+            f"Drawn: {_criterion(drawn.score)}, {_scope(drawn.scope)}{chosen_there}. The curve "
             "goes up and down by chance: the answer is the largest sparsity on it within the allowed loss."
         )
     with right:
@@ -166,11 +189,16 @@ def sensitivity(rows: Sequence[LayerAlone], allowance: float) -> None:
     loss = -table[table["sparsity"] == 0.9].set_index("layer")["difference"]
     most, least = loss.idxmax(), loss.idxmin()
     first, last = plain(most), plain(least)
+    gentle = figures.costs(loss[least])
     alone = ", ".join(f"{plain(layer)} {percent(within.get(layer, 0), 0)}" for layer in loss.index)
+    within_words = f"stays within {100 * allowance:g} pp up to this sparsity: {alone}."
+    if len(loss) == 1:
+        st.markdown(f"At a sparsity of 90 %, **{first}** {gentle}. It {within_words}")
+        return
     st.markdown(
-        f"At a sparsity of 90 %, **{first}** alone costs {100 * loss[most]:.2f} pp, the most, and **{last}** alone "
-        f"{100 * loss[least]:.2f} pp, the least. Each layer alone stays within {100 * allowance:g} pp up to this "
-        f"sparsity: {alone}. A good criterion prunes {last} more than {first}: see what each way keeps, below."
+        f"At a sparsity of 90 %, **{first}** alone {figures.costs(loss[most])}, the most; **{last}** alone {gentle}. "
+        f"Each layer alone {within_words} A good criterion prunes {last} more than {first}: see what each way keeps, "
+        "below."
     )
 
 
@@ -233,14 +261,14 @@ def side_by_side(baseline: str, answers: Sequence[OneShot], search: IterativeSea
     _kept(results)
     change = state.workbench().compare(results[step], results[shot])
     st.markdown(
-        f"From one-shot to iterative, {change.gained} images are gained and {change.lost} lost: "
+        f"From one-shot to iterative, {counted(change.gained, 'image')} gained and {change.lost:,} lost: "
         f"{figures.change(change)}. Pruned one-shot to the same sparsity, the network would have an accuracy of "
         f"{percent(results[alike].evaluation.accuracy, 2)}."
     )
     flips = state.workbench().flips(results[step], results[shot])
     wrong = len(flips) - change.gained - change.lost
     with st.expander(
-        f"{len(flips)} flips: images whose prediction differs, {wrong} of them wrong both times",
+        f"{counted(len(flips), 'flip')}: images whose prediction differs, {wrong} of them wrong both times",
         icon=":material/compare:",
     ):
         figures.flip_browser(results[step].baseline_id, flips)

@@ -38,8 +38,9 @@ ABOUT_MIXED = """Where should the next byte be saved? All layers begin at 8 bits
 the one whose validation loss rises least per byte saved. Activations stay at 8 bits, weights are rounded by GPTQ,
 nothing is trained."""
 HELP_EPOCHS = "Epochs of quantization-aware training at each number of bits; three times as many at 2 bits."
-HELP_AXIS = "Where the axis of the chart begins."
+HELP_AXIS = "Where the axis of the chart begins: at 0 %, or so far below the baseline's accuracy."
 HELP_ALLOWANCE = "How many percentage points of accuracy fewer bits may cost, on the validation images."
+BELOW = {"0 %": None, "-12 pp": 0.12, "-4 pp": 0.04}
 BEST_RUNG = "+ GPTQ"
 WHAT = {False: "Weights only", True: "Weights and activations"}
 WHEN = {"minmax": "min-max", "before": "best PTQ", "after": "QAT"}
@@ -49,8 +50,17 @@ DURATION = "Ten minutes for the CNN, four for the MLP, one after the other. What
 
 def controls(baseline: str) -> dict[str, dict[str, Any]]:
     """Epochs and allowance; the requests of this page's jobs, by kind; one button for all of them."""
-    st.number_input("Allowed accuracy loss, pp", 0.1, 10.0, 1.0, 0.1, key="w_bit_allowance", help=HELP_ALLOWANCE)
-    epochs = st.number_input("Epochs", 1, 20, 4, key="w_bit_epochs", help=HELP_EPOCHS)
+    st.number_input(
+        "Allowed accuracy loss, pp",
+        0.1,
+        10.0,
+        1.0,
+        0.1,
+        key="w_bit_allowance",
+        persist_state="session",
+        help=HELP_ALLOWANCE,
+    )
+    epochs = st.number_input("Epochs", 1, 20, 4, key="w_bit_epochs", persist_state="session", help=HELP_EPOCHS)
     about: dict[str, dict[str, Any]] = {
         assignment.LADDER: {},
         assignment.WIDTHS: {"rung": BEST_RUNG},
@@ -65,15 +75,28 @@ def allowance() -> float:
     return round(float(st.session_state.get("w_bit_allowance", 1.0)) / 100, 6)
 
 
+def _floor(whole: float, lowest: str | None) -> float:
+    """Where the axis begins, below the baseline's accuracy."""
+    below = BELOW.get(lowest or "")
+    return 0.0 if below is None else max(0.0, whole - below)
+
+
 def ladder(baseline: str, rows: Sequence[Rung]) -> None:
     """The chart of all steps, and in words what they bring where bits are few."""
     table = pd.DataFrame(map(asdict, rows))
     table["KB"] = table["bytes"] / 1024
     whole = table["accuracy"] - table["difference"]
     lowest = st.segmented_control(
-        "Axis from", ["0 %", "80 %", "90 %"], default="80 %", required=True, key="w_ladder_floor", help=HELP_AXIS
+        "Axis from",
+        list(BELOW),
+        default="-12 pp",
+        required=True,
+        key="w_ladder_floor",
+        persist_state="session",
+        help=HELP_AXIS,
     )
-    floor, top = float(str(lowest).split()[0]) / 100, float(whole.iloc[0]) + 0.01
+    reached = float(whole.iloc[0])
+    floor, top = _floor(reached, lowest), reached + 0.01
     for cell, (activations, words) in zip(st.columns(2), WHAT.items(), strict=True):
         with cell:
             st.caption(words)
@@ -88,7 +111,7 @@ def ladder(baseline: str, rows: Sequence[Rung]) -> None:
         parts.append(f"at **{bits} bits** {accuracies} ({plain(best.rung)})")
     st.markdown(
         f"With weights and activations at the same bits, these steps take the accuracy {', '.join(parts)}, without any "
-        f"training; the baseline has {percent(float(whole.iloc[0]), 2)}."
+        f"training; the baseline has {percent(reached, 2)}."
     )
     fewest = assignment.fewest_rung(rows, allowance())
     if fewest is not None:
@@ -128,9 +151,15 @@ def _chart(study: QuantizationHalf) -> None:
     baseline = study.float32.test.accuracy
     chart = tables.bits(study, WHEN)
     lowest = st.segmented_control(
-        "Axis from", ["0 %", "85 %"], default="85 %", required=True, key="w_trained_floor", help=HELP_AXIS
+        "Axis from",
+        list(BELOW),
+        default="-12 pp",
+        required=True,
+        key="w_trained_floor",
+        persist_state="session",
+        help=HELP_AXIS,
     )
-    shown = chart if lowest == "0 %" else chart[chart["low"] > 0.85]
+    shown = chart[chart["low"] >= _floor(baseline, lowest)]
     charts.draw(charts.before_after(shown, baseline), "Accuracy on test by bits, before and after training")
     below = chart[~chart.index.isin(shown.index)]
     left_out = [f"{row.bits} bits, {row.when}" for row in below.itertuples()]
@@ -245,16 +274,26 @@ def _one_width(rows: Sequence[AtBits]) -> None:
     st.caption("On the test images; *before* is the best post-training quantization.")
 
 
+def plainer(baseline: str) -> None:
+    """Where the two experiments on single layers cannot do what is said above."""
+    asked, bench = assignment.alike(8, BEST_RUNG), state.workbench()
+    if assignment.feasible(bench, baseline, asked) != asked:
+        st.caption(
+            "A layer of this network has so many inputs that GPTQ and bias correction would need more memory than "
+            "there is: here weights are rounded to the nearest point."
+        )
+
+
 def sensitivity(rows: Sequence[LayerAlone]) -> None:
     """A small chart per layer; the most and the least sensitive in words."""
     table, allowed = pd.DataFrame(map(asdict, rows)), allowance()
     charts.sensitivity(table, allowed, "Accuracy lost by rounding one layer alone, by its bits", "bits")
     loss = -table[table["bits"] == 2].set_index("layer")["difference"]
     most, least = loss.idxmax(), loss.idxmin()
-    gentle = f"costs {100 * loss[least]:.2f} pp" if loss[least] >= 0 else f"gains {-100 * loss[least]:.2f} pp"
+    other = "" if len(loss) == 1 else f", the most; **{plain(least)}** alone {figures.costs(loss[least])}"
     st.markdown(
-        f"At 2 bits **{plain(most)}** alone costs {100 * loss[most]:.2f} pp, the most; **{plain(least)}** alone "
-        f"{gentle}. The dashed line is the allowed loss of {100 * allowed:g} pp."
+        f"At 2 bits **{plain(most)}** alone {figures.costs(loss[most])}{other}. The dashed line is the allowed loss of "
+        f"{100 * allowed:g} pp."
     )
 
 

@@ -36,13 +36,21 @@ def controls(baseline: str) -> dict[str, dict[str, Any]]:
     labels = settings.named("schedule").kind.labels
     with st.expander("Rate in the loss", icon=":material/show_chart:", expanded=True):
         bits = st.segmented_control(
-            "Bits per weight", rates.BITS, default=4, required=True, key="w_rate_bits", help=HELP_BITS
+            "Bits per weight",
+            rates.BITS,
+            default=4,
+            required=True,
+            key="w_rate_bits",
+            persist_state="session",
+            help=HELP_BITS,
         )
-        activations = st.toggle("Activations at 8 bits", key="w_rate_activations", help=HELP_ACTIVATIONS)
-        epochs = st.number_input("Epochs", 1, 40, 4, key="w_rate_epochs", help=HELP_EPOCHS)
+        activations = st.toggle(
+            "Activations at 8 bits", key="w_rate_activations", persist_state="session", help=HELP_ACTIVATIONS
+        )
+        epochs = st.number_input("Epochs", 1, 40, 4, key="w_rate_epochs", persist_state="session", help=HELP_EPOCHS)
         schedule = st.segmented_control(
             "Pruning beside it", list(labels), default="iterative", required=True, format_func=labels.get,
-            key="w_rate_schedule", help=HELP_SCHEDULE,
+            key="w_rate_schedule", persist_state="session", help=HELP_SCHEDULE,
         )  # fmt: skip
         about = {"bits": bits or 4, "activation_bits": 8 if activations else None, "epochs": int(epochs)}
         ablation = {**about, "schedule": schedule or "iterative", "seeds": 3}

@@ -10,7 +10,7 @@ import streamlit as st
 from core import settings
 from core.config import CompressionConfig, RecoveryConfig
 from core.studies import shipping
-from core.words import percent
+from core.words import counted, percent
 from pages.choice import classroom, state
 from pages.shown import figures, jobs, live
 
@@ -25,30 +25,36 @@ def controls() -> None:
     now = state.current().config.recovery or RecoveryConfig()
     of = {setting.name: setting for setting in settings.of_training()}
     epochs = st.number_input(
-        of["epochs"].label, 1, 20, min(now.epochs, 20), key="w_recover_epochs", help=of["epochs"].help
+        of["epochs"].label, 1, 20, key=_key("w_recover_epochs", min(now.epochs, 20)), help=of["epochs"].help
     )
     left, right = st.columns(2)
     rates = sorted({0.003, 0.01, 0.03, 0.1, now.learning_rate})
     rate = left.selectbox(
-        of["learning_rate"].label, rates, rates.index(now.learning_rate), key="w_recover_rate",
+        of["learning_rate"].label, rates, key=_key("w_recover_rate", now.learning_rate),
         help=of["learning_rate"].help,
     )  # fmt: skip
-    seed = right.number_input(of["seed"].label, 0, 2**31 - 1, now.seed, key="w_recover_seed")
-    distill = st.toggle(of["distillation"].label, now.distillation, key="w_distill", help=of["distillation"].help)
+    seed = right.number_input(of["seed"].label, 0, 2**31 - 1, key=_key("w_recover_seed", now.seed))
+    distill = st.toggle(of["distillation"].label, key=_key("w_distill", now.distillation), help=of["distillation"].help)
     taught = _teacher(now) if distill else ""
     schedules = of["schedule"].labels
     schedule = st.segmented_control(
-        of["schedule"].label, list(schedules), default=now.schedule, format_func=schedules.get, required=True,
-        key="w_schedule", help=of["schedule"].help,
+        of["schedule"].label, list(schedules), format_func=schedules.get, required=True,
+        key=_key("w_schedule", now.schedule), help=of["schedule"].help,
     )  # fmt: skip
     recovery = RecoveryConfig(
         int(epochs), float(rate), int(seed), schedule, bool(distill), teacher=taught, **_later_controls(now)
     )
-    label = f"Train {recovery.epochs} {'epoch' if recovery.epochs == 1 else 'epochs'}"
+    label = f"Train {counted(recovery.epochs, 'epoch')}"
     st.button(label, on_click=_start, args=(recovery,), icon=":material/fitness_center:", width="stretch")
     _before_start(recovery)
     if state.current().config.recovery is not None:
         st.button("Back to before training", on_click=_drop, icon=":material/undo:", width="stretch")
+
+
+def _key(key: str, value: Any) -> str:
+    """Of a control that begins as the configuration has it, again whenever that changes."""
+    choice = state.current()
+    return state.begin_widget(key, value, (choice.baseline, choice.config.recovery))
 
 
 def _teacher(now: RecoveryConfig) -> str:
@@ -62,12 +68,12 @@ def _teacher(now: RecoveryConfig) -> str:
         known = (here[other] for other in here if bench.profile(other).sha256.startswith(now.teacher))
         titles[now.teacher] = next(known, f"{now.teacher[:8]}, not here")
     of = {setting.name: setting for setting in settings.of_training()}
-    label, place = of["teacher"].label, list(titles).index(now.teacher)
     return str(
         st.selectbox(
-            label, list(titles), place, lambda each: titles.get(each, each), key="w_teacher", help=of["teacher"].help
+            of["teacher"].label, list(titles), format_func=lambda each: titles.get(each, each),
+            key=_key("w_teacher", now.teacher), help=of["teacher"].help,
         )
-    )
+    )  # fmt: skip
 
 
 def _later_controls(now: RecoveryConfig) -> dict[str, Any]:
@@ -75,14 +81,16 @@ def _later_controls(now: RecoveryConfig) -> dict[str, Any]:
     of = {setting.name: setting for setting in settings.of_training()}
     weights = sorted({*RATES, now.rate_weight})
     weight = st.select_slider(
-        of["rate_weight"].label, weights, now.rate_weight, "{:g}".format, key="w_lambda", help=of["rate_weight"].help
-    )
+        of["rate_weight"].label, weights, format_func="{:g}".format, key=_key("w_lambda", now.rate_weight),
+        help=of["rate_weight"].help,
+    )  # fmt: skip
     floor = st.number_input(
-        f"{of['floor'].label} (%)", 0.0, 100.0, None if now.floor is None else 100 * now.floor, 0.1, "%.1f",
-        key="w_floor", help=of["floor"].help, placeholder="λ stays as it is",
+        f"{of['floor'].label} (%)", 0.0, 100.0, None, 0.1, "%.1f",
+        key=_key("w_floor", None if now.floor is None else 100 * now.floor), help=of["floor"].help,
+        placeholder="λ stays as it is",
     )  # fmt: skip
     normalized = st.toggle(
-        of["normalization"].label, now.normalization, key="w_normalization", help=of["normalization"].help
+        of["normalization"].label, key=_key("w_normalization", now.normalization), help=of["normalization"].help
     )
     least = round(floor / 100, 6) if floor else None
     return {
@@ -118,8 +126,8 @@ def panel(result: Result) -> None:
         return
     if result.config.recovery is None:
         st.info(
-            f"The figures are those **before** recovery. This configuration asks for {recovery.epochs} epochs of "
-            "training, which were not done here yet.",
+            "The figures are those **before** recovery. This configuration asks for "
+            f"{counted(recovery.epochs, 'epoch')} of training, not done here yet.",
             icon=":material/fitness_center:",
         )
         if not any(job.active for job in bench.jobs.all()):
@@ -151,11 +159,7 @@ def _beside_the_control(choice: state.Choice, recovery: RecoveryConfig, result: 
     bench = state.workbench()
     before = live.measured(choice._replace(config=replace(choice.config, recovery=None)))
     was = percent(before.evaluation.accuracy, 2)
-    text = _step(
-        f"**Recovery**, {recovery.epochs} {'epoch' if recovery.epochs == 1 else 'epochs'}, took it from {was}",
-        before,
-        result,
-    )
+    text = _step(f"**Recovery**, {counted(recovery.epochs, 'epoch')}, took it from {was}", before, result)
     if bench.kept_epoch(*choice) == 0:
         text += " On validation no epoch was better than the network before training, so **that is kept**."
     text += " The curves below the sliders show networks before recovery."

@@ -11,7 +11,7 @@ from core.config import CompressionConfig, ConfigError
 from core.measuring.front import MOST_MINUTES, SEARCH, SEARCHED, STUDENTS, TECHNIQUES, Goal, Point
 from core.studies import kinds
 from core.studies.answers import Searched
-from core.words import code, kilobytes, percent, plain
+from core.words import code, counted, kilobytes, percent, plain
 from pages.choice import classroom, confidence, lesson, state, teacher
 from pages.choice.state import Choice
 from pages.shown import figures, live
@@ -42,27 +42,34 @@ def controls(baseline: str) -> tuple[Goal, float]:
     with st.expander("Find the smallest file", icon=":material/search:", expanded=True):
         begin = st.segmented_control(
             "Begin with", list(FROM), format_func=lambda name: FROM.get(name, name), default="baseline", required=True,
-            key="w_goal_from", help=HELP_FROM,
+            key="w_goal_from", persist_state="session", help=HELP_FROM,
         )  # fmt: skip
         return _of_families(baseline) if begin == "families" else _of_baseline()
 
 
 def _minutes_control() -> float:
     most = float(MOST_MINUTES)
-    return float(st.number_input("Minutes", 0.5, most, 10.0, 1.0, key="w_goal_minutes", help=HELP_MINUTES))
+    return float(
+        st.number_input(
+            "Minutes", 0.5, most, 10.0, 1.0, key="w_goal_minutes", persist_state="session", help=HELP_MINUTES
+        )
+    )
 
 
 def _kind_control() -> str:
     kind = st.segmented_control(
         "Goal", list(GOALS), format_func=lambda name: GOALS.get(name, name), default="smallest", required=True,
-        key="w_goal", help=HELP_GOAL,
+        key="w_goal", persist_state="session", help=HELP_GOAL,
     )  # fmt: skip
     return kind or "smallest"
 
 
 def _size_control() -> int:
     """Bytes."""
-    return int(float(st.number_input("At most, KB", 1.0, 10_000.0, 16.0, 1.0, key="w_goal_size")) * 1024)
+    return int(
+        float(st.number_input("At most, KB", 1.0, 10_000.0, 16.0, 1.0, key="w_goal_size", persist_state="session"))
+        * 1024
+    )
 
 
 def _of_families(baseline: str) -> tuple[Goal, float]:
@@ -73,14 +80,14 @@ def _of_families(baseline: str) -> tuple[Goal, float]:
     else:
         whole = live.measured(Choice(baseline, CompressionConfig())).evaluation.accuracy
         least = st.number_input(
-            "Accuracy at least, %", 1.0, 99.9, round(100 * whole - 1, 2), 0.1, "%.2f", key="w_goal_floor",
-            help=HELP_FLOOR,
+            "Accuracy at least, %", 1.0, 99.9, round(100 * whole - 1, 2), 0.1, "%.2f",
+            key=f"w_goal_floor_{baseline}", persist_state="session", help=HELP_FLOOR,
         )  # fmt: skip
         floor = round(float(least) / 100, 6)
     titles = state.workbench().family_titles()
     used = st.pills(
         "Families", list(titles), selection_mode="multi", default=SMALL, format_func=titles.get,
-        key="w_goal_families",
+        key="w_goal_families", persist_state="session",
     )  # fmt: skip
     return Goal(floor=floor, size=size, families=tuple(used) or SMALL), _minutes_control()
 
@@ -91,14 +98,21 @@ def _of_baseline() -> tuple[Goal, float]:
         size = _size_control()
     else:
         lost = st.number_input(
-            "Allowed accuracy loss, pp", 0.0, 20.0, 1.0, 0.1, key="w_goal_allowance", help=HELP_ALLOWANCE
+            "Allowed accuracy loss, pp",
+            0.0,
+            20.0,
+            1.0,
+            0.1,
+            key="w_goal_allowance",
+            persist_state="session",
+            help=HELP_ALLOWANCE,
         )
         allowance = round(float(lost) / 100, 6)
         sure = confidence.control("w_goal_confidence")
     minutes = _minutes_control()
     used = st.pills(
         "Techniques allowed", TECHNIQUES, selection_mode="multi", default=SEARCHED, key="w_goal_techniques",
-        help=HELP_TECHNIQUES,
+        persist_state="session", help=HELP_TECHNIQUES,
     )  # fmt: skip
     return Goal(allowance, size, tuple(used) or SEARCHED, sure), float(minutes)
 
@@ -210,7 +224,7 @@ def _progress(job: JobStatus) -> None:
             f"best so far **{kilobytes(best['bytes'])}**, {percent(best['accuracy'], 2)} "
             f"({figures.points(best['difference'])})"
         )  # fmt: skip
-        st.caption(f"{told['trials']} networks measured, {said}")
+        st.caption(f"{counted(told['trials'], 'network')} measured, {said}")
 
 
 def _minutes(count: float) -> str:
@@ -224,12 +238,12 @@ def _duration(seconds: float) -> str:
 def _answer(baseline: str, goal: Goal, answer: Searched) -> None:
     best = answer.best
     if best is None:
-        said = f"{answer.trials} networks measured. {goal.none_in_words()}"
+        said = f"{counted(answer.trials, 'network')} measured. {goal.none_in_words()}"
         st.warning(f"{said} {goal.way_out_in_words()}")
         return
     choice = Choice(best.baseline or baseline, best.configuration)
     said = (
-        f"{answer.trials} networks measured. The best: **{kilobytes(best.bytes)}**, "
+        f"{counted(answer.trials, 'network')} measured. The best: **{kilobytes(best.bytes)}**, "
         f"**{figures.smaller(best.compression_ratio)}**, {percent(best.accuracy, 2)} on validation "
         f"({figures.points(best.difference)})"
     )
@@ -264,5 +278,5 @@ def in_brief(point: Point) -> str:
     """A point in a line of a list."""
     used = " + ".join(point.techniques) or "baseline"
     epochs = 0 if point.config.recovery is None else point.config.recovery.epochs
-    trained = f", trained {epochs} epoch{'s' * (epochs > 1)}" if epochs else ""
+    trained = f", trained {counted(epochs, 'epoch')}" if epochs else ""
     return f"{point.bytes:,} bytes, {percent(point.accuracy, 2)}: {used}{trained}"

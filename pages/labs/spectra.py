@@ -275,7 +275,8 @@ def comparison(view: View) -> str:
 
 
 def _few(layer: Spectrum) -> str:
-    return "far fewer" if layer.rank < 0.6 * layer.random_rank else "hardly fewer"
+    share = layer.rank / layer.random_rank
+    return "far fewer" if share < 0.6 else "fewer" if share < 0.9 else "hardly fewer" if share < 1 else "no fewer"
 
 
 def _saves(layer: Spectrum) -> str:

@@ -103,9 +103,10 @@ def network(result: Result) -> None:
     drawing.network(result, "drawing_baseline", lambda name: st.session_state.update({PICKED: name}))
     picked = next((layer for layer in graph.layers if layer.name == st.session_state.get(PICKED)), None)
     if picked is not None:
+        often = "once" if picked.places == 1 else f"{picked.places:,} times"
         st.markdown(
             f"**{plain(picked.name)}**: a weight of {_sizes(picked.shape)}, {picked.weights:,} numbers, each "
-            f"multiplied {picked.places:,} times for an image: {picked.multiplications:,} multiply-accumulates."
+            f"multiplied {often} for an image: {picked.multiplications:,} multiply-accumulates."
         )
         if st.button(f"Settings of {plain(picked.name)} on Explore", icon=":material/tune:"):
             controls.open_layer(picked.name)

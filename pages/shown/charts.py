@@ -90,7 +90,7 @@ def class_changes(changes: pd.DataFrame, about: str) -> None:
         ]
     ).merge(changes, on="class")
     largest = rows["count"].abs().max() * 1.15
-    reach = next((end for end in REACHES if end >= largest), REACHES[-1])
+    reach = next((end for end in REACHES if end >= largest), REACHES[-1] * math.ceil(largest / REACHES[-1]))
     draw_again(rows, _class_changes(tuple(changes["class"]), reach), about)
 
 

@@ -12,6 +12,7 @@ from core import settings
 from core.bench.places import RANKS, SPARSITIES, along, share, values
 from core.config import DENSE, CompressionConfig
 from core.settings import Setting, Share
+from core.words import counted
 from pages.choice import controls, lesson, state
 from pages.shown import charts
 
@@ -70,7 +71,7 @@ def of_layer(config: CompressionConfig, places: controls.LayerPlaces) -> dict[st
     """The curves of one layer's sliders, without recovery."""
     config, name, now, full_rank = replace(config, recovery=None), places.name, places.now, places.full_rank
     counts = sorted({max(1, round(places.channels * share / 100)) for share in RANKS})
-    widths = [Position(n, f"{n} channels", config.with_layer(name, channels=n)) for n in counts]
+    widths = [Position(n, counted(n, "channel"), config.with_layer(name, channels=n)) for n in counts]
     steps = sorted({DENSE, *(max(1, round(full_rank * share / 100)) for share in RANKS)})
     ranks = [Position(r, f"rank {r}" if r else "dense", config.with_layer(name, rank=r)) for r in steps]
     sparsities = [Position(s, f"{s} % sparse", config.with_layer(name, sparsity=share(s))) for s in SPARSITIES]

@@ -60,7 +60,7 @@ def _in_words(slabs: pd.DataFrame, result: Result, places: dict[str, float]) -> 
             "right": places[row.name] + WIDTH,
             "middle": places[row.name] + WIDTH / 2,
             "top": slabs["high"].max(),
-            "above": f"{plain(row.name)}  {' × '.join(map(str, row.shape))}" if named else plain(row.name),
+            "above": f"{plain(row.name)}\n{' × '.join(map(str, row.shape))}" if named else plain(row.name),
             "below": _now(row),
             "setting": _setting(row),
         }
@@ -126,7 +126,8 @@ def _words(x: alt.Scale, y: alt.Scale, ink: str, named: bool) -> list[alt.Chart]
     signs = joins.mark_text(fontSize=18, fontWeight="bold", color=ink).encode(
         x=middle, y=alt.Y("low:Q", scale=y, axis=None), text="above:N"
     )
-    above: dict[str, Any] = {"dy": -9} if named else {"dy": -6, "dx": 2, "angle": 330, "align": "left"}
+    above: dict[str, Any] = {"dy": -8, "lineBreak": "\n", "baseline": "line-bottom"}
+    above = above if named else {"dy": -6, "dx": 2, "angle": 330, "align": "left"}
     above |= {"fontSize": 12, "fontWeight": "bold" if named else "normal"}
     lines = [("high" if named else "top", "above", above)]
     if named:

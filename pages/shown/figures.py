@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.config import TrainingConfig, to_arguments
+from core.config import CompressionConfig, TrainingConfig, to_arguments
 from core.words import kilobytes, percent, plain
 from pages.choice import state
 
@@ -29,6 +29,11 @@ WIDTHS = (230, 135, 165, 140, 155)
 def points(fraction: float) -> str:
     """A difference of accuracies in percentage points, signed with an ASCII minus, which `st.metric` needs."""
     return f"{fraction * 100:+.2f} pp" if round(fraction * 1e4) else "0.00 pp"
+
+
+def costs(lost: float) -> str:
+    """What a change costs, or gains. lost : of the accuracy, a fraction"""
+    return f"costs {100 * lost:.2f} pp" if lost >= 0 else f"gains {-100 * lost:.2f} pp"
 
 
 def sentence(words: str) -> str:
@@ -200,6 +205,10 @@ def waiting(previous: Result | None, outline: Outline) -> list[Figure]:
     )
 
 
+BAND = 4
+"""A signal is drawn so many times as wide as high."""
+
+
 def gallery(name: str, table: pd.DataFrame, split: str, captions: list[str]) -> None:
     """Pictures of a split of a baseline's images by the column `index`, with a caption each; as many in a row as the
     screen is wide."""
@@ -229,8 +238,9 @@ def one_image(result: Result) -> None:
 
 
 def _shown(picture: np.ndarray[Any, np.dtype[np.uint8]], times: int) -> Any:
-    """A picture enlarged; a grey one dark on light or light on dark as the page is."""
-    large = picture.repeat(times, 0).repeat(times, 1)
+    """A picture enlarged, a signal of height 1 as a band; a grey one dark on light or light on dark as the page is."""
+    height, width = picture.shape[:2]
+    large = picture.repeat(times * (max(1, width // BAND) if height == 1 else 1), 0).repeat(times, 1)
     return large if picture.ndim == 3 or st.context.theme.type == "dark" else 255 - large
 
 
@@ -293,7 +303,7 @@ def show_code(result: Result | None, *names: str, command: str = "evaluate") -> 
 def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
     """What to look at, with this run's numbers."""
     flips, n = result.comparison, result.evaluation.images
-    if result.baseline_bytes <= result.bytes and not flips.lost and not flips.gained:
+    if result.config == CompressionConfig():
         return (
             f"This is the baseline itself, right for {percent(result.evaluation.accuracy, 2)} of {n:,} validation "
             "images. Move a slider."

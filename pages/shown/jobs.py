@@ -14,7 +14,7 @@ from core.config import CompressionConfig, TrainingConfig, in_words
 from core.studies import duration, kinds, shipping
 from core.studies.kinds import EXPERIMENTS
 from core.studies.reproduce import LOW_RANK
-from core.words import percent, plain
+from core.words import counted, percent, plain
 from pages.choice import classroom, lesson, state, teacher
 from pages.shown import charts, live
 
@@ -113,7 +113,7 @@ def _panel(kind: str, finished: bool, was_active: bool) -> None:
 def _title(job: JobStatus) -> str:
     kind = job.request["kind"]
     if kind == LOW_RANK:
-        return f"The low-rank report, {job.request['seeds']} seeds"
+        return f"The low-rank report, {counted(job.request['seeds'], 'seed')}"
     if kind == TRAIN:
         return title_of(TrainingConfig(**job.request["config"]))
     name = plain(state.workbench().title(job.request["baseline"]))
@@ -142,7 +142,7 @@ def _card(job: JobStatus) -> None:
         left.markdown(f":material/error: **{title}** {how}. {plain(job.error or 'Its process is gone.')}")
     _buttons(job, right)
     if len(history) and job.state != "done":
-        description = f"Loss and accuracy over {len(history)} epochs of training"
+        description = f"Loss and accuracy over {counted(len(history), 'epoch')} of training"
         loss, accuracy = st.columns(2)
         for cell, chart in zip((loss, accuracy), charts.training_curves(history), strict=True):
             with cell:

@@ -50,6 +50,9 @@ HTML = """<canvas width="224" height="224" aria-label="Draw a picture here"></ca
 
 
 def section(result: Result) -> None:
+    """Nothing for signals, which no photo is made into."""
+    if _shape(result)[1] == 1:
+        return
     box = st.expander("Your own picture", icon=":material/add_a_photo:", on_change="rerun", key="w_own_picture")
     if box.open:  # what is folded away is not built
         with box:

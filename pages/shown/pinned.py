@@ -19,7 +19,8 @@ BASELINE = "the baseline"
 
 
 def side_by_side(result: Result) -> dict[str, Result]:
-    """A card for each pinned configuration; returns their results by name. Nothing where nothing is pinned."""
+    """A card for each pinned configuration; returns by name the results of those that were judged by the same images.
+    Nothing where nothing is pinned."""
     others: dict[str, Result] = {}
     if not state.pins():
         return others
@@ -31,7 +32,8 @@ def side_by_side(result: Result) -> dict[str, Result]:
                 st.markdown(f"{_title(number, choice, choice.config)}  \nIt waits for your guess: **Go**.")
             else:
                 other = live.measured(choice)
-                others[f"pin {number}"] = other
+                if state.comparable(result.baseline_id, choice.baseline):
+                    others[f"pin {number}"] = other
                 _figures(number, choice, other, result)
             _buttons(number, choice)
     st.page_link("pages/compare.py", label="How far are they from the best of all?", icon=":material/scatter_plot:")
@@ -48,14 +50,21 @@ def _title(number: int, choice: state.Choice, config: CompressionConfig) -> str:
 
 def _figures(number: int, choice: state.Choice, other: Result, now: Result) -> None:
     """A pinned configuration, with the change from it to what is chosen now."""
-    change = state.workbench().compare(now, other)
-    step = "same predictions" if change.lost == change.gained == 0 else figures.points(change.difference)
-    sure = " (a real change)" if figures.is_sure(change) else ""
     st.markdown(
         f"{_title(number, choice, other.config)}  \n"
         f"**{percent(other.evaluation.accuracy, 2)}** · **{kilobytes(other.bytes)}** · "
-        f"{other.compression_ratio:.1f}×  \nFrom here to now: {step}{sure}, file × {now.bytes / other.bytes:.2f}"
+        f"{other.compression_ratio:.1f}×  \n{_from_here(choice, other, now)}"
     )
+
+
+def _from_here(choice: state.Choice, other: Result, now: Result) -> str:
+    if not state.comparable(now.baseline_id, choice.baseline):
+        images = state.workbench().profile(choice.baseline).images.data
+        return f"Judged by other images ({plain(images)}): not compared with what is chosen now."
+    change = state.workbench().compare(now, other)
+    step = "same predictions" if change.lost == change.gained == 0 else figures.points(change.difference)
+    sure = " (a real change)" if figures.is_sure(change) else ""
+    return f"From here to now: {step}{sure}, file × {now.bytes / other.bytes:.2f}"
 
 
 def _buttons(number: int, choice: state.Choice) -> None:

@@ -40,11 +40,14 @@ def _what_this_is(choice: state.Choice) -> str:
         bench.dataset(choice.baseline),
     )
     images = bench.count(choice.baseline, "validation")
+    brought = "road" in baseline.info
+    seen = "" if brought else " that it never learned from"
+    doubt = " Whether it was trained on these very images its file does not say." if brought else ""
     what = "ten kinds of clothes" if data.name == "fashion-mnist" else f"{len(data.classes)} kinds of images"
     return (
         f"**{plain(title)}** tells {what} apart ({plain(data.title)}) with {baseline.parameters:,} parameters, "
-        f"{kilobytes(baseline.bytes)}. Move a slider: it is compressed, measured on {images:,} images that it never "
-        "learned from, and weighed as a real file."
+        f"{kilobytes(baseline.bytes)}. Move a slider: it is compressed, measured on {images:,} images{seen}, "
+        f"and weighed as a real file.{doubt}"
     )
 
 

@@ -174,6 +174,24 @@ def test_a_presentation_has_a_look_of_its_own_and_an_end() -> None:
     assert "present_end" not in [own.key for own in app.button]
 
 
+def test_what_was_begun_in_teacher_mode_ends_where_it_is_ended_and_follows_a_tour() -> None:
+    app = opened()
+    app.session_state["w_lesson"] = True
+    app.run()
+    app.toggle(key="w_present").set_value(True).run()
+    assert app.query_params["present"] == ["1"] or app.query_params["present"] == "1"
+    app.button(key="present_end").click().run()
+    assert "present" not in app.query_params
+    assert not app.toggle(key="w_present").value
+    app.button(key="tour_teacher").click().run()
+    app.button(key="tour_next").click().run()
+    assert app.query_params["reveal"] in ("0", ["0"]), "the tour asks for a guess"
+    assert app.toggle(key="w_reveal").value
+    app.toggle(key="w_reveal").set_value(False).run()
+    assert "reveal" not in app.query_params
+    assert not app.exception
+
+
 def test_a_bad_present_is_said() -> None:
     app = opened(present="yes")
     assert any("present must be 0 or 1" in own.value for own in app.warning)

@@ -59,6 +59,25 @@ def test_an_onnx_file_is_opened_measured_and_compared(empty_cache: Path) -> None
     assert "10 kinds of images" in said(app)
 
 
+def test_a_pin_that_was_judged_by_other_images_is_shown_and_never_compared(empty_cache: Path) -> None:
+    app = opened("explore")
+    button(app, "Pin").click().run()
+    pinned = app.session_state["pins"]
+    bring(app.switch_page("pages/baseline.py").run(), onnx_of(own_net()))
+    app.switch_page("pages/explore.py").run()
+    assert not app.exception
+    assert app.session_state["pins"] == pinned
+    assert "Judged by other images" in said(app)
+    assert "From here to now" not in said(app)
+    app.switch_page("pages/compare.py").run()
+    assert not app.exception
+    assert not any(option.startswith("pin") for option in app.selectbox(key="w_compared").options)
+    app.switch_page("pages/explore.py").run()
+    app.button(key="unpin_1").click().run()
+    assert not app.exception
+    assert "Judged by other images" not in said(app)
+
+
 def test_a_file_that_is_none_changes_nothing_and_says_so(empty_cache: Path) -> None:
     app = bring(opened("baseline"), b"\x08no onnx")
     assert not app.exception

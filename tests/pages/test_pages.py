@@ -810,6 +810,56 @@ def test_where_no_epoch_was_better_the_page_says_that_the_start_is_kept(monkeypa
         assert any("no epoch was better" in own.value for own in app.markdown) == (epoch == 0)
 
 
+@pytest.mark.parametrize("page", ["quantization", "pruning"])
+def test_a_layer_with_too_many_inputs_to_look_at_together_breaks_no_page(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    monkeypatch.setattr(costs, "MOMENTS", 2**20)
+    app = opened(page, baseline="cnn", bits="6")
+    said = " ".join(own.value for own in app.caption)
+    assert ("GPTQ and bias correction would need more memory" in said) == (page == "quantization")
+    if page == "quantization":
+        assert "Post-training quantization (PTQ), step by step" in [own.value for own in app.subheader]
+
+
+def test_the_training_box_follows_the_configuration(empty_cache: Path) -> None:
+    app = opened(baseline="cnn", recover="2", **{"recover-rate": "0.01"})
+    app.session_state["w_training"] = True
+    app.run()
+    assert app.number_input(key="w_recover_epochs").value == 2
+    app.number_input(key="w_recover_epochs").set_value(5).run()
+    assert app.number_input(key="w_recover_epochs").value == 5, "what a person sets stays"
+    app.selectbox(key="w_preset").set_value("Assignment: iterative pruning, 96 %").run()
+    assert app.number_input(key="w_recover_epochs").value == choice(app).config.recovery.epochs == 8
+    assert app.selectbox(key="w_recover_rate").value == choice(app).config.recovery.learning_rate
+    assert app.get_by_key("w_schedule").value == "iterative"
+    button(app, "Undo").click().run()
+    assert app.number_input(key="w_recover_epochs").value == 2
+    assert not app.exception
+
+
+SETTINGS = {
+    "pruning": {"w_allowance": 2.0, "w_iterative_epochs": 9, "w_confidence": "90 %"},
+    "quantization": {"w_bit_allowance": 2.0, "w_bit_epochs": 9},
+    "combination": {"w_way_epochs": 9, "w_order_bits": 4, "w_rate_epochs": 7, "w_rate_activations": True},
+    "compare": {"w_goal_allowance": 2.0, "w_goal_minutes": 3.0, "w_techniques": ["pruning"]},
+    "reproduction": {"report_seeds": 2},
+}
+
+
+@pytest.mark.parametrize("page", SETTINGS)
+def test_what_an_experiment_was_asked_for_stays_asked_for_on_the_way_to_other_pages(
+    empty_cache: Path, page: str
+) -> None:
+    app = opened(page, baseline="cnn")
+    for key, value in SETTINGS[page].items():
+        app.get_by_key(key).set_value(value).run()
+    app.switch_page("pages/explore.py").run()
+    app.switch_page(f"pages/{page}.py").run()
+    assert not app.exception
+    assert {key: app.get_by_key(key).value for key in SETTINGS[page]} == SETTINGS[page]
+
+
 def test_a_training_learns_from_the_teacher_that_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[CompressionConfig] = []
     monkeypatch.setattr("pages.choice.classroom.recover", lambda name, config: started.append(config))
@@ -1631,7 +1681,7 @@ def test_a_nearly_full_cache_says_what_fills_it_and_what_to_do(empty_cache: Path
     state.workbench().room._looked_through = store.kept()  # nothing of it is outdated
     (said,) = [own.value for own in app.run().warning]
     assert percent(0.9, 0) in said
-    assert said.index("1 networks trained after compression") < said.index("1 measurements")
+    assert said.index("1 network trained after compression") < said.index("1 measurement pinned")
     assert "delete those on Compare" in said
     assert "COMPRESSION_KEPT_GB" in said
     store.kept_limit = 90_000
@@ -1659,7 +1709,7 @@ def test_compare_searches_over_families_for_the_images_of_the_baseline(
     monkeypatch.setattr(Workbench, "submit_students", lambda self, *about: asked.append(about))
     app = opened("compare", baseline="mlp")
     app.get_by_key("w_goal_from").set_value("families").run()
-    app.get_by_key("w_goal_floor").set_value(92.5).run()
+    app.get_by_key("w_goal_floor_mlp").set_value(92.5).run()
     app.get_by_key("w_goal_families").set_value(["compact", "separable"]).run()
     assert not app.exception
     assert any("--families compact,separable --floor 0.925 --minutes 10" in text.value for text in app.caption)
