@@ -5,11 +5,13 @@ is 0 when it did what was asked.
 """
 
 import argparse
-import csv
+import contextlib
+import io
 import json
 import sys
+import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,6 +36,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of classes may have letters that a terminal lacks
+            stream.reconfigure(errors="backslashreplace")
     try:
         status: int = options.run(options)
         return status
@@ -113,8 +118,8 @@ def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     again.add_argument("what", choices=["low-rank", "pruning", "quantization", "combination", "rate"])
     again.add_argument("--seeds", type=int, default=3, help="how many (low-rank, rate)")
     again.add_argument("--epochs", type=int, help="of training: low-rank 3, quantization and rate 4, others 8")
-    again.add_argument("--baseline", default="cnn", metavar="NAME", help="not of low-rank")
-    again.add_argument("--allowance", type=float, default=0.01, help="allowed accuracy loss, a fraction")
+    again.add_argument("--baseline", metavar="NAME", help="not of low-rank; cnn if not given")
+    again.add_argument("--allowance", type=float, help="of pruning and combination: allowed accuracy loss, a fraction")
     _confidence_option(again, "of pruning and combination: ")
     _device_option(again)
 
@@ -237,6 +242,8 @@ def configuration(options: argparse.Namespace) -> CompressionConfig:
     for name in (setting.key for setting in settings.of_layer()):
         for text in getattr(options, name):
             layer, equals, value = text.rpartition("=")
+            if equals and not layer:
+                raise ConfigError(f"--{name} must name a layer before the =. Got {text!r} instead.")
             if not equals and name in alone:
                 raise ConfigError(
                     f"--{name} must be LAYER=K; {alone[name].argument} is for all layers. Got {text!r} instead."
@@ -319,21 +326,27 @@ def _train(options: argparse.Namespace) -> int:
     bench = _workbench(options.device)
     dataset = bench.datasets.named(options.data)
     recipe = bench.in_widths(replace(families.recipe_for(recipe, dataset), **chosen), options.widths or "")
+    if options.out:  # where nothing can be written, that is said before a long training
+        options.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.out).close()
     baseline = bench.train(recipe, _show_progress)
     info = {"name": options.baseline, **baseline.info}
     answer = {"sha256": baseline.sha256, "parameters": baseline.parameters}
     answer |= {key: info[key] for key in ("best_epoch", "validation_accuracy", "test_accuracy", "seconds", "device")}
-    if options.out:
-        write_atomically(options.out / f"{options.baseline}.safetensors", models.to_bytes(baseline))
-        text = json.dumps({**info, "sha256": baseline.sha256}, indent=1)
-        write_atomically(options.out / f"{options.baseline}.json", f"{text}\n".encode())
-        answer["path"] = str(options.out / f"{options.baseline}.safetensors")
-    else:
+    try:
+        if options.out:
+            write_atomically(options.out / f"{options.baseline}.safetensors", models.to_bytes(baseline))
+            text = json.dumps({**info, "sha256": baseline.sha256}, indent=1)
+            write_atomically(options.out / f"{options.baseline}.json", f"{text}\n".encode())
+            answer["path"] = str(options.out / f"{options.baseline}.safetensors")
+    except OSError as error:
+        say(f"error: {error}. The network is kept in the cache instead.")
+    if "path" not in answer:
         of = "" if recipe.data == "fashion-mnist" else f", {dataset.title}"
         title = f"{options.baseline}, {counted(recipe.epochs, 'epoch')}{of}"
         answer["baseline"] = bench.add_baseline(baseline, title, "trained")
     _print(answer, options.json)
-    return 0
+    return 1 if options.out and "path" not in answer else 0
 
 
 def _show_progress(event: dict[str, Any]) -> None:
@@ -361,9 +374,11 @@ def _recovered(options: argparse.Namespace) -> tuple[Any, CompressionConfig]:
 def _evaluate(options: argparse.Namespace) -> int:
     if options.configs is not None or options.csv is not None:
         return _evaluate_many(options)
+    from core.studies import many
+
     bench, config = _recovered(options)
     result = bench.evaluate(options.baseline, config, options.split)
-    answer = summary(result, options.split)
+    answer = many.summary(result, options.split)
     if options.classes:
         rows = result.evaluation.report().to_dict("index")
         answer["classes"] = [{"class": name, **row} for name, row in rows.items()]
@@ -374,71 +389,21 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _evaluate_many(options: argparse.Namespace) -> int:
-    """A row for each configuration, as soon as it is known: what was measured before an error stays."""
+    from core.studies import many
+
     if options.configs is None or options.csv is None:
         raise ConfigError("--configs and --csv go together: the first names what is evaluated, the second where to.")
-    if configuration(options) != CompressionConfig():
+    if configuration(options) != CompressionConfig() or options.classes:
         raise ConfigError("--configs must stand alone. Say everything in its lines, and no configuration beside it.")
-    configs, bench = read_configs(options.configs), _workbench(options.device)
+    configs, bench = many.read(options.configs), _workbench(options.device)
+
+    def told(place: int, row: dict[str, Any]) -> None:
+        say(f"{place} of {len(configs)}: {percent(row['accuracy'], 2)}, {row['bytes']:,} bytes.")
+
     with options.csv.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, MANY)
-        writer.writeheader()
-        for place, config in enumerate(configs, 1):
-            if config.recovery is not None:
-                bench.recover(options.baseline, config, _show_progress)
-            row = summary(bench.evaluate(options.baseline, config, options.split), options.split)
-            row |= {"low": row["interval"][0], "high": row["interval"][1], "config": config.to_json()}
-            writer.writerow({name: row[name] for name in MANY})
-            file.flush()
-            say(f"{place} of {len(configs)}: {percent(row['accuracy'], 2)}, {row['bytes']:,} bytes.")
+        many.write(bench, options.baseline, configs, options.split, file, _show_progress, told)
     _print({"path": str(options.csv), "rows": len(configs)}, options.json)
     return 0
-
-
-MANY = (
-    "baseline", "split", "images", "accuracy", "baseline_accuracy", "difference", "low", "high", "parameters",
-    "nonzero", "sparsity", "bytes", "compression_ratio", "config",
-)  # fmt: skip
-"""Columns of a table of many configurations."""
-
-
-def read_configs(path: Path) -> list[CompressionConfig]:
-    """Of a file with one JSON object a line; all are read before one is evaluated. Raises ConfigError, OSError."""
-    configs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            try:
-                configs.append(CompressionConfig.from_json(line))
-            except ConfigError as error:
-                raise ConfigError(f"Line {number} of {path}: {error}") from None
-    if not configs:
-        raise ConfigError(f"{path} must hold one configuration as JSON a line. It holds none.")
-    return configs
-
-
-def summary(result: Any, split: str) -> dict[str, Any]:
-    """A result as the command line prints it: fractions, bytes, seconds."""
-    return {
-        "baseline": result.baseline_id,
-        "split": split,
-        "images": result.evaluation.images,
-        "accuracy": result.evaluation.accuracy,
-        "baseline_accuracy": result.baseline.accuracy,
-        "difference": result.comparison.difference,
-        "interval": list(result.comparison.interval),
-        "lost": result.comparison.lost,
-        "gained": result.comparison.gained,
-        "parameters": result.parameters,
-        "nonzero": result.nonzero,
-        "baseline_parameters": result.baseline_parameters,
-        "sparsity": result.sparsity,
-        "bytes": result.bytes,
-        "baseline_bytes": result.baseline_bytes,
-        "compression_ratio": result.compression_ratio,
-        "layers": [asdict(layer) for layer in result.layers],
-        "seconds": result.seconds,
-        "cached": result.cached,
-    }
 
 
 def _spectrum(options: argparse.Namespace) -> int:
@@ -463,14 +428,22 @@ def _reproduce(options: argparse.Namespace) -> int:
 
     check_confidence(options.confidence)
     sure: dict[str, Any] = {"confidence": options.confidence}
-    if options.confidence is not None and options.what not in ("pruning", "combination"):
-        raise ConfigError(f"--confidence is of pruning and combination, where something is chosen. Got {options.what}.")
-    bench, name, epochs, say_so = _workbench(options.device), options.baseline, options.epochs, _show_progress
+    for option in ("confidence", "allowance"):
+        if getattr(options, option) is not None and options.what not in ("pruning", "combination"):
+            raise ConfigError(
+                f"--{option} is of pruning and combination, where something is chosen. Got {options.what}."
+            )
+    if options.what == "low-rank" and options.baseline is not None:
+        raise ConfigError("--baseline is not of low-rank: the course's report has a network of its own.")
+    if options.epochs is not None and options.epochs < 1:
+        raise ConfigError(f"--epochs must be at least 1. Got {options.epochs} instead.")
+    name, allowance = options.baseline or "cnn", 0.01 if options.allowance is None else options.allowance
+    bench, epochs, say_so = _workbench(options.device), options.epochs, _show_progress
     answer: Record
     if options.what == "low-rank":
         answer = reproduce.low_rank(bench, options.seeds, epochs or 3, say_so)
     elif options.what == "pruning":
-        answer = assignment.pruning_half(bench, name, options.allowance, epochs or 8, say_so, **sure)
+        answer = assignment.pruning_half(bench, name, allowance, epochs or 8, say_so, **sure)
     elif options.what == "quantization":
         answer = assignment.quantization_half(bench, name, epochs or 4, say_so)
     elif options.what == "rate":
@@ -478,7 +451,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         answer = rates.ablation(bench, name, config, seeds=options.seeds, progress=say_so)
         say(rates.verdict(answer))
     else:
-        answer = assignment.combination(bench, name, options.allowance, epochs or 8, say_so, **sure)
+        answer = assignment.combination(bench, name, allowance, epochs or 8, say_so, **sure)
     _print(answer.to_dict(), options.json)
     return 0
 
@@ -556,6 +529,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _import(options: argparse.Namespace) -> int:
     from core.bench.arrivals import Known, summary
     from core.networks import models
+    from core.report import tables
 
     source = Path(options.file.rpartition(":")[0] if ".py:" in options.file else options.file)
     if options.out.suffix != ".safetensors":
@@ -568,7 +542,8 @@ def _import(options: argparse.Namespace) -> int:
     fields = ("data", "scale", "mean", "std", "pool", "activation")
     known = Known(**{field: getattr(options, field) for field in fields})
     bench = _workbench()
-    baseline = bench.arrivals.from_file(options.file, options.weights, options.out.stem, known)
+    with contextlib.redirect_stdout(sys.stderr):  # what the program prints is no answer
+        baseline = bench.arrivals.from_file(options.file, options.weights, options.out.stem, known)
     info = baseline.info
     write_atomically(options.out, models.to_bytes(baseline))
     images = baseline.images
@@ -580,6 +555,8 @@ def _import(options: argparse.Namespace) -> int:
         "layers": [{"name": layer.name, "shape": list(layer.shape)} for layer in baseline.layers],
     }  # fmt: skip
     _print(answer, options.json)
+    if not options.json:
+        print(visible("\n".join(["", *tables.as_lines(baseline.network), ""])))
     for note in (*info["notes"], summary(baseline)):
         say(note)
     return 0

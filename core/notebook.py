@@ -11,7 +11,7 @@ from torch import nn
 
 from core.bench.arrivals import Known, summary
 from core.bench.workbench import Result, Workbench
-from core.config import CompressionConfig
+from core.config import CompressionConfig, ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,6 +94,8 @@ def open_network(
     if isinstance(network, nn.Module):
         baseline = bench.arrivals.from_module(network, name, known)
     elif str(network).endswith(".safetensors"):
+        if known != Known() or weights is not None:
+            raise ConfigError("A safetensors file of ours says its images and scaling itself: give it alone.")
         return OpenNetwork(bench, bench.load_file(Path(network).read_bytes(), Path(network).name))
     else:
         path = None if weights is None else Path(weights)

@@ -7,6 +7,7 @@ KINDS = {
     "integer codes": "#2b83c6",
     "map of zeros": "#56B4E9",
     "scales": "#E69F00",
+    "scales and shifts": "#F0E442",
     "codebooks": "#009E73",
     "biases": "#CC79A7",
     "container": "#5b6470",

@@ -111,7 +111,10 @@ class Arrivals:
 
     def from_file(self, spec: str, weights: Path | None, name: str, known: Known) -> Baseline:
         """By the kind of file: FILE.onnx, FILE.py:NAME with its weights, else a state dict. The same errors."""
-        if ".py:" in spec or spec.endswith(".py"):
+        is_program = ".py:" in spec or spec.endswith(".py")
+        if (known.pool or known.activation) and (is_program or originals.is_onnx(Path(spec))):
+            raise ConfigError("--pool and --activation are of a state dict, which does not say them. This file does.")
+        if is_program:
             return self.from_program(spec, weights, name, known)
         if weights is not None:
             raise ConfigError("--weights are those of a program's module, FILE.py:NAME. Got another file beside them.")

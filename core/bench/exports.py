@@ -17,6 +17,7 @@ from core.bench.results import Export, ExportVerdict, Result
 from core.config import FORMATS, CompressionConfig
 from core.datasets import Datasets
 from core.formats import artifact, footprint
+from core.formats.artifact import VERIFIED_FILE
 from core.machinery.files import sha256, trim, write_atomically
 from core.measuring import evaluation
 from core.networks.inference import predicted
@@ -24,8 +25,6 @@ from core.networks.stored import StoredNetwork
 
 EXPORTS_BYTES = 500 * 2**20
 """Of exports that are kept; those that were looked at longest ago go."""
-
-VERIFIED_FILE = "verified.json"
 
 
 class Exports:
@@ -51,6 +50,8 @@ class Exports:
         """
         network = self.networks.network(name, config)
         promise, test = self._promise(name, config, network)
+        if directory.parent == self.root:  # nobody's but ours, whatever was left of an earlier try
+            shutil.rmtree(directory, ignore_errors=True)
         notes = artifact.write(network, directory, promise, formats)
         read = artifact.verify(directory, self.datasets, say)
         sizes = views.sizes(test)

@@ -37,6 +37,9 @@ CONVENTIONS = (
 NAMES = ("classes", "class_names", "label_names")
 """Under which an archive may say what its classes are called."""
 
+MEANS = {"accuracy", "macro avg", "weighted avg"}
+"""What a classification report calls its other rows."""
+
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".webp")
 TESTED = ("test", "val", "valid", "validation")
 """Folders whose pictures are not trained with."""
@@ -77,6 +80,7 @@ def from_bytes(name: str, content: bytes, size: int | None = None) -> Brought:
             if (whole := sum(each.file_size for each in members)) > BYTES:
                 raise DataError(f"{name} must hold at most {BYTES:,} bytes. It holds {whole:,}.")
             if members and all(each.filename.endswith(".npy") for each in members):
+                _check_no_size(size)
                 with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                     return _arrays({key: arrays[key] for key in arrays.files})
             return _folder({each.filename: lambda each=each: archive.read(each) for each in members}, size)  # type: ignore[misc]
@@ -90,6 +94,11 @@ def from_bytes(name: str, content: bytes, size: int | None = None) -> Brought:
             f"{name} must be a .npz file of plain arrays, or a .zip file of pictures in folders of their classes "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__})."
         ) from None
+
+
+def _check_no_size(size: int | None) -> None:
+    if size is not None:
+        raise DataError("--size is of pictures. Arrays stay as they are: make them of one size yourself.")
 
 
 def _files(folder: Path) -> Iterable[Path]:
@@ -201,6 +210,12 @@ def _checked(brought: Brought) -> Brought:
         )
     if not CLASSES[0] <= len(brought.classes) <= CLASSES[1]:
         raise DataError(f"There must be {CLASSES[0]} to {CLASSES[1]} classes. Got {len(brought.classes)} instead.")
+    names = set(brought.classes)
+    if len(names) < len(brought.classes) or names & MEANS:
+        raise DataError(
+            f"Each class must have a name of its own, and none of {', '.join(sorted(MEANS))}. Got "
+            f"{', '.join(brought.classes)}."
+        )
     highest = max(int(part.labels.max()) for part in parts)
     if highest >= len(brought.classes):
         raise DataError(f"Labels must be below {len(brought.classes)}, the number of classes. Got {highest} instead.")
@@ -214,6 +229,7 @@ def _folder(files: Mapping[str, Callable[[], bytes]], size: int | None) -> Broug
     """files : path in it -> what reads it"""
     idx = {name.removesuffix(".gz"): (name, read) for name, read in files.items() if "-ubyte" in name}
     if idx:
+        _check_no_size(size)
         return _idx_folder({place: _idx(name, read()) for place, (name, read) in idx.items()})
     pictures = {name: read for name, read in files.items() if name.lower().endswith(PICTURES)}
     if not pictures:

@@ -31,6 +31,9 @@ from core.words import percent
 
 Array = NDArray[Any]
 NETWORK_FILE, VERDICT_FILE, EXPECTED_FILE = "network.packed", "verdict.json", "expected.npz"
+VERIFIED_FILE, REPORT_FILES, FIGURES = "verified.json", ("report.html", "report.md", "report.docx"), "figures"
+"""What says something of an export, and is of no use beside another one."""
+
 PORTABLE = Path(__file__).parent.parent / "portable"
 SAMPLE_IMAGES = 100
 READING_SECONDS = 900
@@ -155,16 +158,17 @@ def write(network: StoredNetwork, directory: Path, promise: Promise, formats: Se
     beside = {path: content for path, (_, content) in made.items()} | _companions(promise, made, network)
     beside |= {EXPECTED_FILE: expected, VERDICT_FILE: json.dumps(verdict, indent=1).encode()}
     check_directory(directory)
-    for path in set(_ABOUT) - set(beside):  # of an earlier export
+    for path in (VERIFIED_FILE, *REPORT_FILES, *set(_ABOUT) - set(beside)):  # of an earlier export
         (directory / path).unlink(missing_ok=True)
-    for path, content in beside.items():
-        write_atomically(directory / path, content)
+    for path in (VERDICT_FILE, *beside):  # whatever happens from here on, the folder is an export's
+        write_atomically(directory / path, beside[path])
     return notes
 
 
 def check_directory(directory: Path) -> None:
     """Raises FileExistsError where an export would write over files of no export."""
-    taken = [path for path in (*_ABOUT, "README.md", EXPECTED_FILE) if (directory / path).exists()]
+    ours = (*_ABOUT, "README.md", EXPECTED_FILE, VERIFIED_FILE, *REPORT_FILES, FIGURES)
+    taken = [path for path in ours if (directory / path).exists()]
     if taken and not (directory / VERDICT_FILE).exists():
         raise FileExistsError(f"{directory} already holds {', '.join(taken)}, of no export. Choose an empty folder.")
 
@@ -193,9 +197,10 @@ def _companions(promise: Promise, made: Mapping[str, tuple[str, bytes]], network
     lines += [f"- `{name}`: {_ABOUT[name].format(**said)}" for name in companions]
     text = _README.format(
         **said,
+        running=_RUNNING.format(sample=len(split.labels[:n])) if NETWORK_FILE in made else "",
+        onnx=_ONNX.format(**said) if "network.onnx" in made else "",
         count=len(split.classes),
         data=promise.title,
-        sample=len(split.labels[:n]),
         files="\n".join(lines),
         accuracy=percent(promise.test.accuracy, 2),
         images=promise.test.images,
@@ -210,7 +215,7 @@ def _sizes(network: StoredNetwork) -> dict[str, str]:
     """Shapes and the scaling, as its companions' descriptions say them."""
     channels, height, width = network.network.shape
     grey = channels == 1
-    mean, deviation = (f"{each[0]:.4f}" if grey else str(list(each)) for each in network.images.scaling)
+    mean, deviation = (f"{each[0]:.9g}" if grey else str(list(each)) for each in network.images.scaling)
     return {
         "pixels": f"({height}, {width})" if grey else f"({height}, {width}, {channels})",
         "batch": f"(n, {height}, {width})" if grey else f"(n, {height}, {width}, {channels})",
@@ -245,19 +250,25 @@ _README = """# A compressed network
 
 It tells the {count} classes of {data} apart. It is right for {accuracy} of the {images:,} test images;
 the network before compression for {baseline}. What was done to it: `{config}`.
-
-```
-pip install numpy         # any Python from 3.9
-python predict.py         # {sample} images of the test set, compared with what was promised
-```
-
+{running}
 {files}
 - `verdict.json`: the promise, the class that every file must predict for each test image, and the whole configuration.
 - `expected.npz`: the logits behind it, and the images in which a signal lies at a tie of its rounding.
 - `verified.json`: the answer, what a fresh process found with each file: accuracy, agreement, time per image.
 
-The networks in ONNX and PyTorch see a pixel p in 0..255 as (p / 255 - {mean}) / {deviation}, float32 {input}:
+Networks in ONNX and PyTorch see a pixel p in 0..255 as (p / 255 - {mean}) / {deviation}, float32 {input}.
+{onnx}
+The classes, in order: {classes}.
+"""
 
+_RUNNING = """
+```
+pip install numpy         # any Python from 3.9
+python predict.py         # {sample} images of the test set, compared with what was promised
+```
+"""
+
+_ONNX = """
 ```python
 import numpy, onnxruntime  # pip install onnxruntime
 
@@ -265,8 +276,6 @@ images = numpy.load("sample.npz"){as_input}
 x = (images / numpy.float32(255) - numpy.float32({mean}){each}) / numpy.float32({deviation}){each}
 logits = onnxruntime.InferenceSession("network.onnx").run(["y"], {{"x": x}})[0]
 ```
-
-The classes, in order: {classes}.
 """
 
 
@@ -349,7 +358,7 @@ def _verify_file(
         return replace(file, problem=f"{path.name} cannot be read ({error.strerror or error}).")
     except FormatError as error:
         return replace(file, problem=f"{path.name}: {error}")
-    predictions = predicted(measured["logits"])
+    predictions, difference = predicted(measured["logits"]), np.abs(measured["logits"] - expected["logits"]).max()
     other = np.flatnonzero(predictions != predicted(expected["logits"]))
     excused = [int(index) for index in other if _is_tie(expected["logits"], expected["ties"], int(index))]
     where = sorted(set(other.tolist()) - set(excused))
@@ -365,7 +374,7 @@ def _verify_file(
         file,
         accuracy=float((predictions == split.labels.numpy()).mean()),
         agreement=1 - len(other) / len(split),
-        largest_logit_difference=float(np.abs(measured["logits"] - expected["logits"]).max()),
+        largest_logit_difference=float(difference) if np.isfinite(difference) else None,
         ties=tuple(excused),
         reader=str(measured["tool"]),
         latency=tuple(Latency.of(batch, measured[f"batch_{batch}"]) for batch in readers.BATCHES),

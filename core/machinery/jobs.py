@@ -217,7 +217,7 @@ class Jobs:
         elif is_held(folder / "lock"):
             state = "running" if events else "queued"
         else:
-            state = "queued" if time.time() - submitted < GRACE_SECONDS and not gone else "interrupted"
+            state = "queued" if _is_new(submitted) and not gone else "interrupted"
         now = time.time()
         silent = max(0.0, now - events[-1].get("time", now)) if events else 0.0
         stopping = (folder / "cancel").exists()
@@ -301,9 +301,14 @@ def unfinished(root: Path) -> list[tuple[Path, float]]:
         request = _read_record(path)
         if request is not None:
             submitted = _submitted(request)
-            if time.time() - submitted < GRACE_SECONDS or is_held(folder / "lock"):
+            if _is_new(submitted) or is_held(folder / "lock"):
                 jobs.append((folder, submitted))
     return jobs
+
+
+def _is_new(submitted: float) -> bool:
+    """Whether its process may not have begun yet. A clock that was ahead then makes nothing new."""
+    return abs(time.time() - submitted) < GRACE_SECONDS
 
 
 def run(folder: Path, work: Callable[[], Work]) -> int:

@@ -170,7 +170,10 @@ class Store:
     def delete(self, *keys: str) -> None:
         """Remove entries, and their weights where no other entry has the same."""
         self._unseen.update(key for key in keys if self.below is not None and self.below.digest(key) is not None)
-        gone = [self._run("DELETE FROM entries WHERE key = ? RETURNING weights", key) or [] for key in keys]
+        self._remove("DELETE FROM entries WHERE key = ? RETURNING weights", keys)
+
+    def _remove(self, statement: str, keys: Iterable[str]) -> None:
+        gone = [self._run(statement, key) or [] for key in keys]
         self._unlink_unused([name for rows in gone for (name,) in rows])
 
     def _unlink_unused(self, names: Iterable[Any]) -> None:
@@ -266,7 +269,8 @@ class Store:
             if key != spared:
                 gone.append(key)
                 excess -= size
-        self.delete(*gone)
+        # what was pinned meanwhile stays
+        self._remove("DELETE FROM entries WHERE key = ? AND kept = 0 RETURNING weights", gone)
 
     def _weights_path(self, name: str) -> Path:
         return self.root / "weights" / f"{name}.safetensors"

@@ -156,8 +156,8 @@ def class_changes(before: Evaluation, after: Evaluation) -> pd.DataFrame:
                 "images": int(of_class.sum()),
                 "lost": int((was & ~now).sum()),
                 "gained": int((~was & now).sum()),
-                "before": was.float().mean().item(),
-                "after": now.float().mean().item(),
+                "before": int(was.sum()) / max(1, len(was)),
+                "after": int(now.sum()) / max(1, len(now)),
             }
         )
     return pd.DataFrame(rows)

@@ -17,6 +17,8 @@ HERE = Path(__file__).resolve().parent
 def main(arguments):
     network = loader.load(HERE / "network.packed")
     classes = network.header["classes"]
+    if hasattr(sys.stdout, "reconfigure"):  # names of classes may have letters that a terminal lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     if arguments:
         images = np.load(arguments[0])
         channels, height, width = network.header["network"]["shape"]

@@ -20,11 +20,10 @@ def reproduce(findings: Findings, link: str) -> list[Block]:
     blocks: list[Block] = [
         Paragraph(f"From the project's folder this makes the files and this report again{without}:"),
         Code(shlex.join(["python", "-m", "core", "export", *chosen, "--out", "DIR"])),
-        Paragraph(
-            "This link opens the same in the app:" if link else "In the app, this after its address opens the same:"
-        ),
-        Code(link or f"?{urlencode({'baseline': findings.name, **to_query(config)})}"),
     ]
+    if not findings.name.endswith(".safetensors"):  # the app knows no file before it was loaded
+        said = "This link opens the same in the app:" if link else "In the app, this after its address opens the same:"
+        blocks += [Paragraph(said), Code(link or f"?{urlencode({'baseline': findings.name, **to_query(config)})}")]
     if findings.name not in SHIPPED:
         text = "The baseline does not come with the project: its file is needed; its SHA-256 sum is in the appendix."
         return [*blocks, Paragraph(text)]

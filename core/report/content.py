@@ -70,17 +70,19 @@ def _data(findings: Findings) -> list[Block]:
     dataset, counts, (_, height, width) = findings.dataset, findings.counts, findings.dataset.shape
     (mean, *others), (deviation, *_) = findings.baseline.images.scaling
     source = f" ({dataset.source})" if dataset.source else ""
+    pixels = f"{height} × {width} pixels" if height > 1 else f"signals of {width} numbers"
+    about = dataset.about or ("pictures" if height > 1 else "signals")
     each = " Mean and deviation are those of the first channel; the others have their own." if others else ""
     return [
         Heading("Data", 2),
         Paragraph(
-            f"{dataset.title}{source}: {dataset.about or 'pictures'}, {height} × {width} pixels of 8 bits. Of its "
+            f"{dataset.title}{source}: {about}, {pixels} of 8 bits. Of its "
             f"training images {counts['validation']:,} are set aside for validation, stratified, with seed 0; the "
             f"others train. Methods that need to know real inputs see a fixed {counts['calibration']:,} of these. "
             f"Settings are chosen on the validation images; the {counts['test']:,} test images are opened for the "
             f"verdict.{each}"
         ),
-        Formula(rf"x = \frac{{\text{{pixel}} / 255 - {mean:.4f}}}{{{deviation:.4f}}}"),
+        Formula(rf"x = \frac{{\text{{pixel}} / 255 - {mean:.7g}}}{{{deviation:.7g}}}"),
     ]
 
 
@@ -98,9 +100,10 @@ def _baseline(findings: Findings) -> list[Block]:
 
 def _recipe(info: Row, recipe: TrainingConfig) -> str:
     optimizer = "Adam" if recipe.optimizer == "adam" else "SGD (Nesterov momentum 0.9, one-cycle learning rate)"
+    taught = f", taught by {recipe.teacher}" if recipe.teacher else ""
     return (
         f"It was trained on {info['training_images']:,} images for {counted(recipe.epochs, 'epoch')} by {optimizer}: "
         f"batch {recipe.batch_size}, learning rate {recipe.learning_rate:g}, weight decay {recipe.weight_decay:g}, "
         f"label smoothing {recipe.label_smoothing:g}, dropout {recipe.dropout:g}, {recipe.augmentation or 'no flips'}, "
-        f"seed {recipe.seed}. Epoch {info['best_epoch']}, the best on validation, is kept."
+        f"seed {recipe.seed}{taught}. Epoch {info['best_epoch']}, the best on validation, is kept."
     )

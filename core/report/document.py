@@ -6,11 +6,10 @@ The HTML is one file that loads nothing; Markdown refers to its figures as PNG f
 from pathlib import Path
 
 from core.document.blocks import Report
+from core.formats.artifact import REPORT_FILES as FILES
 from core.machinery.files import write_atomically
 from core.report.rendering import to_html, to_markdown
 from core.report.word import to_docx
-
-FILES = ("report.html", "report.md", "report.docx")
 
 
 def write(report: Report, directory: Path) -> None:

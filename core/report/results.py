@@ -100,8 +100,9 @@ def curves(findings: Findings) -> list[Block]:
             first, last = (percent(epoch["validation_accuracy"]) for epoch in (history[0], history[-1]))
             alt = f"Loss and accuracy by epoch; accuracy on validation {first} after the first, {last} after the last."
             images = findings.validation.evaluation.images
-            which = f"epoch {kept} is kept" if kept else "none was better than the network before it, which is kept"
-            caption = f"{what}, with the {images:,} validation images; {which}."
+            which = f"; epoch {kept} is kept" if kept else "; none was better than the network before it, which is kept"
+            which = "" if kept is None else which  # another machine trained it
+            caption = f"{what}, with the {images:,} validation images{which}."
             drawn.append(figure(name, caption, alt, plots.training_curves(name, history)))
     text = (
         "Losses are those that were minimised, label smoothing, and where there is a teacher its share, included. "

@@ -33,6 +33,8 @@ def weighs(findings: Findings) -> str:
 
 def mistake(findings: Findings) -> str:
     true, predicted, count = findings.mistake
+    if not count:
+        return "No test image is predicted wrong."
     text = f"The most frequent mistake on the test images is {true} taken for {predicted}, {count:,} times"
     before = findings.confusion_before.loc[true, predicted]
     return f"{text}; the baseline makes it {before:,} times." if findings.steps else f"{text}."

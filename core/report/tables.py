@@ -8,9 +8,11 @@ import pandas as pd
 
 from core.formats.footprint import KB
 from core.palette import KIND_NAMES, KINDS
+from core.words import counted
 
 if TYPE_CHECKING:
     from core.bench.workbench import LayerRow, Result
+    from core.networks.graph import Network
     from core.studies.answers import Judged, QuantizationHalf
 
 
@@ -67,3 +69,18 @@ def bits(experiment: "QuantizationHalf", times: Mapping[str, str]) -> pd.DataFra
             low, high = (whole + end for end in judged.test.interval)
             rows.append((row.bits, when, judged.test.accuracy, low, high, judged.bytes / KB))
     return pd.DataFrame(rows, columns=["bits", "when", "accuracy", "low", "high", "KB"])
+
+
+def as_lines(graph: "Network") -> list[str]:
+    """A network drawn in text, for a terminal: a line for each node, name, operation, what it puts out, its weights,
+    and what it reads where that is not the node before."""
+    rows, before = [("image", "", " x ".join(map(str, graph.shape)), "", "")], "image"
+    weights = {layer.name: layer.weights for layer in graph.layers}
+    for node in graph.nodes:
+        reads = "" if node.inputs == (before,) else f"<- {', '.join(node.inputs)}"
+        count = counted(weights[node.name], "weight") if node.name in weights else ""
+        shape = " x ".join(map(str, graph.shapes[node.name]))
+        rows.append((node.name, node.operation.replace("_", " "), shape, count, reads))
+        before = node.name
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

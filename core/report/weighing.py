@@ -107,6 +107,7 @@ def _difference(result: Result, weights: float, biases: float, shared: float) ->
         "biases": (biases, kinds.get("biases", 0)),
         "scales of the grids": (0.0, kinds.get("scales", 0)),
         "codebooks": (shared, kinds.get("codebooks", 0)),
+        "scales and shifts of normalization": (0.0, kinds.get("scales and shifts", 0)),
         "header, names, configuration": (0.0, kinds.get("container", 0)),
         "all": (weights + biases + shared, result.bytes),
     }

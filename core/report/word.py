@@ -27,7 +27,7 @@ LONGEST_PROPERTY = 255
 ACROSS, LETTER, BOLD, MARGIN = 174.0, 1.85, 2.05, 4.2
 """Millimetres of a page between its margins, of a letter in a table and in its header, and of a cell beside them."""
 
-PICTURE = 145
+PICTURE, HIGHEST = 145, 220
 """Millimetres."""
 
 
@@ -89,7 +89,8 @@ def _block(file: Any, block: Block) -> None:
             file.add_paragraph(one_line(block.caption), style="Caption").paragraph_format.keep_with_next = True
             _table(file, block)
         case Figure():
-            picture = file.add_picture(io.BytesIO(block.png), width=Mm(PICTURE))
+            across, down = (int.from_bytes(block.png[place : place + 4], "big") for place in (16, 20))
+            picture = file.add_picture(io.BytesIO(block.png), width=Mm(min(PICTURE, HIGHEST * across / down)))
             picture._inline.docPr.set("descr", one_line(block.alt))
             file.paragraphs[-1].paragraph_format.keep_with_next = True
             file.add_paragraph(one_line(block.caption), style="Caption")

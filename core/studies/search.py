@@ -221,7 +221,11 @@ def confirmed(
         return _answer(bench, name, config, None, None)
     say("Confirming the best on the test images.")
     out = out or bench.export_folder(name, config)
-    return _answer(bench, name, config, out, bench.export(name, config, out))
+    verdict = bench.export(name, config, out)
+    for file in verdict.files[1:]:
+        if file.problem is not None:
+            say(f"{file.path} did not pass its check: {file.problem}")
+    return _answer(bench, name, config, out, verdict)
 
 
 COURSE = "cnn"

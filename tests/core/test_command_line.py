@@ -1,5 +1,6 @@
 """The command line: one JSON object on standard output, one line for an error, an exit status that tells."""
 
+import csv
 import html
 import itertools
 import json
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import MLP_SHAPES, copied, random_tensors, train_on_few
@@ -202,7 +204,8 @@ def test_reproduce_runs_the_experiment_that_it_names(
     monkeypatch.setattr(
         assignment, asked, lambda bench, *rest, **more: seen.append(rest[:-1]) or sure.append(more) or answer
     )
-    assert run("reproduce", what, "--baseline", "mlp", "--allowance", 0.02) == {"answers": []}
+    allowed = () if what == "quantization" else ("--allowance", 0.02)
+    assert run("reproduce", what, "--baseline", "mlp", *allowed) == {"answers": []}
     assert seen == [given]
     assert sure[0].get("confidence") is None
     if what != "quantization":
@@ -226,6 +229,9 @@ def test_reproduce_compares_a_rate_with_pruning_and_says_which_is_better(
 def test_confidence_is_asked_for_where_something_is_chosen(complaint: Run) -> None:
     assert "confidence" in complaint("reproduce", "pruning", "--confidence", "1.5")
     assert "--confidence" in complaint("reproduce", "quantization", "--confidence", "0.9")
+    assert "--allowance" in complaint("reproduce", "rate", "--allowance", "0.02")
+    assert "--baseline" in complaint("reproduce", "low-rank", "--baseline", "cnn")
+    assert "--epochs" in complaint("reproduce", "pruning", "--epochs", "0")
 
 
 def test_the_test_images_are_opened_when_asked_for(run: Run, file: Path) -> None:
@@ -312,6 +318,104 @@ def test_train_keeps_what_it_trained(run: Run, tmp_path: Path, monkeypatch: pyte
         assert models.from_bytes(content, "made").sha256 == record["sha256"] == answer["sha256"]
 
 
+def test_where_nothing_can_be_written_is_said_before_a_training(
+    complaint: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.txt").write_text("mine")
+    monkeypatch.setattr(Workbench, "train", lambda *about: pytest.fail("it trained"))
+    assert "net.txt" in complaint("train", "--baseline", "mlp", "--epochs", 1, "--out", tmp_path / "net.txt")
+
+
+def test_a_network_that_cannot_be_written_is_kept_in_the_cache(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlp: Baseline
+) -> None:
+    def refuse(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    info = {"best_epoch": 1, "validation_accuracy": 0.1, "test_accuracy": 0.1, "seconds": 1.0, "device": "cpu"}
+    monkeypatch.setattr(Workbench, "train", lambda *about: replace(mlp, info=info))
+    monkeypatch.setattr("core.__main__.write_atomically", refuse)
+    answer = run("train", "--baseline", "mlp", "--epochs", 1, "--out", tmp_path / "made", status=1)
+    assert Workbench(tmp_path / "cache").baseline(answer["baseline"]).sha256 == mlp.sha256
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_many_configurations_are_a_row_each(run: Run, tmp_path: Path, file: Path, encoding: str) -> None:
+    configs = [CompressionConfig(bits=4), CompressionConfig(sparsity=0.5)]
+    (tmp_path / "configs.jsonl").write_text("\n\n".join(each.to_json() for each in configs), encoding=encoding)
+    asked = ["evaluate", "--baseline", file, "--configs", tmp_path / "configs.jsonl", "--csv", tmp_path / "out.csv"]
+    assert run(*asked) == {"path": str(tmp_path / "out.csv"), "rows": 2}
+    with (tmp_path / "out.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [CompressionConfig.from_json(row["config"]) for row in rows] == configs
+    for row, config in zip(rows, configs, strict=True):
+        result = Workbench(tmp_path / "cache").evaluate(str(file), config)
+        assert (int(row["bytes"]), float(row["accuracy"])) == (result.bytes, result.evaluation.accuracy)
+
+
+def test_many_configurations_that_cannot_be_read_are_one_line(complaint: Run, tmp_path: Path, file: Path) -> None:
+    configs = tmp_path / "configs.jsonl"
+    asked = ["evaluate", "--baseline", file, "--configs", configs, "--csv", tmp_path / "out.csv"]
+    assert "--csv" in complaint(*asked[:-2])
+    configs.write_text('{"bits": 4}\n{"colour": 1}\n')
+    assert "Line 2" in complaint(*asked)
+    configs.write_bytes(b"\x80\x81")
+    assert "UTF-8" in complaint(*asked)
+    configs.write_text("\n")
+    assert "It holds none" in complaint(*asked)
+    configs.write_text('{"bits": 4}\n')
+    for more in (("--bits", 4), ("--classes",)):
+        assert "stand alone" in complaint(*asked, *more)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_what_a_program_prints_is_no_answer(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "print('made')\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, 10))\n"
+        "    def forward(self, x):\n"
+        "        print(x.shape)\n"
+        "        return super().forward(x)\n"
+    )
+    asked = ["import", f"{tmp_path / 'net.py'}:Net", "--data", "digits", "--scale", "unit"]
+    assert run(*asked, "--out", tmp_path / "net.safetensors")["parameters"] == 650
+
+
+def test_the_network_that_came_in_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a, self.b = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)\n"
+        "        self.fc = nn.Linear(4, 10)\n"
+        "    def forward(self, x):\n"
+        "        x = torch.relu(self.a(x))\n"
+        "        return self.fc((x + self.b(x)).mean((2, 3)))\n"
+    )
+    asked = ["import", f"{tmp_path / 'net.py'}:Net", "--data", "digits", "--scale", "unit"]
+    assert main([*asked, "--out", str(tmp_path / "net.safetensors")]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["image", "1", "x", "8", "x", "8"] in lines
+    assert ["a", "convolution", "4", "x", "8", "x", "8", "36", "weights"] in lines
+    (join,) = (line for line in lines if line[1:2] == ["add"])
+    assert "<-" in join
+    assert {"b", "a_relu"} & {name.rstrip(",") for name in join[join.index("<-") + 1 :]}
+    assert ["fc", "linear", "10", "40", "weights"] in lines
+
+
+def test_options_of_other_files_are_refused(complaint: Run, tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"\x08")
+    out = ["--out", tmp_path / "x.safetensors"]
+    assert "--pool and --activation" in complaint("import", tmp_path / "net.onnx", "--activation", "relu", *out)
+    np.savez(tmp_path / "a.npz", x=np.zeros((40, 8, 8), np.uint8), y=np.arange(40) % 2)
+    assert "--size" in complaint("add-data", tmp_path / "a.npz", "--name", "mine", "--size", 9)
+
+
 def test_a_teacher_is_named_as_a_baseline_or_by_its_sum(
     run: Run, complaint: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +459,7 @@ def test_errors_are_one_line_that_names_what_is_wrong(complaint: Run, tmp_path: 
     assert "[2, 8]" in evaluate("--bits", "9")
     assert "fc9" in evaluate("--bits", "fc9=4")
     assert "LAYER=K" in evaluate("--rank", "3")
+    assert "name a layer" in evaluate("--rank", "=3")
     assert "rank of fc2" in evaluate("--rank", "fc2=9999")
     assert "fc2=x" in evaluate("--rank", "fc2=x")
     assert "nowhere.json" in evaluate("--config", tmp_path / "nowhere.json")

@@ -6,6 +6,7 @@ import random
 import subprocess
 import venv
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ from conftest import statistics_of
 from torch import Tensor
 
 from core.config import FORMATS, CompressionConfig
-from core.datasets import Datasets, Split, fashion_mnist
+from core.datasets import Datasets, Scaling, Split, fashion_mnist
 from core.formats import artifact, interchange, packed
-from core.machinery.files import sha256
+from core.machinery.files import sha256, write_atomically
 from core.measuring import evaluation
 from core.measuring.evaluation import Evaluation
 from core.networks.calibration import Statistics
@@ -157,6 +158,55 @@ def test_a_file_that_is_no_exports_is_never_written_over(network: StoredNetwork,
     write(network, tmp_path, few, ("onnx",))
     assert (tmp_path / "network_of_mine.txt").read_text() == "mine"
     assert not (tmp_path / "predict.py").exists()
+
+
+def test_a_try_that_failed_stands_in_nobodys_way(
+    network: StoredNetwork, tmp_path: Path, few: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "network.onnx":
+            raise OSError(28, "No space left on device")
+        write_atomically(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifact, "write_atomically", full)
+        with pytest.raises(OSError, match="No space"):
+            write(network, tmp_path, few)
+    with suppress(FormatError):
+        assert not artifact.verify(tmp_path, DATASETS).ok
+    write(network, tmp_path, few)
+    assert artifact.verify(tmp_path, DATASETS).ok
+
+
+@pytest.mark.parametrize("name", ["report.docx", "verified.json", "figures/mine.png"])
+def test_what_says_something_of_another_export_goes_and_what_is_somebodys_own_stays(
+    network: StoredNetwork, tmp_path: Path, few: Split, name: str
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(FileExistsError, match=name.split("/")[0]):
+        write(network, tmp_path, few, ("packed",))
+    assert (tmp_path / name).read_text() == "mine"
+    (tmp_path / "earlier").mkdir()
+    write(network, tmp_path / "earlier", few, ("packed",))
+    for left in (artifact.VERIFIED_FILE, *artifact.REPORT_FILES):
+        (tmp_path / "earlier" / left).write_text("of the first")
+    write(network, tmp_path / "earlier", few, ("packed",))
+    assert not {artifact.VERIFIED_FILE, *artifact.REPORT_FILES} & {
+        path.name for path in (tmp_path / "earlier").iterdir()
+    }
+
+
+@pytest.mark.parametrize("formats", [("packed",), ("onnx",), ("safetensors",)])
+def test_the_readme_of_an_export_speaks_of_the_files_that_are_there(
+    tmp_path: Path, cnn: Baseline, images: Tensor, few: Split, formats: tuple[str, ...]
+) -> None:
+    scaled = replace(cnn, images=cnn.images._replace(scaling=Scaling((0.0,), (1 / 255,))))
+    write(compress(scaled, CONFIGS[2], statistics_of(cnn, images)).freeze(), tmp_path, few, formats)
+    text = (tmp_path / "README.md").read_text()
+    assert ("python predict.py" in text) == (tmp_path / "predict.py").exists() == (formats == ("packed",))
+    assert ("network.onnx" in text) == (tmp_path / "network.onnx").exists() == (formats == ("onnx",))
+    assert "/ 0.00392156863" in text, "all digits that float32 has"
 
 
 @pytest.mark.parametrize("formats", [(), ("pickle",), ("packed", "onnx-int8")])

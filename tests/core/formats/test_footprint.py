@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core import palette
 from core.config import CompressionConfig
 from core.formats import footprint, packed
 from core.networks.calibration import Statistics
@@ -73,3 +74,7 @@ def test_the_size_in_theory_of_a_network_is_that_of_its_stored_weights(
     assert theory(CompressionConfig(sparsity=0.9)) * 1024 == baseline.bytes
     biases = sum(layer.shape[0] for layer in baseline.layers)
     assert theory(CompressionConfig(bits=4)) * 1024 == (baseline.parameters - biases) / 2 + 4 * biases
+
+
+def test_every_kind_of_bytes_has_a_colour() -> None:
+    assert set(packed.KINDS.values()) == set(palette.KINDS)

@@ -181,6 +181,12 @@ def test_after_a_restart_too_a_killed_job_is_interrupted(desk: Desk, monkeypatch
     wait_for(lambda: Jobs(desk.jobs.root).status(job).state, lambda state: state == "interrupted")
 
 
+def test_a_clock_that_was_ahead_makes_no_job_new() -> None:
+    assert jobs._is_new(time.time())
+    assert not jobs._is_new(time.time() + 86_400)
+    assert not jobs._is_new(time.time() - 86_400)
+
+
 def test_a_killed_job_lets_the_next_one_begin(desk: Desk) -> None:
     first = desk.submit("a")
     running = desk.wait(first, "running")

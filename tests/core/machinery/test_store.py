@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import PROJECT
@@ -523,6 +524,23 @@ def test_all_of_a_kind_come_in_the_order_in_which_they_were_made_and_damaged_one
     store.put("key 5", "point", b"another in its place")
     stamps.append(store.stamp("point"))
     assert len({str(stamp) for stamp in stamps}) == len(stamps), "a stamp tells that something came or went"
+
+
+def test_what_is_kept_while_others_are_evicted_stays(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(root, limit=10_000)
+    store.put("pinned", "evaluation", bytes(4_000))
+    remove = store._remove
+
+    def late(statement: str, keys: Any) -> None:
+        store.keep("pinned")
+        remove(statement, keys)
+
+    monkeypatch.setattr(store, "_remove", late)
+    for number in range(20):
+        store.put(f"key {number}", "evaluation", bytes(4_000))
+    assert store.get("pinned") is not None
+    assert store.get("key 0") is None
+    store.close()
 
 
 def test_what_was_kept_later_is_not_evicted(root: Path) -> None:
