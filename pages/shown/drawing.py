@@ -126,7 +126,7 @@ def _words(x: alt.Scale, y: alt.Scale, ink: str, named: bool) -> list[alt.Chart]
     signs = joins.mark_text(fontSize=18, fontWeight="bold", color=ink).encode(
         x=middle, y=alt.Y("low:Q", scale=y, axis=None), text="above:N"
     )
-    above: dict[str, Any] = {"dy": -8, "lineBreak": "\n", "baseline": "line-bottom"}
+    above: dict[str, Any] = {"dy": -23, "lineBreak": "\n", "lineHeight": 14}  # it goes on downwards
     above = above if named else {"dy": -6, "dx": 2, "angle": 330, "align": "left"}
     above |= {"fontSize": 12, "fontWeight": "bold" if named else "normal"}
     lines = [("high" if named else "top", "above", above)]
