@@ -75,8 +75,11 @@ def allowance() -> float:
     return round(float(st.session_state.get("w_bit_allowance", 1.0)) / 100, 6)
 
 
-def _floor(whole: float, lowest: str | None) -> float:
-    """Where the axis begins, below the baseline's accuracy."""
+def _floor(key: str, whole: float) -> float:
+    """Where a person lets the axis begin, below the baseline's accuracy. key : of the control"""
+    lowest = st.segmented_control(
+        "Axis from", list(BELOW), default="-12 pp", required=True, key=key, persist_state="session", help=HELP_AXIS
+    )
     below = BELOW.get(lowest or "")
     return 0.0 if below is None else max(0.0, whole - below)
 
@@ -86,17 +89,8 @@ def ladder(baseline: str, rows: Sequence[Rung]) -> None:
     table = pd.DataFrame(map(asdict, rows))
     table["KB"] = table["bytes"] / 1024
     whole = table["accuracy"] - table["difference"]
-    lowest = st.segmented_control(
-        "Axis from",
-        list(BELOW),
-        default="-12 pp",
-        required=True,
-        key="w_ladder_floor",
-        persist_state="session",
-        help=HELP_AXIS,
-    )
     reached = float(whole.iloc[0])
-    floor, top = _floor(reached, lowest), reached + 0.01
+    floor, top = _floor("w_ladder_floor", reached), reached + 0.01
     for cell, (activations, words) in zip(st.columns(2), WHAT.items(), strict=True):
         with cell:
             st.caption(words)
@@ -150,16 +144,7 @@ def before_and_after(study: QuantizationHalf) -> None:
 def _chart(study: QuantizationHalf) -> None:
     baseline = study.float32.test.accuracy
     chart = tables.bits(study, WHEN)
-    lowest = st.segmented_control(
-        "Axis from",
-        list(BELOW),
-        default="-12 pp",
-        required=True,
-        key="w_trained_floor",
-        persist_state="session",
-        help=HELP_AXIS,
-    )
-    shown = chart[chart["low"] >= _floor(baseline, lowest)]
+    shown = chart[chart["low"] >= _floor("w_trained_floor", baseline)]
     charts.draw(charts.before_after(shown, baseline), "Accuracy on test by bits, before and after training")
     below = chart[~chart.index.isin(shown.index)]
     left_out = [f"{row.bits} bits, {row.when}" for row in below.itertuples()]
