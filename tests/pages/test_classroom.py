@@ -41,7 +41,7 @@ def pretend(self: jobs.Jobs, request: dict[str, Any], *_: object, **settings: ob
     """A job that waits for ever; as `Jobs.submit`, without a process."""
     job = sha256(json.dumps(request, sort_keys=True).encode())[:16]
     (self.root / job).mkdir(parents=True, exist_ok=True)
-    (self.root / job / "request.json").write_text(json.dumps({**request, "submitted": time.time() + 1e4}))
+    (self.root / job / "request.json").write_text(json.dumps({**request, "submitted": time.time()}))
     return job
 
 
@@ -50,6 +50,7 @@ def a_class(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A class's server, whose jobs wait for ever; its cache."""
     monkeypatch.setenv(classroom.WORD, GIVEN)
     monkeypatch.setattr(teacher, "WORD_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "GRACE_SECONDS", 1e4)
     monkeypatch.setattr(jobs.Jobs, "submit", pretend)
     return own_cache
 
