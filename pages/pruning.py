@@ -42,7 +42,7 @@ if steps is not None:
     if one_shot is not None:
         pruning_lab.side_by_side(choice.baseline, one_shot.answers, steps)
 
-terms.heading("Structured (channel) pruning", "Whole channels go: the network becomes smaller, and faster.")
+terms.heading("Structured (channel) pruning", "Whole channels go: the network becomes smaller, and mostly faster.")
 terms.say(pruning_lab.ABOUT_CHANNELS)
 if state.workbench().profile(choice.baseline).channels:
     removed = jobs.answer_or_button(asked[assignment.CHANNELS], "Remove half of the channels", ":material/view_column:")
