@@ -80,6 +80,9 @@ LEAST_SHARE = 0.4
 LATE = 0.15
 """A worker beside this one may end its last student later by this share of the time."""
 
+ROUNDED = 0.04
+"""A student that ends late may still be rounded for this share of the time: seconds, for a few percent of the bytes."""
+
 LEAST_EPOCHS, MOST_EPOCHS = 2, 60
 """Of either part."""
 
@@ -332,7 +335,8 @@ class StudentSearch:
         """What was trained, measured, and with its trial; see `_cost`."""
         bench = self.bench
         self.say("Trained; rounding by error and rate is tried where time is left.")
-        point = rounded_further(bench, name, config, self.goal, lambda: self.should_stop() or self.time.left <= 0)
+        late = -ROUNDED * self.time.whole
+        point = rounded_further(bench, name, config, self.goal, lambda: self.should_stop() or self.time.left <= late)
         config = point.config
         bench.keep(name, config)
         trial.set_user_attr(CONFIG, config.to_json())
