@@ -92,7 +92,7 @@ class Images(datasets.FashionMNIST):
 
         steps = [transforms.ToTensor(), transforms.Normalize((fashion_mnist.MEAN,), (fashion_mnist.DEVIATION,))]
         datasets.VisionDataset.__init__(self, "", transform=transforms.Compose(steps))
-        self.data, self.targets = split.images, split.labels
+        self.data, self.targets = split.pictures, split.labels
 
 
 class Plain(nn.Module):

@@ -1,0 +1,21 @@
+"""The ways that a benchmark compares do the same job."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from benchmarks import evaluation
+from core.datasets import fashion_mnist
+from core.networks import models
+
+
+@pytest.mark.parametrize("name", evaluation.WHAT_IF)
+def test_the_plain_way_sees_the_same_images_and_computes_the_same_scores(name: str) -> None:
+    split = fashion_mnist.load("validation").part(slice(50), "validation")
+    (images, labels) = next(iter(DataLoader(evaluation.Images(split), batch_size=50)))
+    torch.testing.assert_close(images, split.inputs)
+    assert torch.equal(labels, split.labels)
+    baseline = evaluation.shipped(name)
+    with torch.no_grad():
+        found = evaluation.unfolded(name)(images)
+        torch.testing.assert_close(found, models.scores(baseline.network, baseline.tensors, images), atol=1e-3, rtol=0)
