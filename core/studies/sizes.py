@@ -28,6 +28,9 @@ class Law:
     margin : the next size keeps away from two that were tried by this power of their ratio
     eased : what a shape loses after one epoch over what it loses after ten: the CNN, 96.3 % sparse, 1.6 and 0.9 points
     gain : until something was trained: smallest size that fits without training over smallest size with it
+    careful : the first long training is so many times as large as the smallest of the shapes' estimates, which is too
+        small (the best of many is the luckiest), for a training that fails costs half of the time: twice a CNN of 7.0
+        and 7.7 KB lost more than its point, and there was no time for another
     unknown_size : bytes, the size that is wanted while nothing meets the goal
     far_lost : where more than so many times the goal is lost, nothing is said of the size that the goal needs
     apart : charge on a shape's merit for each factor e between its size and the wanted one
@@ -48,6 +51,7 @@ class Law:
     margin: float = 0.2
     eased: float = 1.8
     gain: float = 3.0
+    careful: float = 1.25
     unknown_size: float = 1e5
     far_lost: float = 3.0
     apart: float = 0.2

@@ -94,7 +94,7 @@ class LongTrainings:
         if goal.allowance is None:
             return wanted_size(self.worker)
         tried = [(point.bytes, -point.difference) for point in done]
-        size = next_size(tried, self.worker.allowed) if tried else wanted_size(self.worker)
+        size = next_size(tried, self.worker.allowed) if tried else LAW.careful * wanted_size(self.worker)
         without_it = goal.best([*points_of(studies.untrained), *points_of(studies.brief)], self.worker.optimism)
         return size if size is None or without_it is None else min(size, without_it.bytes / LAW.close**2)
 
