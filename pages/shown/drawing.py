@@ -13,7 +13,7 @@ import streamlit as st
 from core.palette import BASELINE, CURRENT, NAMED_KINDS, NEUTRAL
 from core.report import tables, ways
 from core.report.ways import NAMED, WIDTH
-from core.words import kilobytes, percent, plain
+from core.words import kilobytes, one_line, percent
 from pages.choice import state
 from pages.shown import charts
 
@@ -32,7 +32,7 @@ def network(result: Result, key: str, chosen: Callable[[str], None]) -> None:
     """
     slabs, graph = tables.network(result), state.workbench().profile(result.baseline_id).network
     kinds = tuple(kind for kind in NAMED_KINDS if kind in set(slabs["kind"]))
-    about = "; ".join(f"{plain(row.name)} {_now(row)}" for row in result.layers)
+    about = "; ".join(f"{one_line(row.name)} {_now(row)}" for row in result.layers)
     ink = charts.INK.get(st.context.theme.type or "light", NEUTRAL)
     places, thickest = ways.places(graph), float(slabs["high"].max())
     rows = pd.concat([_in_words(slabs, result, places), ways.ways(graph, places, thickest)])
@@ -60,14 +60,14 @@ def _in_words(slabs: pd.DataFrame, result: Result, places: dict[str, float]) -> 
             "right": places[row.name] + WIDTH,
             "middle": places[row.name] + WIDTH / 2,
             "top": slabs["high"].max(),
-            "above": f"{plain(row.name)}\n{' × '.join(map(str, row.shape))}" if named else plain(row.name),
+            "above": f"{one_line(row.name)}\n{' × '.join(map(str, row.shape))}" if named else one_line(row.name),
             "below": _now(row),
             "setting": _setting(row),
         }
         for row in result.layers
     ]
     shown = slabs.merge(pd.DataFrame(words), on="layer")
-    return shown.assign(layer=shown["layer"].map(plain))
+    return shown.assign(layer=shown["layer"].map(one_line))
 
 
 def _now(row: LayerRow) -> str:

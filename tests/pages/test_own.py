@@ -2,9 +2,11 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from own_networks import onnx_of, own_net
 from PIL import Image
@@ -14,6 +16,7 @@ from test_pages import PAGES, button, empty_cache
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, TrainingConfig
 from pages.choice import state
+from pages.shown import drawing
 
 __all__ = ["empty_cache"]
 PROJECT = Path(__file__).parents[2]
@@ -203,3 +206,14 @@ def test_a_baseline_is_trained_in_other_widths_and_from_a_teacher(
     assert [(recipe.widths, recipe.teacher, recipe.model) for recipe in asked] == [(((8, 8), (12,)), "cnn", "compact")]
     app.text_input(key="train_widths").set_value("8-x").run()
     assert any("12-12/20-20/28-28" in error.value for error in app.error)
+
+
+def test_a_chart_shows_names_letter_by_letter(warm_bench: Workbench) -> None:
+    """A chart's words are no Markdown: a backslash would be seen."""
+    result = warm_bench.evaluate("mlp", CompressionConfig())
+    named = replace(result, layers=tuple(replace(row, name=f"dense_1*{row.name}") for row in result.layers))
+    places = {row.name: float(place) for place, row in enumerate(named.layers)}
+    slabs = pd.DataFrame({"layer": [row.name for row in named.layers], "high": 1.0})
+    shown = drawing._in_words(slabs, named, places)
+    assert set(shown["layer"]) == set(places)
+    assert {above.split("\n")[0] for above in shown["above"]} == set(places)
