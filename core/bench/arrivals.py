@@ -70,8 +70,8 @@ class Arrivals:
         split = self._split(known)
         read = onnx_file.read(source, beside, split.shape)
         self._check_images(read.network, split, known)
-        content = source if isinstance(source, bytes) else source.read_bytes()
-        original = originals.of_onnx(content, originals.beside(source, beside or {}), split.shape)
+        content, folder = (source, None) if isinstance(source, bytes) else (source.read_bytes(), source.parent)
+        original = originals.of_onnx(content, originals.beside(content, beside or {}, folder), split.shape)
         return self._measured(name, "an ONNX file", read.network, read.tensors, known, original, ())
 
     def from_module(self, made: nn.Module, name: str, known: Known, notes: Sequence[str] = ()) -> Baseline:

@@ -133,18 +133,18 @@ def is_onnx(path: Path) -> bool:
     return path.suffix.lower() == ".onnx" or (begins[:1] == b"\x08" and begins[8:] != b"{")
 
 
-def beside(source: Path | bytes, given: Mapping[str, bytes]) -> dict[str, bytes]:
+def beside(content: bytes, given: Mapping[str, bytes], folder: Path | None = None) -> dict[str, bytes]:
     """The files that hold data of an ONNX file, by the place that it names: of those that were given, by their names,
     and of its folder."""
     import onnx
 
-    graph = onnx.load_model_from_string(source if isinstance(source, bytes) else source.read_bytes()).graph
+    graph = onnx.load_model_from_string(content).graph
     attributes = (attribute for node in graph.node for attribute in node.attribute)
     tensors = [*graph.initializer, *(each.t for each in attributes if each.HasField("t"))]
     places = {each.value for tensor in tensors for each in tensor.external_data if each.key == "location"}
     found = {place: given[name] for place in places for name in (place, Path(place).name) if name in given}
-    if isinstance(source, Path):
-        paths = {place: source.parent / place for place in places - found.keys()}
+    if folder is not None:
+        paths = {place: folder / place for place in places - found.keys()}
         found |= {place: path.read_bytes() for place, path in paths.items() if path.is_file()}
     return found
 

@@ -1,4 +1,4 @@
-"""The control that asks how surely an allowed loss is to hold on new images."""
+"""The controls that ask what loss of accuracy is allowed, and how surely it is to hold on new images."""
 
 import streamlit as st
 
@@ -7,6 +7,17 @@ candidates and of many epochs is partly the luckiest. *None*: the allowed loss h
 the loss, the optimism of having picked it and a margin for chance together stay within the allowed loss, so that it
 holds on new images so often. The files are larger for it."""
 CHOICES = {None: "None", 0.8: "80 %", 0.9: "90 %", 0.95: "95 %"}
+
+
+ALLOWED = "How many percentage points of accuracy may be lost on the validation images."
+
+
+def allowed(key: str, words: str = ALLOWED) -> float:
+    """The accuracy that may be lost, a fraction."""
+    points = st.number_input(
+        "Allowed accuracy loss, pp", 0.1, 10.0, 1.0, 0.1, key=key, persist_state="session", help=words
+    )
+    return round(float(points) / 100, 6)
 
 
 def control(key: str) -> float | None:

@@ -26,26 +26,15 @@ ABOUT_ORDERS = """Each technique leaves something behind: zeros, few quantized v
 later may destroy it. Here the three are applied to one whole weight matrix in every order, without training, beside
 what this project does: factors first, then zeros and grids **on the factors**. These networks are for looking at only;
 none is exported."""
-HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the validation images."
 HELP_EPOCHS = "Length of every training; where weights are pruned, 60 % of it prunes iteratively."
 
 
 def controls(baseline: str) -> tuple[float, dict[str, Any]]:
     """The allowance, and the request of the search."""
-    points = st.number_input(
-        "Allowed accuracy loss, pp",
-        0.1,
-        10.0,
-        1.0,
-        0.1,
-        key="w_way_allowance",
-        persist_state="session",
-        help=HELP_ALLOWANCE,
-    )
+    allowance = confidence.allowed("w_way_allowance")
     sure = confidence.asked(confidence.control("w_way_confidence"))
     epochs = st.number_input("Epochs", 2, 40, 8, key="w_way_epochs", persist_state="session", help=HELP_EPOCHS)
     st.caption("About 17 trainings: 25 minutes for the CNN on two cores, ten for the MLP. You can go on meanwhile.")
-    allowance = round(float(points) / 100, 6)
     about = {"baseline": baseline, "allowance": allowance, "epochs": int(epochs)}
     return allowance, {"kind": assignment.COMBINATION, **about, **sure}
 

@@ -35,7 +35,6 @@ training begins with the trained network and ends at its own sparsity. The best 
 ABOUT_CHANNELS = """A zero in a matrix is multiplied like any other number. A channel that is removed is gone: its row,
 its bias, and the columns of the next layer that read it. Half of the channels go, chosen by either
 [[channel criterion]] and either scope, and six epochs of [[fine-tuning]] follow."""
-HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the validation images."
 HELP_EPOCHS = "Length of the training in which iterative pruning happens: 60 % of it prunes, the rest only trains."
 START = [[0.9, -0.1, 0.4, 0.05], [-0.3, 0.7, -0.02, 0.2], [0.15, -0.6, 0.25, -0.45], [0.01, 0.35, -0.8, 0.5]]
 INPUTS = (1.0, 0.3, 2.0, 0.0)
@@ -45,16 +44,7 @@ DURATION = "About seven minutes for the CNN, one after the other. What was run b
 
 def controls(baseline: str) -> dict[str, dict[str, Any]]:
     """Allowance, confidence and epochs; the requests of this page's jobs, by kind; one button for all of them."""
-    points = st.number_input(
-        "Allowed accuracy loss, pp",
-        0.1,
-        10.0,
-        1.0,
-        0.1,
-        key="w_allowance",
-        persist_state="session",
-        help=HELP_ALLOWANCE,
-    )
+    allowance = confidence.allowed("w_allowance")
     epochs = st.number_input(
         "Epochs, iterative pruning", 2, 40, 8, key="w_iterative_epochs", persist_state="session", help=HELP_EPOCHS
     )
@@ -65,7 +55,7 @@ def controls(baseline: str) -> dict[str, dict[str, Any]]:
         persist_state="session",
         help=settings.named("distillation").help,
     )
-    allowance, steps = round(float(points) / 100, 6), replace(assignment.iterative(int(epochs)), distillation=taught)
+    steps = replace(assignment.iterative(int(epochs)), distillation=taught)
     score = assignment.ITERATIVE.score
     about: dict[str, dict[str, Any]] = {
         tuning.ONE_SHOT: {"allowance": allowance, **sure},

@@ -14,7 +14,7 @@ from core.report import tables
 from core.studies import assignment
 from core.studies.answers import AtBits, Judged, LayerAlone, QuantizationHalf, Rung, Step
 from core.words import kilobytes, percent, plain
-from pages.choice import state
+from pages.choice import confidence, state
 from pages.shown import charts, figures, handover, jobs, live
 from pages.shown.baseline_figures import MEASURES
 
@@ -50,16 +50,7 @@ DURATION = "Ten minutes for the CNN, four for the MLP, one after the other. What
 
 def controls(baseline: str) -> dict[str, dict[str, Any]]:
     """Epochs and allowance; the requests of this page's jobs, by kind; one button for all of them."""
-    st.number_input(
-        "Allowed accuracy loss, pp",
-        0.1,
-        10.0,
-        1.0,
-        0.1,
-        key="w_bit_allowance",
-        persist_state="session",
-        help=HELP_ALLOWANCE,
-    )
+    confidence.allowed("w_bit_allowance", HELP_ALLOWANCE)
     epochs = st.number_input("Epochs", 1, 20, 4, key="w_bit_epochs", persist_state="session", help=HELP_EPOCHS)
     about: dict[str, dict[str, Any]] = {
         assignment.LADDER: {},

@@ -24,7 +24,6 @@ POLL_SECONDS = 1.0
 DATA = "fashion-mnist"
 HELP_GOAL = """*Smallest*: the smallest file that loses no more than allowed on the validation images, or that is
 right as often as asked. *Best*: the most accurate file of at most a given size."""
-HELP_ALLOWANCE = "How many percentage points of accuracy may be lost on the validation images."
 HELP_MINUTES = "How long the search takes, the check on the test images included. It can be continued afterwards."
 HELP_TECHNIQUES = "What the search may use."
 HELP_STOP = "What was found is kept; a later search continues from there."
@@ -105,7 +104,7 @@ def _of_baseline() -> tuple[Goal, float]:
             0.1,
             key="w_goal_allowance",
             persist_state="session",
-            help=HELP_ALLOWANCE,
+            help=confidence.ALLOWED,
         )
         allowance = round(float(lost) / 100, 6)
         sure = confidence.control("w_goal_confidence")

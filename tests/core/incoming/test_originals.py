@@ -133,7 +133,7 @@ def test_only_what_a_file_names_is_read_beside_it(tmp_path: Path, place: str) ->
     onnx.save(model, path, save_as_external_data=True, location=place, size_threshold=0)
     (tmp_path / "other.data").write_bytes(b"secret")
     for found in (
-        originals.beside(path, {}),
+        originals.beside(path.read_bytes(), {}, path.parent),
         originals.beside(path.read_bytes(), {"net.data": (tmp_path / place).read_bytes(), "other.data": b"secret"}),
     ):
         assert set(found) == {place}
