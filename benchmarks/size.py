@@ -11,7 +11,7 @@ decoded again with NumPy alone and must hold the very weights.
     decoder     the packed file and what decodes it with NumPy
     entropy     of the codes alone, each layer's for itself
     gzip, zstd, xz, brotli
-                at their highest levels, of the same codes, one byte each, with scales and biases as float16
+                at their highest levels, of the same codes, one byte each, with scales, centroids and biases as float16
     NNCodec     the packed file with the codes as ISO/IEC 15938-17 writes them, in its best setting of four;
                 needs a Python that has nncodec 2.1, which cannot live beside today's NumPy. Its dependent quantization
                 is left out: it makes other codes, and another network
@@ -62,13 +62,12 @@ def configurations(name: str) -> dict[str, CompressionConfig]:
 
 
 def plain_bytes(network: StoredNetwork) -> bytes:
-    """Codes as int8 (float32 where there are none), then scales and biases as float16, one after the other."""
+    """Codes as int8 (float32 where there are none), then tables and biases as float16, one after the other."""
     parts = []
     for layer in network.layers:
         for tensor in layer.tensors:
-            quantized = tensor.scale is not None
-            parts.append(tensor.values.numpy().astype(np.int8 if quantized else np.float32).tobytes())
-            parts += [tensor.scale.numpy().astype(np.float16).tobytes()] if tensor.scale is not None else []
+            parts.append(tensor.values.numpy().astype(np.int8 if tensor.coded else np.float32).tobytes())
+            parts += [table.numpy().astype(np.float16).tobytes() for table in tensor.tables.values()]
         parts.append(layer.bias.numpy().astype(np.float16).tobytes())
     return b"".join(parts)
 
@@ -115,7 +114,7 @@ CODES = ("integer codes", "map of zeros")
 def nncodec_bytes(network: StoredNetwork, python: str) -> int | None:
     """None where a weight has no codes, or a codebook's."""
     tensors = [tensor for layer in network.layers for tensor in layer.tensors]
-    if any(tensor.scale is None for tensor in tensors):
+    if any("scale" not in tensor.tables for tensor in tensors):
         return None
     kinds = footprint.footprint(network).by_kind()
     with tempfile.TemporaryDirectory() as folder:

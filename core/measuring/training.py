@@ -25,7 +25,7 @@ from core.measuring.steering import RESTARTED, Rate
 from core.networks import families, models, renormalized
 from core.networks.encodings import Encoder
 from core.networks.normalized import NormalizedNetwork
-from core.networks.trainable import CompressedNetwork, name_of
+from core.networks.trainable import CompressedNetwork, Step, name_of
 
 Progress = Callable[[dict[str, Any]], None]
 REPORT_SECONDS = 0.5
@@ -37,6 +37,9 @@ MEANWHILE_STEPS = 40
 LEAST_STEP = 0.9
 """The step of a grid keeps so much of itself in every update: where weights are small, a gradient could make it
 negative at once."""
+
+SCALED, SCALE = (Encoder, Step, renormalized.Normalization), "scale"
+"""Modules that may have a parameter of this name that is to stay above 0."""
 
 MOMENTUM, WARM_UP, BEGINNING = 0.9, 0.25, 10
 """Of SGD; of one cycle: the share in which the learning rate rises, and the part of its peak at which it begins."""
@@ -349,16 +352,22 @@ def _change(module: nn.Module, meanwhile: Meanwhile, done: float, epoch: int) ->
 
 def _check_sound(module: nn.Module, loss: float, epoch: int) -> None:
     """Raise Diverged where the loss or a parameter is no longer a number, or the step of a grid no longer positive."""
-    what = "" if math.isfinite(loss) else f"The loss became {loss}"
+    what, scales = "" if math.isfinite(loss) else f"The loss became {loss}", _scales(module)
     for name, parameter in module.named_parameters():
         if not torch.isfinite(parameter).all():
             what = what or f"A parameter of {name_of(name)} is no longer a number"
-        elif "scale" in name and not (parameter > 0).all():
+        elif name in scales and not (parameter > 0).all():
             what = what or f"The step of a grid of {name_of(name)} fell to 0"
     if what:
         raise Diverged(
             f"{what} in epoch {epoch}: the training diverged. Nothing was kept; try a smaller learning rate."
         )
+
+
+def _scales(module: nn.Module) -> dict[str, nn.Parameter]:
+    """What is above 0 and has to stay there, by its name: the steps of grids, the scales of normalization put back."""
+    having = ((name, own) for name, own in module.named_modules() if isinstance(own, SCALED))
+    return {f"{name}.{SCALE}": own.get_parameter(SCALE) for name, own in having if hasattr(own, SCALE)}
 
 
 def _optimizer(module: nn.Module, config: TrainingConfig) -> tuple[Any, Callable[[int], Any]]:
@@ -367,10 +376,9 @@ def _optimizer(module: nn.Module, config: TrainingConfig) -> tuple[Any, Callable
     The steps of integer grids do not decay, nor other parameters of encoders: a smaller step, or a centroid nearer to
     0, is not a simpler network.
     """
-    named = list(module.named_parameters())
-    scales = [parameter for name, parameter in named if "scale" in name]
+    named, scales = list(module.named_parameters()), list(_scales(module).values())
     encoders = [each for each in module.modules() if isinstance(each, Encoder)]
-    tables = [own for each in encoders for name, own in each.named_parameters() if "scale" not in name]
+    tables = [own for each in encoders for name, own in each.named_parameters() if name != SCALE]
     fixed = {id(parameter) for parameter in (*scales, *tables)}
     groups = [
         {"params": [own for _, own in named if id(own) not in fixed], "weight_decay": config.weight_decay},

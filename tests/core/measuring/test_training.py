@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import MLP_SHAPES, random_tensors, statistics_of, untrained
-from random_networks import feature_maps
+from random_networks import feature_maps, filled
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,10 +17,14 @@ from core.config import CompressionConfig, RecoveryConfig, TrainingConfig
 from core.datasets import Split, fashion_mnist
 from core.formats import packed
 from core.machinery.stopping import Stopped
+from core.mathematics.quantization import Grid
 from core.measuring import evaluation, steering, training
 from core.networks import models
 from core.networks.compression import compress
+from core.networks.encodings.integer_grid import LearnedGrid
+from core.networks.graph import IMAGE, Network
 from core.networks.models import Baseline
+from core.networks.operations import node
 from core.networks.trainable import key
 from core.words import percent
 
@@ -175,7 +179,7 @@ def test_nothing_is_done_to_a_network_whose_numbers_are_none(training_images: Sp
 
 def test_the_step_of_a_grid_that_leaves_its_range_is_said(training_images: Split, held_out: Split) -> None:
     module = untrained("mlp")
-    module.layers[key("fc1")].scale = nn.Parameter(torch.tensor([0.1, -0.1]))
+    module.layers[key("fc1")].encoder = LearnedGrid(4, Grid(torch.tensor([0.1, -0.1]), None))
     with pytest.raises(training.Diverged, match=r"step of a grid of fc1 fell to 0 in epoch 1.*smaller learning rate"):
         training.fit(module, QUICK["mlp"], training_images, held_out, print, lambda: False, torch.device("cpu"))
 
@@ -184,10 +188,11 @@ def test_a_gradient_takes_at_most_a_tenth_of_the_step_of_a_grid() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.scale, self.free = nn.Parameter(torch.tensor([0.5])), nn.Parameter(torch.tensor([0.5]))
+            self.grid = LearnedGrid(4, Grid(torch.tensor([0.5]), None))
+            self.free = nn.Parameter(torch.tensor([0.5]))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return (self.scale + self.free) * x.flatten(1)[:, :10]
+            return (self.grid.scale + self.free) * x.flatten(1)[:, :10]
 
     module, y = Scaled(), torch.zeros(8, dtype=torch.long)
     x = torch.ones(8, 1, 28, 28)
@@ -195,15 +200,33 @@ def test_a_gradient_takes_at_most_a_tenth_of_the_step_of_a_grid() -> None:
     optimizer, _ = training._optimizer(module, replace(QUICK["mlp"], learning_rate=1.0, weight_decay=0.0))
     training._step(module, x, y, QUICK["mlp"], optimizer, torch.device("cpu"), None, 0.0)
     assert module.free.item() < 0
-    assert module.scale.item() == pytest.approx(0.5 * training.LEAST_STEP)
+    assert module.grid.scale.item() == pytest.approx(0.5 * training.LEAST_STEP)
+
+
+def test_only_grids_are_bound_to_stay_positive_whatever_a_network_calls_its_layers(
+    training_images: Split, held_out: Split
+) -> None:
+    nodes = [
+        node("upscale", "convolution", [IMAGE], channels=2, kernel=(3, 3)), node("scale", "affine", ["upscale"]),
+        node("flat", "flatten", ["scale"]), node("fc", "linear", ["flat"], channels=10),
+    ]  # fmt: skip
+    baseline = filled(Network((1, 28, 28), tuple(nodes)))
+    baseline.tensors["scale.scale"].copy_(torch.tensor([-1.0, 0.5]))
+    config = CompressionConfig(bits=4, recovery=RecoveryConfig(1, 0.001))
+    network = compress(baseline, config, statistics_of(baseline, training_images.inputs[:100]))
+    assert set(training._scales(network)) == {
+        f"layers.{key(name)}.tensors.0.encoder.scale" for name in ("upscale", "fc")
+    }
+    trained = training.recover(network, config.recovery, "random", "fashion-mnist", training_images, held_out)
+    assert len(trained.history) == 1
 
 
 def test_steps_do_not_decay() -> None:
     module = untrained("mlp")
-    module.layers[key("fc1")].scale = nn.Parameter(torch.tensor([0.1]))
+    module.layers[key("fc1")].encoder = LearnedGrid(4, Grid(torch.tensor([0.1]), None))
     optimizer, _ = training._optimizer(module, QUICK["mlp"])
     decay = {id(own): group["weight_decay"] for group in optimizer.param_groups for own in group["params"]}
-    assert decay.pop(id(module.layers[key("fc1")].scale)) == 0
+    assert decay.pop(id(module.layers[key("fc1")].encoder.scale)) == 0
     assert set(decay.values()) == {QUICK["mlp"].weight_decay}
     assert len(decay) == 8
 
