@@ -80,7 +80,7 @@ class Networks:
             layer.bias.data.copy_(own.bias)
         now = compression.finish(network, config, statistics).freeze().layers
         layers = (
-            new if isinstance(new.tensors[0], IntegerGrid) else own
+            replace(new, between_scale=own.between_scale) if isinstance(new.tensors[0], IntegerGrid) else own
             for new, own in zip(now, trained.layers, strict=True)
         )
         return replace(trained, config=config, layers=tuple(layers))

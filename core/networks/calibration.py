@@ -17,7 +17,7 @@ from core.machinery.recent import Recent
 from core.mathematics import costs, low_rank, quantization
 from core.mathematics.low_rank import Method
 from core.mathematics.quantization import Clip
-from core.networks import graph, inference, models
+from core.networks import graph, inference, models, renormalized
 from core.networks.graph import Layer
 from core.networks.models import Baseline, Overflow, costs_of
 from core.networks.operations import Node
@@ -104,9 +104,10 @@ class Statistics:
         """Where the grids of activations end: for each signal, by its name, and between a layer's factors,
         "LAYER.between". "minmax": max |x|; "mse": what has the least squared error with so many `bits`.
 
-        With the weights as they are now; remembered, since every number of bits needs the same signals.
+        With the weights as they are now, normalization folded; remembered, since every number of bits needs the same
+        signals.
         """
-        stored = network.freeze()
+        stored = renormalized.folded(network).freeze()
         largest = self._largest(stored)
         if clip == "minmax" or bits is None:
             return largest
@@ -119,17 +120,17 @@ class Statistics:
 
     def histograms(self, network: CompressedNetwork) -> dict[str, NDArray[Any]]:
         """Of |x| where `activation_ranges` are, from 0 to the largest, over `SIGNAL_IMAGES` images."""
-        return self._counted(network.freeze())
+        return self._counted(renormalized.folded(network).freeze())
 
     def _largest(self, stored: StoredNetwork) -> dict[str, float]:
-        key = ("ranges", *map(stored.content, stored.network.nodes))
+        key = ("ranges", self.of, *map(stored.content, stored.network.nodes))
         return self.recent.made(key, lambda: inference.ranges(stored, self.images.numpy()))
 
     def _counted(self, stored: StoredNetwork) -> dict[str, NDArray[Any]]:
         def count() -> dict[str, NDArray[Any]]:
             return inference.histograms(stored, self.images[:SIGNAL_IMAGES].numpy(), self._largest(stored))
 
-        return self.recent.made(("histograms", *map(stored.content, stored.network.nodes)), count)
+        return self.recent.made(("histograms", self.of, *map(stored.content, stored.network.nodes)), count)
 
 
 def moments(baseline: Baseline, images: Tensor) -> Moments:

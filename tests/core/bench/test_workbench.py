@@ -1089,6 +1089,24 @@ def test_a_network_of_another_machine_is_kept_only_where_it_is_what_it_says(
     there.store.close()
 
 
+def test_what_is_done_after_a_training_elsewhere_keeps_its_learned_steps(
+    bench: Workbench, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_on_few(monkeypatch)
+    quantized = CompressionConfig(bits=4, activation_bits=8, recovery=RecoveryConfig(epochs=1, learning_rate=0.05))
+    config = quantized.with_layer("fc2", rank=4)
+    bench.recover(small, config)
+    there = Workbench(tmp_path / "there")
+    there.add_baseline(bench.baseline(small), "small", "loaded")
+    there.adopt(small, config, bench.file_of(small, config), bench.history(small, config))
+    finished = replace(config, rate_rounding=0.05)
+    steps = [[own.between_scale for own in each.network(small, finished).layers] for each in (bench, there)]
+    assert steps[0] == steps[1]
+    assert sum(step is not None for step in steps[0]) == 1
+    there.turns.close()
+    there.store.close()
+
+
 def test_only_the_latest_results_are_remembered_and_the_others_read_again(
     bench: Workbench, small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig
 from core.datasets import fashion_mnist
+from core.machinery.recent import Recent
 from core.mathematics import costs, quantization
 from core.measuring import evaluation
 from core.networks import inference
@@ -246,6 +247,16 @@ def test_a_signal_that_is_always_zero_has_a_histogram(mlp: Baseline, images: Ten
     assert len(largest) == 3
     assert set(largest.values()) == {0.0}
     assert all(each[0] == each.sum() > 0 for each in inference.histograms(network, images.numpy(), largest).values())
+
+
+def test_ranges_belong_to_a_baseline_with_its_images(images: Tensor, mlp: Baseline) -> None:
+    own, recent = statistics_of(mlp, images), Recent(10**8)
+    network = compress(mlp, CompressionConfig(), own)
+    kept = [replace(own, of="one", recent=recent), replace(own, of="other", images=4 * images, recent=recent)]
+    alone = [replace(each, recent=Recent(10**8)) for each in kept]
+    found, expected = ([each.activation_ranges(network, "mse", 8) for each in several] for several in (kept, alone))
+    assert found == expected
+    assert found[0] != found[1]
 
 
 @pytest.mark.parametrize("bits", [2, 8])

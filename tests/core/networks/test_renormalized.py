@@ -7,7 +7,7 @@ from random_networks import filled
 
 from core.config import CompressionConfig, ConfigError, RecoveryConfig
 from core.datasets import Split, fashion_mnist
-from core.networks import compression, families, renormalized
+from core.networks import compression, families, inference, renormalized
 from core.networks.trainable import CompressedNetwork
 
 CONFIGS = [
@@ -43,6 +43,19 @@ def test_what_is_unfolded_computes_the_same_and_folds_to_the_same(
     after = renormalized.fold(network).freeze()
     for old, new in zip(frozen.layers, after.layers, strict=True):
         assert torch.allclose(old.tensors[-1].weight(), new.tensors[-1].weight(), rtol=2e-3, atol=1e-6)
+
+
+def test_ranges_of_activations_are_those_of_the_network_with_its_normalization(held_out: Split) -> None:
+    network, x = compressed("compact", CompressionConfig(), held_out), held_out.inputs[:64]
+    statistics = statistics_of(network.baseline, x)
+    renormalized.unfold(network, x)
+    with torch.no_grad():
+        for layer in network.named().values():
+            if layer.norm is not None:
+                layer.norm.scale *= 3
+    frozen, ranges = network.freeze(), statistics.activation_ranges(network)
+    assert ranges == statistics.activation_ranges(renormalized.fold(network))
+    assert ranges != inference.ranges(frozen, x.numpy())
 
 
 @torch.no_grad()
