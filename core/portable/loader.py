@@ -260,12 +260,13 @@ def _windows(node, x, kernel, around=0.0):
 
 
 def _convolved(node, x, weight):
-    """weight : (out, in / groups, height, width), at every place of the windows"""
+    """weight : (out, in / groups, height, width), at every place of the windows, of as many images at once as fit"""
     windows, groups, outputs = _windows(node, x, weight.shape[2:]), node.get("groups", 1), []
     windows = windows.transpose(0, 2, 3, 1, 4, 5)
     for part, rows in zip(np.split(windows, groups, 3), np.split(weight, groups)):  # noqa: B905
-        y = part.reshape(-1, rows[0].size) @ rows.reshape(len(rows), -1).T
-        outputs.append(y.reshape(*windows.shape[:3], -1))
+        matrix, step = rows.reshape(len(rows), -1).T, max(1, 2**25 // part[0].size)
+        each = (part[start : start + step].reshape(-1, len(matrix)) @ matrix for start in range(0, len(part), step))
+        outputs.append(np.concatenate(list(each)).reshape(*windows.shape[:3], -1))
     return np.concatenate(outputs, 3).transpose(0, 3, 1, 2)
 
 

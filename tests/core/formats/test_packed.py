@@ -176,6 +176,17 @@ def test_the_loader_computes_what_we_compute(family: str, images: Tensor, draw: 
     assert close.mean() >= (0.8 if network.config.activation_bits else 1.0)  # else: ties
 
 
+def test_the_loader_holds_no_more_patches_at_once_than_fit() -> None:
+    x, weight = np.random.randn(40, 64, 48, 48).astype("f"), np.random.randn(4, 64, 3, 3).astype("f")
+    expected = torch.nn.functional.conv2d(torch.from_numpy(x), torch.from_numpy(weight), padding=1)
+    tracemalloc.start()
+    found = loader._convolved({"padding": (1, 1, 1, 1)}, x, weight)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert most < 4 * 9 * x.size
+
+
 def test_the_loader_needs_numpy_alone_and_is_short(network: StoredNetwork, tmp_path: Path) -> None:
     own = Path(loader.__file__)
     assert len(own.read_text().splitlines()) <= 430
