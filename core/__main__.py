@@ -423,10 +423,11 @@ def _spectrum(options: argparse.Namespace) -> int:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    from core.measuring.front import check_confidence
+    from core.measuring.front import check_allowance, check_confidence
     from core.studies import assignment, rates, reproduce
 
     check_confidence(options.confidence)
+    check_allowance(options.allowance)
     sure: dict[str, Any] = {"confidence": options.confidence}
     for option in ("confidence", "allowance"):
         if getattr(options, option) is not None and options.what not in ("pruning", "combination"):
@@ -435,8 +436,9 @@ def _reproduce(options: argparse.Namespace) -> int:
             )
     if options.what == "low-rank" and options.baseline is not None:
         raise ConfigError("--baseline is not of low-rank: the course's report has a network of its own.")
-    if options.epochs is not None and options.epochs < 1:
-        raise ConfigError(f"--epochs must be at least 1. Got {options.epochs} instead.")
+    for option, value in (("epochs", options.epochs), ("seeds", options.seeds)):
+        if value is not None and value < 1:
+            raise ConfigError(f"--{option} must be at least 1. Got {value} instead.")
     name, allowance = options.baseline or "cnn", 0.01 if options.allowance is None else options.allowance
     bench, epochs, say_so = _workbench(options.device), options.epochs, _show_progress
     answer: Record

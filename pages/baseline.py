@@ -14,7 +14,9 @@ name = state.current().baseline
 with st.sidebar:
     controls.baseline_picker()
     st.caption("Everything on the other pages is about this network.")
-    baselines.training_form(RECIPES)
+    baselines.baseline_deleter(name)  # before what asks for its images, which may be gone
+    with state.errors_in_words():
+        baselines.training_form(RECIPES)
     baselines.file_loader()
 
 bench = state.workbench()
@@ -63,7 +65,6 @@ terms.heading(
 baseline_figures.most_confident_errors(test)
 
 data_sets.section(bench.dataset(name).name)
-baselines.baseline_deleter(name)
 
 figures.show_code(
     validation,

@@ -35,8 +35,14 @@ class Albums:
         self.datasets = datasets
 
     def data_names(self) -> dict[str, str]:
-        """Of all data sets that can be had here, and their titles."""
-        return {name: self.datasets.named(name).title for name in self.datasets.names()}
+        """Of all data sets that can be had here, and their titles; a damaged one can be chosen and deleted."""
+        return {name: self._title(name) for name in self.datasets.names()}
+
+    def _title(self, name: str) -> str:
+        try:
+            return self.datasets.named(name).title
+        except DataError:
+            return f"{name} (damaged)"
 
     def album(self, name: str) -> Album:
         """Of a data set: pictures of its validation images, fetched where they are not here yet. Raises DataError."""

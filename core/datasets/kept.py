@@ -19,7 +19,7 @@ import torch
 
 from core.datasets import DataError, Dataset, Say, Scaling, Split, SplitName, aloud
 from core.datasets.splitting import Labelled
-from core.machinery.files import sha256
+from core.machinery.files import sha256, write_atomically
 
 ABOUT = "about.json"
 PARTS = {"title", "classes", "shape", "scaling", "training", "licence", "source", "about", "fingerprint"}
@@ -54,7 +54,7 @@ def write(
             "source": source, "about": about,
             "fingerprint": sha256("".join(sums).encode()),
         }  # fmt: skip
-        (aside / ABOUT).write_text(json.dumps(described))
+        write_atomically(aside / ABOUT, json.dumps(described).encode())
         shutil.rmtree(folder / name, ignore_errors=True)
         aside.replace(folder / name)
     finally:

@@ -4,12 +4,15 @@ Each way in gives images to train with, images to judge by where there are some,
 wrong with a file is said in words; nothing of it is executed.
 """
 
+import contextlib
 import gzip
 import io
 import lzma
+import stat
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -26,6 +29,9 @@ SIDES, LENGTHS, CLASSES = (8, 96), (8, 4_096), (2, 256)
 BYTES = 2 * 2**30
 """Of all images, at most."""
 
+PIXELS = 64_000_000
+"""Of a picture that is made smaller, at most."""
+
 CONVENTIONS = (
     ("x_train", "y_train", "x_test", "y_test"),
     ("train_images", "train_labels", "test_images", "test_labels"),
@@ -40,7 +46,7 @@ NAMES = ("classes", "class_names", "label_names")
 MEANS = {"accuracy", "macro avg", "weighted avg"}
 """What a classification report calls its other rows."""
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".webp")
+PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 TESTED = ("test", "val", "valid", "validation")
 """Folders whose pictures are not trained with."""
 
@@ -69,7 +75,7 @@ def read(path: Path, size: int | None = None) -> Brought:
             raise DataError(f"There is no file or folder {path}.")
         return from_bytes(path.name, path.read_bytes(), size)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}).") from None
+        raise DataError(f"{error.filename or path} cannot be read ({error.strerror or error}).") from None
 
 
 def from_bytes(name: str, content: bytes, size: int | None = None) -> Brought:
@@ -83,7 +89,7 @@ def from_bytes(name: str, content: bytes, size: int | None = None) -> Brought:
                 _check_no_size(size)
                 with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                     return _arrays({key: arrays[key] for key in arrays.files})
-            return _folder({each.filename: lambda each=each: archive.read(each) for each in members}, size)  # type: ignore[misc]
+            return _folder({_name(each): lambda each=each: archive.read(each) for each in members}, size)  # type: ignore[misc]
     except (
         zipfile.BadZipFile, ValueError, EOFError, zlib.error, lzma.LZMAError, KeyError, NotImplementedError,
         RuntimeError, OSError, MemoryError,
@@ -101,9 +107,27 @@ def _check_no_size(size: int | None) -> None:
         raise DataError("--size is of pictures. Arrays stay as they are: make them of one size yourself.")
 
 
-def _files(folder: Path) -> Iterable[Path]:
-    every = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return (path for path in every if _is_meant(path.relative_to(folder).as_posix()))
+def _name(member: zipfile.ZipInfo) -> str:
+    """Of a file in an archive. Where its flag does not say UTF-8, zipfile reads code page 437; Info-ZIP writes UTF-8
+    without the flag."""
+    if not member.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            return member.filename.encode("cp437").decode("utf-8")
+    return member.filename
+
+
+def _files(folder: Path, inside: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Also those in linked folders, but for a link to a folder that it lies in. Raises OSError.
+
+    inside : the folders around this one
+    """
+    inside |= {folder.resolve()}
+    for path in sorted(path for path in folder.iterdir() if _is_meant(path.name)):
+        kind = path.stat().st_mode  # says what cannot be looked at, where is_dir() and is_file() answer no
+        if stat.S_ISREG(kind):
+            yield path
+        elif stat.S_ISDIR(kind) and path.resolve() not in inside:
+            yield from _files(path, inside)
 
 
 def _is_meant(name: str) -> bool:
@@ -210,6 +234,8 @@ def _checked(brought: Brought) -> Brought:
         )
     if not CLASSES[0] <= len(brought.classes) <= CLASSES[1]:
         raise DataError(f"There must be {CLASSES[0]} to {CLASSES[1]} classes. Got {len(brought.classes)} instead.")
+    if broken := [name for name in brought.classes if {"Cc", "Cs"} & set(map(unicodedata.category, name))]:
+        raise DataError(f"The name of a class must be text, in UTF-8 and of one line. Got {broken[0]!r} instead.")
     names = set(brought.classes)
     if len(names) < len(brought.classes) or names & MEANS:
         raise DataError(
@@ -237,7 +263,21 @@ def _folder(files: Mapping[str, Callable[[], bytes]], size: int | None) -> Broug
             "The folder must hold IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte, ...), or pictures in "
             "folders of their classes (CLASS/picture.png, or train/CLASS/.. and test/CLASS/..). It holds neither."
         )
+    _check_none_passed_over(pictures, files)
     return _pictures(pictures, size)
+
+
+def _check_none_passed_over(pictures: Iterable[str], files: Iterable[str]) -> None:
+    """A folder beside those of the classes is one, too. Raises DataError where it has files and no picture."""
+    beside = {PurePosixPath(name).parent.parent for name in pictures}
+    holding, others = (
+        {folder for name in names for folder in PurePosixPath(name).parents} for names in (pictures, files)
+    )
+    if missed := sorted(str(folder) for folder in others - holding if folder.parent in beside):
+        raise DataError(
+            f"Each folder of a class must hold pictures that can be read ({', '.join(PICTURES)}). None of the files in "
+            f"{', '.join(missed)} is one: save them as PNG, or take the folder out."
+        )
 
 
 def _idx_folder(arrays: Mapping[str, NDArray[np.uint8]]) -> Brought:
@@ -273,13 +313,18 @@ def _idx(name: str, content: bytes) -> NDArray[np.uint8]:
 def _pictures(files: Mapping[str, Callable[[], bytes]], size: int | None) -> Brought:
     """train/CLASS/NAME and test/CLASS/NAME, or CLASS/NAME."""
     found: dict[str, list[tuple[str, NDArray[np.uint8]]]] = {"train": [], "test": []}
+    most, taken = SIDES[1] ** 2 if size is None else PIXELS, 0
     _check_classes({PurePosixPath(name).parts[:-1]: name for name in files})
     for name, read in files.items():
         parents = PurePosixPath(name).parts[:-1]
         if not parents:
             raise DataError(f"{name} must lie in a folder of its class.")
         judged = any(part.lower() in TESTED for part in parents[:-1])
-        found["test" if judged else "train"].append((parents[-1], picture_of(name, read(), size)))
+        picture = picture_of(name, read(), size, most=most)
+        if (taken := taken + picture.nbytes) > BYTES:
+            raise DataError(f"All pictures together must take at most {BYTES:,} bytes. Bring fewer, or a smaller size.")
+        label = unicodedata.normalize("NFC", parents[-1])  # a Mac writes an accent after its letter
+        found["test" if judged else "train"].append((label, picture))
     classes = tuple(sorted({label for part in found.values() for label, _ in part}))
     shapes = {picture.shape for part in found.values() for _, picture in part}
     if len({shape[1:] for shape in shapes}) > 1:
@@ -312,15 +357,26 @@ def _check_classes(folders: Mapping[tuple[str, ...], str]) -> None:
             )
 
 
-def picture_of(name: str, content: bytes, size: int | None, grey: bool | None = None) -> NDArray[np.uint8]:
-    """A picture, uint8 (c, h, w), turned as its camera says. grey : whether it is to be; None as it is. Raises
-    DataError."""
+def picture_of(
+    name: str, content: bytes, size: int | None, grey: bool | None = None, most: int = PIXELS
+) -> NDArray[np.uint8]:
+    """A picture, uint8 (c, h, w), turned as its camera says.
+
+    grey : whether it is to be; None as it is; most : pixels, which are counted before they take memory
+    Raises DataError.
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content)) as opened:
+            if opened.width * opened.height > most:
+                way_out = ", or say one size for all pictures: --size 32." if most < PIXELS else "."
+                raise DataError(
+                    f"{name} must have at most {most:,} pixels. It has {opened.height:,} x {opened.width:,}: make it "
+                    f"smaller{way_out}"
+                )
             picture = ImageOps.exif_transpose(opened)
-            grey = picture.mode in ("1", "L", "LA", "I", "I;16", "F") if grey is None else grey
+            grey = picture.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "F") if grey is None else grey
             picture = _without_transparency(_of_bytes(name, picture))
             picture = picture.convert("L" if grey else "RGB")
             picture = picture if size is None else ImageOps.fit(picture, (size, size))

@@ -331,8 +331,9 @@ def rounding_ties(network: StoredNetwork, split: Split) -> NDArray[np.bool_]:
     bits, ties = network.config.activation_bits or 0, []
     between = {f"{stored.layer.name}{BETWEEN}": stored.between_scale for stored in network.layers}
     steps = {name: np.float32(step) for name, step in (between | dict(network.scales)).items() if step is not None}
-    images = split.scaled(network.images.scaling).inputs.numpy()
-    for signals in inference.signals(network, images, list(steps), bits):
+    split = split.scaled(network.images.scaling)
+    chunks = (split.seen(slice(start, start + SAMPLE)) for start in range(0, len(split) if steps else 0, SAMPLE))
+    for signals in (each for chunk in chunks for each in inference.signals(network, chunk, list(steps), bits)):
         near = np.zeros(len(next(iter(signals.values()))[0]), bool)
         for name, ends in signals.items():
             for signal in ends:

@@ -137,8 +137,7 @@ class Goal:
             raise ConfigError(f"floor must be a number in (0, 1). Got {self.floor!r} instead.")
         if self.families and self.allowance is not None:
             raise ConfigError("families need a floor or a size, which do not depend on a baseline.")
-        if self.allowance is not None and not 0 <= self.allowance < 1:
-            raise ConfigError(f"allowance must be a number in [0, 1). Got {self.allowance!r} instead.")
+        check_allowance(self.allowance)
         if self.size is not None and self.size < 1:
             raise ConfigError(f"size must be an integer at least 1. Got {self.size!r} instead.")
         unknown = [name for name in self.techniques if name not in TECHNIQUES]
@@ -253,6 +252,12 @@ def sure(confidence: float) -> str:
 def promised(most: float, confidence: float) -> str:
     """The promise in words. most : what is lost at most, a fraction"""
     return f"with {sure(confidence)} at most {100 * max(0.0, most):.2f} pp will be lost on new images"
+
+
+def check_allowance(allowance: float | None) -> None:
+    """None, or in [0, 1). Raises ConfigError."""
+    if allowance is not None and not 0 <= allowance < 1:
+        raise ConfigError(f"allowance must be a number in [0, 1). Got {allowance!r} instead.")
 
 
 def check_confidence(confidence: float | None) -> None:

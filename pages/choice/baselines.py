@@ -55,8 +55,9 @@ def _in_its_shape(recipe: TrainingConfig) -> TrainingConfig:
 
 
 def _first(names: dict[str, str]) -> int:
-    """The place of the images of the network on the page."""
-    return list(names).index(state.workbench().dataset(state.current().baseline).name)
+    """The place of the images of the network on the page; the first where these were deleted."""
+    data = state.workbench().profile(state.current().baseline).images.data
+    return list(names).index(data) if data in names else 0
 
 
 def baseline_deleter(name: str) -> None:

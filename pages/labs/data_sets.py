@@ -11,7 +11,7 @@ from pages.choice import classroom, state, teacher
 from pages.shown import album
 
 if TYPE_CHECKING:
-    from core.bench.albums import Brought
+    from core.bench.albums import Album, Brought
 
 READ, SIZE, ADDED = "brought_images", "brought_size", "added_images"
 
@@ -39,10 +39,10 @@ def _inside(current: str) -> None:
         _deleter(chosen, current)
         _adder()
     with right:
-        brought: Brought | None = st.session_state.get(READ)
-        if brought is not None:
+        read: tuple[Brought, Album] | None = st.session_state.get(READ)
+        if read is not None:
             st.markdown("**What the file holds.** It is not kept yet.")
-            album.draw(state.workbench().album_of(brought), "own")
+            album.draw(read[1], "own")
         else:
             with state.errors_in_words():
                 album.draw(state.workbench().album(chosen), chosen)
@@ -64,7 +64,8 @@ def _adder() -> None:
     if st.session_state.get("read_file") != (file.file_id, size):
         st.session_state.pop(READ, None)
         try:
-            st.session_state[READ] = state.workbench().read_images(file.name, file.getvalue(), size)
+            brought = state.workbench().read_images(file.name, file.getvalue(), size)
+            st.session_state[READ] = brought, state.workbench().album_of(brought)
         except RuntimeError as error:
             st.error(f"{plain(file.name)} holds no images that can be used, and nothing has changed. {plain(error)}")
             return
@@ -79,7 +80,7 @@ def _keeper(file_name: str) -> None:
     name = st.text_input("Name", proposed.strip("-")[:40], help="Small letters, digits and hyphens.")
     if st.button("Add these images", type="primary", icon=":material/add_photo_alternate:", width="stretch"):
         try:
-            added = classroom.add_images(st.session_state[READ], name, name)
+            added = classroom.add_images(st.session_state[READ][0], name, name)
         except (RuntimeError, OSError) as error:
             st.error(f"The images were not added. {plain(error)}")
             return

@@ -82,7 +82,8 @@ def _shape(result: Result) -> tuple[int, ...]:
 
 def _dropped(name: str) -> None:
     files = st.file_uploader(
-        "Pictures", type=["png", "jpg", "jpeg", "bmp", "gif", "webp"], accept_multiple_files=True, key="own_files",
+        "Pictures", accept_multiple_files=True, key="own_files",
+        type=["png", "jpg", "jpeg", "jfif", "bmp", "gif", "tif", "tiff", "webp"],
         help="The middle square is taken, scaled, made grey where the network's images are, and inverted where the "
         "background is light and theirs is dark.",
     )  # fmt: skip

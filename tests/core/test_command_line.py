@@ -232,6 +232,16 @@ def test_confidence_is_asked_for_where_something_is_chosen(complaint: Run) -> No
     assert "--allowance" in complaint("reproduce", "rate", "--allowance", "0.02")
     assert "--baseline" in complaint("reproduce", "low-rank", "--baseline", "cnn")
     assert "--epochs" in complaint("reproduce", "pruning", "--epochs", "0")
+    assert "--seeds" in complaint("reproduce", "low-rank", "--seeds", "0")
+
+
+@pytest.mark.parametrize("allowance", ["1", "nan", "-1"])
+@pytest.mark.parametrize("what", ["pruning", "combination"])
+def test_an_allowance_is_a_fraction_before_anything_is_trained(
+    complaint: Run, monkeypatch: pytest.MonkeyPatch, what: str, allowance: str
+) -> None:
+    monkeypatch.setattr("core.__main__._workbench", lambda device: pytest.fail("a workbench was made"))
+    assert "allowance must be a number in [0, 1)" in complaint("reproduce", what, f"--allowance={allowance}")
 
 
 def test_the_test_images_are_opened_when_asked_for(run: Run, file: Path) -> None:

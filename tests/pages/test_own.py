@@ -97,10 +97,16 @@ def archive(**changes: np.ndarray) -> bytes:  # type: ignore[type-arg]
     return buffer.getvalue()
 
 
-def test_images_are_shown_before_they_are_kept_and_can_be_deleted(empty_cache: Path) -> None:
+def test_images_are_shown_before_they_are_kept_and_can_be_deleted(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = with_data_sets()
     app.file_uploader(key="images_upload").upload("My Colours.npz", archive()).run()
     assert "What the file holds" in said(app)
+    with monkeypatch.context() as patch:
+        patch.setattr(Workbench, "album_of", lambda bench, brought: pytest.fail("it was counted again"))
+        app.text_input(key="train_widths").set_value("8").run()
+        assert not app.exception
     assert "**3 classes**, 10 × 12 pixels, colour" in said(app)
     assert "my-colours" not in Workbench(empty_cache).data_names()
     button(app, "Add these images").click().run()
@@ -116,6 +122,43 @@ def test_a_bad_file_of_images_is_said(empty_cache: Path) -> None:
     app.file_uploader(key="images_upload").upload("bad.npz", archive(y_train=np.zeros(90, int))).run()
     assert "2 to 256 classes. Got 1" in said(app)
     assert not [each for each in app.button if each.label == "Add these images"]
+
+
+@pytest.mark.parametrize("fate", ["deleted", "replaced"])
+def test_a_network_whose_images_are_gone_can_be_deleted(empty_cache: Path, fate: str) -> None:
+    bench, dice = Workbench(empty_cache), np.random.default_rng(0)
+    digits = archive(x_train=dice.integers(0, 255, (300, 8, 8), np.uint8), y_train=np.arange(300) % 10)
+    bench.add_images(bench.read_images("mine.npz", digits), "mine", "Mine")
+    name = bench.bring(onnx_of(own_net()), "mine.onnx", {}, "mine", "unit")
+    bench.delete_images("mine")
+    if fate == "replaced":
+        bench.add_images(bench.read_images("other.npz", archive()), "mine", "Mine")
+    app = opened("baseline", baseline=name)
+    assert len(app.exception) == 1, "which the frame says in words"
+    assert not app.error
+    app.selectbox(key="train_recipe")  # the sidebar is whole
+    app.file_uploader(key="upload")
+    button(app, "Delete this baseline").click().run()
+    assert not app.exception
+    assert app.session_state["choice"].baseline == "cnn"
+    assert name not in {card.id for card in state.workbench().cards()}
+    assert not app.error
+
+
+def test_a_damaged_data_set_stands_in_nobodys_way_and_can_be_deleted(empty_cache: Path) -> None:
+    bench = Workbench(empty_cache)
+    bench.add_images(bench.read_images("mine.npz", archive()), "mine", "Mine")
+    (empty_cache / "data" / "mine" / "about.json").write_bytes(b"")
+    assert bench.data_names()["mine"] == "mine (damaged)"
+    app = with_data_sets()
+    assert not app.exception
+    assert not app.error
+    app.selectbox(key="train_data").set_value("mine").run()
+    assert len(app.error) == 1
+    assert "missing or damaged" in app.error[0].value
+    app.selectbox(key="data_set").set_value("mine").run()
+    button(app, "Delete these images").click().run()
+    assert "mine" not in bench.data_names()
 
 
 def picture(light: bool = True) -> bytes:

@@ -1,6 +1,8 @@
 """Sets of images: the registry, dividing, what lies in the folder for data."""
 
 import json
+import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,15 @@ def test_a_scaling_is_that_of_the_pixels() -> None:
     assert deviation[1] == 1.0, "one colour has no deviation"
 
 
+def test_a_scaling_is_counted_in_little_memory() -> None:
+    images = np.zeros((20 * splitting.COUNTED, 1, 10, 10), np.uint8)
+    tracemalloc.start()
+    own_scaling(images)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < images.nbytes
+
+
 def test_other_scalings_see_the_same_images_otherwise() -> None:
     split = digits.load("validation", Path())
     plain = split.scaled(Scaling((0.0,), (1.0,)))
@@ -170,6 +181,14 @@ def test_a_damaged_folder_is_said_with_the_way_out(tmp_path: Path, damage: str) 
         (tmp_path / "mine" / damage).write_bytes(b"{}")
     with pytest.raises(DataError, match="Delete that folder"):
         datasets.split(images, "validation")
+
+
+def test_a_description_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = list[str]()
+    monkeypatch.setattr(os, "fsync", lambda number: flushed.extend(each.name for each in tmp_path.iterdir()))
+    written(tmp_path)
+    assert flushed
+    assert "mine" not in flushed
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

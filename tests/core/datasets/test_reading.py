@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import os
 import re
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from core.datasets import DataError, Datasets, reading
 from core.datasets.reading import from_bytes, read
@@ -96,6 +98,8 @@ REFUSED = {
     "shapes that differ": (keras(x_test=pixels(12, 9, 9)), "one shape"),
     "four channels": (keras((8, 8, 4)), "1 or 3 channels"),
     "too few names": (keras(classes=["a", "b"]), "Labels must be below 2"),
+    "names that are no text": (keras(classes=["a", "\udcff", "c"]), r"must be text.*Got '\\udcff'"),
+    "names of two lines": (keras(classes=["a", "b\nb", "c"]), "of one line"),
     "objects": (archive(x_train=np.array([{}]), y_train=np.array([0])), "plain arrays"),
     "cut off": (keras()[:-900], "must be a .npz file"),
     "no archive": (b"hello", "must be a .npz file"),
@@ -218,6 +222,84 @@ def test_a_zip_file_of_a_folder_is_read_as_it(tmp_path: Path) -> None:
     assert zipped_one.classes == folder.classes
 
 
+def zipped(replaced: dict[bytes, bytes], *names: str) -> bytes:
+    """A grey picture under each name; within the archive these bytes are others."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name in names:
+            file.writestr(name, picture((9, 9), 77, "L"))
+    content = buffer.getvalue()
+    for before, after in replaced.items():
+        assert len(before) == len(after)
+        content = content.replace(before, after)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [(b"Schl__ssel", "Schlüssel".encode()), (b"Schl_ssel", "Schlüssel".encode("cp437"))], ids=["Info-ZIP", "DOS"],
+)  # fmt: skip
+def test_a_zip_file_says_its_classes_as_who_packed_it_saw_them(written: bytes, name: bytes) -> None:
+    content = zipped({written: name}, f"{written.decode()}/1.png", "dog/1.png")
+    assert from_bytes("album.zip", content).classes == ("Schlüssel", "dog")
+    assert from_bytes("album.zip", zipped({}, "Schlüssel/1.png", "می\u200cخواهم/1.png")).classes[0] == "Schlüssel"
+
+
+def test_an_accent_is_one_letter_however_it_was_written(tmp_path: Path) -> None:
+    for form, name in (("NFC", "1"), ("NFD", "2")):
+        folder = tmp_path / unicodedata.normalize(form, "café")
+        folder.mkdir()
+        (folder / f"{name}.png").write_bytes(picture((9, 9), 77, "L"))
+    (tmp_path / "tea").mkdir()
+    (tmp_path / "tea" / "1.png").write_bytes(picture((9, 9), 77, "L"))
+    assert read(tmp_path).classes == (unicodedata.normalize("NFC", "café"), "tea")
+
+
+def test_a_name_of_a_folder_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    try:
+        for name in (b"caf\xe9", b"tea"):
+            (tmp_path / os.fsdecode(name)).mkdir()
+            (tmp_path / os.fsdecode(name) / "1.png").write_bytes(picture((9, 9), 77, "L"))
+    except (OSError, UnicodeError):
+        pytest.skip("this file system has names of text only")
+    with pytest.raises(DataError, match=r"must be text.*Got 'caf\\udce9'"):
+        read(tmp_path)
+
+
+def test_linked_folders_are_read_and_never_without_end(tmp_path: Path) -> None:
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.png").write_bytes(picture((9, 9), 77, "L"))
+        (chosen / label).symlink_to(tmp_path / label)
+    (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat")
+    (tmp_path / "dog" / "up").symlink_to(chosen)
+    brought = read(chosen)
+    assert (brought.classes, len(brought.training.labels)) == (("cat", "dog"), 2)
+    (chosen / "fish").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"fish cannot be read"):
+        read(chosen)
+
+
+@pytest.mark.parametrize("ending", ["jfif", "tif", "TIFF"])
+def test_other_endings_of_pictures_are_read(tmp_path: Path, ending: str) -> None:
+    for label in ("cat", "fish"):
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (9, 9)).save(tmp_path / label / f"1.{ending}", "JPEG" if ending == "jfif" else "TIFF")
+    assert read(tmp_path).classes == ("cat", "fish")
+
+
+def test_a_class_without_a_picture_that_can_be_read_is_named(tmp_path: Path) -> None:
+    (album(tmp_path) / "train" / "fish" / "new").mkdir(parents=True)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "all.csv").write_text("beside the parts, and no class")
+    assert read(tmp_path).classes == ("cat", "dog")
+    (tmp_path / "train" / "fish" / "new" / "1.heic").write_bytes(b"a picture of another kind")
+    with pytest.raises(DataError, match=r"None of the files in train/fish is one: save them as PNG"):
+        read(tmp_path)
+
+
 def test_what_a_mac_or_a_notebook_adds_is_no_picture(tmp_path: Path) -> None:
     buffer, names = io.BytesIO(), ("__MACOSX/a/._1.png", "b/.ipynb_checkpoints/1.png", ".hidden/1.png")
     with zipfile.ZipFile(buffer, "w") as zipped:
@@ -264,6 +346,25 @@ def test_a_picture_of_16_bits_is_never_clipped(tmp_path: Path, number: int) -> N
             reading.picture_of("1.png", buffer.getvalue(), None)
     else:
         assert (reading.picture_of("1.png", buffer.getvalue(), None) == number).all()
+
+
+def test_a_picture_that_is_too_large_is_never_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    album(tmp_path, (200, 150))
+    vast = picture((8_001, 8_000), 0, "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("it was decoded"))
+        with pytest.raises(DataError, match=r"at most 9,216 pixels. It has 150 x 200.*--size"):
+            read(tmp_path)
+        for size in (None, 32):
+            with pytest.raises(DataError, match=r"vast.png must have at most 64,000,000 pixels. It has 8,000 x 8,001"):
+                reading.picture_of("vast.png", vast, size)
+    assert read(tmp_path, 32).training.images.shape == (24, 3, 32, 32)
+
+
+def test_pictures_that_swell_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "BYTES", 10 * 3 * 32 * 32)
+    with pytest.raises(DataError, match="at most 30,720 bytes"):
+        read(album(tmp_path), 32)
 
 
 def test_a_bad_picture_is_named(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig
-from core.datasets import Split, SplitName, fashion_mnist
+from core.datasets import Scaling, Split, SplitName, fashion_mnist
 from core.datasets.fashion_mnist import CLASSES
 from core.machinery.stopping import Stopped
 from core.measuring import evaluation
@@ -580,6 +580,26 @@ def test_what_the_store_keeps_gives_the_evaluation_back(network: StoredNetwork, 
     assert torch.equal(again.predictions, measured.predictions)
     assert torch.equal(again.confidences, measured.confidences)
     assert (again.split, again.loss, again.accuracy) == (measured.split, measured.loss, measured.accuracy)
+
+
+def test_images_near_a_rounding_tie_are_found_some_at_a_time(
+    baseline: Baseline, statistics: Statistics, network: StoredNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is normalized where nothing is rounded."""
+    split = fashion_mnist.load("validation").part(slice(150))
+    rounded = compress(baseline, CompressionConfig(bits=4, activation_bits=8), statistics).freeze()
+    at_once = evaluation.rounding_ties(rounded, split)
+    assert len(at_once) == 150
+    seen, normalized = list[int](), Scaling.normalized
+    monkeypatch.setattr("core.datasets.HELD", 0)
+    monkeypatch.setattr(evaluation, "SAMPLE", 40)
+    monkeypatch.setattr(
+        Scaling, "normalized", lambda scaling, images: seen.append(len(images)) or normalized(scaling, images)
+    )
+    assert not evaluation.rounding_ties(network, split).any()
+    assert not seen
+    assert np.array_equal(evaluation.rounding_ties(rounded, split), at_once)
+    assert seen == [40, 40, 40, 30]
 
 
 def test_latency_is_a_median_between_its_quartiles(cnn: Baseline, images: Tensor) -> None:

@@ -84,6 +84,7 @@ def test_an_allowance_counts_images_and_not_floats() -> None:
         ({"allowance": 0.01, "size": 4}, "one of them"),
         ({"allowance": -0.1}, "allowance"),
         ({"allowance": 1.0}, "allowance"),
+        ({"allowance": float("nan")}, "allowance"),
         ({"size": 0}, "size"),
         ({"size": 5, "techniques": ()}, "techniques"),
         ({"size": 5, "techniques": ("magic",)}, "magic"),
