@@ -110,8 +110,7 @@ def test_a_tour_leads_through_its_pages_and_sets_what_it_speaks_of(name: str) ->
         assert app.session_state["page"] == ("" if step.page == "explore" else step.page)
         if step.choice is not None:
             assert choice(app) == step.chosen()
-        if step.lesson is not None:
-            assert app.session_state["lesson"] == step.lesson
+        assert ("reveal" in app.query_params) == step.asks
         app.button(key="tour_next").click().run()
     assert "tour" not in app.session_state
 
@@ -125,6 +124,20 @@ def test_a_tour_goes_back_and_can_be_left() -> None:
     assert "1 of 5" in texts(app)
     app.button(key="tour_end").click().run()
     assert "1 of 5" not in texts(app)
+
+
+@pytest.mark.parametrize("left", ["tour_back", "tour_next", "tour_end"])
+@pytest.mark.parametrize("asked", [{}, {"reveal": "0"}])
+def test_only_the_step_of_a_tour_that_is_about_guesses_asks_for_them(left: str, asked: dict[str, str]) -> None:
+    for_the_class = {"present": "1", "hide": "rank", **asked}
+    app = opened(**for_the_class)
+    app.session_state["tour"] = ("teacher", 0)
+    app.run()
+    app.button(key="tour_next").click().run()
+    assert app.session_state["lesson"] == {**for_the_class, "reveal": "0"}
+    app.button(key=left).click().run()
+    assert app.session_state["lesson"] == for_the_class
+    assert not app.exception
 
 
 def test_a_tour_goes_on_after_the_controls_of_a_page_were_moved() -> None:
