@@ -293,6 +293,18 @@ def test_pages_ask_for_exactly_what_comes_with_the_project() -> None:
     assert len(shipping.requests()) == 20
 
 
+@pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
+def test_every_scenario_with_a_training_opens_with_the_network_that_comes_with_the_project(computed: list[str]) -> None:
+    trained = {name: there for name, there in presets.PRESETS.items() if there.config.recovery is not None}
+    assert trained
+    for there in trained.values():
+        assert there in state.workbench().recovered()
+        app = opened(baseline=there.baseline, **to_query(there.config))
+        assert "fine-tuned" in texts(app)
+        assert "train_here" in [own.key for own in app.button]
+    assert not computed
+
+
 def test_a_training_that_came_along_says_so_and_can_be_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(Jobs, "submit", lambda self, request, *rest: asked.append(request))

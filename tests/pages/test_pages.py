@@ -359,6 +359,23 @@ def test_ranks_by_energy_go_to_all_layers_and_above_break_even_only_when_asked()
             assert config.layer(layer.name).rank == (layer.rank if layer.saves or above else DENSE)
 
 
+def test_ranks_of_the_spectrum_leave_all_other_settings_as_they_are_and_a_switched_objective_is_said() -> None:
+    own = {"baseline": "mlp", "sparsity": "0.5", "bits": "6", "fc2.bits": "4", "fc1.rank": "7"}
+    for label in ("Use rank", "in all layers"):
+        app = opened("spectrum", **own)
+        assert not any("objective becomes" in text.value for text in app.caption)
+        app.get_by_key("spectrum_method").set_value("whitened").run()
+        assert any("objective becomes data-aware (output error)." in text.value for text in app.caption)
+        next(button for button in app.button if label in button.label).click().run()
+        config = choice(app).config
+        assert (config.sparsity, config.bits, config.layer("fc2").bits) == (0.5, 6, 4)
+        assert config.low_rank_method == "whitened"
+        wanted = {layer.name: layer.rank for layer in Workbench().spectrum("mlp", 0.95, "whitened")}
+        assert {name: config.layer(name).rank for name in wanted} == (
+            wanted if label == "in all layers" else {**dict.fromkeys(wanted), "fc1": 7, "fc2": wanted["fc2"]}
+        )
+
+
 def test_export_writes_the_bytes_that_the_page_showed_and_verifies_them(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -829,7 +846,7 @@ def test_the_training_box_follows_the_configuration(empty_cache: Path) -> None:
     assert app.number_input(key="w_recover_epochs").value == 2
     app.number_input(key="w_recover_epochs").set_value(5).run()
     assert app.number_input(key="w_recover_epochs").value == 5, "what a person sets stays"
-    app.selectbox(key="w_preset").set_value("Assignment: iterative pruning, 96 %").run()
+    app.selectbox(key="w_preset").set_value("Assignment: iterative pruning, 97.5 %").run()
     assert app.number_input(key="w_recover_epochs").value == choice(app).config.recovery.epochs == 8
     assert app.selectbox(key="w_recover_rate").value == choice(app).config.recovery.learning_rate
     assert app.get_by_key("w_schedule").value == "iterative"
