@@ -12,7 +12,7 @@ import streamlit as st
 from core import settings
 from core.config import CompressionConfig
 from core.words import percent, plain
-from pages.choice import controls, state, terms
+from pages.choice import controls, lesson, state, terms
 from pages.shown import charts, figures, live, low_rank_charts
 
 if TYPE_CHECKING:
@@ -197,8 +197,11 @@ def rebuilt(layer: Spectrum) -> None:
         if refusal := bench.refusal(choice.baseline, config):
             cell.caption(refusal)
             continue
+        if lesson.waits(alone := state.Choice(choice.baseline, config)):
+            cell.caption(f":material/lock: **Accuracy, {title}** waits for your guess: set this rank on Explore.")
+            continue
         with cell:
-            result = live.measured(state.Choice(choice.baseline, config))
+            result = live.measured(alone)
         accuracy, change = percent(result.evaluation.accuracy, 2), figures.change(result.comparison)
         sure = figures.is_sure(result.comparison)
         figures.draw(cell, figures.Figure(f"Accuracy, {title}", accuracy, change, HELP_ALONE, sure))

@@ -1,6 +1,7 @@
 """What a newcomer meets: the first page, the tours, a lesson's parts, what came with the project."""
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -167,6 +168,19 @@ def test_what_a_tour_sets_can_be_set(name: str) -> None:
 # A lesson.
 
 
+def accuracies(app: AppTest) -> list[str]:
+    """Everything on a page that looks like a measured accuracy: figures, columns, percents with two digits."""
+    found = [f"{own.label}: {own.value}" for own in app.metric if own.label.startswith("Accuracy")]
+    found += [
+        str(column)
+        for table in app.dataframe
+        for column in table.value.columns
+        if re.search("accuracy|before|after|change|lost", str(column))
+    ]
+    told = [own.value for kind in (app.info, app.success, app.warning) for own in kind]
+    return found + re.findall(r"\d+\.\d\d\s%|[+-]\d+\.\d\d\spp", "\n".join([texts(app), *told]))
+
+
 @pytest.mark.parametrize("page", ["pruning", "quantization", "combination", "spectrum"])
 def test_theory_and_exercises_stay_where_answers_wait_for_a_guess(page: str) -> None:
     open_page, lesson = opened(page, sparsity="0.9"), opened(page, sparsity="0.9", reveal="0")
@@ -177,6 +191,32 @@ def test_theory_and_exercises_stay_where_answers_wait_for_a_guess(page: str) -> 
     assert not metrics(lesson).get("Accuracy, validation")
     accuracy = metrics(open_page)["Accuracy, validation"]
     assert accuracy not in texts(lesson)
+    assert accuracies(open_page)
+    assert not accuracies(lesson)
+
+
+def test_what_is_rebuilt_waits_for_the_guess_of_that_rank() -> None:
+    wanted = state.Choice("mlp", CompressionConfig().with_layer("fc2", rank=20))
+    app = opened("spectrum", baseline="mlp", reveal="0")
+    app.session_state["guesses"] = {wanted: (0.9, None)}
+    next(own for own in app.slider if str(own.key).startswith("rebuild_mlp_fc2")).set_value(20).run()
+    assert "Accuracy, SVD" in metrics(app)
+    assert "Accuracy, data-aware" not in metrics(app)
+    assert "**Accuracy, data-aware** waits for your guess" in texts(app)
+    assert not app.exception
+
+
+def test_the_report_waits_for_the_guess_of_a_network_of_its_own() -> None:
+    app = opened("reproduction", reveal="0")
+    uncompressed = metrics(app)["Accuracy, validation"]
+    assert accuracies(app) == [f"Accuracy, validation: {uncompressed}"], "the baseline is in the question"
+    assert not app.dataframe
+    assert not app.get("vega_lite_chart")
+    app.number_input(key="w_guess_accuracy").set_value(80.0)
+    next(own for own in app.button if own.label == "Show me").click().run()
+    assert not app.exception
+    assert any("You guessed" in own.value for own in app.info)
+    assert len(accuracies(app)) > 10
 
 
 def test_a_presentation_has_a_look_of_its_own_and_an_end() -> None:
