@@ -240,8 +240,7 @@ def _end() -> None:
 
 
 def _ask(wanted: bool) -> None:
-    """Have figures wait for a guess, or no longer, where a step of a tour had them wait; what else a teacher set for the
-    class stays."""
+    """Have figures wait for a guess, or no longer, where a step had them wait; what else a teacher set stays."""
     if wanted and not lesson.asks():
         state.teach(state.lesson() | {"reveal": "0"})
         st.session_state["asked_by_tour"] = True

@@ -12,7 +12,7 @@ import streamlit as st
 
 from core.config import CompressionConfig, TrainingConfig, to_arguments
 from core.words import kilobytes, percent, plain
-from pages.choice import state
+from pages.choice import state, terms
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
@@ -119,25 +119,27 @@ def _row(
             "Accuracy, validation",
             *accuracy[:2],
             "Measured on all validation images; an estimate on 500 of them comes first and is marked with ≈. The "
-            "change is against the baseline on the same images, in percentage points, with its 95 % interval (paired).",
+            "change is against the baseline on the same images, in percentage points, with its 95 % interval (paired)."
+            f"\n\n{terms.explained('accuracy')}",
             accuracy[2],
         ),
         Figure(
             "File",
             *size,
-            "The size of the file that Export writes, to the byte (1 KB = 1,024 bytes); below, the float32 baseline's.",
+            "The size of the file that Export writes, to the byte (1 KB = 1,024 bytes); below, the float32 baseline's."
+            f"\n\n{terms.explained('file size by layer')}",
         ),
         Figure(
             "Compression ratio",
             *ratio,
-            "Bytes of the baseline in float32 over bytes of the file. Below: what the bits alone would give "
-            "(theoretical size: weights × bits + biases), with zeros stored like any other weight.",
+            f"{terms.explained('compression ratio')}\n\nBelow: what the bits alone would give (theoretical size: "
+            "weights × bits + biases), with zeros stored like any other weight.",
         ),
         Figure(
             "Parameters",
             *parameters,
-            "Stored weights and biases, zeros included; below, without the weights that are zero. Where bits are few, "
-            "most weights are rounded to zero, pruned or not.",
+            f"{terms.explained('parameters')}\n\nBelow: without the weights that are zero. Where bits are few, most "
+            "weights are rounded to zero, pruned or not.",
         ),
         Figure(
             "Time/image",
@@ -145,7 +147,8 @@ def _row(
             "Latency on one core of this machine, one image at a time: median and quartiles of many runs, measured in "
             "this process, beside everything else that it does. Export measures each file again, in a fresh process "
             "with the program that reads it, which is another time. The arithmetic is float32 whatever the bits, and "
-            "zeros are multiplied like the rest: only a lower rank or fewer channels help.",
+            f"zeros are multiplied like the rest: only a lower rank or fewer channels help.\n\n"
+            f"{terms.explained('latency')}",
         ),
     ]
 

@@ -12,7 +12,7 @@ import streamlit as st
 
 from core.config import in_words
 from core.words import percent, plain
-from pages.choice import lesson, state
+from pages.choice import lesson, state, terms
 from pages.shown import figures
 
 if TYPE_CHECKING:
@@ -185,8 +185,8 @@ def closed_form(choice: state.Choice) -> None:
     outline, method = state.workbench().outline(*choice), choice.config.low_rank_method
     kept = ", ".join(f"{plain(name)} {percent(share, 1)}" for name, share in outline.energy.items())
     st.caption(
-        f":material/function: Theoretical size, in closed form: **{outline.parameters:,}** parameters, "
-        f"**{outline.theoretical_kb:,.1f} KB** = weights × bits + biases, "
+        f":material/function: {terms.linked('[[Theoretical size]]')}, in closed form: **{outline.parameters:,}** "
+        f"parameters, **{outline.theoretical_kb:,.1f} KB** = weights × bits + biases, "
         f"{'energy' if method == 'svd' else 'energy of the output'} kept "
         f"{kept or f'{percent(1)}, no layer is factored'}."
     )
