@@ -15,7 +15,7 @@ with st.sidebar:
     request = low_rank_report.controls()
 
 st.title("Reproduction of the low-rank report")
-live.headline(live.measured(baseline))
+live.headline(live.measured(baseline), "the baseline of the report")
 terms.say(low_rank_report.INTRODUCTION)
 
 asked = PRESETS["Report: 80 % of fc2's rank removed"]

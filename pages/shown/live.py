@@ -29,6 +29,8 @@ GIVE_WAY_SECONDS = 0.01
 PAINT_SECONDS = 0.08
 """A changed headline goes ahead of the charts by so much: what the browser gets at once, it paints at once."""
 
+SET_ON_EXPLORE = "what is set on Explore"
+
 
 def available(choice: state.Choice) -> state.Choice:
     """The choice, or what it is before recovery where that was not trained yet: a link never starts a training."""
@@ -85,15 +87,17 @@ def set_on_explore(choice: state.Choice) -> Result | None:
     if lesson.guess_form(available(choice)):
         return None
     result = measured(choice)
-    title = plain(state.workbench().title(result.baseline_id))
-    st.caption(f"**{title}**, {plain(in_words(result.config))}: what is set on Explore.")
-    headline(result)
+    headline(result, SET_ON_EXPLORE)
     return result
 
 
-def headline(result: Result) -> None:
-    """The five figures of what is already measured; the time may take a moment longer."""
+def headline(result: Result, what: str = "") -> None:
+    """The five figures of what is already measured; the time may take a moment longer. what : is said of it beside its
+    name, where the page does not name it"""
     lesson.wait_for_guess(state.Choice(result.baseline_id, result.config))
+    if what:
+        title = plain(state.workbench().title(result.baseline_id))
+        st.caption(f"**{title}**, {plain(in_words(result.config))}: {what}.")
     _with_time(figures.Headline(), result)
     lesson.beside_guess(result)
 
