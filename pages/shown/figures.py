@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 WAIT = "…"
+UNMOVED = "no image lost or gained"
 PICTURE_WIDTH = 92
 WIDTHS = (230, 135, 165, 140, 155)
 """Pixels of the five figures: what they need at their longest. Where a window is narrower, they go on below."""
@@ -167,7 +168,7 @@ def exact(result: Result, latency: Latency | None) -> list[Figure]:
     return _row(
         (
             percent(result.evaluation.accuracy, 2),
-            "same as the baseline" if unchanged else change(result.comparison),
+            UNMOVED if unchanged else change(result.comparison),
             is_sure(result.comparison),  # grey where it may be chance
         ),
         (kilobytes(result.bytes), f"of {kilobytes(result.baseline_bytes)}"),
@@ -313,7 +314,7 @@ def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
         )
     text = f"The file is **{smaller_than(result.compression_ratio)}** the float32 weights. "
     if not flips.lost and not flips.gained:
-        return text + f"Every one of the {n:,} validation images is predicted as before."
+        return text + f"The same of the {n:,} validation images are right as before: none is lost, none is gained."
     low, high = flips.interval
     sure = "a real loss" if high < 0 else "a real gain" if low > 0 else "too small to tell from chance on these images"
     chance = "p < 0.001" if flips.p_value < 0.001 else f"p = {flips.p_value:.2g}"
@@ -331,6 +332,17 @@ def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
 
 OUTCOMES = {"lost": "lost", "gained": "gained", "still wrong": "still wrong"}
 """Of flips, the images whose prediction changed."""
+
+FLIP_COLUMNS: dict[str, Any] = {
+    "outcome": "outcome",
+    "true": "true class",
+    "before": "predicted before",
+    "before_confidence": st.column_config.NumberColumn("confidence before", format="%.0f %%"),
+    "after": "predicted now",
+    "after_confidence": st.column_config.NumberColumn("confidence now", format="%.0f %%"),
+    "index": st.column_config.NumberColumn("image", help="Its place among the validation images, from 0."),
+}
+"""The table of flips: its columns in their order, as they are called."""
 
 
 def flip_browser(baseline: str, flips: pd.DataFrame, page_size: int = 16) -> None:
@@ -365,7 +377,11 @@ def flip_browser(baseline: str, flips: pd.DataFrame, page_size: int = 16) -> Non
         st.caption(f"{page_size} of {len(shown)}. The table has them all.")
     table = st.expander("All flips as a table", icon=":material/table:", on_change="rerun", key="w_flips_table")
     if table.open:
-        table.dataframe(flips, hide_index=True, alt="Every image whose prediction changed")
+        shown = flips.assign(**{name: 100 * flips[name] for name in ("before_confidence", "after_confidence")})
+        table.dataframe(
+            shown, hide_index=True, alt="Every image whose prediction changed", column_order=list(FLIP_COLUMNS),
+            column_config=FLIP_COLUMNS,
+        )  # fmt: skip
 
 
 def recipe_sentence(info: Mapping[str, Any]) -> str:

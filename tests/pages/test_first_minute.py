@@ -17,8 +17,9 @@ from core.bench.workbench import SHELF
 from core.config import CompressionConfig, to_query
 from core.machinery.jobs import Jobs
 from core.report import tables, ways
-from core.studies import shipping
+from core.studies import shipping, tuning
 from core.techniques.pruning import check_sparsity
+from core.words import plain
 from pages.choice import presets, state, tours
 from pages.shown import drawing, zeros
 
@@ -210,6 +211,8 @@ def test_the_report_waits_for_the_guess_of_a_network_of_its_own() -> None:
     app = opened("reproduction", reveal="0")
     uncompressed = metrics(app)["Accuracy, validation"]
     assert accuracies(app) == [f"Accuracy, validation: {uncompressed}"], "the baseline is in the question"
+    whose = next(own.value for own in app.caption if own.value.endswith(": the baseline of the report."))
+    assert plain(state.workbench().title("mlp-course")) in whose
     assert not app.dataframe
     assert not app.get("vega_lite_chart")
     app.number_input(key="w_guess_accuracy").set_value(80.0)
@@ -262,6 +265,20 @@ def test_zeros_by_layer_are_those_of_check_sparsity() -> None:
         assert layer.sparsity == pytest.approx(counted[layer.name])
         assert row["zeros"] / row["weights"] == pytest.approx(counted[layer.name])
     assert sum(row["zeros"] for row in rows) == round(0.8 * sum(row["weights"] for row in rows))
+
+
+@pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
+def test_what_is_left_after_one_shot_pruning_is_shown_layer_by_layer_without_an_iterative_run() -> None:
+    app, bench = opened("pruning", baseline="compact"), state.workbench()
+    request = next(
+        own for own in shipping.requests() if (own["kind"], own.get("baseline")) == (tuning.ONE_SHOT, "compact")
+    )
+    came = shipping.answer(bench, request)
+    assert came is not None
+    best = tuning.best_one_shot(came.result.answers).point.configuration
+    rows = zeros.counts(bench.evaluate("compact", best))
+    shown = [table.value for table in app.dataframe if {"layer", "zeros"} <= set(table.value.columns)]
+    assert [row["zeros"] for row in rows] in [table["zeros"].tolist()[1:] for table in shown]
 
 
 # What came with the project.

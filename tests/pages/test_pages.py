@@ -39,7 +39,7 @@ from core.config import DENSE, CompressionConfig, LayerConfig, RecoveryConfig, t
 from core.datasets import fashion_mnist
 from core.machinery import devices, jobs, turns
 from core.mathematics import costs
-from core.measuring.evaluation import Estimate
+from core.measuring.evaluation import Estimate, compare
 from core.measuring.front import SEARCH, STUDENTS, Goal, pareto
 from core.networks import models
 from core.networks.models import Baseline
@@ -757,14 +757,35 @@ def test_classes_and_flips_are_against_the_baseline_or_against_a_pin() -> None:
     assert lost(app) == result.comparison.lost
     app.get_by_key("w_against").set_value("pin 2").run()
     assert lost(app) == bench.compare(result, other).lost != result.comparison.lost
+    app.session_state["w_flips_table"] = True
+    app.run()
+    flips = bench.flips(result, other)
+    table = next(own for own in app.dataframe if own.proto.alt == "Every image whose prediction changed").value
+    assert (100 * flips["after_confidence"]).tolist() == pytest.approx(table["after_confidence"].tolist())
     app.get_by_key("w_against").set_value("pin 1").run()
     assert any("No prediction changed" in info.value for info in app.info)
+
+
+def test_an_error_that_became_another_error_is_not_said_to_be_predicted_as_before() -> None:
+    bench = Workbench()
+    result = bench.evaluate("mlp", CompressionConfig(bits=8))
+    before = result.baseline
+    wrong = int(before.right.logical_not().nonzero()[0, 0])
+    true, predicted = int(before.labels[wrong]), int(before.predictions[wrong])
+    predictions = before.predictions.clone()
+    predictions[wrong] = next(number for number in range(10) if number not in (true, predicted))
+    after = replace(before, predictions=predictions)
+    result = replace(result, evaluation=after, comparison=compare(before, after))
+    assert len(bench.flips(result)) == 1
+    said = figures.verdict_sentence(result, bench.class_changes(result))
+    assert said.endswith("images are right as before: none is lost, none is gained.")
+    assert figures.exact(result, None)[0].below == "no image lost or gained"
 
 
 def test_the_exact_line_names_the_settings_that_were_measured() -> None:
     app = opened(baseline="cnn", bits="5", **{"fc1.sparsity": "0.25"})
     assert "all 5,000 validation images: 5-bit weights, fc1 sparsity 25 %." in exact_line(app)
-    assert any("Theoretical size, in closed form: **421,642** parameters" in caption.value for caption in app.caption)
+    assert any("), in closed form: **421,642** parameters" in caption.value for caption in app.caption)
 
 
 def test_an_estimate_and_a_previous_figure_are_marked_as_such() -> None:
@@ -1175,7 +1196,7 @@ def test_a_matrix_is_rounded_by_hand() -> None:
 def test_a_matrix_is_pruned_by_hand() -> None:
     app = opened("pruning", baseline="mlp")
     app.slider(key="hand_sparsity").set_value(25).run()
-    assert any("= 4 weights go" in caption.value for caption in app.caption)
+    assert any(f"round({percent(0.25, 0)} · 16) = 4 weights go" in caption.value for caption in app.caption)
     assert not any("root mean square" in caption.value for caption in app.caption)
     product = next(table.value for table in app.dataframe if list(table.value.columns) == list("abcd"))
     assert product.shape == (4, 4)
@@ -1337,6 +1358,8 @@ def test_a_point_is_opened_exported_pinned_compared_and_deleted(own_cache: Path,
     app.run()
     result = bench.evaluate("mlp", own)
     assert metrics(app)["Accuracy, validation"] == f"{percent(result.evaluation.accuracy, 2)}"
+    assert "**MLP**, 4-bit weights: the picked point." in [text.value for text in app.caption]
+    assert "**MLP**, 4-bit weights" in [text.value for text in app.markdown]
     app.button(key="pin_point").click().run()
     assert app.session_state["pins"] == (state.Choice("mlp", own),)
     app.session_state["picked"] = state.Choice("mlp", CompressionConfig(sparsity=0.9))
@@ -1350,6 +1373,9 @@ def test_a_point_is_opened_exported_pinned_compared_and_deleted(own_cache: Path,
     app.run()
     app.button(key="unpick").click().run()
     assert "picked" not in app.session_state
+    assert any(
+        text.value.startswith("**MLP**, ") and text.value.endswith(f"{live.SET_ON_EXPLORE}.") for text in app.caption
+    )
     assert metrics(app)["Accuracy, validation"] != f"{percent(result.evaluation.accuracy, 2)}"
     app.session_state["picked"] = state.Choice("mlp", own)
     app.run()
