@@ -4,7 +4,7 @@ import streamlit as st
 
 from core.config import CompressionConfig
 from core.studies.reproduce import LOW_RANK
-from pages.choice import lesson, state, terms
+from pages.choice import lesson, presentation, state, terms
 from pages.choice.presets import PRESETS
 from pages.labs import low_rank_report
 from pages.shown import figures, jobs, live
@@ -12,6 +12,7 @@ from pages.shown import figures, jobs, live
 baseline = state.Choice("mlp-course", CompressionConfig())
 state.current()
 with st.sidebar:
+    presentation.copy_link()
     request = low_rank_report.controls()
 
 st.title("Reproduction of the low-rank report")

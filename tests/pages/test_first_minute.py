@@ -375,6 +375,12 @@ def test_a_training_that_came_along_says_so_and_can_be_run_here(monkeypatch: pyt
     assert shipping.made_in_words({}) == "where and when is not known"
 
 
+@pytest.mark.parametrize("page", [*PAGES, "glossary"])
+def test_every_page_has_the_button_that_copies_its_link(page: str) -> None:
+    app = opened(page, baseline="mlp")
+    assert [own.proto.component_name for own in app.sidebar if own.type == "bidi_component"] == ["copy_link"]
+
+
 def test_every_page_is_in_the_list_of_these_tests() -> None:
     names = {path.stem for path in (PROJECT / "pages").glob("*.py")} - {"__init__"}
     assert names == {*PAGES, "glossary"}, "which is about no network"
