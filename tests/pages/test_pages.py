@@ -583,6 +583,23 @@ def test_nothing_is_waited_for_that_cannot_be_measured(wishes: None) -> None:
     bench.turns.wish("here", {})
 
 
+def test_the_orders_are_offered_of_layers_that_can_be_factored(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = untrained("separable")
+    mine = Baseline("mine", module.folded(), graph=module.network)
+    name = Workbench(own_cache).add_baseline(mine, "mine", "loaded")
+    app = opened("combination", baseline=name)
+    offered = app.selectbox(key=f"w_order_layer_{name}").options
+    assert (
+        offered == [layer.name for layer in mine.layers if layer.groups == 1] != [layer.name for layer in mine.layers]
+    )
+    monkeypatch.setattr(Workbench, "left_out", lambda self, *asked: {layer.name: "why" for layer in mine.layers})
+    app.run()
+    assert not app.exception
+    assert any("No layer of this network can be factored" in own.value for own in app.info)
+
+
 def test_a_loaded_network_becomes_the_baseline_of_every_page(own_cache: Path) -> None:
     app = opened("baseline")
     mine = models.Baseline("mine", untrained("mlp").folded())
