@@ -21,7 +21,7 @@ result = live.measured(choice)
 live.headline(result)
 title, settings = plain(bench.title(choice.baseline)), plain(in_words(choice.config))
 terms.say(
-    f"**{title}** with **{settings}**. The packed file ([[entropy coding]]) has exactly **{result.bytes:,} bytes**. "
+    f"**{title}** with **{settings}**. The packed file has exactly **{result.bytes:,} bytes** ([[entropy coding]]). "
     "Export writes it with its loader, ONNX and safetensors; then each file is read in a process of its own by what "
     "you would read it with, and run over all [[test]] images. They are opened for this verdict only: look once, do "
     "not tune on it."
