@@ -31,7 +31,9 @@ rates_lab.section(asked)
 
 st.subheader("Order of the techniques")
 terms.say(combination_lab.ABOUT_ORDERS)
-orders = jobs.answer_or_button(order, "Try every order", ":material/swap_vert:")
+if not order:
+    st.info("No layer of this network can be factored.", icon=":material/block:")
+orders = jobs.answer_or_button(order, "Try every order", ":material/swap_vert:") if order else None
 if orders is not None:
     combination_lab.orders(orders.rows, order)
 

@@ -19,7 +19,7 @@ terms.say(
 )
 picked = board.picked(choice, shown)
 result = live.measured(picked)
-live.headline(result)
+live.headline(result, live.SET_ON_EXPLORE if picked == live.available(choice) else "the picked point")
 search.panel(choice.baseline, goal, minutes)
 board.front(choice.baseline, picked, shown, goal)
 board.about(picked)

@@ -63,7 +63,7 @@ changes, flips = bench.class_changes(result, against) if against else changes, b
 
 left, right = st.columns(2, gap="large")
 with left:
-    st.subheader("Images lost and gained per class")
+    terms.heading("Images lost and gained per class", term="flip")
     if len(flips):
         worst = changes.loc[(changes["lost"] - changes["gained"]).idxmax()]
         about = f"Images lost and gained per class; the largest net loss is {worst['class']}"
@@ -71,7 +71,7 @@ with left:
     else:
         st.info("No prediction changed: nothing lost, nothing gained.", icon=":material/balance:")
 with right:
-    st.subheader("Layer by layer")
+    terms.heading("File size by layer")
     figures.layer_table(result)
     if not lesson.hides("layers"):
         layer_table.section(result)

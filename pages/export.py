@@ -20,10 +20,11 @@ choice = live.available(wanted)
 result = live.measured(choice)
 live.headline(result)
 title, settings = plain(bench.title(choice.baseline)), plain(in_words(choice.config))
-st.markdown(
-    f"**{title}** with **{settings}**. The packed file has exactly **{result.bytes:,} bytes**. Export writes it with "
-    "its loader, ONNX and safetensors; then each file is read in a process of its own by what you would read it with, "
-    "and run over all test images. They are opened for this verdict only: look once, do not tune on it."
+terms.say(
+    f"**{title}** with **{settings}**. The packed file has exactly **{result.bytes:,} bytes** ([[entropy coding]]). "
+    "Export writes it with its loader, ONNX and safetensors; then each file is read in a process of its own by what "
+    "you would read it with, and run over all [[test]] images. They are opened for this verdict only: look once, do "
+    "not tune on it."
 )
 if choice != wanted:
     st.warning("This is the network **before** recovery: its training was not done yet. Explore has the button.")

@@ -4,10 +4,12 @@ import streamlit as st
 
 from core import glossary
 from core.words import plain
-from pages.choice import state, terms
+from pages.choice import presentation, state, terms
 from pages.shown import figures
 
 state.current()
+with st.sidebar:
+    presentation.copy_link()
 st.title("Glossary")
 st.markdown(
     f"{len(glossary.ENTRIES)} terms, each with its formula, its source and the function of `core` that computes it. "

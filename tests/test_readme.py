@@ -9,6 +9,7 @@ import torch
 from conftest import PROJECT
 from own_networks import own_net
 
+from core import glossary
 from core.bench.workbench import SHIPPED, Workbench
 from core.config import CompressionConfig, LayerConfig
 from core.formats import artifact
@@ -22,6 +23,14 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     command = next(line for line in README.splitlines() if line.endswith("-m pytest"))
     used = (PROJECT / ".ci" / "run").read_text().splitlines()[-1]
     assert used.replace("install -q --no-compile ", "install ") == command
+
+
+def test_the_glossary_has_every_term_that_the_readme_says_it_has() -> None:
+    told = README.partition("The terms, which the page **Glossary** has")[2].partition("\n\nWhat you choose")[0]
+    terms = re.findall(r"\*([^*]+)\*:", told)
+    assert len(terms) > 10
+    for term in terms:
+        assert glossary.find(term)
 
 
 def test_the_networks_that_come_along_are_told_as_they_are(bench: Workbench) -> None:

@@ -385,8 +385,13 @@ def orders(
     whole matrix, and for this project's way: factors first, then zeros and grids on the factors. Nothing is trained.
 
     sparsity, bits, share : what each step asks for; share of the singular values that is kept
+
+    Raises ConfigError for a layer that cannot be factored.
     """
     weight = bench.baseline(name).tensors[f"{layer}.weight"]
+    rank = low_rank.rank_from_share(share, min(low_rank.as_matrix(weight).shape))
+    config = CompressionConfig().with_layer(layer, rank=rank, sparsity=sparsity, bits=bits)
+    stored = next(each for each in bench.network(name, config).layers if each.layer.name == layer)
     before = bench.evaluate(name, CompressionConfig()).evaluation
     steps, rows = order_steps(sparsity, bits, share), list[Order]()
     seen: dict[tuple[str, ...], evaluation.Evaluation] = {}
@@ -404,9 +409,6 @@ def orders(
             for place in (len(rows) - 1, list(seen).index(order[::-1])):
                 rows[place] = replace(rows[place], flips=flips)
         progress({"message": rows[-1].order, "done": len(rows) / (len(listed) + 1)})
-    rank = low_rank.rank_from_share(share, min(low_rank.as_matrix(weight).shape))
-    config = CompressionConfig().with_layer(layer, rank=rank, sparsity=sparsity, bits=bits)
-    stored = next(each for each in bench.network(name, config).layers if each.layer.name == layer)
     factors = [tensor.weight() for tensor in stored.tensors]
     product = low_rank.as_matrix(factors[1]) @ low_rank.as_matrix(factors[0])
     measured = bench.evaluate(name, config).evaluation

@@ -15,7 +15,7 @@ from core.config import DENSE, FLOAT_BITS, CompressionConfig, ConfigError, Layer
 from core.measuring.front import Goal
 from core.settings import Setting, Share, Switch, Weight, Whole
 from core.words import plain
-from pages.choice import lesson, presentation, state
+from pages.choice import lesson, presentation, state, terms
 from pages.choice.offered import FOLLOWING
 from pages.choice.presets import PRESETS
 
@@ -129,18 +129,18 @@ def control(setting: Setting) -> None:
     elif isinstance(kind, Whole):
         key = state.keep_widget(f"w_{setting.key}", _number_label(setting, value))
         st.select_slider(
-            setting.label, _number_labels(setting, value), key=key, help=setting.help, on_change=_write_width,
+            setting.label, _number_labels(setting, value), key=key, help=terms.of(setting), on_change=_write_width,
             args=(key, setting),
         )  # fmt: skip
     elif isinstance(kind, Weight):
         key = state.keep_widget(f"w_{setting.key}", value)
         st.select_slider(
             setting.label, sorted({*kind.shown, setting.default, value}), format_func="{:g}".format, key=key,
-            help=setting.help, on_change=_write_value, args=(key, setting.name),
+            help=terms.of(setting), on_change=_write_value, args=(key, setting.name),
         )  # fmt: skip
     elif isinstance(kind, Switch):
         key = state.keep_widget(f"w_{setting.key}", value)
-        st.toggle(setting.label, key=key, help=setting.help, on_change=_write_value, args=(key, setting.name))
+        st.toggle(setting.label, key=key, help=terms.of(setting), on_change=_write_value, args=(key, setting.name))
     else:
         _choice(setting, value)
 
@@ -153,7 +153,7 @@ def _slider(setting: Setting, kind: Share, value: float | None) -> None:
     shown = min(max(type(low)(shown), low), type(low)(ALL))  # a link may say less than a slider can show
     key = state.keep_widget(f"w_{setting.key}", shown)
     st.slider(
-        setting.label, low, type(low)(ALL), step=step, key=key, help=setting.help, format="%g %%",
+        setting.label, low, type(low)(ALL), step=step, key=key, help=terms.of(setting), format="%g %%",
         on_change=lambda: _write({setting.name: meant(st.session_state[key])}),
     )  # fmt: skip
 
@@ -162,7 +162,7 @@ def _choice(setting: Setting, value: str) -> None:
     key, labels = state.keep_widget(f"w_{setting.key}", value), setting.labels
     st.segmented_control(
         setting.label, list(labels), format_func=lambda option: labels.get(option, option), key=key, required=True,
-        help=setting.help, on_change=_write_value, args=(key, setting.name),
+        help=terms.of(setting), on_change=_write_value, args=(key, setting.name),
     )  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def separate_bits() -> None:
         value = getattr(config, setting.name)
         key = state.keep_widget(f"w_own_{setting.name}", _number_label(setting, value))
         st.select_slider(
-            setting.label, _number_labels(setting, value), key=key, help=setting.help, on_change=_write_own_width,
+            setting.label, _number_labels(setting, value), key=key, help=terms.of(setting), on_change=_write_own_width,
             args=(key, setting.name),
         )  # fmt: skip
 
@@ -327,11 +327,12 @@ def _channels_of(layer: LayerRow, chosen: LayerConfig) -> None:
     tied = state.workbench().profile(state.current().baseline).tied(layer.name)
     said = [state.current().config.layer(name).channels for name in tied]
     own = next((count for count in said if count is not None), chosen.channels)
-    _layer_slider(layer.name, "channels", own, layer.channels, *span, OF_LAYER["channels"].help, int)
+    _layer_slider(layer.name, "channels", own, layer.channels, *span, terms.of(OF_LAYER["channels"]), int)
 
 
 def _rank_of(layer: LayerRow, chosen: LayerConfig) -> None:
     words = f"{DENSE} leaves the layer dense. Only ranks up to {layer.break_even_rank} (break-even) make it smaller."
+    words += f"\n\n{terms.explained('break-even rank')}"
     rank = None if chosen.rank is None else min(chosen.rank, layer.full_rank)
     _layer_slider(layer.name, "rank", rank, layer.rank or DENSE, DENSE, layer.full_rank, 1, "%d", words, int)
 
@@ -340,14 +341,14 @@ def _sparsity_of(layer: LayerRow, chosen: LayerConfig) -> None:
     share = None if chosen.sparsity is None else percent_of(chosen.sparsity)
     follows = round(layer.sparsity * 200) / 2  # what the one threshold does to this layer, on the slider's grid
     span = 0.0, 100.0, 0.5, "%g %%"
-    _layer_slider(layer.name, "sparsity", share, follows, *span, OF_LAYER["sparsity"].help, places.share)
+    _layer_slider(layer.name, "sparsity", share, follows, *span, terms.of(OF_LAYER["sparsity"]), places.share)
 
 
 def _bits_of(layer: LayerRow, chosen: LayerConfig) -> None:
     bits = bits_label(state.current().config.bits_of(layer.name))
     key, value = _following(layer.name, "bits", None if chosen.bits is None else bits, bits)
     st.select_slider(
-        _layer_label(layer.name, "bits", chosen.bits), BIT_CHOICES, **value, key=key, help=OF_LAYER["bits"].help,
+        _layer_label(layer.name, "bits", chosen.bits), BIT_CHOICES, **value, key=key, help=terms.of(OF_LAYER["bits"]),
         on_change=lambda: _touch(key, value, layer.name, "bits", bits_value),
     )  # fmt: skip
 
@@ -361,7 +362,9 @@ def _layer_number(layer: str, setting: Setting, value: Any) -> None:
         label = st.session_state[key]
         checked(lambda config: config.with_layer(layer, **{setting.name: None if label == AS_NETWORK else label}))
 
-    st.select_slider(_layer_label(layer, setting.name, value), options, key=key, help=setting.help, on_change=write)
+    st.select_slider(
+        _layer_label(layer, setting.name, value), options, key=key, help=terms.of(setting), on_change=write
+    )
 
 
 def _layer_label(layer: str, setting: str, chosen: object) -> str:

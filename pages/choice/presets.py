@@ -19,7 +19,7 @@ PRESETS: dict[str, Choice] = {
     f"Example: CNN, {EXAMPLE}": Choice("cnn", START),
     "CNN as trained": Choice("cnn", CompressionConfig()),
     "Assignment: one-shot pruning, 80 %": Choice("cnn", CompressionConfig(sparsity=0.8)),
-    "Assignment: iterative pruning, 96 %": Choice("cnn", replace(ITERATIVE, sparsity=0.96, recovery=iterative(8))),
+    "Assignment: iterative pruning, 97.5 %": Choice("cnn", replace(ITERATIVE, sparsity=0.975, recovery=iterative(8))),
     "Assignment: 8 bits": Choice("cnn", alike(8)),
     "Assignment: 6 bits": Choice("cnn", alike(6)),
     "Assignment: 4 bits": Choice("cnn", alike(4)),

@@ -15,6 +15,7 @@ from core import glossary
 
 if TYPE_CHECKING:
     from core.glossary import Entry
+    from core.settings import Setting
 
 MARK = re.compile(r"\[\[([^\[\]|]+)(?:\|([^\[\]|]+))?\]\]")
 
@@ -49,6 +50,14 @@ def explained(name: str) -> str:
     """A term in one sentence with formula and source: for the "?" of a heading or a control."""
     entry = glossary.find(name)
     return f"{entry.text}\n\n$\\displaystyle {entry.formula}$\n\n{entry.source}"
+
+
+def of(setting: Setting) -> str:
+    """What a control does, and its term, where the glossary has an entry of its label: for the "?" of the control."""
+    try:
+        return f"{setting.help}\n\n{explained(setting.label)}"
+    except KeyError:
+        return setting.help
 
 
 def heading(title: str, plain: str = "", term: str = "") -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 from core.config import DENSE, CompressionConfig, LayerConfig
 from core.measuring.front import Goal
 from core.studies.assignment import alike
-from pages.choice import state
+from pages.choice import lesson, state
 from pages.choice.state import START, Choice
 
 CNN = CompressionConfig()
@@ -30,13 +30,13 @@ def smallest() -> Choice:
 
 class Step(NamedTuple):
     """page : its script; choice : what is chosen there, by a function where it depends on what was measured, or None to
-    leave it; lesson : what the link says for a class"""
+    leave it; asks : whether figures wait for a guess there"""
 
     title: str
     text: str
     page: str
     choice: Choice | Callable[[], Choice] | None = None
-    lesson: dict[str, str] | None = None
+    asks: bool = False
 
     def chosen(self) -> Choice | None:
         return self.choice() if callable(self.choice) else self.choice
@@ -110,7 +110,7 @@ TOURS = {
                 "opens it has to guess, too. *Teacher mode* in the sidebar leaves controls out.",
                 "explore",
                 Choice("cnn", replace(CNN, sparsity=0.9)),
-                {"reveal": "0"},
+                asks=True,
             ),
             Step(
                 "The break-even line",
@@ -118,7 +118,6 @@ TOURS = {
                 "to keep**, which is the same, until the rank falls below break-even.",
                 "spectrum",
                 Choice("mlp-course", CNN),
-                {},
             ),
             Step(
                 "The same rank, twice",
@@ -126,7 +125,6 @@ TOURS = {
                 "weight error: same bytes, another network.",
                 "explore",
                 Choice("cnn", FACTORED),
-                {},
             ),
             Step(
                 "Where it pays",
@@ -134,7 +132,6 @@ TOURS = {
                 "with nearly all the bytes, as the drawing on Explore has them?",
                 "pruning",
                 Choice("cnn", CNN),
-                {},
             ),
         ),
     ),
@@ -233,10 +230,19 @@ def _go(name: str, number: int) -> None:
     choice = step.chosen()
     if choice is not None:
         state.choose(*choice)
-    if step.lesson is not None:
-        state.teach(step.lesson)
+    _ask(step.asks)
     st.session_state["tour"], st.session_state["tour_moved"] = (name, number), True
 
 
 def _end() -> None:
+    _ask(False)
     st.session_state.pop("tour", None)
+
+
+def _ask(wanted: bool) -> None:
+    """Have figures wait for a guess, or no longer, where a step had them wait; what else a teacher set stays."""
+    if wanted and not lesson.asks():
+        state.teach(state.lesson() | {"reveal": "0"})
+        st.session_state["asked_by_tour"] = True
+    elif not wanted and st.session_state.pop("asked_by_tour", False):
+        state.teach({key: text for key, text in state.lesson().items() if key != "reveal"})

@@ -274,7 +274,7 @@ def _pick(key: str) -> None:
 def about(own: Choice) -> None:
     """The picked point in words, and what can be done with it."""
     st.subheader("Picked point")
-    st.markdown(plain(in_words(own.config)))
+    st.markdown(f"**{plain(state.workbench().title(own.baseline))}**, {plain(in_words(own.config))}")
     row = st.container(horizontal=True, gap="small")
     row.button("Open in Explore", icon=":material/tune:", on_click=_open, args=(own, "explore"), key="to_explore")
     row.button("Export", icon=":material/download:", on_click=_open, args=(own, "export"), key="to_export")

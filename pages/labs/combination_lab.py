@@ -40,8 +40,12 @@ def controls(baseline: str) -> tuple[float, dict[str, Any]]:
 
 
 def order_controls(baseline: str) -> dict[str, Any]:
-    """The request of the order laboratory."""
-    layers = state.workbench().baseline(baseline).layers
+    """The request of the order laboratory; empty where no layer can be factored."""
+    bench = state.workbench()
+    without = bench.left_out(baseline, "svd")
+    layers = [layer for layer in bench.profile(baseline).layers if layer.name not in without]
+    if not layers:
+        return {}
     names = [layer.name for layer in layers]
     largest = max(range(len(layers)), key=lambda place: layers[place].weights)
     with st.expander("Order of the techniques", icon=":material/swap_vert:", expanded=True):

@@ -17,7 +17,7 @@ from core.studies import assignment, inspection, tuning
 from core.studies.answers import IterativeSearch, LayerAlone, OneShot, Run
 from core.words import counted, percent, plain
 from pages.choice import confidence, state
-from pages.shown import charts, figures, handover, jobs, live
+from pages.shown import charts, figures, handover, jobs, live, zeros
 
 if TYPE_CHECKING:
     from core.bench.workbench import Result
@@ -90,7 +90,7 @@ def by_hand() -> None:
     gone = int((~kept).sum())
     met = ", ".join(f"{name} {size:g}" for name, size in zip("abcd", INPUTS, strict=True))
     inputs = f" The root mean square of what each column meets: {met}." if score == "activation" else ""
-    st.caption(f"round({share / 100:g} · {kept.size}) = {gone} weights go, those in grey.{inputs}")
+    st.caption(f"round({percent(share / 100, 0)} · {kept.size}) = {gone} weights go, those in grey.{inputs}")
 
 
 def _ink(kept: bool) -> str:
@@ -130,6 +130,7 @@ def one_shot(
         f"({figures.points(point.difference)}){_promised(best.at_most, confidence)}. "
         + live.verdict_on_test(state.Choice(choice.baseline, sparsest), allowance)
     )
+    zeros.table(live.measured(state.Choice(choice.baseline, sparsest)))
     handover.to_explore(sparsest, "one_shot")
 
 

@@ -12,7 +12,7 @@ import streamlit as st
 from core import settings
 from core.config import CompressionConfig
 from core.words import percent, plain
-from pages.choice import controls, state, terms
+from pages.choice import controls, lesson, state, terms
 from pages.shown import charts, figures, live, low_rank_charts
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ def _to_explore(choice: state.Choice, layer: Spectrum, energy: float, method: st
         state.choose(config=config)
         st.switch_page("pages/explore.py")
     above = st.toggle("Factor above break-even, too", key="spectrum_above", help=HELP_ABOVE)
-    every = bench.config_for_energy(choice.baseline, energy, method, above)
-    if above:
-        saving = bench.config_for_energy(choice.baseline, energy, method)
+    every = _in_all_layers(choice, energy, method, above)
+    saving = _in_all_layers(choice, energy, method)
+    if every != saving and not bench.refusal(choice.baseline, every):
         wanted, least = (bench.outline(choice.baseline, config).parameters for config in (every, saving))
         if wanted > least:
             st.warning(
@@ -112,6 +112,18 @@ def _to_explore(choice: state.Choice, layer: Spectrum, energy: float, method: st
     if st.button(f"Use {percent(energy, 1)} in all layers on Explore", icon=":material/layers:", width="stretch"):
         state.choose(config=every)
         st.switch_page("pages/explore.py")
+    label = settings.lower_first(settings.label("low_rank_method", method))
+    switched = f"; its low-rank objective becomes {label}" if method != choice.config.low_rank_method else ""
+    st.caption(f"Everything but the ranks stays as it is set on Explore{switched}.")
+
+
+def _in_all_layers(choice: state.Choice, energy: float, method: str, above: bool = False) -> CompressionConfig:
+    """What is chosen, with the rank of every layer that keeps the energy."""
+    ranks = state.workbench().config_for_energy(choice.baseline, energy, method, above)
+    config = replace(choice.config, low_rank_method=method)
+    for name, layer in ranks.layers:
+        config = config.with_layer(name, rank=layer.rank)
+    return config
 
 
 def curves(view: View) -> None:
@@ -185,8 +197,11 @@ def rebuilt(layer: Spectrum) -> None:
         if refusal := bench.refusal(choice.baseline, config):
             cell.caption(refusal)
             continue
+        if lesson.waits(alone := state.Choice(choice.baseline, config)):
+            cell.caption(f":material/lock: **Accuracy, {title}** waits for your guess: set this rank on Explore.")
+            continue
         with cell:
-            result = live.measured(state.Choice(choice.baseline, config))
+            result = live.measured(alone)
         accuracy, change = percent(result.evaluation.accuracy, 2), figures.change(result.comparison)
         sure = figures.is_sure(result.comparison)
         figures.draw(cell, figures.Figure(f"Accuracy, {title}", accuracy, change, HELP_ALONE, sure))

@@ -12,7 +12,7 @@ import streamlit as st
 
 from core.config import CompressionConfig, TrainingConfig, to_arguments
 from core.words import kilobytes, percent, plain
-from pages.choice import state
+from pages.choice import state, terms
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 WAIT = "…"
+UNMOVED = "no image lost or gained"
 PICTURE_WIDTH = 92
 WIDTHS = (230, 135, 165, 140, 155)
 """Pixels of the five figures: what they need at their longest. Where a window is narrower, they go on below."""
@@ -119,25 +120,27 @@ def _row(
             "Accuracy, validation",
             *accuracy[:2],
             "Measured on all validation images; an estimate on 500 of them comes first and is marked with ≈. The "
-            "change is against the baseline on the same images, in percentage points, with its 95 % interval (paired).",
+            "change is against the baseline on the same images, in percentage points, with its 95 % interval (paired)."
+            f"\n\n{terms.explained('accuracy')}",
             accuracy[2],
         ),
         Figure(
             "File",
             *size,
-            "The size of the file that Export writes, to the byte (1 KB = 1,024 bytes); below, the float32 baseline's.",
+            "The size of the file that Export writes, to the byte (1 KB = 1,024 bytes); below, the float32 baseline's."
+            f"\n\n{terms.explained('file size by layer')}",
         ),
         Figure(
             "Compression ratio",
             *ratio,
-            "Bytes of the baseline in float32 over bytes of the file. Below: what the bits alone would give "
-            "(theoretical size: weights × bits + biases), with zeros stored like any other weight.",
+            f"{terms.explained('compression ratio')}\n\nBelow: what the bits alone would give (theoretical size: "
+            "weights × bits + biases), with zeros stored like any other weight.",
         ),
         Figure(
             "Parameters",
             *parameters,
-            "Stored weights and biases, zeros included; below, without the weights that are zero. Where bits are few, "
-            "most weights are rounded to zero, pruned or not.",
+            f"{terms.explained('parameters')}\n\nBelow: without the weights that are zero. Where bits are few, most "
+            "weights are rounded to zero, pruned or not.",
         ),
         Figure(
             "Time/image",
@@ -145,7 +148,8 @@ def _row(
             "Latency on one core of this machine, one image at a time: median and quartiles of many runs, measured in "
             "this process, beside everything else that it does. Export measures each file again, in a fresh process "
             "with the program that reads it, which is another time. The arithmetic is float32 whatever the bits, and "
-            "zeros are multiplied like the rest: only a lower rank or fewer channels help.",
+            f"zeros are multiplied like the rest: only a lower rank or fewer channels help.\n\n"
+            f"{terms.explained('latency')}",
         ),
     ]
 
@@ -164,7 +168,7 @@ def exact(result: Result, latency: Latency | None) -> list[Figure]:
     return _row(
         (
             percent(result.evaluation.accuracy, 2),
-            "same as the baseline" if unchanged else change(result.comparison),
+            UNMOVED if unchanged else change(result.comparison),
             is_sure(result.comparison),  # grey where it may be chance
         ),
         (kilobytes(result.bytes), f"of {kilobytes(result.baseline_bytes)}"),
@@ -310,7 +314,7 @@ def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
         )
     text = f"The file is **{smaller_than(result.compression_ratio)}** the float32 weights. "
     if not flips.lost and not flips.gained:
-        return text + f"Every one of the {n:,} validation images is predicted as before."
+        return text + f"The same of the {n:,} validation images are right as before: none is lost, none is gained."
     low, high = flips.interval
     sure = "a real loss" if high < 0 else "a real gain" if low > 0 else "too small to tell from chance on these images"
     chance = "p < 0.001" if flips.p_value < 0.001 else f"p = {flips.p_value:.2g}"
@@ -328,6 +332,17 @@ def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
 
 OUTCOMES = {"lost": "lost", "gained": "gained", "still wrong": "still wrong"}
 """Of flips, the images whose prediction changed."""
+
+FLIP_COLUMNS: dict[str, Any] = {
+    "outcome": "outcome",
+    "true": "true class",
+    "before": "predicted before",
+    "before_confidence": st.column_config.NumberColumn("confidence before", format="%.0f %%"),
+    "after": "predicted now",
+    "after_confidence": st.column_config.NumberColumn("confidence now", format="%.0f %%"),
+    "index": st.column_config.NumberColumn("image", help="Its place among the validation images, from 0."),
+}
+"""The table of flips: its columns in their order, as they are called."""
 
 
 def flip_browser(baseline: str, flips: pd.DataFrame, page_size: int = 16) -> None:
@@ -362,7 +377,11 @@ def flip_browser(baseline: str, flips: pd.DataFrame, page_size: int = 16) -> Non
         st.caption(f"{page_size} of {len(shown)}. The table has them all.")
     table = st.expander("All flips as a table", icon=":material/table:", on_change="rerun", key="w_flips_table")
     if table.open:
-        table.dataframe(flips, hide_index=True, alt="Every image whose prediction changed")
+        shown = flips.assign(**{name: 100 * flips[name] for name in ("before_confidence", "after_confidence")})
+        table.dataframe(
+            shown, hide_index=True, alt="Every image whose prediction changed", column_order=list(FLIP_COLUMNS),
+            column_config=FLIP_COLUMNS,
+        )  # fmt: skip
 
 
 def recipe_sentence(info: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import streamlit as st
 
 from core.config import in_words
 from core.words import percent, plain
-from pages.choice import lesson, state
+from pages.choice import lesson, state, terms
 from pages.shown import figures
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ GIVE_WAY_SECONDS = 0.01
 
 PAINT_SECONDS = 0.08
 """A changed headline goes ahead of the charts by so much: what the browser gets at once, it paints at once."""
+
+SET_ON_EXPLORE = "what is set on Explore"
 
 
 def available(choice: state.Choice) -> state.Choice:
@@ -85,15 +87,17 @@ def set_on_explore(choice: state.Choice) -> Result | None:
     if lesson.guess_form(available(choice)):
         return None
     result = measured(choice)
-    title = plain(state.workbench().title(result.baseline_id))
-    st.caption(f"**{title}**, {plain(in_words(result.config))}: what is set on Explore.")
-    headline(result)
+    headline(result, SET_ON_EXPLORE)
     return result
 
 
-def headline(result: Result) -> None:
-    """The five figures of what is already measured; the time may take a moment longer."""
+def headline(result: Result, what: str = "") -> None:
+    """The five figures of what is already measured; the time may take a moment longer. what : is said of it beside its
+    name, where the page does not name it"""
     lesson.wait_for_guess(state.Choice(result.baseline_id, result.config))
+    if what:
+        title = plain(state.workbench().title(result.baseline_id))
+        st.caption(f"**{title}**, {plain(in_words(result.config))}: {what}.")
     _with_time(figures.Headline(), result)
     lesson.beside_guess(result)
 
@@ -185,8 +189,8 @@ def closed_form(choice: state.Choice) -> None:
     outline, method = state.workbench().outline(*choice), choice.config.low_rank_method
     kept = ", ".join(f"{plain(name)} {percent(share, 1)}" for name, share in outline.energy.items())
     st.caption(
-        f":material/function: Theoretical size, in closed form: **{outline.parameters:,}** parameters, "
-        f"**{outline.theoretical_kb:,.1f} KB** = weights × bits + biases, "
+        f":material/function: {terms.linked('[[Theoretical size]]')}, in closed form: **{outline.parameters:,}** "
+        f"parameters, **{outline.theoretical_kb:,.1f} KB** = weights × bits + biases, "
         f"{'energy' if method == 'svd' else 'energy of the output'} kept "
         f"{kept or f'{percent(1)}, no layer is factored'}."
     )

@@ -62,7 +62,7 @@ def _from_here(choice: state.Choice, other: Result, now: Result) -> str:
         images = state.workbench().profile(choice.baseline).images.data
         return f"Judged by other images ({plain(images)}): not compared with what is chosen now."
     change = state.workbench().compare(now, other)
-    step = "same predictions" if change.lost == change.gained == 0 else figures.points(change.difference)
+    step = figures.UNMOVED if change.lost == change.gained == 0 else figures.points(change.difference)
     sure = " (a real change)" if figures.is_sure(change) else ""
     return f"From here to now: {step}{sure}, file × {now.bytes / other.bytes:.2f}"
 

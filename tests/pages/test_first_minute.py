@@ -1,6 +1,7 @@
 """What a newcomer meets: the first page, the tours, a lesson's parts, what came with the project."""
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +17,9 @@ from core.bench.workbench import SHELF
 from core.config import CompressionConfig, to_query
 from core.machinery.jobs import Jobs
 from core.report import tables, ways
-from core.studies import shipping
+from core.studies import shipping, tuning
 from core.techniques.pruning import check_sparsity
+from core.words import plain
 from pages.choice import presets, state, tours
 from pages.shown import drawing, zeros
 
@@ -110,8 +112,7 @@ def test_a_tour_leads_through_its_pages_and_sets_what_it_speaks_of(name: str) ->
         assert app.session_state["page"] == ("" if step.page == "explore" else step.page)
         if step.choice is not None:
             assert choice(app) == step.chosen()
-        if step.lesson is not None:
-            assert app.session_state["lesson"] == step.lesson
+        assert ("reveal" in app.query_params) == step.asks
         app.button(key="tour_next").click().run()
     assert "tour" not in app.session_state
 
@@ -125,6 +126,20 @@ def test_a_tour_goes_back_and_can_be_left() -> None:
     assert "1 of 5" in texts(app)
     app.button(key="tour_end").click().run()
     assert "1 of 5" not in texts(app)
+
+
+@pytest.mark.parametrize("left", ["tour_back", "tour_next", "tour_end"])
+@pytest.mark.parametrize("asked", [{}, {"reveal": "0"}])
+def test_only_the_step_of_a_tour_that_is_about_guesses_asks_for_them(left: str, asked: dict[str, str]) -> None:
+    for_the_class = {"present": "1", "hide": "rank", **asked}
+    app = opened(**for_the_class)
+    app.session_state["tour"] = ("teacher", 0)
+    app.run()
+    app.button(key="tour_next").click().run()
+    assert app.session_state["lesson"] == {**for_the_class, "reveal": "0"}
+    app.button(key=left).click().run()
+    assert app.session_state["lesson"] == for_the_class
+    assert not app.exception
 
 
 def test_a_tour_goes_on_after_the_controls_of_a_page_were_moved() -> None:
@@ -154,6 +169,19 @@ def test_what_a_tour_sets_can_be_set(name: str) -> None:
 # A lesson.
 
 
+def accuracies(app: AppTest) -> list[str]:
+    """Everything on a page that looks like a measured accuracy: figures, columns, percents with two digits."""
+    found = [f"{own.label}: {own.value}" for own in app.metric if own.label.startswith("Accuracy")]
+    found += [
+        str(column)
+        for table in app.dataframe
+        for column in table.value.columns
+        if re.search("accuracy|before|after|change|lost", str(column))
+    ]
+    told = [own.value for kind in (app.info, app.success, app.warning) for own in kind]
+    return found + re.findall(r"\d+\.\d\d\s%|[+-]\d+\.\d\d\spp", "\n".join([texts(app), *told]))
+
+
 @pytest.mark.parametrize("page", ["pruning", "quantization", "combination", "spectrum"])
 def test_theory_and_exercises_stay_where_answers_wait_for_a_guess(page: str) -> None:
     open_page, lesson = opened(page, sparsity="0.9"), opened(page, sparsity="0.9", reveal="0")
@@ -164,6 +192,34 @@ def test_theory_and_exercises_stay_where_answers_wait_for_a_guess(page: str) -> 
     assert not metrics(lesson).get("Accuracy, validation")
     accuracy = metrics(open_page)["Accuracy, validation"]
     assert accuracy not in texts(lesson)
+    assert accuracies(open_page)
+    assert not accuracies(lesson)
+
+
+def test_what_is_rebuilt_waits_for_the_guess_of_that_rank() -> None:
+    wanted = state.Choice("mlp", CompressionConfig().with_layer("fc2", rank=20))
+    app = opened("spectrum", baseline="mlp", reveal="0")
+    app.session_state["guesses"] = {wanted: (0.9, None)}
+    next(own for own in app.slider if str(own.key).startswith("rebuild_mlp_fc2")).set_value(20).run()
+    assert "Accuracy, SVD" in metrics(app)
+    assert "Accuracy, data-aware" not in metrics(app)
+    assert "**Accuracy, data-aware** waits for your guess" in texts(app)
+    assert not app.exception
+
+
+def test_the_report_waits_for_the_guess_of_a_network_of_its_own() -> None:
+    app = opened("reproduction", reveal="0")
+    uncompressed = metrics(app)["Accuracy, validation"]
+    assert accuracies(app) == [f"Accuracy, validation: {uncompressed}"], "the baseline is in the question"
+    whose = next(own.value for own in app.caption if own.value.endswith(": the baseline of the report."))
+    assert plain(state.workbench().title("mlp-course")) in whose
+    assert not app.dataframe
+    assert not app.get("vega_lite_chart")
+    app.number_input(key="w_guess_accuracy").set_value(80.0)
+    next(own for own in app.button if own.label == "Show me").click().run()
+    assert not app.exception
+    assert any("You guessed" in own.value for own in app.info)
+    assert len(accuracies(app)) > 10
 
 
 def test_a_presentation_has_a_look_of_its_own_and_an_end() -> None:
@@ -209,6 +265,20 @@ def test_zeros_by_layer_are_those_of_check_sparsity() -> None:
         assert layer.sparsity == pytest.approx(counted[layer.name])
         assert row["zeros"] / row["weights"] == pytest.approx(counted[layer.name])
     assert sum(row["zeros"] for row in rows) == round(0.8 * sum(row["weights"] for row in rows))
+
+
+@pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
+def test_what_is_left_after_one_shot_pruning_is_shown_layer_by_layer_without_an_iterative_run() -> None:
+    app, bench = opened("pruning", baseline="compact"), state.workbench()
+    request = next(
+        own for own in shipping.requests() if (own["kind"], own.get("baseline")) == (tuning.ONE_SHOT, "compact")
+    )
+    came = shipping.answer(bench, request)
+    assert came is not None
+    best = tuning.best_one_shot(came.result.answers).point.configuration
+    rows = zeros.counts(bench.evaluate("compact", best))
+    shown = [table.value for table in app.dataframe if {"layer", "zeros"} <= set(table.value.columns)]
+    assert [row["zeros"] for row in rows] in [table["zeros"].tolist()[1:] for table in shown]
 
 
 # What came with the project.
@@ -280,6 +350,18 @@ def test_pages_ask_for_exactly_what_comes_with_the_project() -> None:
     assert len(shipping.requests()) == 20
 
 
+@pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
+def test_every_scenario_with_a_training_opens_with_the_network_that_comes_with_the_project(computed: list[str]) -> None:
+    trained = {name: there for name, there in presets.PRESETS.items() if there.config.recovery is not None}
+    assert trained
+    for there in trained.values():
+        assert there in state.workbench().recovered()
+        app = opened(baseline=there.baseline, **to_query(there.config))
+        assert "fine-tuned" in texts(app)
+        assert "train_here" in [own.key for own in app.button]
+    assert not computed
+
+
 def test_a_training_that_came_along_says_so_and_can_be_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(Jobs, "submit", lambda self, request, *rest: asked.append(request))
@@ -291,6 +373,12 @@ def test_a_training_that_came_along_says_so_and_can_be_run_here(monkeypatch: pyt
     app.button(key="train_here").click().run()
     assert asked == [bench.recovery_request(name, config)]
     assert shipping.made_in_words({}) == "where and when is not known"
+
+
+@pytest.mark.parametrize("page", [*PAGES, "glossary"])
+def test_every_page_has_the_button_that_copies_its_link(page: str) -> None:
+    app = opened(page, baseline="mlp")
+    assert [own.proto.component_name for own in app.sidebar if own.type == "bidi_component"] == ["copy_link"]
 
 
 def test_every_page_is_in_the_list_of_these_tests() -> None:

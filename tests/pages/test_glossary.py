@@ -91,6 +91,28 @@ def test_a_term_links_to_its_entry_and_takes_the_configuration_along() -> None:
         assert parse_qs(address.query) == {"baseline": ["mlp"], "fc2.rank": ["102"], "term": [term]}
 
 
+def test_the_cards_the_headings_and_the_controls_of_explore_explain_their_terms() -> None:
+    app = opened(baseline="mlp", sparsity="0.5")
+    every = [*app.metric, *app.slider, *app.select_slider, *app.subheader]
+    said = {own.proto.label if hasattr(own.proto, "label") else own.value: own.proto.help for own in every}
+    for shown, term in {
+        "Accuracy, validation": "accuracy",
+        "File": "file size by layer",
+        "Compression ratio": "compression ratio",
+        "Parameters": "parameters",
+        "Time/image": "latency",
+        "Channels kept": "structured pruning",
+        "Rank kept": "rank",
+        "Sparsity": "sparsity",
+        "Bits per weight": "bits",
+        "Images lost and gained per class": "flip",
+        "File size by layer": "file size by layer",
+    }.items():
+        assert terms.explained(term) in said[shown], shown
+    assert any("[Theoretical size](glossary?" in own.value for own in app.caption)
+    assert any("(glossary?" in own.value for own in opened("export", baseline="mlp", sparsity="0.5").markdown)
+
+
 def test_the_page_shows_what_its_link_searches_for_and_keeps_the_configuration() -> None:
     app = opened("glossary", baseline="mlp", sparsity="0.5")
     assert not app.exception

@@ -39,7 +39,7 @@ from core.config import DENSE, CompressionConfig, LayerConfig, RecoveryConfig, t
 from core.datasets import fashion_mnist
 from core.machinery import devices, jobs, turns
 from core.mathematics import costs
-from core.measuring.evaluation import Estimate
+from core.measuring.evaluation import Estimate, compare
 from core.measuring.front import SEARCH, STUDENTS, Goal, pareto
 from core.networks import models
 from core.networks.models import Baseline
@@ -359,6 +359,23 @@ def test_ranks_by_energy_go_to_all_layers_and_above_break_even_only_when_asked()
             assert config.layer(layer.name).rank == (layer.rank if layer.saves or above else DENSE)
 
 
+def test_ranks_of_the_spectrum_leave_all_other_settings_as_they_are_and_a_switched_objective_is_said() -> None:
+    own = {"baseline": "mlp", "sparsity": "0.5", "bits": "6", "fc2.bits": "4", "fc1.rank": "7"}
+    for label in ("Use rank", "in all layers"):
+        app = opened("spectrum", **own)
+        assert not any("objective becomes" in text.value for text in app.caption)
+        app.get_by_key("spectrum_method").set_value("whitened").run()
+        assert any("objective becomes data-aware (output error)." in text.value for text in app.caption)
+        next(button for button in app.button if label in button.label).click().run()
+        config = choice(app).config
+        assert (config.sparsity, config.bits, config.layer("fc2").bits) == (0.5, 6, 4)
+        assert config.low_rank_method == "whitened"
+        wanted = {layer.name: layer.rank for layer in Workbench().spectrum("mlp", 0.95, "whitened")}
+        assert {name: config.layer(name).rank for name in wanted} == (
+            wanted if label == "in all layers" else {**dict.fromkeys(wanted), "fc1": 7, "fc2": wanted["fc2"]}
+        )
+
+
 def test_export_writes_the_bytes_that_the_page_showed_and_verifies_them(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -566,6 +583,23 @@ def test_nothing_is_waited_for_that_cannot_be_measured(wishes: None) -> None:
     bench.turns.wish("here", {})
 
 
+def test_the_orders_are_offered_of_layers_that_can_be_factored(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = untrained("separable")
+    mine = Baseline("mine", module.folded(), graph=module.network)
+    name = Workbench(own_cache).add_baseline(mine, "mine", "loaded")
+    app = opened("combination", baseline=name)
+    offered = app.selectbox(key=f"w_order_layer_{name}").options
+    assert (
+        offered == [layer.name for layer in mine.layers if layer.groups == 1] != [layer.name for layer in mine.layers]
+    )
+    monkeypatch.setattr(Workbench, "left_out", lambda self, *asked: {layer.name: "why" for layer in mine.layers})
+    app.run()
+    assert not app.exception
+    assert any("No layer of this network can be factored" in own.value for own in app.info)
+
+
 def test_a_loaded_network_becomes_the_baseline_of_every_page(own_cache: Path) -> None:
     app = opened("baseline")
     mine = models.Baseline("mine", untrained("mlp").folded())
@@ -740,14 +774,35 @@ def test_classes_and_flips_are_against_the_baseline_or_against_a_pin() -> None:
     assert lost(app) == result.comparison.lost
     app.get_by_key("w_against").set_value("pin 2").run()
     assert lost(app) == bench.compare(result, other).lost != result.comparison.lost
+    app.session_state["w_flips_table"] = True
+    app.run()
+    flips = bench.flips(result, other)
+    table = next(own for own in app.dataframe if own.proto.alt == "Every image whose prediction changed").value
+    assert (100 * flips["after_confidence"]).tolist() == pytest.approx(table["after_confidence"].tolist())
     app.get_by_key("w_against").set_value("pin 1").run()
     assert any("No prediction changed" in info.value for info in app.info)
+
+
+def test_an_error_that_became_another_error_is_not_said_to_be_predicted_as_before() -> None:
+    bench = Workbench()
+    result = bench.evaluate("mlp", CompressionConfig(bits=8))
+    before = result.baseline
+    wrong = int(before.right.logical_not().nonzero()[0, 0])
+    true, predicted = int(before.labels[wrong]), int(before.predictions[wrong])
+    predictions = before.predictions.clone()
+    predictions[wrong] = next(number for number in range(10) if number not in (true, predicted))
+    after = replace(before, predictions=predictions)
+    result = replace(result, evaluation=after, comparison=compare(before, after))
+    assert len(bench.flips(result)) == 1
+    said = figures.verdict_sentence(result, bench.class_changes(result))
+    assert said.endswith("images are right as before: none is lost, none is gained.")
+    assert figures.exact(result, None)[0].below == "no image lost or gained"
 
 
 def test_the_exact_line_names_the_settings_that_were_measured() -> None:
     app = opened(baseline="cnn", bits="5", **{"fc1.sparsity": "0.25"})
     assert "all 5,000 validation images: 5-bit weights, fc1 sparsity 25 %." in exact_line(app)
-    assert any("Theoretical size, in closed form: **421,642** parameters" in caption.value for caption in app.caption)
+    assert any("), in closed form: **421,642** parameters" in caption.value for caption in app.caption)
 
 
 def test_an_estimate_and_a_previous_figure_are_marked_as_such() -> None:
@@ -829,7 +884,7 @@ def test_the_training_box_follows_the_configuration(empty_cache: Path) -> None:
     assert app.number_input(key="w_recover_epochs").value == 2
     app.number_input(key="w_recover_epochs").set_value(5).run()
     assert app.number_input(key="w_recover_epochs").value == 5, "what a person sets stays"
-    app.selectbox(key="w_preset").set_value("Assignment: iterative pruning, 96 %").run()
+    app.selectbox(key="w_preset").set_value("Assignment: iterative pruning, 97.5 %").run()
     assert app.number_input(key="w_recover_epochs").value == choice(app).config.recovery.epochs == 8
     assert app.selectbox(key="w_recover_rate").value == choice(app).config.recovery.learning_rate
     assert app.get_by_key("w_schedule").value == "iterative"
@@ -1158,7 +1213,7 @@ def test_a_matrix_is_rounded_by_hand() -> None:
 def test_a_matrix_is_pruned_by_hand() -> None:
     app = opened("pruning", baseline="mlp")
     app.slider(key="hand_sparsity").set_value(25).run()
-    assert any("= 4 weights go" in caption.value for caption in app.caption)
+    assert any(f"round({percent(0.25, 0)} · 16) = 4 weights go" in caption.value for caption in app.caption)
     assert not any("root mean square" in caption.value for caption in app.caption)
     product = next(table.value for table in app.dataframe if list(table.value.columns) == list("abcd"))
     assert product.shape == (4, 4)
@@ -1320,6 +1375,8 @@ def test_a_point_is_opened_exported_pinned_compared_and_deleted(own_cache: Path,
     app.run()
     result = bench.evaluate("mlp", own)
     assert metrics(app)["Accuracy, validation"] == f"{percent(result.evaluation.accuracy, 2)}"
+    assert "**MLP**, 4-bit weights: the picked point." in [text.value for text in app.caption]
+    assert "**MLP**, 4-bit weights" in [text.value for text in app.markdown]
     app.button(key="pin_point").click().run()
     assert app.session_state["pins"] == (state.Choice("mlp", own),)
     app.session_state["picked"] = state.Choice("mlp", CompressionConfig(sparsity=0.9))
@@ -1333,6 +1390,9 @@ def test_a_point_is_opened_exported_pinned_compared_and_deleted(own_cache: Path,
     app.run()
     app.button(key="unpick").click().run()
     assert "picked" not in app.session_state
+    assert any(
+        text.value.startswith("**MLP**, ") and text.value.endswith(f"{live.SET_ON_EXPLORE}.") for text in app.caption
+    )
     assert metrics(app)["Accuracy, validation"] != f"{percent(result.evaluation.accuracy, 2)}"
     app.session_state["picked"] = state.Choice("mlp", own)
     app.run()

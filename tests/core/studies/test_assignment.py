@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TRAINED_SHAPES, Laboratory, short_ways
+from conftest import TRAINED_SHAPES, Laboratory, short_ways, untrained
 
 from core.bench.workbench import Workbench
-from core.config import CompressionConfig
+from core.config import CompressionConfig, ConfigError
 from core.machinery.stopping import Stopped
 from core.mathematics import costs
+from core.networks.models import Baseline
 from core.studies import assignment, reproduce, tuning
 from core.studies.answers import AtBits, Configured, Judged, OnTestByClass
 
@@ -158,6 +159,18 @@ def test_a_later_step_destroys_what_an_earlier_one_made(laboratory: Laboratory) 
     assert (own.rank <= rank, own.zeros >= 0.799, own.levels <= 7) == (True, True, True)
     assert own.kb == min(row.kb for row in rows.values())
     assert rows["quantize → prune"].flips > 0
+
+
+def test_no_order_is_tried_where_the_layer_cannot_be_factored(
+    warm_bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, tried = untrained("separable"), list[Any]()
+    mine = Baseline("mine", module.folded(), graph=module.network)
+    name = warm_bench.add_baseline(mine, "mine", "loaded")
+    monkeypatch.setattr(Workbench, "composed", lambda self, *asked: tried.append(asked))
+    with pytest.raises(ConfigError, match="it is not factored"):
+        assignment.orders(warm_bench, name, next(layer.name for layer in mine.layers if layer.groups > 1))
+    assert not tried
 
 
 def test_the_steps_are_those_of_the_laws() -> None:
