@@ -37,7 +37,7 @@ from core.networks.encodings import FormatError
 from core.networks.models import Overflow
 from core.settings import techniques
 from core.studies.answers import Searched, SearchedBest
-from core.studies.space import ALIKE
+from core.studies.space import ALIKE, start
 from core.studies.stages import brief, untrained
 from core.studies.stages.pace import PACE, Clock, Countdown
 from core.studies.stages.trained import Finished, LongTrainings
@@ -147,7 +147,8 @@ def title_of(bench: Workbench, name: str, goal: Goal) -> str:
         | reliance.recoveries(trained)
         | reliance.trainings(training.recipe(trained, profile.model, profile.images.data), profile.images)
     )
-    key = key_of("search", baseline=bench.baseline(name).sha256, goal=wanted, methods=methods)
+    always = start(bench.baseline(name).network).to_json()
+    key = key_of("search", baseline=bench.baseline(name).sha256, goal=wanted, methods=methods, always=always)
     return f"{json.dumps(wanted)}, {key[:12]}"
 
 

@@ -176,6 +176,10 @@ ALIKE = ((4, 1.0), (3, 1.0), (4, 0.5), (2, 1.0), (3, 0.5), (4, 0.2))
 """Bits and density of all layers."""
 
 
+TAUGHT, TAUGHT_BITS, LARGE = ((EIGHTHS, 4), (6, 4), (4, 4), (4, None)), 4, 0.1
+"""Eighths of the channels, and half octaves below the break-even rank; bits; a share of all weights."""
+
+
 def alike(network: Network, used: Sequence[str]) -> list[Chosen]:
     """First choices where there is no time to look at each layer alone: the same for all of them, nothing factored, no
     channel removed."""
@@ -206,12 +210,30 @@ def starts(rows: Sequence[Mapping[str, Any]], network: Network, used: Sequence[s
     for power in range(SIZES):
         chosen = _cheapest(options, 10 ** (-7 + power / 4), network)
         whole = {"by layer": False, "score": "lamp", "density": max(LEAST_DENSITY, _density(chosen, network))}
-        width = (EIGHTHS, 6, 4)[power % 3]
-        narrower: Chosen = {name: width for name in known if name.startswith("channels ")}
-        narrower |= {"narrow": width < EIGHTHS}
+        narrower = _narrowed(known, (EIGHTHS, 6, 4)[power % 3])
         for more in (whole, {**narrower, **whole}, {}, narrower):
             _add(first, known, {**chosen, **more})
     return first
+
+
+def taught(network: Network, used: Sequence[str]) -> list[Chosen]:
+    """First choices for trials that are trained, which those without training cannot show: pruned, at `TAUGHT_BITS`,
+    for each width and rank of `TAUGHT`, the layers that hold a `LARGE` share of the weights factored."""
+    known, first, weights = space(network, used), list[Chosen](), sum(layer.weights for layer in network.layers)
+    large = {layer.name for layer in network.layers if layer.weights >= LARGE * weights}
+    for width, octaves in TAUGHT:
+        every: Chosen = {"method": start(network).low_rank_method, "score": "lamp", "by layer": False, "density": 0.2}
+        every |= _narrowed(known, width)
+        for name in (layer.name for layer in network.layers):
+            every |= {f"factored {name}": octaves is not None and name in large, f"rank {name}": octaves}
+            every |= {f"shared {name}": False, f"bits {name}": TAUGHT_BITS}
+        _add(first, known, every)
+    return first
+
+
+def _narrowed(known: Iterable[str], width: int) -> Chosen:
+    """So many eighths of all channels."""
+    return {"narrow": width < EIGHTHS} | {name: width for name in known if name.startswith("channels ")}
 
 
 def _cheapest(options: Sequence[Sequence[Option]], price: float, network: Network) -> Chosen:

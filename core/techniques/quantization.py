@@ -147,9 +147,9 @@ class Quantization(Technique):
         return network
 
     def always(self, inputs_known: bool) -> dict[str, Any]:
-        """Signals that integers can hold, and the ways to round that cost no bytes."""
+        """The ways to round that cost no bytes. Signals are not in the file: they stay as they are."""
         known = {"rounding": "gptq", "bias_correction": True} if inputs_known else {}
-        return {"activation_bits": 8, "clip": "mse"} | known
+        return {"clip": "mse"} | known
 
     def choices(self, network: Network, inputs_known: bool) -> dict[str, Choices]:
         return {f"bits {layer.name}": Steps(FEWEST, MOST) for layer in network.layers}

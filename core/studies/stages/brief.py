@@ -2,17 +2,21 @@
 they are."""
 
 import json
+import math
 from dataclasses import replace
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from core.config import CompressionConfig
-from core.studies.space import configuration, draw, neighbour, recovery
+from core.studies.space import configuration, draw, neighbour, recovery, taught
 from core.studies.stages.shapes import merit_of, near, resize, wanted_size
 from core.studies.stages.trainer import Trainer
 from core.studies.stages.worker import Worker, in_figures
 from core.studies.trials import CHOSEN, claim, first, held, measured
+
+MOST_EPOCHS = 3
+"""Of a brief training."""
 
 PARENTS = 3
 """So many of the best shapes are varied."""
@@ -39,13 +43,22 @@ def _drawn(worker: Worker, trial: Trial, wanted: float) -> CompressionConfig:
     if not near(worker, size, wanted):
         raise optuna.TrialPruned
     config = configuration(chosen, worker.network)
-    return replace(config, recovery=recovery(config, 1, worker.teacher))
+    return replace(config, recovery=recovery(config, epochs_of(worker, config), worker.teacher))
+
+
+def epochs_of(worker: Worker, config: CompressionConfig) -> int:
+    """As many as take about as long as one of the whole network, whose pace falls as the root of the multiplications:
+    what is narrow needs more to learn, and has time for it."""
+    whole, own = (worker.bench.outline(worker.name, own).multiply_accumulates for own in (CompressionConfig(), config))
+    return max(1, min(MOST_EPOCHS, round(math.sqrt(whole / own))))
 
 
 def begin(worker: Worker) -> None:
-    """Enqueue, for each set of techniques, the best shape without training; one worker does."""
+    """Enqueue what is `taught`, then, for each set of techniques, the best shape without training; one worker does."""
     if not first(worker.studies.brief, "sketches"):
         return
+    for chosen in taught(worker.network, worker.goal.techniques):
+        worker.studies.brief.enqueue_trial(chosen)
     best: dict[tuple[str, ...], tuple[float, FrozenTrial]] = {}
     wanted = wanted_size(worker)
     for trial, point in measured(worker.studies.untrained):

@@ -20,8 +20,8 @@ class Pace:
     """
 
     scanned_until: float = 0.1
-    untrained_until: float = 0.2
-    brief_until: float = 0.5
+    untrained_until: float = 0.15
+    brief_until: float = 0.4
     trainings: int = 2
     least_epochs: int = 2
     most_epochs: int = 20

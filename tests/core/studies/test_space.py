@@ -28,6 +28,7 @@ from core.studies.space import (
     space,
     start,
     starts,
+    taught,
 )  # fmt: skip
 from core.techniques.channels import EIGHTHS
 from core.techniques.codebook import codebook_of
@@ -63,6 +64,23 @@ def test_every_trial_is_a_network_that_uses_nothing_else(used: tuple[str, ...], 
             assert config.bits_of(layer.name) == chosen[f"bits {layer.name}"]
 
 
+@given(USED)
+def test_what_is_trained_first_is_among_the_choices(used: tuple[str, ...]) -> None:
+    known, several = space(NETWORK, used), taught(NETWORK, used)
+    for own in several:
+        assert all(known[name]._contains(known[name].to_internal_repr(value)) for name, value in own.items())
+        assert all(is_active(name, own) for name in own)
+        assert set(techniques(configuration(own, NETWORK))) <= set(used)
+    assert len(several) == len({str(own) for own in several})
+
+
+def test_of_what_is_trained_first_only_the_layer_that_holds_most_weights_is_factored() -> None:
+    first, *_, last = (configuration(own, NETWORK) for own in taught(NETWORK, TECHNIQUES))
+    assert [name for name, layer in first.layers if layer.rank is not None] == ["fc1"]
+    assert last.layer("conv1").channels == 2
+    assert {first.bits_of(layer.name) for layer in NETWORK.layers} == {4}
+
+
 @given(USED, st.integers(0, 10_000))
 def test_a_search_leaves_out_what_cannot_be_known(used: tuple[str, ...], seed: int) -> None:
     """Of a network whose fc1 has too many inputs, and is too large for its singular values."""
@@ -72,7 +90,7 @@ def test_a_search_leaves_out_what_cannot_be_known(used: tuple[str, ...], seed: i
         patch.setattr(costs, "DECOMPOSITION_SECONDS", max(cost.seconds for cost in whole))
         chosen = drawn(used, seed)
         shapes = [chosen, neighbour(chosen, NETWORK, used, random.Random(seed)), *starts(scans({}), NETWORK, used)]
-        for own in shapes:
+        for own in (*shapes, *taught(NETWORK, used)):
             compression.check(configuration(own, NETWORK), NETWORK)
         with pytest.raises(ConfigError):
             compression.check(START.with_layer("fc1", bits=4), NETWORK)
