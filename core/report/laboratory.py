@@ -20,7 +20,7 @@ from core.machinery.jobs import Status
 from core.measuring.front import sure
 from core.report import plots, tables
 from core.report.findings import Findings, Pin, figure
-from core.report.wording import kilobytes, listed, percent, points, ratio, share_of, span
+from core.report.wording import kilobytes, listed, percent, points, ratio, share_of, span, untrained
 from core.studies import assignment, kinds, shipping, tuning
 from core.studies.answers import (
     BestWay,
@@ -139,7 +139,7 @@ def _bits(known: Experiment[QuantizationHalf] | None, title: str) -> list[Block]
         Paragraph(_bits_words(result.epochs)),
         figure("bits", caption, f"Lines of accuracy by bits. Trained: {said}.", drawn),
         _bits_table(result),
-        Paragraph(_best_bits(result)),
+        Paragraph(f"{untrained(rows)} {_best_bits(result)}".strip()),
     ]
 
 
@@ -179,11 +179,11 @@ def _weights(network: Judged) -> tuple[str, str, str]:
 def _best_bits(result: QuantizationHalf) -> str:
     best = assignment.fewest_bits(result.rows, ALLOWANCE)
     if best is None:
-        return "At no number of bits does the trained network stay within one point of the baseline on validation."
+        return "At no number of bits does the network after training stay within one point of the baseline on validation."
     test, means = best.after.test, best.after.test.report["macro avg"]
     return (
-        f"{best.bits} bits are the fewest with which the trained network loses at most one point on the validation "
-        f"images ({points(best.after.difference)}). On test it has {percent(test.accuracy)}; means over the classes: "
+        f"{best.bits} bits are the fewest with which the network after training loses at most one point on the "
+        f"validation images ({points(best.after.difference)}). On test it has {percent(test.accuracy)}; means over the classes: "
         f"precision {percent(means.precision)}, recall {percent(means.recall)}, F1-score {percent(means.f1)}."
     )
 

@@ -590,6 +590,17 @@ def test_the_bits_are_those_that_the_workbench_measures(
         assert number(row["smaller"].rstrip("x")) == pytest.approx(after.compression_ratio, abs=0.05)
 
 
+def test_where_no_epoch_was_better_the_network_after_training_is_said_to_be_untrained(laboratory: Laboratory) -> None:
+    found = laboratory.found[assignment.QUANTIZATION]
+    for kept, bits in ({0, 4}, "8 and 3"), ({5}, ""):
+        best = {8: min(kept), 6: max(kept), 4: max(kept), 3: min(kept), 2: None}
+        study = replace(found, rows=tuple(replace(row, kept=best[row.bits]) for row in found.rows))
+        blocks = laboratory_parts._bits(laboratory_parts.Experiment({}, study, ("", "", "")), "CNN")
+        said = " ".join(block.text for block in blocks if isinstance(block, Paragraph))
+        assert ("no epoch was better on validation than the network before training" in said) == bool(bits)
+        assert f"At {bits} bits no epoch" in said or not bits
+
+
 def test_zeros_per_layer_are_those_of_check_sparsity(
     measured: Workbench, laboratory: Laboratory, whole: Report
 ) -> None:
