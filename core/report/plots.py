@@ -92,7 +92,7 @@ def training_curves(name: str, history: Sequence[Mapping[str, Any]]) -> Picture:
             ax.set_ylabel(label)
         if gradual:
             axes[-1].plot(epochs, [100 * epoch["sparsity"] for epoch in history], color=CURRENT, marker="o", ms=3)
-            axes[-1].set_ylabel("zeros (%)")
+            axes[-1].set_ylabel("sparsity (%)")
         for ax in axes:
             ax.set_xlabel("epoch")
             ax.xaxis.get_major_locator().set_params(integer=True)
@@ -241,7 +241,7 @@ def zeros(name: str, rows: pd.DataFrame) -> Picture:
         ax.invert_yaxis()
         ax.set_xlim(0, 112)
         ax.set_xticks(range(0, 101, 20))
-        ax.set_xlabel("zeros in the layer (%)")
+        ax.set_xlabel("sparsity of the layer (%)")
         figure.legend(loc="outside upper left", ncols=3)
 
     return picture(name, 1.1 + 0.2 * len(ways) * len(layers), draw)

@@ -37,7 +37,12 @@ def kilobytes(count: float) -> str:
 
 
 def ratio(before: float, after: float) -> str:
-    return f"{before / after:,.1f}x" if after else "–"
+    """A compression ratio; of what became larger, however little, below 1."""
+    if not after:
+        return "–"
+    if before >= after:
+        return f"{before / after:,.1f}x"
+    return f"{before / after:.2f}x" if before / after < 0.995 else "< 1x"
 
 
 def p_value(p: float) -> str:

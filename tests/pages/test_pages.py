@@ -48,7 +48,7 @@ from core.studies.kinds import KINDS
 from core.words import kilobytes, percent, plain
 from pages.choice import controls, state
 from pages.choice.presets import PRESETS
-from pages.labs import board, combination_lab
+from pages.labs import board
 from pages.shown import curves, figures, live
 from pages.shown.jobs import DAMAGED
 
@@ -1096,7 +1096,7 @@ def test_the_best_combination_is_found_with_one_click_and_taken_to_export(
     assert [request["kind"] for request in asked] == [assignment.COMBINATION, assignment.ORDERS]
     said = " ".join(text.value for text in app.markdown)
     best = found[assignment.COMBINATION].best
-    assert f"The best combination is **{combination_lab._named(best.way)}**" in said
+    assert f"The best combination is **{best.title}**" in said
     assert f"**{percent(best.test.accuracy, 2)}**" in said
     assert "both earlier steps were for nothing" in said
     assert any("Beyond the allowed loss even at its mildest: channel pruning" in text.value for text in app.caption)

@@ -27,7 +27,7 @@ from core.formats.artifact import CheckedFile
 from core.machinery import shelf
 from core.measuring.evaluation import Latency
 from core.networks.models import Baseline
-from core.report import content, document, references, weighing
+from core.report import content, document, references, weighing, wording
 from core.report import laboratory as laboratory_parts
 from core.report.findings import SHOWN_FLIPS
 from core.studies import assignment, kinds, shipping, tuning
@@ -180,6 +180,13 @@ def test_files_are_those_of_the_verdict_and_no_folder_is_named(full: Report, ver
     assert "No such file: 'int8.onnx'" in text(full)
     assert "Without onnx-int2: 6 bits." in text(full)
     assert "anna" not in document.to_html(full)
+
+
+def test_the_report_speaks_in_the_fields_terms(full: Report, whole: Report) -> None:
+    for made in (full, whole):
+        said = document.to_markdown(made)[0]
+        plain = ("Where the bytes are", "best rounding", "integer codes", "map of zeros", "| smaller", "| zeros |")
+        assert not [words for words in plain if words in said]
 
 
 def test_without_an_export_the_report_says_so(bench: Workbench, small: str) -> None:
@@ -353,6 +360,11 @@ def test_versions_and_sums_are_in_the_appendix(bench: Workbench, small: str, ful
     assert {"what": "torch", "version": torch.__version__} in table(full, "version")
     assert bench.baseline(small).sha256 in text(full)
     assert json.loads(EVERYTHING.to_json()) == json.loads([b.text for b in full.blocks if isinstance(b, Code)][-1])
+
+
+def test_what_became_larger_is_never_as_small_as_it_was() -> None:
+    wanted = {1_686_755: "< 1x", 2_000_000: "0.84x", 1_686_568: "1.0x", 500_000: "3.4x", 0: "–"}
+    assert {size: wording.ratio(1_686_568, size) for size in wanted} == wanted
 
 
 def test_a_table_must_be_a_rectangle() -> None:
@@ -576,18 +588,18 @@ def whole(measured: Workbench, laboratory: Laboratory) -> Report:
 def test_the_bits_are_those_that_the_workbench_measures(
     measured: Workbench, laboratory: Laboratory, whole: Report
 ) -> None:
-    rows, found = table(whole, "best rounding"), laboratory.found[assignment.QUANTIZATION].rows
+    rows, found = table(whole, "best PTQ"), laboratory.found[assignment.QUANTIZATION].rows
     assert [row["bits"] for row in rows] == ["32", *(str(bits) for bits in assignment.ASSIGNED)]
     for row, own in zip(rows[1:], found, strict=True):
         configs = {when: getattr(own, when).configuration for when in ("minmax", "before", "after")}
         tests = {when: measured.evaluate(laboratory.baseline, config, "test") for when, config in configs.items()}
-        for column, when in (("plain", "minmax"), ("best rounding", "before"), ("trained", "after")):
+        for column, when in (("min-max", "minmax"), ("best PTQ", "before"), ("QAT", "after")):
             assert number(row[column]) == pytest.approx(100 * tests[when].evaluation.accuracy, abs=0.005)
         after = tests["after"]
         assert number(row["change"]) == pytest.approx(100 * after.comparison.difference, abs=0.005)
         assert number(row["KB, formula"]) == pytest.approx(after.theoretical_kb, abs=0.05)
         assert number(row["KB, file"]) == pytest.approx(after.bytes / 1024, abs=0.05)
-        assert number(row["smaller"].rstrip("x")) == pytest.approx(after.compression_ratio, abs=0.05)
+        assert number(row["compression ratio"].rstrip("x")) == pytest.approx(after.compression_ratio, abs=0.05)
 
 
 def test_where_no_epoch_was_better_the_network_after_training_is_said_to_be_untrained(laboratory: Laboratory) -> None:
@@ -631,15 +643,15 @@ def test_zeros_per_layer_are_those_of_check_sparsity(
 def test_the_best_combination_is_the_laboratorys(laboratory: Laboratory, whole: Report) -> None:
     found = laboratory.found[assignment.COMBINATION]
     rows = {row["way"]: row for row in table(whole, "the hardest that fits")}
-    assert list(rows) == [row.way for row in found.rows]
+    assert list(rows) == [row.title for row in found.rows] == ["pruning", "quantization", "channel pruning"]
     for own in found.rows:
-        row = rows[own.way]
+        row = rows[own.title]
         if own.chosen is None:
             assert row["the hardest that fits"].startswith("none within 5 pp")
         else:
             assert number(row["KB, file"]) == pytest.approx(own.chosen.bytes / 1024, abs=0.05)
             assert number(row["validation"]) == pytest.approx(100 * own.chosen.accuracy, abs=0.005)
-    assert f"The smallest is {found.best.way}" in text(whole)
+    assert f"The smallest is {found.best.title}, " in text(whole)
 
 
 def test_pins_stand_beside_the_final_model(measured: Workbench, laboratory: Laboratory, whole: Report) -> None:
