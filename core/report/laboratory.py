@@ -183,7 +183,8 @@ def _best_bits(result: QuantizationHalf) -> str:
     return (
         f"{best.bits} bits are the fewest with which the network after training loses at most one point on the "
         f"validation images ({points(best.after.difference)}). On test it has {percent(test.accuracy)}; means over "
-        f"the classes: precision {percent(means.precision)}, recall {percent(means.recall)}, F1-score {percent(means.f1)}."
+        f"the classes: precision {percent(means.precision)}, recall {percent(means.recall)}, F1-score "
+        f"{percent(means.f1)}."
     )
 
 

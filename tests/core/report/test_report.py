@@ -22,6 +22,7 @@ from core.bench.results import ExportVerdict
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, RecoveryConfig
 from core.document.blocks import Code, Figure, Formula, Heading, Listing, Paragraph, Report, Table, TitleBlock
+from core.document.steps import Subject
 from core.formats import artifact
 from core.formats.artifact import CheckedFile
 from core.machinery import shelf
@@ -33,12 +34,14 @@ from core.report.findings import SHOWN_FLIPS
 from core.studies import assignment, kinds, shipping, tuning
 from core.studies.answers import IterativeSearch, OneShotSearch, Run
 from core.techniques.pruning import check_sparsity
+from core.techniques.quantization import TECHNIQUE as QUANTIZATION
 from core.words import JOINER, one_line, percent
 
 EVERYTHING = CompressionConfig(
     channel_share=0.9, sparsity=0.5, score="lamp", bits=4, activation_bits=6, clip="mse", rounding="gptq",
     bias_correction=True, low_rank_method="whitened",
 ).with_layer("fc2", rank=3)  # fmt: skip
+LEARNED = CompressionConfig(bits=4, recovery=RecoveryConfig(2, 0.001))
 TRAINED = CompressionConfig(sparsity=0.5, recovery=RecoveryConfig(2, 0.01, 7, "iterative", True))
 STEPS = {
     "Channels": CompressionConfig(channel_share=0.5),
@@ -224,6 +227,34 @@ def test_a_recovery_has_its_recipe_its_curves_and_its_seed(bench: Workbench) -> 
     assert {"what": "training after compression", "seed": "7"} in table(made, "seed")
     for word in ("iterative", "distillation", "peak at 0.01", "2 epochs"):
         assert word in text(made)
+
+
+@pytest.mark.parametrize("symmetry", ["symmetric", "asymmetric"])
+def test_steps_that_are_learned_begin_where_the_report_says(bench: Workbench, small: str, symmetry: str) -> None:
+    config = CompressionConfig(bits=3, activation_bits=6, symmetry=symmetry, recovery=RecoveryConfig(2))  # type: ignore[arg-type]
+    row = bench.evaluate(small, CompressionConfig(bits=3)).layers[0]
+    first, largest, clipped = r"s_0 = \frac{2 \operatorname{E} |w|}{\sqrt{q_{\max}}}", r"\max |w|}", r"\min_c"
+    for learned, found in (True, symmetry == "asymmetric"), (False, False):
+        subject = Subject(config, "mlp", (row,), {}, 1.0, False, 10, learned)
+        blocks = [block for step in QUANTIZATION.steps(subject) for block in step.blocks]
+        tex = " ".join(block.tex for block in blocks if isinstance(block, Formula))
+        said = " ".join(block.text for block in blocks if isinstance(block, Paragraph))
+        assert (first in tex) == (learned and symmetry == "symmetric")
+        assert (largest in tex) == (not learned and symmetry == "symmetric")
+        assert (clipped in tex) == found
+        assert ("Training learned s" in said) == ("top is where the squared error is least" in said) == learned
+        assert ("The grid reaches to" in said) == ("top is the largest x" in said) == (not learned)
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_network_that_no_epoch_made_better_has_the_steps_of_before_training(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        train_on_few(patch, 512)
+        bench.recover("mlp-course", LEARNED)
+    monkeypatch.setattr(bench, "kept_epoch", lambda *choice: kept)
+    assert ("Training learned s" in text(content.build(bench, "mlp-course", LEARNED, None))) == bool(kept)
 
 
 def test_a_rank_above_break_even_saves_nothing_and_the_report_says_it(bench: Workbench, small: str) -> None:
