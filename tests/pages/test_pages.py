@@ -822,6 +822,33 @@ def test_a_layer_with_too_many_inputs_to_look_at_together_breaks_no_page(
         assert "Post-training quantization (PTQ), step by step" in [own.value for own in app.subheader]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [("w_lambda", 0.1, "bits or a codebook"), ("w_normalization", True, "convolution"), ("w_floor", 50.0, "bits")],
+)
+def test_training_settings_that_would_do_nothing_are_said_and_change_nothing(
+    empty_cache: Path, key: str, value: Any, said: str
+) -> None:
+    app = opened(baseline="mlp", sparsity="0.5")
+    app.session_state["w_training"] = True
+    app.run()
+    app.get_by_key(key).set_value(value).run()
+    button(app, "Train 3 epochs").click().run()
+    assert any(said in warning.value for warning in app.warning)
+    assert choice(app).config.recovery is None
+    assert not app.exception
+
+
+def test_bits_that_a_rate_in_the_loss_needs_stay(empty_cache: Path) -> None:
+    app = opened(baseline="mlp", bits="4", recover="3", **{"lambda": "0.1"})
+    before = choice(app)
+    assert before.config.recovery.rate_weight == 0.1
+    app.select_slider(key="w_bits").set_value(controls.FLOAT).run()
+    assert choice(app) == before
+    assert any("bits or a codebook" in warning.value for warning in app.warning)
+    assert not app.exception
+
+
 def test_the_training_box_follows_the_configuration(empty_cache: Path) -> None:
     app = opened(baseline="cnn", recover="2", **{"recover-rate": "0.01"})
     app.session_state["w_training"] = True
@@ -1211,7 +1238,7 @@ def test_what_a_poll_reports_of_a_widget_undoes_no_choice(monkeypatch: pytest.Mo
     """The browser polls by itself, with what its widgets showed before the server's last word came."""
     app = opened(baseline="mlp", bits="4", activations="4")
     monkeypatch.setattr("pages.choice.controls._polled", lambda: True)
-    app.get_by_key("w_bits").set_value("float32").run()
+    app.select_slider(key="w_bits").set_value(controls.FLOAT).run()
     assert choice(app).config == CompressionConfig(bits=4, activation_bits=4)
 
 
