@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import docx
+import pandas as pd
 import pytest
 from conftest import HARD_WORDS, MLP_SHAPES, Laboratory, copied, leave_result, random_tensors, train_on_few
 from markdown_it import MarkdownIt
@@ -28,7 +29,7 @@ from core.formats.artifact import CheckedFile
 from core.machinery import shelf
 from core.measuring.evaluation import Latency
 from core.networks.models import Baseline
-from core.report import content, document, references, weighing, wording
+from core.report import content, document, plots, references, weighing, wording
 from core.report import laboratory as laboratory_parts
 from core.report.findings import SHOWN_FLIPS
 from core.studies import assignment, kinds, shipping, tuning
@@ -391,6 +392,12 @@ def test_versions_and_sums_are_in_the_appendix(bench: Workbench, small: str, ful
     assert {"what": "torch", "version": torch.__version__} in table(full, "version")
     assert bench.baseline(small).sha256 in text(full)
     assert json.loads(EVERYTHING.to_json()) == json.loads([b.text for b in full.blocks if isinstance(b, Code)][-1])
+
+
+def test_a_dollar_in_the_name_of_a_class_is_a_dollar() -> None:
+    names = ["US$ {, CA$", "under $10, over $50"]
+    drawn = plots.confusion("money", pd.DataFrame([[1, 2], [3, 4]], index=names, columns=names))
+    assert all(drawn.svg.count(name) >= 2 for name in names)
 
 
 def test_what_became_larger_is_never_as_small_as_it_was() -> None:
