@@ -966,6 +966,8 @@ def test_the_course_report_is_run_with_one_click_and_shows_what_the_run_found(
     assert list(tables[0].value["published parameters"].dropna()) == [932_362, 932_362, 774_666]
     assert list(tables[0].value["published after"].dropna()) == pytest.approx([86.91, 88.75, 88.66])
     assert len(tables[1].value) == 7
+    times = next(table.value for table in tables if "multiply-accumulates" in table.value.columns)
+    assert list(times["published"].dropna()) == [0.29, 0.30, 0.26]
 
 
 def test_ranks_within_a_budget_go_to_explore(empty_cache: Path, taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1418,8 +1420,10 @@ def best_of(result: Result, test_difference: float) -> dict[str, Any]:
 
 def test_a_loss_on_test_beyond_the_allowance_is_said(own_cache: Path) -> None:
     bench = Workbench(own_cache)
-    searching(own_cache, trials=3, best=best_of(bench.evaluate("mlp", CompressionConfig(bits=4)), -0.0136))
+    best = best_of(bench.evaluate("mlp", CompressionConfig(bits=4)), -0.0136) | {"self_contained": 12_345}
+    searching(own_cache, trials=3, best=best)
     app = opened("compare", baseline="mlp")
+    assert any("With its decoder, in Python, it is 12,345 bytes" in text.value for text in app.markdown)
     assert any("more than 1 pp" in text.value for text in app.caption)
     bench.turns.close()
 
