@@ -400,6 +400,15 @@ def test_a_dollar_in_the_name_of_a_class_is_a_dollar() -> None:
     assert all(drawn.svg.count(name) >= 2 for name in names)
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_letters_that_the_first_font_lacks_are_drawn_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pd.DataFrame({"class": ["\u1d81"], "before": [0.9], "after": [0.8]})
+    monkeypatch.setattr(plots, "FAMILIES", ("DejaVu Sans", "Not A Font"))
+    plain = plots.recall("kana", rows)
+    monkeypatch.setattr(plots, "FAMILIES", ("DejaVu Sans", "STIXGeneral"))
+    assert plots.recall("kana", rows).png != plain.png
+
+
 def test_what_became_larger_is_never_as_small_as_it_was() -> None:
     wanted = {1_686_755: "< 1x", 2_000_000: "0.84x", 1_686_568: "1.0x", 500_000: "3.4x", 0: "–"}
     assert {size: wording.ratio(1_686_568, size) for size in wanted} == wanted
