@@ -12,7 +12,7 @@ from own_networks import own_net
 from core import glossary
 from core.bench.workbench import SHIPPED, Workbench
 from core.config import CompressionConfig, LayerConfig
-from core.formats import artifact
+from core.formats import artifact, footprint
 from core.machinery.files import write_atomically
 
 README = (PROJECT / "README.md").read_text()
@@ -39,6 +39,13 @@ def test_the_networks_that_come_along_are_told_as_they_are(bench: Workbench) -> 
         validation, test = (f"{100 * baseline.info[f'{split}_accuracy']:.2f} %" for split in ("validation", "test"))
         epochs = baseline.info["recipe"]["epochs"]
         assert f"| {title} | {baseline.parameters:,} | {validation} | {test} | {epochs} |" in README
+
+
+def test_the_smallest_file_is_told_with_its_decoder() -> None:
+    (told,) = re.findall(r"The ([\d,]+) bytes are ([\d,]+) with the decoder, ([\d,]+)", README)
+    alone, together, decoder = (int(number.replace(",", "")) for number in told)
+    assert alone + decoder == together
+    assert decoder == pytest.approx(footprint.decoder_bytes(), rel=0.02)
 
 
 def test_the_notebook_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,9 +75,10 @@ def test_the_lines_for_a_network_of_ones_own_run(
         ("cnn", CompressionConfig(bits=3, layers={"conv2": LayerConfig(rank=20), "fc2": LayerConfig(bits=32)})),
         ("cnn", CompressionConfig(sparsity=0.8, bits=2, symmetry="asymmetric", rounding="gptq", clip="mse")),
         ("mlp", CompressionConfig(sparsity=0.7)),
+        ("mlp", CompressionConfig(codebook=16, layers={"fc2": LayerConfig(rank=20), "fc3": LayerConfig(codebook=0)})),
     ],
 )
-def test_an_exported_file_read_by_the_readmes_five_lines_has_the_weights_that_were_measured(
+def test_an_exported_file_read_by_the_readmes_lines_has_the_weights_that_were_measured(
     warm_bench: Workbench, baseline: str, config: CompressionConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, _ = artifact.files(warm_bench.network(baseline, config), ["safetensors"])
@@ -78,7 +86,7 @@ def test_an_exported_file_read_by_the_readmes_five_lines_has_the_weights_that_we
         write_atomically(tmp_path / "exported" / path, content)
     (reader,) = (code for code in PYTHON if "load_file" in code)
     assert "core" not in re.findall(r"^(?:from|import) (\w+)", reader, re.MULTILINE)
-    assert len([line for line in reader.splitlines() if line and not line.startswith("import")]) == 5
+    assert len([line for line in reader.splitlines() if line and not line.startswith("import")]) == 7
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(reader, names)

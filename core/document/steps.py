@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Subject:
     """What the steps were done to. rows : the layers as they are now; energy : kept, by factored layer, in [0, 1];
-    temperature : of a distillation; mirrored : whether images are in training; calibration_images : how many."""
+    temperature : of a distillation; mirrored : whether images are in training; calibration_images : how many
+    learned : whether a training learned the steps of the grids."""
 
     config: CompressionConfig
     model: str
@@ -30,6 +31,7 @@ class Subject:
     temperature: float
     mirrored: bool
     calibration_images: int
+    learned: bool
 
 
 @dataclass(frozen=True)

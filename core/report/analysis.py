@@ -6,6 +6,7 @@ from math import hypot
 from core.bench.workbench import LayerRow
 from core.document.steps import matrix_shape, quantizes
 from core.measuring.evaluation import Comparison, Latency
+from core.palette import KIND_NAMES
 from core.report.findings import Findings, records
 from core.report.laboratory import ALLOWANCE
 from core.report.results import without_folders
@@ -68,7 +69,7 @@ def _bytes(findings: Findings) -> Iterator[str]:
     kinds = result.footprint.by_kind()
     kind, largest = max(kinds, key=lambda name: kinds[name]), max(result.layers, key=lambda row: row.bytes)
     shares = percent(largest.bytes / result.bytes), percent(kinds[kind] / result.bytes)
-    yield f"Of the file, {largest.name} takes {shares[0]}; by kind, most are {kind}, {shares[1]}."
+    yield f"Of the file, {largest.name} takes {shares[0]}; by kind, most are {KIND_NAMES.get(kind, kind)}, {shares[1]}."
     rounded = sum(row.rounded_to_zero for row in result.layers)
     if result.sparsity:
         yield f"Pruning made {percent(result.sparsity)} of the stored weights zero."
@@ -222,6 +223,6 @@ def conclusion(findings: Findings) -> str:
         cost = f"its test accuracy differs from the baseline's by {points(pair.difference)}, {sure}"
     inside = "within" if pair.difference >= -ALLOWANCE else "outside of"
     return (
-        f"The file is {smaller(test)} the float32 weights; {cost}. That is {inside} the one point that the course's "
-        f"assignment allows to lose. {checked(findings)}"
+        f"The file is {smaller(test.compression_ratio)} the float32 weights; {cost}. That is {inside} the one "
+        f"point that the course's assignment allows to lose. {checked(findings)}"
     )

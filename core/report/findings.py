@@ -81,8 +81,10 @@ def ask(bench: Workbench, choice: Choice, verdict: ExportVerdict | None, pins: S
     splits: tuple[SplitName, ...] = ("validation", "calibration", "test")
     mirrored = families.mirrors(baseline.model, dataset.name)
     counts: dict[str, int] = {split: len(bench.datasets.split(baseline.images, split)) for split in splits}
+    kept = bench.kept_epoch(*choice) if config.recovery else None
+    learned = config.recovery is not None and kept != 0
     subject = Subject(
-        config, baseline.model, test.layers, energy, training.TEMPERATURE, mirrored, counts["calibration"]
+        config, baseline.model, test.layers, energy, training.TEMPERATURE, mirrored, counts["calibration"], learned
     )
     whole, flips = bench.evaluate(name, CompressionConfig(), "test"), bench.flips(test)
     return Findings(
@@ -96,7 +98,7 @@ def ask(bench: Workbench, choice: Choice, verdict: ExportVerdict | None, pins: S
         whole=whole,
         steps=[step for technique in techniques() for step in technique.steps(subject)],
         history=bench.history(*choice) if config.recovery else None,
-        kept=(baseline.info.get("best_epoch"), bench.kept_epoch(*choice) if config.recovery else None),
+        kept=(baseline.info.get("best_epoch"), kept),
         sizes=bench.sizes(test) if verdict is None else verdict.sizes,
         confusion=bench.confusion(test),
         confusion_before=bench.confusion(whole),

@@ -20,7 +20,8 @@ from core.machinery.jobs import Status
 from core.measuring.front import sure
 from core.report import plots, tables
 from core.report.findings import Findings, Pin, figure
-from core.report.wording import kilobytes, listed, percent, points, ratio, share_of, span
+from core.report.sentences import smaller
+from core.report.wording import kilobytes, listed, percent, points, ratio, share_of, span, untrained
 from core.studies import assignment, kinds, shipping, tuning
 from core.studies.answers import (
     BestWay,
@@ -126,32 +127,28 @@ def parts(bench: Workbench, name: str, findings: Findings) -> list[Block]:
 
 
 def _bits(known: Experiment[QuantizationHalf] | None, title: str) -> list[Block]:
-    heading = Heading("Bits, before and after training", 2)
+    heading = Heading("Quantization before and after training (PTQ, QAT)", 2)
     if known is None:
         return [heading, _missing("The network at 8, 6, 4, 3 and 2 bits", "Quantization", title)]
     result, rows = known.result, known.result.rows
     widths = listed([str(row.bits) for row in rows])
     said = "; ".join(f"{row.bits} bits {percent(row.after.test.accuracy)}" for row in rows)
-    drawn = plots.bits("bits", tables.bits(result, _TIMES), result.float32.test.accuracy)
+    drawn = plots.bits("bits", tables.bits(result), result.float32.test.accuracy)
     caption = f"Accuracy on test at {widths} bits; the dotted line is the network in float32."
     return [
         heading,
         Paragraph(_bits_words(result.epochs)),
-        figure("bits", caption, f"Lines of accuracy by bits. Trained: {said}.", drawn),
+        figure("bits", caption, f"Lines of accuracy by bits. QAT: {said}.", drawn),
         _bits_table(result),
-        Paragraph(_best_bits(result)),
+        Paragraph(f"{untrained(rows)} {_best_bits(result)}".strip()),
     ]
-
-
-_TIMES = {"minmax": "plain", "before": "best rounding", "after": "trained"}
-"""Of a row of the experiment: field, and what the report calls it."""
 
 
 def _bits_words(epochs: int) -> str:
     return (
-        "Weights and activations at the same number of bits, as the course's assignment asks. Plain: one scale per "
-        "channel, up to the largest weight. Best rounding: the best of clipping, bias correction, GPTQ and a zero "
-        "point, by the validation images, nothing trained. Trained: that, after quantization-aware training "
+        "Weights and activations at the same number of bits, as the course's assignment asks. Min-max: one scale per "
+        "channel, up to the largest weight. Best PTQ: post-training quantization with the best of clipping, bias "
+        "correction, GPTQ and a zero point, by the validation images. QAT: that, after quantization-aware training "
         f"({counted(epochs, 'epoch')}, {assignment.LONG} times as many at 2 bits) with learned scales (LSQ, Esser et "
         "al. 2020) and the baseline as teacher (distillation, Hinton et al. 2015)."
     )
@@ -164,27 +161,30 @@ def _bits_table(result: QuantizationHalf) -> Table:
         test = row.after.test
         accuracies = (percent(judged.test.accuracy) for judged in (row.minmax, row.before, row.after))
         rows.append((str(row.bits), *accuracies, points(test.difference), span(test.interval), *_weights(row.after)))
-    header = ("bits", *_TIMES.values(), "change", "95 % interval", "KB, formula", "KB, file", "smaller")
+    header = ("bits", *tables.WHEN.values(), "change", "95 % interval", "KB, formula", "KB, file", "compression ratio")
     caption = (
-        "Accuracy on the test images by bits. Change: of the trained network against float32, paired. Sizes are "
-        "those of the trained network; smaller: the file against the float32 weights."
+        "Accuracy on the test images by bits. Change: after QAT against float32, paired. Sizes are those after QAT; "
+        "compression ratio: the float32 weights over the file."
     )
     return Table(caption, header, tuple(rows))
 
 
 def _weights(network: Judged) -> tuple[str, str, str]:
-    return f"{network.kb:,.1f}", f"{network.bytes / KB:,.1f}", f"{network.compression_ratio:,.1f}x"
+    return f"{network.kb:,.1f}", f"{network.bytes / KB:,.1f}", f"{ratio(network.compression_ratio, 1)}"
 
 
 def _best_bits(result: QuantizationHalf) -> str:
     best = assignment.fewest_bits(result.rows, ALLOWANCE)
     if best is None:
-        return "At no number of bits does the trained network stay within one point of the baseline on validation."
+        return (
+            "At no number of bits does the network after training stay within one point of the baseline on validation."
+        )
     test, means = best.after.test, best.after.test.report["macro avg"]
     return (
-        f"{best.bits} bits are the fewest with which the trained network loses at most one point on the validation "
-        f"images ({points(best.after.difference)}). On test it has {percent(test.accuracy)}; means over the classes: "
-        f"precision {percent(means.precision)}, recall {percent(means.recall)}, F1-score {percent(means.f1)}."
+        f"{best.bits} bits are the fewest with which the network after training loses at most one point on the "
+        f"validation images ({points(best.after.difference)}). On test it has {percent(test.accuracy)}; means over "
+        f"the classes: precision {percent(means.precision)}, recall {percent(means.recall)}, F1-score "
+        f"{percent(means.f1)}."
     )
 
 
@@ -256,7 +256,7 @@ def _iterative_words(known: Experiment[IterativeSearch], run: Run | None) -> str
     allowed = _allowed(request["allowance"], request.get("confidence"))
     tried = listed([f"{share_of(each.target or 0.0)} ({points(each.difference)})" for each in known.result.runs])
     text = (
-        f"Iterative: the share of zeros rises while the network trains, {epochs} in all (Zhu & Gupta 2017). "
+        f"Iterative: the sparsity rises while the network trains, {epochs} in all (Zhu & Gupta 2017). "
         f"Trained for {tried}; the change on validation is in brackets. "
     )
     if run is None:
@@ -267,7 +267,7 @@ def _iterative_words(known: Experiment[IterativeSearch], run: Run | None) -> str
 
 
 def _ways(ways: Sequence[_Way]) -> list[Block]:
-    """Accuracy and size of each way, and its zeros layer by layer."""
+    """Accuracy and size of each way, and its sparsity layer by layer."""
     known = [way for way in ways if way.validation is not None]
     gone = [way.name for way in ways if way.validation is None]
     blocks: list[Block] = [
@@ -283,8 +283,8 @@ def _ways(ways: Sequence[_Way]) -> list[Block]:
     rows.append(("all", *(percent(way.validation.sparsity) for way in known if way.validation)))
     return [
         *blocks,
-        figure("zeros", "Zeros by layer (check_sparsity).", f"Bars. {said}.", plots.zeros("zeros", zeros)),
-        Table("Zeros by layer (check_sparsity); the last line is the whole network.", ("layer", *shares), tuple(rows)),
+        figure("zeros", "Sparsity by layer (check_sparsity).", f"Bars. {said}.", plots.zeros("zeros", zeros)),
+        Table("Sparsity by layer (check_sparsity); last, the whole network.", ("layer", *shares), tuple(rows)),
         _ways_table(known),
         *([Paragraph(_what_training_brings(known[-2:]))] if len(ways) > 1 and len(known) == len(ways) else []),
     ]
@@ -300,7 +300,7 @@ def _ways_table(ways: Sequence[_Way]) -> Table:
             change = points(pair.difference), span(pair.interval)
             file = f"{validation.bytes / KB:,.1f}"
             rows.append((way.name, percent(validation.sparsity), *accuracies, *change, file))
-    header = ("way", "zeros", "validation", "test", "change on test", "95 % interval of it", "KB, file")
+    header = ("way", "sparsity", "validation", "test", "change on test", "95 % interval of it", "KB, file")
     return Table("The ways of pruning side by side; changes are paired, against the baseline.", header, tuple(rows))
 
 
@@ -323,11 +323,11 @@ def _combination(known: Experiment[Combination] | None, title: str) -> list[Bloc
     for row in known.result.rows:
         chosen = row.chosen
         if chosen is None:
-            rows.append((row.way, f"none within {allowed}", *"––––"))
+            rows.append((row.title, f"none within {allowed}", *"––––"))
         else:
             file, tried = f"{chosen.bytes / KB:,.1f}", str(len(row.runs))
             accuracy = percent(chosen.accuracy), points(chosen.difference)
-            rows.append((row.way, in_words(chosen.configuration), file, *accuracy, tried))
+            rows.append((row.title, in_words(chosen.configuration), file, *accuracy, tried))
     text = (
         f"Each way of making the network smaller as far as a loss of {allowed} on the validation images lets it go, "
         f"everything trained."
@@ -343,7 +343,7 @@ def _combination(known: Experiment[Combination] | None, title: str) -> list[Bloc
 def _best_way(best: BestWay) -> str:
     test = best.test
     return (
-        f"The smallest is {best.way}, {kilobytes(best.bytes)}, {best.compression_ratio:,.1f}x smaller than the float32 "
+        f"The smallest is {best.title}, {kilobytes(best.bytes)}, {smaller(best.compression_ratio)} the float32 "
         f"weights. Its verdict on the test images: {percent(test.accuracy)}, {points(test.difference)} (95 % "
         f"interval {span(test.interval)}). It is {in_words(best.configuration)}."
     )
@@ -356,7 +356,7 @@ def _pins(findings: Findings) -> list[Block]:
         return [heading, Paragraph(text)]
     rows = [_pin_row(f"pin {number}", pin) for number, pin in enumerate(findings.pins, 1)]
     rows.append(_pin_row("final model", Pin(findings.title, findings.test.config, findings.validation)))
-    header = ("network", "settings", "validation", "change", "95 % interval", "KB, file", "smaller")
+    header = ("network", "settings", "validation", "change", "95 % interval", "KB, file", "compression ratio")
     caption = (
         "What was pinned for comparison, on the validation images, and the final model. Changes are paired, each "
         "against its own baseline."

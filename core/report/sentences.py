@@ -9,9 +9,8 @@ def on(result: Result) -> str:
     return f"the {result.evaluation.images:,} {result.evaluation.split} images"
 
 
-def smaller(result: Result) -> str:
-    """Of the file, before the size of the float32 weights."""
-    ratio = result.compression_ratio
+def smaller(ratio: float) -> str:
+    """A compression ratio, before the size of the float32 weights."""
     return f"{ratio:,.1f}x smaller than" if ratio >= 1 else f"{1 / ratio:.2f}x as large as"
 
 
@@ -28,7 +27,8 @@ def checked(findings: Findings) -> str:
 def weighs(findings: Findings) -> str:
     """The size of the final model beside the baseline's."""
     test = findings.test
-    return f"The file has {size(test.bytes)}, {smaller(test)} the {size(test.baseline_bytes)} of the float32 weights."
+    than = smaller(test.compression_ratio)
+    return f"The file has {size(test.bytes)}, {than} the {size(test.baseline_bytes)} of the float32 weights."
 
 
 def mistake(findings: Findings) -> str:

@@ -55,16 +55,17 @@ def zeros(ways: Mapping[str, "Result"]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "way", "sparsity", "kept"])
 
 
-def bits(experiment: "QuantizationHalf", times: Mapping[str, str]) -> pd.DataFrame:
-    """Accuracy on the test images by bits, with the 95 % interval of its difference from the baseline. Columns bits,
-    when, accuracy, low, high, KB.
+WHEN = {"minmax": "min-max", "before": "best PTQ", "after": "QAT"}
+"""Of a row by bits: field, and what it is called."""
 
-    times : what the fields minmax, before and after of its rows are called
-    """
+
+def bits(experiment: "QuantizationHalf") -> pd.DataFrame:
+    """Accuracy on the test images by bits, with the 95 % interval of its difference from the baseline. Columns bits,
+    when, accuracy, low, high, KB."""
     whole = experiment.float32.test.accuracy
     rows = []
     for row in experiment.rows:
-        for field, when in times.items():
+        for field, when in WHEN.items():
             judged: Judged = getattr(row, field)
             low, high = (whole + end for end in judged.test.interval)
             rows.append((row.bits, when, judged.test.accuracy, low, high, judged.bytes / KB))

@@ -131,7 +131,7 @@ def _reasons(result: Result, fewer: float, biases: float, kinds: Mapping[str, in
     if result.sparsity and fewer > 0:
         yield "The formula counts a zero like any other weight; the file does not store zeros one by one."
     if kinds.get("integer codes"):
-        yield "The codes are entropy-coded, so that frequent values take fewer bits than rare ones."
+        yield "The quantized values are entropy-coded, so that frequent values take fewer bits than rare ones."
     if kinds.get("biases", 0) < biases:
         yield "Biases of quantized layers are stored in fewer than 32 bits."
     scales = "neither the scales of the grids nor" if kinds.get("scales") else "nothing of"
@@ -148,12 +148,14 @@ def counted(findings: Findings) -> list[Block]:
     drawn = plots.ledger("ledger", result.footprint.table())
     alt = f"Stacked bars of bytes by kind, a bar per layer: {by_layer}."
     return [
-        Heading("Where the bytes are", 2),
+        Heading("File size by layer", 2),
         Paragraph(
             f"{result.parameters:,} weights and biases are stored; without the zeros among the weights "
             f"{result.nonzero:,} are left. The baseline has {result.baseline_parameters:,}. 1 KB is {KB:,} bytes."
         ),
-        Table("Bytes in all the ways that people count them.", ("counted as", "bytes", "KB", "smaller"), ways),
+        Table(
+            "Bytes in all the ways that people count them.", ("counted as", "bytes", "KB", "compression ratio"), ways
+        ),
         *([compared] if findings.steps else []),
         _layers(result),
         figure("ledger", "Bytes of the file by layer and kind.", alt, drawn),

@@ -7,6 +7,7 @@ from core import words
 from core.document.steps import share_of as share_of
 from core.formats.footprint import KB
 from core.measuring.evaluation import Comparison
+from core.studies.answers import AtBits
 
 Row = Mapping[str, Any]
 
@@ -36,7 +37,12 @@ def kilobytes(count: float) -> str:
 
 
 def ratio(before: float, after: float) -> str:
-    return f"{before / after:,.1f}x" if after else "–"
+    """A compression ratio; of what became larger, however little, below 1."""
+    if not after:
+        return "–"
+    if before >= after:
+        return f"{before / after:,.1f}x"
+    return f"{before / after:.2f}x" if before / after < 0.995 else "< 1x"
 
 
 def p_value(p: float) -> str:
@@ -59,6 +65,17 @@ def microseconds(seconds: float) -> str:
 def listed(words: Sequence[str]) -> str:
     """One, two and three."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def untrained(rows: Sequence[AtBits]) -> str:
+    """At which bits the network after training is the one before it; nothing where there are none."""
+    bits = [str(row.bits) for row in rows if row.kept == 0]
+    if not bits:
+        return ""
+    return (
+        f"At {listed(bits)} bits no epoch was better on validation than the network before training. That network is "
+        "kept: there, QAT and PTQ are the same."
+    )
 
 
 def shape(sizes: Sequence[int]) -> str:

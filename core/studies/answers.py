@@ -374,11 +374,18 @@ class QuantizationHalf(Record):
     rows: tuple[AtBits, ...]
 
 
+TECHNIQUES = {"weights": "pruning", "channels": "channel pruning", "bits": "quantization"}
+
+
 @dataclass(frozen=True)
 class OfWay(Record):
-    """way : a technique or several, of `assignment.ways`"""
+    """way : a technique or several, of `assignment.ways`; title : as the field says it, "pruning + quantization" """
 
     way: str
+
+    @property
+    def title(self) -> str:
+        return " + ".join(TECHNIQUES.get(part, part) for part in self.way.split(" + "))
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,8 @@ def look(bench: Workbench, name: str, config: CompressionConfig) -> Rounded:
 
 def only(config: CompressionConfig, layer: str, rounding: str) -> CompressionConfig:
     """The same with the weights of one layer rounded, in this way, and nothing else."""
-    return replace(unrounded(config), rounding=rounding).with_layer(layer, bits=config.bits_of(layer))
+    alone = replace(unrounded(config), rounding=rounding, rate_rounding=0.0)
+    return alone.with_layer(layer, bits=config.bits_of(layer))
 
 
 def weight_on_grid(seen: Rounded, tensor: str, channel: int | None = None) -> OnGrid | None:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from core.config import CompressionConfig, RecoveryConfig
     from core.networks.graph import Network
 
+STEERED_FROM = {"one-shot": 9, "iterative": 23}
+"""Epochs by schedule: in shorter trainings no cycle of the learning rate begins after which lambda could be changed."""
+
 SCHEDULES = {"one-shot": "One-shot", "iterative": "Iterative (gradual)"}
 
 HELP_EPOCHS = """How often the compressed network sees the training images. Pruned weights stay zero, factors
@@ -49,7 +52,7 @@ more accurate than the baseline, best of all. A link names it by the beginning o
 
 HELP_RATE_WEIGHT = """The loss gets λ times the bits per weight that the entropy coder will spend (Oktay et al.
 2020): weights move to values that come often, steps of grids grow, and the file shrinks at the same bits. Only
-quantized weights have a rate."""
+quantized and shared weights have a rate."""
 
 
 HELP_NORMALIZATION = """Batch normalization was folded into the weights before compression. For a long training of
@@ -61,7 +64,8 @@ is done once in a step, the rounding of all weights and the rate, is done less o
 
 HELP_FLOOR = """The smallest network that is right this often: λ is steered. Most of the training goes on as usual; then
 the learning rate starts again every few epochs, and λ rises where the accuracy on validation is above the floor, and
-falls below it. The smallest network that reached the floor is kept, or the most accurate one where none did."""
+falls below it. That takes 9 epochs at least, 23 where pruning is iterative. The smallest network that reached the floor
+is kept, or the most accurate one where none did."""
 
 
 class FineTuning(Technique):
@@ -127,29 +131,32 @@ class FineTuning(Technique):
         return False
 
     def check(self, config: CompressionConfig, network: Network) -> None:
-        recovery, convolutions = config.recovery, [layer.name for layer in network.layers if layer.kind == "conv"]
-        if recovery is not None and recovery.teacher and not recovery.distillation:
-            raise ConfigError("recovery teacher needs distillation: without it, nothing is learnt from a teacher.")
-        if recovery is None or not recovery.normalization:
-            return
-        quantized = any(config.bits_of(name) != FLOAT_BITS for name in convolutions)
-        if quantized and config.granularity != "channel":
-            raise ConfigError(
-                "recovery normalization needs granularity channel: it is folded into a scale of each output channel. "
-                f"Got {config.granularity!r} instead."
-            )
-        shared = [name for name in convolutions if codebook_of(config, name)]
-        if shared:
-            raise ConfigError(
-                "recovery normalization is folded into a scale of each output channel. A codebook has none: leave one "
-                f"of the two out for {shared[0]}."
-            )
+        for refusal in () if config.recovery is None else _refusals(config, config.recovery, network):
+            raise ConfigError(refusal)
 
     def steps(self, subject: Subject) -> Iterator[Step]:
         recovery = subject.config.recovery
         if recovery is not None:
             phrase = f"then trained ({counted(recovery.epochs, 'epoch')})"
             yield Step(phrase, "Training after compression", tuple(_procedure(subject)))
+
+
+def _refusals(config: CompressionConfig, recovery: RecoveryConfig, network: Network) -> Iterator[str]:
+    """What would do nothing, or cannot be done, and the way out."""
+    convolutions = [layer.name for layer in network.layers if recovery.normalization and layer.kind == "conv"]
+    coded = any(config.bits_of(each.name) != FLOAT_BITS or codebook_of(config, each.name) for each in network.layers)
+    if recovery.teacher and not recovery.distillation:
+        yield "recovery teacher needs distillation: without it, nothing is learnt from a teacher."
+    if (recovery.rate_weight or recovery.floor) and not coded:
+        yield "recovery rate_weight and floor need bits or a codebook: float32 weights have no rate. Leave them out."
+    if recovery.floor and recovery.epochs < (least := STEERED_FROM[recovery.schedule]):
+        yield f"recovery floor needs at least {least} epochs, or lambda is not steered. Got {recovery.epochs} instead."
+    if recovery.normalization and not convolutions:
+        yield "recovery normalization needs a convolution, behind which it is put back. Leave it out."
+    if config.granularity != "channel" and any(config.bits_of(name) != FLOAT_BITS for name in convolutions):
+        yield f"recovery normalization is folded into scales, of granularity channel. Got {config.granularity!r}."
+    if shared := [name for name in convolutions if codebook_of(config, name)]:
+        yield f"recovery normalization is folded into a scale, and a codebook has none: leave one out for {shared[0]}."
 
 
 def _procedure(subject: Subject) -> Iterator[Block]:
@@ -164,12 +171,13 @@ def _procedure(subject: Subject) -> Iterator[Block]:
         f"learning rate with its peak at {chosen.learning_rate:g}, weight decay {recipe.weight_decay:g}, label "
         f"smoothing {recipe.label_smoothing:g}{flips}, seed {chosen.seed}. Ranks, zeros and bits stay, weights move. "
     )
-    if not (chosen.rate_weight or chosen.floor):
+    rated = chosen.rate_weight or chosen.floor
+    if not rated:
         text += "The epoch with the best validation accuracy is kept, so figures on validation flatter a little."
     if quantizes(subject.rows) or config.activation_bits:
         text += " Gradients pass straight through the rounding, and scales are learned (LSQ, Esser et al. 2020)."
     yield Paragraph(text)
-    yield from _rated(chosen)
+    yield from _rated(chosen) if rated else ()
     if chosen.normalization:
         yield Paragraph(
             "For the training batch normalization was put back behind the convolutions; at its end it was folded into "
@@ -206,9 +214,7 @@ def _pruned(config: CompressionConfig, chosen: RecoveryConfig) -> Iterator[Block
 
 
 def _rated(chosen: RecoveryConfig) -> Iterator[Block]:
-    """The rate in the loss, where there is one."""
-    if not (chosen.rate_weight or chosen.floor):
-        return
+    """The rate in the loss."""
     text = (
         "The loss holds the rate, too: the bits per stored weight R that an entropy coder spends on what the weights "
         "are rounded to, by how often each value comes, linear between two of them (compare Oktay et al. 2020)."

@@ -282,29 +282,33 @@ def grid_of(weight: TrainableTensor) -> Grid:
 
 
 def _of_weights(subject: Subject) -> Iterator[Block]:
-    config, symmetric = subject.config, subject.config.symmetry == "symmetric"
+    config, learned, symmetric = subject.config, subject.learned, subject.config.symmetry == "symmetric"
     per = "output channel" if config.granularity == "channel" else "tensor"
     grid, ends = ("a symmetric", "max |w|") if symmetric else ("an asymmetric", "the smallest and the largest w")
     text = (
         f"Weights lie on {grid} grid of integers, {widths(subject.rows)}, with one scale s per {per} and "
         "a zero point z (Jacob et al. 2018). "
     )
-    text += f"The grid reaches to {ends}. " if config.clip == "minmax" else "Where it ends is chosen (clipping). "
+    reach = f"The grid reaches to {ends}. " if config.clip == "minmax" else "Where it ends is chosen (clipping). "
+    weights = "Before training, weights" if learned else "Weights"
+    text += "Training learned s (LSQ, Esser et al. 2020), beginning where it stands below. " if learned else reach
     if config.rounding == "nearest":
         text += "Each weight goes to the nearest point. "
     else:
-        text += "Weights are rounded so that their errors cancel on real inputs x (GPTQ, Frantar et al. 2023). "
+        text += f"{weights} are rounded so that their errors cancel on real inputs x (GPTQ, Frantar et al. 2023). "
     if config.bias_correction:
         text += "What rounding changes on average is put into the biases (Nagel et al. 2019). "
     yield Paragraph(f"{text}Scales are rounded to float16, biases to twelve bits of a step of their layer's.")
     yield Formula(
         r"q = \operatorname{clamp}(\operatorname{round}(w / s) + z, q_{\min}, q_{\max}), \quad \hat{w} = s\,(q - z)"
     )
-    if symmetric:
+    if learned and symmetric:
+        yield Formula(r"s_0 = \frac{2 \operatorname{E} |w|}{\sqrt{q_{\max}}}, \quad |w| > 0, \quad z = 0")
+    elif symmetric:
         yield Formula(r"s = \frac{\max |w|}{2^{b - 1} - 1}, \quad z = 0")
     else:
         yield Formula(r"s = \frac{\max w - \min w}{2^b - 1}, \quad z = \operatorname{round}({-\min w} / s)")
-    if config.clip == "mse":
+    if not symmetric if learned else config.clip == "mse":
         yield Paragraph("Clipping takes that share c of the range with the least squared error:")
         yield Formula(r"\min_c \sum (w - \hat{w})^2, \quad c \in \{1, 0.98, \ldots, 0.12\}")
     if config.rounding == "gptq":
@@ -320,7 +324,7 @@ def _of_activations(subject: Subject) -> Iterator[Block]:
 
     config, count = subject.config, subject.calibration_images
     top = "top is the largest x"
-    if config.clip == "mse":
+    if subject.learned or config.clip == "mse":
         top = f"top is where the squared error is least, by the histograms of {calibration.SIGNAL_IMAGES} of them"
     yield Paragraph(
         f"What enters a layer is rounded to {config.activation_bits} bits, one scale per tensor, unsigned after a ReLU "

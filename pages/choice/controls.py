@@ -450,11 +450,16 @@ def _polled() -> bool:
 
 
 def checked(change: Callable[[CompressionConfig], CompressionConfig]) -> None:
-    """Check and write; a value outside its range (a widget's bounds are the browser's courtesy) changes nothing."""
+    """Check and write; a value outside its range (a widget's bounds are the browser's courtesy) changes nothing, nor
+    does one with which the network can no longer be made."""
     if _polled():
         return
+    refusal, (name, old) = state.workbench().refusal, state.current()
     try:
-        state.choose(config=change(state.current().config))
+        new = change(old)
+        if (why := refusal(name, new)) and not refusal(name, old):
+            raise ConfigError(why)
+        state.choose(config=new)
     except (ConfigError, TypeError) as error:
         st.session_state["problems"] = [str(error)]
 

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CompressionConfig
+from core.report import wording
 from core.studies.answers import Judged, QuantizationHalf
 from core.words import kilobytes
 from pages.choice import state
@@ -45,6 +46,8 @@ def table(baseline: str, study: QuantizationHalf) -> None:
             "change": number(format="%+.2f pp", help="After training, against the baseline in float32."),
         },
     )
+    if untrained := wording.untrained(study.rows):
+        st.caption(untrained)
     _formula(baseline, study)
 
 

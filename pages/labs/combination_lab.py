@@ -63,19 +63,19 @@ def ways(baseline: str, combination: Combination) -> None:
     if best is None:
         st.warning(f"No combination stays within {100 * combination.allowance:g} pp. Try more epochs, or allow more.")
         return
-    reached = {row.way: row.chosen for row in rows if row.chosen is not None}
+    reached = {row.title: row.chosen for row in rows if row.chosen is not None}
     chart = pd.DataFrame(
         {
-            "way": _named(way),
+            "way": way,
             "KB": chosen.bytes / 1024,
             "accuracy": chosen.accuracy,
-            "best": way == best.way,
+            "best": way == best.title,
             "label": f"{chosen.bytes / 1024:,.1f} KB, {figures.points(chosen.difference)}",
         }
         for way, chosen in reached.items()
     )
     charts.draw(charts.ways(chart), "The smallest file of every combination within the allowed loss")
-    missing = [_named(row.way) for row in rows if row.chosen is None]
+    missing = [row.title for row in rows if row.chosen is None]
     if missing:
         st.caption(f"Beyond the allowed loss even at its mildest: {', '.join(map(plain, missing))}.")
     alone = min((chosen.bytes for way, chosen in reached.items() if "+" not in way), default=None)
@@ -101,7 +101,7 @@ def _verdict(best: BestWay, alone: int | None, confidence: float | None) -> str:
         else ""
     )
     return (
-        f"The best combination is **{plain(_named(best.way))}**: **{kilobytes(best.bytes)}**, "
+        f"The best combination is **{plain(best.title)}**: **{kilobytes(best.bytes)}**, "
         f"{figures.smaller_than(best.compression_ratio)} the baseline in float32{times}; "
         f"{percent(best.accuracy, 2)} on validation ({figures.points(best.difference)}){sure}. On the test images, "
         f"opened for this verdict: **{percent(test.accuracy, 2)}**, {figures.points(test.difference)} "
@@ -133,14 +133,6 @@ def _details(combination: Combination, best: BestWay) -> None:
         )
 
 
-TECHNIQUES = {"weights": "pruning", "channels": "channel pruning", "bits": "quantization"}
-
-
-def _named(way: str) -> str:
-    """What the field calls a combination: "channels + bits" is "channel pruning + quantization"."""
-    return " + ".join(TECHNIQUES.get(part, part) for part in way.split(" + "))
-
-
 def _runs(combination: Combination) -> list[dict[str, Any]]:
     """A row for every training; within : with the confidence, where one was asked for."""
     return [
@@ -150,7 +142,7 @@ def _runs(combination: Combination) -> list[dict[str, Any]]:
             "change": 100 * run.difference,
             "within": tuning.allows(lost, combination.allowance),
             "accuracy": 100 * run.accuracy,
-            "combination": _named(row.way),
+            "combination": row.title,
         }
         for row in combination.rows
         for run, lost in zip(row.runs, row.promises or [-run.difference for run in row.runs], strict=True)

@@ -151,7 +151,8 @@ def _times(row: ScenarioRow) -> dict[str, Any]:
     for where, timed in row.latency.batches.items():
         times[f"batch {where}"] = 1e6 * timed.median
         times[f"spread {where}"] = f"{1e6 * timed.lower:.1f} to {1e6 * timed.upper:.1f}"
-    return {**about, "products": row.latency.products, **times}
+    published = None if row.published is None else row.published.milliseconds
+    return {**about, "products": row.latency.products, **times, "published": published}
 
 
 def _slower(row: ScenarioRow, dense: ScenarioRow) -> list[str]:
@@ -180,6 +181,9 @@ def latency(report: LowRankReport) -> None:
             "multiply-accumulates": st.column_config.NumberColumn(format="localized", help="For one image."),
             "products": st.column_config.NumberColumn(help="Matrix products in a row: a factored layer has two."),
             **dict.fromkeys((f"batch {where}" for where in dense.latency.batches), microseconds),
+            "published": st.column_config.NumberColumn(
+                format="%.2f ms", help="Inference time on a CPU that the course's report gives, for an unknown batch."
+            ),
         },
     )
     st.caption("The networks take turns, nine times, and each shows its fastest round: median and quartiles.")

@@ -43,8 +43,6 @@ HELP_ALLOWANCE = "How many percentage points of accuracy fewer bits may cost, on
 BELOW = {"0 %": None, "-12 pp": 0.12, "-4 pp": 0.04}
 BEST_RUNG = "+ GPTQ"
 WHAT = {False: "Weights only", True: "Weights and activations"}
-WHEN = {"minmax": "min-max", "before": "best PTQ", "after": "QAT"}
-"""Of a row of the experiment: field, and what the charts call it."""
 DURATION = "Ten minutes for the CNN, four for the MLP, one after the other. What was run before is there at once."
 
 
@@ -134,7 +132,7 @@ def before_and_after(study: QuantizationHalf) -> None:
 
 def _chart(study: QuantizationHalf) -> None:
     baseline = study.float32.test.accuracy
-    chart = tables.bits(study, WHEN)
+    chart = tables.bits(study)
     shown = chart[chart["low"] >= _floor("w_trained_floor", baseline)]
     charts.draw(charts.before_after(shown, baseline), "Accuracy on test by bits, before and after training")
     below = chart[~chart.index.isin(shown.index)]
@@ -149,7 +147,7 @@ def _chart(study: QuantizationHalf) -> None:
 def _table(study: QuantizationHalf) -> list[dict[str, Any]]:
     """A row for the network as it is, and for every number of bits before and after training."""
     listed = [(32, "float32", study.float32)]
-    listed += [(row.bits, words, getattr(row, when)) for row in study.rows for when, words in WHEN.items()]
+    listed += [(row.bits, words, getattr(row, when)) for row in study.rows for when, words in tables.WHEN.items()]
     return [_table_row(study.kb, *each) for each in listed]
 
 

@@ -101,6 +101,9 @@ def _later_controls(now: RecoveryConfig) -> dict[str, Any]:
 def _start(recovery: RecoveryConfig) -> None:
     choice = state.current()
     config = replace(choice.config, recovery=recovery)
+    if why := state.workbench().refusal(choice.baseline, config):
+        st.session_state["problems"] = [why]
+        return
     state.choose(config=config)
     if state.workbench().history(choice.baseline, config) is None:
         classroom.recover(choice.baseline, config)
@@ -163,7 +166,8 @@ def _beside_the_control(choice: state.Choice, recovery: RecoveryConfig, result: 
     if bench.kept_epoch(*choice) == 0:
         text += " On validation no epoch was better than the network before training, so **that is kept**."
     text += " The curves below the sliders show networks before recovery."
-    control = choice._replace(config=CompressionConfig(recovery=recovery))
+    alike = replace(recovery, rate_weight=0.0, floor=None)  # float32 weights have no rate
+    control = choice._replace(config=CompressionConfig(recovery=alike))
     if control == choice:
         st.markdown(f"{text} Nothing is compressed here: this is the control itself.")
     elif bench.history(*control) is not None:

@@ -249,7 +249,7 @@ def _answer(baseline: str, goal: Goal, answer: Searched) -> None:
     if goal.families:
         said += f"; it is a network of the family {best.family}, and the ratio is against its own float32 weights"
         said += f". The course's CNN in float32 is {best.course_ratio:,.0f}x as large" if best.course_ratio else ""
-        said += f". With its decoder, in Python, it is {best.self_contained:,} bytes" if best.self_contained else ""
+    said += f". With its decoder, in Python, it is {best.self_contained:,} bytes" if best.self_contained else ""
     if promised := goal.promised_in_words(best.at_most):
         said += f"; {promised}"
     if best.test_accuracy is None or best.test_difference is None:

@@ -48,7 +48,7 @@ from core.studies.kinds import KINDS
 from core.words import kilobytes, percent, plain
 from pages.choice import controls, state
 from pages.choice.presets import PRESETS
-from pages.labs import board, combination_lab
+from pages.labs import board
 from pages.shown import curves, figures, live
 from pages.shown.jobs import DAMAGED
 
@@ -877,6 +877,33 @@ def test_a_layer_with_too_many_inputs_to_look_at_together_breaks_no_page(
         assert "Post-training quantization (PTQ), step by step" in [own.value for own in app.subheader]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [("w_lambda", 0.1, "bits or a codebook"), ("w_normalization", True, "convolution"), ("w_floor", 50.0, "bits")],
+)
+def test_training_settings_that_would_do_nothing_are_said_and_change_nothing(
+    empty_cache: Path, key: str, value: Any, said: str
+) -> None:
+    app = opened(baseline="mlp", sparsity="0.5")
+    app.session_state["w_training"] = True
+    app.run()
+    app.get_by_key(key).set_value(value).run()
+    button(app, "Train 3 epochs").click().run()
+    assert any(said in warning.value for warning in app.warning)
+    assert choice(app).config.recovery is None
+    assert not app.exception
+
+
+def test_bits_that_a_rate_in_the_loss_needs_stay(empty_cache: Path) -> None:
+    app = opened(baseline="mlp", bits="4", recover="3", **{"lambda": "0.1"})
+    before = choice(app)
+    assert before.config.recovery.rate_weight == 0.1
+    app.select_slider(key="w_bits").set_value(controls.FLOAT).run()
+    assert choice(app) == before
+    assert any("bits or a codebook" in warning.value for warning in app.warning)
+    assert not app.exception
+
+
 def test_the_training_box_follows_the_configuration(empty_cache: Path) -> None:
     app = opened(baseline="cnn", recover="2", **{"recover-rate": "0.01"})
     app.session_state["w_training"] = True
@@ -994,6 +1021,8 @@ def test_the_course_report_is_run_with_one_click_and_shows_what_the_run_found(
     assert list(tables[0].value["published parameters"].dropna()) == [932_362, 932_362, 774_666]
     assert list(tables[0].value["published after"].dropna()) == pytest.approx([86.91, 88.75, 88.66])
     assert len(tables[1].value) == 7
+    times = next(table.value for table in tables if "multiply-accumulates" in table.value.columns)
+    assert list(times["published"].dropna()) == [0.29, 0.30, 0.26]
 
 
 def test_ranks_within_a_budget_go_to_explore(empty_cache: Path, taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1089,8 +1118,10 @@ def run_everything(page: str, monkeypatch: pytest.MonkeyPatch, there: Laboratory
 def test_the_quantization_page_runs_everything_with_one_click_and_shows_what_it_found(
     in_laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = in_laboratory.found
-    app, asked = run_everything("quantization", monkeypatch, in_laboratory, "Run everything")
+    study = in_laboratory.found[assignment.QUANTIZATION]
+    study = replace(study, rows=(replace(study.rows[0], kept=0), *study.rows[1:]))
+    found = {**in_laboratory.found, assignment.QUANTIZATION: study}
+    app, asked = run_everything("quantization", monkeypatch, in_laboratory._replace(found=found), "Run everything")
     kinds = {assignment.LADDER, assignment.QUANTIZATION, assignment.WIDTHS, assignment.MIXED}
     assert {request["kind"] for request in asked} == kinds
     said = " ".join(text.value for text in app.markdown)
@@ -1102,6 +1133,7 @@ def test_the_quantization_page_runs_everything_with_one_click_and_shows_what_it_
     table = next(table.value for table in app.dataframe if "model_size_kb" in table.value.columns)
     assert list(table["bits"]) == [32] + [bits for bits in (8, 6, 4, 3, 2) for _ in range(3)]
     trained = table[table[""] == "QAT"]
+    assert any(text.value.startswith("At 8") and "no epoch was better" in text.value for text in app.caption)
     assert list(trained["test"]) == pytest.approx([100 * row.after.test.accuracy for row in rows])
     assert list(trained["model_size_kb"]) == pytest.approx([row.after.kb for row in rows])
     means = [100 * row.after.test.report["macro avg"].precision for row in rows]
@@ -1148,7 +1180,7 @@ def test_the_best_combination_is_found_with_one_click_and_taken_to_export(
     assert [request["kind"] for request in asked] == [assignment.COMBINATION, assignment.ORDERS]
     said = " ".join(text.value for text in app.markdown)
     best = found[assignment.COMBINATION].best
-    assert f"The best combination is **{combination_lab._named(best.way)}**" in said
+    assert f"The best combination is **{best.title}**" in said
     assert f"**{percent(best.test.accuracy, 2)}**" in said
     assert "both earlier steps were for nothing" in said
     assert any("Beyond the allowed loss even at its mildest: channel pruning" in text.value for text in app.caption)
@@ -1263,7 +1295,7 @@ def test_what_a_poll_reports_of_a_widget_undoes_no_choice(monkeypatch: pytest.Mo
     """The browser polls by itself, with what its widgets showed before the server's last word came."""
     app = opened(baseline="mlp", bits="4", activations="4")
     monkeypatch.setattr("pages.choice.controls._polled", lambda: True)
-    app.get_by_key("w_bits").set_value("float32").run()
+    app.select_slider(key="w_bits").set_value(controls.FLOAT).run()
     assert choice(app).config == CompressionConfig(bits=4, activation_bits=4)
 
 
@@ -1448,8 +1480,10 @@ def best_of(result: Result, test_difference: float) -> dict[str, Any]:
 
 def test_a_loss_on_test_beyond_the_allowance_is_said(own_cache: Path) -> None:
     bench = Workbench(own_cache)
-    searching(own_cache, trials=3, best=best_of(bench.evaluate("mlp", CompressionConfig(bits=4)), -0.0136))
+    best = best_of(bench.evaluate("mlp", CompressionConfig(bits=4)), -0.0136) | {"self_contained": 12_345}
+    searching(own_cache, trials=3, best=best)
     app = opened("compare", baseline="mlp")
+    assert any("With its decoder, in Python, it is 12,345 bytes" in text.value for text in app.markdown)
     assert any("more than 1 pp" in text.value for text in app.caption)
     bench.turns.close()
 

@@ -108,3 +108,9 @@ def test_what_has_no_scale_of_each_channel_cannot_take_it_up(settings: dict[str,
     config = CompressionConfig(**settings, recovery=RecoveryConfig(normalization=True))
     with pytest.raises(ConfigError, match=said):
         compression.check(config, families.named("cnn").build((1, 28, 28), 10))
+
+
+def test_a_network_without_convolutions_cannot_take_it_up() -> None:
+    config = CompressionConfig(recovery=RecoveryConfig(normalization=True))
+    with pytest.raises(ConfigError, match="needs a convolution"):
+        compression.check(config, families.named("mlp").build((1, 28, 28), 10))

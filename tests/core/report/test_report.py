@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import docx
+import pandas as pd
 import pytest
 from conftest import HARD_WORDS, MLP_SHAPES, Laboratory, copied, leave_result, random_tensors, train_on_few
 from markdown_it import MarkdownIt
@@ -22,23 +23,26 @@ from core.bench.results import ExportVerdict
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, RecoveryConfig
 from core.document.blocks import Code, Figure, Formula, Heading, Listing, Paragraph, Report, Table, TitleBlock
+from core.document.steps import Subject
 from core.formats import artifact
 from core.formats.artifact import CheckedFile
 from core.machinery import shelf
 from core.measuring.evaluation import Latency
 from core.networks.models import Baseline
-from core.report import content, document, references, weighing
+from core.report import content, document, plots, references, weighing, wording
 from core.report import laboratory as laboratory_parts
 from core.report.findings import SHOWN_FLIPS
 from core.studies import assignment, kinds, shipping, tuning
 from core.studies.answers import IterativeSearch, OneShotSearch, Run
 from core.techniques.pruning import check_sparsity
+from core.techniques.quantization import TECHNIQUE as QUANTIZATION
 from core.words import JOINER, one_line, percent
 
 EVERYTHING = CompressionConfig(
     channel_share=0.9, sparsity=0.5, score="lamp", bits=4, activation_bits=6, clip="mse", rounding="gptq",
     bias_correction=True, low_rank_method="whitened",
 ).with_layer("fc2", rank=3)  # fmt: skip
+LEARNED = CompressionConfig(bits=4, recovery=RecoveryConfig(2, 0.001))
 TRAINED = CompressionConfig(sparsity=0.5, recovery=RecoveryConfig(2, 0.01, 7, "iterative", True))
 STEPS = {
     "Channels": CompressionConfig(channel_share=0.5),
@@ -182,6 +186,13 @@ def test_files_are_those_of_the_verdict_and_no_folder_is_named(full: Report, ver
     assert "anna" not in document.to_html(full)
 
 
+def test_the_report_speaks_in_the_fields_terms(full: Report, whole: Report) -> None:
+    for made in (full, whole):
+        said = document.to_markdown(made)[0]
+        plain = ("Where the bytes are", "best rounding", "integer codes", "map of zeros", "| smaller", "| zeros |")
+        assert not [words for words in plain if words in said]
+
+
 def test_without_an_export_the_report_says_so(bench: Workbench, small: str) -> None:
     made = content.build(bench, small, EVERYTHING, None)
     assert "Files" not in headings(made)
@@ -217,6 +228,34 @@ def test_a_recovery_has_its_recipe_its_curves_and_its_seed(bench: Workbench) -> 
     assert {"what": "training after compression", "seed": "7"} in table(made, "seed")
     for word in ("iterative", "distillation", "peak at 0.01", "2 epochs"):
         assert word in text(made)
+
+
+@pytest.mark.parametrize("symmetry", ["symmetric", "asymmetric"])
+def test_steps_that_are_learned_begin_where_the_report_says(bench: Workbench, small: str, symmetry: str) -> None:
+    config = CompressionConfig(bits=3, activation_bits=6, symmetry=symmetry, recovery=RecoveryConfig(2))  # type: ignore[arg-type]
+    row = bench.evaluate(small, CompressionConfig(bits=3)).layers[0]
+    first, largest, clipped = r"s_0 = \frac{2 \operatorname{E} |w|}{\sqrt{q_{\max}}}", r"\max |w|}", r"\min_c"
+    for learned, found in (True, symmetry == "asymmetric"), (False, False):
+        subject = Subject(config, "mlp", (row,), {}, 1.0, False, 10, learned)
+        blocks = [block for step in QUANTIZATION.steps(subject) for block in step.blocks]
+        tex = " ".join(block.tex for block in blocks if isinstance(block, Formula))
+        said = " ".join(block.text for block in blocks if isinstance(block, Paragraph))
+        assert (first in tex) == (learned and symmetry == "symmetric")
+        assert (largest in tex) == (not learned and symmetry == "symmetric")
+        assert (clipped in tex) == found
+        assert ("Training learned s" in said) == ("top is where the squared error is least" in said) == learned
+        assert ("The grid reaches to" in said) == ("top is the largest x" in said) == (not learned)
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_network_that_no_epoch_made_better_has_the_steps_of_before_training(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        train_on_few(patch, 512)
+        bench.recover("mlp-course", LEARNED)
+    monkeypatch.setattr(bench, "kept_epoch", lambda *choice: kept)
+    assert ("Training learned s" in text(content.build(bench, "mlp-course", LEARNED, None))) == bool(kept)
 
 
 def test_a_rank_above_break_even_saves_nothing_and_the_report_says_it(bench: Workbench, small: str) -> None:
@@ -353,6 +392,26 @@ def test_versions_and_sums_are_in_the_appendix(bench: Workbench, small: str, ful
     assert {"what": "torch", "version": torch.__version__} in table(full, "version")
     assert bench.baseline(small).sha256 in text(full)
     assert json.loads(EVERYTHING.to_json()) == json.loads([b.text for b in full.blocks if isinstance(b, Code)][-1])
+
+
+def test_a_dollar_in_the_name_of_a_class_is_a_dollar() -> None:
+    names = ["US$ {, CA$", "under $10, over $50"]
+    drawn = plots.confusion("money", pd.DataFrame([[1, 2], [3, 4]], index=names, columns=names))
+    assert all(drawn.svg.count(name) >= 2 for name in names)
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_letters_that_the_first_font_lacks_are_drawn_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pd.DataFrame({"class": ["\u1d81"], "before": [0.9], "after": [0.8]})
+    monkeypatch.setattr(plots, "FAMILIES", ("DejaVu Sans", "Not A Font"))
+    plain = plots.recall("kana", rows)
+    monkeypatch.setattr(plots, "FAMILIES", ("DejaVu Sans", "STIXGeneral"))
+    assert plots.recall("kana", rows).png != plain.png
+
+
+def test_what_became_larger_is_never_as_small_as_it_was() -> None:
+    wanted = {1_686_755: "< 1x", 2_000_000: "0.84x", 1_686_568: "1.0x", 500_000: "3.4x", 0: "–"}
+    assert {size: wording.ratio(1_686_568, size) for size in wanted} == wanted
 
 
 def test_a_table_must_be_a_rectangle() -> None:
@@ -576,18 +635,29 @@ def whole(measured: Workbench, laboratory: Laboratory) -> Report:
 def test_the_bits_are_those_that_the_workbench_measures(
     measured: Workbench, laboratory: Laboratory, whole: Report
 ) -> None:
-    rows, found = table(whole, "best rounding"), laboratory.found[assignment.QUANTIZATION].rows
+    rows, found = table(whole, "best PTQ"), laboratory.found[assignment.QUANTIZATION].rows
     assert [row["bits"] for row in rows] == ["32", *(str(bits) for bits in assignment.ASSIGNED)]
     for row, own in zip(rows[1:], found, strict=True):
         configs = {when: getattr(own, when).configuration for when in ("minmax", "before", "after")}
         tests = {when: measured.evaluate(laboratory.baseline, config, "test") for when, config in configs.items()}
-        for column, when in (("plain", "minmax"), ("best rounding", "before"), ("trained", "after")):
+        for column, when in (("min-max", "minmax"), ("best PTQ", "before"), ("QAT", "after")):
             assert number(row[column]) == pytest.approx(100 * tests[when].evaluation.accuracy, abs=0.005)
         after = tests["after"]
         assert number(row["change"]) == pytest.approx(100 * after.comparison.difference, abs=0.005)
         assert number(row["KB, formula"]) == pytest.approx(after.theoretical_kb, abs=0.05)
         assert number(row["KB, file"]) == pytest.approx(after.bytes / 1024, abs=0.05)
-        assert number(row["smaller"].rstrip("x")) == pytest.approx(after.compression_ratio, abs=0.05)
+        assert number(row["compression ratio"].rstrip("x")) == pytest.approx(after.compression_ratio, abs=0.05)
+
+
+def test_where_no_epoch_was_better_the_network_after_training_is_said_to_be_untrained(laboratory: Laboratory) -> None:
+    found = laboratory.found[assignment.QUANTIZATION]
+    for kept, bits in ({0, 4}, "8 and 3"), ({5}, ""):
+        best = {8: min(kept), 6: max(kept), 4: max(kept), 3: min(kept), 2: None}
+        study = replace(found, rows=tuple(replace(row, kept=best[row.bits]) for row in found.rows))
+        blocks = laboratory_parts._bits(laboratory_parts.Experiment({}, study, ("", "", "")), "CNN")
+        said = " ".join(block.text for block in blocks if isinstance(block, Paragraph))
+        assert ("no epoch was better on validation than the network before training" in said) == bool(bits)
+        assert f"At {bits} bits no epoch" in said or not bits
 
 
 def test_zeros_per_layer_are_those_of_check_sparsity(
@@ -620,15 +690,15 @@ def test_zeros_per_layer_are_those_of_check_sparsity(
 def test_the_best_combination_is_the_laboratorys(laboratory: Laboratory, whole: Report) -> None:
     found = laboratory.found[assignment.COMBINATION]
     rows = {row["way"]: row for row in table(whole, "the hardest that fits")}
-    assert list(rows) == [row.way for row in found.rows]
+    assert list(rows) == [row.title for row in found.rows] == ["pruning", "quantization", "channel pruning"]
     for own in found.rows:
-        row = rows[own.way]
+        row = rows[own.title]
         if own.chosen is None:
             assert row["the hardest that fits"].startswith("none within 5 pp")
         else:
             assert number(row["KB, file"]) == pytest.approx(own.chosen.bytes / 1024, abs=0.05)
             assert number(row["validation"]) == pytest.approx(100 * own.chosen.accuracy, abs=0.005)
-    assert f"The smallest is {found.best.way}" in text(whole)
+    assert f"The smallest is {found.best.title}, " in text(whole)
 
 
 def test_pins_stand_beside_the_final_model(measured: Workbench, laboratory: Laboratory, whole: Report) -> None:

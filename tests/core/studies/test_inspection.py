@@ -58,6 +58,8 @@ def test_a_layers_output_error_is_that_of_its_outputs(bench: Workbench, small: s
         before = bench.baseline(small).tensors["fc1.weight"]
         expected = float((x @ (before - after).T).norm() / (x @ before.T).norm())
         alone = inspection.only(replace(config, rounding="nearest", activation_bits=3), "fc1", config.rounding)
+        by_rate = replace(config, rounding="nearest", rate_rounding=0.3)
+        assert inspection.only(by_rate, "fc1", config.rounding) == alone
         for own in (config, alone):
             first, second = (inspection.output_error(bench, small, own, "fc1") for _ in range(2))
             assert first == pytest.approx(expected, rel=1e-3)
