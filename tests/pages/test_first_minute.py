@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -67,7 +68,8 @@ def test_the_drawn_bands_are_the_bytes_of_the_file(name: str, config: Compressio
     result = state.workbench().evaluate(name, config)
     baseline = state.workbench().baseline(name)
     places = ways.places(baseline.network)
-    drawn = drawing._in_words(tables.network(result), result, places).to_dict("records")
+    times = {layer.name: layer.places for layer in baseline.layers}
+    drawn = drawing._in_words(tables.network(result), result, places, times).to_dict("records")
     before = [row for row in drawn if row["kind"] == ""]
     now = [row for row in drawn if row["kind"] != ""]
     assert sum(row["bytes"] for row in before) == baseline.bytes
@@ -78,6 +80,40 @@ def test_the_drawn_bands_are_the_bytes_of_the_file(name: str, config: Compressio
         band = sorted((row["low"], row["high"]) for row in now if row["layer"] == layer.name)
         assert all(one[1] == pytest.approx(other[0]) for one, other in pairwise(band))
         assert band[0][0] == pytest.approx(-band[-1][1])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CompressionConfig(),
+        CompressionConfig(sparsity=0.9, channel_share=0.5, codebook=16),
+        CompressionConfig().with_layer("fc1", rank=8, bits=4),
+    ],
+)
+def test_a_drawn_layer_has_the_weights_and_multiply_accumulates_that_it_has_now(config: CompressionConfig) -> None:
+    bench = state.workbench()
+    result, outline, graph = bench.evaluate("cnn", config), bench.outline("cnn", config), bench.baseline("cnn").network
+    times = {layer.name: layer.places for layer in graph.layers}
+    slabs = tables.network(result).query("kind == ''")
+    drawn = drawing._in_words(slabs, result, ways.places(graph), times).set_index("layer")
+    assert drawn["MACs"].sum() == outline.multiply_accumulates
+    assert drawn["weights"].sum() == outline.parameters - sum(row.channels for row in result.layers)
+    for row in result.layers:
+        shapes = [list(map(int, each.split(" × "))) for each in drawn.loc[row.name, "shape"].split(" and ")]
+        assert sum(map(prod, shapes)) == drawn.loc[row.name, "weights"]
+        assert shapes[0][0] == row.channels
+        assert ("16 shared values" in drawn.loc[row.name, "setting"]) == (config.codebook is not None)
+    asked = [each.get("field") for each in _tooltips(drawing._network(1.0, 1.0, ("scales",), "grey", False))]
+    assert {"shape", "weights", "MACs", "setting"} <= set(asked)
+
+
+def _tooltips(chart: Any) -> Iterator[dict[str, Any]]:
+    """All that a specification's marks tell."""
+    if isinstance(chart, dict):
+        told = chart.get("tooltip", [])
+        yield from told if isinstance(told, list) else ()
+    for part in chart.values() if isinstance(chart, dict) else chart if isinstance(chart, list) else ():
+        yield from _tooltips(part)
 
 
 def test_the_one_image_is_one_that_was_lost() -> None:
