@@ -596,9 +596,9 @@ GREY = alt.Legend(symbolFillColor=NEUTRAL, symbolStrokeColor=NEUTRAL)
 
 def front(rows: pd.DataFrame, goal: Goal, baseline: float, about: str, key: str, on_select: Callable[[], None]) -> None:
     """Accuracy against file size, with the front as steps, intervals of what is on it, the baseline and the goal.
-    Columns KB, accuracy, low, high, change, ratio, kind, by, settings, front, picked, pin, model, family, id, first (of
-    one row alone). Shapes are families where there are several, else trained or not. Points can be clicked: the
-    selection "place" has their `id`."""
+    Columns KB, accuracy, low, high, change, ratio, kind, by, from, settings, front, picked, pin, model, family, id,
+    first (of one row alone). Shapes are families where there are several, else trained or not. Points can be clicked:
+    the selection "place" has their `id`."""
     floor = math.floor(200 * min(float(rows["accuracy"].min()), baseline - 0.012)) / 200
     top = math.ceil(200 * max(float(rows["accuracy"].max()), baseline) + 0.4) / 200
     spec = _front(floor, top, goal, baseline, tuple(sorted(set(rows["family"]))))
@@ -617,8 +617,8 @@ def _front(floor: float, top: float, goal: Goal, baseline: float, families: tupl
     tooltip = [
         alt.Tooltip("KB:Q", format=",.1f"), share_tooltip("accuracy"),
         alt.Tooltip("change:Q", format="+.2f", title="change, pp"),
-        alt.Tooltip("ratio:Q", format=".1f", title="compression ratio"), "by:N", "kind:N", "model:N", "family:N",
-        "settings:N",
+        alt.Tooltip("ratio:Q", format=".1f", title="compression ratio"), "by:N", "kind:N", "from:N", "model:N",
+        "family:N", "settings:N",
     ]  # fmt: skip
     place = alt.selection_point(name="place", fields=["id"], on="click", nearest=False, toggle=False, empty=False)
     base = shares(alt.Chart(), accuracy=2).encode(x=x, tooltip=tooltip)

@@ -1,6 +1,7 @@
 """What a newcomer meets: the first page, the tours, a lesson's parts, what came with the project."""
 
 import ast
+import json
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from math import prod
@@ -13,12 +14,14 @@ from conftest import PROJECT
 from streamlit.testing.v1 import AppTest
 from test_pages import PAGES, _frame_on_every_run, _in_no_hurry, cache_at, choice, copied, metrics, opened  # noqa: F401
 
-from core.bench.workbench import SHELF
+from core.bench.workbench import SHELF, Workbench
 from core.config import CompressionConfig, to_query
 from core.machinery.jobs import Jobs
+from core.measuring.front import SEARCH, Goal
 from core.report import tables, ways
 from core.studies import shipping
 from core.techniques.pruning import check_sparsity
+from core.words import kilobytes
 from pages.choice import presets, state, tours
 from pages.shown import drawing, zeros
 
@@ -287,7 +290,7 @@ def test_no_laboratory_is_empty_and_none_takes_seconds_to_open(page: str, comput
     asked = [own for own in app.button if str(own.key).startswith("ask_")]
     assert {own.label for own in asked} <= {"Run it here", *NOT_SHIPPED}
     assert "Nothing was trained yet" not in said
-    if page not in ("compare", "spectrum"):
+    if page != "spectrum":
         assert "it comes with the project" in said
     assert not computed
     for table in app.dataframe:
@@ -308,6 +311,38 @@ def test_another_network_is_measured_and_nothing_else(page: str, name: str, comp
     assert set(computed) <= {SLOW[-1]}
     if page == "quantization":
         assert "With GPTQ it would be" in texts(app)
+
+
+@pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
+def test_the_search_that_came_along_is_shown_until_there_is_one_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(Workbench, "submit_search", lambda self, *about: asked.append(about))
+    request = next(own for own in shipping.requests() if own["kind"] == SEARCH)
+    came = shipping.answer(state.workbench(), request)
+    assert came is not None
+    app = opened("compare")
+    said = texts(app)
+    assert shipping.made_in_words(came.made) in said
+    assert f"{came.result.trials:,} networks measured. The best: **{kilobytes(came.result.best.bytes)}**" in said
+    app.button(key="look_at_best").click().run()
+    assert metrics(app)["File"] == kilobytes(came.result.best.bytes)
+    assert app.button(key="start_search").label == "Run it here: 10 minutes"
+    app.button(key="start_search").click().run()
+    assert asked == [("cnn", Goal(0.01), 10.0)]
+    app.number_input(key="w_goal_allowance").set_value(2.0).run()
+    assert app.button(key="start_search").label == "Find the smallest file: 10 minutes"
+    assert "networks measured. The best" not in texts(app)
+
+
+def test_a_point_of_the_front_tells_where_it_came_from() -> None:
+    app = opened("compare")
+    (told,) = (
+        [each["field"] for each in layer["encoding"]["tooltip"]]
+        for chart in app.get("vega_lite_chart")
+        for layer in json.loads(chart.proto.spec)["layer"]
+        if layer.get("encoding", {}).get("shape")
+    )
+    assert "from" in told
 
 
 def test_pages_ask_for_exactly_what_comes_with_the_project() -> None:
