@@ -19,3 +19,10 @@ def test_the_plain_way_sees_the_same_images_and_computes_the_same_scores(name: s
     with torch.no_grad():
         found = evaluation.unfolded(name)(images)
         torch.testing.assert_close(found, models.scores(baseline.network, baseline.tensors, images), atol=1e-3, rtol=0)
+
+
+def test_a_what_if_of_the_last_layer_alone_predicts_what_a_whole_one_does() -> None:
+    config = evaluation.what_ifs("mlp", 1)[0]
+    whole, moved = (evaluation.ours("mlp", config, way, "validation") for way in ("", "last"))
+    assert len(moved.predictions) == 5000
+    assert (whole.predictions == moved.predictions).all()
