@@ -30,7 +30,8 @@ HELP_STOP = "What was found is kept; a later search continues from there."
 GOALS = {"smallest": "Smallest", "best": "Best"}
 HELP_FROM = """*This network* is made smaller. *Any family*: small networks, those that are there already first, are
 trained with the most accurate baseline as their teacher, and the best file is kept, whatever it is of."""
-HELP_FLOOR = "How often the smallest file has to be right on the validation images."
+HELP_FLOOR = """How often the smallest file has to be right on the validation images; on others it may be less often,
+which the check on the test images tells."""
 FROM = {"baseline": "This network", "families": "Any family"}
 SMALL = ("compact", "residual", "separable")
 """Families that are small from the start."""
@@ -264,7 +265,7 @@ def _answer(baseline: str, goal: Goal, answer: Searched) -> None:
     else:
         change = figures.points(best.test_difference)
         st.markdown(f"{said}; confirmed on the test images: **{percent(best.test_accuracy, 2)}** ({change}).")
-        if missed := goal.missed_in_words(best.test_difference):
+        if missed := goal.missed_in_words(best.test_difference, best.test_accuracy):
             st.caption(missed)
     row = st.container(horizontal=True, gap="small")
     made = state.workbench().exported(*choice)
