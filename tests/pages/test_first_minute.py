@@ -23,7 +23,7 @@ from core.studies import shipping
 from core.techniques.pruning import check_sparsity
 from core.words import kilobytes
 from pages.choice import presets, state, tours
-from pages.shown import drawing, zeros
+from pages.shown import charts, drawing, zeros
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -132,6 +132,13 @@ def test_the_one_image_is_one_that_was_lost() -> None:
     nothing = bench.telling_image(bench.evaluate("cnn", CompressionConfig()))
     assert nothing["outcome"] == "same"
     assert nothing["before"] == nothing["after"]
+
+
+def test_the_diamond_on_a_curve_says_in_its_own_colour_what_it_is() -> None:
+    layers = charts.look_ahead(0, 100)["layer"]
+    (told,) = (own["mark"] for own in layers if own.get("encoding", {}).get("text") == {"value": "◆ here"})
+    (diamond,) = (own["mark"] for group in layers for own in group.get("layer", ()) if "shape" in own["mark"])
+    assert (diamond["shape"], diamond["color"]) == ("diamond", told["color"])
 
 
 # Tours.
