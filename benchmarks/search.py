@@ -7,7 +7,7 @@ ours      : begins at the sensitivity scans, sketches shapes with an epoch each,
 random, TPE, NSGA-II : Optuna's samplers draw the trials of the same space, with the same stages and the same trainings
 families  : small students of every family, the floor of accuracy a point below the baseline's; "families, TPE"
     and so on draw which students are trained
-only ...  : ours again, allowed one technique, the first seed
+only ...  : ours again, allowed one technique that shrinks alone, the first seed
 
 Each run begins with an empty cache, but for what depends on the baseline alone. The allowance is one point on
 validation; the smallest file that each had found after a quarter, a half, three quarters and all of the time, in bytes,
@@ -29,7 +29,7 @@ import optuna
 
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig
-from core.measuring.front import TECHNIQUES, Goal
+from core.measuring.front import ALONE, Goal
 from core.networks import families
 from core.studies import search, students
 from core.studies.trials import Sampler
@@ -40,7 +40,7 @@ LOST = (0.0025, 0.005, 0.01, 0.02)
 
 ALLOWANCE = 0.01
 
-LISTS, ALONE = ("reached", "front"), ("compression_ratio", "difference", "test_accuracy", "trials")
+LISTS, NUMBERS = ("reached", "front"), ("compression_ratio", "difference", "test_accuracy", "trials")
 """What a run tells."""
 
 
@@ -102,7 +102,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         return None if None in values else statistics.median(values)
 
     lists = {key: [middle(list(each)) for each in zip(*(run[key] for run in runs), strict=True)] for key in LISTS}
-    alone = {key: middle([run[key] for run in runs]) for key in ALONE}
+    alone = {key: middle([run[key] for run in runs]) for key in NUMBERS}
     return {**lists, "sizes": [run["bytes"] for run in runs], **alone}
 
 
@@ -114,7 +114,7 @@ def planned(seeds: int, floor: float) -> list[tuple[str, int, Sampler | None, Go
         for title, each in samplers(seed).items():
             runs.append((title, seed, each, shrunk))
             runs.append(("families" if each is None else f"families, {title}", seed, each, of_all))
-    alone = [(f"only {each}", 0, None, Goal(allowance=ALLOWANCE, techniques=(each,))) for each in TECHNIQUES]
+    alone = [(f"only {each}", 0, None, Goal(allowance=ALLOWANCE, techniques=(each,))) for each in ALONE]
     each_seed = 2 * len(samplers(0))
     return runs[:each_seed] + alone + runs[each_seed:]
 

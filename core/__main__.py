@@ -134,10 +134,14 @@ def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     goal = search.add_mutually_exclusive_group()
     goal.add_argument("--allowance", type=float, help="allowed accuracy loss, a fraction (0.01 by default)")
     goal.add_argument("--size", type=int, metavar="BYTES", help="instead: the most accurate file of at most this size")
-    goal.add_argument("--floor", type=float, metavar="F", help="instead: the smallest file that is right this often")
+    goal.add_argument(
+        "--floor", type=float, metavar="F", help="instead: the smallest file that is so accurate on validation"
+    )
     _confidence_option(search)
     search.add_argument("--minutes", type=float, default=10.0, help="how long, the check on the test images included")
-    usage = "of channels, low rank, pruning, codebook, bits; all but codebook if not given"
+    known = [each for each in settings.techniques() if each.stage != "training"]
+    rest = " and ".join(each.name for each in known if not each.searched)
+    usage = f"of {', '.join(each.name for each in known)}; all but {rest} if not given"
     search.add_argument("--techniques", metavar="LIST", help=usage)
     search.add_argument("--storage", metavar="URL", help="an Optuna storage that several machines share")
     search.add_argument("--out", type=Path, metavar="DIR", help="where the files of the best go")
@@ -150,7 +154,7 @@ def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _confidence_option(parser: argparse.ArgumentParser, of: str = "") -> None:
-    text = "the allowance is to hold on new images, too, with this probability, 0.9 for one"
+    text = "what may be lost is to hold on new images, too, with this probability, 0.9 for one"
     parser.add_argument("--confidence", type=float, metavar="C", help=f"{of}{text}")
 
 
@@ -475,10 +479,13 @@ def _search(options: argparse.Namespace) -> int:
     if best is None:
         say(f"{goal.none_in_words()} {goal.way_out_in_words()}")
         return 1
+    if goal.floor is not None:
+        say(f"{percent(best.accuracy, 2)} on validation, where the floor holds.")
     if best.at_most is not None:
         say(f"{100 * best.difference:+.2f} pp on validation; {goal.promised_in_words(best.at_most)}.")
-    if best.test_difference is not None and (missed := goal.missed_in_words(best.test_difference)):
-        say(f"Lost on the test images: {-100 * best.test_difference:.2f} pp. {missed}")
+    change, accuracy = best.test_difference, best.test_accuracy
+    if change is not None and accuracy is not None and (missed := goal.missed_in_words(change, accuracy)):
+        say(f"On the test images {percent(accuracy, 2)}, {100 * change:+.2f} pp. {missed}")
     return 0
 
 

@@ -271,6 +271,7 @@ class Technique(ABC):
     settings : of the whole network; of_layer : what one layer may do differently
     chooses : of what `choices` says, the names without their layers
     searched : whether a search uses it where nobody says which ones it may use
+    alone : whether it takes bytes away where no other one is used
     version : another one where it does something else than before, so that results of before are not taken for its own;
         of one from a folder, the sum of its file
     """
@@ -283,6 +284,7 @@ class Technique(ABC):
     of_layer: Setting | None = None
     chooses: tuple[str, ...] = ()
     searched: bool = True
+    alone: bool = True
     version: str = ""
 
     @abstractmethod

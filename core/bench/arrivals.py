@@ -200,7 +200,7 @@ class Arrivals:
 
 
 def _sample(split: Split) -> Split:
-    """As many of each class as there are, in the order of evaluation."""
+    """The first images in the order of evaluation."""
     return split.part(torch.from_numpy(split.order[:SAMPLE]))
 
 

@@ -153,11 +153,13 @@ class Split:
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
-        """The order in which images are evaluated: first a fixed sample, `SAMPLE` images with as many of each class,
-        so that a figure with an interval can be given early; then all others."""
+        """The order in which images are evaluated: first a fixed sample, `SAMPLE` images, of each class in proportion
+        to how many it has, so that a figure with an interval can be given early; then all others."""
         shuffled = np.random.default_rng(0).permutation(len(self))
         labels, classes = self.labels.numpy()[shuffled], len(self.classes)
-        sample = np.concatenate([shuffled[labels == c][: SAMPLE // classes] for c in range(classes)])
+        seen = SAMPLE // classes * classes * np.bincount(labels, minlength=classes).cumsum() // max(1, len(self))
+        counts = np.diff(seen, prepend=0)
+        sample = np.concatenate([shuffled[labels == c][:count] for c, count in enumerate(counts)])
         return np.concatenate([sample, np.setdiff1d(shuffled, sample)])
 
 

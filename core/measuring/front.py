@@ -17,6 +17,9 @@ TECHNIQUES = tuple(technique.name for technique in settings.techniques() if tech
 SEARCHED = tuple(each.name for each in settings.techniques() if each.stage != "training" and each.searched)
 """Those of them that a search uses where nobody says which."""
 
+ALONE = tuple(each.name for each in settings.techniques() if each.stage != "training" and each.alone)
+"""Those of them that make a network smaller without another."""
+
 SEARCH, STUDENTS = "budget search", "students"
 """The kinds of a search's job: one that makes a baseline smaller, and one over families of small networks."""
 
@@ -102,6 +105,9 @@ def behind(front: Sequence[Point], point: Point) -> float:
     return front[bisect_right(front, point.bytes, key=lambda other: other.bytes) - 1].accuracy - point.accuracy
 
 
+LUCK = """the validation images tell what others will show within a few tenths of a point only, and the best of many \
+looks better on them than it is."""
+
 Optimism = Callable[[Point], float]
 """How much less a point seems to lose than it does, because it was chosen, a fraction: `core.studies.optimism`."""
 
@@ -116,9 +122,10 @@ class Goal:
     as often as `floor` says, or the most accurate one of at most `size` bytes. Exactly one of the three is given.
 
     allowance : a fraction of the validation images, in [0, 1); size : bytes, at least 1
-    techniques : those of TECHNIQUES that may be used
-    confidence : in (0.5, 1), with an allowance: it is to hold on as many new images, too, with this probability, as
-        `promise.most_lost` says; None: on the validation images that are looked at, and others may lose more
+    techniques : those of TECHNIQUES that may be used, one of ALONE among them
+    confidence : in (0.5, 1), with an allowance, or a floor that becomes one (`of_baseline`): it is to hold on as many
+        new images, too, with this probability, as `promise.most_lost` says; None: on the validation images that are
+        looked at, and others may lose more
     floor : accuracy on the validation images, in (0, 1)
     families : with a floor or a size: networks of these families are trained small; (): a baseline is made smaller
     """
@@ -141,11 +148,12 @@ class Goal:
         if self.size is not None and self.size < 1:
             raise ConfigError(f"size must be an integer at least 1. Got {self.size!r} instead.")
         unknown = [name for name in self.techniques if name not in TECHNIQUES]
-        if unknown or not self.techniques:
-            raise ConfigError(f"techniques must be some of {', '.join(TECHNIQUES)}. Got {self.techniques!r} instead.")
+        if unknown or not set(ALONE) & set(self.techniques):
+            some = f"some of {', '.join(TECHNIQUES)}, and one of them that shrinks alone: {', '.join(ALONE)}"
+            raise ConfigError(f"techniques must be {some}. Got {self.techniques!r} instead.")
         check_confidence(self.confidence)
-        if self.confidence is not None and self.allowance is None:
-            raise ConfigError("confidence needs an allowance: it is of a loss, paired image by image.")
+        if self.confidence is not None and (self.size is not None or self.families):
+            raise ConfigError("confidence needs a baseline, and its loss or a floor: it is of a loss, image by image.")
         object.__setattr__(self, "families", tuple(self.families))
         object.__setattr__(self, "techniques", tuple(name for name in TECHNIQUES if name in self.techniques))
 
@@ -193,51 +201,52 @@ class Goal:
         return not met, -point.accuracy, point.bytes
 
     def in_words(self) -> str:
-        if self.allowance is not None:
-            return f"the smallest file that loses at most {self._allowed}"
         of = f" of {', '.join(self.families)}" if self.families else ""
-        if self.floor is not None:
-            return f"the smallest file{of} that is right for {percent(self.floor, 2)}"
-        return f"the most accurate file{of} of at most {self._most}"
+        if self.size is not None:
+            return f"the most accurate file{of} of at most {self._most}"
+        return f"the smallest file{of} that {self._asked}"
 
     def none_in_words(self) -> str:
         """That nothing meets it."""
-        if self.allowance is not None:
-            return f"None loses at most {self._allowed}."
-        if self.floor is not None:
-            return f"None is right for {percent(self.floor, 2)}."
-        return f"None has at most {self._most}."
+        return f"None {self._asked}."
 
     def way_out_in_words(self) -> str:
         """What to do where nothing meets it."""
+        confidence = "" if self.confidence is None else ", a lower confidence"
         if self.floor is not None:
-            return "Ask for a lower floor, or give it more time."
+            return f"Ask for a lower floor{confidence}, or give it more time."
         if self.size is not None:
             return "Allow more bytes, or give it more time."
-        confidence = "" if self.confidence is None else ", a lower confidence"
         return f"Allow a larger loss{confidence}, or give it more time."
 
-    def missed_in_words(self, difference: float) -> str:
-        """That other images than those of the search lose more than the allowance; nothing where they do not."""
+    def missed_in_words(self, difference: float, accuracy: float) -> str:
+        """That other images than those of the search lose more than the allowance, or are right less often than the
+        floor; nothing where they are not. accuracy, difference : on these, fractions"""
+        if self.floor is not None and accuracy < self.floor:
+            return f"That is less than {percent(self.floor, 2)}: {LUCK} A higher floor leaves a margin."
         if self.allowance is None or self._allows(-difference):
             return ""
         beyond = f"That is more than {100 * (self.allowance or 0):g} pp: "
         if self.confidence is not None:
             return f"{beyond}a promise with {sure(self.confidence)} breaks about as often as the rest says."
-        return (
-            f"{beyond}the validation images tell what others will lose within a few tenths of a point only, and the "
-            "best of many looks better on them than it is. A smaller allowance leaves a margin, and so does a choice "
-            "with confidence."
-        )
+        return f"{beyond}{LUCK} A smaller allowance leaves a margin, and so does a choice with confidence."
 
     def promised_in_words(self, most: float | None) -> str:
         """What is promised of new images, where something is. most : what is lost there at most, a fraction"""
         return "" if most is None or self.confidence is None else promised(most, self.confidence)
 
     @property
-    def _allowed(self) -> str:
-        held = "" if self.confidence is None else f" with {sure(self.confidence)}"
-        return f"{100 * (self.allowance or 0):g} pp{held}"
+    def _held(self) -> str:
+        return "" if self.confidence is None else f" with {sure(self.confidence)}"
+
+    @property
+    def _asked(self) -> str:
+        """Of a file, what it does that meets the goal."""
+        if self.size is not None:
+            return f"has at most {self._most}"
+        if self.floor is not None:
+            return f"is right for {percent(self.floor, 2)} of the validation images{self._held}"
+        return f"loses at most {100 * (self.allowance or 0):g} pp{self._held}"
 
     @property
     def _most(self) -> str:

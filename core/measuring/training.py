@@ -420,13 +420,14 @@ def _batches(
 
 
 def _shifted(images: Tensor, moved: Tensor, most: int) -> Tensor:
-    """Each image, uint8 (n, c, h, w), moved down and right by moved - most pixels; what comes in is black.
+    """Each image, uint8 (n, c, h, w), moved down and right by moved - most pixels; what comes in is black. Where it is
+    not longer than `most`, as a signal of one row, it stays: nothing of it might be left.
 
     moved : int64 (n, 2), in [0, 2 most]
     """
     height, width = images.shape[2:]
-    around = F.pad(images, (most,) * 4)
-    down, right = (2 * most - moved).unbind(1)
+    around, long = F.pad(images, (most,) * 4), torch.tensor(images.shape[2:], device=images.device) > most
+    down, right = (2 * most - moved).where(long, most).unbind(1)
     rows = down[:, None] + torch.arange(height, device=images.device)
     columns = right[:, None] + torch.arange(width, device=images.device)
     each = torch.arange(len(images), device=images.device)[:, None, None]

@@ -116,14 +116,16 @@ class Search:
         self._try(self.worker.studies.brief, partial(brief.sketch, self.trainer))
 
     def _train_until_the_end(self) -> None:
-        """Long trainings; where nothing longer fits, more of one epoch, for a search that goes on."""
-        while not self.worker.past(1):
-            try:
-                self._try(self.worker.studies.trained, self.trainings.train_next)
-            except (Exhausted, Finished):
-                if not self.trainer.may_train():
-                    return
-                self._sketch()
+        """Long trainings; where nothing longer fits, more of one epoch, for a search that goes on, while there are new
+        ones."""
+        with contextlib.suppress(Exhausted):
+            while not self.worker.past(1):
+                try:
+                    self._try(self.worker.studies.trained, self.trainings.train_next)
+                except (Exhausted, Finished):
+                    if not self.trainer.may_train():
+                        return
+                    self._sketch()
 
     def _try(self, study: optuna.Study, what: Callable[[Trial], Any]) -> None:
         """Raises Exhausted, Finished."""
@@ -197,7 +199,7 @@ def run(
     search = Search(worker, trainer, LongTrainings(trainer), guided=sampler is None)
     with in_words():
         adopt(bench, name, studies)
-        with contextlib.suppress(Stopped, Finished, Exhausted):
+        with contextlib.suppress(Stopped):
             search.run()
         adopt(bench, name, studies)
         points, optimism = studies.points(), worker.optimism

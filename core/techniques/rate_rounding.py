@@ -34,7 +34,7 @@ bytes, 0.1 many, and costs accuracy. For weights on grids."""
 class RateRounding(Technique):
     name, title, order = "rate rounding", "Rate-distortion rounding", 95
     stage = "after"
-    searched = False
+    searched = alone = False
     settings = (
         Setting(
             "rate_rounding", Weight(HIGHEST, LAMBDAS), "Rate-distortion rounding (λ)",

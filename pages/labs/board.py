@@ -240,6 +240,7 @@ def _frame(let: list[Point], pinned: dict[int, Point], best: list[Point], own: C
             "ratio": point.compression_ratio,
             "kind": "trained" if point.recovered else "not trained",
             "by": " + ".join(point.techniques) or "baseline",
+            "from": point.origin,
             "settings": in_words(point.config),
             "front": id(point) in on_front,
             "picked": (point.sha256, point.config) == here,

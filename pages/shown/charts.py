@@ -171,9 +171,9 @@ HEIGHTS = [LOOK_HEIGHT - 6, 38]
 
 @st.cache_data(show_spinner=False)
 def look_ahead(low: float, high: float) -> dict[str, Any]:
-    """Accuracy (points, blue) and file size (dashed, grey) along a slider, whose ends are those of the chart; without
-    data, which come with each drawing: columns x, setting, accuracy, KB, here, apart (not of this curve, and only near
-    it), and of the row that is here progress. Points can be clicked."""
+    """Accuracy (points, blue; a diamond where it stands) and file size (dashed, grey) along a slider, whose ends are
+    those of the chart; without data, which come with each drawing: columns x, setting, accuracy, KB, here, apart (not
+    of this curve, and only near it), and of the row that is here progress. Points can be clicked."""
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[low, high], nice=False, padding=6))
     tooltip = ["setting:N", share_tooltip("accuracy"), alt.Tooltip("KB:Q", format=",.1f", title="KB in the file")]
     base = shares(alt.Chart(), accuracy=2).encode(x=x, tooltip=tooltip)
@@ -191,14 +191,12 @@ def look_ahead(low: float, high: float) -> dict[str, Any]:
         _span("accuracy", "● accuracy ", "100 * ", ".1f", " %", 0, CURRENT),
         _span("KB", "┄ file ", "", ",.1f", " KB", 14, NEUTRAL),
     )
-    progress = (
-        alt.Chart()
-        .transform_filter("datum.here")
-        .mark_text(align="right", baseline="top", color=NEUTRAL, fontSize=FONT - 2)
-    )
-    progress = progress.encode(text="progress:N", x=alt.value("width"), y=alt.value(14))
+    right = alt.Chart().transform_filter("datum.here").encode(x=alt.value("width"))
+    words: dict[str, Any] = {"align": "right", "baseline": "top", "fontSize": FONT - 2}
+    named = right.mark_text(color=PINNED, **words).encode(text=alt.value("◆ here"), y=alt.value(0))
+    progress = right.mark_text(color=NEUTRAL, **words).encode(text="progress:N", y=alt.value(14))
     chart = (
-        alt.layer(size, curve, *spans, progress)
+        alt.layer(size, curve, *spans, named, progress)
         .resolve_scale(y="independent")
         .properties(height=LOOK_HEIGHT, padding=0)
     )
@@ -596,9 +594,9 @@ GREY = alt.Legend(symbolFillColor=NEUTRAL, symbolStrokeColor=NEUTRAL)
 
 def front(rows: pd.DataFrame, goal: Goal, baseline: float, about: str, key: str, on_select: Callable[[], None]) -> None:
     """Accuracy against file size, with the front as steps, intervals of what is on it, the baseline and the goal.
-    Columns KB, accuracy, low, high, change, ratio, kind, by, settings, front, picked, pin, model, family, id, first (of
-    one row alone). Shapes are families where there are several, else trained or not. Points can be clicked: the
-    selection "place" has their `id`."""
+    Columns KB, accuracy, low, high, change, ratio, kind, by, from, settings, front, picked, pin, model, family, id,
+    first (of one row alone). Shapes are families where there are several, else trained or not. Points can be clicked:
+    the selection "place" has their `id`."""
     floor = math.floor(200 * min(float(rows["accuracy"].min()), baseline - 0.012)) / 200
     top = math.ceil(200 * max(float(rows["accuracy"].max()), baseline) + 0.4) / 200
     spec = _front(floor, top, goal, baseline, tuple(sorted(set(rows["family"]))))
@@ -617,8 +615,8 @@ def _front(floor: float, top: float, goal: Goal, baseline: float, families: tupl
     tooltip = [
         alt.Tooltip("KB:Q", format=",.1f"), share_tooltip("accuracy"),
         alt.Tooltip("change:Q", format="+.2f", title="change, pp"),
-        alt.Tooltip("ratio:Q", format=".1f", title="compression ratio"), "by:N", "kind:N", "model:N", "family:N",
-        "settings:N",
+        alt.Tooltip("ratio:Q", format=".1f", title="compression ratio"), "by:N", "kind:N", "from:N", "model:N",
+        "family:N", "settings:N",
     ]  # fmt: skip
     place = alt.selection_point(name="place", fields=["id"], on="click", nearest=False, toggle=False, empty=False)
     base = shares(alt.Chart(), accuracy=2).encode(x=x, tooltip=tooltip)

@@ -4,12 +4,14 @@ ways that lead around layers, and where they meet again. A layer can be chosen b
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 
+from core.document import steps
 from core.palette import BASELINE, CURRENT, NAMED_KINDS, NEUTRAL
 from core.report import tables, ways
 from core.report.ways import NAMED, WIDTH
@@ -35,7 +37,8 @@ def network(result: Result, key: str, chosen: Callable[[str], None]) -> None:
     about = "; ".join(f"{one_line(row.name)} {_now(row)}" for row in result.layers)
     ink = charts.INK.get(st.context.theme.type or "light", NEUTRAL)
     places, thickest = ways.places(graph), float(slabs["high"].max())
-    rows = pd.concat([_in_words(slabs, result, places), ways.ways(graph, places, thickest)])
+    times = {layer.name: layer.places for layer in graph.layers}
+    rows = pd.concat([_in_words(slabs, result, places, times), ways.ways(graph, places, thickest)])
     chart = _network(ways.end(places), thickest, kinds, ink, len(result.layers) <= NAMED)
     st.vega_lite_chart(
         rows, chart, alt=f"The network by bytes: {about}", width="stretch", key=key, selection_mode="node",
@@ -49,8 +52,11 @@ def _tell(key: str, chosen: Callable[[str], None]) -> None:
         chosen(picked[0]["name"])
 
 
-def _in_words(slabs: pd.DataFrame, result: Result, places: dict[str, float]) -> pd.DataFrame:
-    """The slabs with where each stands, and the words above and below its layer."""
+def _in_words(slabs: pd.DataFrame, result: Result, places: dict[str, float], times: dict[str, int]) -> pd.DataFrame:
+    """The slabs with where each stands, the words above and below its layer, and what the layer is now.
+
+    times : by layer, how often each of its weights is multiplied for an image
+    """
     named = len(result.layers) <= NAMED
     words = [
         {
@@ -63,6 +69,9 @@ def _in_words(slabs: pd.DataFrame, result: Result, places: dict[str, float]) -> 
             "above": f"{one_line(row.name)}\n{' × '.join(map(str, row.shape))}" if named else one_line(row.name),
             "below": _now(row),
             "setting": _setting(row),
+            "shape": _shape(row),
+            "weights": row.parameters - row.channels,
+            "MACs": (row.parameters - row.channels) * times[row.name],
         }
         for row in result.layers
     ]
@@ -74,12 +83,21 @@ def _now(row: LayerRow) -> str:
     return f"{kilobytes(tables.float32_bytes(row))} → {kilobytes(row.bytes)}"
 
 
+def _shape(row: LayerRow) -> str:
+    """Of its weight as it is now, or of its two factors."""
+    m, n = steps.matrix_shape(row)
+    if row.rank:
+        return f"{m} × {row.rank} and {row.rank} × {n}"
+    kernel = row.shape[2:]
+    return " × ".join(map(str, (m, n // prod(kernel), *kernel)))
+
+
 def _setting(row: LayerRow) -> str:
     """What was done to the layer, as short as a drawing needs it."""
     parts = [f"{row.channels} of {row.shape[0]} channels"] if row.channels < row.shape[0] else []
     parts += [f"rank {row.rank} of {row.full_rank}"] if row.rank else []
     parts += [f"sparsity {percent(row.sparsity, 0)}"] if row.sparsity else []
-    parts += [f"{row.bits} bits"] if row.bits < 32 else []
+    parts += [steps.width(row)] if row.bits < 32 else []
     return ", ".join(parts) or "as trained"
 
 
@@ -91,7 +109,8 @@ def _network(end: float, thickest: float, kinds: tuple[str, ...], ink: str, name
     zero = alt.Y("zero:Q", scale=y, axis=None)
     told = [
         "layer:N", "kind:N", alt.Tooltip("bytes:Q", format=","), alt.Tooltip("below:N", title="float32, file"),
-        alt.Tooltip("setting:N", title="now"),
+        alt.Tooltip("setting:N", title="now"), "shape:N", alt.Tooltip("weights:Q", format=","),
+        alt.Tooltip("MACs:Q", title="MACs for an image", format=","),
     ]  # fmt: skip
     base = alt.Chart().encode(x=left, x2="right:Q", y=low, y2="high:Q", tooltip=told)
     whole = "datum.kind == '' && isValid(datum.left)"

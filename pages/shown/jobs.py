@@ -71,7 +71,7 @@ def answer_or_button(request: dict[str, Any], label: str, icon: str, question: b
     if not any(job.active and job.request == request for job in state.workbench().jobs.all(request["kind"])):
         with st.container(horizontal=True, vertical_alignment="center"):
             if came is not None:
-                st.caption(_origin(came), width="content")
+                st.caption(origin(came), width="content")
                 label, icon = "Run it here", ":material/replay:"
             st.button(label, icon=icon, on_click=classroom.run, args=(request,), key=f"ask_{request['kind']}")
         classroom.before_start(request)
@@ -79,7 +79,7 @@ def answer_or_button(request: dict[str, Any], label: str, icon: str, question: b
     return None if came is None else came.result
 
 
-def _origin(came: shipping.Answer) -> str:
+def origin(came: shipping.Answer) -> str:
     """When, where and with what it was measured."""
     took = duration.in_words(came.made["seconds"])
     return f":material/inventory: Measured {shipping.made_in_words(came.made)}, in {took}; it comes with the project."

@@ -24,10 +24,11 @@ from core.__main__ import _print, main
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, TrainingConfig
 from core.datasets import fashion_mnist
+from core.measuring.front import SEARCHED, TECHNIQUES, Goal
 from core.networks import models
 from core.networks.models import Baseline
 from core.studies import assignment, rates, search, students
-from core.studies.answers import AtEqualSize, OneShotSearch, RateAblation
+from core.studies.answers import AtEqualSize, OneShotSearch, RateAblation, Searched, SearchedBest
 
 Run = Callable[..., Any]
 EVALUATE = [
@@ -734,6 +735,32 @@ def test_a_search_over_families_names_what_it_found(run: Run, tmp_path: Path, mo
     assert again["baseline_bytes"] == best["baseline_bytes"]
 
 
+def test_a_search_for_a_floor_says_where_it_holds_and_that_the_test_images_miss_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = SearchedBest(
+        config={}, bytes=9_000, baseline_bytes=90_000, compression_ratio=10.0, accuracy=0.93, baseline_accuracy=0.94,
+        difference=-0.01, test_accuracy=0.92, test_difference=-0.012, path=None, at_most=0.0105,
+    )  # fmt: skip
+    asked = list[Goal]()
+    answer = Searched(3, found)
+    monkeypatch.setattr(search, "run", lambda bench, name, goal, *rest, **more: asked.append(goal) or answer)
+    assert main(["search", "--baseline", "cnn", "--floor", "0.9292", "--confidence", "0.9"]) == 0
+    assert asked == [Goal(floor=0.9292, confidence=0.9)]
+    said = capsys.readouterr().err
+    assert "93.00 % on validation, where the floor holds." in said
+    assert "with 90 % confidence at most 1.05 pp will be lost on new images" in said
+    assert "On the test images 92.00 %, -1.20 pp. That is less than 92.92 %" in said
+
+
+def test_the_help_of_a_search_lists_the_techniques_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["search", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    rest = " and ".join(name for name in TECHNIQUES if name not in SEARCHED)
+    assert f"of {', '.join(TECHNIQUES)}; all but {rest} if not given" in said
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -742,6 +769,7 @@ def test_a_search_over_families_names_what_it_found(run: Run, tmp_path: Path, mo
         (("--allowance", "2"), "allowance"),
         (("--size", "0"), "size"),
         (("--techniques", "magic"), "magic"),
+        (("--techniques", "rate rounding"), "one of them that shrinks alone"),
         (("--confidence", "0.4"), "confidence"),
         (("--size", "9000", "--confidence", "0.9"), "confidence"),
         (("--storage", "nonsense"), "storage"),

@@ -1,9 +1,11 @@
 """What a newcomer meets: the first page, the tours, a lesson's parts, what came with the project."""
 
 import ast
+import json
 import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -13,15 +15,16 @@ from conftest import PROJECT
 from streamlit.testing.v1 import AppTest
 from test_pages import PAGES, _frame_on_every_run, _in_no_hurry, cache_at, choice, copied, metrics, opened  # noqa: F401
 
-from core.bench.workbench import SHELF
+from core.bench.workbench import SHELF, Workbench
 from core.config import CompressionConfig, to_query
 from core.machinery.jobs import Jobs
+from core.measuring.front import SEARCH, Goal
 from core.report import tables, ways
 from core.studies import shipping, tuning
 from core.techniques.pruning import check_sparsity
-from core.words import plain
+from core.words import kilobytes, plain
 from pages.choice import presets, state, tours
-from pages.shown import drawing, zeros
+from pages.shown import charts, drawing, zeros
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -69,7 +72,8 @@ def test_the_drawn_bands_are_the_bytes_of_the_file(name: str, config: Compressio
     result = state.workbench().evaluate(name, config)
     baseline = state.workbench().baseline(name)
     places = ways.places(baseline.network)
-    drawn = drawing._in_words(tables.network(result), result, places).to_dict("records")
+    times = {layer.name: layer.places for layer in baseline.layers}
+    drawn = drawing._in_words(tables.network(result), result, places, times).to_dict("records")
     before = [row for row in drawn if row["kind"] == ""]
     now = [row for row in drawn if row["kind"] != ""]
     assert sum(row["bytes"] for row in before) == baseline.bytes
@@ -80,6 +84,40 @@ def test_the_drawn_bands_are_the_bytes_of_the_file(name: str, config: Compressio
         band = sorted((row["low"], row["high"]) for row in now if row["layer"] == layer.name)
         assert all(one[1] == pytest.approx(other[0]) for one, other in pairwise(band))
         assert band[0][0] == pytest.approx(-band[-1][1])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CompressionConfig(),
+        CompressionConfig(sparsity=0.9, channel_share=0.5, codebook=16),
+        CompressionConfig().with_layer("fc1", rank=8, bits=4),
+    ],
+)
+def test_a_drawn_layer_has_the_weights_and_multiply_accumulates_that_it_has_now(config: CompressionConfig) -> None:
+    bench = state.workbench()
+    result, outline, graph = bench.evaluate("cnn", config), bench.outline("cnn", config), bench.baseline("cnn").network
+    times = {layer.name: layer.places for layer in graph.layers}
+    slabs = tables.network(result).query("kind == ''")
+    drawn = drawing._in_words(slabs, result, ways.places(graph), times).set_index("layer")
+    assert drawn["MACs"].sum() == outline.multiply_accumulates
+    assert drawn["weights"].sum() == outline.parameters - sum(row.channels for row in result.layers)
+    for row in result.layers:
+        shapes = [list(map(int, each.split(" × "))) for each in drawn.loc[row.name, "shape"].split(" and ")]
+        assert sum(map(prod, shapes)) == drawn.loc[row.name, "weights"]
+        assert shapes[0][0] == row.channels
+        assert ("16 shared values" in drawn.loc[row.name, "setting"]) == (config.codebook is not None)
+    asked = [each.get("field") for each in _tooltips(drawing._network(1.0, 1.0, ("scales",), "grey", False))]
+    assert {"shape", "weights", "MACs", "setting"} <= set(asked)
+
+
+def _tooltips(chart: Any) -> Iterator[dict[str, Any]]:
+    """All that a specification's marks tell."""
+    if isinstance(chart, dict):
+        told = chart.get("tooltip", [])
+        yield from told if isinstance(told, list) else ()
+    for part in chart.values() if isinstance(chart, dict) else chart if isinstance(chart, list) else ():
+        yield from _tooltips(part)
 
 
 def test_the_one_image_is_one_that_was_lost() -> None:
@@ -95,6 +133,13 @@ def test_the_one_image_is_one_that_was_lost() -> None:
     nothing = bench.telling_image(bench.evaluate("cnn", CompressionConfig()))
     assert nothing["outcome"] == "same"
     assert nothing["before"] == nothing["after"]
+
+
+def test_the_diamond_on_a_curve_says_in_its_own_colour_what_it_is() -> None:
+    layers = charts.look_ahead(0, 100)["layer"]
+    (told,) = (own["mark"] for own in layers if own.get("encoding", {}).get("text") == {"value": "◆ here"})
+    (diamond,) = (own["mark"] for group in layers for own in group.get("layer", ()) if "shape" in own["mark"])
+    assert (diamond["shape"], diamond["color"]) == ("diamond", told["color"])
 
 
 # Tours.
@@ -321,7 +366,7 @@ def test_no_laboratory_is_empty_and_none_takes_seconds_to_open(page: str, comput
     asked = [own for own in app.button if str(own.key).startswith("ask_")]
     assert {own.label for own in asked} <= {"Run it here", *NOT_SHIPPED}
     assert "Nothing was trained yet" not in said
-    if page not in ("compare", "spectrum"):
+    if page != "spectrum":
         assert "it comes with the project" in said
     assert not computed
     for table in app.dataframe:
@@ -342,6 +387,38 @@ def test_another_network_is_measured_and_nothing_else(page: str, name: str, comp
     assert set(computed) <= {SLOW[-1]}
     if page == "quantization":
         assert "With GPTQ it would be" in texts(app)
+
+
+@pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
+def test_the_search_that_came_along_is_shown_until_there_is_one_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(Workbench, "submit_search", lambda self, *about: asked.append(about))
+    request = next(own for own in shipping.requests() if own["kind"] == SEARCH)
+    came = shipping.answer(state.workbench(), request)
+    assert came is not None
+    app = opened("compare")
+    said = texts(app)
+    assert shipping.made_in_words(came.made) in said
+    assert f"{came.result.trials:,} networks measured. The best: **{kilobytes(came.result.best.bytes)}**" in said
+    app.button(key="look_at_best").click().run()
+    assert metrics(app)["File"] == kilobytes(came.result.best.bytes)
+    assert app.button(key="start_search").label == "Run it here: 10 minutes"
+    app.button(key="start_search").click().run()
+    assert asked == [("cnn", Goal(0.01), 10.0)]
+    app.number_input(key="w_goal_allowance").set_value(2.0).run()
+    assert app.button(key="start_search").label == "Find the smallest file: 10 minutes"
+    assert "networks measured. The best" not in texts(app)
+
+
+def test_a_point_of_the_front_tells_where_it_came_from() -> None:
+    app = opened("compare")
+    (told,) = (
+        [each["field"] for each in layer["encoding"]["tooltip"]]
+        for chart in app.get("vega_lite_chart")
+        for layer in json.loads(chart.proto.spec)["layer"]
+        if layer.get("encoding", {}).get("shape")
+    )
+    assert "from" in told
 
 
 def test_pages_ask_for_exactly_what_comes_with_the_project() -> None:

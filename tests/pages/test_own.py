@@ -257,6 +257,6 @@ def test_a_chart_shows_names_letter_by_letter(warm_bench: Workbench) -> None:
     named = replace(result, layers=tuple(replace(row, name=f"dense_1*{row.name}") for row in result.layers))
     places = {row.name: float(place) for place, row in enumerate(named.layers)}
     slabs = pd.DataFrame({"layer": [row.name for row in named.layers], "high": 1.0})
-    shown = drawing._in_words(slabs, named, places)
+    shown = drawing._in_words(slabs, named, places, dict.fromkeys(places, 1))
     assert set(shown["layer"]) == set(places)
     assert {above.split("\n")[0] for above in shown["above"]} == set(places)

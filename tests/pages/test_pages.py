@@ -1523,6 +1523,8 @@ def test_the_search_is_asked_for_and_its_answer_leaves_a_file(own_cache: Path, m
     app = opened("compare", baseline="mlp")
     app.number_input(key="w_goal_allowance").set_value(2.0).run()
     app.number_input(key="w_goal_minutes").set_value(3.0).run()
+    app.get_by_key("w_goal_techniques").set_value(["rate rounding"]).run()
+    assert "one of them that shrinks alone" in app.error[0].value
     app.get_by_key("w_goal_techniques").set_value(["bits", "pruning"]).run()
     app.button(key="start_search").click().run()
     app.get_by_key("w_goal").set_value("best").run()
@@ -1824,6 +1826,7 @@ def test_compare_searches_over_families_for_the_images_of_the_baseline(
     said = " ".join(text.value for text in app.markdown)
     assert "of the family compact" in said
     assert "201x as large" in said
+    assert any(f"less than {percent(0.925, 2)}" in text.value for text in app.caption), "on the test images"
     app.get_by_key("look_at_best").click().run()
     assert not app.exception
     assert app.session_state["choice"].baseline == "compact"

@@ -168,7 +168,7 @@ def test_an_evaluation_that_is_asked_to_stop_measures_nothing_more(network: Stor
 # The order of the images, and the first figure.
 
 
-@pytest.mark.parametrize("name", ["validation", "calibration", "test"])
+@pytest.mark.parametrize("name", ["validation", "test"])
 def test_the_order_is_a_permutation_that_begins_with_fifty_images_of_each_class(name: SplitName) -> None:
     split = fashion_mnist.load(name)
     assert sorted(split.order) == list(range(len(split)))
@@ -187,6 +187,26 @@ def test_the_order_of_any_split_is_a_permutation(labels: list[int]) -> None:
         fashion_mnist.SCALING,
     )
     assert sorted(split.order) == list(range(len(labels)))
+
+
+@pytest.mark.parametrize("counts", [[4_500, 500], [3_000, 6, 3_000, 14, 1_000], [2] * 5 + [1_000], [700] * 3])
+def test_the_sample_has_of_each_class_as_much_as_the_split(counts: list[int]) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    pictures, classes = torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8), tuple(map(str, range(len(counts))))
+    split = Split("any", pictures, labels, classes, fashion_mnist.SCALING)
+    size = 500 // len(counts) * len(counts)
+    found = np.bincount(labels.numpy()[split.order[:size]], minlength=len(counts))
+    assert (abs(found - size * np.array(counts) / sum(counts)) < 1).all()
+    assert sorted(split.order) == list(range(len(labels)))
+
+
+def test_an_estimate_holds_where_a_rare_class_is_lost() -> None:
+    """Of 5,000 images 500 are of the class that the compressed network no longer knows."""
+    labels = torch.tensor([0] * 4_500 + [1] * 500)
+    split = Split("any", torch.zeros(5_000, 1, 1, 1, dtype=torch.uint8), labels, ("a", "b"), fashion_mnist.SCALING)
+    found = estimate_from(made_up(labels, labels), made_up(torch.zeros_like(labels), labels), split.order[:500])
+    assert found.interval[0] < 0.9 < found.interval[1]
+    assert found.accuracy == pytest.approx(0.9, abs=0.005)
 
 
 def test_the_first_five_hundred_images_are_reported_once_as_they_will_stand(network: StoredNetwork) -> None:

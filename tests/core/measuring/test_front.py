@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from core.config import DENSE, CompressionConfig, ConfigError, LayerConfig, RecoveryConfig
 from core.measuring.front import TECHNIQUES, Goal, Point, behind, pareto, techniques
 from core.networks.models import Baseline
+from core.settings import techniques as techniques_there_are
+from core.words import percent
 
 
 def point(size: int, accuracy: float, config: CompressionConfig | None = None) -> Point:
@@ -64,9 +66,24 @@ def test_how_far_behind_the_front_a_point_is(places: list[tuple[int, int]]) -> N
 
 
 def test_other_images_may_lose_more_and_that_is_said() -> None:
-    assert "more than 1 pp" in Goal(allowance=0.01).missed_in_words(-0.0101)
-    assert not Goal(allowance=0.01).missed_in_words(0.90 - 0.91)
-    assert not Goal(size=10).missed_in_words(-0.5)
+    assert "more than 1 pp" in Goal(allowance=0.01).missed_in_words(-0.0101, 0.9)
+    assert not Goal(allowance=0.01).missed_in_words(0.90 - 0.91, 0.9)
+    assert not Goal(size=10).missed_in_words(-0.5, 0.9)
+    for goal in (Goal(floor=0.9292), Goal(floor=0.9292, confidence=0.9), Goal(floor=0.9292, families=("compact",))):
+        assert f"less than {percent(0.9292, 2)}: the validation images" in goal.missed_in_words(-0.0106, 0.9214)
+        assert not goal.missed_in_words(-0.0028, 0.9292)
+
+
+def test_a_floor_is_of_the_validation_images_and_a_loss_of_a_baseline_with_its_confidence() -> None:
+    goal = Goal(floor=0.9292, confidence=0.9)
+    assert Goal(**goal.to_request()) == goal
+    assert goal.of_baseline(0.9392) == Goal(allowance=0.01, confidence=0.9)
+    for said in (goal.in_words(), goal.none_in_words()):
+        assert f"right for {percent(0.9292, 2)} of the validation images with 90 % confidence" in said
+    assert "lower confidence" in goal.way_out_in_words()
+    for about in ({"floor": 0.9, "families": ("compact",)}, {"size": 9_000}):
+        with pytest.raises(ConfigError, match="confidence"):
+            Goal(confidence=0.9, **about)
 
 
 def test_an_allowance_counts_images_and_not_floats() -> None:
@@ -98,6 +115,15 @@ def test_a_goal_outside_its_range_says_what_is_wrong(about: dict[str, object], n
         Goal(**about)  # type: ignore[arg-type]
 
 
+def test_a_goal_has_a_technique_that_shrinks_without_another() -> None:
+    for each in techniques_there_are():
+        if each.alone and each.stage != "training":
+            assert Goal(0.01, techniques=(each.name, "rate rounding")).techniques
+    for nothing in ((), ("rate rounding",)):
+        with pytest.raises(ConfigError, match="one of them that shrinks alone"):
+            Goal(0.01, techniques=nothing)
+
+
 def test_equal_goals_are_equal_however_their_techniques_are_ordered() -> None:
     assert Goal(0.01, techniques=("bits", "pruning")) == Goal(0.01, techniques=("pruning", "bits"))
     goal = Goal(size=4_000, techniques=("low rank",))
@@ -126,7 +152,7 @@ def test_with_confidence_the_bound_is_within_the_allowance() -> None:
     assert goal.best([fits, replace(beyond, bytes=1)], lambda point: flattered) == fits
     assert "2 pp with 90 % confidence" in goal.none_in_words()
     assert "with 90 % confidence at most 1.99 pp will be lost on new images" in goal.promised_in_words(0.0199)
-    assert "confidence" in goal.missed_in_words(-0.03)
+    assert "confidence" in goal.missed_in_words(-0.03, 0.87)
 
 
 @given(PLACES)

@@ -293,6 +293,19 @@ def test_an_epoch_moves_images_as_far_as_it_is_told_and_no_pixel_gets_lost(train
     assert torch.unique(x[:, 0]).numel() == 1, "what comes in is black, as the border is"
 
 
+@pytest.mark.parametrize("shape", [(1, 12), (12, 1), (2, 12), (2, 2)])
+def test_a_signal_that_is_no_longer_than_a_shift_is_moved_along_its_length_alone(shape: tuple[int, int]) -> None:
+    images = torch.zeros(2_000, 1, *shape, dtype=torch.uint8)
+    middle = [0 if size <= 2 else size // 2 for size in shape]
+    images[:, :, middle[0], middle[1]] = 255
+    recipe = TrainingConfig("mlp", epochs=1, batch_size=100, shifts=2)
+    batches = training._batches(of(images, torch.zeros(2_000)), recipe, torch.Generator().manual_seed(0))
+    points = (torch.cat([x for x, _, _ in batches])[:, 0] > 0).nonzero()
+    assert points[:, 0].tolist() == list(range(2_000)), "nothing gets lost"
+    for axis, size in enumerate(shape):
+        assert set(points[:, 1 + axis].tolist()) == ({0} if size <= 2 else set(range(size // 2 - 2, size // 2 + 3)))
+
+
 def test_a_square_is_erased_in_the_share_of_images_that_the_recipe_says() -> None:
     images = torch.full((2_000, 1, 28, 28), 255, dtype=torch.uint8)
     recipe = TrainingConfig("mlp", epochs=1, batch_size=100, erasing=0.3)

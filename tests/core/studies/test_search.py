@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -33,7 +34,7 @@ from core.networks.models import Overflow
 from core.studies import search, sizes, trials
 from core.studies.space import configuration, draw, is_active, neighbour, space
 from core.studies.stages import shapes, trained
-from core.studies.stages.pace import Countdown
+from core.studies.stages.pace import PACE, Countdown
 from core.studies.stages.shapes import shape
 from core.studies.stages.trained import Finished, LongTrainings
 from core.studies.stages.trainer import Trainer
@@ -111,6 +112,32 @@ def run(
         progress(event)
 
     return search.run(bench, name, goal, minutes, progress=said, clock=clock, **{"seed": 0, **settings})
+
+
+def test_where_nothing_new_is_left_to_train_the_rest_of_the_time_is_for_trials_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[str] = []
+
+    def step(study: str, *rest: Any) -> bool:
+        if study == "trained":
+            raise Finished
+        tried.append(study)
+        return study == "untrained"
+
+    monkeypatch.setattr(search, "step", step)
+    monkeypatch.setattr(compression, "check_training", lambda layers: None)
+    worker: Any = SimpleNamespace(
+        name="mlp", say=print, network=SimpleNamespace(layers=()),
+        past=lambda share: share < 1 or tried.count("untrained") == 3,
+        studies=SimpleNamespace(untrained="untrained", brief="brief", trained="trained"),
+        bench=SimpleNamespace(
+            profile=lambda name: SimpleNamespace(images=None), datasets=SimpleNamespace(split=lambda *about: None)
+        ),
+    )  # fmt: skip
+    trainer: Any = SimpleNamespace(may_train=lambda: True)
+    search.Search(worker, trainer, LongTrainings(trainer), guided=False).run()
+    assert tried == ["brief"] * PACE.fruitless + ["untrained"] * 3
 
 
 @pytest.fixture(scope="module")
