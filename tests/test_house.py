@@ -44,7 +44,7 @@ def test_core_needs_neither_its_face_nor_torchvision_to_start(python: Python) ->
 # A room that outgrows what a person reads in one go is split.
 
 FUNCTION_LINES, CLASS_LINES, FILE_LINES, PAGE_LINES, DOOR_LINES = 40, 250, 500, 100, 240
-WINGS = {("core/mathematics",): 800, ("core/networks", "core/techniques", "core/measuring"): 4200, ("core",): 20000}
+WINGS = {("core/mathematics",): 800, ("core/networks", "core/techniques", "core/measuring"): 4250, ("core",): 20000}
 """Lines of code at most, without comments and docstrings: an evening's reading, a day's, a week's."""
 
 

@@ -77,6 +77,8 @@ HARMLESS = {
     "core.portable.loader.EACH": "what is refused",
     "core.networks.normalization.LANES": "the same sums, another way",
     "core.measuring.training.REPORT_SECONDS": "how often something is said",
+    "core.measuring.training.SCALED": "what has a step, within a process",
+    "core.measuring.training.SCALE": "the name of a parameter, within a process",
 }
 IMAGES = fashion_mnist.images()
 RECIPE = TrainingConfig("cnn", 3)
