@@ -1,11 +1,10 @@
 """The smallest file within a budget, found by trying: Optuna's trials, measured by the live engine.
 
 Three studies, each with fewer and dearer trials than the one before. "untrained": compressed and measured, a second
-each, hundreds of them; they show what each layer can bear. "brief": an epoch of training each, or so many as take as
-long, shapes at equal size; before it, removed channels and low ranks look far worse than they are. "trained": the best
-of these shapes, as large as the law of `next_size` says, for as many epochs as there is time for; their packed files
-are kept with them. Several processes, on one machine or on many, may work on the same studies. The best is opened on
-the test images at the end.
+each, hundreds of them; they show what each layer can bear. "brief": an epoch of training each, shapes at equal size;
+before it, removed channels and low ranks look far worse than they are. "trained": the best of these shapes, as large as
+the law of `next_size` says, for as many epochs as there is time for; their packed files are kept with them. Several
+processes, on one machine or on many, may work on the same studies. The best is opened on the test images at the end.
 """
 
 import contextlib

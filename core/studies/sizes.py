@@ -18,8 +18,7 @@ class Law:
     """The figures of the law, as they were measured on the shipped CNN (validation), and what a search makes of them.
 
     power : k after training: at 10.2, 14.2 and 38.5 KB the CNN loses 1.12, 0.80 and 0.22 points
-    steep : k below the smallest file that fits, where a training that fails costs more than a byte: 12.5 KB lost 0.60
-        points, and 8.6 KB 1.46
+    steep : k below the smallest file that fits, where a training that fails costs more than a byte
     aim : share of the allowance that a training aims at, since its outcome is not known to a tenth of a point
     least_lost : losses below this fraction are not told apart
     close : sizes whose ratio is smaller are not told apart
@@ -28,9 +27,6 @@ class Law:
     margin : the next size keeps away from two that were tried by this power of their ratio
     eased : what a shape loses after one epoch over what it loses after ten: the CNN, 96.3 % sparse, 1.6 and 0.9 points
     gain : until something was trained: smallest size that fits without training over smallest size with it
-    careful : the first long training is so many times as large as the smallest of the shapes' estimates, which is too
-        small (the best of many is the luckiest), for a training that fails costs half of the time: twice a CNN of 7.0
-        and 7.7 KB lost more than its point, and there was no time for another
     unknown_size : bytes, the size that is wanted while nothing meets the goal
     far_lost : where more than so many times the goal is lost, nothing is said of the size that the goal needs
     apart : charge on a shape's merit for each factor e between its size and the wanted one
@@ -41,7 +37,7 @@ class Law:
     """
 
     power: float = 1.2
-    steep: float = 2.4
+    steep: float = 1.3
     aim: float = 0.93
     least_lost: float = 1e-3
     close: float = 1.03
@@ -51,7 +47,6 @@ class Law:
     margin: float = 0.2
     eased: float = 1.8
     gain: float = 3.0
-    careful: float = 1.25
     unknown_size: float = 1e5
     far_lost: float = 3.0
     apart: float = 0.2

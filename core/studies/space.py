@@ -176,7 +176,7 @@ ALIKE = ((4, 1.0), (3, 1.0), (4, 0.5), (2, 1.0), (3, 0.5), (4, 0.2))
 """Bits and density of all layers."""
 
 
-TAUGHT, TAUGHT_BITS, LARGE = ((EIGHTHS, 4), (6, 4), (4, 4), (4, None)), 4, 0.1
+TAUGHT, TAUGHT_BITS, LARGE = ((6, 4), (EIGHTHS, 4), (5, 4), (6, None)), 4, 0.1
 """Eighths of the channels, and half octaves below the break-even rank; bits; a share of all weights."""
 
 

@@ -2,7 +2,6 @@
 they are."""
 
 import json
-import math
 from dataclasses import replace
 
 import optuna
@@ -14,9 +13,6 @@ from core.studies.stages.shapes import merit_of, near, resize, wanted_size
 from core.studies.stages.trainer import Trainer
 from core.studies.stages.worker import Worker, in_figures
 from core.studies.trials import CHOSEN, claim, first, held, measured
-
-MOST_EPOCHS = 3
-"""Of a brief training."""
 
 PARENTS = 3
 """So many of the best shapes are varied."""
@@ -43,14 +39,7 @@ def _drawn(worker: Worker, trial: Trial, wanted: float) -> CompressionConfig:
     if not near(worker, size, wanted):
         raise optuna.TrialPruned
     config = configuration(chosen, worker.network)
-    return replace(config, recovery=recovery(config, epochs_of(worker, config), worker.teacher))
-
-
-def epochs_of(worker: Worker, config: CompressionConfig) -> int:
-    """As many as take about as long as one of the whole network, whose pace falls as the root of the multiplications:
-    what is narrow needs more to learn, and has time for it."""
-    whole, own = (worker.bench.outline(worker.name, own).multiply_accumulates for own in (CompressionConfig(), config))
-    return max(1, min(MOST_EPOCHS, round(math.sqrt(whole / own))))
+    return replace(config, recovery=recovery(config, 1, worker.teacher))
 
 
 def begin(worker: Worker) -> None:

@@ -14,17 +14,18 @@ class Pace:
     scanned_until, untrained_until, brief_until : shares of the time after which the scans, the trials without training,
         and those of one epoch are over
     trainings : so many long trainings share the rest of the time, where they are shorter than `most_epochs` then
-    least_epochs, most_epochs : of a long training
+    least_epochs, later_epochs, most_epochs : at least of the first long training, of one after it, and at most of any
     fruitless : after so many trials in a row that came to nothing, what may be chosen is exhausted
     confirmation_seconds : for writing the files, reading them in fresh processes, running them over the test images
     """
 
     scanned_until: float = 0.1
-    untrained_until: float = 0.15
-    brief_until: float = 0.4
+    untrained_until: float = 0.12
+    brief_until: float = 0.3
     trainings: int = 2
     least_epochs: int = 2
-    most_epochs: int = 20
+    later_epochs: int = 6
+    most_epochs: int = 30
     fruitless: int = 50
     confirmation_seconds: float = 45.0
 

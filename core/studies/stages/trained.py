@@ -94,7 +94,7 @@ class LongTrainings:
         if goal.allowance is None:
             return wanted_size(self.worker)
         tried = [(point.bytes, -point.difference) for point in done]
-        size = next_size(tried, self.worker.allowed) if tried else LAW.careful * wanted_size(self.worker)
+        size = next_size(tried, self.worker.allowed) if tried else wanted_size(self.worker)
         without_it = goal.best([*points_of(studies.untrained), *points_of(studies.brief)], self.worker.optimism)
         return size if size is None or without_it is None else min(size, without_it.bytes / LAW.close**2)
 
@@ -140,7 +140,7 @@ class LongTrainings:
         """Of the next training: the time that is left, shared with those after it. Raises Finished."""
         paces, time = self.trainer.paces, self.worker.time
         pace = paces.get(shape(point.config)) or max([float(trial.user_attrs[SECONDS]), *paces.values()])
-        least = PACE.least_epochs if not self.rounds else PACE.most_epochs // 3
+        least = PACE.later_epochs if self.rounds else PACE.least_epochs
         for sharing in (max(1, PACE.trainings - self.rounds), 1):
             epochs = min(PACE.most_epochs, time.epochs(pace) // sharing)
             if epochs >= least:

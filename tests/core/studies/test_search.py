@@ -339,7 +339,7 @@ def long_trainings(bench: Workbench, name: str, seconds: float) -> LongTrainings
 def test_epochs_are_those_that_there_is_time_for(small: str, searched: dict[str, Any]) -> None:
     bench = searched["bench"]
     trial, brief = trials.measured(opened(bench, small).brief)[0]
-    for left, pace, epochs in ((201, 8, 12), (62, 8, 3), (25, 8, 2), (401, 8, 20)):
+    for left, pace, epochs in ((201, 8, 12), (62, 8, 3), (25, 8, 2), (801, 8, 30)):
         trainings = long_trainings(bench, small, left)
         trainings.trainer.paces = {shape(brief.config): pace}
         assert trainings.epochs(trial, brief) == epochs
@@ -349,10 +349,12 @@ def test_epochs_are_those_that_there_is_time_for(small: str, searched: dict[str,
         assert recovery.epochs == min(20, int(left / pace - 0.5)), "another worker may have had more time"
         trainings.trainer.paces = {CompressionConfig(bits=2): pace}
         assert trainings.epochs(trial, brief) <= epochs, "of another shape: the slower of both"
-    trainings = long_trainings(bench, small, 15)
-    trainings.trainer.paces = {shape(brief.config): 8}
-    with pytest.raises(Finished):
-        trainings.epochs(trial, brief)
+    for left, rounds in ((15, 0), (51, 1)):
+        trainings = long_trainings(bench, small, left)
+        trainings.trainer.paces, trainings.rounds = {shape(brief.config): 8}, rounds
+        with pytest.raises(Finished):
+            trainings.epochs(trial, brief)
+    assert replace(trainings, trainer=long_trainings(bench, small, 53).trainer).epochs(trial, brief) == 6
 
 
 def test_a_long_training_is_of_a_smaller_file_than_what_meets_the_goal_without_it(
