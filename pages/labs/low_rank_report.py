@@ -177,6 +177,7 @@ def latency(report: LowRankReport) -> None:
         pd.DataFrame(map(_times, report.rows)),
         hide_index=True,
         alt="Time per image of each scenario, at batch 1 and 250, with multiply-accumulates",
+        placeholder="–",
         column_config={
             "multiply-accumulates": st.column_config.NumberColumn(format="localized", help="For one image."),
             "products": st.column_config.NumberColumn(help="Matrix products in a row: a factored layer has two."),

@@ -325,7 +325,7 @@ def test_a_cell_of_the_table_of_all_layers_is_measured_at_once_and_emptied_again
     page.goto(f"{address}/?baseline=mlp&bits=8")
     exact(page, "8-bit weights")
     page.get_by_text("Set all layers in one table").click()
-    table = page.get_by_test_id("stExpander").filter(has_text="Set all layers").get_by_test_id("stDataFrame")
+    table = page.get_by_test_id("stExpander").filter(has_text="Set all layers").get_by_test_id("stDataFrame").first
 
     def second_layer() -> tuple[float, float]:
         """The middle of its rank; rows are 35 pixels high."""

@@ -544,14 +544,17 @@ def too_many_inputs(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("too_many_inputs")
 def test_what_needs_to_know_too_many_inputs_is_said_on_explore_and_undone_there() -> None:
-    app = opened(baseline="cnn", rank="0.1")
-    app.segmented_control(key="w_method").set_value("whitened").run()
-    assert not app.exception
+    app = opened(baseline="cnn", rank="0.1", method="whitened")
     (said,) = [error.value for error in app.error]
     assert "fc1 has 3,136 inputs" in said
     assert "Choose plain factors (svd)" in said
     app.segmented_control(key="w_method").set_value("svd").run()
     assert not app.error
+    assert "Accuracy, validation" in metrics(app)
+    app.segmented_control(key="w_method").set_value("whitened").run()
+    assert not app.error
+    assert any("fc1 has 3,136 inputs" in warning.value for warning in app.warning), "and nothing was changed"
+    assert app.segmented_control(key="w_method").value == "svd"
     assert "Accuracy, validation" in metrics(app)
 
 

@@ -354,7 +354,9 @@ def test_epochs_are_those_that_there_is_time_for(small: str, searched: dict[str,
         trainings.trainer.paces, trainings.rounds = {shape(brief.config): 8}, rounds
         with pytest.raises(Finished):
             trainings.epochs(trial, brief)
-    assert replace(trainings, trainer=long_trainings(bench, small, 53).trainer).epochs(trial, brief) == 6
+    trainings.trainer = long_trainings(bench, small, 53).trainer
+    trainings.trainer.paces = {shape(brief.config): 8}
+    assert trainings.epochs(trial, brief) == 6
 
 
 def test_a_long_training_is_of_a_smaller_file_than_what_meets_the_goal_without_it(
