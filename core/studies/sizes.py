@@ -37,7 +37,7 @@ class Law:
     """
 
     power: float = 1.2
-    steep: float = 1.3
+    steep: float = 1.7
     aim: float = 0.93
     least_lost: float = 1e-3
     close: float = 1.03

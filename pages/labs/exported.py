@@ -29,6 +29,8 @@ FILES = {
 }
 
 HELP_NETWORK = "What is chosen on Explore, what was pinned there, or what was trained after compression in this cache."
+HELP_OTHERWISE = """The other ways: the cheapest is chosen. Quantized values have one, in which a zero is a value like
+any other, and the cheapest to code where it comes often; float32 weights have two where many are zero."""
 HELP_STORED = """dense: one value after the other. sparse: first which weights are not zero, then these. factored: each
 of two factors for itself. product: two factors that hold more numbers than what they multiply to."""
 
@@ -222,8 +224,7 @@ def storage(result: Result, entries: pd.DataFrame) -> None:
                 if choice.tensor.endswith(("first", "second"))
                 else choice.storage,
                 "bytes": choice.bytes[choice.storage],
-                "otherwise, bytes": ", ".join(f"{way}: {size:,}" for way, size in others.items())
-                or "no zeros to leave out",
+                "otherwise, bytes": ", ".join(f"{way}: {size:,}" for way, size in others.items()) or "–",
             }
         )
     st.dataframe(
@@ -231,7 +232,7 @@ def storage(result: Result, entries: pd.DataFrame) -> None:
         column_config={
             "bytes": st.column_config.NumberColumn(format="localized"),
             "stored": st.column_config.TextColumn(help=HELP_STORED),
-            "otherwise, bytes": st.column_config.TextColumn(help="The other ways: the cheapest is chosen."),
+            "otherwise, bytes": st.column_config.TextColumn(help=HELP_OTHERWISE),
         },
     )  # fmt: skip
     ledger = st.expander("Every entry of the ledger", icon=":material/table:", on_change="rerun", key="w_ledger")

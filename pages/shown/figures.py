@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 WAIT = "…"
-UNMOVED = "no image lost or gained"
+UNMOVED, ITSELF = "no image lost or gained", "the baseline itself"
 PICTURE_WIDTH = 92
 WIDTHS = (230, 135, 165, 140, 155)
 """Pixels of the five figures: what they need at their longest. Where a window is narrower, they go on below."""
@@ -161,14 +161,14 @@ def _by_bits(baseline_bytes: int, kb: float) -> str:
 
 def exact(result: Result, latency: Latency | None) -> list[Figure]:
     """All figures, measured; the time may still be missing."""
-    unchanged = result.comparison.lost == result.comparison.gained == 0
+    change_of_it = UNMOVED if result.comparison.lost == result.comparison.gained == 0 else change(result.comparison)
     time = (WAIT, "measuring")
     if latency is not None:
         time = (f"{latency.median * 1e6:,.0f} µs", f"{latency.lower * 1e6:,.0f} to {latency.upper * 1e6:,.0f} µs")
     return _row(
         (
             percent(result.evaluation.accuracy, 2),
-            UNMOVED if unchanged else change(result.comparison),
+            ITSELF if result.config == CompressionConfig() else change_of_it,
             is_sure(result.comparison),  # grey where it may be chance
         ),
         (kilobytes(result.bytes), f"of {kilobytes(result.baseline_bytes)}"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from core.config import in_words
+from core.config import CompressionConfig, in_words
 from core.words import percent, plain
 from pages.choice import lesson, state, terms
 from pages.shown import figures
@@ -97,7 +97,8 @@ def headline(result: Result, what: str = "") -> None:
     lesson.wait_for_guess(state.Choice(result.baseline_id, result.config))
     if what:
         title = plain(state.workbench().title(result.baseline_id))
-        st.caption(f"**{title}**, {plain(in_words(result.config))}: {what}.")
+        how = " as trained" if result.config == CompressionConfig() else f", {plain(in_words(result.config))}"
+        st.caption(f"**{title}**{how}: {what}.")
     _with_time(figures.Headline(), result)
     lesson.beside_guess(result)
 

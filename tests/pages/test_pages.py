@@ -800,6 +800,7 @@ def test_an_error_that_became_another_error_is_not_said_to_be_predicted_as_befor
     said = figures.verdict_sentence(result, bench.class_changes(result))
     assert said.endswith("images are right as before: none is lost, none is gained.")
     assert figures.exact(result, None)[0].below == "no image lost or gained"
+    assert figures.exact(bench.evaluate("mlp", CompressionConfig()), None)[0].below == "the baseline itself"
 
 
 def test_the_exact_line_names_the_settings_that_were_measured() -> None:
@@ -1426,7 +1427,7 @@ def test_a_point_is_opened_exported_pinned_compared_and_deleted(own_cache: Path,
     app.button(key="unpick").click().run()
     assert "picked" not in app.session_state
     assert any(
-        text.value.startswith("**MLP**, ") and text.value.endswith(f"{live.SET_ON_EXPLORE}.") for text in app.caption
+        text.value.startswith("**MLP**") and text.value.endswith(f"{live.SET_ON_EXPLORE}.") for text in app.caption
     )
     assert metrics(app)["Accuracy, validation"] != f"{percent(result.evaluation.accuracy, 2)}"
     app.session_state["picked"] = state.Choice("mlp", own)
