@@ -11,13 +11,15 @@ from core.config import CompressionConfig, ConfigError
 from core.mathematics import promise
 from core.words import percent
 
-TECHNIQUES = tuple(technique.name for technique in settings.techniques() if technique.stage != "training")
+_SHRINKING = [technique for technique in settings.techniques() if technique.stage != "training"]
+
+TECHNIQUES = tuple(each.name for each in _SHRINKING)
 """What can make a network smaller, in the order in which it is done."""
 
-SEARCHED = tuple(each.name for each in settings.techniques() if each.stage != "training" and each.searched)
+SEARCHED = tuple(each.name for each in _SHRINKING if each.searched)
 """Those of them that a search uses where nobody says which."""
 
-ALONE = tuple(each.name for each in settings.techniques() if each.stage != "training" and each.alone)
+ALONE = tuple(each.name for each in _SHRINKING if each.alone)
 """Those of them that make a network smaller without another."""
 
 SEARCH, STUDENTS = "budget search", "students"

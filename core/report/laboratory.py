@@ -170,7 +170,7 @@ def _bits_table(result: QuantizationHalf) -> Table:
 
 
 def _weights(network: Judged) -> tuple[str, str, str]:
-    return f"{network.kb:,.1f}", f"{network.bytes / KB:,.1f}", f"{ratio(network.compression_ratio, 1)}"
+    return f"{network.kb:,.1f}", f"{network.bytes / KB:,.1f}", ratio(network.compression_ratio, 1)
 
 
 def _best_bits(result: QuantizationHalf) -> str:

@@ -374,7 +374,8 @@ class QuantizationHalf(Record):
     rows: tuple[AtBits, ...]
 
 
-TECHNIQUES = {"weights": "pruning", "channels": "channel pruning", "bits": "quantization"}
+IN_WAYS = {"weights": "pruning", "channels": "channel pruning", "bits": "quantization"}
+"""Techniques by what they are called in a way."""
 
 
 @dataclass(frozen=True)
@@ -385,7 +386,7 @@ class OfWay(Record):
 
     @property
     def title(self) -> str:
-        return " + ".join(TECHNIQUES.get(part, part) for part in self.way.split(" + "))
+        return " + ".join(IN_WAYS.get(part, part) for part in self.way.split(" + "))
 
 
 @dataclass(frozen=True)

@@ -176,10 +176,6 @@ ALIKE = ((4, 1.0), (3, 1.0), (4, 0.5), (2, 1.0), (3, 0.5), (4, 0.2))
 """Bits and density of all layers."""
 
 
-TAUGHT, TAUGHT_BITS, LARGE = ((6, 4), (EIGHTHS, 4), (5, 4), (6, None)), 4, 0.1
-"""Eighths of the channels, and half octaves below the break-even rank; bits; a share of all weights."""
-
-
 def alike(network: Network, used: Sequence[str]) -> list[Chosen]:
     """First choices where there is no time to look at each layer alone: the same for all of them, nothing factored, no
     channel removed."""
@@ -216,16 +212,21 @@ def starts(rows: Sequence[Mapping[str, Any]], network: Network, used: Sequence[s
     return first
 
 
+TAUGHT, TAUGHT_BITS, LARGE = ((6, 4), (EIGHTHS, 4), (5, 4), (6, None)), 4, 0.1
+"""Eighths of the channels, and half octaves below the break-even rank; bits; a share of all weights."""
+
+
 def taught(network: Network, used: Sequence[str]) -> list[Chosen]:
     """First choices for trials that are trained, which those without training cannot show: pruned, at `TAUGHT_BITS`,
-    for each width and rank of `TAUGHT`, the layers that hold a `LARGE` share of the weights factored."""
+    for each width and rank of `TAUGHT`, the layers that hold a `LARGE` share of the weights factored. How much is
+    pruned follows from the size that is wanted."""
     known, first, weights = space(network, used), list[Chosen](), sum(layer.weights for layer in network.layers)
-    large = {layer.name for layer in network.layers if layer.weights >= LARGE * weights}
+    large = {layer.name: layer.weights >= LARGE * weights for layer in network.layers}
     for width, octaves in TAUGHT:
         every: Chosen = {"method": start(network).low_rank_method, "score": "lamp", "by layer": False, "density": 0.2}
         every |= _narrowed(known, width)
-        for name in (layer.name for layer in network.layers):
-            every |= {f"factored {name}": octaves is not None and name in large, f"rank {name}": octaves}
+        for name, is_large in large.items():
+            every |= {f"factored {name}": octaves is not None and is_large, f"rank {name}": octaves}
             every |= {f"shared {name}": False, f"bits {name}": TAUGHT_BITS}
         _add(first, known, every)
     return first

@@ -62,10 +62,10 @@ output channels again: the file is the same size."""
 HELP_BATCH = """Images in each step. An epoch of a small network with few bits is sooner over in larger batches: what
 is done once in a step, the rounding of all weights and the rate, is done less often. It also learns less from it."""
 
-HELP_FLOOR = """The smallest network that is right this often: λ is steered. Most of the training goes on as usual; then
-the learning rate starts again every few epochs, and λ rises where the accuracy on validation is above the floor, and
-falls below it. That takes 9 epochs at least, 23 where pruning is iterative. The smallest network that reached the floor
-is kept, or the most accurate one where none did."""
+HELP_FLOOR = f"""The smallest network that is right this often: λ is steered. Most of the training goes on as usual;
+then the learning rate starts again every few epochs, and λ rises where the accuracy on validation is above the floor,
+and falls below it. That takes {STEERED_FROM["one-shot"]} epochs at least, {STEERED_FROM["iterative"]} where pruning
+is iterative. The smallest network that reached the floor is kept, or the most accurate one where none did."""
 
 
 class FineTuning(Technique):

@@ -101,8 +101,8 @@ def _to_explore(choice: state.Choice, layer: Spectrum, energy: float, method: st
         st.switch_page("pages/explore.py")
     above = st.toggle("Factor above break-even, too", key="spectrum_above", help=HELP_ABOVE)
     every = _in_all_layers(choice, energy, method, above)
-    saving = _in_all_layers(choice, energy, method)
-    if every != saving and not bench.refusal(choice.baseline, every):
+    if above and not bench.refusal(choice.baseline, every):
+        saving = _in_all_layers(choice, energy, method)
         wanted, least = (bench.outline(choice.baseline, config).parameters for config in (every, saving))
         if wanted > least:
             st.warning(
