@@ -1,6 +1,8 @@
 """Every kind of training on the best device of this machine and on the CPU, side by side in one run.
 
-    python -m benchmarks.devices [--baseline cnn|mlp] [--epochs 1] [--json]
+    python -m benchmarks.devices [--baseline cnn|mlp] [--epochs 1] [--precisions] [--json]
+
+With `--precisions` the CPU in float32 and in bfloat16, whichever of the two it would choose.
 
 Seconds of a training, and the accuracy on validation of what it left, which the CPU measures for both. Where there is
 no other device the CPU stands alone. What follows from the baseline, its decompositions and moments, is made before
@@ -16,11 +18,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from core.bench.workbench import RECIPES, Workbench, cache_folder
 from core.config import CompressionConfig, RecoveryConfig
 from core.datasets import fashion_mnist
 from core.machinery import devices
+from core.measuring import training
 from core.studies.assignment import RUNGS
 
 
@@ -59,23 +63,34 @@ def measure(name: str, epochs: int, device: str) -> dict[str, dict[str, float]]:
     return rows
 
 
+def columns(name: str, epochs: int, precisions: bool) -> dict[str, dict[str, dict[str, float]]]:
+    """What is told, by device, or by precision of the CPU."""
+    if not precisions:
+        return {device: measure(name, epochs, device) for device in dict.fromkeys((devices.chosen().type, devices.CPU))}
+    found = {}
+    for title, is_half in (("float32", False), ("bfloat16", True)):
+        with patch.object(training, "fast_bfloat16", lambda device, is_half=is_half: is_half):
+            found[title] = measure(name, epochs, devices.CPU)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--baseline", choices=["cnn", "mlp"], default="cnn")
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--precisions", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     fashion_mnist.obtain(cache_folder() / "data")
     os.environ.setdefault("FASHION_MNIST_DIR", str(cache_folder() / "data"))
-    names = list(dict.fromkeys((devices.chosen().type, devices.CPU)))
-    found = {device: measure(options.baseline, options.epochs, device) for device in names}
+    found = columns(options.baseline, options.epochs, options.precisions)
     if options.json:
         print(json.dumps(found))
         return
-    if len(names) == 1:
+    if len(found) == 1:
         print(f"The CPU alone: this machine has no other device, or {devices.VARIABLE} chose it.")
-    print(f"{'':36}" + "".join(f"{device:>10}{'':>10}" for device in names))
-    for title in found[names[0]]:
+    print(f"{'':36}" + "".join(f"{title:>10}{'':>10}" for title in found))
+    for title in next(iter(found.values())):
         cells = "".join(f"{rows[title]['seconds']:>8.1f} s{rows[title]['accuracy']:>10.2%}" for rows in found.values())
         print(f"{title:36}{cells}")
 

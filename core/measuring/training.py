@@ -1,7 +1,7 @@
 """The one training loop: baselines now, and whatever else is trained.
 
 Images stay uint8 on the device and are normalized and flipped batch by batch, as tensors. On a processor that
-multiplies bfloat16 in hardware, and on CUDA, the forward pass runs under bfloat16 autocast.
+multiplies tiles of bfloat16 (AMX), and on CUDA, the forward pass runs under bfloat16 autocast.
 """
 
 import copy
@@ -103,11 +103,12 @@ class Meanwhile:
     settle: Callable[[], object] = lambda: None
 
 
-def _fast_bfloat16(device: torch.device) -> bool:
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32: not on a processor that has AVX512-BF16 and no tiles, where the CNN's
+    second convolution was measured to take 1.7 times as long in it, and an epoch 1.4 times (`benchmarks.devices`)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    on_cpu = device.type == "cpu" and torch.backends.mkldnn.is_available()
-    return on_cpu and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.cpu._is_amx_tile_supported()
 
 
 def train_baseline(
@@ -470,7 +471,7 @@ def _step(
 ) -> Tensor:
     """One gradient step; returns (summed loss, number right, summed cross entropy) of the batch, left on the device."""
     x = models.channels_last(x)
-    with torch.autocast(device.type, torch.bfloat16, enabled=_fast_bfloat16(device)):
+    with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
         logits = module(x)
     loss = _loss(logits.float(), y, config.label_smoothing, taught)
     if rate_weight:

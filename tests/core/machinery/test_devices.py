@@ -107,7 +107,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Workben
 def benches(both: dict[str, Workbench], monkeypatch: pytest.MonkeyPatch) -> dict[str, Workbench]:
     """A workbench that trains on the CPU and one that trains on the stand-in, in float32, and with few images."""
     monkeypatch.setattr(fashion_mnist, "load", lambda name, *rest: few(name))
-    monkeypatch.setattr(training, "_fast_bfloat16", lambda device: False)
+    monkeypatch.setattr(training, "fast_bfloat16", lambda device: False)
     monkeypatch.setattr(quantization, "CLIP_SHARES", (1.0, 0.8, 0.6))
     return both
 
@@ -180,7 +180,7 @@ def test_a_network_on_a_device_is_compressed_and_stored_as_on_the_cpu(
 @pytest.mark.parametrize("recipe", [TrainingConfig("mlp", 1, dropout=0.1), TrainingConfig("cnn", 1, flips=True)])
 def test_a_baseline_is_trained_on_a_device_as_on_the_cpu(recipe: TrainingConfig) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_fast_bfloat16", lambda device: False)
+        patch.setattr(training, "fast_bfloat16", lambda device: False)
         here, there = (
             training.train_baseline(
                 recipe, fashion_mnist.images(), few("train"), few("validation"), device=torch.device(name)

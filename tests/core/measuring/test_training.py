@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import MLP_SHAPES, random_tensors, statistics_of, untrained
 from random_networks import feature_maps, filled
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.bench.workbench import RECIPES
@@ -219,6 +219,24 @@ def test_only_grids_are_bound_to_stay_positive_whatever_a_network_calls_its_laye
     }
     trained = training.recover(network, config.recovery, "random", "fashion-mnist", training_images, held_out)
     assert len(trained.history) == 1
+
+
+@pytest.mark.parametrize("has_tiles", [False, True])
+def test_a_processor_computes_in_bfloat16_where_it_has_tiles_for_it(
+    has_tiles: bool, training_images: Split, held_out: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Told(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            y = super().forward(x.flatten(1))
+            if self.training:
+                kinds.add(y.dtype)
+            return y
+
+    kinds = set[torch.dtype]()
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_tiles)
+    recipe = TrainingConfig("mlp", 1, batch_size=500)
+    training.fit(Told(784, 10), recipe, training_images, held_out, lambda event: None, lambda: False, CPU)
+    assert kinds == {torch.bfloat16 if has_tiles else torch.float32}
 
 
 def test_steps_do_not_decay() -> None:
