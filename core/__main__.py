@@ -188,6 +188,13 @@ def _file_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     every = command("ship", _ship, "run the long experiments whose results come with the project; what was run counts")
     every.add_argument("--out", type=Path, metavar="FILE", help="instead of where the app finds them")
+    every.add_argument(
+        "--again",
+        nargs="+",
+        default=[],
+        metavar="KIND",
+        help='kinds that run anew ("budget search"); the others stay as they came',
+    )
     _device_option(every)
     job = command("job", _job, "the process of a job (started by the app)")
     job.add_argument("folder", type=Path)
@@ -599,7 +606,8 @@ def _ship(options: argparse.Namespace) -> int:
     from core.studies import shipping
 
     out = options.out or SHELF
-    made = shipping.ship(_workbench(options.device), out, lambda event: say(event["message"]))
+    bench = _workbench(options.device, with_results=bool(options.again))
+    made = shipping.ship(bench, out, lambda event: say(event["message"]), options.again)
     _print({"path": str(out), **made}, options.json)
     return 0
 

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -23,7 +23,7 @@ from core.bench.knowledge import SINGULAR_VALUES
 from core.bench.places import along, beginning
 from core.bench.results import first_layer
 from core.bench.workbench import SHIPPED, SplitName, Workbench
-from core.config import EXAMPLE, CompressionConfig, RecoveryConfig
+from core.config import EXAMPLE, CompressionConfig, ConfigError, RecoveryConfig
 from core.machinery import shelf
 from core.machinery.store import key_of
 from core.measuring import training
@@ -156,13 +156,20 @@ def made_in_words(made: dict[str, Any]) -> str:
 # Making them
 
 
-def ship(bench: Workbench, path: Path, progress: Progress = lambda event: None) -> dict[str, Any]:
+def ship(
+    bench: Workbench, path: Path, progress: Progress = lambda event: None, again: Collection[str] = ()
+) -> dict[str, Any]:
     """Run every experiment that was not run with this code here, and write the shelf. Returns `about`, as it says.
 
-    bench : without a shelf; with one, what is on it counts, and is put on the new one. Raises what experiments raise,
-        OSError.
+    bench : without a shelf; with one, what is on it counts, and is put on the new one
+    again : kinds that are run anew, whatever is known of them
+    Raises ConfigError for a kind that is none, what experiments raise, OSError.
     """
-    answers = [_made(bench, request, progress) for request in requests()]
+    wanted = requests()
+    for kind in again:
+        if kind not in (known := {request["kind"] for request in wanted}):
+            raise ConfigError(f"again must be of {', '.join(sorted(known))}. Got {kind!r} instead.")
+    answers = [_made(bench, request, progress, request["kind"] in again) for request in wanted]
     progress({"message": "Collecting."})
     with TemporaryDirectory(prefix="shelf-") as folder:
         entries = _entries(bench, Workbench(Path(folder), "shipped"), answers)
@@ -172,9 +179,9 @@ def ship(bench: Workbench, path: Path, progress: Progress = lambda event: None) 
     return about | {"bytes": path.stat().st_size}
 
 
-def _made(bench: Workbench, request: Request, progress: Progress) -> Answer:
+def _made(bench: Workbench, request: Request, progress: Progress, again: bool) -> Answer:
     known = answer(bench, request)
-    if known is not None:
+    if known is not None and not again:
         return known
     title = f"{request['kind']}, {request.get('baseline', reproduce.REPORT_BASELINE)}"
     kind = kinds.KINDS[request["kind"]]

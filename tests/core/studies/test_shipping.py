@@ -1,6 +1,8 @@
 """Laws of what comes with the project: the code would still make it, the pages ask for it, and it is not mixed up."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ from core.bench import keys
 from core.bench.knowledge import SINGULAR_VALUES
 from core.bench.networks import PACKED
 from core.bench.workbench import SHELF, SHIPPED, Workbench
-from core.config import CompressionConfig, RecoveryConfig
+from core.config import CompressionConfig, ConfigError, RecoveryConfig
 from core.machinery import shelf
 from core.machinery.shelf import Shelf
 from core.measuring import training
@@ -220,3 +222,26 @@ def test_trainings_that_are_done_already_do_not_make_the_time_that_is_said_short
     bench, asked = Workbench(tmp_path), {"kind": "one-shot search", "baseline": "cnn"}
     assert [shipping._longest(bench, asked, seconds) for seconds in (30, 2, 31)] == [30, 30, 31]
     assert shipping._longest(bench, {**asked, "baseline": "mlp"}, 2) == 2
+
+
+def test_one_kind_can_be_run_anew_and_the_others_stay_as_they_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, ran, kept = Workbench(tmp_path, shelf=SHELF), list[str](), list[shipping.Answer]()
+    requests = [own for own in shipping.requests() if own.get("baseline") == "mlp"]
+    results = {own["kind"]: shipping.answer(bench, own).result for own in requests}  # type: ignore[union-attr]
+
+    def run(kind: str, *asked: Any) -> Any:
+        ran.append(kind)
+        return results[kind]
+
+    monkeypatch.setattr(shipping, "requests", lambda: requests)
+    monkeypatch.setattr(shipping, "_entries", lambda bench, clean, answers: kept.extend(answers) or {})
+    for request in requests:
+        kind = request["kind"]
+        monkeypatch.setitem(KINDS, kind, replace(KINDS[kind], run=partial(run, kind)))
+    shipping.ship(bench, tmp_path / "results.zip", again=[assignment.LADDER])
+    assert ran == [assignment.LADDER]
+    assert [own.request for own in kept] == requests
+    with pytest.raises(ConfigError, match="again must be of one-shot search, quantization ladder"):
+        shipping.ship(bench, tmp_path / "results.zip", again=["ladders"])
