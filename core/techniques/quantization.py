@@ -104,7 +104,7 @@ class Quantization(Technique):
         lambda bits: "float32" if bits == FLOAT_BITS else f"{bits} bits", help=HELP_BITS, metavar="B|LAYER=B",
     )  # fmt: skip
 
-    chooses = ("bits",)
+    chooses = ("granularity", "bits")
 
     def used(self, config: CompressionConfig) -> bool:
         return self.shrinks(config) or config.activation_bits is not None
@@ -152,7 +152,9 @@ class Quantization(Technique):
         return {"clip": "mse"} | known
 
     def choices(self, network: Network, inputs_known: bool) -> dict[str, Choices]:
-        return {f"bits {layer.name}": Steps(FEWEST, MOST) for layer in network.layers}
+        """One scale per tensor costs accuracy that training gives back, and 2 bytes less for each output channel."""
+        each = {f"bits {layer.name}": Steps(FEWEST, MOST) for layer in network.layers}
+        return {"granularity": tuple(GRANULARITIES), **each}
 
     def is_active(self, kind: str, layer: str, chosen: Mapping[str, Any]) -> bool:
         """Not of a layer whose weights share values (`techniques.codebook`)."""
@@ -160,6 +162,9 @@ class Quantization(Technique):
 
     def chosen_of(self, layer: Layer, chosen: Mapping[str, Any]) -> int | None:
         return chosen.get(f"bits {layer.name}")
+
+    def chosen(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        return {"granularity": chosen["granularity"]} if "granularity" in chosen else {}
 
     def steps(self, subject: Subject) -> Iterator[Step]:
         if quantizes(subject.rows):

@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from core.config import CompressionConfig
-from core.studies.space import configuration, draw, neighbour, recovery, taught
+from core.studies.space import configuration, draw, neighbour, recovery, taught, to_train
 from core.studies.stages.shapes import merit_of, near, resize, wanted_size
 from core.studies.stages.trainer import Trainer
 from core.studies.stages.worker import Worker, in_figures
@@ -46,17 +46,17 @@ def begin(worker: Worker) -> None:
     """Enqueue what is `taught`, then, for each set of techniques, the best shape without training; one worker does."""
     if not first(worker.studies.brief, "sketches"):
         return
-    for chosen in taught(worker.network, worker.goal.techniques):
+    wanted = wanted_size(worker)
+    for chosen in taught(worker.network, worker.goal.techniques, wanted):
         worker.studies.brief.enqueue_trial(chosen)
     best: dict[tuple[str, ...], tuple[float, FrozenTrial]] = {}
-    wanted = wanted_size(worker)
     for trial, point in measured(worker.studies.untrained):
         if point.bytes < wanted and not near(worker, point.bytes, wanted):
             continue  # it could hardly be made larger
         ranked = merit_of(worker, point, wanted), trial
         best[point.techniques] = min(best.get(point.techniques, ranked), ranked, key=lambda pair: pair[0])
     for _, trial in sorted(best.values(), key=lambda pair: pair[0]):
-        worker.studies.brief.enqueue_trial(trial.params)
+        worker.studies.brief.enqueue_trial(to_train(trial.params))
 
 
 def vary(worker: Worker) -> None:

@@ -27,7 +27,7 @@ from core.config import CompressionConfig, RecoveryConfig
 from core.datasets import fashion_mnist
 from core.formats import artifact
 from core.measuring.evaluation import Estimate
-from core.measuring.front import TECHNIQUES, Goal, Point, pareto, techniques
+from core.measuring.front import TECHNIQUES, Goal, Point, pareto
 from core.networks import compression
 from core.networks.encodings import FormatError
 from core.networks.models import Overflow
@@ -393,23 +393,32 @@ def test_where_sizes_are_no_longer_told_apart_only_another_shape_is_trained(
     assert config.recovery.teacher == trainings.worker.teacher == searched["bench"].teacher_sum("residual")
     elsewhere = replace(config, recovery=replace(config.recovery, teacher="0123abcd"))
     assert trainings.worker.teachable(elsewhere) == config == trainings.worker.teachable(config)
-    stored = shapes.stored_weights(trainings.worker, config)
-    assert config.recovery.rate_weight == pytest.approx(
-        trained.PRICE * stored if "bits" in techniques(config) else 0, abs=1e-4
-    )
+    assert config.recovery.rate_weight == 0, "what is pruned has no price beside that"
     monkeypatch.setattr(trained, "measured", lambda study: [] if study is studies.brief else measured(study))
     with pytest.raises(Finished):
         trainings.plan()
 
 
+def test_where_nothing_may_be_pruned_a_bit_has_its_price_in_the_loss(
+    small: str, searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings = long_trainings(searched["bench"], small, 100)
+    monkeypatch.setattr(Worker, "scalable", False)
+    coded, plain = CompressionConfig(bits=4), CompressionConfig(rank_share=0.5)
+    stored = shapes.stored_weights(trainings.worker, coded)
+    assert trainings.rated(coded, 5).rate_weight == pytest.approx(trained.PRICE * stored, abs=1e-4)
+    assert trainings.rated(plain, 5).rate_weight == 0
+
+
 def test_long_trainings_are_in_turns_of_new_shapes_and_of_old_ones(small: str, searched: dict[str, Any]) -> None:
     trainings = long_trainings(searched["bench"], small, 100)
     new, old = (trials.measured(study) for study in (trainings.worker.studies.brief, trainings.worker.studies.trained))
-    even, odd = (trainings.in_turns(new, old, begun) for begun in (2, 3))
-    assert odd == even[len(new) :] + even[: len(new)]
-    assert {trial.number for trial, _ in even[: len(new)]} == {trial.number for trial, _ in new}
+    first, second, third, fourth = (trainings.in_turns(new, old, begun) for begun in range(4))
+    assert second == third == first[len(new) :] + first[: len(new)]
+    assert first == fourth
+    assert {trial.number for trial, _ in first[: len(new)]} == {trial.number for trial, _ in new}
     wanted = shapes.wanted_size(trainings.worker)
-    merits = [shapes.merit_of(trainings.worker, point, wanted) for _, point in even[: len(new)]]
+    merits = [shapes.merit_of(trainings.worker, point, wanted) for _, point in first[: len(new)]]
     assert merits == sorted(merits)
 
 

@@ -16,6 +16,7 @@ from core.measuring.front import TECHNIQUES, techniques
 from core.networks import compression
 from core.networks.models import Baseline, costs_of
 from core.studies.space import (
+    CROWDED,
     SIZES,
     START,
     alike,
@@ -37,6 +38,8 @@ from core.techniques.pruning import LEAST_DENSITY, WHOLE
 
 CNN = Baseline("small-cnn", random_tensors(CNN_SHAPES, 2))
 NETWORK = CNN.network
+WANTED = sum(layer.weights for layer in NETWORK.layers) / 20
+"""Bytes of a file for which all shapes have enough weights, and none too many."""
 
 
 def drawn(used: tuple[str, ...] = TECHNIQUES, seed: int = 0) -> dict[str, Any]:
@@ -64,9 +67,10 @@ def test_every_trial_is_a_network_that_uses_nothing_else(used: tuple[str, ...], 
             assert config.bits_of(layer.name) == chosen[f"bits {layer.name}"]
 
 
-@given(USED)
-def test_what_is_trained_first_is_among_the_choices(used: tuple[str, ...]) -> None:
-    known, several = space(NETWORK, used), taught(NETWORK, used)
+@given(USED, st.floats(100, 1e6))
+def test_what_is_trained_first_is_among_the_choices(used: tuple[str, ...], wanted: float) -> None:
+    known, several = space(NETWORK, used), taught(NETWORK, used, wanted)
+    assert several
     for own in several:
         assert all(known[name]._contains(known[name].to_internal_repr(value)) for name, value in own.items())
         assert all(is_active(name, own) for name in own)
@@ -75,10 +79,23 @@ def test_what_is_trained_first_is_among_the_choices(used: tuple[str, ...]) -> No
 
 
 def test_of_what_is_trained_first_only_the_layer_that_holds_most_weights_is_factored() -> None:
-    first, *_, last = (configuration(own, NETWORK) for own in taught(NETWORK, TECHNIQUES))
+    first, *_, last = (configuration(own, NETWORK) for own in taught(NETWORK, TECHNIQUES, WANTED))
     assert [name for name, layer in first.layers if layer.rank is not None] == ["fc1"]
-    assert (last.layer("conv1").channels, last.layer("fc1").rank) == (3, None)
+    assert (last.layer("conv1").channels, last.layer("fc1").rank) == (2, None)
     assert {first.bits_of(layer.name) for layer in NETWORK.layers} == {4}
+    assert first.granularity == "tensor"
+
+
+def test_the_smaller_the_file_that_is_wanted_the_fewer_weights_it_begins_with() -> None:
+    """As many for each byte, where there are such; rank and width say how many there are."""
+    weights = sum(layer.weights for layer in NETWORK.layers)
+    for wanted in (weights / 300, weights / 40, weights / 10):
+        for own in taught(NETWORK, TECHNIQUES, wanted):
+            shares = [own.get(f"channels {layer.name}", EIGHTHS) / EIGHTHS for layer in NETWORK.layers]
+            pairs = zip(NETWORK.layers, shares, [1.0, *shares], strict=False)
+            dense = sum(layer.weights * rows * columns for layer, rows, columns in pairs)
+            if not any(own.get(f"factored {layer.name}") for layer in NETWORK.layers):
+                assert CROWDED[0] / 1.5 <= dense / wanted <= 1.5 * CROWDED[1], (own, wanted)
 
 
 @given(USED, st.integers(0, 10_000))
@@ -90,7 +107,7 @@ def test_a_search_leaves_out_what_cannot_be_known(used: tuple[str, ...], seed: i
         patch.setattr(costs, "DECOMPOSITION_SECONDS", max(cost.seconds for cost in whole))
         chosen = drawn(used, seed)
         shapes = [chosen, neighbour(chosen, NETWORK, used, random.Random(seed)), *starts(scans({}), NETWORK, used)]
-        for own in (*shapes, *taught(NETWORK, used)):
+        for own in (*shapes, *taught(NETWORK, used, WANTED)):
             compression.check(configuration(own, NETWORK), NETWORK)
         with pytest.raises(ConfigError):
             compression.check(START.with_layer("fc1", bits=4), NETWORK)
