@@ -27,7 +27,7 @@ from core.config import EXAMPLE, CompressionConfig, ConfigError, RecoveryConfig
 from core.machinery import shelf
 from core.machinery.store import key_of
 from core.measuring import training
-from core.measuring.front import SEARCH, Goal, pareto
+from core.measuring.front import SEARCH, Goal, Point, behind, pareto
 from core.measuring.training import Progress
 from core.studies import assignment, inspection, kinds, reproduce, tuning
 from core.studies.answers import (
@@ -46,8 +46,8 @@ ANSWER, TOOK = "answer", "took"
 FRONT_BYTES = 48 * 1024
 """Trained networks of the searched front that come along are at most so large."""
 
-FAR = 0.06
-"""Points that lose more than so much, a fraction, stay here."""
+FAR, BEHIND = 0.06, 0.01
+"""Points that lose more than so much, a fraction, stay here, and so do those as far behind the front."""
 
 LIBRARIES = ("torch", "numpy")
 
@@ -244,11 +244,19 @@ def _entries(bench: Workbench, clean: Workbench, answers: list[Answer]) -> dict[
                 entries[place] = shelf.Entry(kind, known.payload, known.weights)
     for place, entry in _points_beforehand().items():
         entries.setdefault(place, entry)
-    for point in bench.points():  # what a search or an experiment has seen, and can be measured again in a moment
+    for point in _seen(bench):
         place = bench.point_key(point.baseline, point.config)
-        if point.origin != "explored" and not point.recovered and point.difference >= -FAR:
-            entries.setdefault(place, shelf.Entry("point", replace(point, origin="shipped").to_json().encode()))
+        entries.setdefault(place, shelf.Entry("point", replace(point, origin="shipped").to_json().encode()))
     return entries
+
+
+def _seen(bench: Workbench) -> Iterator[Point]:
+    """What a search or an experiment has seen that is worth a look, and can be measured again in a moment."""
+    points = [point for point in bench.points() if point.origin != "explored" and not point.recovered]
+    for name in dict.fromkeys(point.baseline for point in points):
+        of_it = [point for point in points if point.baseline == name]
+        front = pareto(of_it)
+        yield from (own for own in of_it if own.difference >= -FAR and behind(front, own) <= BEHIND)
 
 
 def _open(clean: Workbench) -> None:
