@@ -111,14 +111,16 @@ def key(bench: Workbench, request: Request) -> str:
         baselines=[profile.sha256 for profile in profiles.values()],
         methods=reliance.networks(images) | reliance.files() | reliance.versions(settings.shipped()),
         trainings=trainings,
-        experiments=experiments(),
+        experiments=experiments(request["kind"]),
     )
 
 
-def experiments() -> dict[str, Any]:
-    """What the code of the experiments decides besides methods and trainings."""
-    combined = {way: [json.loads(each.to_json()) for each in configs] for way, configs in assignment.ways().items()}
-    trained = {bits: assignment.quantized_training(bits).to_request() for bits in assignment.ASSIGNED}
+def experiments(kind: str) -> dict[str, Any]:
+    """What the code of the experiments decides besides methods and trainings, for this kind of them."""
+    ways = assignment.ways().items() if kind == assignment.COMBINATION else ()
+    combined = {way: [json.loads(each.to_json()) for each in configs] for way, configs in ways}
+    bits = assignment.ASSIGNED if kind == assignment.QUANTIZATION else ()
+    trained = {each: assignment.quantized_training(each).to_request() for each in bits}
     scenarios = {scenario.title: json.loads(scenario.config.to_json()) for scenario in reproduce.scenarios()}
     return {
         "versions": [assignment.VERSION, tuning.VERSION, reproduce.VERSION],

@@ -153,13 +153,22 @@ def measured(result: Any) -> Iterator[dict[str, Any]]:
 def test_a_change_of_the_code_makes_them_unfindable(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, of: Any, name: str, value: Any
 ) -> None:
-    request = shipping.requests()[0]
+    request = next(own for own in shipping.requests() if own["kind"] == assignment.QUANTIZATION)
     before = shipping.key(bench, request)
     monkeypatch.setattr(of, name, value)
     if name == "RUNGS":
         monkeypatch.setattr(assignment, "ways", lambda: {})
     assert shipping.key(bench, request) != before
     assert shipping.answer(bench, request) is None
+
+
+def test_how_few_bits_are_trained_says_nothing_of_the_other_experiments(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {own["kind"]: shipping.key(bench, own) for own in shipping.requests()}
+    monkeypatch.setattr(assignment, "GENTLE", 0.5)
+    after = {own["kind"]: shipping.key(bench, own) for own in shipping.requests()}
+    assert [kind for kind in before if before[kind] != after[kind]] == [assignment.QUANTIZATION, assignment.COMBINATION]
 
 
 def test_every_request_has_a_key_of_its_own(bench: Workbench) -> None:
