@@ -242,18 +242,20 @@ def taught(network: Network, used: Sequence[str], wanted: float) -> list[Chosen]
     fitting = [pair for pair in TAUGHT if CROWDED[0] <= crowded[pair] <= CROWDED[1]]
     for width, octaves in fitting or TAUGHT:
         every: Chosen = {"method": start(network).low_rank_method, "score": "lamp", "by layer": False, "density": 0.2}
-        every |= {**TO_TRAIN, **_narrowed(known, width)}
+        every |= {"granularity": "channel", **_narrowed(known, width)}
         factored = _factored(network, known, octaves)
         for layer in network.layers:
             every |= {f"factored {layer.name}": layer in factored, f"rank {layer.name}": octaves}
             every |= {f"shared {layer.name}": False, f"bits {layer.name}": TAUGHT_BITS}
-        _add(first, known, every)
+        _add(first, known, to_train(every, network))
     return first
 
 
-def to_train(chosen: Chosen) -> Chosen:
-    """The same shape, for a trial that is trained."""
-    return {**chosen, **{name: value for name, value in TO_TRAIN.items() if name in chosen}}
+def to_train(chosen: Chosen, network: Network) -> Chosen:
+    """The same shape, for a trial that is trained. The channels of a grouped convolution are too far apart for a scale
+    in common."""
+    shared = {} if any(layer.groups > 1 for layer in network.layers) else TO_TRAIN
+    return {**chosen, **{name: value for name, value in shared.items() if name in chosen}}
 
 
 def _factored(network: Network, known: Iterable[str], octaves: int | None) -> list[Layer]:

@@ -56,7 +56,7 @@ def begin(worker: Worker) -> None:
         ranked = merit_of(worker, point, wanted), trial
         best[point.techniques] = min(best.get(point.techniques, ranked), ranked, key=lambda pair: pair[0])
     for _, trial in sorted(best.values(), key=lambda pair: pair[0]):
-        worker.studies.brief.enqueue_trial(to_train(trial.params))
+        worker.studies.brief.enqueue_trial(to_train(trial.params, worker.network))
 
 
 def vary(worker: Worker) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from core.config import CompressionConfig, ConfigError
 from core.mathematics import costs, low_rank
 from core.measuring.front import TECHNIQUES, techniques
-from core.networks import compression
+from core.networks import compression, families
 from core.networks.models import Baseline, costs_of
 from core.studies.space import (
     CROWDED,
@@ -30,6 +30,7 @@ from core.studies.space import (
     start,
     starts,
     taught,
+    to_train,
 )  # fmt: skip
 from core.techniques.channels import EIGHTHS
 from core.techniques.codebook import codebook_of
@@ -84,6 +85,14 @@ def test_of_what_is_trained_first_only_the_layer_that_holds_most_weights_is_fact
     assert (last.layer("conv1").channels, last.layer("fc1").rank) == (2, None)
     assert {first.bits_of(layer.name) for layer in NETWORK.layers} == {4}
     assert first.granularity == "tensor"
+
+
+def test_the_channels_of_a_grouped_convolution_keep_a_scale_each() -> None:
+    separable = families.named("separable").build((1, 28, 28), 10, ())
+    assert {own["granularity"] for own in taught(separable, TECHNIQUES, 5_000)} == {"channel"}
+    assert to_train({"granularity": "channel", "density": 0.5}, separable)["granularity"] == "channel"
+    assert to_train({"granularity": "channel"}, NETWORK) == {"granularity": "tensor"}
+    assert to_train({"density": 0.5}, NETWORK) == {"density": 0.5}, "where no bits are chosen"
 
 
 def test_the_smaller_the_file_that_is_wanted_the_fewer_weights_it_begins_with() -> None:
