@@ -105,7 +105,7 @@ class Meanwhile:
 
 def fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32: not on a processor that has AVX512-BF16 and no tiles, where the CNN's
-    second convolution was measured to take 1.7 times as long in it, and an epoch 1.4 times (`benchmarks.devices`)."""
+    second convolution takes 1.7 times as long in it, and whole trainings 1.05 to 1.36 times (`benchmarks.devices`)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.cpu._is_amx_tile_supported()
