@@ -145,13 +145,12 @@ def _bits(known: Experiment[QuantizationHalf] | None, title: str) -> list[Block]
 
 
 def _bits_words(epochs: int) -> str:
-    longer = ", ".join(f"{times} times as many at {bits} bits" for bits, (_, times) in assignment.FEWER.items())
     return (
         "Weights and activations at the same number of bits, as the course's assignment asks. Min-max: one scale per "
         "channel, up to the largest weight. Best PTQ: post-training quantization with the best of clipping, bias "
         "correction, GPTQ and a zero point, by the validation images. QAT: that, after quantization-aware training "
-        f"({counted(epochs, 'epoch')}, {longer}) with learned scales (LSQ, Esser et "
-        "al. 2020) and the baseline as teacher (distillation, Hinton et al. 2015)."
+        f"({counted(epochs, 'epoch')}, {assignment.longer_in_words()}) with learned scales (LSQ, Esser et al. 2020) "
+        "and the baseline as teacher (distillation, Hinton et al. 2015)."
     )
 
 

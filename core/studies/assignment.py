@@ -223,6 +223,11 @@ def fewest_rung(rows: Sequence[Rung], allowance: float) -> Rung | None:
     return min(fits, key=lambda row: row.bits, default=None)
 
 
+def longer_in_words() -> str:
+    """Which bits are trained for more epochs than others."""
+    return ", ".join(f"{times} times as many at {bits} bits" for bits, (_, times) in FEWER.items())
+
+
 def quantized_training(bits: int, epochs: int = 4) -> RecoveryConfig:
     """Quantization-aware training of the assignment: the baseline teaches; fewer bits take more of it."""
     rate, times = FEWER.get(bits, (GENTLE, 1))

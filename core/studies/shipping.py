@@ -168,9 +168,10 @@ def ship(
     Raises ConfigError for a kind that is none, what experiments raise, OSError.
     """
     wanted = requests()
+    known = sorted({request["kind"] for request in wanted})
     for kind in again:
-        if kind not in (known := {request["kind"] for request in wanted}):
-            raise ConfigError(f"again must be of {', '.join(sorted(known))}. Got {kind!r} instead.")
+        if kind not in known:
+            raise ConfigError(f"again must be of {', '.join(known)}. Got {kind!r} instead.")
     answers = [_made(bench, request, progress, request["kind"] in again) for request in wanted]
     progress({"message": "Collecting."})
     with TemporaryDirectory(prefix="shelf-") as folder:
@@ -254,11 +255,10 @@ def _entries(bench: Workbench, clean: Workbench, answers: list[Answer]) -> dict[
 
 def _seen(bench: Workbench) -> Iterator[Point]:
     """What a search or an experiment has seen that is worth a look, and can be measured again in a moment."""
-    points = [point for point in bench.points() if point.origin != "explored" and not point.recovered]
-    for name in dict.fromkeys(point.baseline for point in points):
-        of_it = [point for point in points if point.baseline == name]
-        front = pareto(of_it)
-        yield from (own for own in of_it if own.difference >= -FAR and behind(front, own) <= BEHIND)
+    for name in SHIPPED:
+        points = [point for point in bench.points(name) if point.origin != "explored" and not point.recovered]
+        front = pareto(points)
+        yield from (own for own in points if own.difference >= -FAR and behind(front, own) <= BEHIND)
 
 
 def _open(clean: Workbench) -> None:

@@ -27,8 +27,8 @@ class Law:
     most_smaller, most_larger : the next size lies within these factors of what was tried, where that all fits, or none
     least_slope : the smallest k that two trainings may show; less is noise
     margin : the next size keeps away from two that were tried by this power of their ratio
-    eased : what a shape loses after one epoch over what it loses after a long training; the CNN would have had to be
-        3, the MLP 6
+    eased : what a shape loses after one epoch over what it loses after a long training: about 3 of the CNN, and 6 of
+        the MLP
     gain : until something was trained: smallest size that fits without training over smallest size with it; of the CNN
         42 and 6.3 KB, of the MLP 54 and 9 KB
     unknown_size : bytes, the size that is wanted while nothing meets the goal

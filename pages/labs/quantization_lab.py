@@ -30,17 +30,15 @@ activations as well, to the same number of bits, by [[calibration]]."""
 ABOUT_TRAINING = """The assignment: weights and activations at the same number of bits, before training (the best step
 above, chosen on validation) and after it. The gradient passes the rounding by the [[straight-through estimator]].
 Weights and the steps of all grids are learned ([[LSQ]]; a weight's step begins at 2·E|w|/√q_max) from the labels and,
-by [[knowledge distillation]], from the baseline's predictions. Where rounding changes more, they are trained longer
-and with a higher learning rate: 4 bits for twice the epochs, 3 and 2 bits for three times as many. The epoch with the
-best validation accuracy is kept, or the network before training where no epoch is better."""
+by [[knowledge distillation]], from the baseline's predictions. The fewer the bits, the longer they are trained, and the
+higher is the learning rate. The epoch with the best validation accuracy is kept, or the network before training where
+no epoch is better."""
 ABOUT_WIDTHS = """The weights of one layer are quantized (per channel, MSE-optimal, GPTQ), and everything else stays
 float32."""
 ABOUT_MIXED = """Where should the next byte be saved? All layers begin at 8 bits; at every step one layer loses a bit,
 the one whose validation loss rises least per byte saved. Activations stay at 8 bits, weights are rounded by GPTQ,
 nothing is trained."""
-HELP_EPOCHS = (
-    "Epochs of quantization-aware training at each number of bits; twice as many at 4 bits, three times at 3 and 2."
-)
+HELP_EPOCHS = f"Epochs of quantization-aware training at each number of bits; {assignment.longer_in_words()}."
 HELP_AXIS = "Where the axis of the chart begins: at 0 %, or so far below the baseline's accuracy."
 HELP_ALLOWANCE = "How many percentage points of accuracy fewer bits may cost, on the validation images."
 BELOW = {"0 %": None, "-12 pp": 0.12, "-4 pp": 0.04}
