@@ -27,12 +27,12 @@ ABOUT_LADDER = """Nothing is trained here. Each line adds one step to the line b
 channel ([[granularity]]), an [[MSE-optimal]] clipping range, [[bias correction]], rounding by [[GPTQ]], and at last a
 zero point ([[asymmetric quantization|asymmetric]]). On the left only the weights are quantized, on the right the
 activations as well, to the same number of bits, by [[calibration]]."""
-ABOUT_TRAINING = """The assignment: weights and activations at the same number of bits, before training (the best step
+ABOUT_TRAINING = f"""The assignment: weights and activations at the same number of bits, before training (the best step
 above, chosen on validation) and after it. The gradient passes the rounding by the [[straight-through estimator]].
 Weights and the steps of all grids are learned ([[LSQ]]; a weight's step begins at 2·E|w|/√q_max) from the labels and,
-by [[knowledge distillation]], from the baseline's predictions. The fewer the bits, the longer they are trained, and the
-higher is the learning rate. The epoch with the best validation accuracy is kept, or the network before training where
-no epoch is better."""
+by [[knowledge distillation]], from the baseline's predictions. {max(assignment.FEWER)} bits and fewer take more epochs
+and a higher learning rate. The epoch with the best validation accuracy is kept, or the network before training where no
+epoch is better."""
 ABOUT_WIDTHS = """The weights of one layer are quantized (per channel, MSE-optimal, GPTQ), and everything else stays
 float32."""
 ABOUT_MIXED = """Where should the next byte be saved? All layers begin at 8 bits; at every step one layer loses a bit,
