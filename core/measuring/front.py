@@ -203,14 +203,14 @@ class Goal:
         return not met, -point.accuracy, point.bytes
 
     def in_words(self) -> str:
-        of = f" of {', '.join(self.families)}" if self.families else ""
         if self.size is not None:
-            return f"the most accurate file{of} of at most {self._most}"
-        return f"the smallest file{of} that {self._asked}"
+            return f"the most accurate file{self._of} of at most {self._most}"
+        return f"the smallest file{self._of} that {self._asked}"
 
     def none_in_words(self) -> str:
         """That nothing meets it."""
-        return f"None {self._asked}."
+        none = f"No network{self._of}" if self.families else "None"
+        return f"{none} {self._asked}."
 
     def way_out_in_words(self) -> str:
         """What to do where nothing meets it."""
@@ -236,6 +236,10 @@ class Goal:
     def promised_in_words(self, most: float | None) -> str:
         """What is promised of new images, where something is. most : what is lost there at most, a fraction"""
         return "" if most is None or self.confidence is None else promised(most, self.confidence)
+
+    @property
+    def _of(self) -> str:
+        return f" of {', '.join(self.families)}" if self.families else ""
 
     @property
     def _held(self) -> str:

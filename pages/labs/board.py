@@ -166,13 +166,17 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) 
 
 def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
     optimism = Optimist(state.workbench(), goal).of(let)
-    fits = goal.best(_of_families(let, goal), optimism)
+    rivals = _of_families(let, goal)
+    fits = goal.best(rivals, optimism)
     networks = "network" if len(let) == 1 else "networks"
     said = f"**{len(let):,}** measured {networks}, **{len(best)}** on the Pareto front: no other one is smaller and "
     said += "at least as accurate. "
+    if not rivals:
+        named = ", ".join(goal.families)
+        return f"{said}None of them is of the families to search, {named}: *Model* can show other networks, too."
     if fits is None:
-        others = " Only the models that are chosen above are shown." if goal.families else ""
-        return said + goal.none_in_words() + others
+        none = goal.none_in_words()
+        return f"{said}Among them, {none[0].lower()}{none[1:]}"
     trained = "trained" if fits.recovered else "not trained"
     used = " + ".join(fits.techniques) or "nothing: it is the baseline"
     promised = goal.promised_in_words(goal.lost(fits, optimism))

@@ -1821,7 +1821,11 @@ def test_compare_searches_over_families_for_the_images_of_the_baseline(
     app.get_by_key("start_search").click().run()
     assert asked.pop() == ("fashion-mnist", Goal(size=4096, families=("compact", "separable")), 10.0)
     app.get_by_key("w_goal_size").set_value(9000.0).run()
-    assert any("Only the models that are chosen above are shown" in text.value for text in app.markdown), "no MLP is it"
+    told = "None of them is of the families to search, compact, separable"
+    assert any(told in text.value for text in app.markdown), "nobody says that none is that small: the MLPs are"
+    app.get_by_key("w_models_mlp").set_value(["mlp", "compact"]).run()
+    assert not any(told in text.value for text in app.markdown)
+    assert any("of compact, separable of at most 9,000 KB: **" in text.value for text in app.markdown)
     answer = {"trials": 2, "best": best_of(Workbench(own_cache).evaluate("compact", CompressionConfig(bits=4)), -0.01)}
     answer["best"] |= {"baseline": "compact", "family": "compact", "course_ratio": 201.2}
     request = {"kind": STUDENTS, "data": "fashion-mnist", "goal": asked[0][1].to_request(), "minutes": 1.0, "seed": 0}

@@ -81,6 +81,7 @@ def test_a_floor_is_of_the_validation_images_and_a_loss_of_a_baseline_with_its_c
     for said in (goal.in_words(), goal.none_in_words()):
         assert f"right for {percent(0.9292, 2)} of the validation images with 90 % confidence" in said
     assert "lower confidence" in goal.way_out_in_words()
+    assert Goal(size=1024, families=("mlp", "cnn")).none_in_words() == "No network of mlp, cnn has at most 1 KB."
     for about in ({"floor": 0.9, "families": ("compact",)}, {"size": 9_000}):
         with pytest.raises(ConfigError, match="confidence"):
             Goal(confidence=0.9, **about)
