@@ -6,6 +6,7 @@ they must predict for the test images, and `expected.npz`, the logits behind tha
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,10 @@ VERIFIED_FILE, REPORT_FILES, FIGURES = "verified.json", ("report.html", "report.
 PORTABLE = Path(__file__).parent.parent / "portable"
 SAMPLE_IMAGES = 100
 READING_SECONDS = 900
+
+ONE_CORE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1")
+"""What NumPy and PyTorch take their number of threads from. Several threads wait for each other where other work has
+the cores, and that wait would be told as the program's own time."""
 
 TIE = 1e-4
 """Two logits are a tie where they differ by less than this share of the largest."""
@@ -397,10 +402,12 @@ def _read_elsewhere(kind: str, path: Path, images: Path, classes: int) -> dict[s
 
 
 def _in_fresh_process(kind: str, path: Path, images: Path, out: Path) -> str:
-    """`readers.run` in a process that knows nothing of this one; returns what went wrong, or ""."""
+    """`readers.run` in a process that knows nothing of this one, on one core; returns what went wrong, or ""."""
     command = [sys.executable, "-m", "core.formats.readers", kind, *map(str, (path, images, out))]
     try:
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=READING_SECONDS)
+        done = subprocess.run(
+            command, cwd=PROJECT, env=os.environ | ONE_CORE, capture_output=True, text=True, timeout=READING_SECONDS
+        )
     except subprocess.TimeoutExpired:
         return f"it was not read within {READING_SECONDS} seconds."
     return (done.stderr.strip() or "it could not be read.").splitlines()[-1] if done.returncode else ""
@@ -419,18 +426,25 @@ def remarks(files: Sequence[CheckedFile]) -> list[str]:
     said = []
     if "packed" in timed and "onnx" in timed:
         pairs = zip(timed["packed"], timed["onnx"], strict=True)
-        ratio = [numpy_alone.median / onnx.median for numpy_alone, onnx in pairs]
+        ratio = [float(f"{numpy_alone.median / onnx.median:.2g}") for numpy_alone, onnx in pairs]
         said.append(
-            f"NumPy alone takes {ratio[0]:.1f} times as long as ONNX Runtime for one image, {ratio[-1]:.1f} times for "
-            "each of 250: the packed file is small and runs anywhere, it is not made for speed."
+            f"On one core NumPy takes about {ratio[0]:g} times as long as ONNX Runtime for one image, {ratio[-1]:g} "
+            "times for each of 250: the packed file is small and needs no more than Python and NumPy; it is not made "
+            "for speed."
         )
     for kind in (kind for kind in timed if kind.startswith("onnx-")):
         for plain, integer in zip(timed.get("onnx", ()), timed[kind], strict=False):
             images = f"{integer.batch} image" + "s" * (integer.batch > 1)
-            times = f"{integer.median * 1e6:,.0f} against {plain.median * 1e6:,.0f} µs per image"
+            times = f"{_in_words(integer)} against {_in_words(plain)} µs per image, median and quartiles"
             slower, faster = integer.lower > plain.upper, integer.upper < plain.lower
-            word = "slower than" if slower else "faster than" if faster else "no faster and no slower than"
-            said.append(f"{kind[5:]} is {word} float32 here, {images} at a time ({times}).")
+            word = "is slower than" if slower else "is faster than" if faster else "cannot be told apart from"
+            said.append(f"{kind[5:]} {word} float32 here, {images} at a time: {times}.")
     if timed:
         said.append("Bits are not speed: nothing here computes in so few; fewer bits make a smaller file.")
     return said
+
+
+def _in_words(latency: Latency) -> str:
+    """Microseconds."""
+    low, middle, high = (f"{1e6 * seconds:,.0f}" for seconds in (latency.lower, latency.median, latency.upper))
+    return f"{middle} ({low} to {high})"

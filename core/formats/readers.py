@@ -34,6 +34,7 @@ def with_onnxruntime(path: Path) -> tuple[Run, str]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1  # as NumPy and PyTorch have
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     about = json.loads(session.get_modelmeta().custom_metadata_map["normalization"])
 

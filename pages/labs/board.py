@@ -40,6 +40,9 @@ AXES = {"near": "Near the baseline", "all": "Whole"}
 NEAR = 0.06
 """So far below the baseline the accuracy axis goes, where it is not shown as a whole."""
 
+ABOUT_LINE = """The dashed line is the allowed loss on the validation images. With a confidence each point has to lie
+above it by a margin of its own, which no line can show; the Pareto front is that of the validation images."""
+
 COMPARED = 1500
 """So many points can be chosen to compare with, those nearest to the front first."""
 
@@ -150,6 +153,8 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) 
         return
     best, pinned = pareto(let), _pinned(baseline)
     st.markdown(_in_words(let, best, goal))
+    if goal.confidence is not None:
+        st.caption(ABOUT_LINE)
     st.markdown(_pins_in_words(pinned, best))
     clicks = st.session_state.get("point_clicks", 0)  # a chart that was clicked comes back without its selection
     key = f"front_{clicks}"

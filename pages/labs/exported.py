@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from core.config import in_words
-from core.words import kilobytes, percent, plain
+from core.config import CompressionConfig, in_words
+from core.words import counted, kilobytes, percent, plain
 from pages.choice import classroom, lesson, state
-from pages.shown import charts, figures, jobs
+from pages.labs import search
+from pages.shown import charts, figures, jobs, live
 
 if TYPE_CHECKING:
     from core.bench.workbench import Export, Result
@@ -101,17 +102,19 @@ def asked(choice: state.Choice) -> Export | None:
 
 
 def verdict(made: Export, result: Result) -> None:
-    """What the fresh processes found, file by file, and what the times mean."""
+    """What the fresh processes found, file by file, what compression cost on the test images, and what the times
+    mean."""
     seen = made.verdict
-    accuracy, baseline = seen.files[0].accuracy, seen.baseline_accuracy
     if seen.ok:
         st.success(
             f"Verified: {len(seen.files)} files, each read in a process of its own, predict all "
-            f"{seen.images:,} test images as the network measured here. **{percent(accuracy, 2)}** on test; the "
-            f"baseline has {percent(baseline, 2)} ({figures.points(accuracy - baseline)}). The cards above are about "
-            "the validation images, and their time per image was measured in this app; each time in the table "
-            "was measured in a fresh process, with the program that reads that file.",
+            f"{seen.images:,} test images as the network measured here.",
             icon=":material/verified:",
+        )
+        st.markdown(_cost(live.measured(state.Choice(result.baseline_id, result.config), "test")))
+        st.caption(
+            "The cards above are about the validation images, and their time per image was measured in this app; each "
+            "time in the table was measured in a fresh process, with the program that reads that file."
         )
     for file in seen.files:
         if file.problem is not None:
@@ -130,6 +133,25 @@ def verdict(made: Export, result: Result) -> None:
         alt="Every file with its verdict",
     )
     st.markdown("\n".join(f"- {plain(note)}" for note in seen.notes))
+
+
+def _cost(test: Result) -> str:
+    """What compression cost on the test images, with its interval, and whether that is within the allowed loss."""
+    change = test.comparison
+    said = f"On the test images: **{percent(test.evaluation.accuracy, 2)}**"
+    if test.config == CompressionConfig():
+        return f"{said}, {figures.ITSELF}."
+    low, most = change.interval[0], f"{100 * search.allowed():g} pp"
+    if change.difference < -search.allowed():
+        held = f"That is more than an allowed loss of {most}."
+    elif low < -search.allowed():
+        held = f"That is within an allowed loss of {most}, but the interval is not: other images may lose more."
+    else:
+        held = f"The whole interval is within an allowed loss of {most}."
+    return (
+        f"{said}, against the baseline's {percent(test.baseline.accuracy, 2)}: **{figures.change(change)}**, the 95 % "
+        f"interval in brackets; {counted(change.lost, 'image')} lost, {change.gained:,} gained. {held}"
+    )
 
 
 def _frame(made: Export, result: Result) -> pd.DataFrame:
@@ -161,8 +183,12 @@ _COLUMNS = {
         help="Other programs add floats in another order: now and then a signal falls on the other side of the middle "
         "between two points of its grid.",
     ),
-    "µs, 1 at a time": st.column_config.TextColumn(help="Microseconds per image: median (quartiles) of 60 runs."),
-    "µs, 250 at a time": st.column_config.TextColumn(help="Microseconds per image: median (quartiles) of 12 runs."),
+    "µs, 1 at a time": st.column_config.TextColumn(
+        help="Microseconds per image on one core: median (quartiles) of 60 runs."
+    ),
+    "µs, 250 at a time": st.column_config.TextColumn(
+        help="Microseconds per image on one core: median (quartiles) of 12 runs."
+    ),
 }
 
 
@@ -208,8 +234,14 @@ def sizes(result: Result, made: Export | None) -> None:
         "*Bits × weights* is the size in theory, without scales or a file. *Entropy* is the least that the codes take "
         "where all that is known is how often each value comes in a layer; the packed file also uses that rows and "
         "columns differ in how many zeros they have, and may be smaller, although it holds scales and biases, too. "
-        "ONNX and safetensors store every weight, zeros and all; network.json takes another 2 KB."
+        f"ONNX and safetensors store every weight, zeros and all{_beside(made)}."
     )
+
+
+def _beside(made: Export | None) -> str:
+    """What the description of the safetensors file takes, where it was written."""
+    about = None if made is None else made.folder / "network.json"
+    return "" if about is None or not about.exists() else f"; network.json takes another {about.stat().st_size:,} bytes"
 
 
 def storage(result: Result, entries: pd.DataFrame) -> None:

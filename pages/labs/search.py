@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from core.bench.workbench import JobStatus
 
 POLL_SECONDS = 1.0
+FIRST_ALLOWED = 1.0
+"""Percentage points that a search may lose, until somebody says otherwise."""
+
 DATA = "fashion-mnist"
 HELP_GOAL = """*Smallest*: the smallest file that loses no more than allowed on the validation images, or that is
 right as often as asked. *Best*: the most accurate file of at most a given size."""
@@ -97,17 +100,11 @@ def _of_baseline() -> tuple[Goal, float]:
     if _kind_control() == "best":
         size = _size_control()
     else:
-        lost = st.number_input(
-            "Allowed accuracy loss, pp",
-            0.0,
-            20.0,
-            1.0,
-            0.1,
-            key="w_goal_allowance",
-            persist_state="session",
-            help=confidence.ALLOWED,
-        )
-        allowance = round(float(lost) / 100, 6)
+        st.number_input(
+            "Allowed accuracy loss, pp", 0.0, 20.0, FIRST_ALLOWED, 0.1, key="w_goal_allowance",
+            persist_state="session", help=confidence.ALLOWED,
+        )  # fmt: skip
+        allowance = allowed()
         sure = confidence.control("w_goal_confidence")
     minutes = _minutes_control()
     used = st.pills(
@@ -115,6 +112,11 @@ def _of_baseline() -> tuple[Goal, float]:
         persist_state="session", help=HELP_TECHNIQUES,
     )  # fmt: skip
     return Goal(allowance, size, tuple(used) or SEARCHED, sure), float(minutes)
+
+
+def allowed() -> float:
+    """The allowed loss of a search, a fraction, on whatever page it is asked for."""
+    return round(float(st.session_state.get("w_goal_allowance", FIRST_ALLOWED)) / 100, 6)
 
 
 def jobs_of(baseline: str) -> list[JobStatus]:
@@ -257,14 +259,17 @@ def _answer(baseline: str, goal: Goal, answer: Searched) -> None:
     if goal.families:
         said += f"; it is a network of the family {best.family}, and the ratio is against its own float32 weights"
         said += f". The course's CNN in float32 is {best.course_ratio:,.0f}x as large" if best.course_ratio else ""
-    said += f". With its decoder, in Python, it is {best.self_contained:,} bytes" if best.self_contained else ""
+    if best.self_contained:
+        said += f". With its decoder, a compressed Python program, it is {best.self_contained:,} bytes"
+        said += " (Python and NumPy, which run that, are not counted)"
     if promised := goal.promised_in_words(best.at_most):
         said += f"; {promised}"
     if best.test_accuracy is None or best.test_difference is None:
         st.markdown(f"{said}. It was stopped before the check on the test images.")
     else:
-        change = figures.points(best.test_difference)
-        st.markdown(f"{said}; confirmed on the test images: **{percent(best.test_accuracy, 2)}** ({change}).")
+        test = state.workbench().known(*choice, "test")
+        change = figures.points(best.test_difference) if test is None else figures.change(test.comparison)
+        st.markdown(f"{said}. On the test images: **{percent(best.test_accuracy, 2)}**, {change}.")
         if missed := goal.missed_in_words(best.test_difference, best.test_accuracy):
             st.caption(missed)
     row = st.container(horizontal=True, gap="small")

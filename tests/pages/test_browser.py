@@ -420,7 +420,7 @@ def test_a_search_grows_the_front_and_leaves_the_file_that_it_promised(page: Any
     page.get_by_role("button", name="Find the smallest file: 0.5 minutes").click()
     page.get_by_text("best so far").wait_for(timeout=120_000)
     assert page.get_by_role("button", name="Stop").count()
-    page.get_by_text("confirmed on the test images").wait_for(timeout=300_000)
+    page.get_by_text("On the test images:").wait_for(timeout=300_000)
     settled(page)
     assert int(known.inner_text().replace(",", "").split()[0]) > before
     button = page.get_by_role("button", name="network.packed")

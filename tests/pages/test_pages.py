@@ -394,6 +394,17 @@ def test_export_writes_the_bytes_that_the_page_showed_and_verifies_them(
     assert files["bytes"][0] == size
     assert (files["agreement"] == 100.0).all()
     assert any("Bits are not speed" in text.value for text in app.markdown)
+    test = bench.evaluate(name, config, "test").comparison
+    assert test.interval[0] < -0.01, "this much sparsity costs more than a point, or may"
+    said = next(text.value for text in app.markdown if text.value.startswith("On the test images"))
+    assert f"**{figures.change(test)}**" in said
+    assert "The whole interval is within" not in said
+    app.session_state["w_goal_allowance"] = -100 * test.interval[0] + 0.1
+    app.run()
+    assert any("The whole interval is within" in text.value for text in app.markdown)
+    app.session_state["w_goal_allowance"] = -100 * test.difference - 0.1
+    app.run()
+    assert any("That is more than an allowed loss of" in text.value for text in app.markdown)
     button(app, "Export and verify again").click().run()
     assert asked == [choice(app)]
 
@@ -1487,7 +1498,9 @@ def test_a_loss_on_test_beyond_the_allowance_is_said(own_cache: Path) -> None:
     best = best_of(bench.evaluate("mlp", CompressionConfig(bits=4)), -0.0136) | {"self_contained": 12_345}
     searching(own_cache, trials=3, best=best)
     app = opened("compare", baseline="mlp")
-    assert any("With its decoder, in Python, it is 12,345 bytes" in text.value for text in app.markdown)
+    assert any(
+        "With its decoder, a compressed Python program, it is 12,345 bytes" in text.value for text in app.markdown
+    )
     assert any("more than 1 pp" in text.value for text in app.caption)
     bench.turns.close()
 
@@ -1546,7 +1559,9 @@ def test_the_search_is_asked_for_and_its_answer_leaves_a_file(own_cache: Path, m
     said = " ".join(text.value for text in app.markdown)
     assert not any("more than 1 pp" in text.value for text in app.caption)
     assert "17 networks measured" in said
-    assert f"confirmed on the test images: **{percent(0.9, 2)}** (-0.10 pp)" in said
+    test = bench.known("mlp", config, "test")
+    assert test is not None
+    assert f"On the test images: **{percent(0.9, 2)}**, {figures.change(test.comparison)}." in said
     taken = next(own for own in app.get("download_button") if "network.packed" in own.proto.label)
     assert f"{result.bytes:,} bytes" in taken.proto.label
     app.button(key="look_at_best").click().run()

@@ -439,10 +439,15 @@ def entry(kind: str, times: list[tuple[float, float, float]]) -> artifact.Checke
 def test_the_remarks_say_slower_only_beyond_the_spread() -> None:
     plain = entry("onnx", [(1e-4, 1.1e-4, 1.2e-4), (1e-5, 1.1e-5, 1.2e-5)])
     said = artifact.remarks([plain, entry("onnx-int8", [(2e-4, 2.1e-4, 2.2e-4), (1e-5, 1.15e-5, 1.3e-5)])])
-    assert said[0] == "int8 is slower than float32 here, 1 image at a time (210 against 110 µs per image)."
-    assert "no faster and no slower" in said[1]
+    times = "210 (200 to 220) against 110 (100 to 120) µs per image, median and quartiles"
+    assert said[0] == f"int8 is slower than float32 here, 1 image at a time: {times}."
+    assert "cannot be told apart from float32 here, 250 images at a time: 12 (10 to 13) against" in said[1]
     assert "faster than" in artifact.remarks([plain, entry("onnx-int4", [(5e-5, 6e-5, 7e-5), (1e-5, 1e-5, 1e-5)])])[0]
     assert artifact.remarks([]) == []
+    alone = entry("packed", [(9e-4, 9.2e-4, 9.9e-4), (1e-3, 1.1e-3, 1.2e-3)])
+    assert artifact.remarks([alone, plain])[0].startswith(
+        "On one core NumPy takes about 8.4 times as long as ONNX Runtime"
+    )
 
 
 def test_every_companion_is_explained() -> None:
