@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from core.config import ConfigError, TrainingConfig
+from core.config import CompressionConfig, ConfigError, TrainingConfig
 from core.words import plain
 from pages.choice import classroom, state, teacher
 
@@ -61,14 +61,19 @@ def _first(names: dict[str, str]) -> int:
 
 
 def baseline_deleter(name: str) -> None:
-    """The button that deletes what was trained or loaded here."""
+    """Asks before what was trained or loaded here is deleted."""
     if not state.workbench().is_own(name):
         return
-    why = classroom.refusal(classroom.DeleteBaseline(name))
-    if st.button("Delete this baseline", icon=":material/delete:", key=f"delete_{name}", help=why):
-        if classroom.delete_baseline(name):
-            state.choose(baseline=state.FIRST_BASELINE)
-        st.rerun()
+    with st.popover("Delete this baseline", icon=":material/delete:"):
+        st.markdown(
+            f"Delete **{plain(state.workbench().title(name))}** for everybody who uses this server? Its points and "
+            "what was trained from it are seen no more, unless the same weights are loaded again."
+        )
+        why = classroom.refusal(classroom.DeleteBaseline(name))
+        if st.button("Delete it", type="primary", key=f"delete_{name}", help=why):
+            if classroom.delete_baseline(name):
+                state.choose(baseline=state.FIRST_BASELINE)
+            st.rerun()
 
 
 SCALES = {
@@ -136,8 +141,17 @@ def _load(whole: Any, beside: Sequence[Any], data: str | None, scale: str | None
         st.error(f"{plain(whole.name)} was not loaded, and nothing has changed. {plain(error)}")
         return
     st.session_state["loaded_file"], st.session_state["loaded_as"] = what, known.get(name)
-    state.choose(baseline=name)
+    st.session_state["loaded"] = state.Choice(name, CompressionConfig())
+    state.choose(*st.session_state["loaded"])
     st.rerun()
+
+
+def say_loaded() -> None:
+    """That what is shown came from a file, until something else is chosen."""
+    if (loaded := state.current()) != st.session_state.get("loaded"):
+        return
+    title = plain(state.workbench().title(loaded.baseline))
+    st.success(f"**{title}** is loaded, and shown as it came. Explore compresses it.", icon=":material/upload:")
 
 
 ORIGINS = {"shipped": "which comes with the project", "trained": "trained here", "loaded": "loaded before"}

@@ -39,6 +39,9 @@ STEPS = 200
 CALM_RUNS = 4
 """Page runs until everything is imported."""
 
+SEVERAL = 3
+"""So many settings that do not fit another baseline are named in one sentence, without the reason of each."""
+
 SWITCH_SECONDS = 0.0005
 """So soon a thread that has a chunk of images ready gets the interpreter from a page that is being drawn."""
 
@@ -109,8 +112,8 @@ def open_page(page: str) -> None:
         _read_link(asked)
     _forget_deleted({card.id for card in workbench().cards()})
     write_link()
-    for problem in _problems():
-        st.warning(plain(problem), icon=":material/link_off:")
+    if problems := _problems():
+        st.warning("  \n".join(map(plain, problems)), icon=":material/link_off:")
     trouble = workbench().store.problem
     if trouble:
         st.warning(f"{plain(trouble)} Everything works, but nothing is kept.", icon=":material/save_as:")
@@ -189,9 +192,12 @@ def choose(baseline: str | None = None, config: CompressionConfig | None = None)
     old = current()
     new = Choice(baseline or old.baseline, config if config is not None else old.config)
     if new.baseline != old.baseline:
-        fitted, problems = from_query(to_query(new.config), _layers(new.baseline))
+        asked = to_query(new.config)
+        fitted, problems = from_query(asked, _layers(new.baseline))
         new = Choice(new.baseline, _fitting(new.baseline, fitted, problems))
-        st.session_state["problems"] = problems
+        left = [f"{key}={text}" for key, text in asked.items() if key not in to_query(new.config)]
+        many = f"{len(left)} settings do not fit the layers of this network, and were left out: {', '.join(left)}."
+        st.session_state["problems"] = problems if len(problems) < SEVERAL else [many]
     if new != old:
         st.session_state["past"] = [*past(), old][-STEPS:]
         st.session_state["future"] = []

@@ -7,6 +7,7 @@ import streamlit as st
 from core.config import CompressionConfig, in_words
 from core.words import kilobytes, plain
 from pages.choice import presets, state, tours
+from pages.shown import live
 
 
 def introduction(choice: state.Choice) -> None:
@@ -52,6 +53,8 @@ def _what_this_is(choice: state.Choice) -> str:
 
 
 def _now(choice: state.Choice) -> str:
-    """The setting by its name where it has one, else in words."""
+    """The setting by its name where it has one, else in words; of a training only what was done."""
     named = next((name for name, preset in presets.PRESETS.items() if preset == choice), None)
-    return f"**{named}**" if named else plain(in_words(choice.config))
+    there = live.available(choice)
+    coming = "" if there == choice else "; the fine-tuning that is asked for was not done yet"
+    return f"**{named}**" if named else f"{plain(in_words(there.config))}{coming}"

@@ -137,7 +137,7 @@ def test_without_a_word_in_the_environment_nobody_is_asked(own_cache: Path, monk
     assert "class" not in said(other)
     button(other, "Start training").click().run()
     assert [asked["config"]["epochs"] for asked in waiting(own_cache)] == [8]
-    button(other, "Delete this baseline").click().run()
+    button(other, "Delete it").click().run()
     assert choice(other).baseline == "cnn"
     assert name not in [card.id for card in state.workbench().cards()]
     assert not register().active()
@@ -300,10 +300,10 @@ def test_a_baseline_is_deleted_by_who_loaded_it_while_nobody_else_uses_it(a_clas
         return name in [card.id for card in state.workbench().cards()]
 
     looking = sitting(name)
-    button(looking, "Delete this baseline").click().run()
+    button(looking, "Delete it").click().run()
     assert "Not loaded or trained by you alone" in looking.warning[0].value
     assert choice(looking).baseline == name
-    button(mine, "Delete this baseline").click().run()
+    button(mine, "Delete it").click().run()
     assert "Another session looks at it" in mine.warning[0].value
     assert there()
     button(looking, "Try every order").click().run()
@@ -312,7 +312,7 @@ def test_a_baseline_is_deleted_by_who_loaded_it_while_nobody_else_uses_it(a_clas
     assert there()
     assert "lets the server work on it" in mine.warning[0].value
     end(a_class, rows=[])
-    button(mine, "Delete this baseline").click().run()
+    button(mine, "Delete it").click().run()
     assert not there()
     assert choice(mine).baseline == "cnn"
 
@@ -322,7 +322,7 @@ def test_a_baseline_that_two_loaded_or_that_was_there_before_is_nobodys(a_class:
     first, second = sitting(), sitting()
     for app, own in ((first, network()), (second, network()), (first, network(1))):
         name = upload(app, own)
-        button(app, "Delete this baseline").click().run()
+        button(app, "Delete it").click().run()
         if app is first and own.sha256 == network().sha256:
             assert name not in [card.id for card in state.workbench().cards()]
             upload(app, own, "again.safetensors")
@@ -343,7 +343,7 @@ def test_a_baseline_is_deleted_by_who_let_it_be_trained(a_class: Path) -> None:
     button(mine, "Dismiss").click().run()
     mine.session_state["choice"] = state.Choice(name, CompressionConfig())
     mine.run()
-    button(mine, "Delete this baseline").click().run()
+    button(mine, "Delete it").click().run()
     assert name not in [card.id for card in state.workbench().cards()]
 
 
@@ -547,7 +547,7 @@ def test_files_beyond_a_budget_never_get_into_the_store(a_class: Path, monkeypat
     upload(third, network(3), "d.safetensors")
     assert "the class may keep 0 MB" in third.error[0].value
     assert put == ["a", "c"]
-    button(first, "Delete this baseline").click().run()
+    button(first, "Delete it").click().run()
     assert put == ["a", "c", "b"], "what is deleted does not count, and what waited for it is let in"
     give(third, GIVEN, "load")
     assert put == ["a", "c", "b", "d"]

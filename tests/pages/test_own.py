@@ -50,9 +50,17 @@ def bring(app: AppTest, content: bytes, name: str = "net.onnx") -> AppTest:
 
 
 def test_an_onnx_file_is_opened_measured_and_compared(empty_cache: Path) -> None:
-    app = bring(opened("baseline"), onnx_of(own_net()))
+    app = opened("baseline")
+    before = app.session_state["choice"] = state.Choice(
+        "mlp", CompressionConfig(sparsity=0.9).with_layer("fc1", bits=4)
+    )
+    bring(app, onnx_of(own_net()))
     assert not app.exception
     name = app.session_state["choice"].baseline
+    assert app.session_state["choice"].config == CompressionConfig(), "it is shown as it came"
+    assert "**net** is loaded, and shown as it came" in said(app)
+    assert not app.warning
+    assert app.session_state["past"] == [before]
     bench = Workbench(empty_cache)
     assert bench.dataset(name).name == "digits"
     assert "The original gives all of them the same class" in said(app)
@@ -138,7 +146,7 @@ def test_a_network_whose_images_are_gone_can_be_deleted(empty_cache: Path, fate:
     assert not app.error
     app.selectbox(key="train_recipe")  # the sidebar is whole
     app.file_uploader(key="upload")
-    button(app, "Delete this baseline").click().run()
+    button(app, "Delete it").click().run()
     assert not app.exception
     assert app.session_state["choice"].baseline == "cnn"
     assert name not in {card.id for card in state.workbench().cards()}

@@ -308,6 +308,15 @@ def test_another_baseline_drops_the_settings_that_it_cannot_have() -> None:
     app.selectbox(key="w_baseline").set_value("cnn").run()
     assert choice(app).config == CompressionConfig(sparsity=0.3)
     assert "fc3" in app.warning[0].value
+    config = CompressionConfig(sparsity=0.3).with_layer("conv1", bits=4, channels=8).with_layer("conv2", bits=3)
+    app = opened(baseline="cnn", **to_query(config))
+    app.selectbox(key="w_baseline").set_value("mlp").run()
+    assert [own.value for own in app.warning] == [
+        plain(
+            "3 settings do not fit the layers of this network, and were left out: "
+            "conv1.channels=8, conv1.bits=4, conv2.bits=3."
+        )
+    ], "in one sentence"
 
 
 def test_the_spectrum_page_sends_its_rank_to_explore() -> None:
@@ -985,6 +994,9 @@ def test_a_link_shows_what_exists_and_a_button_and_never_starts_a_training(monke
     app, bench = opened(**link), Workbench()
     config = choice(app).config
     assert config.recovery == RecoveryConfig(1, 0.01)
+    now = next(text.value for text in app.markdown if text.value.startswith("Now: "))
+    assert "fine-tuned" not in now
+    assert "the fine-tuning that is asked for was not done yet" in now
     assert any("**before** recovery" in info.value for info in app.info)
     assert button(app, "Train it now")
     assert not [job for job in bench.jobs.all() if job.request["kind"] == "recover"]
