@@ -47,7 +47,7 @@ def summary(baseline: Baseline) -> str:
     if "road" not in baseline.info:
         return ""
     info = baseline.info
-    same = " The original gives all of them the same class, but for ties." if info["same"] else ""
+    same = " The original predicts the same class for each of these images, ties apart." if info["same"] else ""
     return (
         f"From {info['road']}. Right for {percent(info['accuracy'], 2)} of {info['images']:,} validation images of "
         f"{baseline.images.data}, {len(baseline.images.classes)} classes.{same} Input scaling {info['scale']}. "

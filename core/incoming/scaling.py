@@ -4,7 +4,7 @@ It is part of a network, and no file of weights holds it: it is given by name or
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -91,13 +91,24 @@ class Measured(NamedTuple):
     accuracy: float
 
 
+class Untold(BaselineError):
+    """No scaling wins; what was measured, and what to add on the command line. figures : accuracy under each"""
+
+    def __init__(self, figures: Mapping[Scale, float]) -> None:
+        self.figures = figures
+        rows = choosing.table([(str(each), right) for each, right in figures.items()])
+        super().__init__(
+            f"The file does not say how pixels were scaled, and measuring does not, either:\n{rows}\n"
+            f"{blind(figures.values())}Say what it was made for: {options(list(figures))}."
+        )
+
+
 def measured(candidates: Sequence[Scale], accuracy: Callable[[Scale], float]) -> Measured:
     """The scaling under which a network is right for the most images, where it wins by more than three points.
 
     accuracy : on validation images, in [0, 1]
 
-    Raises BaselineError with what was measured and what to add where it does not; Overflow where under none of them
-    the network computes numbers.
+    Raises Untold where it does not; Overflow where under none of them the network computes numbers.
     """
     figures = {each: choosing.figure(partial(accuracy, each)) for each in candidates}
     best, *others = choosing.contenders(figures)
@@ -105,11 +116,7 @@ def measured(candidates: Sequence[Scale], accuracy: Callable[[Scale], float]) ->
         accuracy(best)  # tells why, where it can be told
     if not others:
         return Measured(best, figures[best])
-    rows = choosing.table([(str(each), right) for each, right in figures.items()])
-    raise BaselineError(
-        f"The file does not say how pixels were scaled, and measuring does not, either:\n{rows}\n"
-        f"{blind(figures.values())}Say what it was made for: {options(candidates)}."
-    )
+    raise Untold(figures)
 
 
 def blind(accuracies: Iterable[float]) -> str:

@@ -79,10 +79,10 @@ def _check_names(names: Sequence[str], shapes: Shapes) -> None:
     if set(shapes) != expected:
         missing, extra = sorted(expected - set(shapes)), sorted(set(shapes) - expected)
         raise BaselineError(
-            f"The tensors must be named {listed(sorted(expected), 8)}. "
-            + (f"Missing: {listed(missing, 6)}. " if missing else "")
-            + (f"Not expected: {listed(extra, 6)}. " if extra else "")
-            + "Weights under other names: `python -m core import FILE.pt --out FILE.safetensors` renames them."
+            "This file does not describe its network, and its weights and biases are not named as those of an MLP "
+            "(fc1, fc2, ...) or of the CNN (conv1, conv2, fc1, fc2). "
+            + (f"Not expected: {listed(extra, 3)}. " if extra else f"Missing: {listed(missing, 3)}. ")
+            + "Export it as ONNX, which describes it, or rename them: python -m core import."
         )
 
 

@@ -303,4 +303,5 @@ def _described(text: str) -> Network:
 
 def _unreadable(error: Exception) -> BaselineError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = "its header is no JSON" if isinstance(error, json.JSONDecodeError) else reason
     return BaselineError(f"This is not a safetensors file that can be read ({reason}).")

@@ -9,10 +9,13 @@ from typing import Any
 import streamlit as st
 
 from core.config import CompressionConfig, ConfigError, TrainingConfig
-from core.words import plain
+from core.incoming import scaling
+from core.words import percent, plain
 from pages.choice import classroom, state, teacher
 
 HELP_WIDTHS = "Channels or outputs of its layers, stage by stage; more or fewer layers in a stage are other networks."
+HELP_FILE = """An ONNX file describes its network. So does a safetensors file that `python -m core import` or `train`
+wrote; any other one holds weights only, which must be named and shaped as those of the MLP or the CNN."""
 HELP_TEACHER = """Knowledge distillation (Hinton et al. 2015): half of the loss is the distance to what this network
 predicts. Small networks learn more from it than from the labels alone."""
 
@@ -86,12 +89,12 @@ SCALES = {
 
 
 def file_loader() -> None:
-    """A person's own network, an ONNX file with what lies beside it, or our safetensors; a file that does not fit, or
-    is known, changes nothing."""
+    """A person's own network, an ONNX file with what lies beside it, or a baseline's safetensors; a file that does not
+    fit, or is known, changes nothing."""
     with st.expander("Bring your own", icon=":material/upload:"):
         files = st.file_uploader(
-            "ONNX, with its .data file, or our safetensors", accept_multiple_files=True, key="upload",
-            type=["onnx", "data", "safetensors"],
+            "ONNX, with its .data file, or safetensors of a baseline", accept_multiple_files=True, key="upload",
+            type=["onnx", "data", "safetensors"], help=HELP_FILE,
         )  # fmt: skip
         whole = next((file for file in files if not file.name.endswith(".data")), None)
         is_onnx = whole is not None and whole.name.lower().endswith(".onnx")
@@ -137,6 +140,9 @@ def _load(whole: Any, beside: Sequence[Any], data: str | None, scale: str | None
         else:
             more = {file.name: file.getvalue() for file in beside}
             name = classroom.bring(whole.getvalue(), whole.name, more, data, scale)
+    except scaling.Untold as error:
+        st.error(f"{plain(whole.name)} was not loaded, and nothing has changed. {_untold(error)}")
+        return
     except (ValueError, RuntimeError, OSError, ArithmeticError) as error:
         st.error(f"{plain(whole.name)} was not loaded, and nothing has changed. {plain(error)}")
         return
@@ -152,6 +158,17 @@ def say_loaded() -> None:
         return
     title = plain(state.workbench().title(loaded.baseline))
     st.success(f"**{title}** is loaded, and shown as it came. Explore compresses it.", icon=":material/upload:")
+
+
+def _untold(error: scaling.Untold) -> str:
+    """What was measured under each input scaling, and the control that says which it is."""
+    figures = sorted(error.figures.items(), key=lambda pair: -pair[1])
+    rows = "".join(f"\n- {SCALES.get(each.name, each.name)}: {percent(right, 1)}" for each, right in figures)
+    return (
+        "How its pixels were scaled the file does not say, and measuring does not tell. Right on validation, by input "
+        f"scaling:\n{rows}\n\n{scaling.blind(error.figures.values())}Pick the one that it was made for under *Input "
+        "scaling*, above."
+    )
 
 
 ORIGINS = {"shipped": "which comes with the project", "trained": "trained here", "loaded": "loaded before"}

@@ -166,7 +166,7 @@ def test_images_and_a_network_of_ones_own_from_the_file_to_the_verdict(
     page.get_by_role("option", name="mine").click()
     settled(page)
     page.get_by_role("button", name="Open it").click()
-    page.get_by_text("The original gives all of them the same class").first.wait_for()
+    page.get_by_text("The original predicts the same class for each of these images").first.wait_for()
     assert "baseline=network-" in page.evaluate("location.search")
 
     page.get_by_role("link", name="Explore").click()

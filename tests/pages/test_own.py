@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from own_networks import onnx_of, own_net
 from PIL import Image
 from streamlit.testing.v1 import AppTest
@@ -63,7 +64,7 @@ def test_an_onnx_file_is_opened_measured_and_compared(empty_cache: Path) -> None
     assert app.session_state["past"] == [before]
     bench = Workbench(empty_cache)
     assert bench.dataset(name).name == "digits"
-    assert "The original gives all of them the same class" in said(app)
+    assert "The original predicts the same class for each of these images" in said(app)
     assert "Input scaling unit" in said(app)
     app.switch_page("pages/explore.py").run()
     assert not app.exception
@@ -96,6 +97,16 @@ def test_a_file_that_is_none_changes_nothing_and_says_so(empty_cache: Path) -> N
     assert "was not loaded, and nothing has changed" in said(app)
     bring(app, onnx_of(own_net()))
     app.selectbox(key="train_recipe")  # the page is whole
+
+
+def test_where_measuring_does_not_tell_the_scaling_the_control_that_does_is_named(empty_cache: Path) -> None:
+    torch.manual_seed(0)
+    app = bring(opened("baseline"), onnx_of(type(own_net())()))  # untrained, it is wrong under every one
+    assert not app.exception
+    (told,) = [own.value for own in app.error]
+    assert "under *Input scaling*" in told
+    assert "\n- 0 to 255: " in told
+    assert "--scale" not in told
 
 
 def archive(**changes: np.ndarray) -> bytes:  # type: ignore[type-arg]
