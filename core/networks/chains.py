@@ -81,7 +81,8 @@ def _check_names(names: Sequence[str], shapes: Shapes) -> None:
         raise BaselineError(
             "This file does not describe its network, and its weights and biases are not named as those of an MLP "
             "(fc1, fc2, ...) or of the CNN (conv1, conv2, fc1, fc2). "
-            + (f"Not expected: {listed(extra, 3)}. " if extra else f"Missing: {listed(missing, 3)}. ")
+            + (f"Missing: {listed(missing, 2)}. " if missing else "")
+            + (f"Not expected: {listed(extra, 2)}. " if extra else "")
             + "Export it as ONNX, which describes it, or rename them: python -m core import."
         )
 

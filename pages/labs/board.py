@@ -31,6 +31,8 @@ that technique reaches alone."""
 HELP_MODEL = (
     "Show other models, too: which one is best at a file size? Of several families each has a shape of its own."
 )
+HELP_POINTS = """Everybody who uses this server adds points: pages, experiments and searches measure them, also while
+you look, and the front moves with them."""
 HELP_TRAINED = "Trained after compression, or not."
 HELP_ORIGIN = """*Explored*: on a page or by a command. *Reproduced*: in one of the course's experiments. *Searched*: in
 a search for the smallest file. *Shipped*: before it came with the project."""
@@ -152,7 +154,7 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) 
         st.info("The filters leave no point.", icon=":material/filter_alt_off:")
         return
     best, pinned = pareto(let), _pinned(baseline)
-    st.markdown(_in_words(let, best, goal))
+    st.markdown(_in_words(let, best, goal), help=HELP_POINTS)
     if goal.confidence is not None:
         st.caption(ABOUT_LINE)
     st.markdown(_pins_in_words(pinned, best))

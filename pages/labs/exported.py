@@ -259,8 +259,11 @@ def storage(result: Result, entries: pd.DataFrame) -> None:
                 "otherwise, bytes": ", ".join(f"{way}: {size:,}" for way, size in others.items()) or "–",
             }
         )
+    table = pd.DataFrame(rows)
+    if (table["otherwise, bytes"] == "–").all():
+        table = table.drop(columns="otherwise, bytes")
     st.dataframe(
-        pd.DataFrame(rows), hide_index=True, alt="How each weight is stored, with the bytes of the other ways",
+        table, hide_index=True, alt="How each weight is stored, with the bytes of the other ways",
         column_config={
             "bytes": st.column_config.NumberColumn(format="localized"),
             "stored": st.column_config.TextColumn(help=HELP_STORED),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from core import settings
 from core.config import CompressionConfig, ConfigError
 from core.measuring.front import MOST_MINUTES, SEARCH, SEARCHED, STUDENTS, TECHNIQUES, Goal, Point
 from core.studies import kinds, shipping
@@ -28,7 +29,9 @@ DATA = "fashion-mnist"
 HELP_GOAL = """*Smallest*: the smallest file that loses no more than allowed on the validation images, or that is
 right as often as asked. *Best*: the most accurate file of at most a given size."""
 HELP_MINUTES = "How long the search takes, the check on the test images included. It can be continued afterwards."
-HELP_TECHNIQUES = "What the search may use."
+HELP_TECHNIQUES = "What the search may use. " + "; ".join(
+    f"*{technique.name}*: {technique.title}" for technique in settings.techniques() if technique.name in TECHNIQUES
+)
 HELP_STOP = "What was found is kept; a later search continues from there."
 GOALS = {"smallest": "Smallest", "best": "Best"}
 HELP_FROM = """*This network* is made smaller. *Any family*: small networks, those that are there already first, are

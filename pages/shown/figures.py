@@ -316,7 +316,8 @@ def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
     if not flips.lost and not flips.gained:
         return text + f"The same of the {n:,} validation images are right as before: none is lost, none is gained."
     low, high = flips.interval
-    sure = "a real loss" if high < 0 else "a real gain" if low > 0 else "too small to tell from chance on these images"
+    few = "the change is too small to tell from chance on these images"
+    sure = "a real loss" if high < 0 else "a real gain" if low > 0 else few
     chance = "p < 0.001" if flips.p_value < 0.001 else f"p = {flips.p_value:.2g}"
     text += f"Of {n:,} validation images the network loses **{flips.lost:,}** and gains **{flips.gained:,}**: {sure} "
     text += f"([[McNemar test]], {chance}). "

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 
+SETTINGS_LETTERS = 80
+"""So long the settings in a title are at most."""
+
 DAMAGED = "What it left here is damaged, or of another version, and is not shown."
 
 
@@ -119,7 +122,10 @@ def _title(job: JobStatus) -> str:
     name = plain(state.workbench().title(job.request["baseline"]))
     if kind in EXPERIMENTS:
         return f"{EXPERIMENTS[kind].title}, {name}"
-    settings = plain(in_words(CompressionConfig.from_record(job.request["config"])))
+    settings = in_words(CompressionConfig.from_record(job.request["config"]))
+    if len(settings) > SETTINGS_LETTERS:  # the page has them all
+        settings = settings[:SETTINGS_LETTERS].rpartition(", ")[0] + ", …"
+    settings = plain(settings)
     return f"Export of {name}: {settings}" if kind == EXPORT else f"{name}: {settings}"
 
 
