@@ -2,6 +2,7 @@
 
 from core.config import ConfigError
 from core.datasets import DataError
+from core.incoming.scaling import Untold as Untold
 from core.machinery import devices
 from core.measuring import training
 from core.networks import models

@@ -92,14 +92,17 @@ class Measured(NamedTuple):
 
 
 class Untold(BaselineError):
-    """No scaling wins; what was measured, and what to add on the command line. figures : accuracy under each"""
+    """No scaling wins; what was measured, and what to add on the command line.
+
+    figures : accuracy by the name of the scaling; blind : as the function of that name says it
+    """
 
     def __init__(self, figures: Mapping[Scale, float]) -> None:
-        self.figures = figures
+        self.figures, self.blind = {each.name: right for each, right in figures.items()}, blind(figures.values())
         rows = choosing.table([(str(each), right) for each, right in figures.items()])
         super().__init__(
             f"The file does not say how pixels were scaled, and measuring does not, either:\n{rows}\n"
-            f"{blind(figures.values())}Say what it was made for: {options(list(figures))}."
+            f"{self.blind}Say what it was made for: {options(list(figures))}."
         )
 
 

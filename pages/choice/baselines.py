@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from core.config import CompressionConfig, ConfigError, TrainingConfig
-from core.incoming import scaling
 from core.words import percent, plain
 from pages.choice import classroom, state, teacher
+
+if TYPE_CHECKING:
+    from core.bench.errors import Untold
 
 HELP_WIDTHS = "Channels or outputs of its layers, stage by stage; more or fewer layers in a stage are other networks."
 HELP_FILE = """An ONNX file describes its network. So does a safetensors file that `python -m core import` or `train`
@@ -133,6 +135,8 @@ def _load(whole: Any, beside: Sequence[Any], data: str | None, scale: str | None
         st.error(plain(why))
         teacher.ask("load")
         return
+    from core.bench.errors import Untold
+
     known = {card.id: card for card in state.workbench().cards()}
     try:
         if data is None:
@@ -140,7 +144,7 @@ def _load(whole: Any, beside: Sequence[Any], data: str | None, scale: str | None
         else:
             more = {file.name: file.getvalue() for file in beside}
             name = classroom.bring(whole.getvalue(), whole.name, more, data, scale)
-    except scaling.Untold as error:
+    except Untold as error:
         st.error(f"{plain(whole.name)} was not loaded, and nothing has changed. {_untold(error)}")
         return
     except (ValueError, RuntimeError, OSError, ArithmeticError) as error:
@@ -160,13 +164,13 @@ def say_loaded() -> None:
     st.success(f"**{title}** is loaded, and shown as it came. Explore compresses it.", icon=":material/upload:")
 
 
-def _untold(error: scaling.Untold) -> str:
+def _untold(error: Untold) -> str:
     """What was measured under each input scaling, and the control that says which it is."""
     figures = sorted(error.figures.items(), key=lambda pair: -pair[1])
-    rows = "".join(f"\n- {SCALES.get(each.name, each.name)}: {percent(right, 1)}" for each, right in figures)
+    rows = "".join(f"\n- {SCALES.get(name, name)}: {percent(right, 1)}" for name, right in figures)
     return (
         "How its pixels were scaled the file does not say, and measuring does not tell. Right on validation, by input "
-        f"scaling:\n{rows}\n\n{scaling.blind(error.figures.values())}Pick the one that it was made for under *Input "
+        f"scaling:\n{rows}\n\n{error.blind}Pick the one that it was made for under *Input "
         "scaling*, above."
     )
 
