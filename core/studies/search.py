@@ -36,6 +36,7 @@ from core.networks import compression
 from core.networks.encodings import FormatError
 from core.networks.models import Overflow
 from core.settings import techniques
+from core.studies import trials
 from core.studies.answers import Searched, SearchedBest
 from core.studies.space import ALIKE, start
 from core.studies.stages import brief, untrained
@@ -43,19 +44,7 @@ from core.studies.stages.pace import PACE, Clock, Countdown
 from core.studies.stages.trained import Finished, LongTrainings
 from core.studies.stages.trainer import Trainer
 from core.studies.stages.worker import Worker
-from core.studies.trials import (
-    HISTORY,
-    PACKED,
-    Sampler,
-    Studies,
-    connect,
-    finished,
-    held,
-    in_words,
-    kept_bytes,
-    open_study,
-    step,
-)  # fmt: skip
+from core.studies.trials import Sampler, Studies, in_words
 from core.techniques.codebook import FEWEST
 from core.techniques.rate_rounding import LAMBDAS
 
@@ -128,7 +117,7 @@ class Search:
 
     def _try(self, study: optuna.Study, what: Callable[[Trial], Any]) -> None:
         """Raises Exhausted, Finished."""
-        self.fruitless = 0 if step(study, what, Diverged, Overflow) else self.fruitless + 1
+        self.fruitless = 0 if trials.step(study, what, Diverged, Overflow) else self.fruitless + 1
         if self.fruitless == PACE.fruitless:
             self.fruitless = 0
             raise Exhausted
@@ -156,11 +145,11 @@ def title_of(bench: Workbench, name: str, goal: Goal) -> str:
 
 def open_studies(bench: Workbench, name: str, goal: Goal, url: str, sampler: Sampler) -> Studies:
     """The same baseline, methods and goal are the same studies, for every process that opens them."""
-    title, storage = title_of(bench, name, goal), connect(url)
+    title, storage = title_of(bench, name, goal), trials.connect(url)
     return Studies(
-        open_study(storage, f"{title}, untrained", 2, sampler),
-        open_study(storage, f"{title}, brief", 1, sampler),
-        open_study(storage, f"{title}, trained"),
+        trials.open_study(storage, f"{title}, untrained", 2, sampler),
+        trials.open_study(storage, f"{title}, brief", 1, sampler),
+        trials.open_study(storage, f"{title}, trained"),
     )
 
 
@@ -275,10 +264,11 @@ def _beside_the_course(bench: Workbench, name: str, size: int) -> float | None:
 def adopt(bench: Workbench, name: str, studies: Studies) -> None:
     """Take what other workers trained into this machine's store: it can be opened and exported here."""
     for study in (studies.brief, studies.trained):
-        for trial in finished(study):
-            config = held(trial)
+        for trial in trials.finished(study):
+            config = trials.held(trial)
             if config is not None and bench.history(name, config) is None:
-                bench.adopt(name, config, kept_bytes(trial, PACKED), json.loads(trial.user_attrs[HISTORY]))
+                history = json.loads(trial.user_attrs[trials.HISTORY])
+                bench.adopt(name, config, trials.kept_bytes(trial, trials.PACKED), history)
                 bench.evaluate(name, config)
 
 

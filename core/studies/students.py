@@ -35,30 +35,14 @@ from core.networks.families import Family
 from core.networks.graph import Network
 from core.networks.models import Overflow
 from core.settings import techniques
-from core.studies import beside
+from core.studies import beside, trials
 from core.studies.answers import Searched
 from core.studies.search import confirmed, default_storage
 from core.studies.space import rate_weight
 from core.studies.stages.pace import Clock, Countdown
 from core.studies.stages.worker import in_figures
 from core.studies.teachers import best_teacher, most_accurate, teacher_of
-from core.studies.trials import (
-    CONFIG,
-    HISTORY,
-    PACKED,
-    POINT,
-    Sampler,
-    connect,
-    first,
-    in_words,
-    keep_bytes,
-    kept_bytes,
-    measured,
-    open_study,
-    points_of,
-    step,
-    take,
-)  # fmt: skip
+from core.studies.trials import Sampler, in_words
 from core.studies.variation import BITS, DEEPER, FACTORS, PRICES, STOPPED, TILTS, Chosen, next_choice
 from core.techniques.rate_rounding import LAMBDAS
 from core.words import percent
@@ -183,7 +167,7 @@ class StudentSearch:
 
     def begin(self) -> None:
         """What all workers rely on: where they begin, and what the teacher says of all images. Raises Stopped."""
-        if self.guided and first(self.study, "starts"):
+        if self.guided and trials.first(self.study, "starts"):
             for start in self._starts():
                 self.study.enqueue_trial(start)
         if self.teacher and self.workers > 1:
@@ -205,7 +189,7 @@ class StudentSearch:
             if self.guided:
                 self._vary()
             seconds = self.time.left / max(1, planned)
-            done = step(self.study, partial(self._train, seconds), Diverged, Overflow, ConfigError)
+            done = trials.step(self.study, partial(self._train, seconds), Diverged, Overflow, ConfigError)
             planned, fruitless = planned - done, 0 if done else fruitless + 1
             if self.time.left < least:
                 return
@@ -222,7 +206,7 @@ class StudentSearch:
 
     def say(self, message: str) -> None:
         """Where the search stands."""
-        points = points_of(self.study)
+        points = trials.points_of(self.study)
         best, about = self.goal.best(points), dict[str, Any]()
         if best is not None:
             figures = {"bytes": best.bytes, "accuracy": best.accuracy, "difference": best.difference}
@@ -244,7 +228,7 @@ class StudentSearch:
     def _trained(self, seconds: float, trial: Trial) -> float:
         until = self.time.clock() + seconds
         recipe, config = self._drawn(trial)
-        take(self.study, trial, json.dumps([recipe.to_dict(), config.to_json()]))
+        trials.take(self.study, trial, json.dumps([recipe.to_dict(), config.to_json()]))
         text = f"{families.named(recipe.model).title} {widths_in_text(recipe.widths)}"
         name, pace, rate = self._whole(recipe, FLOAT_SHARE * seconds, text)
         assert config.recovery is not None
@@ -339,13 +323,13 @@ class StudentSearch:
         point = rounded_further(bench, name, config, self.goal, lambda: self.should_stop() or self.time.left <= late)
         config = point.config
         bench.keep(name, config)
-        trial.set_user_attr(CONFIG, config.to_json())
+        trial.set_user_attr(trials.CONFIG, config.to_json())
         trial.set_user_attr(ABOUT, json.dumps(dict(bench.baseline(name).info)))
         trial.set_user_attr(TITLE, bench.title(name))
-        trial.set_user_attr(HISTORY, json.dumps(bench.history(name, config)))
-        keep_bytes(trial, STUDENT, bench.baseline_file(name))
-        keep_bytes(trial, PACKED, bench.file_of(name, config.as_trained()))  # what follows is done again
-        trial.set_user_attr(POINT, point.to_json())
+        trial.set_user_attr(trials.HISTORY, json.dumps(bench.history(name, config)))
+        trials.keep_bytes(trial, STUDENT, bench.baseline_file(name))
+        trials.keep_bytes(trial, trials.PACKED, bench.file_of(name, config.as_trained()))  # what follows is done again
+        trial.set_user_attr(trials.POINT, point.to_json())
         self.say(f"Trained: {in_figures(point)}")
         return self._cost(point)
 
@@ -437,7 +421,7 @@ def help_out(
         return should_stop()
 
     draws = partial(optuna.samplers.TPESampler, seed=seed + number, multivariate=True)
-    study = open_study(connect(storage), title_of(bench, data, wanted), 1, draws)
+    study = trials.open_study(trials.connect(storage), title_of(bench, data, wanted), 1, draws)
     time_left = Countdown(whole, time.monotonic() + seconds, time.monotonic)
     dice = random.Random(f"{seed} {number}")
     found = StudentSearch(
@@ -473,7 +457,7 @@ def run(
     seed = 0 if seed is None else seed
     draws = sampler or partial(optuna.samplers.TPESampler, seed=seed, multivariate=True)
     countdown, storage = Countdown.of(minutes, clock), storage or default_storage(bench)
-    study = open_study(connect(storage), title_of(bench, data, goal), 1, draws)
+    study = trials.open_study(trials.connect(storage), title_of(bench, data, goal), 1, draws)
     workers = beside.workers_on(bench.training_device()) if workers is None else workers
     found = StudentSearch(
         bench, data, goal, study, countdown, should_stop, progress, random.Random(seed), seed, sampler is None,
@@ -486,7 +470,7 @@ def run(
             with found.helped(storage):
                 found.run()
         adopt(bench, study)
-        points = points_of(study)
+        points = trials.points_of(study)
         best = goal.best(points)
         if best is None:
             return Searched(len(points), None)
@@ -496,12 +480,13 @@ def run(
 
 def adopt(bench: Workbench, study: optuna.Study) -> None:
     """Take what other workers trained into this machine's store: it can be opened and exported here."""
-    for trial, _ in measured(study):
-        config = CompressionConfig.from_json(trial.user_attrs[CONFIG])
+    for trial, _ in trials.measured(study):
+        config = CompressionConfig.from_json(trial.user_attrs[trials.CONFIG])
         about, title = json.loads(trial.user_attrs[ABOUT]), trial.user_attrs[TITLE]
-        name = bench.adopt_baseline(kept_bytes(trial, STUDENT), about, title)
+        name = bench.adopt_baseline(trials.kept_bytes(trial, STUDENT), about, title)
         if bench.history(name, config) is None:
-            bench.adopt(name, config, kept_bytes(trial, PACKED), json.loads(trial.user_attrs[HISTORY]))
+            history = json.loads(trial.user_attrs[trials.HISTORY])
+            bench.adopt(name, config, trials.kept_bytes(trial, trials.PACKED), history)
             bench.evaluate(name, config)
 
 

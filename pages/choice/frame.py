@@ -17,7 +17,11 @@ STYLE = """<style>
 .st-key-w_method [role="radio"], .st-key-spectrum_method [role="radio"] { border-radius: 0.5rem !important; }
 .st-key-w_method [aria-checked="false"], .st-key-spectrum_method [aria-checked="false"] {
   border-left-color: rgba(138, 148, 160, 0.4) !important; }
-.st-key-tour { padding-top: 0.5rem; padding-bottom: 0.5rem; }
+.st-key-tour { padding-top: 0.5rem; padding-bottom: 0.5rem; background: var(--st-background-color, Canvas); }
+@media (min-width: 641px) {
+  [data-testid="stLayoutWrapper"]:has(> .st-key-tour) { position: sticky; top: 3.75rem; z-index: 990; }
+  .stMainBlockContainer:has(.st-key-tour) .stHeading { scroll-margin-top: 11rem !important; }
+}
 [class*="st-key-curve_"] { margin-top: -0.3rem; }
 [class*="st-key-curve_"] [data-testid="stElementToolbar"] { display: none; }
 @media (max-width: 640px) {

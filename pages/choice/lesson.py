@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 HELP_GUESS = """Each new setting then shows its figures only after a guess of its accuracy, and of its size if you
 like, was written: `?reveal=0`. Guesses last until the page is loaded again."""
-HELP_PRESENT = """Large type, no sidebar, one picture a screen, for a projector: `?present=1`. A button at the top ends
-it."""
-HELP_HIDE = """Left out of this page for whoever opens the link: `?hide=rank,bits`. What a link sets still holds. Leave
-out *This box itself*, too, or a class can switch the guessing off."""
+HELP_PRESENT = """Large type, no sidebar, one picture a screen, for a projector: `?present=1`. A button below
+ends it."""
+HELP_HIDE = """Left out of the pages for whoever opens the link: `?hide=rank,bits`. What a link sets still holds. Leave
+out *Teacher mode itself*, too, or a class can switch the guessing off: you keep it until you load the page again."""
 
 
 def hides(name: str) -> bool:
@@ -46,8 +46,8 @@ def folded(name: str, icon: str, key: str) -> ExpanderContainer | None:
 
 
 def controls() -> None:
-    """What a class will see; the link has it at once."""
-    if hides("lesson"):
+    """What a class will see; the link has it at once. Who leaves this box out keeps it, to take that back."""
+    if hides("lesson") and "teaches" not in st.session_state:
         return
     box = st.expander("Teacher mode", icon=":material/co_present:", key="w_lesson", on_change="rerun")
     if not box.open:
@@ -68,6 +68,7 @@ def controls() -> None:
 
 def _teach() -> None:
     """What the controls say now is what the link says."""
+    st.session_state["teaches"] = True
     ask, left_out, shown = (st.session_state[key] for key in ("w_reveal", "w_hide", "w_present"))
     wanted = ({"reveal": "0"} if ask else {}) | ({"hide": ",".join(left_out)} if left_out else {})
     state.teach(wanted | ({"present": "1"} if shown else {}))

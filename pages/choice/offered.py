@@ -17,5 +17,5 @@ CONTROLS = {
     "finer": "Finer settings",
     "training": "Fine-tuning (recovery)",
     "scenarios": "Scenarios",
-    "lesson": "This box itself",
+    "lesson": "Teacher mode itself",
 }

@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import time
+
 import streamlit as st
 from streamlit.components.v2 import component
 from streamlit.components.v2.types import ComponentRenderer
 
 from pages.choice import state
 
-STYLE = """<style>
+NO_SIDEBAR = """<style>
 [data-testid="stSidebar"], [data-testid="stSidebarCollapsedControl"], [data-testid="stExpandSidebarButton"] {
   display: none; }
-.stMainBlockContainer { zoom: 1.4; }
-/* A chart takes its width from the screen, which knows nothing of the zoom. */
-[data-testid="stVegaLiteChart"], [data-testid="stFullScreenFrame"]:has([data-testid="stVegaLiteChart"]) {
-  overflow: visible !important; }
-[data-testid="stVegaLiteChart"] { width: calc(100% / 1.4) !important; }
+</style>"""
+STYLE = """<style>
+html { font-size: 22.4px !important; }
+/* What is drawn has its size in pixels; a chart takes its width from the page, which knows nothing of the zoom. */
+[data-testid="stFullScreenFrame"]:has([data-testid="stVegaLiteChart"]) { overflow: visible !important; }
+[data-testid="stVegaLiteChart"] { zoom: 1.4; width: calc(100% / 1.4) !important; overflow: visible !important; }
+.st-key-present_bar { position: fixed; right: 1rem; bottom: 0.5rem; z-index: 1000; width: auto !important;
+  background: var(--st-background-color, Canvas); border: 1px solid currentColor; border-radius: 0.5rem;
+  padding: 0 0.75rem; }
 [data-testid="stMain"] { scroll-snap-type: y proximity; }
-.st-key-present_end { position: fixed; right: 1rem; bottom: 0.5rem; z-index: 1000; width: auto !important; }
-.stHeading { scroll-snap-align: start; scroll-margin-top: 3rem; }
+.stHeading { scroll-snap-align: start; scroll-margin-top: 4.2rem; }
 [data-testid="stColumn"]:has([data-testid="stVegaLiteChart"]):not(:has([data-testid="stSlider"])) {
   flex: 1 1 100%; min-width: 100%; }
 [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"] [data-testid="stVegaLiteChart"]) { flex-wrap: wrap; }
 </style>"""
 
-COPY = """export default function ({ parentElement, data }) {
+STYLED_SECONDS = 0.3
+"""Until a browser has the style."""
+
+COPY = """const push = history.pushState.bind(history);
+const toTop = () => document.querySelector('[data-testid="stMain"]')?.scrollTo(0, 0);
+let place;
+history.pushState = (state, title, url) => {
+  const another = new URL(url ?? location.href, location.href).pathname !== location.pathname;
+  if (another) toTop();  // a page begins at its top
+  if (another || location.search !== "") push(state, title, url);
+  else history.replaceState(state, title, url);  // the link that a page writes, and the page, are one step back
+};
+export default function ({ parentElement, data }) {
+  if (data.place !== (place ?? data.place)) toTop();  // and so does a step of a tour
+  place = data.place;
   const button = parentElement.querySelector("button");
   const said = button.querySelector("span");
   const select = (text) => {  // where the browser has no clipboard: pages that came without https
@@ -58,10 +77,17 @@ def is_on() -> bool:
 def begin() -> None:
     """The look of the mode, where the link asks for it, and the way out of it."""
     if not is_on():
+        st.session_state.pop("presented", None)
         return
     st.html(STYLE)
-    st.button("End the presentation", icon=":material/close_fullscreen:", type="tertiary", key="present_end",
-              on_click=switch, args=(False,))  # fmt: skip
+    if not st.session_state.get("presented"):  # tables measure letters once: when they are drawn
+        time.sleep(STYLED_SECONDS)
+        st.session_state["presented"] = True
+    with st.container(key="present_bar", horizontal=True, vertical_alignment="center"):
+        if not st.toggle("Controls", key="present_controls", help="The sidebar of the page."):
+            st.html(NO_SIDEBAR)
+        st.button("End the presentation", icon=":material/close_fullscreen:", type="tertiary", key="present_end",
+                  on_click=switch, args=(False,))  # fmt: skip
 
 
 def switch(on: bool) -> None:
@@ -73,8 +99,8 @@ def switch(on: bool) -> None:
 def copy_link() -> None:
     """A button that puts the page's link, with everything that is set, on the clipboard."""
     _copier()(
-        data={"label": LABEL, "done": "Copied", "failed": "Copy it from the address bar"}, key="copy_link",
-        width="content", height="content",
+        data={"label": LABEL, "done": "Copied", "failed": "Copy it from the address bar",
+              "place": str(st.session_state.get("tour"))}, key="copy_link", width="content", height="content",
     )  # fmt: skip
 
 

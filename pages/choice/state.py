@@ -262,11 +262,10 @@ def write_link() -> None:
     query = {**_query(current()), **lesson()}
     if pins():
         query["pins"] = "*".join(map(_pin_text, pins()))
-    if _own(st.query_params.to_dict()) != query:
-        for key in set(_own(st.query_params.to_dict())) - set(query):
-            del st.query_params[key]
-        for key, text in query.items():
-            st.query_params[key] = text
+    now = st.query_params.to_dict()
+    if _own(now) != query:  # at once: each write is an entry of the browser's history
+        theirs = {key: text for key, text in now.items() if key not in _own(now)}
+        st.query_params.from_dict({**theirs, **query})
     st.session_state["written_link"] = query
 
 

@@ -57,36 +57,38 @@ TOURS = {
         (
             Step(
                 "The network",
-                "How good is it before compression? Read the test accuracy, then find the two classes that the "
-                "confusion matrix mixes up most. Will they be the ones that lose most?",
+                "How good is it before compression? Read the test accuracy, then find in the confusion matrix the "
+                "two classes that the network mixes up most. Will they be the ones that lose most?",
                 "baseline",
                 Choice("cnn", CNN),
             ),
             Step(
                 "One-shot pruning",
                 "Half of all weights are zero here, and nothing was trained since. Move **Sparsity** until a whole "
-                "point of accuracy is gone. Guess the place before you move.",
+                "point of accuracy is gone. Guess the place before you move. **Images lost and gained per class** "
+                "below answers what the step before asked.",
                 "explore",
                 Choice("cnn", replace(CNN, sparsity=0.5)),
             ),
             Step(
                 "One-shot against iterative pruning",
-                "Compare the two largest sparsities within 1 pp, then the zeros in each layer. How many weights are "
-                "left where the network trains between the cuts?",
+                "What is set on Explore comes first. Below it are two results: the largest sparsity within 1 pp at "
+                "once, and with training between the cuts. How many weights does each leave, and in which layers?",
                 "pruning",
-                Choice("cnn", CNN),
             ),
             Step(
                 "8, 6, 4, 3, 2 bits",
                 "Read the table from left to right: size by formula, size of the file, accuracy before and after "
-                "training. Which is the smallest row that loses at most 1 pp?",
+                "training. Which is the smallest row that loses at most 1 pp on the test images? The validation "
+                "images may choose another one, further down: chosen is on these, judged on those.",
                 "quantization",
                 Choice("cnn", alike(4)),
             ),
             Step(
                 "The best combination",
-                "Pruning and few bits multiply. Take the best one to **Export**: there the file is written and run "
-                "over the test images, and the report to hand in is made.",
+                "Pruning and few bits together leave far less than each alone, though less is gained than the "
+                "product of both. Take the best one to **Export**: there the file is written and run over the test "
+                "images, and the report to hand in is made. **Compare** has the smallest file that a search found.",
                 "combination",
                 Choice("cnn", CNN),
             ),
@@ -95,41 +97,43 @@ TOURS = {
     "teacher": Tour(
         "Teacher: a lesson",
         "co_present",
-        "An effect in one move, a question before the answer, a link for the class.",
+        "One move and what it does, a question before the answer, a link for the class.",
         (
             Step(
-                "An effect in one move",
+                "One move",
                 "Seven of ten weights are gone, the others have 6 bits each: hardly anything is lost. Now move "
-                "**Bits per weight** from 6 to 2, and look at the images that changed.",
+                "**Bits per weight** from 6 to 2, which takes the activations along, and scroll to the images that "
+                "changed.",
                 "explore",
                 Choice("cnn", START),
             ),
             Step(
                 "Predict, then see",
                 "The figures now wait for a guess. **Copy link** in the sidebar takes that along: a class that "
-                "opens it has to guess, too. *Teacher mode* in the sidebar leaves controls out.",
+                "opens it has to guess, too. *Teacher mode* in the sidebar leaves controls out of it, itself included.",
                 "explore",
                 Choice("cnn", replace(CNN, sparsity=0.9)),
                 asks=True,
             ),
             Step(
                 "The break-even line",
-                '"Keep 95 % of the variance" often saves nothing: the rank lies above m·n / (m + n). Move **Energy '
-                "to keep**, which is the same, until the rank falls below break-even.",
+                'Of another network, the MLP of the course: "keep 95 % of the variance" often saves nothing, since '
+                "the rank lies above m·n / (m + n). Move **Energy to keep**, the share of the variance, until the "
+                "rank falls below break-even.",
                 "spectrum",
                 Choice("mlp-course", CNN),
             ),
             Step(
                 "The same rank, twice",
-                "A tenth of the rank, factored for the output of the layer. Switch **Low-rank objective** to the "
-                "weight error: same bytes, another network.",
+                "conv2 and fc1 at a tenth of their rank, factored so that the outputs of the layer change least. "
+                "**Pin** it, then switch **Low-rank objective** to the weight error: the same bytes, another network.",
                 "explore",
                 Choice("cnn", FACTORED),
             ),
             Step(
                 "Where it pays",
-                "Which layer breaks first? Ask for a guess, then show **Layer sensitivity** below: is it the layer "
-                "with nearly all the bytes, as the drawing on Explore has them?",
+                "Which layer breaks first? Let the class guess, then show **[Layer sensitivity](#layer-sensitivity)**. "
+                "Is it the layer that holds nearly all the bytes in the drawing on Explore?",
                 "pruning",
                 Choice("cnn", CNN),
             ),
@@ -142,22 +146,22 @@ TOURS = {
         (
             Step(
                 "File size by layer",
-                "Look at the drawing: one layer holds nearly everything. What you do to the others hardly changes "
-                "the file, and may cost all the accuracy.",
+                "Look at the drawing below the sliders: one layer holds nearly everything. What you do to the others "
+                "hardly changes the file, and may cost all the accuracy.",
                 "explore",
                 Choice("cnn", START),
             ),
             Step(
                 "What is possible",
                 "Each point is a measured network; no other is smaller and better than those on the line. Click the "
-                "smallest one above the dashed line. **Find the smallest file** takes your budget, a loss or a size.",
+                "smallest one above the dashed line. In the sidebar you set your budget: a loss, or with the goal "
+                "*Best* a size in KB. How many bytes more does a **promise with confidence** cost?",
                 "compare",
-                Choice("cnn", CNN),
             ),
             Step(
                 "Zeros are not speed",
                 "Half of the weights zero: not one microsecond less. Half of the channels: measured side by side, "
-                "below, at **Structured (channel) pruning**.",
+                "at **[Structured (channel) pruning](#structured-channel-pruning)**.",
                 "pruning",
                 Choice("cnn", CNN),
             ),
@@ -165,14 +169,14 @@ TOURS = {
                 "The file",
                 "The smallest one so far that loses at most a point on the validation images. Export writes it in a "
                 "minute, reads it back in a process of its own, and compares it image by image on the 10,000 test "
-                "images. Is its loss on them within a point, too?",
+                "images. Is its loss on them within a point, too, and its interval?",
                 "export",
                 smallest,
             ),
             Step(
                 "Your own network",
-                "Load a file in the sidebar, or turn a PyTorch state dict into one: "
-                "`python -m core import FILE.pt --out FILE.safetensors`. Everything works on it.",
+                "**Bring your own** in the sidebar opens an ONNX file, an exported program or a state dict of yours. "
+                "Everything works on it.",
                 "baseline",
             ),
         ),

@@ -65,7 +65,9 @@ def draw_again(data: pd.DataFrame, spec: dict[str, Any], alt_text: str) -> None:
 
 def legible(chart: Chart) -> Chart:
     """With letters that reach the back row."""
-    return chart.configure_axis(labelFontSize=FONT - 1, titleFontSize=FONT, titleFontWeight="normal").configure_legend(
+    # flush, the first and the last label would leave their ticks
+    axis = {"labelFlush": False, "labelFontSize": FONT - 1, "titleFontSize": FONT, "titleFontWeight": "normal"}
+    return chart.configure_axis(**axis).configure_legend(
         labelFontSize=FONT - 1, titleFontSize=FONT - 1, orient="top", title=None
     )
 

@@ -1,6 +1,7 @@
 """The main job in a real browser: move a slider, see the figure change, export, download, and check the file."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,14 +53,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
-    """A server with an empty cache and an empty home folder."""
+    """A server with an empty cache and an empty home folder, which has nothing to complain of."""
     port = free_port()
     environment = {**os.environ, "HOME": str(home), "COMPRESSION_CACHE": str(home / "cache")}
     command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.headless", "true"]
     command += ["--server.port", str(port)]
-    server = subprocess.Popen(
-        command, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    log = home / "server.log"
+    with log.open("wb") as said:
+        server = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=said, stderr=subprocess.STDOUT)
     try:
         for _ in range(240):
             try:
@@ -72,6 +73,7 @@ def address(home: Path) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(20)
+    assert "Traceback" not in log.read_text(errors="replace"), log.read_text(errors="replace")[-4000:]
 
 
 @pytest.fixture
@@ -256,6 +258,44 @@ def test_a_link_opened_elsewhere_shows_the_same_figures_and_back_goes_back(page:
     settled(page)
     assert "fc2.rank=102" in page.url
     assert metric(page, "Parameters").inner_text() == "774,666"
+    page.go_back()
+    page.get_by_role("heading", name="Explore", exact=True).wait_for()
+    settled(page)
+    assert "fc2.rank=102" in page.url
+    assert metric(page, "Parameters").inner_text() == "774,666"
+
+
+def test_moves_that_come_faster_than_answers_end_at_the_last_one(page: Any, address: str) -> None:
+    page.goto(f"{address}/?baseline=cnn&sparsity=0.2")
+    metric(page, "Time/image").wait_for()
+    slider = page.get_by_role("slider", name="Sparsity").first
+    slider.focus()
+    for _ in range(12):
+        slider.press("ArrowRight")
+        page.wait_for_timeout(60)  # a person's fingers
+    last = slider.get_attribute("aria-valuetext")
+    page.get_by_text(f"Exact, all 5,000 validation images: sparsity {last}").wait_for()
+    assert page.get_by_test_id("stException").count() == 0
+
+
+def test_a_presentation_fits_the_screen_and_its_tour_stays_in_sight(page: Any, address: str) -> None:
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    page.goto(f"{address}/?present=1")
+    metric(page, "Time/image").wait_for()
+    page.get_by_role("button", name="Start here").click()
+    page.get_by_role("button", name="Teacher").click()
+    for heading in ("Explore", "Explore", "Spectrum", "Explore", "Pruning"):
+        page.get_by_role("heading", name=heading, exact=True).wait_for()
+        settled(page)
+        main = page.get_by_test_id("stMain")
+        assert main.evaluate("it => it.scrollWidth <= it.clientWidth"), heading
+        assert main.evaluate("it => it.scrollTop") < 100, f"{heading} begins at its top"
+        main.evaluate("it => it.scrollBy(0, 1500)")
+        onwards = page.get_by_test_id("stMain").get_by_role("button", name=re.compile("Next|Done"))
+        place = onwards.bounding_box()
+        assert place is not None, heading
+        assert 0 < place["y"] < 400, heading
+        onwards.click()
 
 
 def test_the_baseline_box_says_what_the_link_says_on_every_page(page: Any, address: str) -> None:
