@@ -70,8 +70,8 @@ def _in_words(slabs: pd.DataFrame, result: Result, places: dict[str, float], tim
             "below": _now(row),
             "setting": _setting(row),
             "shape": _shape(row),
-            "weights": row.parameters - row.channels,
-            "MACs": (row.parameters - row.channels) * times[row.name],
+            "weights": row.weights,
+            "MACs": row.weights * times[row.name],
         }
         for row in result.layers
     ]
@@ -96,7 +96,7 @@ def _setting(row: LayerRow) -> str:
     """What was done to the layer, as short as a drawing needs it."""
     parts = [f"{row.channels} of {row.shape[0]} channels"] if row.channels < row.shape[0] else []
     parts += [f"rank {row.rank} of {row.full_rank}"] if row.rank else []
-    parts += [f"sparsity {percent(row.sparsity, 0)}"] if row.sparsity else []
+    parts += [f"{percent(row.zeros / row.weights, 0)} zeros"] if row.zeros else []
     parts += [steps.width(row)] if row.bits < 32 else []
     return ", ".join(parts) or "as trained"
 

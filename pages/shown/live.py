@@ -13,7 +13,7 @@ import streamlit as st
 from core.config import CompressionConfig, in_words
 from core.words import percent, plain
 from pages.choice import lesson, state, terms
-from pages.shown import figures
+from pages.shown import figures, zeros
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
@@ -69,7 +69,9 @@ def measured_headline(choice: state.Choice, then: Callable[[Result], None]) -> R
             _follow(ticket, cards, status, choice, outline)
     result: Result = ticket.result()
     images = f"{result.evaluation.images:,} validation images"
-    said = f":material/check_circle: **Exact**, all {images}: {plain(in_words(choice.config))}."
+    said = (
+        f":material/check_circle: **Exact**, all {images}: {plain(in_words(choice.config))}. {zeros.sentence(result)}"
+    )
     status.caption(said)
     row = _with_time(cards, result)
     lesson.beside_guess(result)
