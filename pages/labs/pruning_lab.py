@@ -44,7 +44,7 @@ DURATION = "About seven minutes for the CNN, one after the other. What was run b
 
 def controls(baseline: str) -> dict[str, dict[str, Any]]:
     """Allowance, confidence and epochs; the requests of this page's jobs, by kind; one button for all of them."""
-    allowance = confidence.allowed("w_allowance")
+    allowance = confidence.allowed()
     epochs = st.number_input(
         "Epochs, iterative pruning", 2, 40, 8, key="w_iterative_epochs", persist_state="session", help=HELP_EPOCHS
     )

@@ -505,3 +505,18 @@ def test_every_page_is_in_the_list_of_these_tests() -> None:
     assert names == {*PAGES, "glossary"}, "which is about no network"
     for path in (PROJECT / "pages").glob("*.py"):
         ast.parse(path.read_text())
+
+
+@pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
+def test_for_another_allowed_loss_the_one_that_has_results_is_named_and_is_a_click_away() -> None:
+    app = opened("pruning", baseline="cnn")
+    assert "is the largest sparsity within 1 pp" in texts(app)
+    app.number_input(key="w_allowance").set_value(0.5).run()
+    assert "is the largest sparsity within" not in texts(app)
+    assert texts(app).count("Not run yet for 0.5 pp. There are results for 1 pp.") == 2, "one-shot and iterative"
+    app.switch_page("pages/combination.py").run()
+    assert app.number_input(key="w_allowance").value == 0.5
+    app.button(key=f"back_{assignment.COMBINATION}_0.01").click().run()
+    assert "The best combination is" in texts(app)
+    app.switch_page("pages/pruning.py").run()
+    assert "is the largest sparsity within 1 pp" in texts(app)
