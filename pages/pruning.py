@@ -20,6 +20,8 @@ now = live.set_on_explore(choice)
 if now is not None:
     terms.say("**Zeros of every layer**, pruned ([[sparsity]], `check_sparsity`) and rounded to 0, as set on Explore:")
     zeros.table(now)
+    if not now.sparsity:
+        st.caption("On Explore nothing is pruned. The results below have tables of their own.")
 terms.say(pruning_lab.INTRODUCTION)
 pruning_lab.by_hand()
 
