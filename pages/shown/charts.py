@@ -532,6 +532,10 @@ def ways(rows: pd.DataFrame) -> alt.LayerChart:
     return alt.layer(lines, points, words).properties(height=alt.Step(38))
 
 
+TARGET_COLOURS = [CURRENT, PINNED, GAINED, LOST, "#CC79A7", NEUTRAL]
+"""Light enough for a dark page, and dark enough for a light one."""
+
+
 def rounds(rows: pd.DataFrame) -> alt.LayerChart:
     """Iterative pruning round by round: accuracy, and the sparsity it had then as the size of the point. Columns epoch,
     accuracy, sparsity, target."""
@@ -541,7 +545,7 @@ def rounds(rows: pd.DataFrame) -> alt.LayerChart:
         y=alt.Y(
             "accuracy:Q", title="accuracy, validation", axis=alt.Axis(labelExpr=TENTHS), scale=alt.Scale(zero=False)
         ),
-        color=alt.Color("target:N", scale=alt.Scale(domain=order, scheme="viridis")),
+        color=alt.Color("target:N", scale=alt.Scale(domain=order, range=TARGET_COLOURS)),
         tooltip=["target", "epoch", share_tooltip("sparsity"), share_tooltip("accuracy")],
     )
     points = base.mark_point(filled=True, size=70).encode(shape=alt.Shape("target:N", scale=alt.Scale(domain=order)))
