@@ -139,7 +139,7 @@ def _draw(curve: Curve, standing: tuple[float, int, bool], interval: float | Non
     trained = standing[-1]
     progress = "curve: not trained" if trained else ""
     if missing:
-        progress = f"{len(rows)} of {len(curve.positions)} measured"
+        progress = f"{len(rows)} of {len(curve.positions)} points"
     words = {"mark": "◆ trained" if trained else "◆ here", "progress": progress}
     rows.append(_row(curve.now, "you are here", *standing) | words)
     jumps = st.session_state.get("jumps", 0)  # a chart that was clicked comes back without its selection
