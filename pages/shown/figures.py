@@ -146,7 +146,8 @@ def _row(
             "Time/image",
             *time,
             "Latency on one core of this machine, one image at a time: median and quartiles of many runs, measured in "
-            "this process, beside everything else that it does. Export measures each file again, in a fresh process "
+            "this process, beside everything else that it does. It is measured again now and then, and the fastest "
+            "stands, so that it may differ from page to page. Export measures each file again, in a fresh process "
             "with the program that reads it, which is another time. The arithmetic is float32 whatever the bits, and "
             f"zeros are multiplied like the rest: only a lower rank or fewer channels help.\n\n"
             f"{terms.explained('latency')}",
