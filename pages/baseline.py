@@ -27,7 +27,7 @@ baselines.say_loaded()
 nothing = state.Choice(name, CompressionConfig())
 validation, test = live.measured(nothing), live.measured(nothing, "test")
 live.headline(validation)
-baseline_figures.accuracies(validation, test)
+baseline_figures.test_accuracy(test)
 jobs.panel("train")
 true, predicted, count = bench.most_confused(test)
 error = f"The most frequent error of **{plain(bench.title(name))}** on the test images, made {counted(count, 'time')}: "

@@ -18,8 +18,10 @@ with st.sidebar:
 st.title("Pruning")
 now = live.set_on_explore(choice)
 if now is not None:
-    terms.say("**[[Sparsity]] of every layer** (`check_sparsity`), as set on Explore:")
+    terms.say("**Zeros of every layer**, pruned ([[sparsity]], `check_sparsity`) and rounded to 0, as set on Explore:")
     zeros.table(now)
+    if not now.sparsity:
+        st.caption("On Explore nothing is pruned. The results below have tables of their own.")
 terms.say(pruning_lab.INTRODUCTION)
 pruning_lab.by_hand()
 

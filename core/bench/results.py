@@ -66,6 +66,7 @@ class Profile:
 class LayerRow:
     """A layer of a compressed network, in figures. shape : of its weight in the baseline; channels : that stay.
 
+    sparsity : share of pruned weights; rounded_to_zero : weights besides
     note : why it has another rank than was asked for, or ""; centroids : values in its codebooks, 0 where it has none
     """
 
@@ -82,6 +83,16 @@ class LayerRow:
     bytes: int
     note: str
     centroids: int = 0
+
+    @property
+    def weights(self) -> int:
+        """As they are stored, of its factors where it has some: all but a bias for each channel."""
+        return self.parameters - self.channels
+
+    @property
+    def zeros(self) -> int:
+        """Weights that are zero in the file: pruned, or rounded to 0."""
+        return round(self.sparsity * self.weights) + self.rounded_to_zero
 
 
 @dataclass(frozen=True, eq=False)

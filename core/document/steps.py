@@ -75,8 +75,7 @@ def quantizes(rows: tuple[LayerRow, ...]) -> bool:
 
 def matrix_shape(row: LayerRow) -> tuple[int, int]:
     """(m, n) of a layer as it is now, from what it stores: m n weights, or r (m + n) in two factors."""
-    stored = row.parameters - row.channels
-    return row.channels, stored // row.channels if row.rank is None else stored // row.rank - row.channels
+    return row.channels, row.weights // row.channels if row.rank is None else row.weights // row.rank - row.channels
 
 
 def scope_in_words(config: CompressionConfig) -> str:

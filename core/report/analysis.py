@@ -70,11 +70,11 @@ def _bytes(findings: Findings) -> Iterator[str]:
     kind, largest = max(kinds, key=lambda name: kinds[name]), max(result.layers, key=lambda row: row.bytes)
     shares = percent(largest.bytes / result.bytes), percent(kinds[kind] / result.bytes)
     yield f"Of the file, {largest.name} takes {shares[0]}; by kind, most are {KIND_NAMES.get(kind, kind)}, {shares[1]}."
-    rounded = sum(row.rounded_to_zero for row in result.layers)
-    if result.sparsity:
-        yield f"Pruning made {percent(result.sparsity)} of the stored weights zero."
-    if rounded:
-        yield f"Rounding made {rounded:,} {'more ' if result.sparsity else ''}weights zero."
+    zeros, rounded = result.parameters - result.nonzero, sum(row.rounded_to_zero for row in result.layers)
+    weights = sum(row.weights for row in result.layers)
+    if zeros:
+        by = f": {percent(result.sparsity)} pruned, {percent(rounded / weights)} rounded to 0" if rounded else ""
+        yield f"In the file, {percent(zeros / weights)} of the weights are zero{by}."
 
 
 def _ranks(findings: Findings) -> Iterator[str]:

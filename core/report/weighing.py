@@ -48,8 +48,8 @@ def _done(row: LayerRow) -> Iterator[str]:
         yield f"{row.channels} of {row.shape[0]} channels"
     if row.rank:
         yield f"rank {row.rank} of {row.full_rank}"
-    if row.sparsity:
-        yield f"{100 * row.sparsity:.1f} % zeros"
+    if row.zeros:
+        yield f"{100 * row.zeros / row.weights:.1f} % zeros"
     if row.bits != FLOAT_BITS:
         yield width(row)
 
@@ -57,7 +57,7 @@ def _done(row: LayerRow) -> Iterator[str]:
 def in_theory(findings: Findings) -> list[Block]:
     """The formula, evaluated with this network's numbers, and where the file differs from it."""
     rows = findings.test.layers
-    bits, biases = sum(stored(row) * row.bits for row in rows), sum(row.channels for row in rows)
+    bits, biases = sum(row.weights * row.bits for row in rows), sum(row.channels for row in rows)
     shared = sum(row.centroids for row in rows)
     total = bits / 8 + 4 * (biases + shared)
     floats, and_shared, names, numbers = "for each bias", "", r"\text{biases}", numeral(biases)
@@ -68,7 +68,7 @@ def in_theory(findings: Findings) -> list[Block]:
         Heading("Size by the formula, and of the file", 2),
         Paragraph(
             f"In theory a network takes what its weights take at their bits, and four bytes {floats}. For this "
-            f"network, whose {len(rows)} layers store {sum(map(stored, rows)):,} weights and {biases:,} "
+            f"network, whose {len(rows)} layers store {sum(row.weights for row in rows):,} weights and {biases:,} "
             f"biases{and_shared}:"
         ),
         Formula(rf"\text{{size}} = \frac{{\sum \text{{weights}} \times \text{{bits}}}}{{8}} + 4 \times {names}"),
@@ -81,16 +81,11 @@ def in_theory(findings: Findings) -> list[Block]:
     ]
 
 
-def stored(row: LayerRow) -> int:
-    """Weights that a layer stores: m n, or r (m + n) in two factors."""
-    return row.parameters - row.channels
-
-
 def _sum(rows: tuple[LayerRow, ...]) -> str:
     terms: dict[object, tuple[int, int]] = {}
     for row in rows:
         key: object = row.name if len(rows) <= TERMS else row.bits
-        terms[key] = terms.get(key, (0, 0))[0] + stored(row), row.bits
+        terms[key] = terms.get(key, (0, 0))[0] + row.weights, row.bits
     return " + ".join(rf"{numeral(count)} \times {bits}" for count, bits in terms.values())
 
 
@@ -169,10 +164,11 @@ def _layers(result: Result) -> Table:
     rows = []
     for row in result.layers:
         bits, rank = "float32" if row.bits == FLOAT_BITS else str(row.bits), str(row.rank or "dense")
-        pruned = percent(row.sparsity)
-        rows.append((row.name, shape(row.shape), rank, f"{row.parameters:,}", pruned, bits, *count(row.bytes)))
+        zero = percent(row.zeros / row.weights)
+        rows.append((row.name, shape(row.shape), rank, f"{row.parameters:,}", zero, bits, *count(row.bytes)))
     rest = result.bytes - sum(row.bytes for row in result.layers)
     rows.append(("the file itself", *"–––––", *count(rest)))
-    rows.append(("all", *"––", f"{result.parameters:,}", percent(result.sparsity), "–", *count(result.bytes)))
-    header = ("layer", "weight before", "rank", "parameters", "pruned", "bits", "bytes", "KB")
+    zero = percent((result.parameters - result.nonzero) / sum(row.weights for row in result.layers))
+    rows.append(("all", *"––", f"{result.parameters:,}", zero, "–", *count(result.bytes)))
+    header = ("layer", "weight before", "rank", "parameters", "pruned or rounded to 0", "bits", "bytes", "KB")
     return Table("What each layer stores; the last line is the size of the file.", header, tuple(rows))

@@ -201,9 +201,11 @@ def _procedure(subject: Subject) -> Iterator[Block]:
     for row in subject.rows:
         share = config.layer(row.name).sparsity
         asked = "–" if share is None else share_of(share)
-        rows.append((row.name, asked, percent(row.sparsity), f"{row.rounded_to_zero:,}"))
-    caption = "Share of each layer's stored weights that was pruned, and how many more were rounded to zero."
-    yield Table(caption, ("layer", "asked of it alone", "pruned", "rounded to 0"), tuple(rows))
+        zero, rounded = (percent(count / row.weights) for count in (row.zeros, row.rounded_to_zero))
+        rows.append((row.name, asked, percent(row.sparsity), rounded, zero))
+    trained = " Where of a trained network only its file is kept, all zeros count as pruned." if config.recovery else ""
+    caption = f"Shares of each layer's stored weights: pruned, rounded to zero besides, and zero in the file.{trained}"
+    yield Table(caption, ("layer", "asked of it alone", "pruned", "rounded to 0", "zero in the file"), tuple(rows))
 
 
 TECHNIQUE = Pruning()

@@ -2,6 +2,8 @@
 
 import streamlit as st
 
+from pages.choice import state
+
 HELP = """What loses 1 pp on the validation images may lose more on others: by chance, and because the best of many
 candidates and of many epochs is partly the luckiest. *None*: the allowed loss holds on validation. With a confidence
 the loss, the optimism of having picked it and a margin for chance together stay within the allowed loss, so that it
@@ -9,15 +11,24 @@ holds on new images so often. The files are larger for it."""
 CHOICES = {None: "None", 0.8: "80 %", 0.9: "90 %", 0.95: "95 %"}
 
 
+ALLOWANCE = "w_allowance"
 ALLOWED = "How many percentage points of accuracy may be lost on the validation images."
+ALIKE = f"{ALLOWED} One value for Pruning, Quantization and Combination."
 
 
-def allowed(key: str, words: str = ALLOWED) -> float:
-    """The accuracy that may be lost, a fraction."""
+def allowed() -> float:
+    """The accuracy that may be lost, a fraction: the same on every page that asks for it."""
+    key = state.keep_widget(ALLOWANCE, st.session_state.get(ALLOWANCE, 1.0))
     points = st.number_input(
-        "Allowed accuracy loss, pp", 0.1, 10.0, 1.0, 0.1, key=key, persist_state="session", help=words
-    )
+        "Allowed accuracy loss, 0.1 to 10 pp", 0.1, 10.0, step=0.1, key=key, persist_state="session",
+        help=ALIKE,
+    )  # fmt: skip
     return round(float(points) / 100, 6)
+
+
+def allow(fraction: float) -> None:
+    """Set what may be lost, before the control is drawn."""
+    st.session_state[ALLOWANCE] = round(100 * fraction, 4)
 
 
 def control(key: str) -> float | None:

@@ -36,6 +36,7 @@ STANDARD = ("channels", "rank", "sparsity", "bits")
 OF_LAYER = {setting.name: setting for setting in settings.of_layer()}
 
 HELP_PROTECT = "Layers that lose no weights to the sparsity of the whole network."
+HELP_FOLLOWED = f"Activations get the same bits, as long as *{FOLLOWING}* in the sidebar is on."
 HELP_ACTIVATIONS = """Round the activations, the signals between the layers, to the same number of bits, with ranges
 measured on the calibration images. The input image keeps its own 8 bits."""
 
@@ -128,9 +129,10 @@ def control(setting: Setting) -> None:
         _slider(setting, kind, value)
     elif isinstance(kind, Whole):
         key = state.keep_widget(f"w_{setting.key}", _number_label(setting, value))
+        follows = f"\n\n{HELP_FOLLOWED}" if setting.name == "bits" else ""
         st.select_slider(
-            setting.label, _number_labels(setting, value), key=key, help=terms.of(setting), on_change=_write_width,
-            args=(key, setting),
+            setting.label, _number_labels(setting, value), key=key, help=terms.of(setting) + follows,
+            on_change=_write_width, args=(key, setting),
         )  # fmt: skip
     elif isinstance(kind, Weight):
         key = state.keep_widget(f"w_{setting.key}", value)

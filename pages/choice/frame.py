@@ -37,6 +37,11 @@ STYLE = """<style>
 """No empty band above titles; no toolbar over a slider; two long options one below the other; on a phone the controls
 open in the lower half, below the figures that they change."""
 
+DARK = """<style>
+[kind^="primary"], [kind^="primary"] p, [data-testid="stPopoverButton"][kind="primary"] { color: #11161c !important; }
+</style>"""
+"""Dark words on the light blue of a dark theme's main buttons: 7.9 to 1; Streamlit's white would be 2.3 to 1."""
+
 
 def navigation() -> "Page":
     """The page that the link asks for; calling it also switches Streamlit's own discovery of `pages/` off.
@@ -45,6 +50,8 @@ def navigation() -> "Page":
     """
     st.set_page_config(page_title="Compression explorer", page_icon="pages/choice/icon.png", layout="wide")
     st.html(STYLE)
+    if st.context.theme.type == "dark":
+        st.html(DARK)
     return st.navigation(
         [
             st.Page("pages/baseline.py", title="Baseline"),

@@ -50,7 +50,7 @@ def table(baseline: str, rows: Sequence[ChannelRow]) -> None:
     )
     st.caption(
         "Accuracy on the validation images. Time per image: the networks take turns, nine times, and each shows its "
-        "fastest round."
+        "fastest round. Times are measured and vary from run to run; MACs are counted, and exact."
     )
     chosen = best.configuration
     st.markdown(f"The best is {plain(_title(best))}. {live.verdict_on_test(state.Choice(baseline, chosen))}")

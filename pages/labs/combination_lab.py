@@ -31,7 +31,7 @@ HELP_EPOCHS = "Length of every training; where weights are pruned, 60 % of it pr
 
 def controls(baseline: str) -> tuple[float, dict[str, Any]]:
     """The allowance, and the request of the search."""
-    allowance = confidence.allowed("w_way_allowance")
+    allowance = confidence.allowed()
     sure = confidence.asked(confidence.control("w_way_confidence"))
     epochs = st.number_input("Epochs", 2, 40, 8, key="w_way_epochs", persist_state="session", help=HELP_EPOCHS)
     st.caption("About 17 trainings: 25 minutes for the CNN on two cores, ten for the MLP. You can go on meanwhile.")

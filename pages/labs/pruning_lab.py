@@ -44,7 +44,7 @@ DURATION = "About seven minutes for the CNN, one after the other. What was run b
 
 def controls(baseline: str) -> dict[str, dict[str, Any]]:
     """Allowance, confidence and epochs; the requests of this page's jobs, by kind; one button for all of them."""
-    allowance = confidence.allowed("w_allowance")
+    allowance = confidence.allowed()
     epochs = st.number_input(
         "Epochs, iterative pruning", 2, 40, 8, key="w_iterative_epochs", persist_state="session", help=HELP_EPOCHS
     )
@@ -212,15 +212,20 @@ def iterative(baseline: str, search: IterativeSearch, allowance: float, confiden
         st.markdown(f"{_none(search, allowance, confidence)}: {tried}. Try more epochs.")
         return
     config = chosen.configuration
+    pruned = live.measured(state.Choice(baseline, config))
+    of_all = zeros.total(pruned)
+    left = of_all["weights"] - of_all["zeros"]
     st.markdown(
         f"LAMP, global, trained to {tried}: **{_target(chosen)}** is the largest sparsity within "
-        f"{100 * allowance:g} pp{_promised(search.at_most, confidence)}. "
+        f"{100 * allowance:g} pp{_promised(search.at_most, confidence)}. **{left:,}** of {of_all['weights']:,} weights "
+        f"are left ({percent(left / of_all['weights'], 1)}). "
         + live.verdict_on_test(state.Choice(baseline, config), allowance)
     )
     st.caption(
         "The sparsity rises by 1 − (1 − t)³ over the first 60 % of the rounds; hover for what it was then. Each target "
         "was trained once: another training, as on Combination, may fall on the other side of the limit."
     )
+    zeros.table(pruned)
     handover.to_explore(config, "iterative")
 
 

@@ -40,7 +40,6 @@ the one whose validation loss rises least per byte saved. Activations stay at 8 
 nothing is trained."""
 HELP_EPOCHS = f"Epochs of quantization-aware training at each number of bits; {assignment.longer_in_words()}."
 HELP_AXIS = "Where the axis of the chart begins: at 0 %, or so far below the baseline's accuracy."
-HELP_ALLOWANCE = "How many percentage points of accuracy fewer bits may cost, on the validation images."
 BELOW = {"0 %": None, "-12 pp": 0.12, "-4 pp": 0.04}
 BEST_RUNG = "+ GPTQ"
 WHAT = {False: "Weights only", True: "Weights and activations"}
@@ -49,7 +48,7 @@ DURATION = "Ten minutes for the CNN, four for the MLP, one after the other. What
 
 def controls(baseline: str) -> dict[str, dict[str, Any]]:
     """Epochs and allowance; the requests of this page's jobs, by kind; one button for all of them."""
-    confidence.allowed("w_bit_allowance", HELP_ALLOWANCE)
+    confidence.allowed()
     epochs = st.number_input("Epochs", 1, 20, 4, key="w_bit_epochs", persist_state="session", help=HELP_EPOCHS)
     about: dict[str, dict[str, Any]] = {
         assignment.LADDER: {},
@@ -62,7 +61,7 @@ def controls(baseline: str) -> dict[str, dict[str, Any]]:
 
 def allowance() -> float:
     """A fraction."""
-    return round(float(st.session_state.get("w_bit_allowance", 1.0)) / 100, 6)
+    return round(float(st.session_state.get(confidence.ALLOWANCE, 1.0)) / 100, 6)
 
 
 def _floor(key: str, whole: float) -> float:

@@ -149,7 +149,7 @@ def _table(rows: Sequence[Rated], file: str, about: str) -> None:
             "seed": row.seed,
             "KB": row.bytes / 1024,
             "bits per weight": row.bits_per_weight,
-            "zeros": 100 * row.sparsity,
+            "pruned": 100 * row.sparsity,
             "accuracy": 100 * row.accuracy,
             "change": 100 * row.difference,
             "interval": f"{100 * row.interval[0]:+.2f} to {100 * row.interval[1]:+.2f}",
@@ -164,7 +164,9 @@ def _table(rows: Sequence[Rated], file: str, about: str) -> None:
         column_config={
             "KB": number("KB in the file", format="%.2f"),
             "bits per weight": number(format="%.2f", help="That the file spends on its weights."),
-            "zeros": number(format="%.1f %%", help="Share of zeros among the weights."),
+            "pruned": number(
+                format="%.1f %%", help="Sparsity. A rate rounds weights to 0 instead; these do not count."
+            ),
             "accuracy": number(format="%.2f %%"),
             "change": number(format="%+.2f pp", help="Against the baseline in float32, with its 95 % interval."),
         },

@@ -24,16 +24,11 @@ MEASURES = {"precision": "precision", "recall": "recall", "f1": "F1-score"}
 """Columns of core's report, and what they are called here."""
 
 
-def accuracies(validation: Result, test: Result) -> None:
-    """Validation and test side by side, each on a card of its own."""
-    row = st.container(horizontal=True, gap="xsmall")
-    for result, label, below in (
-        (validation, "Validation accuracy", "for every choice"),
-        (test, "Test accuracy", "opened for this report only"),
-    ):
-        evaluation = result.evaluation
-        value, images = percent(evaluation.accuracy, 2), f"{evaluation.images:,} images, {below}"
-        figures.draw(row, figures.Figure(label, value, images, terms.explained(label.split()[0])), 330)
+def test_accuracy(test: Result) -> None:
+    """On a card of its own: that on the validation images is in the headline."""
+    images = f"{test.evaluation.images:,} images, opened for this report only"
+    card = figures.Figure("Test accuracy", percent(test.evaluation.accuracy, 2), images, terms.explained("Test"))
+    figures.draw(st.container(horizontal=True, gap="xsmall"), card, 330)
 
 
 def how_it_came_in(baseline: Baseline) -> None:

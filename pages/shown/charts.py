@@ -166,6 +166,9 @@ def sizes(rows: pd.DataFrame, about: str) -> None:
     draw(alt.layer(bars, labels).properties(height=alt.Step(30)), about)
 
 
+LEAST_SPAN = 0.05
+"""Of the accuracies over the height of a small chart: a smaller difference looks small, too."""
+
 LOOK_HEIGHT = 104
 HEIGHTS = [LOOK_HEIGHT - 6, 38]
 """Of the least and the most, in pixels: words stand above."""
@@ -175,27 +178,32 @@ HEIGHTS = [LOOK_HEIGHT - 6, 38]
 def look_ahead(low: float, high: float) -> dict[str, Any]:
     """Accuracy (points, blue; a diamond where it stands) and file size (dashed, grey) along a slider, whose ends are
     those of the chart; without data, which come with each drawing: columns x, setting, accuracy, KB, here, apart (not
-    of this curve, and only near it), and of the row that is here progress. Points can be clicked."""
+    of this curve, and only near it), and of the row that is here mark and progress, in words. Points can be clicked."""
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[low, high], nice=False, padding=6))
     tooltip = ["setting:N", share_tooltip("accuracy"), alt.Tooltip("KB:Q", format=",.1f", title="KB in the file")]
     base = shares(alt.Chart(), accuracy=2).encode(x=x, tooltip=tooltip)
-    accuracy = alt.Y("accuracy:Q", axis=None, scale=alt.Scale(zero=False, nice=False, range=HEIGHTS))
+    scale = alt.Scale(zero=False, nice=False, range=HEIGHTS)
+    accuracy = alt.Y("accuracy:Q", axis=None, scale=scale)
     place = alt.selection_point(name="place", fields=["x"], on="click", nearest=False, toggle=False, empty=False)
     size = base.mark_line(color=BASELINE, strokeWidth=1.5, strokeDash=[4, 3]).encode(
         y=alt.Y("KB:Q", axis=None, scale=alt.Scale(zero=True, nice=False, range=HEIGHTS))
     )
     line = base.transform_filter("!datum.apart").mark_line(color=CURRENT, strokeWidth=2).encode(y=accuracy)
     points = base.mark_point(filled=True, color=CURRENT, size=55, opacity=1, cursor="pointer").encode(y=accuracy)
+    least = (
+        alt.Chart().transform_aggregate(most="max(accuracy)").transform_calculate(floor=f"datum.most - {LEAST_SPAN}")
+    )
+    room = least.mark_point(opacity=0).encode(y=alt.Y("floor:Q", axis=None, scale=scale))
     here = base.transform_filter("datum.here")
     mark = here.mark_point(shape="diamond", filled=True, color=PINNED, size=150, opacity=1).encode(y=accuracy)
-    curve = alt.layer(line, points.add_params(place).transform_filter("!datum.here"), mark)
+    curve = alt.layer(room, line, points.add_params(place).transform_filter("!datum.here"), mark)
     spans = (
         _span("accuracy", "● accuracy ", "100 * ", ".1f", " %", 0, CURRENT),
         _span("KB", "┄ file ", "", ",.1f", " KB", 14, NEUTRAL),
     )
     right = alt.Chart().transform_filter("datum.here").encode(x=alt.value("width"))
     words: dict[str, Any] = {"align": "right", "baseline": "top", "fontSize": FONT - 2}
-    named = right.mark_text(color=PINNED, **words).encode(text=alt.value("◆ here"), y=alt.value(0))
+    named = right.mark_text(color=PINNED, **words).encode(text="mark:N", y=alt.value(0))
     progress = right.mark_text(color=NEUTRAL, **words).encode(text="progress:N", y=alt.value(14))
     chart = (
         alt.layer(size, curve, *spans, named, progress)
@@ -526,6 +534,10 @@ def ways(rows: pd.DataFrame) -> alt.LayerChart:
     return alt.layer(lines, points, words).properties(height=alt.Step(38))
 
 
+TARGET_COLOURS = [CURRENT, PINNED, GAINED, LOST, "#CC79A7", NEUTRAL]
+"""Light enough for a dark page, and dark enough for a light one."""
+
+
 def rounds(rows: pd.DataFrame) -> alt.LayerChart:
     """Iterative pruning round by round: accuracy, and the sparsity it had then as the size of the point. Columns epoch,
     accuracy, sparsity, target."""
@@ -535,7 +547,7 @@ def rounds(rows: pd.DataFrame) -> alt.LayerChart:
         y=alt.Y(
             "accuracy:Q", title="accuracy, validation", axis=alt.Axis(labelExpr=TENTHS), scale=alt.Scale(zero=False)
         ),
-        color=alt.Color("target:N", scale=alt.Scale(domain=order, scheme="viridis")),
+        color=alt.Color("target:N", scale=alt.Scale(domain=order, range=TARGET_COLOURS)),
         tooltip=["target", "epoch", share_tooltip("sparsity"), share_tooltip("accuracy")],
     )
     points = base.mark_point(filled=True, size=70).encode(shape=alt.Shape("target:N", scale=alt.Scale(domain=order)))

@@ -129,14 +129,19 @@ def _draw(curve: Curve, standing: tuple[float, int, bool], interval: float | Non
         if point is None:
             missing.append(position)
         else:
-            rows.append(_row(position.x, position.label, *point))
+            label = f"{position.label}, not trained" if standing[-1] else position.label
+            rows.append(_row(position.x, label, *point))
     missing.sort(key=lambda position: abs(position.x - curve.now))
     wished = [position.config for position in missing]
     bench.wish(f"{state.session()} {curve.key}", choice.baseline, wished, 3 * (interval or POLL_SECONDS))
     if interval is not None and not missing:
         st.rerun()  # the last point came: polling ends with the next run of the page
-    progress = f"{len(rows)} of {len(curve.positions)} …" if missing else ""
-    rows.append(_row(curve.now, "you are here", *standing) | {"progress": progress})
+    trained = standing[-1]
+    progress = "curve: not trained" if trained else ""
+    if missing:
+        progress = f"{len(rows)} of {len(curve.positions)} points"
+    words = {"mark": "◆ trained" if trained else "◆ here", "progress": progress}
+    rows.append(_row(curve.now, "you are here", *standing) | words)
     jumps = st.session_state.get("jumps", 0)  # a chart that was clicked comes back without its selection
     key = f"curve_{curve.key}_{jumps}"
     st.vega_lite_chart(

@@ -12,7 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from core.document import steps
-from core.palette import BASELINE, CURRENT, NAMED_KINDS, NEUTRAL
+from core.palette import BASELINE, NAMED_KINDS, NEUTRAL
 from core.report import tables, ways
 from core.report.ways import NAMED, WIDTH
 from core.words import kilobytes, one_line, percent
@@ -70,8 +70,8 @@ def _in_words(slabs: pd.DataFrame, result: Result, places: dict[str, float], tim
             "below": _now(row),
             "setting": _setting(row),
             "shape": _shape(row),
-            "weights": row.parameters - row.channels,
-            "MACs": (row.parameters - row.channels) * times[row.name],
+            "weights": row.weights,
+            "MACs": row.weights * times[row.name],
         }
         for row in result.layers
     ]
@@ -96,7 +96,7 @@ def _setting(row: LayerRow) -> str:
     """What was done to the layer, as short as a drawing needs it."""
     parts = [f"{row.channels} of {row.shape[0]} channels"] if row.channels < row.shape[0] else []
     parts += [f"rank {row.rank} of {row.full_rank}"] if row.rank else []
-    parts += [f"sparsity {percent(row.sparsity, 0)}"] if row.sparsity else []
+    parts += [f"{percent(row.zeros / row.weights, 0)} zeros"] if row.zeros else []
     parts += [steps.width(row)] if row.bits < 32 else []
     return ", ".join(parts) or "as trained"
 
@@ -129,10 +129,12 @@ def _network(end: float, thickest: float, kinds: tuple[str, ...], ink: str, name
         color=BASELINE, opacity=0.28, stroke=BASELINE, strokeWidth=1, cornerRadius=3, cursor="pointer"
     )
     colours = alt.Scale(domain=list(kinds), range=[NAMED_KINDS[kind] for kind in kinds])
-    least = alt.Chart().transform_filter(whole).transform_calculate(zero="0")
-    least = least.mark_rule(color=CURRENT, strokeWidth=1.5).encode(x=left, x2="right:Q", y=zero)
-    now = base.transform_filter("isValid(datum.name) && datum.kind != ''").mark_rect(cursor="pointer")
-    now = now.encode(color=alt.Color("kind:N", scale=colours, legend=alt.Legend(columns=6, symbolLimit=0)))
+    colour = alt.Color("kind:N", scale=colours, legend=alt.Legend(columns=6, symbolLimit=0, symbolType="square"))
+    held = "isValid(datum.name) && datum.kind != ''"
+    most = alt.Chart().transform_filter(held).transform_joinaggregate(most="max(bytes)", groupby=["name"])
+    least = most.transform_filter("datum.bytes == datum.most").transform_calculate(zero="0")
+    least = least.mark_rule(strokeWidth=1.5).encode(x=left, x2="right:Q", y=zero, color=colour)
+    now = base.transform_filter(held).mark_rect(cursor="pointer").encode(color=colour)
     chart = alt.layer(flow, around, before, least, now, *_words(scale, y, ink, named)).properties(height=HEIGHT)
     return charts.described(chart.add_params(node))
 
@@ -145,12 +147,12 @@ def _words(x: alt.Scale, y: alt.Scale, ink: str, named: bool) -> list[alt.Chart]
     signs = joins.mark_text(fontSize=18, fontWeight="bold", color=ink).encode(
         x=middle, y=alt.Y("low:Q", scale=y, axis=None), text="above:N"
     )
-    above: dict[str, Any] = {"dy": -23, "lineBreak": "\n", "lineHeight": 14}  # it goes on downwards
+    above: dict[str, Any] = {"dy": -25, "lineBreak": "\n", "lineHeight": 15}  # it goes on downwards
     above = above if named else {"dy": -6, "dx": 2, "angle": 330, "align": "left"}
-    above |= {"fontSize": 12, "fontWeight": "bold" if named else "normal"}
+    above |= {"fontSize": 13, "fontWeight": "bold" if named else "normal"}
     lines = [("high" if named else "top", "above", above)]
     if named:
-        lines += [("low", "below", {"dy": 11, "fontSize": 12}), ("low", "setting", {"dy": 26, "fontSize": 11})]
+        lines += [("low", "below", {"dy": 12, "fontSize": 13}), ("low", "setting", {"dy": 27, "fontSize": 11})]
     texts = [
         layers.mark_text(color=ink, **style).encode(
             x=middle, y=alt.Y(f"{side}:Q", scale=y, axis=None), text=f"{field}:N"

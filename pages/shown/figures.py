@@ -146,7 +146,8 @@ def _row(
             "Time/image",
             *time,
             "Latency on one core of this machine, one image at a time: median and quartiles of many runs, measured in "
-            "this process, beside everything else that it does. Export measures each file again, in a fresh process "
+            "this process, beside everything else that it does. It is measured again now and then, and the fastest "
+            "stands, so that it may differ from page to page. Export measures each file again, in a fresh process "
             "with the program that reads it, which is another time. The arithmetic is float32 whatever the bits, and "
             f"zeros are multiplied like the rest: only a lower rank or fewer channels help.\n\n"
             f"{terms.explained('latency')}",
@@ -248,20 +249,44 @@ def _shown(picture: np.ndarray[Any, np.dtype[np.uint8]], times: int) -> Any:
     return large if picture.ndim == 3 or st.context.theme.type == "dark" else 255 - large
 
 
+LAYER_COLUMNS: dict[str, Any] = {
+    "KB": st.column_config.NumberColumn("KB in the file", format="%.2f"),
+    "zeros": st.column_config.ProgressColumn(
+        format="%.1f %%",
+        min_value=0,
+        max_value=100,
+        help="Share of the layer's weights that are zero in the file: pruned, or rounded to 0.",
+    ),
+    "pruned": st.column_config.NumberColumn(
+        format="%.1f %%",
+        help="Sparsity: the share that pruning set to zero. Where of a trained network only its file is kept, that "
+        "does not tell pruned weights from rounded ones: all of them count here.",
+    ),
+    "rounded to 0": st.column_config.NumberColumn(
+        format="%.1f %%", help="The share that is zero because it was rounded, not because it was pruned."
+    ),
+    "parameters": st.column_config.NumberColumn(format="localized"),
+    "break-even": st.column_config.NumberColumn(
+        help="The largest rank whose two factors hold fewer numbers than the layer: r (m + n) < m n."
+    ),
+}
+
+
 def layer_table(result: Result) -> None:
     """Every layer: what it was, what it became, what it weighs."""
     rows = [
         {
             "layer": row.name,
             "KB": row.bytes / 1024,
-            "sparsity": row.sparsity * 100,
+            "zeros": 100 * row.zeros / row.weights,
+            "pruned": 100 * row.sparsity,
+            "rounded to 0": 100 * row.rounded_to_zero / row.weights,
             "bits": f"{row.bits} (codebook)" if row.centroids else "float32" if row.bits == 32 else str(row.bits),
             "rank": f"{row.rank} of {row.full_rank}" if row.rank else "dense",
             "channels": f"{row.channels} of {row.shape[0]}" if row.channels < row.shape[0] else "all",
             "parameters": row.parameters,
             "weight": " × ".join(map(str, row.shape)),
             "break-even": row.break_even_rank,
-            "rounded to 0": row.rounded_to_zero,
             "note": row.note,
         }
         for row in result.layers
@@ -269,22 +294,7 @@ def layer_table(result: Result) -> None:
     table = pd.DataFrame(rows)
     if not table["note"].any():
         table = table.drop(columns="note")
-    st.dataframe(
-        table,
-        hide_index=True,
-        alt="Layers of the compressed network",
-        column_config={
-            "sparsity": st.column_config.ProgressColumn("sparsity", format="%.1f %%", min_value=0, max_value=100),
-            "KB": st.column_config.NumberColumn("KB in the file", format="%.2f"),
-            "parameters": st.column_config.NumberColumn(format="localized"),
-            "break-even": st.column_config.NumberColumn(
-                help="The largest rank whose two factors hold fewer numbers than the layer: r (m + n) < m n."
-            ),
-            "rounded to 0": st.column_config.NumberColumn(
-                help="Weights that are zero because they were rounded, not because they were pruned."
-            ),
-        },
-    )
+    st.dataframe(table, hide_index=True, alt="Layers of the compressed network", column_config=LAYER_COLUMNS)
 
 
 def show_code(result: Result | None, *names: str, command: str = "evaluate") -> None:

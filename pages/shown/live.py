@@ -13,7 +13,7 @@ import streamlit as st
 from core.config import CompressionConfig, in_words
 from core.words import percent, plain
 from pages.choice import lesson, state, terms
-from pages.shown import figures
+from pages.shown import figures, zeros
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
@@ -69,7 +69,9 @@ def measured_headline(choice: state.Choice, then: Callable[[Result], None]) -> R
             _follow(ticket, cards, status, choice, outline)
     result: Result = ticket.result()
     images = f"{result.evaluation.images:,} validation images"
-    said = f":material/check_circle: **Exact**, all {images}: {plain(in_words(choice.config))}."
+    said = (
+        f":material/check_circle: **Exact**, all {images}: {plain(in_words(choice.config))}. {zeros.sentence(result)}"
+    )
     status.caption(said)
     row = _with_time(cards, result)
     lesson.beside_guess(result)
@@ -186,12 +188,12 @@ def _follow(
 
 
 def closed_form(choice: state.Choice) -> None:
-    """What follows from the setting by formulas, at once."""
+    """What follows from the setting by formulas, at once; what of the file they do not know."""
     outline, method = state.workbench().outline(*choice), choice.config.low_rank_method
     kept = ", ".join(f"{plain(name)} {percent(share, 1)}" for name, share in outline.energy.items())
+    energy = f" {'Energy' if method == 'svd' else 'Energy of the output'} kept: {kept}." if kept else ""
     st.caption(
         f":material/function: {terms.linked('[[Theoretical size]]')}, in closed form: **{outline.parameters:,}** "
-        f"parameters, **{outline.theoretical_kb:,.1f} KB** = weights × bits + biases, "
-        f"{'energy' if method == 'svd' else 'energy of the output'} kept "
-        f"{kept or f'{percent(1)}, no layer is factored'}."
+        f"parameters, **{outline.theoretical_kb:,.1f} KB** = weights × bits + biases. It counts zeros in full; the "
+        f"file stores them, and quantized values that come often, in fewer bits.{energy}"
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from core.bench.workbench import StoredWeight
 
 BINS = 80
-POSITIVE, NEGATIVE = (43, 131, 198), (213, 94, 0)
+POSITIVE, NEGATIVE, ROUNDED = (43, 131, 198), (213, 94, 0), (138, 148, 160)
 
 
 def section(choice: state.Choice) -> None:
@@ -33,8 +33,12 @@ def section(choice: state.Choice) -> None:
     gone = sum(int((~weight.kept).sum()) for weight in weights)
     whole = sum(weight.kept.size for weight in weights)
     settings = plain(in_words(choice.config))
+    zeros = sum(int((weight.after == 0).sum()) for weight in weights)
+    rounded = (
+        f", and {zeros - gone:,} of these are rounded to 0 (grey): {whole - zeros:,} are left" if zeros > gone else ""
+    )
     st.markdown(
-        f"**{plain(name)}** with **{settings}**: {whole - gone:,} of {whole:,} weights are kept. "
+        f"**{plain(name)}** with **{settings}**: of {whole:,} weights, {whole - gone:,} are kept{rounded}. "
         "Blue is positive, orange negative, the stronger the colour the larger the weight; pruned weights are left "
         "empty."
     )
@@ -49,8 +53,8 @@ def section(choice: state.Choice) -> None:
             alt=f"Weights of {weight.name}",
         )
     charts.draw(charts.weight_histogram(_histogram(weights)), f"Histogram of the weights of {name}, before and after")
-    zeros = sum(int((weight.after == 0).sum()) for weight in weights)
-    st.caption(f"Before: all weights, as trained. After: without the {zeros:,} zeros, which would tower over the rest.")
+    without = f" After: without the {zeros:,} zeros, which would tower over the rest." if zeros else ""
+    st.caption(f"Before: all weights, as trained.{without}")
 
 
 def _words(weight: StoredWeight) -> str:
@@ -60,9 +64,10 @@ def _words(weight: StoredWeight) -> str:
 
 
 def _picture(weight: StoredWeight) -> NDArray[np.uint8]:
-    """Colours by sign and size, transparent where a weight went; small matrices get large pixels."""
+    """Colours by sign and size, grey where a weight was rounded to 0, transparent where it went; small matrices get
+    large pixels."""
     strength = np.clip(np.abs(weight.after) / (np.quantile(np.abs(weight.before), 0.99) or 1.0), 0, 1)
-    colours = np.where((weight.after > 0)[..., None], POSITIVE, NEGATIVE)
+    colours = np.select([(weight.after > 0)[..., None], (weight.after < 0)[..., None]], [POSITIVE, NEGATIVE], ROUNDED)
     visible = np.where(weight.kept, 60 + 195 * strength, 0)
     pixels = _folded(np.dstack([colours, visible]).astype(np.uint8))
     times = max(1, min(16, 900 // pixels.shape[1]))

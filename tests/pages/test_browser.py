@@ -434,7 +434,7 @@ def test_a_link_with_pins_shows_the_identical_screen_in_a_private_window(page: A
     exact(private, "4-bit weights")
     settled(private)
     private.get_by_text("Pin 1", exact=True).wait_for()
-    of_the_moment = ["Time/image", " µs", "● accuracy", "┄ file", " …"]  # curves fill in while nobody waits
+    of_the_moment = ["Time/image", " µs", "● accuracy", "┄ file", " points"]  # curves fill in while nobody waits
 
     def screen(window: Any) -> list[str]:
         window.get_by_role("heading", name="Changed predictions").wait_for()

@@ -20,9 +20,9 @@ from core.config import CompressionConfig, to_query
 from core.machinery.jobs import Jobs
 from core.measuring.front import SEARCH, Goal
 from core.report import tables, ways
-from core.studies import shipping, tuning
+from core.studies import assignment, shipping, tuning
 from core.techniques.pruning import check_sparsity
-from core.words import kilobytes, plain
+from core.words import kilobytes, percent, plain
 from pages.choice import presets, state, tours
 from pages.shown import charts, drawing, zeros
 
@@ -312,6 +312,48 @@ def test_zeros_by_layer_are_those_of_check_sparsity() -> None:
     assert sum(row["zeros"] for row in rows) == round(0.8 * sum(row["weights"] for row in rows))
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        CompressionConfig(sparsity=0.7, bits=2),
+        CompressionConfig(bits=3),
+        CompressionConfig(sparsity=0.5, scope="layer", bits=4).with_layer("fc2", sparsity=0.0),
+    ],
+    ids=lambda config: config.to_json(),
+)
+def test_zeros_are_those_of_the_file_and_pruned_ones_are_told_from_rounded_ones(config: CompressionConfig) -> None:
+    bench = state.workbench()
+    result, network = bench.evaluate("cnn", config), bench.network("cnn", config)
+    assert zeros.told_apart(result)
+    for row, stored in zip(zeros.counts(result), network.layers, strict=True):
+        assert row["zeros"] == sum(int((tensor.weight() == 0).sum()) for tensor in stored.tensors)
+        assert row["zeros"] == row["pruned"] + row["rounded to 0"]
+    total = zeros.total(result)
+    assert total["zeros"] == result.parameters - result.nonzero
+    assert total["pruned"] == round(network.sparsity * total["weights"])
+    assert percent(total["zeros"] / total["weights"], 1) in zeros.sentence(result)
+
+
+@pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
+def test_of_a_trained_network_that_came_as_a_file_pruned_and_rounded_are_told_apart_in_total() -> None:
+    """Its file says which weights are zero, not why; how many were pruned follows from what was asked."""
+    bench = state.workbench()
+    request = next(
+        own for own in shipping.requests() if (own["kind"], own.get("baseline")) == (assignment.COMBINATION, "cnn")
+    )
+    came = shipping.answer(bench, request)
+    assert came is not None
+    config = came.result.best.configuration
+    assert config.sparsity is not None
+    result, history = bench.evaluate("cnn", config), bench.history("cnn", config)
+    total = zeros.total(result)
+    assert not zeros.told_apart(result)
+    assert total["pruned"] == round(config.sparsity * total["weights"]) < total["zeros"]
+    assert history is not None
+    assert total["pruned"] == round(history[-1]["sparsity"] * total["weights"])
+    assert {row["pruned"] for row in zeros.counts(result)} == {None}
+
+
 @pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
 def test_what_is_left_after_one_shot_pruning_is_shown_layer_by_layer_without_an_iterative_run() -> None:
     app, bench = opened("pruning", baseline="compact"), state.workbench()
@@ -463,3 +505,18 @@ def test_every_page_is_in_the_list_of_these_tests() -> None:
     assert names == {*PAGES, "glossary"}, "which is about no network"
     for path in (PROJECT / "pages").glob("*.py"):
         ast.parse(path.read_text())
+
+
+@pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
+def test_for_another_allowed_loss_the_one_that_has_results_is_named_and_is_a_click_away() -> None:
+    app = opened("pruning", baseline="cnn")
+    assert "is the largest sparsity within 1 pp" in texts(app)
+    app.number_input(key="w_allowance").set_value(0.5).run()
+    assert "is the largest sparsity within" not in texts(app)
+    assert texts(app).count("Not run yet for 0.5 pp. There are results for 1 pp.") == 2, "one-shot and iterative"
+    app.switch_page("pages/combination.py").run()
+    assert app.number_input(key="w_allowance").value == 0.5
+    app.button(key=f"back_{assignment.COMBINATION}_0.01").click().run()
+    assert "The best combination is" in texts(app)
+    app.switch_page("pages/pruning.py").run()
+    assert "is the largest sparsity within 1 pp" in texts(app)

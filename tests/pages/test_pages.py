@@ -946,7 +946,7 @@ def test_the_training_box_follows_the_configuration(empty_cache: Path) -> None:
 
 SETTINGS = {
     "pruning": {"w_allowance": 2.0, "w_iterative_epochs": 9, "w_confidence": "90 %"},
-    "quantization": {"w_bit_allowance": 2.0, "w_bit_epochs": 9},
+    "quantization": {"w_allowance": 2.0, "w_bit_epochs": 9},
     "combination": {"w_way_epochs": 9, "w_order_bits": 4, "w_rate_epochs": 7, "w_rate_activations": True},
     "compare": {"w_goal_allowance": 2.0, "w_goal_minutes": 3.0, "w_techniques": ["pruning"]},
     "reproduction": {"report_seeds": 2},
@@ -1177,7 +1177,7 @@ def test_the_quantization_page_runs_everything_with_one_click_and_shows_what_it_
     assert classes["F1-score, after"].iloc[0] == pytest.approx(
         100 * rows[4].after.test.report[fashion_mnist.CLASSES[0]].f1
     )
-    app.number_input(key="w_bit_allowance").set_value(10.0).run()
+    app.number_input(key="w_allowance").set_value(10.0).run()
     most = assignment.fewest_bits(rows, 0.1)
     assert most is not None
     button(app, f"Use {most.bits} bits on Explore").click().run()

@@ -14,11 +14,11 @@ from core.words import NO_BREAK, percent
 from pages.shown import charts, figures
 
 
-def test_the_baseline_shows_both_accuracies_and_every_row_of_its_report() -> None:
+def test_the_baseline_shows_each_accuracy_once_and_every_row_of_its_report() -> None:
     app, own = opened("baseline", baseline="mlp"), Workbench().evaluate("mlp", CompressionConfig(), "test").evaluation
     shown = metrics(app)
     assert shown["Test accuracy"] == percent(own.accuracy, 2)
-    assert shown["Validation accuracy"] == shown["Accuracy, validation"]
+    assert [label for label in shown if "ccuracy" in label] == ["Accuracy, validation", "Test accuracy"]
     (table,) = [own.value for own in app.dataframe if "F1-score" in own.value.columns]
     rows = table.set_index("class")
     assert list(rows.index) == [*fashion_mnist.CLASSES, "accuracy", "macro avg", "weighted avg"]

@@ -536,7 +536,7 @@ def test_many_layers_are_summed_by_bits(bench: Workbench) -> None:
     assert total.count(r"\times") == len(rows) == weighing.TERMS
     assert weighing._sum((*rows, *rows)).count(r"\times") == 1
     counts = [int(re.sub(r"\D", "", term.split(r"\times")[0])) for term in weighing._sum((*rows, *rows)).split(" + ")]
-    assert sum(counts) == 2 * sum(map(weighing.stored, rows))
+    assert sum(counts) == 2 * sum(row.weights for row in rows)
 
 
 # The network drawn.
