@@ -103,8 +103,8 @@ def _verdict(best: BestWay, alone: int | None, confidence: float | None) -> str:
     return (
         f"The best combination is **{plain(best.title)}**: **{kilobytes(best.bytes)}**, "
         f"{figures.smaller_than(best.compression_ratio)} the baseline in float32{times}; "
-        f"{percent(best.accuracy, 2)} on validation ({figures.points(best.difference)}){sure}. On the test images, "
-        f"opened for this verdict: **{percent(test.accuracy, 2)}**, {figures.points(test.difference)} "
+        f"{percent(best.accuracy, 2)} on validation ({figures.points(best.difference)}){sure}. On the held-out "
+        f"test images: **{percent(test.accuracy, 2)}**, {figures.points(test.difference)} "
         f"({100 * low:+.2f} to {100 * high:+.2f}). Its settings: {plain(in_words(best.configuration))}. The trained "
         "network is kept."
     )

@@ -29,7 +29,7 @@ def accuracies(validation: Result, test: Result) -> None:
     row = st.container(horizontal=True, gap="xsmall")
     for result, label, below in (
         (validation, "Validation accuracy", "for every choice"),
-        (test, "Test accuracy", "opened for this report only"),
+        (test, "Test accuracy", "held out, for no choice"),
     ):
         evaluation = result.evaluation
         value, images = percent(evaluation.accuracy, 2), f"{evaluation.images:,} images, {below}"

@@ -1132,8 +1132,11 @@ def test_the_quantization_page_runs_everything_with_one_click_and_shows_what_it_
     rows = found[assignment.QUANTIZATION].rows
     best = assignment.fewest_bits(rows, 0.01)
     assert best is not None
-    assert f"**{best.bits} bits are the fewest within 1 pp** on validation" in said
+    assert f"**{best.bits} bits are the fewest within 1 pp on the validation images**" in said
     assert f"**{percent(best.after.test.accuracy, 2)}**" in said
+    top = next(table.value for table in app.dataframe if "KB by formula" in table.value.columns)
+    assert list(top["compression ratio"])[1:] == [row.after.compression_ratio for row in rows], "of the file"
+    assert list(top["change on validation"])[1:] == [100 * row.after.difference for row in rows]
     table = next(table.value for table in app.dataframe if "model_size_kb" in table.value.columns)
     assert list(table["bits"]) == [32] + [bits for bits in (8, 6, 4, 3, 2) for _ in range(3)]
     trained = table[table[""] == "QAT"]
@@ -1244,6 +1247,13 @@ def test_a_matrix_is_rounded_by_hand() -> None:
     codes = next(table.value for table in app.dataframe if "zero point" in table.value.columns)
     assert codes.iloc[2, :3].tolist() == [0, 0, 0]
     assert any("turns the small last row into 0, 0, 0" in text.value for text in app.caption)
+
+
+def test_by_hand_what_floats_cannot_hold_is_no_error_of_rounding() -> None:
+    app = opened("quantization", baseline="mlp", bits="4", activations="4")
+    codes = next(table.value for table in app.dataframe if "zero point" in table.value.columns)
+    assert codes["largest error"].iloc[1] == 0, "-0.3, 0.7 and 0.2 lie on the grid of step 0.1"
+    assert codes["largest error"].iloc[0] == pytest.approx(0.9 / 7 - 0.1)
 
 
 def test_a_matrix_is_pruned_by_hand() -> None:
