@@ -135,8 +135,8 @@ def _row(
         Figure(
             "Compression ratio",
             *ratio,
-            f"{terms.explained('compression ratio')}\n\nBelow: what the bits alone would give (theoretical size: "
-            "weights × bits + biases), with zeros stored like any other weight.",
+            f"{terms.explained('compression ratio')}\n\nBelow: the ratio by the formula (theoretical "
+            "size: stored weights × bits + biases), where a zero counts like any other weight.",
         ),
         Figure(
             "Parameters",
@@ -156,9 +156,9 @@ def _row(
     ]
 
 
-def _by_bits(baseline_bytes: int, kb: float) -> str:
-    """The theoretical compression ratio, of the bits and nothing else."""
-    return f"by bits alone {baseline_bytes / 1024 / kb:.1f}×"
+def _by_formula(baseline_bytes: int, kb: float) -> str:
+    """The theoretical compression ratio: bytes of the baseline over the size by the formula."""
+    return f"by formula {baseline_bytes / 1024 / kb:.1f}×"
 
 
 def exact(result: Result, latency: Latency | None) -> list[Figure]:
@@ -174,7 +174,7 @@ def exact(result: Result, latency: Latency | None) -> list[Figure]:
             is_sure(result.comparison),  # grey where it may be chance
         ),
         (kilobytes(result.bytes), f"of {kilobytes(result.baseline_bytes)}"),
-        (f"{result.compression_ratio:.1f}×", _by_bits(result.baseline_bytes, result.theoretical_kb)),
+        (f"{result.compression_ratio:.1f}×", _by_formula(result.baseline_bytes, result.theoretical_kb)),
         (f"{result.parameters:,}", f"{result.nonzero:,} ≠ 0"),
         time,
     )
@@ -190,7 +190,7 @@ def estimated(early: Early, outline: Outline) -> list[Figure]:
             False,
         ),
         (kilobytes(early.bytes), f"of {kilobytes(whole)}"),
-        (f"{whole / early.bytes:.1f}×", _by_bits(whole, outline.theoretical_kb)),
+        (f"{whole / early.bytes:.1f}×", _by_formula(whole, outline.theoretical_kb)),
         (f"{outline.parameters:,}", f"{early.nonzero:,} ≠ 0"),
         (WAIT, "measuring"),
     )
