@@ -150,18 +150,22 @@ def _ledger(order: tuple[str, ...], kinds: tuple[str, ...]) -> dict[str, Any]:
 
 
 def sizes(rows: pd.DataFrame, about: str) -> None:
-    """Bytes in all the ways that people count them, on a logarithmic axis: columns way, bytes, label, kind."""
-    base = alt.Chart(rows).encode(y=alt.Y("way:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)))
-    colours = alt.Scale(domain=["counted", "a file"], range=[BASELINE, CURRENT])
-    low, high = rows["bytes"].min() / 2, rows["bytes"].max() * 4  # room for the labels
+    """Bytes in all the ways that people count them, a point each on a logarithmic axis: columns way, bytes, label,
+    kind."""
+    base = alt.Chart(rows).encode(y=alt.Y("way:N", sort=None, title=None, axis=alt.Axis(labelLimit=260, grid=True)))
+    kinds = ["counted", "a file"]
+    low, high = rows["bytes"].min() / 1.5, rows["bytes"].max() * 4  # room for the labels
     scale = alt.Scale(type="log", domain=[low, high], nice=False)
     x = alt.X("bytes:Q", title="bytes (logarithmic)", scale=scale, axis=alt.Axis(format="~s", tickCount=4))
     tooltip = ["way:N", alt.Tooltip("bytes:Q", format=","), "label:N"]
-    bars = base.mark_bar(cornerRadius=2).encode(
-        x=x, x2=alt.datum(low), color=alt.Color("kind:N", scale=colours, title=None), tooltip=tooltip
+    points = base.mark_point(filled=True, size=160, opacity=1).encode(
+        x=x,
+        color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[BASELINE, CURRENT]), title=None),
+        shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds)),
+        tooltip=tooltip,
     )
-    labels = base.mark_text(align="left", dx=6, fontSize=FONT - 1, color=NEUTRAL).encode(x=x, text="label:N")
-    draw(alt.layer(bars, labels).properties(height=alt.Step(30)), about)
+    labels = base.mark_text(align="left", dx=12, fontSize=FONT - 1, color=NEUTRAL).encode(x=x, text="label:N")
+    draw(alt.layer(points, labels).properties(height=alt.Step(30)), about)
 
 
 LOOK_HEIGHT = 104
@@ -509,19 +513,19 @@ def at_sizes(rows: pd.DataFrame, baseline: float, images: str, place: float | No
 
 
 def ways(rows: pd.DataFrame) -> alt.LayerChart:
-    """The smallest file of each way. Columns way, KB, accuracy, best."""
+    """The smallest file of each way, a point each: a logarithmic axis has no zero where bars could begin. Columns way,
+    KB, accuracy, best, label."""
     base = shares(alt.Chart(rows), accuracy=2).encode(
-        y=alt.Y("way:N", title=None, sort="-x", axis=alt.Axis(labelLimit=260)),
+        y=alt.Y("way:N", title=None, sort="-x", axis=alt.Axis(labelLimit=260, grid=True)),
         x=alt.X("KB:Q", title="KB in the smallest file within the allowed loss (log)", scale=alt.Scale(type="log")),
         tooltip=["way", alt.Tooltip("KB:Q", format=",.1f"), share_tooltip("accuracy")],
     )
-    lines = base.mark_rule(strokeWidth=3, color=BASELINE).encode(x2=alt.datum(rows["KB"].min() / 1.3))
     points = base.mark_point(filled=True, size=200, opacity=1).encode(
         color=alt.condition("datum.best", alt.value(PINNED), alt.value(CURRENT)),
         shape=alt.condition("datum.best", alt.value("diamond"), alt.value("circle")),
     )
     words = base.mark_text(align="left", dx=12, fontSize=FONT - 1, color=NEUTRAL).encode(text=alt.Text("label:N"))
-    return alt.layer(lines, points, words).properties(height=alt.Step(38))
+    return alt.layer(points, words).properties(height=alt.Step(38))
 
 
 def rounds(rows: pd.DataFrame) -> alt.LayerChart:

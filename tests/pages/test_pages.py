@@ -1189,6 +1189,11 @@ def test_the_best_combination_is_found_with_one_click_and_taken_to_export(
     best = found[assignment.COMBINATION].best
     assert f"The best combination is **{best.title}**" in said
     assert f"**{percent(best.test.accuracy, 2)}**" in said
+    allowed = found[assignment.COMBINATION].allowance
+    known = Goal(allowance=allowed).best(Workbench().points(choice(app).baseline))
+    assert known is not None
+    assert known.bytes < best.bytes
+    assert f"within {100 * allowed:g} pp on validation has **{kilobytes(known.bytes)}**" in said
     assert "both earlier steps were for nothing" in said
     assert any("Beyond the allowed loss even at its mildest: channel pruning" in text.value for text in app.caption)
     button(app, "Take it to Export").click().run()
