@@ -21,7 +21,8 @@ from core.measuring.front import sure
 from core.report import plots, tables
 from core.report.findings import Findings, Pin, figure
 from core.report.sentences import smaller
-from core.report.wording import kilobytes, listed, percent, points, ratio, share_of, span, untrained
+from core.report.wording import kilobytes, listed, percent, points, pruned, ratio, share_of, span, untrained
+from core.settings import label
 from core.studies import assignment, kinds, shipping, tuning
 from core.studies.answers import (
     BestWay,
@@ -223,16 +224,15 @@ def _pruning(
         blocks.append(Paragraph(_iterative_words(steps, run)))
         if run is not None:
             stepped = _measured(bench, name, "iterative", run.configuration)
-            alike = replace(stepped.config, recovery=None)
-            ways += [stepped, _measured(bench, name, "one-shot, as sparse", alike)]
+            ways += [stepped, _measured(bench, name, "one-shot", replace(stepped.config, recovery=None))]
     return [*blocks, *_ways(ways)]
 
 
-def _measured(bench: Workbench, name: str, way: str, config: CompressionConfig) -> _Way:
+def _measured(bench: Workbench, name: str, how: str, config: CompressionConfig) -> _Way:
     results = []
     with suppress(NotRecovered):  # a network that was trained elsewhere, or is in the cache no more
         results = [bench.evaluate(name, config), bench.evaluate(name, config, "test")]
-    return _Way(way, config, *(results or (None, None)))
+    return _Way(pruned(how, config), config, *(results or (None, None)))
 
 
 def _one_shot_words(known: Experiment[OneShotSearch], best: Measured) -> str:
@@ -256,7 +256,8 @@ def _iterative_words(known: Experiment[IterativeSearch], run: Run | None) -> str
     allowed = _allowed(request["allowance"], request.get("confidence"))
     tried = listed([f"{share_of(each.target or 0.0)} ({points(each.difference)})" for each in known.result.runs])
     text = (
-        f"Iterative: the sparsity rises while the network trains, {epochs} in all (Zhu & Gupta 2017). "
+        f"Iterative: the sparsity rises while the network trains, {epochs} in all (Zhu & Gupta 2017), always by "
+        f"{label('score', known.result.runs[0].configuration.score)}. "
         f"Trained for {tried}; the change on validation is in brackets. "
     )
     if run is None:
@@ -307,8 +308,8 @@ def _ways_table(ways: Sequence[_Way]) -> Table:
 def _what_training_brings(pair: Sequence[_Way]) -> str:
     accuracies = [percent(way.test.evaluation.accuracy) for way in pair if way.test is not None]
     return (
-        f"Equally sparse, the network that was pruned step by step and trained in between has {accuracies[0]} of the "
-        f"test images right; the one that was pruned at once and not trained has {accuracies[1]}."
+        f"Equally sparse, by the same criterion, the network that was pruned step by step and trained in between has "
+        f"{accuracies[0]} of the test images right; pruned at once and not trained it has {accuracies[1]}."
     )
 
 

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core import words
+from core.config import CompressionConfig
 from core.document.steps import share_of as share_of
 from core.formats.footprint import KB
 from core.measuring.evaluation import Comparison
+from core.settings import label, lower_first
 from core.studies.answers import AtBits
 
 Row = Mapping[str, Any]
@@ -76,6 +78,11 @@ def untrained(rows: Sequence[AtBits]) -> str:
         f"At {listed(bits)} bits no epoch was better on validation than the network before training. That network is "
         "kept: there, QAT and PTQ are the same."
     )
+
+
+def pruned(how: str, config: CompressionConfig) -> str:
+    """A way of pruning with its criterion and sparsity: "one-shot, LAMP, 97.5 %"."""
+    return f"{how}, {lower_first(label('score', config.score))}, {share_of(config.sparsity or 0.0)}"
 
 
 def shape(sizes: Sequence[int]) -> str:

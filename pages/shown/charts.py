@@ -381,6 +381,10 @@ def sensitivity(rows: pd.DataFrame, allowance: float, about: str, setting: str =
     accuracy."""
     lowest = max(-6 * allowance, min(-2 * allowance, 1.1 * float(rows["difference"].min())))
     by_layer(rows, lambda layer: sensitivity_of_layer(layer, lowest, allowance, setting), about)
+    least = rows.groupby("layer", sort=False)["difference"].min()
+    below = [f"{plain(layer)} to {100 * change:+.1f} pp" for layer, change in least[least < lowest].items()]
+    if below:
+        st.caption(f"The charts end at {100 * lowest:+.0f} pp. Curves that leave them go on: {', '.join(below)}.")
 
 
 def sensitivity_of_layer(rows: pd.DataFrame, lowest: float, allowance: float, setting: str) -> alt.LayerChart:

@@ -673,8 +673,13 @@ def test_zeros_per_layer_are_those_of_check_sparsity(
     assert run is not None, "the fixture prunes within the allowance"
     stepped = run.configuration
     best = tuning.best_one_shot(shot.answers).point.configuration
-    ways = {"one-shot": best, "iterative": stepped, "one-shot, as sparse": replace(stepped, recovery=None)}
-    *rows, every = table(whole, "iterative")
+    ways = {
+        wording.pruned("one-shot", best): best,
+        wording.pruned("iterative", stepped): stepped,
+        wording.pruned("one-shot", stepped): replace(stepped, recovery=None),
+    }
+    assert all("magnitude" in way or "LAMP" in way or "Wanda" in way for way in ways), "the criterion of each"
+    *rows, every = table(whole, wording.pruned("iterative", stepped))
     for way, config in ways.items():
         zeros = check_sparsity(measured.network(laboratory.baseline, config))
         assert [row["layer"] for row in rows] == list(zeros)
@@ -763,4 +768,4 @@ def test_a_trained_network_that_is_gone_leaves_a_sentence(laboratory: Laboratory
     request = {"kind": tuning.ITERATIVE, "baseline": name, "allowance": 0.05, "recovery": asdict(steps)}
     leave_result(tmp_path / "cache", request, IterativeSearch(0.5, (run,)))
     said = text(content.build(bench, name, CompressionConfig(), None))
-    assert "is not in the cache any more, so that nothing more is said of it: iterative." in said
+    assert "is not in the cache any more, so that nothing more is said of it: iterative, " in said
