@@ -39,12 +39,16 @@ def kilobytes(count: float) -> str:
 
 
 def ratio(before: float, after: float) -> str:
-    """A compression ratio; of what became larger, however little, below 1."""
+    """A compression ratio, as the pages write it; of what became larger with a digit more."""
     if not after:
         return "–"
-    if before >= after:
-        return f"{before / after:,.1f}x"
-    return f"{before / after:.2f}x" if before / after < 0.995 else "< 1x"
+    return f"{before / after:,.1f}x" if before / after > 0.995 else f"{before / after:.2f}x"
+
+
+def over(difference: float, allowed: float) -> str:
+    """What was chosen on validation need not hold on test: then it is said. Both are fractions."""
+    said = f". That is more than {100 * allowed:g} pp: what is chosen on validation looks a little better there"
+    return "" if difference >= -allowed else said
 
 
 def p_value(p: float) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CompressionConfig, TrainingConfig, to_arguments
+from core.report.wording import over as over
 from core.words import kilobytes, percent, plain
 from pages.choice import state, terms
 
@@ -60,13 +61,6 @@ def change(comparison: Comparison) -> str:
     """A paired difference with its 95 % interval, in percentage points."""
     low, high = comparison.interval
     return f"{points(comparison.difference)} ({100 * low:+.2f} to {100 * high:+.2f})"
-
-
-def over(difference: float, allowed: float) -> str:
-    """What was chosen on validation need not hold on test: then it is said."""
-    if difference >= -allowed:
-        return ""
-    return f". That is more than {100 * allowed:g} pp: what is chosen on validation looks a little better there"
 
 
 def is_sure(comparison: Comparison) -> bool:

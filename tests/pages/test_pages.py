@@ -470,10 +470,12 @@ def test_who_hands_in_a_report_is_in_the_session_and_nowhere_else(
     written = {"name": "Zara Quux-7391", "number": "n-5527-z", "partner": "Bo Vlirt", "course": "Crs Wexel 88"}
     for field, words in written.items():
         app.text_input(key=f"head_{field}").input(words)
+    app.text_area(key="head_discussion").input("Plimsy thoughts")
     app.date_input(key="head_date").set_value(date(2031, 2, 3)).run()
     for page in ("explore", "export"):
         app.switch_page(f"pages/{page}.py").run()
     assert {field: app.text_input(key=f"head_{field}").value for field in written} == written
+    written["discussion"] = "Plimsy thoughts"
     head = {**written, "date": "3 February 2031"}
     assert app.session_state["head"] == head
     for name in hand_in.TITLES:
@@ -503,11 +505,29 @@ def test_what_is_typed_while_a_report_is_made_stands_in_it(own_cache: Path, monk
     assert "<bdi>Ada</bdi>" in str(made())
 
 
+def test_what_a_person_discusses_is_a_section_and_nothing_is_none(own_cache: Path) -> None:
+    from pages.labs import hand_in
+
+    for words, paragraphs in (("Pruning *won*.\n\nNext: <b>more</b> bits.", 2), (" \n", 0)):
+        written = {"name": "Ada", "discussion": words}
+        made = str(hand_in.made(state.Choice("mlp", CompressionConfig()), None, "report.html", written, ())())
+        section = made.partition("<h2>Discussion</h2>")[2].partition("<h2>Conclusion</h2>")[0]
+        assert section.count("<p>") == paragraphs
+        assert "<b>" not in made, "words are words"
+
+
 def test_a_date_that_was_taken_away_is_not_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     from pages.labs import hand_in
 
     monkeypatch.setattr(st, "session_state", {"head_name": "Ada", "head_date": None, "head_course": None})
-    assert hand_in._written() == {"name": "Ada", "number": "", "partner": "", "course": "", "date": ""}
+    assert hand_in._written() == {
+        "name": "Ada",
+        "number": "",
+        "partner": "",
+        "course": "",
+        "discussion": "",
+        "date": "",
+    }
 
 
 def test_the_report_of_a_page_has_its_title_block_and_its_pins(
