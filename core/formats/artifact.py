@@ -432,5 +432,5 @@ def remarks(files: Sequence[CheckedFile]) -> list[str]:
             word = "slower than" if slower else "faster than" if faster else "no faster and no slower than"
             said.append(f"{kind[5:]} is {word} float32 here, {images} at a time ({times}).")
     if timed:
-        said.append("Bits are not speed: nothing here computes in so few; fewer bits make a smaller file.")
+        said.append("Bits are not speed: no program here computes in fewer than 8; fewer bits make a smaller file.")
     return said

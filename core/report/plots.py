@@ -136,7 +136,8 @@ def sizes(name: str, ways: Mapping[str, float]) -> Picture:
         ax, kilobytes = figure.subplots(), [size / KB for size in ways.values()]
         ax.scatter(kilobytes, list(ways), color=[BASELINE if way in COUNTED else CURRENT for way in ways], zorder=2)
         for place, size in enumerate(kilobytes):
-            ax.text(size, place, f"   {size:,.1f}", va="center")
+            ax.annotate(f"{size:,.1f}", (size, place), (8, 0), textcoords="offset points", va="center")
+        ax.margins(y=0.2)
         ax.invert_yaxis()
         ax.grid(axis="y", color=BASELINE, alpha=0.3)
         ax.set_xlabel("KB (logarithmic)")

@@ -177,7 +177,7 @@ def orders(rows: Sequence[Order], asked: dict[str, Any]) -> None:
             "accuracy": 100 * row.accuracy,
             "lost": row.lost,
             "gained": row.gained,
-            "order swapped": "" if row.flips is None else str(row.flips),
+            "flips if swapped": "" if row.flips is None else str(row.flips),
         }
         for row in rows
     )
@@ -197,7 +197,7 @@ def orders(rows: Sequence[Order], asked: dict[str, Any]) -> None:
             "accuracy": number(format="%.2f %%", help="Validation, nothing trained."),
             "lost": number(help="Images that the network had right, and now has wrong."),
             "gained": number(help="Images that it had wrong, and now has right."),
-            "order swapped": st.column_config.TextColumn(help=other),
+            "flips if swapped": st.column_config.TextColumn(help=other),
         },
     )
     st.markdown(_lesson(rows, asked))

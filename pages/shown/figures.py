@@ -326,7 +326,7 @@ def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
     return text
 
 
-OUTCOMES = {"lost": "lost", "gained": "gained", "still wrong": "still wrong"}
+OUTCOMES = {"lost": "lost", "gained": "gained", "still wrong": "wrong before and now, as another class"}
 """Of flips, the images whose prediction changed."""
 
 FLIP_COLUMNS: dict[str, Any] = {
