@@ -31,7 +31,7 @@ baseline_figures.test_accuracy(test)
 jobs.panel("train")
 true, predicted, count = bench.most_confused(test)
 error = f"The most frequent error of **{plain(bench.title(name))}** on the test images, made {counted(count, 'time')}: "
-error += f"it takes **{plain(true)}** for **{plain(predicted)}**."
+error += f"**{plain(true)}** predicted as **{plain(predicted)}**."
 terms.say(
     f"{error if count else f'**{plain(bench.title(name))}** makes no error on the test images.'} Sliders and searches "
     "look at the [[validation]] images only, and so does the choice of the best epoch."
@@ -59,7 +59,7 @@ with right:
     charts.draw(charts.confusion(bench.confusion(test)), "Confusion matrix on the test images")
 
 terms.heading(
-    "Most confident errors, most confident first",
+    "Most confident errors",
     "Test images for which the network gave the wrong class the highest probability.",
     "most confident errors",
 )

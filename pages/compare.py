@@ -15,7 +15,7 @@ with st.sidebar:
 st.title("Compare")
 terms.say(
     "All networks that were measured, accuracy against file size, and their [[Pareto front]]; the search for the "
-    "smallest file within an [[allowed accuracy loss]], on validation or with a [[confidence of the promise]]."
+    "smallest file within an [[allowed accuracy loss]], on validation or on new images with a [[confidence level]]."
 )
 picked = board.picked(choice, shown)
 result = live.measured(picked)

@@ -23,8 +23,8 @@ title, settings = plain(bench.title(choice.baseline)), plain(in_words(choice.con
 terms.say(
     f"**{title}** with **{settings}**. The packed file has exactly **{result.bytes:,} bytes** ([[entropy coding]]). "
     "Export writes it with its loader, ONNX and safetensors; then each file is read in a process of its own by what "
-    "you would read it with, and run over all [[test]] images. They are opened for this verdict only: look once, do "
-    "not tune on it."
+    "you would read it with, and run over all [[test]] images. They were held out, and nothing was chosen by them: "
+    "look once, and do not tune by what you see."
 )
 if choice != wanted:
     st.warning("This is the network **before** recovery: its training was not done yet. Explore has the button.")

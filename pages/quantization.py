@@ -19,7 +19,7 @@ st.title("Quantization")
 live.set_on_explore(choice)
 
 terms.heading(
-    "Bits, size and accuracy", "The answer in one table; accuracies are those of the test images.", "quantization"
+    "Bits, size and accuracy", "Weights and activations at so many bits: the answer in one table.", "quantization"
 )
 trained = jobs.answer_or_button(
     asked[assignment.QUANTIZATION], "Train at 8, 6, 4, 3 and 2 bits", ":material/model_training:"

@@ -440,7 +440,7 @@ def remarks(files: Sequence[CheckedFile]) -> list[str]:
             word = "is slower than" if slower else "is faster than" if faster else "cannot be told apart from"
             said.append(f"{kind[5:]} {word} float32 here, {images} at a time: {times}.")
     if timed:
-        said.append("Bits are not speed: nothing here computes in so few; fewer bits make a smaller file.")
+        said.append("Bits are not speed: no program here computes in fewer than 8; fewer bits make a smaller file.")
     return said
 
 

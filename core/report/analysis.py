@@ -182,7 +182,7 @@ def _speed(findings: Findings) -> Iterator[str]:
     yield from map(without_folders, dict.fromkeys(told))
     if quantizes(findings.test.layers) and not times:
         least = min(row.bits for row in findings.test.layers)
-        how = f"nothing here computes in {least} bits" if least < 8 else "the packed file is computed in float32"
+        how = f"no program here computes in {least} bits" if least < 8 else "the packed file is computed in float32"
         yield f"Bits are not speed: fewer bits make a smaller file, but {how}."
     if findings.test.sparsity:
         yield "Scattered zeros are not speed, either: they are multiplied like other numbers."
@@ -221,8 +221,8 @@ def conclusion(findings: Findings) -> str:
     else:
         sure = "beyond chance" if pair.p_value < CHANCE else "which may be chance"
         cost = f"its test accuracy differs from the baseline's by {points(pair.difference)}, {sure}"
-    inside = "within" if pair.difference >= -ALLOWANCE else "outside of"
+    inside = "within" if pair.difference >= -ALLOWANCE else "outside"
     return (
-        f"The file is {smaller(test.compression_ratio)} the float32 weights; {cost}. That is {inside} the one "
-        f"point that the course's assignment allows to lose. {checked(findings)}"
+        f"The file is {smaller(test.compression_ratio)} the float32 weights; {cost}. That is {inside} "
+        f"the allowed loss of {100 * ALLOWANCE:g} pp. {checked(findings)}"
     )

@@ -21,7 +21,8 @@ from core.measuring.front import sure
 from core.report import plots, tables
 from core.report.findings import Findings, Pin, figure
 from core.report.sentences import smaller
-from core.report.wording import kilobytes, listed, percent, points, ratio, share_of, span, untrained
+from core.report.wording import kilobytes, listed, over, percent, points, pruned, ratio, share_of, span, untrained
+from core.settings import label
 from core.studies import assignment, kinds, shipping, tuning
 from core.studies.answers import (
     BestWay,
@@ -36,7 +37,7 @@ from core.studies.answers import (
 from core.words import counted
 
 ALLOWANCE = 0.01
-"""Accuracy that the course allows a compressed network to lose."""
+"""Accuracy that the compressed network may lose."""
 
 
 R = TypeVar("R")
@@ -146,7 +147,7 @@ def _bits(known: Experiment[QuantizationHalf] | None, title: str) -> list[Block]
 
 def _bits_words(epochs: int) -> str:
     return (
-        "Weights and activations at the same number of bits, as the course's assignment asks. Min-max: one scale per "
+        "Weights and activations at the same number of bits. Min-max: post-training quantization with one scale per "
         "channel, up to the largest weight. Best PTQ: post-training quantization with the best of clipping, bias "
         "correction, GPTQ and a zero point, by the validation images. QAT: that, after quantization-aware training "
         f"({counted(epochs, 'epoch')}, {assignment.longer_in_words()}) with learned scales (LSQ, Esser et al. 2020) "
@@ -160,11 +161,12 @@ def _bits_table(result: QuantizationHalf) -> Table:
     for row in result.rows:
         test = row.after.test
         accuracies = (percent(judged.test.accuracy) for judged in (row.minmax, row.before, row.after))
-        rows.append((str(row.bits), *accuracies, points(test.difference), span(test.interval), *_weights(row.after)))
-    header = ("bits", *tables.WHEN.values(), "change", "95 % interval", "KB, formula", "KB, file", "compression ratio")
+        change = points(test.difference), span(test.interval).removesuffix(" pp")
+        rows.append((str(row.bits), *accuracies, *change, *_weights(row.after)))
+    header = ("bits", *tables.WHEN.values(), "change", "interval, pp", "KB, formula", "KB, file", "compression ratio")
     caption = (
-        "Accuracy on the test images by bits. Change: after QAT against float32, paired. Sizes are those after QAT; "
-        "compression ratio: the float32 weights over the file."
+        "Accuracy on the test images by bits. Change: after QAT against float32, paired, with its 95 % interval. Sizes "
+        "are those after QAT; compression ratio: the float32 weights over the file."
     )
     return Table(caption, header, tuple(rows))
 
@@ -176,15 +178,13 @@ def _weights(network: Judged) -> tuple[str, str, str]:
 def _best_bits(result: QuantizationHalf) -> str:
     best = assignment.fewest_bits(result.rows, ALLOWANCE)
     if best is None:
-        return (
-            "At no number of bits does the network after training stay within one point of the baseline on validation."
-        )
+        return "At no number of bits does the network after training lose at most one point on validation."
     test, means = best.after.test, best.after.test.report["macro avg"]
     return (
         f"{best.bits} bits are the fewest with which the network after training loses at most one point on the "
-        f"validation images ({points(best.after.difference)}). On test it has {percent(test.accuracy)}; means over "
-        f"the classes: precision {percent(means.precision)}, recall {percent(means.recall)}, F1-score "
-        f"{percent(means.f1)}."
+        f"validation images ({points(best.after.difference)}). On test it has {percent(test.accuracy)}, "
+        f"{points(test.difference)}{over(test.difference, ALLOWANCE)}. Means over the classes: "
+        f"precision {percent(means.precision)}, recall {percent(means.recall)}, F1-score {percent(means.f1)}."
     )
 
 
@@ -215,24 +215,31 @@ def _pruning(
     else:
         best = tuning.best_one_shot(shot.result.answers).point
         ways.append(_measured(bench, name, "one-shot", best.configuration))
-        blocks.append(Paragraph(_one_shot_words(shot, best)))
+        blocks.append(Paragraph(_one_shot_words(shot, best) + _on_test(ways[-1], shot.request["allowance"])))
     if steps is None:
         blocks.append(_missing("Iterative pruning", "Pruning", title))
     else:
         run = steps.result.chosen
-        blocks.append(Paragraph(_iterative_words(steps, run)))
+        text = _iterative_words(steps, run)
         if run is not None:
             stepped = _measured(bench, name, "iterative", run.configuration)
-            alike = replace(stepped.config, recovery=None)
-            ways += [stepped, _measured(bench, name, "one-shot, as sparse", alike)]
+            text += _on_test(stepped, steps.request["allowance"])
+            ways += [stepped, _measured(bench, name, "one-shot", replace(stepped.config, recovery=None))]
+        blocks.append(Paragraph(text))
     return [*blocks, *_ways(ways)]
 
 
-def _measured(bench: Workbench, name: str, way: str, config: CompressionConfig) -> _Way:
+def _on_test(way: _Way, allowed: float) -> str:
+    """What was chosen on validation, on the test images; nothing where it cannot be had any more."""
+    lost = None if way.test is None else way.test.comparison.difference
+    return "" if lost is None else f" On test the change is {points(lost)}{over(lost, allowed)}."
+
+
+def _measured(bench: Workbench, name: str, how: str, config: CompressionConfig) -> _Way:
     results = []
     with suppress(NotRecovered):  # a network that was trained elsewhere, or is in the cache no more
         results = [bench.evaluate(name, config), bench.evaluate(name, config, "test")]
-    return _Way(way, config, *(results or (None, None)))
+    return _Way(pruned(how, config), config, *(results or (None, None)))
 
 
 def _one_shot_words(known: Experiment[OneShotSearch], best: Measured) -> str:
@@ -256,7 +263,8 @@ def _iterative_words(known: Experiment[IterativeSearch], run: Run | None) -> str
     allowed = _allowed(request["allowance"], request.get("confidence"))
     tried = listed([f"{share_of(each.target or 0.0)} ({points(each.difference)})" for each in known.result.runs])
     text = (
-        f"Iterative: the sparsity rises while the network trains, {epochs} in all (Zhu & Gupta 2017). "
+        f"Iterative: the sparsity rises while the network trains, {epochs} in all (Zhu & Gupta 2017), always by "
+        f"{label('score', known.result.runs[0].configuration.score)}. "
         f"Trained for {tried}; the change on validation is in brackets. "
     )
     if run is None:
@@ -307,8 +315,8 @@ def _ways_table(ways: Sequence[_Way]) -> Table:
 def _what_training_brings(pair: Sequence[_Way]) -> str:
     accuracies = [percent(way.test.evaluation.accuracy) for way in pair if way.test is not None]
     return (
-        f"Equally sparse, the network that was pruned step by step and trained in between has {accuracies[0]} of the "
-        f"test images right; the one that was pruned at once and not trained has {accuracies[1]}."
+        f"Equally sparse, by the same criterion, the network that was pruned step by step and trained in between has "
+        f"{accuracies[0]} of the test images right; pruned at once and not trained it has {accuracies[1]}."
     )
 
 
@@ -329,8 +337,7 @@ def _combination(known: Experiment[Combination] | None, title: str) -> list[Bloc
             accuracy = percent(chosen.accuracy), points(chosen.difference)
             rows.append((row.title, in_words(chosen.configuration), file, *accuracy, tried))
     text = (
-        f"Each way of making the network smaller as far as a loss of {allowed} on the validation images lets it go, "
-        f"everything trained."
+        f"Each way makes the network as small as a loss of {allowed} on the validation images lets it; all are trained."
     )
     header = ("way", "the hardest that fits", "KB, file", "validation", "change", "tried")
     caption = "The smallest file of each way; accuracy and change are those of the validation images."
@@ -352,15 +359,11 @@ def _best_way(best: BestWay) -> str:
 def _pins(findings: Findings) -> list[Block]:
     heading = Heading("Pinned configurations", 2)
     if not findings.pins:
-        text = "Nothing is pinned. What is pinned on the page Explore stands here, beside the final model."
-        return [heading, Paragraph(text)]
+        return []
     rows = [_pin_row(f"pin {number}", pin) for number, pin in enumerate(findings.pins, 1)]
     rows.append(_pin_row("final model", Pin(findings.title, findings.test.config, findings.validation)))
     header = ("network", "settings", "validation", "change", "95 % interval", "KB, file", "compression ratio")
-    caption = (
-        "What was pinned for comparison, on the validation images, and the final model. Changes are paired, each "
-        "against its own baseline."
-    )
+    caption = "What was pinned, and the final model, on validation. Changes are paired, each against its own baseline."
     table = Table(caption, header, tuple(rows))
     untrained = [f"pin {number}" for number, pin in enumerate(findings.pins, 1) if pin.result is None]
     if not untrained:

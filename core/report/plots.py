@@ -129,15 +129,17 @@ def ledger(name: str, entries: pd.DataFrame) -> Picture:
 
 
 def sizes(name: str, ways: Mapping[str, float]) -> Picture:
-    """Bytes in all the ways that people count them; the baseline first."""
+    """Bytes in all the ways that people count them, a point each: a logarithmic axis has no zero for bars."""
     from matplotlib.ticker import LogLocator
 
     def draw(figure: "Figure") -> None:
         ax, kilobytes = figure.subplots(), [size / KB for size in ways.values()]
-        ax.barh(list(ways), kilobytes, color=[BASELINE if way in COUNTED else CURRENT for way in ways])
+        ax.scatter(kilobytes, list(ways), color=[BASELINE if way in COUNTED else CURRENT for way in ways], zorder=2)
         for place, size in enumerate(kilobytes):
-            ax.text(size, place, f" {size:,.1f}", va="center")
+            ax.annotate(f"{size:,.1f}", (size, place), (8, 0), textcoords="offset points", va="center")
+        ax.margins(y=0.2)
         ax.invert_yaxis()
+        ax.grid(axis="y", color=BASELINE, alpha=0.3)
         ax.set_xlabel("KB (logarithmic)")
         ax.set_xscale("log", subs=())
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from core.document.blocks import Block, Heading, Listing, Paragraph, Table
 
 SOURCES = {
-    "course's assignment": "Embedded-AI assignment of the course: pruning and quantization of a CNN on Fashion-MNIST.",
     "course's low-rank report": "Low-rank report of the course: an MLP on Fashion-MNIST, compressed by the SVD.",
     "Chen et al. 2021": "Chen, P., Yu, H.-F., Dhillon, I., Hsieh, C.-J. (2021). DRONE: Data-aware low-rank compression "
     "for large NLP models. NeurIPS.",

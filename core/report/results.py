@@ -128,16 +128,21 @@ def classes(findings: Findings) -> list[Block]:
     ]
 
 
+NAMED = {"still wrong": "wrong before and after, as another class"}
+"""An outcome of flips, and what the report calls it."""
+
+
 def flipped(findings: Findings) -> list[Block]:
     n, flips = findings.test.evaluation.images, findings.flips
-    if not findings.steps or flips.empty:
-        return (
-            [Heading("Flips", 2), Paragraph(f"None of {on(findings.test)} has another prediction.")]
-            if findings.steps
-            else []
-        )
+    if not findings.steps:
+        return []
+    if flips.empty:
+        return [Heading("Flips", 2), Paragraph(f"None of {on(findings.test)} has another prediction.")]
     counts = {outcome: int((flips["outcome"] == outcome).sum()) for outcome in ("lost", "gained", "still wrong")}
-    rows = tuple((what, f"{count:,}", percent(count / n)) for what, count in {**counts, "all": len(flips)}.items())
+    rows = tuple(
+        (NAMED.get(what, what), f"{count:,}", percent(count / n))
+        for what, count in {**counts, "all": len(flips)}.items()
+    )
     shown = flips.head(SHOWN_FLIPS)
     said = "; ".join(f"{row['true']}: {row['before']}, then {row['after']}" for row in records(shown))
     caption = (

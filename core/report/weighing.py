@@ -135,10 +135,11 @@ def _reasons(result: Result, fewer: float, biases: float, kinds: Mapping[str, in
 
 def counted(findings: Findings) -> list[Block]:
     """Every way of counting, and what each layer takes."""
-    result, sizes, whole = findings.test, findings.sizes, findings.test.baseline_bytes
+    result, whole = findings.test, findings.test.baseline_bytes
+    sizes = dict(sorted(findings.sizes.items(), key=lambda way: -way[1]))
     ways = tuple((way, f"{n:,.0f}", f"{n / KB:,.1f}", ratio(whole, n)) for way, n in sizes.items())
     said = ", ".join(f"{way} {count:,.0f}" for way, count in sizes.items())
-    compared = figure("sizes", "The same sizes.", f"Bars of bytes: {said}.", plots.sizes("sizes", sizes))
+    compared = figure("sizes", "The same sizes.", f"Points by bytes: {said}.", plots.sizes("sizes", sizes))
     by_layer = ", ".join(f"{row.name} {row.bytes:,}" for row in result.layers)
     drawn = plots.ledger("ledger", result.footprint.table())
     alt = f"Stacked bars of bytes by kind, a bar per layer: {by_layer}."

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core import words
+from core.config import CompressionConfig
 from core.document.steps import share_of as share_of
 from core.formats.footprint import KB
 from core.measuring.evaluation import Comparison
+from core.settings import label, lower_first
 from core.studies.answers import AtBits
 
 Row = Mapping[str, Any]
@@ -37,12 +39,16 @@ def kilobytes(count: float) -> str:
 
 
 def ratio(before: float, after: float) -> str:
-    """A compression ratio; of what became larger, however little, below 1."""
+    """A compression ratio, as the pages write it; of what became larger with a digit more."""
     if not after:
         return "–"
-    if before >= after:
-        return f"{before / after:,.1f}x"
-    return f"{before / after:.2f}x" if before / after < 0.995 else "< 1x"
+    return f"{before / after:,.1f}x" if before / after > 0.995 else f"{before / after:.2f}x"
+
+
+def over(difference: float, allowed: float) -> str:
+    """What was chosen on validation need not hold on test: then it is said. Both are fractions."""
+    said = f". That is more than {100 * allowed:g} pp: what is chosen on validation looks a little better there"
+    return "" if difference >= -allowed else said
 
 
 def p_value(p: float) -> str:
@@ -76,6 +82,11 @@ def untrained(rows: Sequence[AtBits]) -> str:
         f"At {listed(bits)} bits no epoch was better on validation than the network before training. That network is "
         "kept: there, QAT and PTQ are the same."
     )
+
+
+def pruned(how: str, config: CompressionConfig) -> str:
+    """A way of pruning with its criterion and sparsity: "one-shot, LAMP, 97.5 %"."""
+    return f"{how}, {lower_first(label('score', config.score))}, {share_of(config.sparsity or 0.0)}"
 
 
 def shape(sizes: Sequence[int]) -> str:

@@ -27,7 +27,7 @@ was trained."""
 HELP_CRITERION = """Which weights go first: those with the smallest score. *Magnitude*: |w|. *LAMP*: w² over the sum
 of the w² of its tensor that are not smaller, so that one global threshold empties no layer (Lee et al. 2021).
 *Activation-aware (Wanda)*: |w| times the root mean square of the input that it is multiplied with, over 2,048 training
-images (Sun et al. 2024)."""
+images (Sun et al. 2024, who compare it row by row; here the scope decides)."""
 HELP_SCOPE = """Where scores are compared. *Global*: one threshold over all layers, so that some lose more than others.
 *Layer-wise*: each layer loses the same share. For weights and for channels."""
 HELP_OWN = """It shows what the whole network's threshold does to this layer. Moving it gives the layer a share

@@ -35,13 +35,7 @@ def control(key: str) -> float | None:
     """The confidence, in (0.5, 1), or None."""
     names = {label: confidence for confidence, label in CHOICES.items()}
     label = st.segmented_control(
-        "Confidence of the promise",
-        list(names),
-        default="None",
-        required=True,
-        key=key,
-        persist_state="session",
-        help=HELP,
+        "Confidence level", list(names), default="None", required=True, key=key, persist_state="session", help=HELP
     )
     return names.get(label or "None")
 

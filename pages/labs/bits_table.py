@@ -15,13 +15,20 @@ from pages.choice import state
 
 FORMULA = r"\text{size} = \frac{1}{8}\sum_{\ell} n_\ell\, b_\ell \;+\; 4 \sum_{\ell} m_\ell \quad\text{bytes}"
 
+ABOUT = """Weights and activations are quantized, both to so many bits. *Min-max PTQ* is the simplest way without any
+training, *best PTQ* the best one. Accuracies are those of the test images. Choices (the best PTQ, the epoch that is
+kept, the fewest bits within an allowed loss) are made on the validation images: these are other images, so that near
+the limit the two changes may lie on different sides of it."""
+HELP_MINMAX = "Post-training quantization (PTQ) with one scale per channel, up to the largest weight, and nothing else."
+HELP_BEST = """The best PTQ by the validation images: with clipping, bias correction, GPTQ or a zero point as well. See
+*Post-training quantization, step by step*."""
+
 
 def table(baseline: str, study: QuantizationHalf) -> None:
     """A row for the network as it is, and for every number of bits; accuracies are those of the test images."""
-    rows = [_row(32, study.float32, None, None, study.kb)]
-    rows += [_row(row.bits, row.after, row.before, row.minmax, study.kb) for row in study.rows]
+    rows = [_row(32, study.float32)]
+    rows += [_row(row.bits, row.after, row.before, row.minmax) for row in study.rows]
     number = st.column_config.NumberColumn
-    shares = {name: number(format="%.2f %%") for name in ("min-max", "before training", "after training")}
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
@@ -29,30 +36,31 @@ def table(baseline: str, study: QuantizationHalf) -> None:
         height=35 * (len(rows) + 1) + 3,
         alt="Size by formula, size of the file and accuracy at 32, 8, 6, 4, 3 and 2 bits, before and after training",
         column_config={
-            **shares,
             "bits": number(help="Of weights and activations."),
             "KB by formula": number(
                 format="%.1f", help="Theoretical size, `model_size_kb`: weights × bits / 8 + 4 × biases."
             ),
             "KB in the file": number(format="%.1f", help="Of the trained network, as Export writes it."),
-            "ratio": number(
-                format="%.1f ×", help="Theoretical compression ratio: the formula at 32 bits over that at these bits."
+            "compression ratio": number(
+                format="%.1f ×", help="Bytes of the baseline in float32 over bytes of the file; not by the formula."
             ),
-            "min-max": number(
-                format="%.2f %%", help="PTQ with a scale per channel up to the largest weight, nothing else."
+            "min-max PTQ": number(format="%.2f %%", help=HELP_MINMAX),
+            "best PTQ": number(format="%.2f %%", help=HELP_BEST),
+            "QAT": number(format="%.2f %%", help="After quantization-aware training, below."),
+            "change on test": number(format="%+.2f pp", help="After QAT, against the baseline in float32."),
+            "change on validation": number(
+                format="%+.2f pp", help="The same on the validation images, by which bits are chosen."
             ),
-            "before training": number(format="%.2f %%", help="The best post-training quantization (PTQ), below."),
-            "after training": number(format="%.2f %%", help="Quantization-aware training (QAT), below."),
-            "change": number(format="%+.2f pp", help="After training, against the baseline in float32."),
         },
     )
+    st.caption(ABOUT)
     if untrained := wording.untrained(study.rows):
         st.caption(untrained)
     _formula(baseline, study)
 
 
-def _row(bits: int, last: Judged, before: Judged | None, plain: Judged | None, whole: float) -> dict[str, Any]:
-    """whole : KB of the network in float32, by the formula"""
+def _row(bits: int, last: Judged, before: Judged | None = None, plain: Judged | None = None) -> dict[str, Any]:
+    """last : the network after training; before, plain : by the best PTQ, and by min-max alone"""
 
     def accuracy(judged: Judged | None) -> float | None:
         return None if judged is None else 100 * judged.test.accuracy
@@ -61,11 +69,12 @@ def _row(bits: int, last: Judged, before: Judged | None, plain: Judged | None, w
         "bits": bits,
         "KB by formula": last.kb,
         "KB in the file": last.bytes / 1024,
-        "min-max": accuracy(plain),
-        "before training": accuracy(before),
-        "after training": accuracy(last),
-        "change": None if before is None else 100 * last.test.difference,
-        "ratio": whole / last.kb,
+        "compression ratio": last.compression_ratio,
+        "min-max PTQ": accuracy(plain),
+        "best PTQ": accuracy(before),
+        "QAT": accuracy(last),
+        "change on test": None if before is None else 100 * last.test.difference,
+        "change on validation": None if before is None else 100 * last.difference,
     }
 
 

@@ -30,7 +30,7 @@ def table(baseline: str, rows: Sequence[ChannelRow]) -> None:
         f"{idle['1']:.2f} and {idle['250']:.2f} times as fast (batch 1 and 250): **zeros are multiplied like any other "
         f"number**. {figures.sentence(plain(_title(best)))}: "
         f"{best.latency.multiply_accumulates:,} multiply-accumulates, "
-        f"**{_speed(times['1'])} and {_speed(times['250'])}**, {percent(best.before.accuracy, 1)} before "
+        f"**{_speeds(*times.values())}**, {percent(best.before.accuracy, 1)} before "
         f"and **{after}** after training, {percent(whole.before.accuracy, 2)} "
         f"for the whole network.{_why_slower(baseline, min(times.values()))}"
     )
@@ -55,6 +55,13 @@ def table(baseline: str, rows: Sequence[ChannelRow]) -> None:
     chosen = best.configuration
     st.markdown(f"The best is {plain(_title(best))}. {live.verdict_on_test(state.Choice(baseline, chosen))}")
     handover.to_explore(chosen, "channels", "Use the best on Explore")
+
+
+def _speeds(one: float, many: float) -> str:
+    """Of both batches."""
+    if min(one, many) >= 0.95:
+        return f"{one:.1f} and {many:.1f} times as fast"
+    return f"{_speed(one)} and {_speed(many)}"
 
 
 def _speed(times: float) -> str:

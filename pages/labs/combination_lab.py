@@ -10,18 +10,20 @@ import pandas as pd
 import streamlit as st
 
 from core.config import in_words
-from core.measuring.front import promised
+from core.measuring.front import Goal, promised
 from core.studies import assignment, tuning
 from core.studies.answers import BestWay, Combination, Order
 from core.words import counted, kilobytes, percent, plain
-from pages.choice import confidence, state
+from pages.choice import confidence, lesson, state
+from pages.choice.state import Choice
 from pages.shown import charts, figures, handover
 
 INTRODUCTION = """[[Pruning]], [[channel pruning]] and [[quantization]], each alone and all together, at the same
 allowed loss and with the same epochs of [[fine-tuning]]. Each combination has a list of configurations from the mildest
 to the strongest; the strongest that stays within the allowed loss on validation is found by bisection. What counts is
-the size of the real file. The lists are short, and each configuration is trained once: near the limit chance decides
-which fits. Pruning and Quantization try more of one technique, the search on Compare more of all, low rank included."""
+the size of the real file. **The lists are short**: they compare techniques, and do not find the smallest file there is.
+The pages Pruning and Quantization try more of one technique, the search on Compare more of all, low rank included. Each
+configuration is trained once: near the limit chance decides which fits."""
 ABOUT_ORDERS = """Each technique leaves something behind: zeros, few quantized values, a [[low rank]]. One that comes
 later may destroy it. Here the three are applied to one whole weight matrix in every order, without training, beside
 what this project does: factors first, then zeros and grids **on the factors**. These networks are for looking at only;
@@ -81,6 +83,7 @@ def ways(baseline: str, combination: Combination) -> None:
     alone = min((chosen.bytes for way, chosen in reached.items() if "+" not in way), default=None)
     config = best.configuration
     st.markdown(_verdict(best, alone, combination.confidence))
+    _smallest_known(baseline, best, combination.allowance)
     row = st.container(horizontal=True, vertical_alignment="center")
     for label, page, icon in (("Explore", "explore", "tune"), ("Export", "export", "download")):
         if row.button(f"Take it to {label}", icon=f":material/{icon}:", key=f"take_{page}"):
@@ -103,11 +106,25 @@ def _verdict(best: BestWay, alone: int | None, confidence: float | None) -> str:
     return (
         f"The best combination is **{plain(best.title)}**: **{kilobytes(best.bytes)}**, "
         f"{figures.smaller_than(best.compression_ratio)} the baseline in float32{times}; "
-        f"{percent(best.accuracy, 2)} on validation ({figures.points(best.difference)}){sure}. On the test images, "
-        f"opened for this verdict: **{percent(test.accuracy, 2)}**, {figures.points(test.difference)} "
+        f"{percent(best.accuracy, 2)} on validation ({figures.points(best.difference)}){sure}. On the held-out "
+        f"test images: **{percent(test.accuracy, 2)}**, {figures.points(test.difference)} "
         f"({100 * low:+.2f} to {100 * high:+.2f}). Its settings: {plain(in_words(best.configuration))}. The trained "
         "network is kept."
     )
+
+
+def _smallest_known(baseline: str, best: BestWay, allowance: float) -> None:
+    """Where something smaller than the best of these lists was measured within the same loss: that, and where it is."""
+    known = [point for point in state.workbench().points(baseline) if not lesson.waits(Choice(baseline, point.config))]
+    point = Goal(allowance=allowance).best(known)
+    if point is None or point.bytes >= best.bytes:
+        return
+    st.markdown(
+        f"It is the best of these lists, and not the smallest file that is known: of everything that was measured on "
+        f"this baseline, the smallest within {100 * allowance:g} pp on validation has **{kilobytes(point.bytes)}** "
+        f"({figures.points(point.difference)})."
+    )
+    st.page_link("pages/compare.py", label="See it on Compare", icon=":material/scatter_plot:")
 
 
 def _details(combination: Combination, best: BestWay) -> None:
@@ -119,7 +136,7 @@ def _details(combination: Combination, best: BestWay) -> None:
         report = report.drop(index=["macro avg", "weighted avg"])
         charts.draw(charts.class_report(report), "Precision, recall and F1-score by class")
     with right:
-        st.caption("Every training, by combination")
+        st.caption("Every training, combination by combination")
         st.dataframe(
             pd.DataFrame(_runs(combination)),
             hide_index=True,
@@ -142,7 +159,6 @@ def _runs(combination: Combination) -> list[dict[str, Any]]:
             "change": 100 * run.difference,
             "within": tuning.allows(lost, combination.allowance),
             "accuracy": 100 * run.accuracy,
-            "combination": row.title,
         }
         for row in combination.rows
         for run, lost in zip(row.runs, row.promises or [-run.difference for run in row.runs], strict=True)
@@ -161,7 +177,7 @@ def orders(rows: Sequence[Order], asked: dict[str, Any]) -> None:
             "accuracy": 100 * row.accuracy,
             "lost": row.lost,
             "gained": row.gained,
-            "order swapped": "" if row.flips is None else str(row.flips),
+            "flips if swapped": "" if row.flips is None else str(row.flips),
         }
         for row in rows
     )
@@ -181,7 +197,7 @@ def orders(rows: Sequence[Order], asked: dict[str, Any]) -> None:
             "accuracy": number(format="%.2f %%", help="Validation, nothing trained."),
             "lost": number(help="Images that the network had right, and now has wrong."),
             "gained": number(help="Images that it had wrong, and now has right."),
-            "order swapped": st.column_config.TextColumn(help=other),
+            "flips if swapped": st.column_config.TextColumn(help=other),
         },
     )
     st.markdown(_lesson(rows, asked))

@@ -32,8 +32,11 @@ FILES = {
 HELP_NETWORK = "What is chosen on Explore, what was pinned there, or what was trained after compression in this cache."
 HELP_OTHERWISE = """The other ways: the cheapest is chosen. Quantized values have one, in which a zero is a value like
 any other, and the cheapest to code where it comes often; float32 weights have two where many are zero."""
-HELP_STORED = """dense: one value after the other. sparse: first which weights are not zero, then these. factored: each
-of two factors for itself. product: two factors that hold more numbers than what they multiply to."""
+STORED = {"dense": "all values", "sparse": "nonzero values", "product": "product of two factors"}
+"""Ways of storing, and what they are called here."""
+HELP_STORED = """All values: one after the other, zeros included. Nonzero values: first which weights are not zero, then
+these. Factored: each of two factors for itself. Product of two factors: they hold more numbers than what they multiply
+to."""
 
 
 def picker(current: state.Choice) -> state.Choice:
@@ -216,7 +219,7 @@ def _content(made: Export, path: str) -> Any:
 
 
 def sizes(result: Result, made: Export | None) -> None:
-    """Every way of counting as a bar: counted, or the size of a file that was written."""
+    """Every way of counting as a point: counted, or the size of a file that was written."""
     from core.bench.workbench import COUNTED
 
     ways = made.verdict.sizes if made is not None else state.workbench().sizes(result)
@@ -244,6 +247,10 @@ def _beside(made: Export | None) -> str:
     return "" if about is None or not about.exists() else f"; network.json takes another {about.stat().st_size:,} bytes"
 
 
+def _stored(way: str) -> str:
+    return STORED.get(way, way)
+
+
 def storage(result: Result, entries: pd.DataFrame) -> None:
     """How each weight is stored, and why; every entry of the ledger behind it."""
     rows = []
@@ -252,11 +259,11 @@ def storage(result: Result, entries: pd.DataFrame) -> None:
         rows.append(
             {
                 "weight": choice.tensor,
-                "stored": f"factored, {choice.storage}"
+                "stored": f"factored, {_stored(choice.storage)}"
                 if choice.tensor.endswith(("first", "second"))
-                else choice.storage,
+                else _stored(choice.storage),
                 "bytes": choice.bytes[choice.storage],
-                "otherwise, bytes": ", ".join(f"{way}: {size:,}" for way, size in others.items()) or "–",
+                "otherwise, bytes": ", ".join(f"{_stored(way)}: {size:,}" for way, size in others.items()) or "–",
             }
         )
     table = pd.DataFrame(rows)

@@ -11,7 +11,7 @@ import streamlit as st
 from core.studies.answers import LowRankReport, ScenarioRow
 from core.studies.reproduce import BATCHES, LOW_RANK
 from core.words import counted, percent, plain
-from pages.choice import classroom, terms
+from pages.choice import classroom, state, terms
 from pages.shown import charts, figures, low_rank_charts
 
 INTRODUCTION = """A course report factored the middle layer of an MLP ([[low-rank factorization]]): 50 % of its rank
@@ -67,7 +67,7 @@ def verdict(report: LowRankReport) -> str:
 
 
 def accuracy(report: LowRankReport) -> None:
-    """Accuracy against compression rate, before and after, ours and published."""
+    """Accuracy against compression ratio, before and after, ours and published."""
     rows = []
     for row in report.rows:
         reached = [run.accuracy for run in row.after]
@@ -77,8 +77,8 @@ def accuracy(report: LowRankReport) -> None:
         for what, values in shown.items():
             point = {"scenario": row.scenario, "ratio": row.compression_ratio, "what": what}
             rows.append({**point, "accuracy": sum(values) / len(values), "low": min(values), "high": max(values)})
-    st.subheader("Accuracy against compression rate")
-    about = "Accuracy against compression rate for each scenario, before and after fine-tuning, and as published"
+    st.subheader("Accuracy against compression ratio")
+    about = "Accuracy against compression ratio for each scenario, before and after fine-tuning, and as published"
     charts.draw(low_rank_charts.accuracy_against_ratio(pd.DataFrame(rows)), about)
     st.caption(
         f"After {report.epochs} {'epoch' if report.epochs == 1 else 'epochs'} of fine-tuning: the mean of "
@@ -129,6 +129,7 @@ def conditions(report: LowRankReport) -> None:
     """Condition number against measured loss, and what the ranks of both say."""
     layers = pd.DataFrame(map(asdict, report.layers))
     layers["loss"], layers["name"] = -layers["difference"], layers["layer"]
+    layers["network"] = layers["baseline"].map(state.workbench().title)
     terms.heading("Condition number and loss", "Does it tell which layer can be compressed?", "condition number")
     rho, p = report.rank_correlations.condition_number
     energy, _ = report.rank_correlations.energy

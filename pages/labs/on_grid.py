@@ -30,7 +30,8 @@ def by_hand(config: CompressionConfig) -> None:
         st.caption(f"q = clamp(round(W / scale) + zero point), {bits} bits, each to the nearest point")
         table = pd.DataFrame(codes, columns=list("abc"))
         table["scale"], table["zero point"] = scales, zero_points.astype(int)
-        table["largest error"] = np.abs(given - near).max(1)
+        float_dust = np.isclose(given, near, rtol=1e-12, atol=0)
+        table["largest error"] = np.where(float_dust, 0, np.abs(given - near)).max(1)
         st.dataframe(
             table,
             hide_index=True,

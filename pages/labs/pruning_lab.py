@@ -12,7 +12,7 @@ import streamlit as st
 
 from core import settings
 from core.measuring.front import promised
-from core.report import tables
+from core.report import tables, wording
 from core.studies import assignment, inspection, tuning
 from core.studies.answers import IterativeSearch, LayerAlone, OneShot, Run
 from core.words import counted, percent, plain
@@ -27,11 +27,12 @@ $\mathrm{round}(s \cdot n)$ weights with the smallest scores to zero by a [[spar
 evaluation and every training. $s$ is the [[sparsity]], $n$ the number of weights; biases are never pruned."""
 ABOUT_ONE_SHOT = """Prune once and train nothing. Sparsities on a grid of half a percent are tried for every criterion,
 [[magnitude]], [[LAMP]] and [[activation-aware (Wanda)]], and for both [[scopes|scope]]: one threshold for all layers
-(global), or the same share in each (layer-wise)."""
-ABOUT_ITERATIVE = """The criterion is LAMP here, the scope global. A network that loses a few weights at a time, and
-trains in between, learns to do without them. How far does that go within the same [[allowed accuracy loss]]? Each
-training begins with the trained network and ends at its own sparsity. The best of many looks better than it is
-([[winner's curse]]): the [[confidence of the promise]] answers for that."""
+(global), or the same share in each (layer-wise). Wanda's paper prunes the same share of every row, the weights of one
+output; here its scores are compared in a whole layer, or over all."""
+ABOUT_ITERATIVE = """Here the criterion is always LAMP and the scope global, whatever the controls say. A network that
+loses a few weights at a time, and trains in between, learns to do without them. How far does that go within the same
+[[allowed accuracy loss]]? Each training begins with the trained network and ends at its own sparsity. The best of many
+looks better than it is ([[winner's curse]]): a [[confidence level]] answers for that."""
 ABOUT_CHANNELS = """A zero in a matrix is multiplied like any other number. A channel that is removed is gone: its row,
 its bias, and the columns of the next layer that read it. Half of the channels go, chosen by either
 [[channel criterion]] and either scope, and six epochs of [[fine-tuning]] follow."""
@@ -182,14 +183,18 @@ def sensitivity(rows: Sequence[LayerAlone], allowance: float) -> None:
     first, last = plain(most), plain(least)
     gentle = figures.costs(loss[least])
     alone = ", ".join(f"{plain(layer)} {percent(within.get(layer, 0), 0)}" for layer in loss.index)
-    within_words = f"stays within {100 * allowance:g} pp up to this sparsity: {alone}."
+    tried = ", ".join(f"{100 * share:g}" for share in sorted(table["sparsity"].unique()))
+    within_words = (
+        f"stays within {100 * allowance:g} pp up to this sparsity: {alone}. The grid is coarse ({tried} %), and a loss "
+        "near the limit goes up and down by chance: the one-shot search above may prune a layer further."
+    )
     if len(loss) == 1:
         st.markdown(f"At a sparsity of 90 %, **{first}** {gentle}. It {within_words}")
         return
     st.markdown(
         f"At a sparsity of 90 %, **{first}** alone {figures.costs(loss[most])}, the most; **{last}** alone {gentle}. "
-        f"Each layer alone {within_words} A good criterion prunes {last} more than {first}: see what each way keeps, "
-        "below."
+        f"Each layer alone {within_words}\n\nA good criterion prunes {last} more than {first}: see what each way "
+        "keeps, below."
     )
 
 
@@ -249,17 +254,19 @@ def side_by_side(baseline: str, answers: Sequence[OneShot], search: IterativeSea
         return
     st.subheader("One-shot against iterative")
     stepped = run.configuration
-    score = settings.lower_first(_criterion(stepped.score))
-    shot, step = f"one-shot, {settings.lower_first(_criterion(best.score))}", f"iterative, {score}"
-    alike = f"one-shot, as sparse, {score}"
-    configs = {shot: best.point.configuration, step: stepped, alike: replace(stepped, recovery=None)}
+    at_once = best.point.configuration
+    shot, step = wording.pruned("one-shot", at_once), wording.pruned("iterative", stepped)
+    alike = wording.pruned("one-shot", stepped)
+    configs = {shot: at_once, step: stepped, alike: replace(stepped, recovery=None)}
     results = {way: live.measured(state.Choice(baseline, config)) for way, config in configs.items()}
     _kept(results)
     change = state.workbench().compare(results[step], results[shot])
     st.markdown(
-        f"From one-shot to iterative, {counted(change.gained, 'image')} gained and {change.lost:,} lost: "
-        f"{figures.change(change)}. Pruned one-shot to the same sparsity, the network would have an accuracy of "
-        f"{percent(results[alike].evaluation.accuracy, 2)}."
+        f"From *{shot}* to *{step}*, {counted(change.gained, 'image')} gained and {change.lost:,} lost: "
+        f"{figures.change(change)}. These two differ in sparsity, and where the best one-shot criterion is another one "
+        f"in criterion, too. With criterion and sparsity of the iterative one, but pruned at once and not trained, "
+        f"the accuracy is {percent(results[alike].evaluation.accuracy, 2)} instead of "
+        f"{percent(results[step].evaluation.accuracy, 2)}: that is what pruning step by step with training brings."
     )
     flips = state.workbench().flips(results[step], results[shot])
     wrong = len(flips) - change.gained - change.lost

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core.config import in_words
+from core.config import CompressionConfig, in_words
 from core.report import tables
 from core.studies import assignment
 from core.studies.answers import AtBits, Judged, LayerAlone, QuantizationHalf, Rung, Step
@@ -165,8 +165,9 @@ def _table_row(whole: float, bits: int, words: str, judged: Judged) -> dict[str,
         "validation": 100 * judged.accuracy,
         **{name: 100 * means[measure] for measure, name in MEASURES.items()},
         "model_size_kb": judged.kb,
-        "ratio": whole / judged.kb,
+        "ratio by formula": whole / judged.kb,
         "KB": judged.bytes / 1024,
+        "compression ratio": judged.compression_ratio,
     }
 
 
@@ -178,9 +179,8 @@ def _columns() -> dict[str, Any]:
         "change": number(format="%+.2f pp", help="Against the baseline in float32, with its 95 % interval."),
         "model_size_kb": number(format="%.1f"),
         "KB": number("KB in the file", format="%.1f"),
-        "ratio": number(
-            format="%.1f ×", help="Theoretical compression ratio: model_size_kb of the baseline over that of this one."
-        ),
+        "ratio by formula": number(format="%.1f ×", help="`model_size_kb` of the baseline over that of this network."),
+        "compression ratio": number(format="%.1f ×", help="Bytes of the baseline in float32 over bytes of the file."),
     }
 
 
@@ -188,9 +188,10 @@ def _answer(study: QuantizationHalf, allowed: float) -> str:
     """Which bits are best, with this run's figures."""
     rows = study.rows
     listed = ", ".join(
-        f"{row.bits} bits {study.kb / row.after.kb:.1f}× at {figures.points(row.after.test.difference)}" for row in rows
+        f"{row.bits} bits {row.after.compression_ratio:.1f}× at {figures.points(row.after.test.difference)}"
+        for row in rows
     )
-    text = f"After training, theoretical compression ratio and change of accuracy on the test images: {listed}. "
+    text = f"After training, compression ratio (of the file) and change of accuracy on the test images: {listed}. "
     free = [row.bits for row in rows if row.after.test.interval[1] >= 0]
     if free:
         text += f"Down to **{min(free)} bits** the loss on the test images cannot be told from chance. "
@@ -199,12 +200,11 @@ def _answer(study: QuantizationHalf, allowed: float) -> str:
         return f"{text}At no number of bits does training keep the loss within {100 * allowed:g} pp on validation."
     after, test = best.after, best.after.test
     return (
-        f"{text}**{best.bits} bits are the fewest within {100 * allowed:g} pp** on validation: "
-        f"{percent(after.accuracy, 2)} ({figures.points(after.difference)}), {after.kb:,.1f} KB instead of "
-        f"{study.kb:,.1f} by `model_size_kb`, {kilobytes(after.bytes)} in the file. On "
-        f"the test images, opened for this verdict: "
-        f"**{percent(test.accuracy, 2)}**{figures.over(test.difference, allowed)}. "
-        f"Its settings: {plain(in_words(after.configuration))}."
+        f"{text}**{best.bits} bits are the fewest within {100 * allowed:g} pp on the validation images**, by which "
+        f"bits are chosen: {percent(after.accuracy, 2)} ({figures.points(after.difference)}), {after.kb:,.1f} KB "
+        f"instead of {study.kb:,.1f} by `model_size_kb`, {kilobytes(after.bytes)} in the file. On the held-out test "
+        f"images: **{percent(test.accuracy, 2)}** ({figures.points(test.difference)})"
+        f"{figures.over(test.difference, allowed)}. Its settings: {plain(in_words(after.configuration))}."
     )
 
 
@@ -273,12 +273,24 @@ def sensitivity(rows: Sequence[LayerAlone]) -> None:
 
 def mixed_beside(steps: Sequence[Step], trained: QuantizationHalf) -> None:
     """What bits of its own for every layer bring, beside the fewest bits everywhere and training."""
-    fewest = trained.rows[-1].after
+    bits, fewest = trained.rows[-1].bits, trained.rows[-1].after
     near = [step for step in steps if step.bytes <= fewest.bytes]
     if near:
         best = max(near, key=lambda step: step.accuracy)
         st.markdown(
-            f"For comparison, 2 bits everywhere after training: {kilobytes(fewest.bytes)}, "
+            f"For comparison, {bits} bits everywhere after training: {kilobytes(fewest.bytes)}, "
             f"{percent(fewest.accuracy, 2)}. Layer by layer, with activations at 8 bits and **without any "
             f"training**: {kilobytes(best.bytes)}, **{percent(best.accuracy, 2)}**."
+            + _other_grid(bits, fewest.configuration, best.configuration)
         )
+
+
+def _other_grid(bits: int, everywhere: CompressionConfig, mixed: CompressionConfig) -> str:
+    """Why more bits in some layers may take fewer bytes than these everywhere: the grids have fewer points."""
+    if (everywhere.symmetry, mixed.symmetry) != ("asymmetric", "symmetric"):
+        return ""
+    return (
+        f" The grids differ: {bits} bits everywhere have a zero point and {2**bits} values; layer by layer the grid is "
+        f"symmetric, and {bits} bits have {2**bits - 1}. Fewer values take fewer bytes after entropy coding: such a "
+        "file can be smaller although some layers have more bits."
+    )

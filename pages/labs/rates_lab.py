@@ -74,7 +74,11 @@ def section(asked: dict[str, dict[str, Any]]) -> None:
     found = jobs.answer_or_button(asked[rates.CURVE], "Train with several λ", ":material/show_chart:")
     if found is not None:
         curve(found)
-    terms.heading("A rate beside pruning, at equal bytes", "An ablation: what does the rate itself bring?", "Rate")
+    terms.heading(
+        "Training with a rate against pruning, at equal file size",
+        "An ablation: what does the rate itself bring?",
+        "Rate",
+    )
     terms.say(ABOUT_ABLATION)
     found = jobs.answer_or_button(asked[rates.ABLATION], "Compare with pruning", ":material/balance:")
     if found is not None:

@@ -26,7 +26,7 @@ MEASURES = {"precision": "precision", "recall": "recall", "f1": "F1-score"}
 
 def test_accuracy(test: Result) -> None:
     """On a card of its own: that on the validation images is in the headline."""
-    images = f"{test.evaluation.images:,} images, opened for this report only"
+    images = f"{test.evaluation.images:,} images, held out, for no choice"
     card = figures.Figure("Test accuracy", percent(test.evaluation.accuracy, 2), images, terms.explained("Test"))
     figures.draw(st.container(horizontal=True, gap="xsmall"), card, 330)
 

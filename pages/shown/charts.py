@@ -152,18 +152,22 @@ def _ledger(order: tuple[str, ...], kinds: tuple[str, ...]) -> dict[str, Any]:
 
 
 def sizes(rows: pd.DataFrame, about: str) -> None:
-    """Bytes in all the ways that people count them, on a logarithmic axis: columns way, bytes, label, kind."""
-    base = alt.Chart(rows).encode(y=alt.Y("way:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)))
-    colours = alt.Scale(domain=["counted", "a file"], range=[BASELINE, CURRENT])
-    low, high = rows["bytes"].min() / 2, rows["bytes"].max() * 4  # room for the labels
+    """Bytes in all the ways that people count them, a point each on a logarithmic axis: columns way, bytes, label,
+    kind."""
+    base = alt.Chart(rows).encode(y=alt.Y("way:N", sort=None, title=None, axis=alt.Axis(labelLimit=260, grid=True)))
+    kinds = ["counted", "a file"]
+    low, high = rows["bytes"].min() / 1.5, rows["bytes"].max() * 4  # room for the labels
     scale = alt.Scale(type="log", domain=[low, high], nice=False)
     x = alt.X("bytes:Q", title="bytes (logarithmic)", scale=scale, axis=alt.Axis(format="~s", tickCount=4))
     tooltip = ["way:N", alt.Tooltip("bytes:Q", format=","), "label:N"]
-    bars = base.mark_bar(cornerRadius=2).encode(
-        x=x, x2=alt.datum(low), color=alt.Color("kind:N", scale=colours, title=None), tooltip=tooltip
+    points = base.mark_point(filled=True, size=160, opacity=1).encode(
+        x=x,
+        color=alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[BASELINE, CURRENT]), title=None),
+        shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds)),
+        tooltip=tooltip,
     )
-    labels = base.mark_text(align="left", dx=6, fontSize=FONT - 1, color=NEUTRAL).encode(x=x, text="label:N")
-    draw(alt.layer(bars, labels).properties(height=alt.Step(30)), about)
+    labels = base.mark_text(align="left", dx=12, fontSize=FONT - 1, color=NEUTRAL).encode(x=x, text="label:N")
+    draw(alt.layer(points, labels).properties(height=alt.Step(30)), about)
 
 
 LEAST_SPAN = 0.05
@@ -387,6 +391,10 @@ def sensitivity(rows: pd.DataFrame, allowance: float, about: str, setting: str =
     accuracy."""
     lowest = max(-6 * allowance, min(-2 * allowance, 1.1 * float(rows["difference"].min())))
     by_layer(rows, lambda layer: sensitivity_of_layer(layer, lowest, allowance, setting), about)
+    least = rows.groupby("layer", sort=False)["difference"].min()
+    below = [f"{plain(layer)} to {100 * change:+.1f} pp" for layer, change in least[least < lowest].items()]
+    if below:
+        st.caption(f"The charts end at {100 * lowest:+.0f} pp. Curves that leave them go on: {', '.join(below)}.")
 
 
 def sensitivity_of_layer(rows: pd.DataFrame, lowest: float, allowance: float, setting: str) -> alt.LayerChart:
@@ -519,19 +527,19 @@ def at_sizes(rows: pd.DataFrame, baseline: float, images: str, place: float | No
 
 
 def ways(rows: pd.DataFrame) -> alt.LayerChart:
-    """The smallest file of each way. Columns way, KB, accuracy, best."""
+    """The smallest file of each way, a point each: a logarithmic axis has no zero where bars could begin. Columns way,
+    KB, accuracy, best, label."""
     base = shares(alt.Chart(rows), accuracy=2).encode(
-        y=alt.Y("way:N", title=None, sort="-x", axis=alt.Axis(labelLimit=260)),
+        y=alt.Y("way:N", title=None, sort="-x", axis=alt.Axis(labelLimit=260, grid=True)),
         x=alt.X("KB:Q", title="KB in the smallest file within the allowed loss (log)", scale=alt.Scale(type="log")),
         tooltip=["way", alt.Tooltip("KB:Q", format=",.1f"), share_tooltip("accuracy")],
     )
-    lines = base.mark_rule(strokeWidth=3, color=BASELINE).encode(x2=alt.datum(rows["KB"].min() / 1.3))
     points = base.mark_point(filled=True, size=200, opacity=1).encode(
         color=alt.condition("datum.best", alt.value(PINNED), alt.value(CURRENT)),
         shape=alt.condition("datum.best", alt.value("diamond"), alt.value("circle")),
     )
     words = base.mark_text(align="left", dx=12, fontSize=FONT - 1, color=NEUTRAL).encode(text=alt.Text("label:N"))
-    return alt.layer(lines, points, words).properties(height=alt.Step(38))
+    return alt.layer(points, words).properties(height=alt.Step(38))
 
 
 TARGET_COLOURS = [CURRENT, PINNED, GAINED, LOST, "#CC79A7", NEUTRAL]

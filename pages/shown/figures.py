@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CompressionConfig, TrainingConfig, to_arguments
+from core.report.wording import over as over
 from core.words import kilobytes, percent, plain
 from pages.choice import state, terms
 
@@ -60,11 +61,6 @@ def change(comparison: Comparison) -> str:
     """A paired difference with its 95 % interval, in percentage points."""
     low, high = comparison.interval
     return f"{points(comparison.difference)} ({100 * low:+.2f} to {100 * high:+.2f})"
-
-
-def over(difference: float, allowed: float) -> str:
-    """What was chosen on validation need not hold on test: then it is said."""
-    return "" if difference >= -allowed else f": on test that is more than {100 * allowed:g} pp"
 
 
 def is_sure(comparison: Comparison) -> bool:
@@ -133,8 +129,8 @@ def _row(
         Figure(
             "Compression ratio",
             *ratio,
-            f"{terms.explained('compression ratio')}\n\nBelow: what the bits alone would give (theoretical size: "
-            "weights × bits + biases), with zeros stored like any other weight.",
+            f"{terms.explained('compression ratio')}\n\nBelow: the ratio by the formula (theoretical "
+            "size: stored weights × bits + biases), where a zero counts like any other weight.",
         ),
         Figure(
             "Parameters",
@@ -155,9 +151,9 @@ def _row(
     ]
 
 
-def _by_bits(baseline_bytes: int, kb: float) -> str:
-    """The theoretical compression ratio, of the bits and nothing else."""
-    return f"by bits alone {baseline_bytes / 1024 / kb:.1f}×"
+def _by_formula(baseline_bytes: int, kb: float) -> str:
+    """The theoretical compression ratio: bytes of the baseline over the size by the formula."""
+    return f"by formula {baseline_bytes / 1024 / kb:.1f}×"
 
 
 def exact(result: Result, latency: Latency | None) -> list[Figure]:
@@ -173,7 +169,7 @@ def exact(result: Result, latency: Latency | None) -> list[Figure]:
             is_sure(result.comparison),  # grey where it may be chance
         ),
         (kilobytes(result.bytes), f"of {kilobytes(result.baseline_bytes)}"),
-        (f"{result.compression_ratio:.1f}×", _by_bits(result.baseline_bytes, result.theoretical_kb)),
+        (f"{result.compression_ratio:.1f}×", _by_formula(result.baseline_bytes, result.theoretical_kb)),
         (f"{result.parameters:,}", f"{result.nonzero:,} ≠ 0"),
         time,
     )
@@ -189,7 +185,7 @@ def estimated(early: Early, outline: Outline) -> list[Figure]:
             False,
         ),
         (kilobytes(early.bytes), f"of {kilobytes(whole)}"),
-        (f"{whole / early.bytes:.1f}×", _by_bits(whole, outline.theoretical_kb)),
+        (f"{whole / early.bytes:.1f}×", _by_formula(whole, outline.theoretical_kb)),
         (f"{outline.parameters:,}", f"{early.nonzero:,} ≠ 0"),
         (WAIT, "measuring"),
     )
@@ -341,7 +337,7 @@ def verdict_sentence(result: Result, changes: pd.DataFrame) -> str:
     return text
 
 
-OUTCOMES = {"lost": "lost", "gained": "gained", "still wrong": "still wrong"}
+OUTCOMES = {"lost": "lost", "gained": "gained", "still wrong": "wrong before and now, as another class"}
 """Of flips, the images whose prediction changed."""
 
 FLIP_COLUMNS: dict[str, Any] = {

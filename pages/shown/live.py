@@ -128,11 +128,11 @@ def measured(choice: state.Choice, split: SplitName = "validation") -> Result:
 
 
 def verdict_on_test(choice: state.Choice, allowed: float | None = None) -> str:
-    """The sentence on the test images, which are opened for it. allowed : what may be lost, a fraction, if anything"""
+    """The sentence on the held-out test images. allowed : what may be lost, a fraction, if anything"""
     test = measured(choice, "test")
     beyond = "" if allowed is None else figures.over(test.comparison.difference, allowed)
     return (
-        f"On the test images, opened for this verdict: **{percent(test.evaluation.accuracy, 2)}**, "
+        f"On the held-out test images: **{percent(test.evaluation.accuracy, 2)}**, "
         f"{figures.change(test.comparison)}{beyond}."
     )
 

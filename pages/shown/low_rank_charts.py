@@ -112,7 +112,7 @@ def _rank_rules(rank: int, break_even: int, full: int, top: int) -> tuple[alt.Ch
 
 
 def accuracy_against_ratio(rows: pd.DataFrame) -> alt.LayerChart:
-    """Accuracy by compression rate, before and after fine-tuning, ours and published. Columns ratio, accuracy, low,
+    """Accuracy by compression ratio, before and after fine-tuning, ours and published. Columns ratio, accuracy, low,
     high, what, scenario."""
     kinds = {
         "before": BASELINE, "after": CURRENT, "published, before": "#CC79A7", "published, after": PINNED
@@ -120,7 +120,7 @@ def accuracy_against_ratio(rows: pd.DataFrame) -> alt.LayerChart:
     order = [kind for kind in dict.fromkeys([*kinds, *rows["what"]]) if kind in set(rows["what"])]
     colours = [kinds.get(kind, CURRENT) for kind in order]
     base = shares(alt.Chart(rows), accuracy=2).encode(
-        x=alt.X("ratio:Q", title="compression rate, baseline bytes / file bytes", scale=alt.Scale(zero=False)),
+        x=alt.X("ratio:Q", title="compression ratio, baseline bytes / file bytes", scale=alt.Scale(zero=False)),
         color=alt.Color("what:N", scale=alt.Scale(domain=order, range=colours)).legend(columns=2),
         tooltip=["scenario", "what", share_tooltip("accuracy"), alt.Tooltip("ratio:Q", format=".2f")],
     )
@@ -133,13 +133,14 @@ def accuracy_against_ratio(rows: pd.DataFrame) -> alt.LayerChart:
 
 
 def conditions(rows: pd.DataFrame) -> alt.LayerChart:
-    """Loss of factoring a layer alone by its condition number. Columns baseline, name, rank, condition_number, loss."""
+    """Loss of factoring a layer alone by its condition number. Columns network, name, rank, condition_number,
+    loss."""
     base = shares(alt.Chart(rows), loss=2).encode(
         x=alt.X("condition_number:Q", title="condition number σ_max / σ_min (log)", scale=alt.Scale(type="log")),
-        color=alt.Color("baseline:N", scale=alt.Scale(range=[CURRENT, PINNED, GAINED])),
+        color=alt.Color("network:N", scale=alt.Scale(range=[CURRENT, PINNED, GAINED])),
         tooltip=["name", alt.Tooltip("condition_number:Q", format=",.3g"), share_tooltip("loss"), "rank"],
     )
     y = alt.Y("loss:Q", title="accuracy lost", axis=alt.Axis(labelExpr=PERCENT))
-    points = base.mark_point(filled=True, size=110).encode(y=y, shape="baseline:N")
+    points = base.mark_point(filled=True, size=110).encode(y=y, shape="network:N")
     names = base.mark_text(align="left", dx=9, dy=-6, fontSize=FONT - 2).encode(y=y, text="name:N")
     return alt.layer(points, names).properties(height=380)

@@ -490,10 +490,12 @@ def test_who_hands_in_a_report_is_in_the_session_and_nowhere_else(
     written = {"name": "Zara Quux-7391", "number": "n-5527-z", "partner": "Bo Vlirt", "course": "Crs Wexel 88"}
     for field, words in written.items():
         app.text_input(key=f"head_{field}").input(words)
+    app.text_area(key="head_discussion").input("Plimsy thoughts")
     app.date_input(key="head_date").set_value(date(2031, 2, 3)).run()
     for page in ("explore", "export"):
         app.switch_page(f"pages/{page}.py").run()
     assert {field: app.text_input(key=f"head_{field}").value for field in written} == written
+    written["discussion"] = "Plimsy thoughts"
     head = {**written, "date": "3 February 2031"}
     assert app.session_state["head"] == head
     for name in hand_in.TITLES:
@@ -523,11 +525,29 @@ def test_what_is_typed_while_a_report_is_made_stands_in_it(own_cache: Path, monk
     assert "<bdi>Ada</bdi>" in str(made())
 
 
+def test_what_a_person_discusses_is_a_section_and_nothing_is_none(own_cache: Path) -> None:
+    from pages.labs import hand_in
+
+    for words, paragraphs in (("Pruning *won*.\n\nNext: <b>more</b> bits.", 2), (" \n", 0)):
+        written = {"name": "Ada", "discussion": words}
+        made = str(hand_in.made(state.Choice("mlp", CompressionConfig()), None, "report.html", written, ())())
+        section = made.partition("<h2>Discussion</h2>")[2].partition("<h2>Conclusion</h2>")[0]
+        assert section.count("<p>") == paragraphs
+        assert "<b>" not in made, "words are words"
+
+
 def test_a_date_that_was_taken_away_is_not_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     from pages.labs import hand_in
 
     monkeypatch.setattr(st, "session_state", {"head_name": "Ada", "head_date": None, "head_course": None})
-    assert hand_in._written() == {"name": "Ada", "number": "", "partner": "", "course": "", "date": ""}
+    assert hand_in._written() == {
+        "name": "Ada",
+        "number": "",
+        "partner": "",
+        "course": "",
+        "discussion": "",
+        "date": "",
+    }
 
 
 def test_the_report_of_a_page_has_its_title_block_and_its_pins(
@@ -1100,7 +1120,7 @@ def test_the_pruning_page_runs_everything_with_one_click_and_shows_what_it_found
     assert f"At most **{percent(best.sparsity, 1)}** of the weights can go at once" in said
     assert "alone costs" in said
     assert f"**{percent(found[tuning.ITERATIVE].sparsity, 1)}** is the largest sparsity within 10 pp" in said
-    assert "From one-shot to iterative" in said
+    assert "From *one-shot, " in said
     assert "zeros are multiplied like any other number" in said
     assert "on new images" not in said, "nothing was promised"
     for kind in (tuning.ONE_SHOT, tuning.ITERATIVE):
@@ -1155,8 +1175,11 @@ def test_the_quantization_page_runs_everything_with_one_click_and_shows_what_it_
     rows = found[assignment.QUANTIZATION].rows
     best = assignment.fewest_bits(rows, 0.01)
     assert best is not None
-    assert f"**{best.bits} bits are the fewest within 1 pp** on validation" in said
+    assert f"**{best.bits} bits are the fewest within 1 pp on the validation images**" in said
     assert f"**{percent(best.after.test.accuracy, 2)}**" in said
+    top = next(table.value for table in app.dataframe if "KB by formula" in table.value.columns)
+    assert list(top["compression ratio"])[1:] == [row.after.compression_ratio for row in rows], "of the file"
+    assert list(top["change on validation"])[1:] == [100 * row.after.difference for row in rows]
     table = next(table.value for table in app.dataframe if "model_size_kb" in table.value.columns)
     assert list(table["bits"]) == [32] + [bits for bits in (8, 6, 4, 3, 2) for _ in range(3)]
     trained = table[table[""] == "QAT"]
@@ -1209,6 +1232,11 @@ def test_the_best_combination_is_found_with_one_click_and_taken_to_export(
     best = found[assignment.COMBINATION].best
     assert f"The best combination is **{best.title}**" in said
     assert f"**{percent(best.test.accuracy, 2)}**" in said
+    allowed = found[assignment.COMBINATION].allowance
+    known = Goal(allowance=allowed).best(Workbench().points(choice(app).baseline))
+    assert known is not None
+    assert known.bytes < best.bytes
+    assert f"within {100 * allowed:g} pp on validation has **{kilobytes(known.bytes)}**" in said
     assert "both earlier steps were for nothing" in said
     assert any("Beyond the allowed loss even at its mildest: channel pruning" in text.value for text in app.caption)
     button(app, "Take it to Export").click().run()
@@ -1267,6 +1295,13 @@ def test_a_matrix_is_rounded_by_hand() -> None:
     codes = next(table.value for table in app.dataframe if "zero point" in table.value.columns)
     assert codes.iloc[2, :3].tolist() == [0, 0, 0]
     assert any("turns the small last row into 0, 0, 0" in text.value for text in app.caption)
+
+
+def test_by_hand_what_floats_cannot_hold_is_no_error_of_rounding() -> None:
+    app = opened("quantization", baseline="mlp", bits="4", activations="4")
+    codes = next(table.value for table in app.dataframe if "zero point" in table.value.columns)
+    assert codes["largest error"].iloc[1] == 0, "-0.3, 0.7 and 0.2 lie on the grid of step 0.1"
+    assert codes["largest error"].iloc[0] == pytest.approx(0.9 / 7 - 0.1)
 
 
 def test_a_matrix_is_pruned_by_hand() -> None:

@@ -28,7 +28,7 @@ def test_the_baseline_shows_each_accuracy_once_and_every_row_of_its_report() -> 
         assert rows.loc[row, ["precision", "recall", "F1-score"]].tolist() == pytest.approx(expected)
         assert rows.loc[row, "support"] == 10_000
     headings = {own.value for own in app.subheader}
-    assert {"Confusion matrix, test", "Most confident errors, most confident first"} <= headings
+    assert {"Confusion matrix, test", "Most confident errors"} <= headings
     assert any("label smoothing of 0.1" in own.value and "plain cross entropy" in own.value for own in app.caption)
 
 
