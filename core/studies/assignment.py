@@ -22,28 +22,7 @@ from core.machinery.stopping import Stopped
 from core.mathematics import low_rank, pruning, quantization
 from core.measuring import evaluation
 from core.measuring.training import Progress
-from core.studies import tuning
-from core.studies.answers import (
-    Allocation,
-    AtBits,
-    BestWay,
-    ChannelPruning,
-    ChannelRow,
-    ClassScores,
-    Combination,
-    Figures,
-    Judged,
-    Ladder,
-    OnTestByClass,
-    OnTestByLayer,
-    Order,
-    Orders,
-    PruningHalf,
-    QuantizationHalf,
-    Rung,
-    Sensitivity,
-    WayReached,
-)
+from core.studies import answers, tuning
 from core.studies.reproduce import latencies, say_which
 
 Stop = Callable[[], bool]
@@ -103,7 +82,7 @@ def channels(
     epochs: int = 6,
     progress: Progress = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> list[ChannelRow]:
+) -> list[answers.ChannelRow]:
     """Half of all channels removed, by every score and scope, before training and after; beside it the network as it is
     and half of its weights set to zero: parameters, multiply-accumulates, time per image, accuracy on validation."""
     whole = {"the network": CompressionConfig(), "half of the weights zero": CompressionConfig(sparsity=0.5)}
@@ -114,7 +93,7 @@ def channels(
         for score, scope in product(settings.named("channel_score").choices, settings.named("scope").choices)
     }
     half = {title: config for title, config in half.items() if not bench.refusal(name, config)}
-    rows: list[partial[ChannelRow]] = []
+    rows: list[partial[answers.ChannelRow]] = []
     for title, config in (whole | half).items():
         trained = replace(config, recovery=RecoveryConfig(epochs, RATE)) if title in half else None
         if trained is not None:
@@ -123,17 +102,17 @@ def channels(
         before = bench.evaluate(name, config)
         after = None if trained is None else _figures(bench.evaluate(name, trained))
         sizes = before.parameters, before.bytes
-        rows.append(partial(ChannelRow, title, (trained or config).to_json(), *sizes, _figures(before), after))
+        rows.append(partial(answers.ChannelRow, title, (trained or config).to_json(), *sizes, _figures(before), after))
     progress({"message": "Time per image.", "done": 1.0})
     timed = latencies(bench, name, list((whole | half).values()))
     return [row(latency=latency) for row, latency in zip(rows, timed, strict=True)]
 
 
-def _figures(result: Result) -> Figures:
-    return Figures(result.evaluation.accuracy, result.evaluation.loss)
+def _figures(result: Result) -> answers.Figures:
+    return answers.Figures(result.evaluation.accuracy, result.evaluation.loss)
 
 
-def best_channels(rows: Sequence[ChannelRow]) -> ChannelRow:
+def best_channels(rows: Sequence[answers.ChannelRow]) -> answers.ChannelRow:
     """Of the rows of `channels`, the most accurate one after training."""
     trained = ((row.after.accuracy, row) for row in rows if row.after is not None)
     return max(trained, key=lambda pair: pair[0])[1]
@@ -147,7 +126,7 @@ def pruning_half(
     progress: Progress = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
     confidence: float | None = None,
-) -> PruningHalf:
+) -> answers.PruningHalf:
     """The assignment's pruning half: the largest sparsity within `allowance` of the validation accuracy, one shot and
     iterative, with the test images' verdict on both; the sensitivity of the layers; half of the channels removed.
 
@@ -162,8 +141,8 @@ def pruning_half(
         if chosen is not None:
             tested = bench.evaluate(name, chosen.configuration, "test")
             zeros = {layer.name: layer.sparsity for layer in tested.layers}
-            verdicts[title] = OnTestByLayer.of(tested, layers=zeros)
-    return PruningHalf(
+            verdicts[title] = answers.OnTestByLayer.of(tested, layers=zeros)
+    return answers.PruningHalf(
         baseline=name,
         allowance=allowance,
         one_shot=tuple(one_shot),
@@ -191,12 +170,12 @@ def ladder(
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
     rungs: Iterable[str] = tuple(RUNGS),
-) -> list[Rung]:
+) -> list[answers.Rung]:
     """Accuracy on validation by rung and bits, nothing trained, weights only and weights and activations alike.
 
     rungs : of `RUNGS` and `BY_RATE`
     """
-    rows: list[Rung] = []
+    rows: list[answers.Rung] = []
     places = []
     for rung, bits, activations in product(rungs, tuning.WIDTHS, (False, True)):
         config = alike(bits, rung) if activations else replace(alike(bits, rung), activation_bits=None)
@@ -205,18 +184,18 @@ def ladder(
     for rung, bits, activations, config in places:
         if should_stop():
             raise Stopped
-        rows.append(Rung.of(bench.evaluate(name, config), rung=rung, bits=bits, activations=activations))
+        rows.append(answers.Rung.of(bench.evaluate(name, config), rung=rung, bits=bits, activations=activations))
         progress({"message": f"{bits} bits, {rung}", "done": len(rows) / len(places)})
     return rows
 
 
-def best_rung(rows: Sequence[Rung], bits: int, activations: bool = True) -> Rung:
+def best_rung(rows: Sequence[answers.Rung], bits: int, activations: bool = True) -> answers.Rung:
     """The most accurate row of a ladder at so many bits; of equals the one with the smaller loss."""
     fits = [row for row in rows if (row.bits, row.activations) == (bits, activations)]
     return max(fits, key=lambda row: (row.accuracy, -row.loss))
 
 
-def fewest_rung(rows: Sequence[Rung], allowance: float) -> Rung | None:
+def fewest_rung(rows: Sequence[answers.Rung], allowance: float) -> answers.Rung | None:
     """The best row at the fewest bits, weights and activations alike, that loses at most `allowance`; None if none."""
     best = (best_rung(rows, bits) for bits in tuning.WIDTHS)
     fits = [row for row in best if tuning.within_allowance(row, allowance)]
@@ -240,13 +219,13 @@ def quantization_half(
     epochs: int = 4,
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
-) -> QuantizationHalf:
+) -> answers.QuantizationHalf:
     """The assignment's quantization half: 8, 6, 4, 3 and 2 bits, weights and activations alike, before and after
     training, with the verdict on the test images, and sizes in KB."""
     work = 1 + sum(quantized_training(bits, epochs).epochs for bits in ASSIGNED)
     rungs = ladder(bench, name, partial(say_part, progress, "the ladder", 0.0, 1 / work), should_stop)
     whole = bench.evaluate(name, CompressionConfig())
-    rows: list[AtBits] = []
+    rows: list[answers.AtBits] = []
     done = 1
     for bits in ASSIGNED:
         before, training = best_rung(rungs, bits).configuration, quantized_training(bits, epochs)
@@ -256,10 +235,10 @@ def quantization_half(
         done += training.epochs
         minmax, best, trained = (_judged(bench, name, config) for config in (alike(bits), before, after))
         history, kept = bench.history(name, after), bench.kept_epoch(name, after)
-        rows.append(AtBits(bits, minmax, best, trained, None if history is None else tuple(history), kept))
+        rows.append(answers.AtBits(bits, minmax, best, trained, None if history is None else tuple(history), kept))
     float32 = _judged(bench, name, CompressionConfig())
     sizes = whole.theoretical_kb, whole.bytes
-    return QuantizationHalf(name, epochs, *sizes, float32, tuple(rungs), tuple(rows))
+    return answers.QuantizationHalf(name, epochs, *sizes, float32, tuple(rungs), tuple(rows))
 
 
 def say_part(progress: Progress, title: str, start: float, share: float, event: dict[str, Any]) -> None:
@@ -271,25 +250,25 @@ def say_part(progress: Progress, title: str, start: float, share: float, event: 
     progress(event | done | words)
 
 
-def _judged(bench: Workbench, name: str, config: CompressionConfig) -> Judged:
+def _judged(bench: Workbench, name: str, config: CompressionConfig) -> answers.Judged:
     """A configuration on the validation images, and its verdict on the test images with precision, recall and F1 by
     class."""
-    return Judged.of(bench.evaluate(name, config), **_judgement(bench, name, config))
+    return answers.Judged.of(bench.evaluate(name, config), **_judgement(bench, name, config))
 
 
 def _judgement(bench: Workbench, name: str, config: CompressionConfig) -> dict[str, Any]:
     """What `Judged` says beyond `Measured`."""
     chosen, tested = bench.evaluate(name, config), bench.evaluate(name, config, "test")
-    report = {name: ClassScores(**row) for name, row in tested.evaluation.report().to_dict("index").items()}
+    report = {name: answers.ClassScores(**row) for name, row in tested.evaluation.report().to_dict("index").items()}
     return {
         "kb": chosen.theoretical_kb,
         "compression_ratio": chosen.compression_ratio,
         "interval": chosen.comparison.interval,
-        "test": OnTestByClass.of(tested, report=report),
+        "test": answers.OnTestByClass.of(tested, report=report),
     }
 
 
-def fewest_bits(rows: Sequence[AtBits], allowance: float) -> AtBits | None:
+def fewest_bits(rows: Sequence[answers.AtBits], allowance: float) -> answers.AtBits | None:
     """The row with the fewest bits that, trained, loses at most `allowance` of the validation images."""
     fits = [row for row in rows if tuning.within_allowance(row.after, allowance)]
     return min(fits, key=lambda row: row.bits, default=None)
@@ -331,25 +310,27 @@ def combination(
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
     confidence: float | None = None,
-) -> Combination:
+) -> answers.Combination:
     """The smallest file that each of `ways` reaches within `allowance` of the validation accuracy, everything trained;
     the smallest of all is the best combination, kept as trained, with its verdict on test.
 
     confidence : the allowance is to hold on new images, too
     """
-    rows: list[WayReached] = []
+    rows: list[answers.WayReached] = []
     listed = ways(epochs)
     for way, wished in listed.items():
         configs = [feasible(bench, name, config) for config in wished]
         said = partial(say_part, progress, way, len(rows) / len(listed), 1 / len(listed))
         reached = tuning.hardest(bench, name, configs, allowance, said, should_stop, confidence)
-        rows.append(WayReached(way, reached.chosen, reached.runs, reached.promises))
-    return Combination(name, allowance, tuple(rows), _best_way(bench, name, rows, allowance, confidence), confidence)
+        rows.append(answers.WayReached(way, reached.chosen, reached.runs, reached.promises))
+    return answers.Combination(
+        name, allowance, tuple(rows), _best_way(bench, name, rows, allowance, confidence), confidence
+    )
 
 
 def _best_way(
-    bench: Workbench, name: str, rows: Sequence[WayReached], allowance: float, confidence: float | None
-) -> BestWay | None:
+    bench: Workbench, name: str, rows: Sequence[answers.WayReached], allowance: float, confidence: float | None
+) -> answers.BestWay | None:
     """The smallest file of what each way has chosen; with a confidence, of all runs, for it is the best of so many.
     None where none fits."""
     tried = [(row.way, run) for row in rows for run in row.runs if confidence is not None or run == row.chosen]
@@ -360,7 +341,7 @@ def _best_way(
         return None
     way, result, lost = min(fits, key=lambda each: each[1].bytes)
     promised = None if confidence is None else lost
-    return BestWay.of(result, way=way, at_most=promised, **_judgement(bench, name, result.config))
+    return answers.BestWay.of(result, way=way, at_most=promised, **_judgement(bench, name, result.config))
 
 
 def order_steps(sparsity: float, bits: int, share: float) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -388,7 +369,7 @@ def orders(
     share: float = 0.25,
     progress: Progress = lambda event: None,
     should_stop: Stop = lambda: False,
-) -> list[Order]:
+) -> list[answers.Order]:
     """What a later step destroys of an earlier one's work on a layer, for every order of two and of three steps on the
     whole matrix, and for this project's way: factors first, then zeros and grids on the factors. Nothing is trained.
 
@@ -401,7 +382,7 @@ def orders(
     config = CompressionConfig().with_layer(layer, rank=rank, sparsity=sparsity, bits=bits)
     stored = next(each for each in bench.network(name, config).layers if each.layer.name == layer)
     before = bench.evaluate(name, CompressionConfig()).evaluation
-    steps, rows = order_steps(sparsity, bits, share), list[Order]()
+    steps, rows = order_steps(sparsity, bits, share), list[answers.Order]()
     seen: dict[tuple[str, ...], evaluation.Evaluation] = {}
     listed = [order for count in (2, 3) for order in permutations(steps, count)]
     for order in listed:
@@ -449,51 +430,53 @@ def _remains(weight: Tensor, held: list[Tensor], bits: int) -> Remains:
     return Remains(1 - sum(kept) / sum(numbers), rank, levels, least / 8 / footprint.KB)
 
 
-def _order(title: str, left: Remains, before: evaluation.Evaluation, after: evaluation.Evaluation) -> Order:
+def _order(title: str, left: Remains, before: evaluation.Evaluation, after: evaluation.Evaluation) -> answers.Order:
     change = evaluation.compare(before, after)
-    return Order(title, *left, after.accuracy, change.difference, change.lost, change.gained, change.interval)
+    return answers.Order(title, *left, after.accuracy, change.difference, change.lost, change.gained, change.interval)
 
 
-def _widths(bench: Workbench, asked: Request, report: Progress, should_stop: Stop) -> Sensitivity:
+def _widths(bench: Workbench, asked: Request, report: Progress, should_stop: Stop) -> answers.Sensitivity:
     whole = CompressionConfig(bits=8, **RUNGS[asked["rung"]])
     config = replace(feasible(bench, asked["baseline"], whole), bits=None)
-    return Sensitivity(tuple(tuning.sensitivity(bench, asked["baseline"], config, "bits", report, should_stop)))
+    return answers.Sensitivity(tuple(tuning.sensitivity(bench, asked["baseline"], config, "bits", report, should_stop)))
 
 
-def _mixed(bench: Workbench, asked: Request, report: Progress, should_stop: Stop) -> Allocation:
+def _mixed(bench: Workbench, asked: Request, report: Progress, should_stop: Stop) -> answers.Allocation:
     config = replace(feasible(bench, asked["baseline"], alike(asked["activations"], asked["rung"])), bits=None)
-    return Allocation(tuple(tuning.allocate_bits(bench, asked["baseline"], config, report, should_stop)))
+    return answers.Allocation(tuple(tuning.allocate_bits(bench, asked["baseline"], config, report, should_stop)))
 
 
 KINDS = {
     CHANNELS: Kind(
         "Structured (channel) pruning",
-        ChannelPruning,
-        lambda bench, asked, *rest: ChannelPruning(tuple(channels(bench, asked["baseline"], asked["epochs"], *rest))),
+        answers.ChannelPruning,
+        lambda bench, asked, *rest: answers.ChannelPruning(
+            tuple(channels(bench, asked["baseline"], asked["epochs"], *rest))
+        ),
     ),
     LADDER: Kind(
         "Post-training quantization (PTQ)",
-        Ladder,
-        lambda bench, asked, *rest: Ladder(tuple(ladder(bench, asked["baseline"], *rest))),
+        answers.Ladder,
+        lambda bench, asked, *rest: answers.Ladder(tuple(ladder(bench, asked["baseline"], *rest))),
     ),
     QUANTIZATION: Kind(
         "Quantization-aware training (QAT)",
-        QuantizationHalf,
+        answers.QuantizationHalf,
         lambda bench, asked, *rest: quantization_half(bench, asked["baseline"], asked["epochs"], *rest),
     ),
-    WIDTHS: Kind("Layer sensitivity to bits", Sensitivity, _widths),
-    MIXED: Kind("Mixed precision", Allocation, _mixed),
+    WIDTHS: Kind("Layer sensitivity to bits", answers.Sensitivity, _widths),
+    MIXED: Kind("Mixed precision", answers.Allocation, _mixed),
     COMBINATION: Kind(
         "Best combination",
-        Combination,
+        answers.Combination,
         lambda bench, asked, report, should_stop: combination(
             bench, asked["baseline"], asked["allowance"], asked["epochs"], report, should_stop, asked.get("confidence")
         ),
     ),
     ORDERS: Kind(
         "Order of the techniques",
-        Orders,
-        lambda bench, asked, *rest: Orders(
+        answers.Orders,
+        lambda bench, asked, *rest: answers.Orders(
             tuple(orders(bench, *(asked[key] for key in ("baseline", "layer", "sparsity", "bits", "share")), *rest))
         ),
     ),

@@ -1817,8 +1817,11 @@ def test_a_teacher_makes_the_link_on_the_page() -> None:
     app.run()
     app.multiselect(key="w_hide").set_value(["rank", "lesson"]).run()
     assert app.query_params["hide"] == "rank,lesson"
-    assert not [own for own in app.multiselect if own.key == "w_hide"]
     assert "w_rank" not in [own.key for own in app.slider]
+    assert [own for own in app.multiselect if own.key == "w_hide"], "who left it out can take that back"
+    opener = opened(baseline="mlp", bits="4", hide="rank,lesson")
+    opener.session_state["w_lesson"] = True
+    assert not [own for own in opener.run().multiselect if own.key == "w_hide"]
 
 
 def test_the_smallest_known_within_a_point_is_one_click_away(own_cache: Path) -> None:
