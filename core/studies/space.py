@@ -212,8 +212,11 @@ def starts(rows: Sequence[Mapping[str, Any]], network: Network, used: Sequence[s
     return first
 
 
-TAUGHT = ((EIGHTHS, 4), (6, 4), (5, 4), (6, None), (4, None), (3, None), (2, None))
-"""Eighths of the channels, and half octaves below the break-even rank."""
+TAUGHT = (
+    *((width, width, 4) for width in (8, 6, 5)),
+    *((first, later, None) for first, later in ((6, 6), (4, 4), (3, 3), (4, 2), (2, 2), (2, 1))),
+)
+"""Eighths of the channels, of the first layer and of later ones, and half octaves below the break-even rank."""
 
 TAUGHT_BITS, LARGE = 4, 0.1
 """Bits of all weights; a share of them, from which on a layer is large."""
@@ -233,11 +236,11 @@ def taught(network: Network, used: Sequence[str], wanted: float) -> list[Chosen]
     wanted : bytes
     """
     known, first = space(network, used), list[Chosen]()
-    crowded = {pair: _stored(network, known, *pair) / wanted for pair in TAUGHT}
-    fitting = [pair for pair in TAUGHT if CROWDED[0] <= crowded[pair] <= CROWDED[1]]
-    for width, octaves in fitting or TAUGHT:
+    crowded = {shape: _stored(network, known, *shape) / wanted for shape in TAUGHT}
+    fitting = [shape for shape in TAUGHT if CROWDED[0] <= crowded[shape] <= CROWDED[1]]
+    for width, later, octaves in fitting or TAUGHT:
         every: Chosen = {"method": start(network).low_rank_method, "score": "lamp", "by layer": False, "density": 0.2}
-        every |= {"granularity": "channel", **_narrowed(known, width)}
+        every |= {"granularity": "channel", **_narrowed(known, width, later)}
         factored = _factored(network, known, octaves)
         for name in (layer.name for layer in network.layers):
             every |= {f"factored {name}": name in factored, f"rank {name}": octaves}
@@ -266,18 +269,22 @@ def _factored(network: Network, known: Iterable[str], octaves: int | None) -> di
     return {layer.name: rank_at(octaves, layer) for layer in able if layer.weights >= large}
 
 
-def _stored(network: Network, known: Iterable[str], width: int, octaves: int | None) -> float:
-    """About so many weights are stored, zeros too: each matrix has fewer rows and columns, of a factor only one."""
-    share, ranks = width / EIGHTHS if "narrow" in known else 1.0, _factored(network, known, octaves)
-    return sum(
-        share * ranks[layer.name] * sum(layer.matrix_shape) if layer.name in ranks else share**2 * layer.weights
-        for layer in network.layers
-    )
+def _stored(network: Network, known: Iterable[str], width: int, later: int, octaves: int | None) -> float:
+    """About so many weights are stored, zeros too: of each matrix rows and columns stay, but all inputs and outputs of
+    the network."""
+    ranks, count, stored = _factored(network, known, octaves), len(network.layers), 0.0
+    shares = [each / EIGHTHS if "narrow" in known else 1.0 for each in (width, *[later] * (count - 2))][: count - 1]
+    for layer, columns_left, rows_left in zip(network.layers, (1.0, *shares), (*shares, 1.0), strict=True):
+        rows, columns = rows_left * layer.matrix_shape[0], columns_left * layer.matrix_shape[1]
+        stored += ranks[layer.name] * (rows + columns) if layer.name in ranks else rows * columns
+    return stored
 
 
-def _narrowed(known: Iterable[str], width: int) -> Chosen:
-    """So many eighths of all channels."""
-    return {"narrow": width < EIGHTHS} | {name: width for name in known if name.startswith("channels ")}
+def _narrowed(known: Iterable[str], width: int, later: int | None = None) -> Chosen:
+    """So many eighths of all channels, or of the first layer's, and so many of those after it."""
+    names = [name for name in known if name.startswith("channels ")]
+    eighths = {name: width if later is None or place == 0 else later for place, name in enumerate(names)}
+    return {"narrow": min(eighths.values(), default=EIGHTHS) < EIGHTHS, **eighths}
 
 
 def _cheapest(options: Sequence[Sequence[Option]], price: float, network: Network) -> Chosen:

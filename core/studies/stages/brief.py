@@ -2,6 +2,7 @@
 they are."""
 
 import json
+import statistics
 from dataclasses import replace
 
 import optuna
@@ -16,6 +17,9 @@ from core.studies.trials import CHOSEN, claim, first, held, measured
 
 PARENTS = 3
 """So many of the best shapes are varied."""
+
+UNTRAINED = "bytes before training"
+"""Of a trial, where its user attributes say it."""
 
 VARIATIONS = 20
 """So often another neighbour is tried where one changes nothing that counts."""
@@ -34,12 +38,20 @@ def sketch(trainer: Trainer, trial: Trial) -> float:
 
 def _drawn(worker: Worker, trial: Trial, wanted: float) -> CompressionConfig:
     """What the trial draws, brought to the wanted size. Raises TrialPruned where it cannot be."""
-    chosen, size = resize(worker, draw(trial, worker.network, worker.goal.techniques), wanted)
+    grown = statistics.median(factors) if (factors := _grown(worker)) else 1.0
+    chosen, size = resize(worker, draw(trial, worker.network, worker.goal.techniques), wanted / grown)
     trial.set_user_attr(CHOSEN, json.dumps(chosen))
-    if not near(worker, size, wanted):
+    trial.set_user_attr(UNTRAINED, size)
+    if not near(worker, grown * size, wanted):
         raise optuna.TrialPruned
     config = configuration(chosen, worker.network)
     return replace(config, recovery=recovery(config, 1, worker.teacher))
+
+
+def _grown(worker: Worker) -> list[float]:
+    """How many times larger the files of these trials came out than they would have been without training."""
+    known = measured(worker.studies.brief)
+    return [point.bytes / trial.user_attrs[UNTRAINED] for trial, point in known if UNTRAINED in trial.user_attrs]
 
 
 def begin(worker: Worker) -> None:
