@@ -19,7 +19,7 @@ import pytest
 from conftest import PROJECT, read_here, train_on_few
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.trial import TrialState
+from optuna.trial import FixedTrial, TrialState
 
 from core.bench.results import ExportVerdict
 from core.bench.workbench import Early, NotRecovered, Workbench
@@ -33,7 +33,7 @@ from core.networks.encodings import FormatError
 from core.networks.models import Overflow
 from core.studies import search, sizes, trials
 from core.studies.space import configuration, draw, is_active, neighbour, space
-from core.studies.stages import shapes, trained
+from core.studies.stages import brief, shapes, trained
 from core.studies.stages.pace import PACE, Countdown
 from core.studies.stages.shapes import shape
 from core.studies.stages.trained import Finished, LongTrainings
@@ -408,6 +408,22 @@ def test_where_nothing_may_be_pruned_a_bit_has_its_price_in_the_loss(
     stored = shapes.stored_weights(trainings.worker, coded)
     assert trainings.rated(coded, 5).rate_weight == pytest.approx(trained.PRICE * stored, abs=1e-4)
     assert trainings.rated(plain, 5).rate_weight == 0
+
+
+def test_sketches_are_planned_smaller_by_as_much_as_those_before_grew(
+    small: str, searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = long_trainings(searched["bench"], small, 100).worker
+    drawn = [trial for trial, _ in trials.measured(worker.studies.brief) if "density" in trial.params]
+    grew = [trial.user_attrs[brief.UNTRAINED] for trial in drawn]
+    assert grew
+    assert len(brief._grown(worker)) == len(trials.measured(worker.studies.brief))
+    wanted = max(grew)
+    for factors, factor in (([], 1.0), ([1.0, 2.0, 3.0], 2.0)):
+        monkeypatch.setattr(brief, "_grown", lambda worker, factors=factors: factors)
+        trial = FixedTrial(drawn[grew.index(wanted)].params)
+        brief._drawn(worker, trial, wanted)
+        assert trial.user_attrs[brief.UNTRAINED] == pytest.approx(wanted / factor, rel=0.1)
 
 
 def test_long_trainings_are_in_turns_of_new_shapes_and_of_old_ones(small: str, searched: dict[str, Any]) -> None:
