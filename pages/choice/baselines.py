@@ -145,7 +145,7 @@ def _load(whole: Any, beside: Sequence[Any], data: str | None, scale: str | None
             more = {file.name: file.getvalue() for file in beside}
             name = classroom.bring(whole.getvalue(), whole.name, more, data, scale)
     except Untold as error:
-        st.error(f"{plain(whole.name)} was not loaded, and nothing has changed. {_untold(error)}")
+        st.error(f"{plain(whole.name)} was not loaded, and nothing has changed. " + _untold(error))
         return
     except (ValueError, RuntimeError, OSError, ArithmeticError) as error:
         st.error(f"{plain(whole.name)} was not loaded, and nothing has changed. {plain(error)}")
@@ -164,13 +164,13 @@ def say_loaded() -> None:
     st.success(f"**{title}** is loaded, and shown as it came. Explore compresses it.", icon=":material/upload:")
 
 
-def _untold(error: Untold) -> str:
+def _untold(scalings: Untold) -> str:
     """What was measured under each input scaling, and the control that says which it is."""
-    figures = sorted(error.figures.items(), key=lambda pair: -pair[1])
+    figures = sorted(scalings.figures.items(), key=lambda pair: -pair[1])
     rows = "".join(f"\n- {SCALES.get(name, name)}: {percent(right, 1)}" for name, right in figures)
     return (
         "How its pixels were scaled the file does not say, and measuring does not tell. Right on validation, by input "
-        f"scaling:\n{rows}\n\n{error.blind}Pick the one that it was made for under *Input "
+        f"scaling:\n{rows}\n\n{scalings.blind}Pick the one that it was made for under *Input "
         "scaling*, above."
     )
 

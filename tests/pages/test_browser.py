@@ -177,7 +177,7 @@ def test_images_and_a_network_of_ones_own_from_the_file_to_the_verdict(
     settled(page)
     before = size.inner_text()
     slide(page, "Sparsity", 20)
-    page.wait_for_function("location.search.includes('sparsity=')")
+    page.wait_for_function("location.search.endsWith('sparsity=0.1')")
     settled(page)
     assert size.inner_text() != before
     shown = accuracy.inner_text()

@@ -137,7 +137,7 @@ def test_the_one_image_is_one_that_was_lost() -> None:
 
 def test_the_diamond_on_a_curve_says_in_its_own_colour_what_it_is() -> None:
     layers = charts.look_ahead(0, 100)["layer"]
-    (told,) = (own["mark"] for own in layers if own.get("encoding", {}).get("text") == {"value": "◆ here"})
+    (told,) = (own["mark"] for own in layers if own.get("encoding", {}).get("text", {}).get("field") == "mark")
     (diamond,) = (own["mark"] for group in layers for own in group.get("layer", ()) if "shape" in own["mark"])
     assert (diamond["shape"], diamond["color"]) == ("diamond", told["color"])
 

@@ -125,7 +125,7 @@ def test_where_nothing_new_is_left_to_train_the_rest_of_the_time_is_for_trials_w
         tried.append(study)
         return study == "untrained"
 
-    monkeypatch.setattr(search, "step", step)
+    monkeypatch.setattr(trials, "step", step)
     monkeypatch.setattr(compression, "check_training", lambda layers: None)
     worker: Any = SimpleNamespace(
         name="mlp", say=print, network=SimpleNamespace(layers=()),
