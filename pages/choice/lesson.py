@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 HELP_GUESS = """Each new setting then shows its figures only after a guess of its accuracy, and of its size if you
 like, was written: `?reveal=0`. Guesses last until the page is loaded again."""
-HELP_PRESENT = """Large type, no sidebar, one picture a screen, for a projector: `?present=1`. A button below
-ends it."""
+HELP_PRESENT = """Large type, one picture a screen, for a projector: `?present=1`. At the bottom are a switch for the
+sidebar and the button that ends it."""
 HELP_HIDE = """Left out of the pages for whoever opens the link: `?hide=rank,bits`. What a link sets still holds. Leave
 out *Teacher mode itself*, too, or a class can switch the guessing off: you keep it until you load the page again."""
 

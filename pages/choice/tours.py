@@ -155,7 +155,7 @@ TOURS = {
                 "What is possible",
                 "Each point is a measured network; no other is smaller and better than those on the line. Click the "
                 "smallest one above the dashed line. In the sidebar you set your budget: a loss, or with the goal "
-                "*Best* a size in KB. How many bytes more does a **promise with confidence** cost?",
+                "*Best* a size in KB. How many bytes more does a **Confidence level** of 80 % cost?",
                 "compare",
             ),
             Step(
@@ -175,8 +175,8 @@ TOURS = {
             ),
             Step(
                 "Your own network",
-                "**Bring your own** in the sidebar opens an ONNX file, an exported program or a state dict of yours. "
-                "Everything works on it.",
+                "**Bring your own** in the sidebar opens an ONNX file; `python -m core import` makes a baseline of an "
+                "exported program or a state dict. Everything works on it.",
                 "baseline",
             ),
         ),
