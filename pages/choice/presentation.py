@@ -32,7 +32,7 @@ html { font-size: 22.4px !important; }
 STYLED_SECONDS = 0.3
 """Until a browser has the style."""
 
-COPY = """const push = history.pushState.bind(history);
+HISTORY = """const push = history.pushState.bind(history);
 const toTop = () => document.querySelector('[data-testid="stMain"]')?.scrollTo(0, 0);
 let place;
 history.pushState = (state, title, url) => {
@@ -41,9 +41,15 @@ history.pushState = (state, title, url) => {
   if (another || location.search !== "") push(state, title, url);
   else history.replaceState(state, title, url);  // the link that a page writes, and the page, are one step back
 };
-export default function ({ parentElement, data }) {
-  if (data.place !== (place ?? data.place)) toTop();  // and so does a step of a tour
-  place = data.place;
+const at = (now) => {
+  if (now !== (place ?? now)) toTop();  // and so does a step of a tour
+  place = now;
+};
+"""
+"""What Streamlit leaves open of how pages come and go. It comes with the button, which every page has; read once."""
+
+COPY = """export default function ({ parentElement, data }) {
+  at(data.place);
   const button = parentElement.querySelector("button");
   const said = button.querySelector("span");
   const select = (text) => {  // where the browser has no clipboard: pages that came without https
@@ -107,5 +113,5 @@ def copy_link() -> None:
 @st.cache_resource(show_spinner=False)
 def _copier() -> ComponentRenderer:
     return component(
-        "copy_link", html=f'<button type="button"><span>{LABEL}</span></button>', css=BUTTON_STYLE, js=COPY
+        "copy_link", html=f'<button type="button"><span>{LABEL}</span></button>', css=BUTTON_STYLE, js=HISTORY + COPY
     )
