@@ -17,6 +17,7 @@ from core.formats.footprint import Footprint
 from core.measuring.evaluation import Comparison, Estimate, Evaluation
 from core.networks import narrowing
 from core.networks.graph import Layer, Network
+from core.techniques.pruning import to_prune
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,11 @@ class Result:
     def compression_ratio(self) -> float:
         """Baseline bytes over compressed bytes."""
         return self.baseline_bytes / self.bytes
+
+    @property
+    def to_prune(self) -> int:
+        """Weights that the configuration has pruning set to zero."""
+        return to_prune(self.config, {layer.name: layer.weights for layer in self.layers})
 
 
 @dataclass(frozen=True)

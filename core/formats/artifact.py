@@ -404,10 +404,9 @@ def _read_elsewhere(kind: str, path: Path, images: Path, classes: int) -> dict[s
 def _in_fresh_process(kind: str, path: Path, images: Path, out: Path) -> str:
     """`readers.run` in a process that knows nothing of this one, on one core; returns what went wrong, or ""."""
     command = [sys.executable, "-m", "core.formats.readers", kind, *map(str, (path, images, out))]
+    env = os.environ | ONE_CORE
     try:
-        done = subprocess.run(
-            command, cwd=PROJECT, env=os.environ | ONE_CORE, capture_output=True, text=True, timeout=READING_SECONDS
-        )
+        done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=READING_SECONDS)
     except subprocess.TimeoutExpired:
         return f"it was not read within {READING_SECONDS} seconds."
     return (done.stderr.strip() or "it could not be read.").splitlines()[-1] if done.returncode else ""

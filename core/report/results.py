@@ -128,7 +128,7 @@ def classes(findings: Findings) -> list[Block]:
     ]
 
 
-NAMED = {"still wrong": "wrong before and after, as another class"}
+OUTCOMES = {"lost": "lost", "gained": "gained", "still wrong": "wrong before and after, as another class"}
 """An outcome of flips, and what the report calls it."""
 
 
@@ -138,11 +138,8 @@ def flipped(findings: Findings) -> list[Block]:
         return []
     if flips.empty:
         return [Heading("Flips", 2), Paragraph(f"None of {on(findings.test)} has another prediction.")]
-    counts = {outcome: int((flips["outcome"] == outcome).sum()) for outcome in ("lost", "gained", "still wrong")}
-    rows = tuple(
-        (NAMED.get(what, what), f"{count:,}", percent(count / n))
-        for what, count in {**counts, "all": len(flips)}.items()
-    )
+    counts = [(called, int((flips["outcome"] == outcome).sum())) for outcome, called in OUTCOMES.items()]
+    rows = tuple((called, f"{count:,}", percent(count / n)) for called, count in [*counts, ("all", len(flips))])
     shown = flips.head(SHOWN_FLIPS)
     said = "; ".join(f"{row['true']}: {row['before']}, then {row['after']}" for row in records(shown))
     caption = (

@@ -323,9 +323,8 @@ def combination(
         said = partial(say_part, progress, way, len(rows) / len(listed), 1 / len(listed))
         reached = tuning.hardest(bench, name, configs, allowance, said, should_stop, confidence)
         rows.append(answers.WayReached(way, reached.chosen, reached.runs, reached.promises))
-    return answers.Combination(
-        name, allowance, tuple(rows), _best_way(bench, name, rows, allowance, confidence), confidence
-    )
+    best = _best_way(bench, name, rows, allowance, confidence)
+    return answers.Combination(name, allowance, tuple(rows), best, confidence)
 
 
 def _best_way(

@@ -206,7 +206,8 @@ def starts(rows: Sequence[Mapping[str, Any]], network: Network, used: Sequence[s
     for power in range(SIZES):
         chosen = _cheapest(options, 10 ** (-7 + power / 4), network)
         whole = {"by layer": False, "score": "lamp", "density": max(LEAST_DENSITY, _density(chosen, network))}
-        narrower = _narrowed(known, (EIGHTHS, 6, 4)[power % 3])
+        width = (EIGHTHS, 6, 4)[power % 3]
+        narrower = _narrowed(known, width, width)
         for more in (whole, {**narrower, **whole}, {}, narrower):
             _add(first, known, {**chosen, **more})
     return first
@@ -280,10 +281,10 @@ def _stored(network: Network, known: Iterable[str], width: int, later: int, octa
     return stored
 
 
-def _narrowed(known: Iterable[str], width: int, later: int | None = None) -> Chosen:
-    """So many eighths of all channels, or of the first layer's, and so many of those after it."""
+def _narrowed(known: Iterable[str], width: int, later: int) -> Chosen:
+    """So many eighths of the channels of the first layer, and of those after it."""
     names = [name for name in known if name.startswith("channels ")]
-    eighths = {name: width if later is None or place == 0 else later for place, name in enumerate(names)}
+    eighths = {name: later if place else width for place, name in enumerate(names)}
     return {"narrow": min(eighths.values(), default=EIGHTHS) < EIGHTHS, **eighths}
 
 

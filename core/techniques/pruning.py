@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.document.blocks import Block, Formula, Paragraph, Table
@@ -133,11 +133,8 @@ def apply_pruning(
     """
     from core.mathematics import pruning
 
-    by_layer, layers = dict(by_layer or {}), network.named()
-    free = [name for name in layers if name not in by_layer]
-    groups = [(free, sparsity)] if scope == "network" else [([name], sparsity) for name in free]
-    groups += [([name], share) for name, share in by_layer.items()]
-    for names, share in groups:
+    layers = network.named()
+    for names, share in _groups(layers, sparsity, scope, by_layer or {}):
         if share == 0 or not names:
             continue
         scores = {
@@ -149,6 +146,20 @@ def apply_pruning(
             name, _, i = slot.partition(":")
             layers[name].weights[int(i)].mask = mask.to(layers[name].bias.device)
     return network
+
+
+def _groups(names: Iterable[str], share: float, scope: str, own: Mapping[str, float]) -> list[tuple[list[str], float]]:
+    """Layers that share a threshold, and the share of their weights that goes. own : of a layer, where it has one"""
+    free = [name for name in names if name not in own]
+    groups = [(free, share)] if scope == "network" else [([name], share) for name in free]
+    return groups + [([name], of_layer) for name, of_layer in own.items()]
+
+
+def to_prune(config: CompressionConfig, weights: Mapping[str, int]) -> int:
+    """How many weights pruning sets to zero: round(s n) for each threshold. weights : how many each layer stores"""
+    own = {name: share for name in weights if (share := config.layer(name).sparsity) is not None}
+    groups = _groups(weights, config.sparsity or 0.0, config.scope, own)
+    return sum(round(share * sum(weights[name] for name in names)) for names, share in groups)
 
 
 def _scores(layer: CompressedLayer, score: str, second_moment: Tensor | None) -> list[Tensor]:

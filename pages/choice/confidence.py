@@ -17,13 +17,17 @@ ALIKE = f"{ALLOWED} One value for Pruning, Quantization and Combination."
 
 
 def allowed() -> float:
-    """The accuracy that may be lost, a fraction: the same on every page that asks for it."""
+    """Asks for the accuracy that may be lost, a fraction: the same on every page that asks for it."""
     key = state.keep_widget(ALLOWANCE, st.session_state.get(ALLOWANCE, 1.0))
-    points = st.number_input(
-        "Allowed accuracy loss, 0.1 to 10 pp", 0.1, 10.0, step=0.1, key=key, persist_state="session",
-        help=ALIKE,
-    )  # fmt: skip
-    return round(float(points) / 100, 6)
+    st.number_input(
+        "Allowed accuracy loss, 0.1 to 10 pp", 0.1, 10.0, step=0.1, key=key, persist_state="session", help=ALIKE
+    )
+    return allowance()
+
+
+def allowance() -> float:
+    """The same, where it was asked for."""
+    return round(float(st.session_state[ALLOWANCE]) / 100, 6)
 
 
 def allow(fraction: float) -> None:

@@ -12,6 +12,7 @@ from core.bench.places import beginning
 from core.config import CompressionConfig, in_words
 from core.machinery.files import sha256
 from core.measuring.front import ORIGINS, TECHNIQUES, Goal, Point, behind, pareto
+from core.settings import lower_first
 from core.studies.optimism import Optimist
 from core.words import kilobytes, percent, plain
 from pages.choice import classroom, lesson, state
@@ -182,8 +183,7 @@ def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
         named = ", ".join(goal.families)
         return f"{said}None of them is of the families to search, {named}: *Model* can show other networks, too."
     if fits is None:
-        none = goal.none_in_words()
-        return f"{said}Among them, {none[0].lower()}{none[1:]}"
+        return f"{said}Among them, {lower_first(goal.none_in_words())}"
     trained = "trained" if fits.recovered else "not trained"
     used = " + ".join(fits.techniques) or "nothing: it is the baseline"
     promised = goal.promised_in_words(goal.lost(fits, optimism))

@@ -59,11 +59,6 @@ def controls(baseline: str) -> dict[str, dict[str, Any]]:
     return jobs.all_at_once(baseline, about, DURATION)
 
 
-def allowance() -> float:
-    """A fraction."""
-    return round(float(st.session_state.get(confidence.ALLOWANCE, 1.0)) / 100, 6)
-
-
 def _floor(key: str, whole: float) -> float:
     """Where a person lets the axis begin, below the baseline's accuracy. key : of the control"""
     lowest = st.segmented_control(
@@ -96,13 +91,13 @@ def ladder(baseline: str, rows: Sequence[Rung]) -> None:
         f"With weights and activations at the same bits, these steps take the accuracy {', '.join(parts)}, without any "
         f"training; the baseline has {percent(reached, 2)}."
     )
-    fewest = assignment.fewest_rung(rows, allowance())
+    fewest = assignment.fewest_rung(rows, confidence.allowance())
     if fewest is not None:
         config = fewest.configuration
         st.markdown(
-            f"**{fewest.bits} bits** are the fewest within {100 * allowance():g} pp without training: "
+            f"**{fewest.bits} bits** are the fewest within {100 * confidence.allowance():g} pp without training: "
             f"{percent(fewest.accuracy, 2)} on validation ({figures.points(fewest.difference)}). "
-            + live.verdict_on_test(state.Choice(baseline, config), allowance())
+            + live.verdict_on_test(state.Choice(baseline, config), confidence.allowance())
         )
         handover.to_explore(config, "ladder")
 
@@ -123,8 +118,8 @@ def before_and_after(study: QuantizationHalf) -> None:
         "the theoretical size: weights at their bits, biases in float32, no file around them. The file is "
         "entropy-coded: the more often the same few values occur, the smaller it is."
     )
-    st.markdown(_answer(study, allowance()))
-    best = assignment.fewest_bits(rows, allowance())
+    st.markdown(_answer(study, confidence.allowance()))
+    best = assignment.fewest_bits(rows, confidence.allowance())
     if best is not None:
         handover.to_explore(best.after.configuration, "trained", f"Use {best.bits} bits on Explore")
     _one_width(rows)
@@ -260,7 +255,7 @@ def plainer(baseline: str) -> None:
 
 def sensitivity(rows: Sequence[LayerAlone]) -> None:
     """A small chart per layer; the most and the least sensitive in words."""
-    table, allowed = pd.DataFrame(map(asdict, rows)), allowance()
+    table, allowed = pd.DataFrame(map(asdict, rows)), confidence.allowance()
     charts.sensitivity(table, allowed, "Accuracy lost by rounding one layer alone, by its bits", "bits")
     loss = -table[table["bits"] == 2].set_index("layer")["difference"]
     most, least = loss.idxmax(), loss.idxmin()

@@ -11,10 +11,7 @@ import streamlit as st
 from core.words import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from core.bench.workbench import Result
-    from core.config import CompressionConfig
 
 ALL = "all layers"
 UNSEEN = 0.0005
@@ -79,7 +76,7 @@ def counts(result: Result) -> list[dict[str, Any]]:
 def total(result: Result) -> dict[str, Any]:
     """The same of all layers together, where what was asked of pruning tells the two apart."""
     zeros, weights = sum(layer.zeros for layer in result.layers), sum(layer.weights for layer in result.layers)
-    pruned = to_prune(result.config, {layer.name: layer.weights for layer in result.layers})
+    pruned = result.to_prune
     return {"layer": ALL, "zeros": zeros, "pruned": pruned, "rounded to 0": zeros - pruned, "weights": weights}
 
 
@@ -87,17 +84,4 @@ def told_apart(result: Result) -> bool:
     """Whether the layers say what was pruned in each: a trained network of which only its file is kept has one mask for
     all zeros, which is larger than what was asked of pruning."""
     masked = sum(layer.zeros - layer.rounded_to_zero for layer in result.layers)
-    return masked == total(result)["pruned"]
-
-
-def to_prune(config: CompressionConfig, weights: Mapping[str, int]) -> int:
-    """round(s n) of all weights that share a threshold, and of each layer that has a sparsity of its own.
-
-    weights : how many each layer stores
-    """
-    own = {name: config.layer(name).sparsity for name in weights}
-    free = [count for name, count in weights.items() if own[name] is None]
-    together = [sum(free)] if config.scope == "network" else free
-    asked = [(count, config.sparsity or 0.0) for count in together]
-    asked += [(weights[name], share) for name, share in own.items() if share is not None]
-    return sum(round(share * count) for count, share in asked)
+    return masked == result.to_prune

@@ -38,7 +38,7 @@ def sketch(trainer: Trainer, trial: Trial) -> float:
 
 def _drawn(worker: Worker, trial: Trial, wanted: float) -> CompressionConfig:
     """What the trial draws, brought to the wanted size. Raises TrialPruned where it cannot be."""
-    grown = statistics.median(factors) if (factors := _grown(worker)) else 1.0
+    grown = statistics.median(_grown(worker) or [1.0])
     chosen, size = resize(worker, draw(trial, worker.network, worker.goal.techniques), wanted / grown)
     trial.set_user_attr(CHOSEN, json.dumps(chosen))
     trial.set_user_attr(UNTRAINED, size)
