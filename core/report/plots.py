@@ -134,12 +134,11 @@ def sizes(name: str, ways: Mapping[str, float]) -> Picture:
 
     def draw(figure: "Figure") -> None:
         ax, kilobytes = figure.subplots(), [size / KB for size in ways.values()]
-        ax.scatter(kilobytes, list(ways), color=[BASELINE if way in COUNTED else CURRENT for way in ways], zorder=2)
+        ax.scatter(kilobytes, list(ways), color=[BASELINE if way in COUNTED else CURRENT for way in ways])
         for place, size in enumerate(kilobytes):
             ax.annotate(f"{size:,.1f}", (size, place), (8, 0), textcoords="offset points", va="center")
         ax.margins(y=0.2)
         ax.invert_yaxis()
-        ax.grid(axis="y", color=BASELINE, alpha=0.3)
         ax.set_xlabel("KB (logarithmic)")
         ax.set_xscale("log", subs=())
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -156,7 +155,7 @@ def recall(name: str, changes: pd.DataFrame) -> Picture:
         ax, places = figure.subplots(), np.arange(len(changes))
         before, after = (100 * changes[column].to_numpy() for column in ("before", "after"))
         ax.hlines(places, before, after, color=np.where(after < before, LOST, GAINED), linewidth=2, zorder=1)
-        ax.scatter(before, places, color=BASELINE, label="baseline", zorder=2)
+        ax.scatter(before, places, color=BASELINE, label="baseline")
         ax.scatter(after, places, color=CURRENT, label="compressed", zorder=3)
         ax.set_yticks(places, changes["class"])
         ax.invert_yaxis()

@@ -15,10 +15,10 @@ from pages.choice import state
 
 FORMULA = r"\text{size} = \frac{1}{8}\sum_{\ell} n_\ell\, b_\ell \;+\; 4 \sum_{\ell} m_\ell \quad\text{bytes}"
 
-ABOUT = """Weights and activations are quantized, both to so many bits. *Min-max PTQ* is the simplest way without any
-training, *best PTQ* the best one. Accuracies are those of the test images. Choices (the best PTQ, the epoch that is
-kept, the fewest bits within an allowed loss) are made on the validation images: these are other images, so that near
-the limit the two changes may lie on different sides of it."""
+ABOUT = """Weights and activations are quantized, both to so many bits; 32 bits are the network as it is. *Min-max PTQ*
+is the simplest way without any training, *best PTQ* the best one. Accuracies are those of the test images. Choices (the
+best PTQ, the epoch that is kept, the fewest bits within an allowed loss) are made on the validation images: these are
+other images, so that near the limit the two changes may lie on different sides of it."""
 HELP_MINMAX = "Post-training quantization (PTQ) with one scale per channel, up to the largest weight, and nothing else."
 HELP_BEST = """The best PTQ by the validation images: with clipping, bias correction, GPTQ or a zero point as well. See
 *Post-training quantization, step by step*."""

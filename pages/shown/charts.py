@@ -154,7 +154,7 @@ def _ledger(order: tuple[str, ...], kinds: tuple[str, ...]) -> dict[str, Any]:
 def sizes(rows: pd.DataFrame, about: str) -> None:
     """Bytes in all the ways that people count them, a point each on a logarithmic axis: columns way, bytes, label,
     kind."""
-    base = alt.Chart(rows).encode(y=alt.Y("way:N", sort=None, title=None, axis=alt.Axis(labelLimit=260, grid=True)))
+    base = alt.Chart(rows).encode(y=alt.Y("way:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)))
     kinds = ["counted", "a file"]
     low, high = rows["bytes"].min() / 1.5, rows["bytes"].max() * 4  # room for the labels
     scale = alt.Scale(type="log", domain=[low, high], nice=False)
@@ -530,7 +530,7 @@ def ways(rows: pd.DataFrame) -> alt.LayerChart:
     """The smallest file of each way, a point each: a logarithmic axis has no zero where bars could begin. Columns way,
     KB, accuracy, best, label."""
     base = shares(alt.Chart(rows), accuracy=2).encode(
-        y=alt.Y("way:N", title=None, sort="-x", axis=alt.Axis(labelLimit=260, grid=True)),
+        y=alt.Y("way:N", title=None, sort="-x", axis=alt.Axis(labelLimit=260)),
         x=alt.X("KB:Q", title="KB in the smallest file within the allowed loss (log)", scale=alt.Scale(type="log")),
         tooltip=["way", alt.Tooltip("KB:Q", format=",.1f"), share_tooltip("accuracy")],
     )
