@@ -167,7 +167,7 @@ class Measurements:
         name = result.baseline_id
         return Point(
             name, self.baselines.get(name).sha256, result.config, measured.accuracy, result.comparison.difference, low,
-            high, measured.loss, result.bytes, result.baseline_bytes, self.origin,
+            high, measured.loss, result.bytes, result.baseline_bytes, self.origin, measured.images,
         )  # fmt: skip
 
     # What is kept

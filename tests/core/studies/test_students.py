@@ -24,6 +24,7 @@ from core.studies import students, variation
 from core.studies.students import PLAIN, STARTS, widths_for
 from core.studies.teachers import best_teacher
 from core.studies.variation import BITS, DEEPER, FACTORS, PRICES, TILTS, neighbours
+from core.words import percent
 
 GOAL = Goal(floor=0.5, families=("compact", "mlp"))
 
@@ -213,6 +214,17 @@ def test_what_is_found_is_a_file_of_the_bytes_that_are_said(
     assert goal_only.best.bytes <= best.bytes
     assert elsewhere.file_of(best.baseline, best.configuration) == content
     assert json.loads(json.dumps(answer.to_dict())) == answer.to_dict()
+
+
+def test_a_floor_with_confidence_is_promised_of_new_images(tmp_path: Path, short: None) -> None:
+    bench, goal = Workbench(tmp_path), Goal(floor=0.5, families=("mlp",), confidence=0.9)
+    answer = students.run(bench, "digits", goal, 0.2)
+    best = answer.best
+    assert best is not None
+    images = bench.evaluate(best.baseline, best.configuration).evaluation.images
+    margin = 1.2816 * (2 * best.accuracy * (1 - best.accuracy) / images) ** 0.5
+    assert 1 - best.accuracy + margin - 1e-4 <= best.at_most <= 0.5
+    assert f"at least {percent(1 - best.at_most, 2)} of new images" in goal.promised_in_words(best.at_most)
 
 
 def test_a_student_learns_from_the_most_accurate_baseline_and_not_from_a_student(tmp_path: Path, short: None) -> None:
