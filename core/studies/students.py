@@ -9,8 +9,8 @@ quantized is given up. Several processes may work on the same study.
 
 import contextlib
 import json
-import math
 import random
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -35,7 +35,7 @@ from core.networks.families import Family
 from core.networks.graph import Network
 from core.networks.models import Overflow
 from core.settings import techniques
-from core.studies import beside, trials
+from core.studies import beside, trials, variation
 from core.studies.answers import Searched
 from core.studies.optimism import Optimist, allowed
 from core.studies.search import confirmed, default_storage
@@ -52,8 +52,9 @@ ABOUT, TITLE, STUDENT = "about", "title", "student"
 """Attributes of a trial: what is known of the making of its student, what it is called, the student before it was
 compressed, as a file."""
 
-MINUTES_EACH = 12.0
-"""About as long a student is trained where there is time for several."""
+MINUTES_EACH, LONG = 12.0, 2
+"""About as long a student is trained where there is time for several; where there is time for `LONG` + 1 and more, the
+last training takes `LONG` times as long, and is the best student's again."""
 
 FLOAT_SHARE, QUANTIZED_PACE, PROBED_PACE = 0.15, 1.1, 1.15
 """Of a student's time before it is quantized; an epoch afterwards over one before; and that over one of a probe, which
@@ -68,7 +69,7 @@ LATE = 0.15
 ROUNDED = 0.04
 """A student that ends late may still be rounded for this share of the time: seconds, for a few percent of the bytes."""
 
-LEAST_EPOCHS, MOST_EPOCHS = 2, 60
+LEAST_EPOCHS, MOST_EPOCHS = 2, 120
 """Of either part."""
 
 HOPELESS, TOLD_AFTER = 0.015, 5
@@ -83,9 +84,6 @@ new beginnings take, a few epochs only win back."""
 
 BYTES_EACH = 0.22
 """Of a weight of `PLAIN` in the file, roughly: where a search for a size begins."""
-
-PER_FACTOR = 0.01
-"""Accuracy, a fraction, that a student wins with e times its bytes, roughly."""
 
 STARTS: tuple[dict[str, Any], ...] = (
     {"model": "compact", "factor": 1.2},
@@ -172,7 +170,8 @@ class StudentSearch:
             for start in self._starts():
                 self.study.enqueue_trial(start)
         if self.teacher and self.workers > 1:
-            self.bench.lessons_for(self.teacher, RecoveryConfig(distillation=True), self.should_stop, self._say_message)
+            taught = RecoveryConfig(distillation=True)
+            self.bench.lessons_for(self.teacher, taught, self.should_stop, lambda event: self.say(event["message"]))
 
     def _starts(self) -> list[Chosen]:
         """Where several begin at once, the first of them twice, the second time surer to meet what is asked for."""
@@ -185,14 +184,15 @@ class StudentSearch:
     def run(self) -> None:
         """Raises Stopped."""
         planned, fruitless = max(1, round(self.time.whole / 60 / MINUTES_EACH)), 0
-        least = LEAST_SHARE * self.time.whole / planned
+        each, long = self.time.whole / planned, self.guided and planned > LONG
         while not self.should_stop() and fruitless < FRUITLESS:
+            last = long and self.time.left < (LONG + 0.5) * each
             if self.guided:
-                self._vary()
-            seconds = self.time.left / max(1, planned)
-            done = trials.step(self.study, partial(self._train, seconds), Diverged, Overflow, ConfigError)
-            planned, fruitless = planned - done, 0 if done else fruitless + 1
-            if self.time.left < least:
+                self._vary(last)
+            seconds = self.time.left / (1 if last else max(1, round(self.time.left / each)))
+            done = trials.step(self.study, partial(self._train, seconds, last), Diverged, Overflow, ConfigError)
+            fruitless = 0 if done else fruitless + 1
+            if self.time.left < LEAST_SHARE * each:
                 return
 
     def helped(self, storage: str) -> contextlib.AbstractContextManager[None]:
@@ -214,11 +214,11 @@ class StudentSearch:
             about = {"best": {**figures, "baseline": best.baseline, "config": json.loads(best.config.to_json())}}
         self.progress({"message": message, "done": self.time.done, "trials": len(points), **about})
 
-    def _train(self, seconds: float, trial: Trial) -> float:
-        """A student within so many seconds; what `_cost` says of it. Raises
-        Claimed, Stopped, Diverged, ConfigError; TrialPruned where it is given up."""
+    def _train(self, seconds: float, again: bool, trial: Trial) -> float:
+        """A student within so many seconds, maybe one that was trained before; what `_cost` says of it. Raises Claimed,
+        Stopped, Diverged, ConfigError; TrialPruned where it is given up."""
         try:
-            return self._trained(seconds, trial)
+            return self._trained(seconds, again, trial)
         except Stopped:
             trial.set_user_attr(STOPPED, True)
             raise
@@ -226,10 +226,10 @@ class StudentSearch:
             self.say(f"Left out: {error}")
             raise
 
-    def _trained(self, seconds: float, trial: Trial) -> float:
+    def _trained(self, seconds: float, again: bool, trial: Trial) -> float:
         until = self.time.clock() + seconds
         recipe, config = self._drawn(trial)
-        trials.take(self.study, trial, json.dumps([recipe.to_dict(), config.to_json()]))
+        trials.take(self.study, trial, json.dumps([recipe.to_dict(), config.to_json()]) + " again" * again)
         text = f"{families.named(recipe.model).title} {widths_in_text(recipe.widths)}"
         name, pace, rate = self._whole(recipe, FLOAT_SHARE * seconds, text)
         assert config.recovery is not None
@@ -238,8 +238,25 @@ class StudentSearch:
         epochs = _epochs((until - self.time.clock()) / (QUANTIZED_PACE * pace))
         floor = self._floor(name) if epochs >= STEERED_FROM else None
         config = replace(config, recovery=replace(recovery, epochs=epochs, floor=floor))
-        self.bench.recover(name, config, partial(self._tell, f"{text}, {config.bits} bits"), self.should_stop)
+        self._on_grids(name, config, f"{text}, {config.bits} bits")
         return self._kept(trial, name, config)
+
+    def _on_grids(self, name: str, config: CompressionConfig, text: str) -> None:
+        """Raises Stopped, Diverged; TrialPruned where it is outdone."""
+        weights, outdone = sum(layer.weights for layer in self.bench.baseline(name).network.layers), threading.Event()
+
+        def heard(event: dict[str, Any]) -> None:
+            self._tell(text, event)
+            if "figures" in event and variation.outdone(self.study, self.goal, self._floor(name), weights, event):
+                outdone.set()
+
+        try:
+            self.bench.recover(name, config, heard, lambda: outdone.is_set() or self.should_stop())
+        except Stopped:
+            if not outdone.is_set():
+                raise
+            self.say(f"{text} is given up: the best student was better by then.")
+            raise optuna.TrialPruned from None
 
     def _whole(self, recipe: TrainingConfig, seconds: float, text: str) -> tuple[str, float, float]:
         """The student before it is quantized: a baseline that is there already, or one trained for so many seconds;
@@ -297,13 +314,9 @@ class StudentSearch:
             family.name, 1, self.seed, flips=own.flips and dataset.mirrors, data=self.data, widths=widths,
             teacher=self.teacher,
         )  # fmt: skip
+        rate = rate_weight(sum(layer.weights for layer in network.layers), price)
         recovery = RecoveryConfig(
-            1,
-            RATE,
-            self.seed,
-            distillation=True,
-            rate_weight=rate_weight(sum(layer.weights for layer in network.layers), price),
-            normalization=family.name != "mlp",
+            1, RATE, self.seed, distillation=True, rate_weight=rate, normalization=family.name != "mlp"
         )
         return recipe, CompressionConfig(bits=bits, clip="mse", recovery=recovery)
 
@@ -344,6 +357,7 @@ class StudentSearch:
         config = point.config
         bench.keep(name, config)
         trial.set_user_attr(trials.CONFIG, config.to_json())
+        trial.set_user_attr(variation.WEIGHTS, sum(layer.weights for layer in bench.baseline(name).network.layers))
         trial.set_user_attr(ABOUT, json.dumps(dict(bench.baseline(name).info)))
         trial.set_user_attr(TITLE, bench.title(name))
         trial.set_user_attr(trials.HISTORY, json.dumps(bench.history(name, config)))
@@ -360,12 +374,8 @@ class StudentSearch:
         goal, met = self.goal, self.goal.met_by(point, self.optimism)
         if goal.size is not None:
             return 1 - point.accuracy if met else 1 + point.bytes / goal.size
-        short = 0.0 if met or floor is None else max(0.0, floor - point.accuracy)
-        return point.bytes if met else 1.1 * point.bytes * math.exp(short / PER_FACTOR)
-
-    def _say_message(self, event: dict[str, Any]) -> None:
-        if "message" in event:
-            self.say(event["message"])
+        short = 0.0 if met or floor is None else floor - point.accuracy
+        return point.bytes if met else 1.1 * variation.for_the_floor(point.bytes, short)
 
     def _tell(self, text: str, event: dict[str, Any]) -> None:
         """An epoch, or what is done before the first."""
@@ -377,11 +387,11 @@ class StudentSearch:
             accuracy = percent(figures["validation_accuracy"], 2)
             self.say(f"{text}, epoch {event['epoch']} of {event['epochs']}: {accuracy}{bits}")
 
-    def _vary(self) -> None:
-        """Enqueue what is to be tried next, unless something waits."""
+    def _vary(self, last: bool) -> None:
+        """Enqueue what is to be tried next, unless something waits; at last the best once more."""
         if self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
             return
-        chosen = next_choice(self.study, self.goal, self.goal.families, self.dice)
+        chosen = next_choice(self.study, self.goal, self.goal.families, self.dice, last)
         if chosen is not None:
             self.study.enqueue_trial(chosen)
 

@@ -33,9 +33,9 @@ def test_two_processes_train_students_of_one_study(bench: Workbench, monkeypatch
     here: list[int] = []
     train = students.StudentSearch._train
 
-    def noted(search: students.StudentSearch, seconds: float, trial: Any) -> float:
+    def noted(search: students.StudentSearch, seconds: float, again: bool, trial: Any) -> float:
         here.append(trial.number)
-        return train(search, seconds, trial)
+        return train(search, seconds, again, trial)
 
     monkeypatch.setattr(students.StudentSearch, "_train", noted)
     threads = torch.get_num_threads()

@@ -4,6 +4,7 @@ import json
 import random
 from argparse import Namespace
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from core.bench.workbench import Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig, TrainingConfig
 from core.formats import artifact
 from core.measuring import training
-from core.measuring.front import Goal
+from core.measuring.front import Goal, Point
 from core.networks import families
-from core.studies import students, variation
+from core.studies import students, trials, variation
 from core.studies.students import PLAIN, STARTS, widths_for
 from core.studies.teachers import best_teacher
 from core.studies.variation import BITS, DEEPER, FACTORS, PRICES, TILTS, neighbours
@@ -140,6 +141,90 @@ def test_a_baseline_that_cannot_be_evaluated_teaches_nobody(tmp_path: Path) -> N
     stale = replace(good, images=good.images._replace(fingerprint="of others"))
     bench.add_baseline(stale, "stale", "trained")
     assert best_teacher(bench, "digits") == name
+
+
+@pytest.mark.parametrize(
+    ("goal", "floor", "worse", "better"),
+    [
+        (Goal(floor=0.9, families=("mlp",)), 0.9, (0.88, 0.9), (0.88, 0.8)),  # 7.4 times 0.9 and 0.8 bits, against 4
+        (Goal(size=4000, families=("mlp",)), None, (0.84, 1.0), (0.86, 9.0)),  # 1.6 and 1.4 times as many errors
+    ],
+)
+def test_a_student_is_given_up_where_the_best_was_far_better_by_then(
+    goal: Goal, floor: float | None, worse: tuple[float, float], better: tuple[float, float]
+) -> None:
+    """The best had 1,000 weights, and after half of its four epochs 90 % at 4 bits."""
+    study, half = optuna.create_study(), {"epoch": 10, "epochs": 20}
+
+    def figures(accuracy: float, bits: float) -> dict[str, Any]:
+        return {"figures": {"validation_accuracy": accuracy, "bits_per_weight": bits}}
+
+    for value, accuracy in ((3000.0, 0.9), (9000.0, 0.1)):
+        history = [figures(own, 4.0)["figures"] for own in (0.1, accuracy, 0.2, 0.95)]
+        point = Point("x", "0", CompressionConfig(), 0.95, 0.0, -0.01, 0.01, 0.1, 3000, 9000, "searched", 500)
+        about = {trials.HISTORY: json.dumps(history), trials.POINT: point.to_json(), variation.WEIGHTS: 1000}
+        study.add_trial(optuna.trial.create_trial(value=value, user_attrs=about))
+    judged = partial(variation.outdone, study, goal, floor)
+    assert not variation.outdone(optuna.create_study(), goal, floor, 1000, {**half, **figures(*worse)}), "there is none"
+    assert judged(1000, {**half, **figures(*worse)})
+    assert not judged(1000, {**half, **figures(*better)})
+    assert not judged(1000, {**half, "epoch": 9, **figures(*worse)}), "too early to tell"
+    assert not judged(1000, {**half, "epoch": 20, **figures(*worse)}), "it has ended"
+    assert judged(2000, {**half, **figures(0.9, 4.0)}) == (floor is not None), "twice as many weights"
+
+
+def test_what_no_student_meets_a_size_with_gives_nobody_up() -> None:
+    study, goal = optuna.create_study(), Goal(size=2000, families=("mlp",))
+    point = Point("x", "0", CompressionConfig(), 0.95, 0.0, -0.01, 0.01, 0.1, 3000, 9000, "searched", 500)
+    history = [{"validation_accuracy": 0.95, "bits_per_weight": 4.0}]
+    about = {trials.HISTORY: json.dumps(history), trials.POINT: point.to_json(), variation.WEIGHTS: 1000}
+    study.add_trial(optuna.trial.create_trial(value=1.5, user_attrs=about))
+    event = {"epoch": 5, "epochs": 8, "figures": {"validation_accuracy": 0.5, "bits_per_weight": 4.0}}
+    assert not variation.outdone(study, goal, None, 1000, event)
+    assert variation.outdone(study, replace(goal, size=3000), None, 1000, event)
+
+
+def test_the_longest_training_is_the_last_and_the_best_students_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, given = [0.0], list[tuple[float, bool, dict[str, Any]]]()
+
+    def trained(search: students.StudentSearch, seconds: float, again: bool, trial: optuna.Trial) -> float:
+        search._drawn(trial)
+        given.append((seconds / 60, again, trial.params))
+        now[0] += seconds
+        point = Point("x", "0", CompressionConfig(), 0.1, 0.0, -0.01, 0.01, 0.1, 3000, 9000, "searched", 500)
+        trial.set_user_attr(trials.POINT, point.to_json())
+        return 5000.0 - 1000.0 * (trial.number == 1)
+
+    monkeypatch.setattr(students.StudentSearch, "_trained", trained)
+    monkeypatch.setattr(students, "adopt", lambda bench, study: None)
+    goal = Goal(floor=0.5, families=("mlp", "compact"))
+    answer = students.run(Workbench(tmp_path), "digits", goal, 60, workers=1, clock=lambda: now[0])
+    assert answer.best is None, "none of them reaches the floor"
+    *before, (minutes, again, params) = given
+    assert [each for each, *_ in before] == pytest.approx(3 * [59.25 / 5])
+    assert minutes == pytest.approx(2 * 59.25 / 5)
+    assert (again, params) == (True, before[1][2])
+    assert not any(again for _, again, _ in before)
+    given.clear()
+    students.run(Workbench(tmp_path / "short"), "digits", goal, 24, workers=1, clock=lambda: now[0])
+    assert [again for _, again, _ in given] == [False, False], "there is no time for more"
+
+
+def test_who_is_outdone_is_given_up(tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = list[str]()
+    monkeypatch.setattr(variation, "outdone", lambda *about: True)
+
+    def enough() -> bool:
+        return any(message.endswith("is given up: the best student was better by then.") for message in said)
+
+    answer = students.run(
+        Workbench(tmp_path), "digits", Goal(floor=0.5, families=("mlp",)), 5, workers=1, should_stop=enough,
+        progress=lambda event: said.append(event["message"]),
+    )  # fmt: skip
+    assert enough()
+    assert (answer.trials, answer.best) == (0, None)
 
 
 def test_a_network_that_is_there_is_not_kept_a_second_time(tmp_path: Path) -> None:
