@@ -30,11 +30,6 @@ def allowance() -> float:
     return round(float(st.session_state[ALLOWANCE]) / 100, 6)
 
 
-def allow(fraction: float) -> None:
-    """Set what may be lost, before the control is drawn."""
-    st.session_state[ALLOWANCE] = round(100 * fraction, 4)
-
-
 def control(key: str) -> float | None:
     """The confidence, in (0.5, 1), or None."""
     names = {label: confidence for confidence, label in CHOICES.items()}

@@ -43,6 +43,11 @@ DARK = """<style>
 """Dark words on the light blue of a dark theme's main buttons: 7.9 to 1; Streamlit's white would be 2.3 to 1."""
 
 
+def _explore() -> None:
+    """Who types /explore means the page at the root."""
+    st.switch_page("pages/explore.py")
+
+
 def navigation() -> "Page":
     """The page that the link asks for; calling it also switches Streamlit's own discovery of `pages/` off.
 
@@ -55,7 +60,8 @@ def navigation() -> "Page":
     return st.navigation(
         [
             st.Page("pages/baseline.py", title="Baseline"),
-            st.Page("pages/explore.py", title="Explore", default=True),
+            st.Page("pages/explore.py", title="Explore", url_path="first", default=True),
+            st.Page(_explore, title="Explore", url_path="explore", visibility="hidden"),
             st.Page("pages/spectrum.py", title="Spectrum"),
             st.Page("pages/pruning.py", title="Pruning"),
             st.Page("pages/quantization.py", title="Quantization"),

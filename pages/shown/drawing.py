@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 HEIGHT = 210
 
+NARROW = "width < 420"
+"""A phone, as Vega says it: there the words are smaller, sizes take two lines, and settings stand in the tooltip."""
+
 
 def network(result: Result, key: str, chosen: Callable[[str], None]) -> None:
     """Grey: a layer's float32 bytes. In front of it: its bytes in the file, by what they hold.
@@ -142,6 +145,9 @@ def _network(end: float, thickest: float, kinds: tuple[str, ...], ink: str, name
 def _words(x: alt.Scale, y: alt.Scale, ink: str, named: bool) -> list[alt.Chart]:
     """What stands above and beneath the layers; of many layers their names alone, aslant."""
     layers = alt.Chart().transform_filter("datum.kind == '' && isValid(datum.left)")
+    layers = layers.transform_calculate(
+        below=f"{NARROW} ? replace(datum.below, ' → ', '\\n→ ') : datum.below", setting=f"{NARROW} ? '' : datum.setting"
+    )
     middle = alt.X("middle:Q", scale=x, axis=None)
     joins = alt.Chart().transform_filter("datum.kind == 'join'")
     signs = joins.mark_text(fontSize=18, fontWeight="bold", color=ink).encode(
@@ -149,10 +155,12 @@ def _words(x: alt.Scale, y: alt.Scale, ink: str, named: bool) -> list[alt.Chart]
     )
     above: dict[str, Any] = {"dy": -25, "lineBreak": "\n", "lineHeight": 15}  # it goes on downwards
     above = above if named else {"dy": -6, "dx": 2, "angle": 330, "align": "left"}
-    above |= {"fontSize": 13, "fontWeight": "bold" if named else "normal"}
+    size = alt.ExprRef(f"{NARROW} ? 10 : 13")
+    above |= {"fontSize": size, "fontWeight": "bold" if named else "normal"}
     lines = [("high" if named else "top", "above", above)]
     if named:
-        lines += [("low", "below", {"dy": 12, "fontSize": 13}), ("low", "setting", {"dy": 27, "fontSize": 11})]
+        sizes = {"dy": 12, "fontSize": size, "lineBreak": "\n", "lineHeight": 12}
+        lines += [("low", "below", sizes), ("low", "setting", {"dy": 27, "fontSize": 11})]
     texts = [
         layers.mark_text(color=ink, **style).encode(
             x=middle, y=alt.Y(f"{side}:Q", scale=y, axis=None), text=f"{field}:N"

@@ -15,7 +15,7 @@ from core.studies import duration, kinds, shipping
 from core.studies.kinds import EXPERIMENTS
 from core.studies.reproduce import LOW_RANK
 from core.words import counted, percent, plain
-from pages.choice import classroom, confidence, lesson, state, teacher
+from pages.choice import asked, classroom, lesson, state, teacher
 from pages.shown import charts, live
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def answered(kind: str, **about: Any) -> Any:
 def _done(kind: str, about: dict[str, Any]) -> Iterator[JobStatus]:
     """The jobs of a kind that ended well and whose request says this, the newest first."""
     for job in state.workbench().jobs.all(kind):
-        sure = about.get("confidence") == job.request.get("confidence")  # without one it is not named
+        sure = not about or about.get("confidence") == job.request.get("confidence")  # without one it is not named
         if job.state == "done" and sure and about.items() <= job.request.items():
             yield job
 
@@ -77,43 +77,19 @@ def answer_or_button(request: dict[str, Any], label: str, icon: str, question: b
                 st.caption(origin(came), width="content")
                 label, icon = "Run it here", ":material/replay:"
             else:
-                _known_otherwise(request)
+                asked.back(request, _answered(request["kind"], request.get("baseline")))
             st.button(label, icon=icon, on_click=classroom.run, args=(request,), key=f"ask_{request['kind']}")
         classroom.before_start(request)
     panel(request["kind"], finished=False)
     return None if came is None else came.result
 
 
-def _known_otherwise(request: dict[str, Any]) -> None:
-    """Where there is an answer for another allowed accuracy loss: for which, and the ways back to them."""
-    known = _allowances(request)
-    if not known:
-        return
-    said = ", ".join(map(_in_points, known))
-    st.caption(f"Not run yet for {_in_points(request['allowance'])}. There are results for {said}.", width="content")
-    for each in known:
-        st.button(
-            f"Back to {_in_points(each)}", icon=":material/undo:", on_click=confidence.allow, args=(each,),
-            key=f"back_{request['kind']}_{each:g}",
-        )  # fmt: skip
-
-
-def _allowances(request: dict[str, Any]) -> list[float]:
-    """The allowed losses for which the same was asked, and answered: here, or with the project."""
-    if "allowance" not in request:
-        return []
-    rest = {name: value for name, value in request.items() if name != "allowance"}
-    here = [job.request["allowance"] for job in _done(request["kind"], rest)]
-    came = [
-        own["allowance"]
-        for own in shipping.requests()
-        if own | {"allowance": request["allowance"]} == request and shipping.answer(state.workbench(), own) is not None
-    ]
-    return sorted({*here, *came} - {request["allowance"]})
-
-
-def _in_points(fraction: float) -> str:
-    return f"{100 * fraction:g} pp"
+def _answered(kind: str, baseline: str | None) -> list[dict[str, Any]]:
+    """Requests of a kind that have an answer for this baseline, here or with the project."""
+    bench = state.workbench()
+    here = [job.request for job in _done(kind, {}) if job.request.get("baseline") == baseline]
+    came = [own for own in shipping.requests() if (own["kind"], own.get("baseline")) == (kind, baseline)]
+    return [*here, *(own for own in came if shipping.answer(bench, own) is not None)]
 
 
 def origin(came: shipping.Answer) -> str:

@@ -23,7 +23,7 @@ from core.report import tables, ways
 from core.studies import assignment, shipping, tuning
 from core.techniques.pruning import check_sparsity
 from core.words import kilobytes, percent, plain
-from pages.choice import presets, state, tours
+from pages.choice import asked, presets, state, tours
 from pages.shown import charts, drawing, zeros
 
 
@@ -507,6 +507,18 @@ def test_every_page_is_in_the_list_of_these_tests() -> None:
         ast.parse(path.read_text())
 
 
+def test_what_leads_back_to_a_result_sets_controls_that_there_are() -> None:
+    samples: dict[str, Any] = {
+        "allowance": 0.01, "confidence": 0.9, "recovery": assignment.iterative(8).to_request(), "epochs": 3, "bits": 4,
+        "activation_bits": 8, "schedule": "one-shot",
+    }  # fmt: skip
+    drawn = "".join(path.read_text() for path in (PROJECT / "pages").rglob("*.py") if path.stem != "asked")
+    for ours in asked.SETTINGS.values():
+        for name, setting in ours.items():
+            assert setting.said(samples[name])
+            assert all(f'"{key}"' in drawn for key in setting.shown(samples[name])), name
+
+
 @pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
 def test_for_another_allowed_loss_the_one_that_has_results_is_named_and_is_a_click_away() -> None:
     app = opened("pruning", baseline="cnn")
@@ -516,7 +528,19 @@ def test_for_another_allowed_loss_the_one_that_has_results_is_named_and_is_a_cli
     assert texts(app).count("Not run yet for 0.5 pp. There are results for 1 pp.") == 2, "one-shot and iterative"
     app.switch_page("pages/combination.py").run()
     assert app.number_input(key="w_allowance").value == 0.5
-    app.button(key=f"back_{assignment.COMBINATION}_0.01").click().run()
+    app.button(key=f"back_{assignment.COMBINATION}_1 pp").click().run()
     assert "The best combination is" in texts(app)
+    app.number_input(key="w_way_epochs").set_value(9).run()
+    app.get_by_key("w_way_confidence").set_value("90 %").run()
+    assert "The best combination is" not in texts(app)
+    other = "Not run yet for 9 epochs, 90 % confidence. There are results for 8 epochs, no confidence level."
+    assert other in texts(app)
+    app.button(key=f"back_{assignment.COMBINATION}_8 epochs, no confidence level").click().run()
+    assert "The best combination is" in texts(app)
+    assert app.number_input(key="w_way_epochs").value == 8
     app.switch_page("pages/pruning.py").run()
     assert "is the largest sparsity within 1 pp" in texts(app)
+    app.toggle(key="w_iterative_distill").set_value(True).run()
+    app.button(key=f"back_{tuning.ITERATIVE}_8 epochs").click().run()
+    assert app.toggle(key="w_iterative_distill").value is False
+    assert "Not run yet" not in texts(app)
