@@ -37,7 +37,10 @@ VERIFIED_FILE, REPORT_FILES, FIGURES = "verified.json", ("report.html", "report.
 
 PORTABLE = Path(__file__).parent.parent / "portable"
 SAMPLE_IMAGES = 100
-READING_SECONDS = 900
+
+READING_SECONDS, READ_PER_SECOND = 900, 1e9
+"""For reading a file and running it over the test images: at least so long; longer where it takes that at so many
+multiply-accumulates a second, about a third of what NumPy does on one core."""
 
 ONE_CORE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1")
 """What NumPy and PyTorch take their number of threads from. Several threads wait for each other where other work has
@@ -309,16 +312,26 @@ def verify(directory: Path, datasets: Datasets, say: Callable[[str, float], None
     Raises FormatError where there is no promise, DataError where its test images are not here.
     """
     promised, expected, split = _read_promise(directory, datasets)
-    checked = []
+    checked, patience = [], _patience(directory / NETWORK_FILE, len(split))
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / "images.npy"
         np.save(images, split.images.numpy())
         for done, entry in enumerate(promised):
             text = f"Reading {entry['path']} in a process of its own, running all {len(split):,} test images"
             say(text, done / len(promised))
-            checked.append(_verify_file(directory / Path(entry["path"]).name, entry, images, split, expected))
+            path = directory / Path(entry["path"]).name
+            checked.append(_verify_file(path, entry, images, split, expected, patience))
     ok = all(file.problem is None for file in checked)
     return Verdict(ok, split.name, len(split), tuple(checked), tuple(remarks(checked)))
+
+
+def _patience(path: Path, images: int) -> float:
+    """Seconds that a file of this network may take with so many images."""
+    try:
+        layers = read(path).network.layers
+    except FormatError:
+        return READING_SECONDS
+    return max(READING_SECONDS, images * sum(layer.weights * layer.places for layer in layers) / READ_PER_SECOND)
 
 
 def _read_promise(directory: Path, datasets: Datasets) -> tuple[list[dict[str, str]], dict[str, Array], Split]:
@@ -352,13 +365,13 @@ def _read_npz(path: Path, expected_sha256: str) -> dict[str, Array]:
 
 
 def _verify_file(
-    path: Path, promise: Mapping[str, str], images: Path, split: Split, expected: Mapping[str, Array]
+    path: Path, promise: Mapping[str, str], images: Path, split: Split, expected: Mapping[str, Array], patience: float
 ) -> CheckedFile:
     file = CheckedFile(path.name, promise["format"], 0, "", accuracy=0.0, agreement=0.0)
     try:
         content = path.read_bytes()
         file = replace(file, bytes=len(content), sha256=sha256(content))
-        measured = _read_elsewhere(promise["format"], path, images, len(split.classes))
+        measured = _read_elsewhere(promise["format"], path, images, len(split.classes), patience)
     except OSError as error:
         return replace(file, problem=f"{path.name} cannot be read ({error.strerror or error}).")
     except FormatError as error:
@@ -387,11 +400,12 @@ def _verify_file(
     )
 
 
-def _read_elsewhere(kind: str, path: Path, images: Path, classes: int) -> dict[str, Array]:
-    """What `core.formats.readers` finds in a fresh process. Raises FormatError with what that said."""
+def _read_elsewhere(kind: str, path: Path, images: Path, classes: int, patience: float) -> dict[str, Array]:
+    """What `core.formats.readers` finds in a fresh process within so many seconds. Raises FormatError with what that
+    said."""
     out = images.with_name("out.npz")
     out.unlink(missing_ok=True)
-    problem = _in_fresh_process(kind, path.resolve(), images, out)
+    problem = _in_fresh_process(kind, path.resolve(), images, out, patience)
     if problem or not out.exists():
         raise FormatError(problem or "it could not be read.")
     with np.load(out) as arrays:
@@ -401,14 +415,14 @@ def _read_elsewhere(kind: str, path: Path, images: Path, classes: int) -> dict[s
     return measured
 
 
-def _in_fresh_process(kind: str, path: Path, images: Path, out: Path) -> str:
+def _in_fresh_process(kind: str, path: Path, images: Path, out: Path, patience: float = READING_SECONDS) -> str:
     """`readers.run` in a process that knows nothing of this one, on one core; returns what went wrong, or ""."""
     command = [sys.executable, "-m", "core.formats.readers", kind, *map(str, (path, images, out))]
     env = os.environ | ONE_CORE
     try:
-        done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=READING_SECONDS)
+        done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=patience)
     except subprocess.TimeoutExpired:
-        return f"it was not read within {READING_SECONDS} seconds."
+        return f"it was not read within {patience:.0f} seconds."
     return (done.stderr.strip() or "it could not be read.").splitlines()[-1] if done.returncode else ""
 
 

@@ -114,6 +114,25 @@ def test_each_format_is_read_in_a_process_of_its_own(
     assert problem(tmp_path) == "network.packed: This is not a packed network, or one of another version."
 
 
+def test_a_large_network_has_longer_to_be_read(
+    fresh_processes: None, exported: Path, few: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as its multiply-accumulates take, and never less than a small one has."""
+    given = list[float]()
+
+    def read(command: list[str], timeout: float, **about: object) -> None:
+        given.append(timeout)
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(artifact.subprocess, "run", read)
+    for rate in (1e9, 1.0):
+        monkeypatch.setattr(artifact, "READ_PER_SECOND", rate)
+        assert problem(exported) == f"network.packed: it was not read within {given[-1]:.0f} seconds."
+    layers = artifact.read(exported / "network.packed").network.layers
+    work = sum(layer.weights * layer.places for layer in layers)
+    assert set(given) == {900, work * len(few)}
+
+
 def test_what_is_read_back_is_the_network(network: StoredNetwork, tmp_path: Path, few: Split) -> None:
     write(network, tmp_path, few)
     wanted = evaluation.logits(network, few)
