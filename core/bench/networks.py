@@ -13,6 +13,7 @@ from core.bench.knowledge import Knowledge
 from core.bench.results import Outline, Profile, StoredWeight
 from core.config import CompressionConfig, ConfigError
 from core.formats import footprint, packed
+from core.machinery.recent import Recent
 from core.machinery.store import Store
 from core.mathematics import low_rank
 from core.networks import compression, narrowing, trainable
@@ -21,6 +22,9 @@ from core.networks.models import Baseline
 from core.networks.stored import StoredNetwork
 from core.techniques.codebook import codebook_of, index_bits
 from core.techniques.low_rank import rank_of
+
+REFUSALS = 2**18
+"""Bytes of those that are remembered, 64 each."""
 
 PACKED = "packed"
 """The one tensor of a network of which only its file is here."""
@@ -39,6 +43,7 @@ class Networks:
 
     def __init__(self, store: Store, baselines: Baselines, knowledge: Knowledge) -> None:
         self.store, self.baselines, self.knowledge = store, baselines, knowledge
+        self._refusals = Recent(REFUSALS)
 
     def network(self, name: str, config: CompressionConfig) -> StoredNetwork:
         """The stored network of a configuration: what evaluation measures and export writes."""
@@ -97,7 +102,11 @@ class Networks:
         return self.store.digest(keys.recovery(baseline, config)) if config.recovery is not None else None
 
     def refusal(self, name: str, config: CompressionConfig) -> str:
-        """Why a configuration cannot be tried on this network, in words; "" where it can."""
+        """Why a configuration cannot be tried on this network, in words; "" where it can. A page asks for all places of
+        its curves every time that it is drawn."""
+        return self._refusals.made((self.baselines.profile(name).sha256, config), lambda: self._refused(name, config))
+
+    def _refused(self, name: str, config: CompressionConfig) -> str:
         try:
             compression.check(config, self.baselines.get(name).network)
         except ConfigError as error:

@@ -214,8 +214,14 @@ def gallery(name: str, table: pd.DataFrame, split: str, captions: list[str]) -> 
     """Pictures of a split of a baseline's images by the column `index`, with a caption each; as many in a row as the
     screen is wide."""
     pictures = state.workbench().images(name, split, table["index"].tolist())  # type: ignore[arg-type]
-    shown = [_shown(picture, 4) for picture in pictures]
-    st.image(shown, captions, width=PICTURE_WIDTH, alt=[f"{split} image of a {true}" for true in table["true"]])
+    shown = [_shown(picture, max(1, PICTURE_WIDTH // picture.shape[1])) for picture in pictures]
+    st.image(
+        shown,
+        captions,
+        width=PICTURE_WIDTH,
+        output_format="PNG",
+        alt=[f"{split} image of a {true}" for true in table["true"]],
+    )
 
 
 def pictures(images: list[np.ndarray[Any, np.dtype[np.uint8]]], captions: list[str]) -> None:
