@@ -25,6 +25,7 @@ from core.datasets import Datasets, Split, SplitName
 from core.formats import footprint
 from core.formats.footprint import Footprint
 from core.machinery.files import safetensors_header
+from core.machinery.recent import Recent
 from core.machinery.store import Store
 from core.machinery.turns import Ticket, Turns, Work
 from core.measuring import evaluation
@@ -53,6 +54,7 @@ class Measurements:
         self._lock = threading.Lock()  # of the two dictionaries; held briefly, and nothing is computed under it
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._points: dict[str, tuple[float, int] | None] = {}
+        self._keys = Recent(64 * REMEMBERED_POINTS)
         self._pinned: set[str] = set()
         self._listed: tuple[object, list[Point]] = (None, [])
         self._prefix = evaluation.Prefix()
@@ -173,8 +175,11 @@ class Measurements:
     # What is kept
 
     def key(self, baseline: Baseline | Profile, config: CompressionConfig, split: SplitName) -> str:
-        """Of a measurement. What was trained is measured anew where the training left something else."""
-        return keys.measurement(baseline, config, split, self.networks.trained_digest(baseline, config))
+        """Of a measurement. What was trained is measured anew where the training left something else. A page asks for
+        all places of its curves every time that it is drawn."""
+        trained = self.networks.trained_digest(baseline, config)
+        asked = baseline.sha256, baseline.images, config, split, trained
+        return self._keys.made(asked, lambda: keys.measurement(baseline, config, split, trained))
 
     def point_key(self, name: str, config: CompressionConfig) -> str:
         """Under which the store has the `Point` of a configuration. Raises UnknownBaseline."""

@@ -85,12 +85,8 @@ def _without_data(spec: dict[str, Any]) -> dict[str, Any]:
 
 def class_changes(changes: pd.DataFrame, about: str) -> None:
     """Per class: images lost to the left, gained to the right."""
-    rows = pd.concat(
-        [
-            pd.DataFrame({"class": changes["class"], "count": -changes["lost"], "what": "lost"}),
-            pd.DataFrame({"class": changes["class"], "count": changes["gained"], "what": "gained"}),
-        ]
-    ).merge(changes, on="class")
+    sides = [changes.assign(count=sign * changes[what], what=what) for sign, what in ((-1, "lost"), (1, "gained"))]
+    rows = pd.concat(sides, ignore_index=True)
     largest = rows["count"].abs().max() * 1.15
     reach = next((end for end in REACHES if end >= largest), REACHES[-1] * math.ceil(largest / REACHES[-1]))
     draw_again(rows, _class_changes(tuple(changes["class"]), reach), about)

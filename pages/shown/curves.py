@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
+import pyarrow as pa
 import streamlit as st
 
 from core import settings
@@ -140,12 +140,12 @@ def _draw(curve: Curve, standing: tuple[float, int, bool], interval: float | Non
     progress = "curve: not trained" if trained else ""
     if missing:
         progress = f"{len(rows)} of {len(curve.positions)} points"
-    words = {"mark": "◆ trained" if trained else "◆ here", "progress": progress}
-    rows.append(_row(curve.now, "you are here", *standing) | words)
+    here = _row(curve.now, "you are here", *standing)
+    rows.append(here | {"mark": "◆ trained" if trained else "◆ here", "progress": progress})
     jumps = st.session_state.get("jumps", 0)  # a chart that was clicked comes back without its selection
     key = f"curve_{curve.key}_{jumps}"
     st.vega_lite_chart(
-        pd.DataFrame(rows).sort_values("x", kind="stable"),
+        pa.Table.from_pylist(sorted(rows, key=lambda row: row["x"])),
         charts.look_ahead(curve.low, curve.high),
         key=key,
         on_select=lambda: _jump(key, curve),
@@ -155,8 +155,8 @@ def _draw(curve: Curve, standing: tuple[float, int, bool], interval: float | Non
 
 
 def _row(x: float, label: str, accuracy: float, size: int, apart: bool = False) -> dict[str, Any]:
-    here = label == "you are here"
-    return {"x": x, "setting": label, "accuracy": accuracy, "KB": size / 1024, "here": here, "apart": apart}
+    about = {"here": label == "you are here", "apart": apart, "mark": None, "progress": None}
+    return {"x": x, "setting": label, "accuracy": accuracy, "KB": size / 1024, **about}
 
 
 def _jump(key: str, curve: Curve) -> None:

@@ -61,9 +61,9 @@ def _in_words(slabs: pd.DataFrame, result: Result, places: dict[str, float], tim
     times : by layer, how often each of its weights is multiplied for an image
     """
     named = len(result.layers) <= NAMED
-    words = [
-        {
-            "layer": row.name,
+    words = {
+        row.name: {
+            "layer": one_line(row.name),
             "name": row.name,
             "left": places[row.name],
             "right": places[row.name] + WIDTH,
@@ -77,9 +77,8 @@ def _in_words(slabs: pd.DataFrame, result: Result, places: dict[str, float], tim
             "MACs": row.weights * times[row.name],
         }
         for row in result.layers
-    ]
-    shown = slabs.merge(pd.DataFrame(words), on="layer")
-    return shown.assign(layer=shown["layer"].map(one_line))
+    }
+    return pd.DataFrame([slab | words[slab["layer"]] for slab in slabs.to_dict("records")])
 
 
 def _now(row: LayerRow) -> str:
