@@ -38,17 +38,22 @@ Chosen = dict[str, Any]
 def next_choice(
     study: optuna.Study, goal: Goal, models: Sequence[str], dice: random.Random, last: bool = False
 ) -> Chosen | None:
-    """What was stopped on its way; at last the best student once more, for one worker; else a neighbour, never tried,
-    of the best that has one, larger and more accurate where it misses a floor, smaller where it misses a size. None
-    where nothing around any of them is left."""
+    """What was stopped on its way; at last the best student once more, for the next worker one that differs from it in
+    price or width; else a neighbour, never tried, of the best that has one, larger and more accurate where it misses a
+    floor, smaller where it misses a size. None where nothing around any of them is left."""
     trials = [(trial, _chosen(trial)) for trial in study.get_trials(deepcopy=False)]
     ended = [chosen for trial, chosen in trials if not trial.user_attrs.get(STOPPED)]
     for trial, chosen in trials:
         if trial.user_attrs.get(STOPPED) and chosen not in ended:
             return chosen
     ranked = sorted(measured(study), key=lambda pair: pair[0].value or 0.0)
-    if last and ranked and first(study, f"again {sorted(ranked[0][0].params.items())}"):
-        return dict(ranked[0][0].params)
+    if last and ranked:
+        best = dict(ranked[0][0].params)
+        every = neighbours(best, models)
+        near = (each for each in every if each["price"] != best["price"] or each["factor"] != best["factor"])
+        for again in (best, *near):
+            if first(study, f"again {sorted(again.items())}"):
+                return again
     ways = [(trial, 0 if goal.met_by(point) else 1 if goal.size is None else -1) for trial, point in ranked]
     for trial, way in [*ways, *((trial, 0) for trial, _ in ranked)]:
         fresh = [each for each in neighbours(trial.params, models, way) if each not in ended]

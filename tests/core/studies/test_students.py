@@ -207,6 +207,14 @@ def test_the_longest_training_is_the_last_and_the_best_students_again(
     assert minutes == pytest.approx(2 * 59.25 / 5)
     assert (again, params) == (True, before[1][2])
     assert not any(again for _, again, _ in before)
+    study = trials.open_study(
+        students.default_storage(Workbench(tmp_path)), students.title_of(Workbench(tmp_path), "digits", goal)
+    )
+    for _ in range(2):  # other workers, whose last training it is, too
+        other = variation.next_choice(study, goal, goal.families, random.Random(0), last=True)
+        assert other is not None
+        (changed,) = (name for name in other if other[name] != params[name])
+        assert changed in ("price", "factor")
     given.clear()
     students.run(Workbench(tmp_path / "short"), "digits", goal, 24, workers=1, clock=lambda: now[0])
     assert [again for _, again, _ in given] == [False, False], "there is no time for more"
