@@ -238,16 +238,17 @@ class StudentSearch:
         epochs = _epochs((until - self.time.clock()) / (QUANTIZED_PACE * pace))
         floor = self._floor(name) if epochs >= STEERED_FROM else None
         config = replace(config, recovery=replace(recovery, epochs=epochs, floor=floor))
-        self._on_grids(name, config, f"{text}, {config.bits} bits")
+        self._on_grids(name, config, f"{text}, {config.bits} bits", judged=not again)
         return self._kept(trial, name, config)
 
-    def _on_grids(self, name: str, config: CompressionConfig, text: str) -> None:
-        """Raises Stopped, Diverged; TrialPruned where it is outdone."""
+    def _on_grids(self, name: str, config: CompressionConfig, text: str, judged: bool) -> None:
+        """Raises Stopped, Diverged; TrialPruned where it is judged, and outdone."""
         weights, outdone = sum(layer.weights for layer in self.bench.baseline(name).network.layers), threading.Event()
 
         def heard(event: dict[str, Any]) -> None:
             self._tell(text, event)
-            if "figures" in event and variation.outdone(self.study, self.goal, self._floor(name), weights, event):
+            known = judged and "figures" in event
+            if known and variation.outdone(self.study, self.goal, self._floor(name), weights, event):
                 outdone.set()
 
         try:

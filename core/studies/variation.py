@@ -28,9 +28,10 @@ STOPPED, WEIGHTS = "stopped", "weights"
 PER_FACTOR = 0.01
 """Accuracy, a fraction, that a student wins with e times its bytes, roughly."""
 
-JUDGED_FROM, BEHIND = 0.5, 1.5
-"""From this share of its training on the grids on, given up is who has cost so many times what the best student had by
-then: half of the time is saved, and a good one may still be behind by 0.4 points, which is a factor of e^0.4."""
+JUDGED, BEHIND = (0.5, 0.7), 1.5
+"""Between these shares of its training on the grids, given up is who has cost so many times what the best student had
+by then: half of the time is saved, and a good one may still be behind by 0.4 points, which is a factor of e^0.4. Later
+the price of some is steered, and their learning rate begins anew: then nothing can be compared."""
 
 Chosen = dict[str, Any]
 
@@ -94,7 +95,7 @@ def outdone(study: optuna.Study, goal: Goal, floor: float | None, weights: int, 
     """
     share, ended = event["epoch"] / event["epochs"], measured(study)
     best, point = min(ended, key=lambda pair: pair[0].value or 0.0, default=(None, None))
-    if best is None or point is None or not JUDGED_FROM <= share < 1:
+    if best is None or point is None or not JUDGED[0] <= share <= JUDGED[1]:
         return False
     if floor is None and not goal.met_by(point):
         return False

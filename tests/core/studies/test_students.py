@@ -169,7 +169,8 @@ def test_a_student_is_given_up_where_the_best_was_far_better_by_then(
     assert judged(1000, {**half, **figures(*worse)})
     assert not judged(1000, {**half, **figures(*better)})
     assert not judged(1000, {**half, "epoch": 9, **figures(*worse)}), "too early to tell"
-    assert not judged(1000, {**half, "epoch": 20, **figures(*worse)}), "it has ended"
+    for late in (15, 20):
+        assert not judged(1000, {**half, "epoch": late, **figures(*worse)}), "the price may be steered by now"
     assert judged(2000, {**half, **figures(0.9, 4.0)}) == (floor is not None), "twice as many weights"
 
 
