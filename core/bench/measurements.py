@@ -165,8 +165,7 @@ class Measurements:
 
     def point_of(self, result: Result) -> Point:
         """What Compare shows of a result."""
-        (low, high), measured = result.comparison.interval, result.evaluation
-        name = result.baseline_id
+        (low, high), measured, name = result.comparison.interval, result.evaluation, result.baseline_id
         return Point(
             name, self.baselines.get(name).sha256, result.config, measured.accuracy, result.comparison.difference, low,
             high, measured.loss, result.bytes, result.baseline_bytes, self.origin, measured.images,
@@ -231,14 +230,9 @@ class Measurements:
     # Measuring
 
     def _measure(
-        self,
-        key: str,
-        baseline: Baseline,
-        config: CompressionConfig,
-        split: SplitName,
-        should_stop: Callable[[], bool] = lambda: False,
-        report: Callable[[Early], None] = lambda early: None,
-    ) -> Result:
+        self, key: str, baseline: Baseline, config: CompressionConfig, split: SplitName,
+        should_stop: Callable[[], bool] = lambda: False, report: Callable[[Early], None] = lambda early: None,
+    ) -> Result:  # fmt: skip
         known = self._remembered(key, baseline, config, split)  # it may have been measured while this was in line
         if known is not None:
             return known
