@@ -163,7 +163,7 @@ class Goal:
             raise ConfigError(f"techniques must be {some}. Got {self.techniques!r} instead.")
         check_confidence(self.confidence)
         if self.confidence is not None and self.size is not None:
-            raise ConfigError("confidence needs an allowed loss or a floor: of a size nothing is left to chance.")
+            raise ConfigError("confidence needs an allowed loss or a floor: the size of a file is no matter of chance.")
         object.__setattr__(self, "families", tuple(self.families))
         object.__setattr__(self, "techniques", tuple(name for name in TECHNIQUES if name in self.techniques))
 

@@ -95,8 +95,8 @@ def outdone(study: optuna.Study, goal: Goal, floor: float | None, weights: int, 
     """
     share, ended = event["epoch"] / event["epochs"], measured(study)
     best, point = min(ended, key=lambda pair: pair[0].value or 0.0, default=(None, None))
-    if best is None or point is None or not JUDGED[0] <= share <= JUDGED[1]:
-        return False
+    if best is None or point is None or WEIGHTS not in best.user_attrs or not JUDGED[0] <= share <= JUDGED[1]:
+        return False  # nobody has ended, or in an earlier version
     if floor is None and not goal.met_by(point):
         return False
     history = json.loads(best.user_attrs[HISTORY])

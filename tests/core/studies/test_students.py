@@ -183,6 +183,9 @@ def test_what_no_student_meets_a_size_with_gives_nobody_up() -> None:
     event = {"epoch": 5, "epochs": 8, "figures": {"validation_accuracy": 0.5, "bits_per_weight": 4.0}}
     assert not variation.outdone(study, goal, None, 1000, event)
     assert variation.outdone(study, replace(goal, size=3000), None, 1000, event)
+    earlier = optuna.create_study()
+    earlier.add_trial(optuna.trial.create_trial(value=0.05, user_attrs={trials.POINT: point.to_json()}))
+    assert not variation.outdone(earlier, replace(goal, size=3000), None, 1000, event)
 
 
 def test_the_longest_training_is_the_last_and_the_best_students_again(
