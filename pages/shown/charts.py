@@ -202,7 +202,8 @@ def look_ahead(low: float, high: float) -> dict[str, Any]:
         _span("KB", "┄ file ", "", ",.1f", " KB", 14, NEUTRAL),
     )
     right = alt.Chart().transform_filter("datum.here").encode(x=alt.value("width"))
-    words: dict[str, Any] = {"align": "right", "baseline": "top", "fontSize": FONT - 2}
+    room_for_words = alt.ExprRef("width < 175 ? 0 : 1")  # narrower, they would lie over those at the left
+    words: dict[str, Any] = {"align": "right", "baseline": "top", "fontSize": FONT - 2, "opacity": room_for_words}
     named = right.mark_text(color=PINNED, **words).encode(text="mark:N", y=alt.value(0))
     progress = right.mark_text(color=NEUTRAL, **words).encode(text="progress:N", y=alt.value(14))
     chart = (
