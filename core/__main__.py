@@ -154,7 +154,7 @@ def _long_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _confidence_option(parser: argparse.ArgumentParser, of: str = "") -> None:
-    text = "what may be lost, or the floor, is to hold on new images, too, with this probability, 0.9 for one"
+    text = "what may be lost is to hold on new images, too, with this probability, 0.9 for one"
     parser.add_argument("--confidence", type=float, metavar="C", help=f"{of}{text}")
 
 
@@ -488,8 +488,8 @@ def _search(options: argparse.Namespace) -> int:
         return 1
     if goal.floor is not None:
         say(f"{percent(best.accuracy, 2)} on validation, where the floor holds.")
-    if promised := goal.promised_in_words(best.at_most):
-        say(f"{100 * best.difference:+.2f} pp on validation, against the same network in float32; {promised}.")
+    if best.at_most is not None:
+        say(f"{100 * best.difference:+.2f} pp on validation; {goal.promised_in_words(best.at_most)}.")
     change, accuracy = best.test_difference, best.test_accuracy
     if change is not None and accuracy is not None and (missed := goal.missed_in_words(change, accuracy)):
         say(f"On the test images {percent(accuracy, 2)}, {100 * change:+.2f} pp. {missed}")

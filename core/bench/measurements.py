@@ -168,7 +168,7 @@ class Measurements:
         (low, high), measured, name = result.comparison.interval, result.evaluation, result.baseline_id
         return Point(
             name, self.baselines.get(name).sha256, result.config, measured.accuracy, result.comparison.difference, low,
-            high, measured.loss, result.bytes, result.baseline_bytes, self.origin, measured.images,
+            high, measured.loss, result.bytes, result.baseline_bytes, self.origin,
         )  # fmt: skip
 
     # What is kept

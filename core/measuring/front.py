@@ -39,7 +39,6 @@ class Point:
     sha256 : of the baseline's weights; baseline : the name under which it was asked for
     difference, low, high : accuracy - baseline accuracy, with its 95 % interval (paired), fractions
     bytes : of the packed file; origin : one of ORIGINS
-    images : how many it was measured on; 0 where an earlier version kept it
     """
 
     baseline: str
@@ -53,7 +52,6 @@ class Point:
     bytes: int
     baseline_bytes: int
     origin: str
-    images: int = 0
 
     @property
     def techniques(self) -> tuple[str, ...]:
@@ -73,12 +71,6 @@ class Point:
     def standard_error(self) -> float:
         """Of `difference`; its 95 % interval is 2 * 1.96 of it wide."""
         return promise.error_of_interval(self.low, self.high)
-
-    @property
-    def error_of_accuracy(self) -> float:
-        """Standard error of `accuracy`; 1, which promises nothing, where nobody knows of how many images."""
-        wrong = round((1 - self.accuracy) * self.images)
-        return promise.standard_error(wrong, 0, self.images) if self.images else 1.0
 
     def to_json(self) -> str:
         return json.dumps({**asdict(self), "config": json.loads(self.config.to_json())})
@@ -133,9 +125,9 @@ class Goal:
 
     allowance : a fraction of the validation images, in [0, 1); size : bytes, at least 1
     techniques : those of TECHNIQUES that may be used, one of ALONE among them
-    confidence : in (0.5, 1), with an allowance or a floor: it is to hold on as many new images, too, with this
-        probability, as `promise.most_lost` says; None: on the validation images that are looked at, and others may lose
-        more
+    confidence : in (0.5, 1), with an allowance, or a floor that becomes one (`of_baseline`): it is to hold on as many
+        new images, too, with this probability, as `promise.most_lost` says; None: on the validation images that are
+        looked at, and others may lose more
     floor : accuracy on the validation images, in (0, 1)
     families : with a floor or a size: networks of these families are trained small; (): a baseline is made smaller
     """
@@ -162,8 +154,11 @@ class Goal:
             some = f"some of {', '.join(TECHNIQUES)}, and one of them that shrinks alone: {', '.join(ALONE)}"
             raise ConfigError(f"techniques must be {some}. Got {self.techniques!r} instead.")
         check_confidence(self.confidence)
-        if self.confidence is not None and self.size is not None:
-            raise ConfigError("confidence needs an allowed loss or a floor: the size of a file is no matter of chance.")
+        if self.confidence is not None and (self.size is not None or self.families):
+            raise ConfigError(
+                "confidence needs a baseline, and its loss or a floor: it is of a loss, image by image. An accuracy "
+                "alone is another where images are harder for every network."
+            )
         object.__setattr__(self, "families", tuple(self.families))
         object.__setattr__(self, "techniques", tuple(name for name in TECHNIQUES if name in self.techniques))
 
@@ -181,30 +176,20 @@ class Goal:
             raise ConfigError(f"floor must be at most the baseline's accuracy, {accuracy:.4f}. Got {self.floor}.")
         return replace(self, floor=None, allowance=round(accuracy - self.floor, 9))
 
-    @property
-    def limit(self) -> float | None:
-        """The largest loss: the allowance; against a network that is always right, what a floor leaves. None of a
-        size."""
-        return self.allowance if self.floor is None else 1 - self.floor
-
-    def seen(self, point: Point) -> tuple[float, float]:
-        """What it loses on validation, of which the limit is, and the standard error of that."""
-        if self.floor is None:
-            return -point.difference, point.standard_error
-        return 1 - point.accuracy, point.error_of_accuracy
-
     def lost(self, point: Point, optimism: Optimism = no_optimism) -> float:
-        """What counts against the limit: the loss on validation, or what is lost at most with the confidence."""
+        """What counts against the allowance: the loss on validation, or what is lost at most with the confidence."""
         flattered = 0.0 if self.confidence is None else optimism(point)
-        return promise.most_lost(*self.seen(point), self.confidence, flattered)
+        return promise.most_lost(-point.difference, point.standard_error, self.confidence, flattered)
 
     def met_by(self, point: Point, optimism: Optimism = no_optimism) -> bool:
         if self.size is not None:
             return point.bytes <= self.size
+        if self.floor is not None:
+            return point.accuracy >= self.floor
         return self._allows(self.lost(point)) and self._allows(self.lost(point, optimism))  # the dearer question last
 
     def _allows(self, lost: float) -> bool:
-        return self.limit is None or lost <= self.limit + 1e-12
+        return self.allowance is None or lost <= self.allowance + 1e-12
 
     def best(self, points: Iterable[Point], optimism: Optimism = no_optimism) -> Point | None:
         """Of those that meet it; None where none does."""
@@ -242,23 +227,18 @@ class Goal:
     def missed_in_words(self, difference: float, accuracy: float) -> str:
         """That other images than those of the search lose more than the allowance, or are right less often than the
         floor; nothing where they are not. accuracy, difference : on these, fractions"""
-        if self._allows(-difference if self.floor is None else 1 - accuracy):
+        if self.floor is not None and accuracy < self.floor:
+            return f"That is less than {percent(self.floor, 2)}: {LUCK} A higher floor leaves a margin."
+        if self.allowance is None or self._allows(-difference):
             return ""
-        beyond, margin = f"That is more than {100 * (self.allowance or 0):g} pp", "smaller allowance"
-        if self.floor is not None:
-            beyond, margin = f"That is less than {percent(self.floor, 2)}", "higher floor"
+        beyond = f"That is more than {100 * (self.allowance or 0):g} pp: "
         if self.confidence is not None:
-            return f"{beyond}: a promise with {sure(self.confidence)} breaks about as often as the rest says."
-        return f"{beyond}: {LUCK} A {margin} leaves a margin, and so does a choice with confidence."
+            return f"{beyond}a promise with {sure(self.confidence)} breaks about as often as the rest says."
+        return f"{beyond}{LUCK} A smaller allowance leaves a margin, and so does a choice with confidence."
 
     def promised_in_words(self, most: float | None) -> str:
-        """What is promised of new images, where something is. most : what is lost there at most, a fraction; of
-        families, which of them are wrong at most"""
-        if most is None or self.confidence is None:
-            return ""
-        if self.families:
-            return f"with {sure(self.confidence)} at least {percent(1 - most, 2)} of new images will be right"
-        return promised(most, self.confidence)
+        """What is promised of new images, where something is. most : what is lost there at most, a fraction"""
+        return "" if most is None or self.confidence is None else promised(most, self.confidence)
 
     @property
     def _of(self) -> str:
@@ -274,8 +254,7 @@ class Goal:
         if self.size is not None:
             return f"has at most {self._most}"
         if self.floor is not None:
-            images = "the validation images" if self.confidence is None else "new images"
-            return f"is right for {percent(self.floor, 2)} of {images}{self._held}"
+            return f"is right for {percent(self.floor, 2)} of the validation images{self._held}"
         return f"loses at most {100 * (self.allowance or 0):g} pp{self._held}"
 
     @property

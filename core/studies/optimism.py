@@ -3,6 +3,7 @@ accuracy after each epoch. The test images are not asked. The mathematics is `co
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -19,21 +20,18 @@ SURE = 3.0
 """By more standard errors half of the images does not change what the others say: it strays from all of them by one."""
 
 
-def of_selection(
-    results: Sequence[Result], sizes: Sequence[float], limit: float, confidence: float, paired: bool = True
-) -> float:
-    """Of the smallest of these networks that loses at most `limit` with this confidence, a fraction.
+def of_selection(results: Sequence[Result], sizes: Sequence[float], allowance: float, confidence: float) -> float:
+    """Of the smallest of these networks that loses at most `allowance` with this confidence, a fraction.
 
     sizes : what it is the smallest of, one for each network, all of which saw the same images
-    paired : what is lost is what the baseline has right; else what a network that is always right has
     """
     if len(results) < 2:
         return 0.0
-    whole = [result.baseline.right.numpy() if paired else np.True_ for result in results]
-    right = [result.evaluation.right.numpy() for result in results]
-    flips = np.stack([before.astype(np.int8) - after for before, after in zip(whole, right, strict=True)])
-    margins = [promise.margin(error, confidence) for error in flips.std(1) / flips.shape[1] ** 0.5]
-    return promise.optimism(flips.astype(np.int8), np.array(sizes, float), limit - np.array(margins))
+    flips = np.stack(
+        [result.baseline.right.numpy().astype(np.int8) - result.evaluation.right.numpy() for result in results]
+    )
+    margins = [promise.margin(result.comparison.standard_error, confidence) for result in results]
+    return promise.optimism(flips.astype(np.int8), np.array(sizes, float), allowance - np.array(margins))
 
 
 def of_training(bench: Workbench, name: str, config: CompressionConfig) -> float:
@@ -75,19 +73,19 @@ class Optimist:
         return lambda point: selection + self._training(point)
 
     def _selection(self, rivals: Iterable[Point], confidence: float) -> float:
-        names = self._names()
+        names = self._names
         found = (self.bench.known(names[point.sha256], point.config) for point in rivals if point.sha256 in names)
         results = [result for result in found if result is not None]
         alike = [result for result in results if result.evaluation.images == results[0].evaluation.images]
-        paired, sizes = self.goal.floor is None, [result.bytes for result in alike]
-        return of_selection(alike, sizes, self.goal.limit or 0.0, confidence, paired)
+        return of_selection(alike, [result.bytes for result in alike], self.goal.allowance or 0.0, confidence)
 
     def _training(self, point: Point) -> float:
         if point not in self._trainings:
-            name = self._names().get(point.sha256) if point.recovered else None
+            name = self._names.get(point.sha256) if point.recovered else None
             self._trainings[point] = 0.0 if name is None else of_training(self.bench, name, point.config)
         return self._trainings[point]
 
+    @cached_property
     def _names(self) -> dict[str, str]:
         """Of the baselines that are known here, by their weights."""
         return {self.bench.profile(card.id).sha256: card.id for card in self.bench.cards()}
@@ -98,7 +96,7 @@ def contenders(points: Iterable[Point], goal: Goal) -> list[Point]:
     at most `MOST`, the smallest files first."""
     likely: list[tuple[float, Point]] = []
     for point in sorted(points, key=lambda point: (point.bytes, -point.accuracy)):
-        over, error = goal.lost(point) - (goal.limit or 0.0), goal.seen(point)[1]
+        over, error = goal.lost(point) - (goal.allowance or 0.0), point.standard_error
         if over <= SURE * error:
             likely.append((over / max(error, 1e-9), point))
         if over <= -SURE * error:
@@ -109,10 +107,10 @@ def contenders(points: Iterable[Point], goal: Goal) -> list[Point]:
 
 
 def allowed(goal: Goal, points: Sequence[Point], optimism: Optimism) -> float:
-    """What a network may lose on validation so that the goal is met, about: the limit less what the promise adds to the
-    loss of the point that is nearest to it."""
-    limit = goal.limit or 0.0
+    """What a network may lose on validation so that the goal is met, about: the allowance less what the promise adds to
+    the loss of the point that is nearest to it."""
+    allowance = goal.allowance or 0.0
     if goal.confidence is None:
-        return limit
-    near = min(points, key=lambda point: abs(goal.lost(point) - limit), default=None)
-    return limit if near is None else max(0.0, limit - goal.lost(near, optimism) + goal.seen(near)[0])
+        return allowance
+    near = min(points, key=lambda point: abs(goal.lost(point) - allowance), default=None)
+    return allowance if near is None else max(0.0, allowance - goal.lost(near, optimism) - near.difference)

@@ -15,7 +15,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from core.config import CompressionConfig, ConfigError, RecoveryConfig, Training
 from core.formats import artifact
 from core.machinery.stopping import Stopped
 from core.machinery.store import key_of
-from core.measuring.front import SEARCHED, Goal, Optimism, Point, no_optimism
+from core.measuring.front import SEARCHED, Goal, Point
 from core.measuring.training import Diverged, Progress
 from core.networks import families
 from core.networks.families import Family
@@ -37,7 +37,6 @@ from core.networks.models import Overflow
 from core.settings import techniques
 from core.studies import beside, trials, variation
 from core.studies.answers import Searched
-from core.studies.optimism import Optimist, allowed
 from core.studies.search import confirmed, default_storage
 from core.studies.space import rate_weight
 from core.studies.stages.pace import Clock, Countdown
@@ -208,7 +207,7 @@ class StudentSearch:
     def say(self, message: str) -> None:
         """Where the search stands."""
         points = trials.points_of(self.study)
-        best, about = self.goal.best(points, self.optimism), dict[str, Any]()
+        best, about = self.goal.best(points), dict[str, Any]()
         if best is not None:
             figures = {"bytes": best.bytes, "accuracy": best.accuracy, "difference": best.difference}
             about = {"best": {**figures, "baseline": best.baseline, "config": json.loads(best.config.to_json())}}
@@ -236,7 +235,7 @@ class StudentSearch:
         recovery = replace(config.recovery, learning_rate=rate, teacher=teacher_of(self.bench, name, self.teacher))
         self.bench.lessons_for(name, recovery, self.should_stop, partial(self._tell, text))  # which takes its time
         epochs = _epochs((until - self.time.clock()) / (QUANTIZED_PACE * pace))
-        floor = self._floor(name) if epochs >= STEERED_FROM else None
+        floor = self.goal.floor if epochs >= STEERED_FROM else None
         config = replace(config, recovery=replace(recovery, epochs=epochs, floor=floor))
         self._on_grids(name, config, f"{text}, {config.bits} bits", judged=not again)
         return self._kept(trial, name, config)
@@ -248,7 +247,7 @@ class StudentSearch:
         def heard(event: dict[str, Any]) -> None:
             self._tell(text, event)
             known = judged and "figures" in event
-            if known and variation.outdone(self.study, self.goal, self._floor(name), weights, event):
+            if known and variation.outdone(self.study, self.goal, weights, event):
                 outdone.set()
 
         try:
@@ -272,27 +271,11 @@ class StudentSearch:
             name = self.bench.add_baseline(baseline, f"{text}, student", "trained")
             pace, rate = sum(epoch["seconds"] for epoch in baseline.info["history"]) / recipe.epochs, RATE
             told = recipe.epochs >= TOLD_AFTER
-        accuracy, floor = self.bench.evaluate(name, CompressionConfig()).evaluation.accuracy, self._floor(name)
-        if told and floor is not None and accuracy < floor - HOPELESS:
+        accuracy = self.bench.evaluate(name, CompressionConfig()).evaluation.accuracy
+        if told and self.goal.floor is not None and accuracy < self.goal.floor - HOPELESS:
             self.say(f"{text} is given up: {percent(accuracy, 2)} before it is quantized.")
             raise optuna.TrialPruned
         return name, pace, rate
-
-    @cached_property
-    def _optimist(self) -> Optimist:
-        return Optimist(self.bench, self.goal)
-
-    @property
-    def optimism(self) -> Optimism:
-        """Of a choice among everything that was measured so far."""
-        return self._optimist.of(trials.points_of(self.study))
-
-    def _floor(self, name: str) -> float | None:
-        """What a student is to reach on validation: the floor, or more where that is promised of new images."""
-        if self.goal.floor is None or self.goal.confidence is None:
-            return self.goal.floor
-        whole = self.bench.point_of(self.bench.evaluate(name, CompressionConfig()))
-        return round(1 - allowed(self.goal, [*trials.points_of(self.study), whole], self.optimism), 4)
 
     def _ready(self, model: str, widths: Widths) -> str | None:
         """The most accurate baseline with this network, and for these images, that is there already."""
@@ -350,11 +333,8 @@ class StudentSearch:
         """What was trained, measured, and with its trial; see `_cost`."""
         bench = self.bench
         self.say("Trained; rounding by error and rate is tried where time is left.")
-
-        def late() -> bool:
-            return self.should_stop() or self.time.left <= -ROUNDED * self.time.whole
-
-        point = rounded_further(bench, name, config, self.goal, late, self.optimism)
+        late = -ROUNDED * self.time.whole
+        point = rounded_further(bench, name, config, self.goal, lambda: self.should_stop() or self.time.left <= late)
         config = point.config
         bench.keep(name, config)
         trial.set_user_attr(trials.CONFIG, config.to_json())
@@ -366,16 +346,16 @@ class StudentSearch:
         trials.keep_bytes(trial, trials.PACKED, bench.file_of(name, config.as_trained()))  # what follows is done again
         trial.set_user_attr(trials.POINT, point.to_json())
         self.say(f"Trained: {in_figures(point)}")
-        return self._cost(point, self._floor(name))
+        return self._cost(point)
 
-    def _cost(self, point: Point, floor: float | None) -> float:
+    def _cost(self, point: Point) -> float:
         """What a search makes least. For a floor the bytes of the file; where it does not reach it, about those that
         one like it would need for that, and a tenth more. For a size the errors, a fraction; where it is larger, 1 and
         how many times."""
-        goal, met = self.goal, self.goal.met_by(point, self.optimism)
+        goal, met = self.goal, self.goal.met_by(point)
         if goal.size is not None:
             return 1 - point.accuracy if met else 1 + point.bytes / goal.size
-        short = 0.0 if met or floor is None else floor - point.accuracy
+        short = 0.0 if met or goal.floor is None else goal.floor - point.accuracy
         return point.bytes if met else 1.1 * variation.for_the_floor(point.bytes, short)
 
     def _tell(self, text: str, event: dict[str, Any]) -> None:
@@ -398,24 +378,19 @@ class StudentSearch:
 
 
 def rounded_further(
-    bench: Workbench,
-    name: str,
-    config: CompressionConfig,
-    goal: Goal,
-    should_stop: Callable[[], bool] = lambda: False,
-    optimism: Optimism = no_optimism,
+    bench: Workbench, name: str, config: CompressionConfig, goal: Goal, should_stop: Callable[[], bool] = lambda: False
 ) -> Point:
     """What was trained, its codes rounded by error and rate (`mathematics.rate_rounding`) with the lambda of `LAMBDAS`
     that serves the goal best; as it was trained where a smaller file cannot serve it better. Nothing is trained
     again."""
     tried = [bench.point_of(bench.evaluate(name, config))]
-    if goal.met_by(tried[0], optimism) == (goal.size is not None):
+    if goal.met_by(tried[0]) == (goal.size is not None):
         return tried[0]
     for weight in LAMBDAS:
         if should_stop():
             break
         tried.append(bench.point_of(bench.evaluate(name, replace(config, rate_rounding=weight))))
-    return goal.ranked(tried, optimism)[0]
+    return goal.ranked(tried)[0]
 
 
 def _epochs(wanted: float) -> int:
@@ -506,13 +481,12 @@ def run(
             with found.helped(storage):
                 found.run()
         adopt(bench, study)
-        points, optimism = trials.points_of(study), found.optimism
-        best = goal.best(points, optimism)
+        points = trials.points_of(study)
+        best = goal.best(points)
         if best is None:
             return Searched(len(points), None)
         answer = confirmed(bench, best.baseline, best.config, out, found.say, should_stop)
-    most = None if goal.confidence is None else goal.lost(best, optimism)
-    return Searched(len(points), replace(answer, at_most=most))
+    return Searched(len(points), answer)
 
 
 def adopt(bench: Workbench, study: optuna.Study) -> None:

@@ -87,22 +87,22 @@ def for_the_floor(size: float, short: float) -> float:
     return size * math.exp(max(0.0, short) / PER_FACTOR)
 
 
-def outdone(study: optuna.Study, goal: Goal, floor: float | None, weights: int, event: dict[str, Any]) -> bool:
+def outdone(study: optuna.Study, goal: Goal, weights: int, event: dict[str, Any]) -> bool:
     """Whether a training on the grids has cost `BEHIND` times what the best student's had by the same share of it: bits
     for a floor, errors for a size.
 
-    floor : to be reached on validation; weights : of the student; event : its last epoch, with "figures"
+    weights : of the student; event : its last epoch, with "figures"
     """
     share, ended = event["epoch"] / event["epochs"], measured(study)
     best, point = min(ended, key=lambda pair: pair[0].value or 0.0, default=(None, None))
     if best is None or point is None or WEIGHTS not in best.user_attrs or not JUDGED[0] <= share <= JUDGED[1]:
         return False  # nobody has ended, or in an earlier version
-    if floor is None and not goal.met_by(point):
+    if goal.floor is None and not goal.met_by(point):
         return False
     history = json.loads(best.user_attrs[HISTORY])
     then = history[max(0, round(share * len(history)) - 1)]
-    before = _cost(then, best.user_attrs[WEIGHTS], floor)
-    return _cost(event["figures"], weights, floor) > BEHIND * before
+    before = _cost(then, best.user_attrs[WEIGHTS], goal.floor)
+    return _cost(event["figures"], weights, goal.floor) > BEHIND * before
 
 
 def _cost(figures: dict[str, Any], weights: int, floor: float | None) -> float:

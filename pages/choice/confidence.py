@@ -5,9 +5,9 @@ import streamlit as st
 from pages.choice import state
 
 HELP = """What loses 1 pp on the validation images may lose more on others: by chance, and because the best of many
-candidates and of many epochs is partly the luckiest. *None*: the allowed loss, or the accuracy that is asked for, holds
-on validation. With a confidence the loss, the optimism of having picked it and a margin for chance together stay within
-what is allowed, so that it holds on new images so often. The files are larger for it."""
+candidates and of many epochs is partly the luckiest. *None*: the allowed loss holds on validation. With a confidence
+the loss, the optimism of having picked it and a margin for chance together stay within the allowed loss, so that it
+holds on new images so often. The files are larger for it."""
 CHOICES = {None: "None", 0.8: "80 %", 0.9: "90 %", 0.95: "95 %"}
 
 

@@ -43,7 +43,7 @@ AXES = {"near": "Near the baseline", "all": "Whole"}
 NEAR = 0.06
 """So far below the baseline the accuracy axis goes, where it is not shown as a whole."""
 
-ABOUT_LINE = """The dashed line is what is allowed on the validation images. With a confidence each point has to lie
+ABOUT_LINE = """The dashed line is the allowed loss on the validation images. With a confidence each point has to lie
 above it by a margin of its own, which no line can show; the Pareto front is that of the validation images."""
 
 COMPARED = 1500

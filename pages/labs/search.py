@@ -37,7 +37,7 @@ GOALS = {"smallest": "Smallest", "best": "Best"}
 HELP_FROM = """*This network* is made smaller. *Any family*: small networks, those that are there already first, are
 trained with the most accurate baseline as their teacher, and the best file is kept, whatever it is of."""
 HELP_FLOOR = """How often the smallest file has to be right on the validation images; on others it may be less often,
-which the check on the test images tells, unless a confidence is asked for."""
+which the check on the test images tells."""
 FROM = {"baseline": "This network", "families": "Any family"}
 SMALL = ("compact", "residual", "separable")
 """Families that are small from the start."""
@@ -80,7 +80,7 @@ def _size_control() -> int:
 
 def _of_families(baseline: str) -> tuple[Goal, float]:
     """The floor is at first a point below what the baseline reaches."""
-    floor, size, sure = None, None, None
+    floor, size = None, None
     if _kind_control() == "best":
         size = _size_control()
     else:
@@ -90,14 +90,12 @@ def _of_families(baseline: str) -> tuple[Goal, float]:
             key=f"w_goal_floor_{baseline}", persist_state="session", help=HELP_FLOOR,
         )  # fmt: skip
         floor = round(float(least) / 100, 6)
-        sure = confidence.control("w_goal_confidence")
     titles = state.workbench().family_titles()
     used = st.pills(
         "Families", list(titles), selection_mode="multi", default=SMALL, format_func=titles.get,
         key="w_goal_families", persist_state="session",
     )  # fmt: skip
-    goal = Goal(floor=floor, size=size, confidence=sure, families=tuple(used) or SMALL)
-    return goal, _minutes_control()
+    return Goal(floor=floor, size=size, families=tuple(used) or SMALL), _minutes_control()
 
 
 def _of_baseline() -> tuple[Goal, float]:
@@ -164,15 +162,15 @@ def panel(baseline: str, goal: Goal, minutes: float) -> None:
 
 def _command(baseline: str, goal: Goal, minutes: float) -> str:
     """The line that searches so."""
-    sure = "" if goal.confidence is None else f" --confidence {goal.confidence:g}"
     if goal.families:
         data = state.workbench().profile(baseline).images.data
         of = "" if data == DATA else f" --data {shlex.quote(data)}"
         aim = f"--floor {goal.floor:g}" if goal.size is None else f"--size {goal.size}"
-        return f"python -m core search --families {','.join(goal.families)} {aim}{sure}{of} --minutes {minutes:g}"
+        return f"python -m core search --families {','.join(goal.families)} {aim}{of} --minutes {minutes:g}"
     aim = f"--allowance {goal.allowance:g}" if goal.allowance is not None else f"--size {goal.size}"
+    aim += "" if goal.confidence is None else f" --confidence {goal.confidence:g}"
     used = "" if goal.techniques == SEARCHED else f' --techniques "{",".join(goal.techniques)}"'
-    return f"python -m core search --baseline {shlex.quote(baseline)} {aim}{sure} --minutes {minutes:g}{used}"
+    return f"python -m core search --baseline {shlex.quote(baseline)} {aim} --minutes {minutes:g}{used}"
 
 
 def _start(baseline: str, goal: Goal, minutes: float) -> None:

@@ -751,11 +751,6 @@ def test_a_search_for_a_floor_says_where_it_holds_and_that_the_test_images_miss_
     assert "93.00 % on validation, where the floor holds." in said
     assert "with 90 % confidence at most 1.05 pp will be lost on new images" in said
     assert "On the test images 92.00 %, -1.20 pp. That is less than 92.92 %" in said
-    promised = Searched(3, replace(found, at_most=0.0785))
-    monkeypatch.setattr(students, "run", lambda bench, data, goal, *rest, **more: promised)
-    assert main(["search", "--families", "compact", "--floor", "0.9", "--confidence", "0.9"]) == 0
-    said = capsys.readouterr().err
-    assert "with 90 % confidence at least 92.15 % of new images will be right" in said
 
 
 def test_the_help_of_a_search_lists_the_techniques_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from conftest import train_on_few
 from hypothesis import given
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 
 from core.bench.workbench import Workbench
 from core.config import CompressionConfig, RecoveryConfig
-from core.mathematics import promise
 from core.measuring.front import Goal, Point, no_optimism
 from core.studies import optimism, tuning
 from core.studies.optimism import Optimist, allowed, contenders
@@ -65,15 +63,6 @@ def test_the_best_of_many_is_flattered_and_one_alone_is_not(few: tuple[str, list
     assert optimist.of(points)(points[0]) == Optimist(bench, goal).of(points)(points[0])
     assert optimist.of([replace(own, sha256="elsewhere") for own in points])(points[0]) == 0, "nothing is known of them"
     assert Optimist(bench, Goal(allowance=0.01)).of(points) is no_optimism
-    floor = Goal(floor=round(points[5].accuracy - 0.02, 6), confidence=0.9, families=("mlp",))
-    likely = [results[points.index(own)] for own in contenders(points, floor)]
-    assert len(likely) > 4
-    wrong = [(~result.evaluation.right).numpy().astype(np.int8) for result in likely]
-    margins = [promise.margin(own.std() / len(own) ** 0.5, 0.9) for own in wrong]
-    limits = [1 - floor.floor - margin for margin in margins]
-    expected = promise.optimism(np.stack(wrong), np.array([own.bytes for own in likely], float), np.array(limits))
-    assert Optimist(bench, floor).of(points)(points[0]) == pytest.approx(expected)
-    assert allowed(floor, points, no_optimism) < 1 - floor.floor
 
 
 def test_the_best_epoch_is_flattered_by_those_that_could_be_kept(
