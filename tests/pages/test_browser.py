@@ -364,6 +364,7 @@ def test_a_click_on_a_look_ahead_curve_goes_there_and_undo_comes_back(page: Any,
 def test_a_cell_of_the_table_of_all_layers_is_measured_at_once_and_emptied_again(page: Any, address: str) -> None:
     page.goto(f"{address}/?baseline=mlp&bits=8")
     exact(page, "8-bit weights")
+    settled(page)  # an expander that is drawn anew while it is clicked stays closed
     page.get_by_text("Set all layers in one table").click()
     table = page.get_by_test_id("stExpander").filter(has_text="Set all layers").get_by_test_id("stDataFrame").first
 
