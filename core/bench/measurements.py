@@ -38,6 +38,8 @@ from core.networks.stored import StoredNetwork
 REMEMBERED = 256
 """Results in memory."""
 REMEMBERED_POINTS = 50_000
+REMEMBERED_KEYS = 2**18
+"""Bytes, 64 each; each also holds a configuration, which is larger."""
 
 SPLITS: tuple[SplitName, ...] = ("validation", "test")
 """On which networks are measured."""
@@ -54,7 +56,7 @@ class Measurements:
         self._lock = threading.Lock()  # of the two dictionaries; held briefly, and nothing is computed under it
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._points: dict[str, tuple[float, int] | None] = {}
-        self._keys = Recent(64 * REMEMBERED_POINTS)
+        self._keys = Recent(REMEMBERED_KEYS)
         self._pinned: set[str] = set()
         self._listed: tuple[object, list[Point]] = (None, [])
         self._prefix = evaluation.Prefix()

@@ -331,7 +331,7 @@ def _patience(path: Path, images: int) -> float:
         layers = read(path).network.layers
     except FormatError:
         return READING_SECONDS
-    return max(READING_SECONDS, images * sum(layer.weights * layer.places for layer in layers) / READ_PER_SECOND)
+    return max(READING_SECONDS, images * sum(layer.multiplications for layer in layers) / READ_PER_SECOND)
 
 
 def _read_promise(directory: Path, datasets: Datasets) -> tuple[list[dict[str, str]], dict[str, Array], Split]:
@@ -415,7 +415,7 @@ def _read_elsewhere(kind: str, path: Path, images: Path, classes: int, patience:
     return measured
 
 
-def _in_fresh_process(kind: str, path: Path, images: Path, out: Path, patience: float = READING_SECONDS) -> str:
+def _in_fresh_process(kind: str, path: Path, images: Path, out: Path, patience: float) -> str:
     """`readers.run` in a process that knows nothing of this one, on one core; returns what went wrong, or ""."""
     command = [sys.executable, "-m", "core.formats.readers", kind, *map(str, (path, images, out))]
     env = os.environ | ONE_CORE

@@ -129,6 +129,11 @@ class Network:
         return self.nodes[-1].name
 
     @property
+    def weights(self) -> int:
+        """Of all layers together."""
+        return sum(layer.weights for layer in self.layers)
+
+    @property
     def classes(self) -> int:
         return self.shapes[self.output][0]
 

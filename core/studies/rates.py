@@ -125,7 +125,7 @@ def ablation(
 def _runs(bench: Workbench, name: str, split: SplitName, number: int, progress: Progress, should_stop: Stop) -> Run:
     """One after the other, of so many in all."""
     places = count()
-    weights = sum(layer.weights for layer in bench.baseline(name).layers)
+    weights = bench.baseline(name).network.weights
 
     def run(config: CompressionConfig) -> Rated:
         if should_stop():

@@ -265,7 +265,7 @@ def _factored(network: Network, known: Iterable[str], octaves: int | None) -> di
     """The ranks of the large layers in such a first choice, by their names."""
     if octaves is None:
         return {}
-    large = LARGE * sum(layer.weights for layer in network.layers)
+    large = LARGE * network.weights
     able = (layer for layer in network.layers if f"rank {layer.name}" in known)
     return {layer.name: rank_at(octaves, layer) for layer in able if layer.weights >= large}
 

@@ -242,12 +242,12 @@ class StudentSearch:
 
     def _on_grids(self, name: str, config: CompressionConfig, text: str, judged: bool) -> None:
         """Raises Stopped, Diverged; TrialPruned where it is judged, and outdone."""
-        weights, outdone = sum(layer.weights for layer in self.bench.baseline(name).network.layers), threading.Event()
+        weights, outdone = self.bench.baseline(name).network.weights, threading.Event()
 
         def heard(event: dict[str, Any]) -> None:
             self._tell(text, event)
-            known = judged and "figures" in event
-            if known and variation.outdone(self.study, self.goal, weights, event):
+            ended = judged and "figures" in event
+            if ended and variation.outdone(self.study, self.goal, weights, event):
                 outdone.set()
 
         try:
@@ -298,10 +298,8 @@ class StudentSearch:
             family.name, 1, self.seed, flips=own.flips and dataset.mirrors, data=self.data, widths=widths,
             teacher=self.teacher,
         )  # fmt: skip
-        rate = rate_weight(sum(layer.weights for layer in network.layers), price)
-        recovery = RecoveryConfig(
-            1, RATE, self.seed, distillation=True, rate_weight=rate, normalization=family.name != "mlp"
-        )
+        rate, normalized = rate_weight(network.weights, price), family.name != "mlp"
+        recovery = RecoveryConfig(1, RATE, self.seed, distillation=True, rate_weight=rate, normalization=normalized)
         return recipe, CompressionConfig(bits=bits, clip="mse", recovery=recovery)
 
     def _built(self, model: str, factor: float, tilt: float, deeper: int) -> tuple[Widths, Network]:
@@ -326,7 +324,7 @@ class StudentSearch:
         fits = FACTORS[0]
         for factor in FACTORS:
             network = self._built(start["model"], factor, start["tilt"], start["deeper"])[1]
-            fits = factor if BYTES_EACH * sum(layer.weights for layer in network.layers) <= size else fits
+            fits = factor if BYTES_EACH * network.weights <= size else fits
         return fits
 
     def _kept(self, trial: Trial, name: str, config: CompressionConfig) -> float:
@@ -338,7 +336,7 @@ class StudentSearch:
         config = point.config
         bench.keep(name, config)
         trial.set_user_attr(trials.CONFIG, config.to_json())
-        trial.set_user_attr(variation.WEIGHTS, sum(layer.weights for layer in bench.baseline(name).network.layers))
+        trial.set_user_attr(variation.WEIGHTS, bench.baseline(name).network.weights)
         trial.set_user_attr(ABOUT, json.dumps(dict(bench.baseline(name).info)))
         trial.set_user_attr(TITLE, bench.title(name))
         trial.set_user_attr(trials.HISTORY, json.dumps(bench.history(name, config)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -214,20 +214,18 @@ def gallery(name: str, table: pd.DataFrame, split: str, captions: list[str]) -> 
     """Pictures of a split of a baseline's images by the column `index`, with a caption each; as many in a row as the
     screen is wide."""
     pictures = state.workbench().images(name, split, table["index"].tolist())  # type: ignore[arg-type]
-    shown = [_shown(picture, max(1, PICTURE_WIDTH // picture.shape[1])) for picture in pictures]
-    st.image(
-        shown,
-        captions,
-        width=PICTURE_WIDTH,
-        output_format="PNG",
-        alt=[f"{split} image of a {true}" for true in table["true"]],
-    )
+    about = [f"{split} image of a {true}" for true in table["true"]]
+    st.image(_small(pictures), captions, width=PICTURE_WIDTH, output_format="PNG", alt=about)
 
 
 def pictures(images: list[np.ndarray[Any, np.dtype[np.uint8]]], captions: list[str]) -> None:
     """A person's own, uint8 (h, w) or (h, w, 3), so large that their pixels can be seen."""
-    shown = [_shown(picture, max(1, PICTURE_WIDTH // picture.shape[1])) for picture in images]
-    st.image(shown, captions, width=PICTURE_WIDTH + 40, alt=["A picture of your own"] * len(shown))
+    st.image(_small(images), captions, width=PICTURE_WIDTH + 40, alt=["A picture of your own"] * len(images))
+
+
+def _small(images: Iterable[np.ndarray[Any, np.dtype[np.uint8]]]) -> list[Any]:
+    """Pictures, enlarged as far as they fit side by side."""
+    return [_shown(image, max(1, PICTURE_WIDTH // image.shape[1])) for image in images]
 
 
 def one_image(result: Result) -> None:

@@ -51,7 +51,7 @@ def answered(kind: str, **about: Any) -> Any:
 def _done(kind: str, about: dict[str, Any]) -> Iterator[JobStatus]:
     """The jobs of a kind that ended well and whose request says this, the newest first."""
     for job in state.workbench().jobs.all(kind):
-        sure = not about or about.get("confidence") == job.request.get("confidence")  # without one it is not named
+        sure = about.get("confidence") == job.request.get("confidence")  # without one it is not named
         if job.state == "done" and sure and about.items() <= job.request.items():
             yield job
 
@@ -87,7 +87,8 @@ def answer_or_button(request: dict[str, Any], label: str, icon: str, question: b
 def _answered(kind: str, baseline: str | None) -> list[dict[str, Any]]:
     """Requests of a kind that have an answer for this baseline, here or with the project."""
     bench = state.workbench()
-    here = [job.request for job in _done(kind, {}) if job.request.get("baseline") == baseline]
+    ended = (job.request for job in bench.jobs.all(kind) if job.state == "done")
+    here = [own for own in ended if own.get("baseline") == baseline]
     came = [own for own in shipping.requests() if (own["kind"], own.get("baseline")) == (kind, baseline)]
     return [*here, *(own for own in came if shipping.answer(bench, own) is not None)]
 
