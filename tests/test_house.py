@@ -119,3 +119,9 @@ def test_the_benchmarks_speak_of_what_is_there(python: Python) -> None:
     for module, tests in MODULES.items():
         assert (PROJECT / "core" / f"{module}.py").is_file()
         assert all(list((PROJECT / "tests").rglob(f"test_{name}.py")) for name in tests)
+
+
+def test_a_page_is_drawn_again_in_one_way() -> None:
+    """Streamlit's own way loses a click on another page that waits: `pages.choice.frame.draw_again` does not."""
+    bare = [path.name for path in sources("pages") if "st.rerun(" in path.read_text()]
+    assert bare == ["frame.py"]

@@ -10,7 +10,7 @@ import streamlit as st
 
 from core.config import CompressionConfig, ConfigError, TrainingConfig
 from core.words import percent, plain
-from pages.choice import classroom, state, teacher
+from pages.choice import classroom, frame, state, teacher
 
 if TYPE_CHECKING:
     from core.bench.errors import Untold
@@ -78,7 +78,7 @@ def baseline_deleter(name: str) -> None:
         if st.button("Delete it", type="primary", key=f"delete_{name}", help=why):
             if classroom.delete_baseline(name):
                 state.choose(baseline=state.FIRST_BASELINE)
-            st.rerun()
+            frame.draw_again()
 
 
 SCALES = {
@@ -153,7 +153,7 @@ def _load(whole: Any, beside: Sequence[Any], data: str | None, scale: str | None
     st.session_state["loaded_file"], st.session_state["loaded_as"] = what, known.get(name)
     st.session_state["loaded"] = state.Choice(name, CompressionConfig())
     state.choose(*st.session_state["loaded"])
-    st.rerun()
+    frame.draw_again()
 
 
 def say_loaded() -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from core.config import CompressionConfig, ConfigError
 from core.words import plain
-from pages.choice import state
+from pages.choice import frame, state
 
 TAKEN = "taken_config"
 
@@ -47,4 +47,4 @@ def _taker() -> None:
         return
     st.session_state[TAKEN] = file.file_id
     state.choose(config=config)
-    st.rerun()
+    frame.draw_again()

@@ -1,6 +1,6 @@
 """The page config, the pages and their order."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import streamlit as st
 
@@ -46,6 +46,15 @@ DARK = """<style>
 def _explore() -> None:
     """Who types /explore means the page at the root."""
     st.switch_page("pages/explore.py")
+
+
+def draw_again() -> NoReturn:
+    """Draw the page anew, unless a person asked for another one meanwhile: what waits comes first.
+
+    `st.rerun` alone asks for the page that it is on, in the place of what waits, and a click on another page is lost.
+    """
+    st.empty()  # at each element Streamlit looks whether something waits
+    st.rerun()
 
 
 def navigation() -> "Page":

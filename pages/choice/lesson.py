@@ -8,7 +8,7 @@ import streamlit as st
 
 from core.config import CompressionConfig, in_words
 from core.words import kilobytes, percent, plain
-from pages.choice import state, teacher
+from pages.choice import frame, state, teacher
 from pages.choice.offered import CONTROLS
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def guess_form(choice: state.Choice) -> bool:
         sent = st.form_submit_button("Show me", type="primary", icon=":material/visibility:")
     if sent and accuracy is not None:
         _guesses()[choice] = float(accuracy) / 100, None if size is None else float(size)
-        st.rerun()
+        frame.draw_again()
     if sent:
         st.warning("Write what accuracy you expect; the size may stay empty.", icon=":material/edit:")
     return True

@@ -174,7 +174,7 @@ def current() -> Choice:
     """
     if "choice" not in st.session_state:
         frame.navigation()
-        st.rerun()
+        frame.draw_again()
     choice: Choice = st.session_state["choice"]
     return choice
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from core.measuring.front import MOST_MINUTES
 from core.words import plain
-from pages.choice import classroom, state
+from pages.choice import classroom, frame, state
 from pages.choice.classroom import MB, Rules
 from pages.choice.register import register
 
@@ -44,7 +44,7 @@ def enter() -> None:
 def heed() -> None:
     """In what is drawn apart from the page: draw the whole page, where something was refused."""
     if st.session_state.get("refused_unseen"):
-        st.rerun()
+        frame.draw_again()
 
 
 def ask(place: str) -> None:

@@ -15,7 +15,7 @@ from core.measuring.front import ORIGINS, TECHNIQUES, Goal, Point, behind, paret
 from core.settings import lower_first
 from core.studies.optimism import Optimist
 from core.words import kilobytes, percent, plain
-from pages.choice import classroom, lesson, state
+from pages.choice import classroom, frame, lesson, state
 from pages.choice.state import Choice
 from pages.labs import search
 from pages.shown import charts, figures, live
@@ -143,11 +143,11 @@ def front(baseline: str, own: Choice, shown: Shown, goal: Goal) -> None:
 
 def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) -> None:
     if st.session_state.pop("point_clicked", False) or baseline not in {card.id for card in state.workbench().cards()}:
-        st.rerun()
+        frame.draw_again()
     wished, bench = missing(baseline), state.workbench()
     bench.wish(f"{state.session()} front", baseline, wished, 3 * POLL_SECONDS)
     if waiting and not wished and not search.under_way(baseline):
-        st.rerun()  # nothing more is coming: polling ends with the next run of the page
+        frame.draw_again()  # nothing more is coming: polling ends with the next run of the page
     if lesson.asks():
         st.caption("Only settings that you have guessed are shown; the others wait.")
     let = shown_points(shown)
@@ -162,14 +162,14 @@ def _front(baseline: str, own: Choice, shown: Shown, goal: Goal, waiting: bool) 
     clicks = st.session_state.get("point_clicks", 0)  # a chart that was clicked comes back without its selection
     key = f"front_{clicks}"
     whole = bench.evaluate(baseline, CompressionConfig()).evaluation.accuracy
-    frame = _frame(let, pinned, best, own)
+    placed = _frame(let, pinned, best, own)
     floor = whole - max(NEAR, 2 * (goal.allowance or 0)) if shown.near else 0.0
-    frame = frame[frame["accuracy"] >= floor]
-    if frame.empty:
+    placed = placed[placed["accuracy"] >= floor]
+    if placed.empty:
         st.info("No point is this near the baseline: show the whole axis.", icon=":material/zoom_out:")
         return
     about = f"Accuracy against file size of {len(let)} networks; {len(best)} of them are on the front"
-    charts.front(frame, goal, whole, about, key, lambda: _pick(key))
+    charts.front(placed, goal, whole, about, key, lambda: _pick(key))
 
 
 def _in_words(let: list[Point], best: list[Point], goal: Goal) -> str:
@@ -397,10 +397,10 @@ def table(baseline: str, shown: Shown, goal: Goal) -> None:
     optimism = Optimist(state.workbench(), goal).of(let)
     rows = [_row(point, id(point) in best, names[point.sha256]) for point in goal.ranked(let, optimism)]
     st.subheader("All points", help="Those that meet the goal first. A click on a head sorts.")
-    frame = pd.DataFrame(rows).round(4)
-    st.dataframe(frame, hide_index=True, column_config=COLUMNS, alt="Every measured network that is shown")
+    table = pd.DataFrame(rows).round(4)
+    st.dataframe(table, hide_index=True, column_config=COLUMNS, alt="Every measured network that is shown")
     st.download_button(
-        "Download as CSV", frame.to_csv(index=False), f"{baseline}-points.csv", "text/csv", icon=":material/download:",
+        "Download as CSV", table.to_csv(index=False), f"{baseline}-points.csv", "text/csv", icon=":material/download:",
         on_click="ignore",
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core.words import plain
-from pages.choice import classroom, state, teacher
+from pages.choice import classroom, frame, state, teacher
 from pages.shown import album
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _keeper(file_name: str) -> None:
         if added:
             st.session_state.pop(READ, None)
             st.session_state[ADDED] = name
-            st.rerun()
+            frame.draw_again()
         teacher.heed()
 
 
@@ -99,4 +99,4 @@ def _deleter(name: str, current: str) -> None:
         why = "The network on this page was made for them."
     if st.button("Delete these images", icon=":material/delete:", disabled=why is not None, help=why):
         classroom.delete_images(name)
-        st.rerun()
+        frame.draw_again()

@@ -11,7 +11,7 @@ import streamlit as st
 from core.studies.answers import LowRankReport, ScenarioRow
 from core.studies.reproduce import BATCHES, LOW_RANK
 from core.words import counted, percent, plain
-from pages.choice import classroom, state, terms
+from pages.choice import classroom, frame, state, terms
 from pages.shown import charts, figures, low_rank_charts
 
 INTRODUCTION = """A course report factored the middle layer of an MLP ([[low-rank factorization]]): 50 % of its rank
@@ -28,7 +28,7 @@ def controls() -> dict[str, Any]:
     request = {"kind": LOW_RANK, "seeds": int(min(max(seeds, 1), 5)), "epochs": 3}
     if st.button("Run the experiments", type="primary", icon=":material/play_arrow:", width="stretch"):
         classroom.run(request)
-        st.rerun()
+        frame.draw_again()
     classroom.before_start(request)
     return request
 

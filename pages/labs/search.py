@@ -13,7 +13,7 @@ from core.measuring.front import MOST_MINUTES, SEARCH, SEARCHED, STUDENTS, TECHN
 from core.studies import kinds, shipping
 from core.studies.answers import Searched
 from core.words import code, counted, kilobytes, percent, plain
-from pages.choice import classroom, confidence, lesson, state, teacher
+from pages.choice import classroom, confidence, frame, lesson, state, teacher
 from pages.choice.state import Choice
 from pages.shown import figures, live
 from pages.shown.jobs import on_another_device, origin
@@ -189,7 +189,7 @@ def _panel(baseline: str, was_active: bool) -> None:
     searches = jobs_of(baseline)
     active = [job for job in searches if job.active]
     if not searches or (was_active and not active):  # another session may have dismissed it
-        st.rerun()
+        frame.draw_again()
     for job in active or searches[:1]:
         with st.container(border=True):
             _card(baseline, job)
@@ -208,7 +208,7 @@ def _card(baseline: str, job: JobStatus) -> None:
         return
     if right.button("Dismiss", type="tertiary", key=f"dismiss_{job.id}"):
         classroom.dismiss(*(other for other in jobs_of(baseline) if Goal(**other.request["goal"]) == goal))
-        st.rerun()
+        frame.draw_again()
     answer = kinds.answer(job.request["kind"], job.result) if job.state == "done" else None
     if answer is not None:
         _answer(baseline, goal, answer)
@@ -219,7 +219,7 @@ def _card(baseline: str, job: JobStatus) -> None:
     st.warning(f"The search {how}. What was measured is kept.", icon=":material/warning:")
     if st.button(f"Go on for {_minutes(minutes)}", icon=":material/replay:", key=f"again_{job.id}"):
         _start(baseline, goal, minutes)
-        st.rerun()
+        frame.draw_again()
     on_another_device(job, "Continue")
 
 
@@ -286,7 +286,7 @@ def _answer(baseline: str, goal: Goal, answer: Searched) -> None:
         if choice.baseline != baseline:
             state.choose(*choice)
         st.session_state["picked"] = choice
-        st.rerun()  # the whole page, and not this panel alone
+        frame.draw_again()  # the whole page, and not this panel alone
 
 
 def in_brief(point: Point) -> str:

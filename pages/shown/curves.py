@@ -13,7 +13,7 @@ from core.bench.places import RANKS, SPARSITIES, along, share, values
 from core.config import DENSE, CompressionConfig
 from core.settings import Setting, Share
 from core.words import counted
-from pages.choice import controls, lesson, state
+from pages.choice import controls, frame, lesson, state
 from pages.shown import charts
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def draw(curve: Curve, standing: tuple[float, int, bool]) -> None:
 
 def _draw(curve: Curve, standing: tuple[float, int, bool], interval: float | None) -> None:
     if st.session_state.pop("jumped", False):
-        st.rerun()
+        frame.draw_again()
     bench, choice = state.workbench(), state.current()
     rows, missing = [], []
     for position in curve.positions:
@@ -135,7 +135,7 @@ def _draw(curve: Curve, standing: tuple[float, int, bool], interval: float | Non
     wished = [position.config for position in missing]
     bench.wish(f"{state.session()} {curve.key}", choice.baseline, wished, 3 * (interval or POLL_SECONDS))
     if interval is not None and not missing:
-        st.rerun()  # the last point came: polling ends with the next run of the page
+        frame.draw_again()  # the last point came: polling ends with the next run of the page
     trained = standing[-1]
     progress = "curve: not trained" if trained else ""
     if missing:

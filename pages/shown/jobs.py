@@ -15,7 +15,7 @@ from core.studies import duration, kinds, shipping
 from core.studies.kinds import EXPERIMENTS
 from core.studies.reproduce import LOW_RANK
 from core.words import counted, percent, plain
-from pages.choice import asked, classroom, lesson, state, teacher
+from pages.choice import asked, classroom, frame, lesson, state, teacher
 from pages.shown import charts, live
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def all_at_once(baseline: str, about: dict[str, dict[str, Any]], caption: str) -
     requests = {kind: {"kind": kind, "baseline": baseline, **asked} for kind, asked in about.items()}
     if st.button("Run everything", type="primary", icon=":material/play_arrow:", width="stretch"):
         classroom.run(*requests.values())
-        st.rerun()
+        frame.draw_again()
     st.caption(caption)
     classroom.before_start(*requests.values())
     return requests
@@ -118,7 +118,7 @@ def _panel(kind: str, finished: bool, was_active: bool) -> None:
     teacher.heed()
     jobs = _jobs(kind, finished)
     if was_active and not any(job.active for job in jobs):
-        st.rerun()
+        frame.draw_again()
     for job in jobs:
         with st.container(border=True):
             _card(job)
@@ -215,7 +215,7 @@ def on_another_device(job: JobStatus, label: str) -> None:
         f"{label} on the {other.upper()}", key=f"other_{job.id}", icon=":material/memory:", type="primary"
     ):
         classroom.again(job, other)
-        st.rerun()
+        frame.draw_again()
 
 
 def _buttons(job: JobStatus, place: st.delta_generator.DeltaGenerator) -> None:
@@ -228,12 +228,12 @@ def _buttons(job: JobStatus, place: st.delta_generator.DeltaGenerator) -> None:
         chosen = state.current().baseline == answer.baseline
         if place.button("Use it", key=f"use_{job.id}", type="primary", disabled=chosen):
             state.choose(baseline=answer.baseline)
-            st.rerun()
+            frame.draw_again()
     elif job.state != "done":
         if place.button("Start again", key=f"again_{job.id}", icon=":material/replay:"):
             classroom.again(job)
-            st.rerun()
+            frame.draw_again()
         on_another_device(job, "Start again")
     if not job.active and place.button("Dismiss", key=f"dismiss_{job.id}", type="tertiary"):
         classroom.dismiss(job)
-        st.rerun()
+        frame.draw_again()

@@ -10,7 +10,7 @@ from streamlit.components.v2 import component
 from streamlit.components.v2.types import ComponentRenderer
 
 from core.words import percent, plain
-from pages.choice import state
+from pages.choice import frame, state
 from pages.shown import figures
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _inside(result: Result) -> None:
         _row(result, pictures)
         if st.button("Remove them", icon=":material/delete:", type="tertiary"):
             st.session_state.pop(KEPT, None)
-            st.rerun()
+            frame.draw_again()
 
 
 def _shape(result: Result) -> tuple[int, ...]:

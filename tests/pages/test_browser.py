@@ -53,10 +53,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
+    yield from served("streamlit_app.py", home)
+
+
+def served(app: str, home: Path) -> Iterator[str]:
     """A server with an empty cache and an empty home folder, which has nothing to complain of."""
     port = free_port()
     environment = {**os.environ, "HOME": str(home), "COMPRESSION_CACHE": str(home / "cache")}
-    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.headless", "true"]
+    environment["PYTHONPATH"] = str(PROJECT)
+    command = [sys.executable, "-m", "streamlit", "run", app, "--server.headless", "true"]
     command += ["--server.port", str(port)]
     log = home / "server.log"
     with log.open("wb") as said:
@@ -311,6 +316,40 @@ def test_the_baseline_box_says_what_the_link_says_on_every_page(page: Any, addre
         box = page.get_by_test_id("stSidebar").get_by_test_id("stSelectbox").filter(has_text="Baseline").first
         assert "MLP as in the course" in f"{box.inner_text()} {box.locator('input').first.input_value()}", name
         assert "baseline=mlp-course" in page.url
+
+
+BUSY = """import time
+import streamlit as st
+from pages.choice import frame
+
+@st.fragment(run_every=0.2)
+def panel():
+    time.sleep(0.15)
+    frame.draw_again()
+
+def busy():
+    st.title("Busy")
+    panel()
+
+def calm():
+    st.title("Calm")
+
+st.navigation([st.Page(busy, title="Busy", default=True), st.Page(calm, title="Calm")], position="top").run()
+"""
+
+
+def test_a_click_on_another_page_is_kept_while_a_part_of_this_one_asks_to_be_drawn_again(
+    page: Any, tmp_path: Path
+) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(BUSY)
+    for address in served(str(app), tmp_path):
+        for moment in range(0, 200, 40):
+            page.goto(address)
+            page.get_by_role("heading", name="Busy").wait_for()
+            page.wait_for_timeout(moment)
+            page.get_by_role("link", name="Calm").click()
+            page.get_by_role("heading", name="Calm").wait_for()
 
 
 def test_on_a_phone_controls_open_below_the_figures_and_nothing_scrolls_sideways(page: Any, address: str) -> None:
