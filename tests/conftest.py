@@ -76,6 +76,12 @@ and one browser at a time have the machine. What takes longest begins first; a t
 makes is the last of its own, so that nobody waits for it."""
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than processors: whoever waits for a browser, or for a clock, leaves one free."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Before xdist looks for its marks."""

@@ -12,6 +12,7 @@ from itertools import count
 from math import sqrt
 from typing import Any
 
+from core.bench import reliance
 from core.bench.submissions import Request
 from core.bench.work import Kind
 from core.bench.workbench import SplitName, Workbench
@@ -45,10 +46,20 @@ WIDER = 1.15
 APART, MOST = 0.05, 0.99
 """Sparsities of the ablation differ by at least so much, and are at most so large."""
 
+VERSION = 1
+"""Higher with every change of what is run, so that older answers are not found any more."""
+
 PEAK = 0.03
 """Peak learning rate of all these trainings."""
 
 BITS = (2, 3, 4)
+
+
+def fixed() -> dict[str, Any]:
+    """What these experiments rely on besides what is asked for."""
+    recovery = RecoveryConfig(rate_weight=LAMBDAS[-1], normalization=True)
+    places = [LAMBDAS, STRONG, SPARSITIES, WIDER, APART, MOST, PEAK]
+    return {"version": VERSION, "places": places, **reliance.recoveries(recovery)}
 
 
 def configuration(

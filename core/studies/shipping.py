@@ -29,7 +29,7 @@ from core.machinery.store import key_of
 from core.measuring import training
 from core.measuring.front import SEARCH, Goal, Point, behind, pareto
 from core.measuring.training import Progress
-from core.studies import assignment, inspection, kinds, reproduce, tuning
+from core.studies import assignment, inspection, kinds, rates, reproduce, sharing, tuning
 from core.studies.answers import (
     ChannelPruning,
     Combination,
@@ -37,6 +37,7 @@ from core.studies.answers import (
     Ladder,
     OneShotSearch,
     QuantizationHalf,
+    RateCurve,
     Searched,
 )
 
@@ -44,7 +45,7 @@ ANSWER, TOOK = "answer", "took"
 """Kinds of entries in the store: what came of a request, and the longest that it took here."""
 
 FRONT_BYTES = 48 * 1024
-"""Trained networks of the searched front that come along are at most so large."""
+"""Trained networks of the searched front, and of the curve of rates, that come along are at most so large."""
 
 FAR, BEHIND = 0.06, 0.01
 """Points that lose more than so much, a fraction, stay here, and so do those as far behind the front."""
@@ -74,6 +75,7 @@ class Answer:
 def requests() -> list[Request]:
     """What comes with the project, as pages ask for it at first: everything for the CNN, short ones for the others."""
     iterative, goal = assignment.iterative(8).to_request(), Goal(allowance=ALLOWANCE).to_request()
+    rated: Request = {"bits": 4, "activation_bits": None, "epochs": 4}
     whole: list[Request] = [
         {"kind": tuning.ONE_SHOT, "allowance": ALLOWANCE},
         {"kind": tuning.SCAN, "score": "magnitude"},
@@ -88,8 +90,12 @@ def requests() -> list[Request]:
         {"kind": tuning.ALLOCATION, "method": "whitened"},
         {"kind": assignment.COMBINATION, "allowance": ALLOWANCE, "epochs": 8},
         {"kind": SEARCH, "goal": goal, "minutes": 10.0},
+        {"kind": sharing.SHARING},
+        {"kind": rates.CURVE, **rated},
+        {"kind": rates.ABLATION, **rated, "schedule": "iterative", "seeds": 3},
     ]
-    small: list[Request] = [{"kind": tuning.ONE_SHOT, "allowance": ALLOWANCE}, {"kind": assignment.LADDER}]
+    of_all = (tuning.ONE_SHOT, assignment.LADDER, sharing.SHARING)
+    small = [request for request in whole if request["kind"] in of_all]
     report: Request = {"kind": reproduce.LOW_RANK, "seeds": 3, "epochs": 3}
     of_cnn = [{**request, "baseline": "cnn"} for request in whole]
     others = [{**request, "baseline": name} for name in ("mlp", "compact", "residual") for request in small]
@@ -122,6 +128,7 @@ def experiments(kind: str) -> dict[str, Any]:
     bits = assignment.ASSIGNED if kind == assignment.QUANTIZATION else ()
     trained = {each: assignment.quantized_training(each).to_request() for each in bits}
     scenarios = {scenario.title: json.loads(scenario.config.to_json()) for scenario in reproduce.scenarios()}
+    rated = {"rates": rates.fixed()} if kind in rates.KINDS else {}
     return {
         "versions": [assignment.VERSION, tuning.VERSION, reproduce.VERSION],
         "rungs": assignment.RUNGS,
@@ -130,6 +137,7 @@ def experiments(kind: str) -> dict[str, Any]:
         "scenarios": scenarios,
         "tuning": [tuning.SHRINK, tuning.FAR_ENOUGH, tuning.ALIKE, tuning.GRID, tuning.LOOK_ON],
         "places": [tuning.TARGETS, tuning.SHARES, tuning.WIDTHS],
+        **rated,
     }
 
 
@@ -306,6 +314,8 @@ def _chosen(answer: Answer) -> Iterator[CompressionConfig]:
             yield result.chosen.configuration
     elif isinstance(result, ChannelPruning):
         yield assignment.best_channels(result.rows).configuration
+    elif isinstance(result, RateCurve):
+        yield from (row.configuration for row in result.rows if row.bytes <= FRONT_BYTES)
 
 
 def _shown(answers: list[Answer]) -> Iterator[tuple[str, CompressionConfig, SplitName]]:

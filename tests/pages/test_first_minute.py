@@ -396,17 +396,13 @@ def computed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[s
         yield names
 
 
-NOT_SHIPPED = ("Compare codebooks with grids", "Train with several λ", "Compare with pruning")
-"""Buttons of experiments that no result came along of yet."""
-
-
 @pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
 @pytest.mark.parametrize("page", ["pruning", "quantization", "combination", "compare", "reproduction", "spectrum"])
 def test_no_laboratory_is_empty_and_none_takes_seconds_to_open(page: str, computed: list[str]) -> None:
     app = opened(page)
     said = texts(app)
     asked = [own for own in app.button if str(own.key).startswith("ask_")]
-    assert {own.label for own in asked} <= {"Run it here", *NOT_SHIPPED}
+    assert {own.label for own in asked} <= {"Run it here"}
     assert "Nothing was trained yet" not in said
     if page != "spectrum":
         assert "it comes with the project" in said

@@ -17,9 +17,10 @@ from core.bench.workbench import SHELF, SHIPPED, Workbench
 from core.config import CompressionConfig, ConfigError, RecoveryConfig
 from core.machinery import shelf
 from core.machinery.shelf import Shelf
+from core.mathematics import rate
 from core.measuring import training
 from core.measuring.front import SEARCH, Point
-from core.studies import assignment, inspection, reproduce, shipping, tuning
+from core.studies import assignment, inspection, rates, reproduce, shipping, tuning
 from core.studies.kinds import KINDS
 
 MOST_BYTES = 3 * 2**20
@@ -162,13 +163,21 @@ def test_a_change_of_the_code_makes_them_unfindable(
     assert shipping.answer(bench, request) is None
 
 
-def test_how_few_bits_are_trained_says_nothing_of_the_other_experiments(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "constant", "value", "kinds"),
+    [
+        (assignment, "GENTLE", 0.5, [assignment.QUANTIZATION, assignment.COMBINATION]),
+        (rates, "PEAK", 0.1, [rates.CURVE, rates.ABLATION]),
+        (rate, "PRIOR", 0.25, [rates.CURVE, rates.ABLATION]),
+    ],
+)
+def test_what_only_some_experiments_rely_on_says_nothing_of_the_others(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, module: Any, constant: str, value: float, kinds: list[str]
 ) -> None:
     before = {own["kind"]: shipping.key(bench, own) for own in shipping.requests()}
-    monkeypatch.setattr(assignment, "GENTLE", 0.5)
+    monkeypatch.setattr(module, constant, value)
     after = {own["kind"]: shipping.key(bench, own) for own in shipping.requests()}
-    assert [kind for kind in before if before[kind] != after[kind]] == [assignment.QUANTIZATION, assignment.COMBINATION]
+    assert [kind for kind in before if before[kind] != after[kind]] == kinds
 
 
 def test_every_request_has_a_key_of_its_own(bench: Workbench) -> None:
@@ -252,5 +261,5 @@ def test_one_kind_can_be_run_anew_and_the_others_stay_as_they_came(
     shipping.ship(bench, tmp_path / "results.zip", again=[assignment.LADDER])
     assert ran == [assignment.LADDER]
     assert [own.request for own in kept] == requests
-    with pytest.raises(ConfigError, match="again must be of one-shot search, quantization ladder"):
+    with pytest.raises(ConfigError, match="again must be of codebooks beside grids, one-shot"):
         shipping.ship(bench, tmp_path / "results.zip", again=["ladders"])
