@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from core.bench.workbench import LayerRow, Result
     from core.networks.graph import Layer
 
-SMALLEST = "Smallest within 1 pp on validation, of all that was measured"
+SMALLEST = "Smallest within 1 pp on validation"
 ALL = 100
 FLOAT, NONE = "float32", "none"
 BIT_CHOICES: list[int | str] = [value or FLOAT for value in places.values(settings.named("bits"))]
