@@ -25,6 +25,9 @@ ALONE = tuple(each.name for each in _SHRINKING if each.alone)
 SEARCH, STUDENTS = "budget search", "students"
 """The kinds of a search's job: one that makes a baseline smaller, and one over families of small networks."""
 
+SMALL = ("compact", "residual", "separable")
+"""Families that are small from the start: those of a search that names none."""
+
 MOST_MINUTES = 600
 
 ORIGINS = ("explored", "reproduced", "searched", "shipped")

@@ -22,12 +22,14 @@ from core.bench import reliance
 from core.bench.knowledge import SINGULAR_VALUES
 from core.bench.places import along, beginning
 from core.bench.results import first_layer
+from core.bench.submissions import students_request
 from core.bench.workbench import SHIPPED, SplitName, Workbench
 from core.config import EXAMPLE, CompressionConfig, ConfigError, RecoveryConfig
+from core.datasets.fashion_mnist import FASHION_MNIST
 from core.machinery import shelf
 from core.machinery.store import key_of
 from core.measuring import training
-from core.measuring.front import SEARCH, Goal, Point, behind, pareto
+from core.measuring.front import SEARCH, SMALL, STUDENTS, Goal, Point, behind, pareto
 from core.measuring.training import Progress
 from core.studies import assignment, inspection, kinds, rates, reproduce, sharing, tuning
 from core.studies.answers import (
@@ -54,6 +56,9 @@ LIBRARIES = ("torch", "numpy")
 
 ALLOWANCE = 0.01
 """Accuracy that experiments may lose, a fraction."""
+
+FLOOR = 0.9292
+"""That of the CNN on validation less as much: what a small network of any family is to have."""
 
 SPLITS: tuple[SplitName, ...] = ("validation", "test")
 
@@ -99,12 +104,14 @@ def requests() -> list[Request]:
     report: Request = {"kind": reproduce.LOW_RANK, "seeds": 3, "epochs": 3}
     of_cnn = [{**request, "baseline": "cnn"} for request in whole]
     others = [{**request, "baseline": name} for name in ("mlp", "compact", "residual") for request in small]
-    return [*of_cnn, *others, report]
+    families = students_request(FASHION_MNIST.name, Goal(floor=FLOOR, families=SMALL), 10.0)
+    return [*of_cnn, *others, report, families]
 
 
 def key(bench: Workbench, request: Request) -> str:
     """Of an answer: the request, the baselines' weights, the constants of methods and trainings, the experiments."""
-    names = [request["baseline"]] if "baseline" in request else list(reproduce.LOOKED_AT)
+    every = SHIPPED if request["kind"] == STUDENTS else reproduce.LOOKED_AT
+    names = [request["baseline"]] if "baseline" in request else list(every)
     profiles = {name: bench.profile(name) for name in names}
     images = profiles[names[0]].images
     trainings = {
@@ -129,6 +136,9 @@ def experiments(kind: str) -> dict[str, Any]:
     trained = {each: assignment.quantized_training(each).to_request() for each in bits}
     scenarios = {scenario.title: json.loads(scenario.config.to_json()) for scenario in reproduce.scenarios()}
     rated = {"rates": rates.fixed()} if kind in rates.KINDS else {}
+    students = RecoveryConfig(rate_weight=1.0, floor=FLOOR, normalization=True)
+    relied = reliance.recoveries(students) | reliance.codes(CompressionConfig(rate_rounding=1.0))
+    found = {"students": relied} if kind == STUDENTS else {}
     return {
         "versions": [assignment.VERSION, tuning.VERSION, reproduce.VERSION],
         "rungs": assignment.RUNGS,
@@ -138,6 +148,7 @@ def experiments(kind: str) -> dict[str, Any]:
         "tuning": [tuning.SHRINK, tuning.FAR_ENOUGH, tuning.ALIKE, tuning.GRID, tuning.LOOK_ON],
         "places": [tuning.TARGETS, tuning.SHARES, tuning.WIDTHS],
         **rated,
+        **found,
     }
 
 
@@ -194,7 +205,7 @@ def _made(bench: Workbench, request: Request, progress: Progress, again: bool) -
     known = answer(bench, request)
     if known is not None and not again:
         return known
-    title = f"{request['kind']}, {request.get('baseline', reproduce.REPORT_BASELINE)}"
+    title = f"{request['kind']}, {request.get('baseline') or request.get('data') or reproduce.REPORT_BASELINE}"
     kind = kinds.KINDS[request["kind"]]
     worker = Workbench(bench.cache, kind.origin, None if bench.device is None else bench.device.type)  # type: ignore[arg-type]
     progress({"message": f"{title}: begun."})
@@ -219,7 +230,11 @@ def _longest(bench: Workbench, request: Request, seconds: int) -> int:
 
 
 def _payload(answer: Answer) -> bytes:
-    return json.dumps({"result": answer.result.to_dict(), "made": answer.made}).encode()
+    """Without the place of a file, which is on this machine alone."""
+    result = answer.result
+    if isinstance(result, Searched) and result.best is not None:
+        result = replace(result, best=replace(result.best, path=None))
+    return json.dumps({"result": result.to_dict(), "made": answer.made}).encode()
 
 
 def _said(progress: Progress, title: str, event: dict[str, Any]) -> None:
@@ -295,27 +310,31 @@ def _points_beforehand() -> dict[str, shelf.Entry]:
 
 def _offered(bench: Workbench, answers: list[Answer]) -> list[tuple[str, CompressionConfig]]:
     """Trained networks with which a person can go on: those that experiments chose, and the small ones of the front."""
-    offered = [(answer.request["baseline"], config) for answer in answers for config in _chosen(answer)]
+    offered = [network for answer in answers for network in _chosen(answer)]
     front = [point for point in pareto(bench.points("cnn")) if point.recovered and point.bytes <= FRONT_BYTES]
     offered += [("cnn", point.config) for point in front]
     return [(name, config) for name, config in dict.fromkeys(offered) if config.recovery is not None]
 
 
-def _chosen(answer: Answer) -> Iterator[CompressionConfig]:
-    """The configurations that a page offers for use, of an experiment that trains, or of a search."""
-    result = answer.result
+def _chosen(answer: Answer) -> Iterator[tuple[str, CompressionConfig]]:
+    """The networks that a page offers for use, a baseline that comes along and its configuration, of an experiment that
+    trains, or of a search."""
+    name, result = answer.request.get("baseline", ""), answer.result
     if isinstance(result, QuantizationHalf):
-        yield from (row.after.configuration for row in result.rows)
-    elif isinstance(result, Combination | Searched):
+        yield from ((name, row.after.configuration) for row in result.rows)
+    elif isinstance(result, Searched):
+        if result.best is not None and result.best.baseline in SHIPPED:
+            yield result.best.baseline, result.best.configuration
+    elif isinstance(result, Combination):
         if result.best is not None:
-            yield result.best.configuration
+            yield name, result.best.configuration
     elif isinstance(result, IterativeSearch):
         if result.chosen is not None:
-            yield result.chosen.configuration
+            yield name, result.chosen.configuration
     elif isinstance(result, ChannelPruning):
-        yield assignment.best_channels(result.rows).configuration
+        yield name, assignment.best_channels(result.rows).configuration
     elif isinstance(result, RateCurve):
-        yield from (row.configuration for row in result.rows if row.bytes <= FRONT_BYTES)
+        yield from ((name, row.configuration) for row in result.rows if row.bytes <= FRONT_BYTES)
 
 
 def _shown(answers: list[Answer]) -> Iterator[tuple[str, CompressionConfig, SplitName]]:
@@ -323,7 +342,7 @@ def _shown(answers: list[Answer]) -> Iterator[tuple[str, CompressionConfig, Spli
     for answer in answers:
         name, result = answer.request.get("baseline", ""), answer.result
         if isinstance(result, IterativeSearch | ChannelPruning):
-            for config in _chosen(answer):
+            for _, config in _chosen(answer):
                 yield name, config, "test"
                 if isinstance(result, IterativeSearch):  # as sparse in one shot
                     yield name, replace(config, recovery=None), "validation"

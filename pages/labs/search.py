@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from core import settings
 from core.config import CompressionConfig, ConfigError
-from core.measuring.front import MOST_MINUTES, SEARCH, SEARCHED, STUDENTS, TECHNIQUES, Goal, Point
+from core.measuring.front import MOST_MINUTES, SEARCH, SEARCHED, SMALL, STUDENTS, TECHNIQUES, Goal, Point
 from core.studies import kinds, shipping
 from core.studies.answers import Searched
 from core.words import code, counted, kilobytes, percent, plain
@@ -39,8 +39,6 @@ trained with the most accurate baseline as their teacher, and the best file is k
 HELP_FLOOR = """How often the smallest file has to be right on the validation images; on others it may be less often,
 which the check on the test images tells."""
 FROM = {"baseline": "This network", "families": "Any family"}
-SMALL = ("compact", "residual", "separable")
-"""Families that are small from the start."""
 
 
 def controls(baseline: str) -> tuple[Goal, float]:
@@ -95,7 +93,8 @@ def _of_families(baseline: str) -> tuple[Goal, float]:
         "Families", list(titles), selection_mode="multi", default=SMALL, format_func=titles.get,
         key="w_goal_families", persist_state="session",
     )  # fmt: skip
-    return Goal(floor=floor, size=size, families=tuple(used) or SMALL), _minutes_control()
+    wanted = tuple(name for name in titles if name in used)
+    return Goal(floor=floor, size=size, families=wanted or SMALL), _minutes_control()
 
 
 def _of_baseline() -> tuple[Goal, float]:
@@ -138,10 +137,10 @@ def panel(baseline: str, goal: Goal, minutes: float) -> None:
     Nothing in a lesson that asks for guesses."""
     if lesson.asks():
         return
-    searches, request = jobs_of(baseline), state.workbench().search_request(baseline, goal, minutes)
-    came = None if searches else shipping.answer(state.workbench(), request)
+    searches, request = jobs_of(baseline), _request(baseline, goal, minutes)
     active = any(job.active for job in searches)
     same = next((job for job in searches if Goal(**job.request["goal"]) == goal), None)
+    came = shipping.answer(state.workbench(), request) if same is None else None
     if not active:
         label = "Find the smallest file" if goal.size is None else "Find the most accurate file"
         label = "Run it here" if came is not None else label
@@ -158,6 +157,13 @@ def panel(baseline: str, goal: Goal, minutes: float) -> None:
             _answer(baseline, goal, came.result)
     if searches:
         st.fragment(_panel, run_every=POLL_SECONDS if active else None)(baseline, active)
+
+
+def _request(baseline: str, goal: Goal, minutes: float) -> dict[str, Any]:
+    bench = state.workbench()
+    if goal.families:
+        return bench.students_request(bench.profile(baseline).images.data, goal, minutes)
+    return bench.search_request(baseline, goal, minutes)
 
 
 def _command(baseline: str, goal: Goal, minutes: float) -> str:

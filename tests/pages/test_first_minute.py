@@ -18,9 +18,9 @@ from test_pages import PAGES, _frame_on_every_run, _in_no_hurry, cache_at, choic
 from core.bench.workbench import SHELF, Workbench
 from core.config import CompressionConfig, to_query
 from core.machinery.jobs import Jobs
-from core.measuring.front import SEARCH, Goal
+from core.measuring.front import SEARCH, STUDENTS, Goal
 from core.report import tables, ways
-from core.studies import assignment, shipping, tuning
+from core.studies import assignment, kinds, shipping, tuning
 from core.techniques.pruning import check_sparsity
 from core.words import kilobytes, percent, plain
 from pages.choice import asked, presets, state, tours
@@ -459,10 +459,22 @@ def test_a_point_of_the_front_tells_where_it_came_from() -> None:
     assert "from" in told
 
 
-def test_pages_ask_for_exactly_what_comes_with_the_project() -> None:
-    listed = {str(own["kind"]) for own in shipping.requests()}
-    assert len(listed) == 13
-    assert len(shipping.requests()) == 20
+def test_an_answer_of_every_experiment_comes_with_the_project() -> None:
+    assert {own["kind"] for own in shipping.requests()} == set(kinds.EXPERIMENTS)
+
+
+@pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
+def test_the_smallest_file_of_any_family_is_a_click_away_and_opens() -> None:
+    request = next(own for own in shipping.requests() if own["kind"] == STUDENTS)
+    came = shipping.answer(state.workbench(), request)
+    assert came is not None
+    best = came.result.best
+    app = opened("compare")
+    app.get_by_key("w_goal_from").set_value("families").run()
+    assert "it is a network of the family compact" in texts(app)
+    app.button(key="look_at_best").click().run()
+    assert app.query_params["baseline"] == best.baseline
+    assert metrics(app)["File"] == kilobytes(best.bytes)
 
 
 @pytest.mark.skipif(not SHELF.is_file(), reason="made by `python -m core ship`")
