@@ -34,10 +34,19 @@ STYLED_SECONDS = 0.3
 
 HISTORY = """const push = history.pushState.bind(history);
 const toTop = () => document.querySelector('[data-testid="stMain"]')?.scrollTo(0, 0);
-let place;
+let place, wanted;
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[href]");
+  if (link && link.target !== "_blank" && link.origin === location.origin) wanted = link.pathname;
+}, true);
+window.addEventListener("error", (event) => {
+  if (!event.message?.includes("delta path")) return;
+  // A part of a page that was left came late, and Streamlit draws nothing any more: the link has all that was set.
+  location.replace((wanted ?? location.pathname) + location.search);
+});
 history.pushState = (state, title, url) => {
   const another = new URL(url ?? location.href, location.href).pathname !== location.pathname;
-  if (another) toTop();  // a page begins at its top
+  if (another) { toTop(); wanted = undefined; }  // a page begins at its top
   if (another || location.search !== "") push(state, title, url);
   else history.replaceState(state, title, url);  // the link that a page writes, and the page, are one step back
 };

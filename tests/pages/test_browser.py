@@ -318,6 +318,19 @@ def test_the_baseline_box_says_what_the_link_says_on_every_page(page: Any, addre
         assert "baseline=mlp-course" in page.url
 
 
+def test_a_page_that_streamlit_cannot_draw_any_more_is_loaded_again_with_all_that_was_set(
+    page: Any, address: str
+) -> None:
+    """Rarely, on a busy machine, a part of a page that was left comes late; what is drawn would stay empty for good."""
+    page.goto(f"{address}/?baseline=mlp&sparsity=0.7")
+    metric(page, "Accuracy, validation").wait_for()
+    settled(page)
+    with page.expect_navigation():
+        page.evaluate("window.dispatchEvent(new ErrorEvent('error', {message: 'Bad delta path index 4'}))")
+    metric(page, "Accuracy, validation").wait_for()
+    assert "sparsity=0.7" in page.url
+
+
 BUSY = """import time
 import streamlit as st
 from pages.choice import frame

@@ -15,7 +15,7 @@ from core.bench.workbench import SHELF, Workbench
 from core.machinery.records import Damaged, Record
 from core.machinery.shelf import Shelf
 from core.measuring.evaluation import Latency
-from core.measuring.front import SEARCH
+from core.measuring.front import SEARCH, STUDENTS
 from core.studies import assignment, kinds, reproduce, shipping
 
 REQUESTS = shipping.requests()
@@ -70,7 +70,7 @@ def may_be_missing(kind: str, path: tuple[Any, ...]) -> bool:
     """What not every answer says; and one of many by name: of a class, a layer, or how many images."""
     by_name = len(path) > 1 and path[-2] in ("batches", "report") and isinstance(path[-1], str)
     later = ("at_most", "baseline", "family", "course_ratio", "self_contained")
-    if kind == SEARCH and path[-1] in later:
+    if kind in (SEARCH, STUDENTS) and path[-1] in later:
         return True
     return by_name or path[-1] == "flips" or (kind, path[-1]) == (assignment.WIDTHS, "bits")
 
