@@ -42,7 +42,8 @@ document.addEventListener("click", (event) => {
 window.addEventListener("error", (event) => {
   if (!event.message?.includes("delta path")) return;
   // A part of a page that was left came late, and Streamlit draws nothing any more: the link has all that was set.
-  location.replace((wanted ?? location.pathname) + location.search);
+  if (wanted && wanted !== location.pathname) location.assign(wanted + location.search);
+  else location.reload();
 });
 history.pushState = (state, title, url) => {
   const another = new URL(url ?? location.href, location.href).pathname !== location.pathname;
