@@ -73,6 +73,13 @@ def recoveries(recovery: RecoveryConfig | None) -> dict[str, Any]:
     )
 
 
+def students(floor: float | None) -> dict[str, Any]:
+    """On which a search over families relies besides: a rate in the loss, normalization that was put back, and codes
+    that are rounded by error and rate."""
+    recovery = RecoveryConfig(rate_weight=1.0, floor=floor, normalization=True)
+    return codes(CompressionConfig(rate_rounding=1.0)) | recoveries(recovery)
+
+
 def trainings(recipe: TrainingConfig, images: Images) -> dict[str, Any]:
     """On which a training relies: the whole recipe, the images, and what is fixed for all of them.
 

@@ -136,9 +136,7 @@ def experiments(kind: str) -> dict[str, Any]:
     trained = {each: assignment.quantized_training(each).to_request() for each in bits}
     scenarios = {scenario.title: json.loads(scenario.config.to_json()) for scenario in reproduce.scenarios()}
     rated = {"rates": rates.fixed()} if kind in rates.KINDS else {}
-    students = RecoveryConfig(rate_weight=1.0, floor=FLOOR, normalization=True)
-    relied = reliance.recoveries(students) | reliance.codes(CompressionConfig(rate_rounding=1.0))
-    found = {"students": relied} if kind == STUDENTS else {}
+    found = {"students": reliance.students(FLOOR)} if kind == STUDENTS else {}
     return {
         "versions": [assignment.VERSION, tuning.VERSION, reproduce.VERSION],
         "rungs": assignment.RUNGS,
